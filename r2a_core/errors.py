@@ -1,0 +1,24 @@
+"""Errors a user can act on. A stage prints them without a traceback: the sentence, then the way out on its own line.
+
+Exit codes of every stage: 0 done, 1 bug (keeps its traceback), 2 usage, 3 missing prerequisite, 130 interrupted.
+"""
+
+
+class R2AError(Exception):
+    """A mistake in the input: what is wrong and where (`message`), and how to fix it (`hint`)."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+
+class MissingPrerequisite(R2AError):
+    """Something outside the project is missing: a model, a token, a GPU, disk space."""
+
+    exit_code = 3
