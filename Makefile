@@ -1,0 +1,46 @@
+# make repro    set up and run the study        make test     set up and run the tests
+# make check    format, lint, types, audit      make doctor   what this machine has and lacks
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+.PHONY: repro test test-slow check format deps doctor install clean-work
+
+repro: install
+	python stages/doctor.py --params-only
+	dvc repro
+
+test: install
+	python -m pytest -m "not slow and not gpu"
+
+test-slow: install
+	python -m pytest -m "slow"
+
+check: install
+	ruff format --check .
+	ruff check .
+	pyright
+
+format: install
+	ruff format .
+	ruff check --fix .
+
+deps: install
+	python tools/update_deps.py
+
+doctor: install
+	python stages/doctor.py
+
+install: $(READY)
+
+$(READY): pyproject.toml constraints.txt tools/install_torch.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11"; echo "hint: make PYTHON=python3.12 repro"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python tools/install_torch.py constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,check]"
+	touch $@
+
+# Finished shards of interrupted or superseded runs. Removing them is safe: dvc repro computes what it needs.
+clean-work:
+	rm -rf .work

@@ -1,0 +1,104 @@
+"""What every stage script shares: its typer app, its params, its folders, its log, its progress and its exit codes.
+
+A stage may use only the params that dvc.yaml declares for it, so that DVC reruns it when one of them changes. The device and
+the number of threads are not part of the study; they come from the environment: R2A_DEVICE (auto, cpu, cuda, cuda:1, ...;
+default auto) and R2A_THREADS (default: torch's own choice).
+"""
+
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from r2a_core.errors import R2AError
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "data"
+WORK = ROOT / ".work"
+LOG_EVERY = 4  # shards between two lines of a log that is not a terminal
+
+
+def device() -> str:
+    """Device the models run on, from R2A_DEVICE."""
+    return os.environ.get("R2A_DEVICE", "auto")
+
+
+def set_threads() -> None:
+    """Sets torch's CPU threads from R2A_THREADS. Raises R2AError for anything but a positive whole number."""
+    threads = os.environ.get("R2A_THREADS")
+    if threads is None:
+        return
+    if not threads.isdecimal() or int(threads) < 1:
+        raise R2AError(f"R2A_THREADS must be a positive whole number, found {threads!r}", "for example R2A_THREADS=2")
+    import torch
+
+    torch.set_num_threads(int(threads))
+
+
+def run_stage(command: Callable[..., None]) -> None:
+    """Runs a stage's command line. A user's mistake ends in one sentence and its way out, a bug keeps its traceback."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    for chatty in ("httpx", "transformers", "matplotlib", "fontTools"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+    @functools.wraps(command)
+    def guarded(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except R2AError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            print("interrupted: finished shards are kept; dvc repro goes on from there", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(guarded)
+    app()
+
+
+def read_params(stage: str) -> dict[str, Any]:
+    """The params that dvc.yaml declares for `stage` (for example "generate@tiny_qwen2-arithmetic-with_reasoning").
+
+    Raises R2AError when dvc.yaml has no such stage or params.yaml lacks one of its keys.
+    """
+    from dvc.api import params_show
+    from dvc.exceptions import DvcException
+
+    try:
+        return params_show(stages=os.environ.get("DVC_STAGE") or stage, deps=True, repo=str(ROOT))
+    except (DvcException, KeyError) as error:
+        raise R2AError(
+            f"the params of stage {stage} cannot be read: {error}", "check run and the names it lists in params.yaml"
+        ) from error
+
+
+def progress(done: Iterable[Any], total: int, what: str) -> Iterator[Any]:
+    """Passes `done` on, with a bar on a terminal and a line every few shards elsewhere (stderr)."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(done, total=total, desc=what, unit="shard")
+        return
+    for number, value in enumerate(done, start=1):
+        if number % LOG_EVERY == 0 or number == total:
+            logging.info("%s: %d of %d shards", what, number, total)
+        yield value
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keeps transformers' own bars off stderr while a model loads."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.enable_progress_bar()

@@ -1,0 +1,83 @@
+"""What this machine has for the study and what it lacks, each with a way out. Also checks the whole of params.yaml.
+
+usage: python stages/doctor.py [--params-only]        (or: make doctor)
+"""
+
+import importlib.metadata
+import os
+import shutil
+import sys
+
+import typer
+
+from stages._stage import DATA, ROOT, run_stage
+
+GIGABYTE = 1e9
+PACKAGES = ("dvc", "torch", "transformers", "safetensors", "pyarrow", "polars", "typer", "math-verify")
+
+
+def report(name: str, value: str, hint: str = "") -> None:
+    """One line of the report; a hint below it where something is missing."""
+    print(f"{'ok ' if not hint else 'NO '} {name:14} {value}")
+    if hint:
+        print(f"    hint: {hint}")
+
+
+def check_gpu() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / GIGABYTE
+        report("GPU", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GB")
+    elif shutil.which("nvidia-smi"):
+        report("GPU", "present, but this torch cannot use it", "rm -rf .venv && make install, with the driver loaded")
+    else:
+        report("GPU", "none: the built-in models run on the CPU, the paper's models need one")
+
+
+def check_disk() -> None:
+    free = shutil.disk_usage(ROOT).free / GIGABYTE
+    report("disk", f"{free:.0f} GB free", "" if free > 5 else "the built-in study needs 5 GB; free some space")
+
+
+def check_cache() -> None:
+    folder = ROOT / ".dvc" / "cache"
+    writable = os.access(folder if folder.exists() else ROOT / ".dvc", os.W_OK)
+    report("DVC cache", str(folder.relative_to(ROOT)), "" if writable else "permit writing to .dvc/cache")
+
+
+def check_hub() -> None:
+    from huggingface_hub import HfApi, get_token
+
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        report("Hub", "switched off by HF_HUB_OFFLINE=1")
+        return
+    try:
+        HfApi().model_info("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", timeout=5)
+    except Exception as error:  # any failure to reach it is the finding itself
+        hint = "only built-in and local models and imported texts run without it"
+        report("Hub", f"not reached ({type(error).__name__})", hint)
+        return
+    report(
+        "Hub", "reached, " + ("with a token" if get_token() else "without a token (gated models need hf auth login)")
+    )
+
+
+def doctor(params_only: bool = typer.Option(False, help="Check params.yaml only.")) -> None:
+    """Report versions, GPU, disk, cache and Hub access, and check params.yaml."""
+    from stages._params import check_all_params
+
+    names = check_all_params(ROOT / "params.yaml")
+    report("params.yaml", f"{len(names.models)} models and {len(names.datasets)} datasets to run, all keys known")
+    if params_only:
+        return
+    report("python", sys.version.split()[0])
+    for package in PACKAGES:
+        report(package, importlib.metadata.version(package))
+    for check in (check_gpu, check_disk, check_cache, check_hub):
+        check()
+    report("data", f"{sum(1 for path in DATA.rglob('*') if path.is_file())} files in data/")
+
+
+if __name__ == "__main__":
+    run_stage(doctor)
