@@ -1,0 +1,127 @@
+"""Overview of all heads: who walks along the reasoning, how little the head kinds overlap, which maps are near-uniform.
+
+data/heads/<model>.parquet -> <folder>/walk-overview-<dataset> (PNG and PDF).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+
+from r2a_core.figures.attention import BOX_FILL, INK, RED, HeadMarks, read_columns, read_head_marks
+from r2a_core.figures.style import save_figure
+
+KINDS = ("RFH", "induction", "retrieval")
+MEMBERSHIPS = tuple(kinds for kinds in product((True, False), repeat=3) if any(kinds))
+
+
+@dataclass(frozen=True)
+class WalkThresholds:
+    """A head walks when its mass on the reasoning and its walk correlation reach these (both 0..1)."""
+
+    mass: float = 0.6
+    correlation: float = 0.7
+
+
+def overlap_counts(marks: HeadMarks) -> dict[tuple[bool, ...], int]:
+    """Heads of each exact combination of (RFH, induction, retrieval); a head is counted once."""
+    sets = [set(marks.rfh), set(marks.induction), set(marks.retrieval)]
+    heads = set().union(*sets)
+    found = [tuple(head in kind for kind in sets) for head in heads]
+    return {kinds: found.count(kinds) for kinds in MEMBERSHIPS}
+
+
+def walk_overview_figure(
+    heads: Mapping[str, Path], dataset: str, count: int = 10, thresholds: WalkThresholds | None = None
+) -> Figure:
+    """A row a model: walk correlation against mass on the reasoning, overlap of the head kinds, uniformity by layer.
+
+    heads: each model's heads parquet. RFHs are red and carry their rank; the line below each row says which they are.
+    """
+    fig = Figure(figsize=(10.5, 3.5 * len(heads)), layout="constrained")
+    rows = fig.subfigures(len(heads), 1, squeeze=False)[:, 0]
+    columns = ["dataset", "layer", "head", "rank", "answer_to_reasoning", "walk_correlation", "uniformity"]
+    for (model, path), row in zip(heads.items(), rows, strict=True):
+        scores = read_columns(path, columns, "heads").filter(pl.col("dataset") == dataset).sort("rank")
+        marks = read_head_marks(path, dataset, count)
+        grid = row.add_gridspec(1, 3)
+        _walk_scatter(row.add_subplot(grid[0]), scores, count, thresholds)
+        _overlap(row, grid[1], marks)
+        _uniformity(row.add_subplot(grid[2]), scores, count)
+        row.suptitle(f"{model}, {dataset}", parse_math=False, fontsize=10)
+        ranks = "   ".join(f"{rank} L{layer}.H{head}" for rank, (layer, head) in enumerate(marks.rfh, start=1))
+        row.supxlabel(f"RFH by rank:   {ranks}", fontsize=8)
+    return fig
+
+
+def draw_walk_overview(
+    heads: Mapping[str, Path], dataset: str, folder: Path, count: int = 10, thresholds: WalkThresholds | None = None
+) -> list[Path]:
+    """The overview of one dataset as <folder>/walk-overview-<dataset>.png and .pdf."""
+    return save_figure(walk_overview_figure(heads, dataset, count, thresholds), folder / f"walk-overview-{dataset}")
+
+
+def _walk_scatter(axes: Axes, scores: pl.DataFrame, count: int, thresholds: WalkThresholds | None) -> None:
+    """Walk correlation and mass of every head; dashed lines at the thresholds."""
+    _points(axes, scores, "answer_to_reasoning", "walk_correlation", count)
+    if thresholds is not None:
+        axes.axvline(thresholds.mass, color=INK, linewidth=0.7, linestyle="--")
+        axes.axhline(thresholds.correlation, color=INK, linewidth=0.7, linestyle="--")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-1.08, 1.08))
+    axes.set_xlabel("attention mass answer \u2192 reasoning", fontsize=8)
+    axes.set_ylabel("walk correlation", fontsize=8)
+
+
+def _uniformity(axes: Axes, scores: pl.DataFrame, count: int) -> None:
+    """Uniformity of every head by layer: early heads whose maps are near-uniform stand out at the top left."""
+    _points(axes, scores, "layer", "uniformity", count)
+    axes.set_ylim(-0.03, 1.05)
+    axes.set_xlabel("layer", fontsize=8)
+    axes.set_ylabel("uniformity (1 = every reasoning token alike)", fontsize=8)
+
+
+def _points(axes: Axes, scores: pl.DataFrame, x: str, y: str, count: int) -> None:
+    """All heads that have both values as dots, RFHs as red discs with their rank, the first rank on top."""
+    known = scores.drop_nulls([x, y])
+    chosen = known.filter(pl.col("rank") <= count).reverse()
+    axes.scatter(known[x], known[y], s=9, color=BOX_FILL, edgecolors=INK, linewidths=0.3)
+    axes.scatter(chosen[x], chosen[y], s=62, color="white", edgecolors=RED, linewidths=1.1, gid="rfh")
+    for place_x, place_y, rank in chosen.select(x, y, "rank").iter_rows():
+        axes.text(place_x, place_y, str(rank), color=RED, fontsize=6, ha="center", va="center_baseline")
+    axes.tick_params(labelsize=8)
+
+
+def _overlap(row, place: SubplotSpec, marks: HeadMarks) -> None:
+    """Bars: heads of each combination of kinds; below each bar, the dots say which kinds it is."""
+    counts = overlap_counts(marks)
+    grid = place.subgridspec(2, 1, height_ratios=[2.4, 1], hspace=0.02)
+    bars, dots = row.add_subplot(grid[0]), row.add_subplot(grid[1])
+    columns = range(len(counts))
+    shades = [RED if kinds[0] and sum(kinds) > 1 else BOX_FILL for kinds in counts]
+    drawn = bars.bar(columns, list(counts.values()), color=shades, edgecolor=INK, linewidth=0.6)
+    bars.bar_label(drawn, fontsize=8)
+    bars.set_ylim(0, max(1, *counts.values()) * 1.15)
+    bars.set_ylabel("heads", fontsize=8)
+    _membership_dots(dots, list(counts))
+    sizes = (len(marks.rfh), len(marks.induction), len(marks.retrieval))
+    dots.set_yticks(range(3), [f"{kind} ({size})" for kind, size in zip(KINDS, sizes, strict=True)], fontsize=8)
+    for axes in (bars, dots):
+        axes.set(xlim=(-0.6, len(counts) - 0.4))
+        axes.set_xticks([])
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+
+
+def _membership_dots(axes: Axes, memberships: Sequence[tuple[bool, ...]]) -> None:
+    """A column a combination: full dots for the kinds in it, joined by a line."""
+    for column, kinds in enumerate(memberships):
+        inside = np.flatnonzero(kinds)
+        axes.plot([column, column], [inside[0], inside[-1]], color=INK, linewidth=1.2)
+        axes.scatter([column] * 3, range(3), s=28, color=[INK if kind else "0.87" for kind in kinds], zorder=2)
+    axes.set_ylim(2.5, -0.5)
