@@ -244,12 +244,15 @@ def _heat_map(axes: Axes, grid: np.ndarray, marks: HeadMarks) -> None:
     axes.imshow(grid, cmap=HEAT, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     for layer, head in marks.rfh:
         halo = [withStroke(linewidth=2.2, foreground="white")]
-        box = Rectangle((head - 0.5, layer - 0.5), 1, 1, fill=False, edgecolor=RED, linewidth=1.1, path_effects=halo)
+        box = Rectangle(
+            (head - 0.45, layer - 0.45), 0.9, 0.9, fill=False, edgecolor=RED, linewidth=1.1, path_effects=halo
+        )
         axes.add_patch(box).set_clip_on(False)
+    scale = float(np.clip(28 / max(grid.shape), 1, 1.8))
     for heads, style in ((marks.induction, INDUCTION), (marks.retrieval, RETRIEVAL)):
         if heads:
             layers, columns = zip(*heads, strict=True)
-            axes.plot(columns, layers, linestyle="none", **style)
+            axes.plot(columns, layers, linestyle="none", **style | {"markersize": style["markersize"] * scale})
     for axis, size in ((axes.xaxis, grid.shape[1]), (axes.yaxis, grid.shape[0])):
         axis.set_ticks(range(0, size, max(1, size // 7)))
 

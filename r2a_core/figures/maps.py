@@ -87,6 +87,11 @@ def map_name(kind: str, layer: int | None, head: int | None) -> str:
     return f"L{layer}.H{head}" if kind == "head" else {"rfh_mean": "RFH mean", "head_mean": "head mean"}[kind]
 
 
+def short_id(item_id: str, limit: int = 36) -> str:
+    """An item id that fits above a panel; the end is kept, as ids differ there."""
+    return item_id if len(item_id) <= limit else "\u2026" + item_id[1 - limit :]
+
+
 def read_patterns(source: MapSource, traces: Mapping[str, Trace]) -> dict[tuple[str, str], Pattern]:
     """Every map by (map name, item id), in file order. Raises R2AError when a pattern is not rows x columns long."""
     columns = ["item_id", "kind", "layer", "head", "row_token", "col_token", "pattern"]
@@ -197,7 +202,7 @@ def _whole_map(axes: Axes, trace: Trace, pattern: Pattern, norm: LogNorm) -> Non
         axis.set_ticks([1, trace.think_open, trace.think_close, end], labels=[""] * 4)
         axis.set_ticks(centres, labels=labels, minor=True, fontsize=8, **turn)
     axes.tick_params(which="minor", length=0)
-    axes.set_title(f"{_short(trace.item_id)}\n{trace.n_tokens} tokens", parse_math=False, fontsize=8)
+    axes.set_title(f"{short_id(trace.item_id)}\n{trace.n_tokens} tokens", parse_math=False, fontsize=8)
 
 
 def _answer_part(axes: Axes, trace: Trace, pattern: Pattern, norm: LogNorm, walk: Walk | None) -> None:
@@ -237,8 +242,3 @@ def _legend(walks: bool) -> list[Line2D]:
     ):
         line.set_label(label)
     return lines if walks else lines[:2]
-
-
-def _short(item_id: str, limit: int = 36) -> str:
-    """An item id that fits above a panel; the end is kept, as ids differ there."""
-    return item_id if len(item_id) <= limit else "\u2026" + item_id[1 - limit :]

@@ -83,7 +83,7 @@ def _uniformity(axes: Axes, scores: pl.DataFrame, count: int) -> None:
     _points(axes, scores, "layer", "uniformity", count)
     axes.set_ylim(-0.03, 1.05)
     axes.set_xlabel("layer", fontsize=8)
-    axes.set_ylabel("uniformity (1 = every reasoning token alike)", fontsize=8)
+    axes.set_ylabel("uniformity of the map", fontsize=8)
 
 
 def _points(axes: Axes, scores: pl.DataFrame, x: str, y: str, count: int) -> None:

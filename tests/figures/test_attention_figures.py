@@ -85,7 +85,7 @@ def medians(axes) -> list[float]:
 
 def boxed_heads(axes) -> list[tuple[int, int]]:
     boxes = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
-    return [(int(box.get_y() + 0.5), int(box.get_x() + 0.5)) for box in boxes]
+    return [(round(box.get_center()[1]), round(box.get_center()[0])) for box in boxes]
 
 
 def marked_heads(axes, marker: str) -> list[tuple[int, int]]:
