@@ -1,0 +1,195 @@
+"""One forward pass of an aligned sequence, with what patching needs kept: residual streams, keys and values, z.
+
+Input: a model and an AlignedPair. Output: CleanRun (what is patched in; plain tensors, to be saved) and UnpatchedRun
+(what is patched into; lives only as long as the sweep of its pair).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from r2a_core.errors import R2AError
+from r2a_core.patching.alignment import AlignedPair, PaddedSequence
+from r2a_core.patching.anatomy import Anatomy, anatomy
+from r2a_core.patching.attention import FullRun, Visibility, planned_attention_on
+from r2a_core.patching.metrics import AnswerMetrics, answer_metrics
+
+
+@dataclass(frozen=True)
+class CleanRun:
+    """What the clean run holds at the chosen positions of one pair (model's dtype, on the CPU)."""
+
+    positions: tuple[int, ...]  # token indices, ascending
+    resid_pre: Tensor  # (layer, position, d_model), entering each layer
+    z: Tensor | None  # (layer, position, head, head_dim), or None when not asked for
+    logit_diff: float  # logit(A) - logit(B) at the last position
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The run as named tensors, for a safetensors shard."""
+        named = {
+            "positions": torch.tensor(self.positions, dtype=torch.int32),
+            "resid_pre": self.resid_pre.contiguous(),
+            "logit_diff": torch.tensor([self.logit_diff], dtype=torch.float64),
+        }
+        return named if self.z is None else {**named, "z": self.z.contiguous()}
+
+    @classmethod
+    def from_tensors(cls, named: dict[str, Tensor]) -> "CleanRun":
+        """The inverse of `tensors`. Raises R2AError when a tensor is missing or of another length."""
+        missing = sorted({"positions", "resid_pre", "logit_diff"} - named.keys())
+        if missing:
+            raise R2AError(
+                f"a captured pair lacks the tensor {missing[0]!r}", "rebuild it with: dvc repro capture_pairs"
+            )
+        positions = tuple(named["positions"].tolist())
+        if named["resid_pre"].shape[1] != len(positions):
+            raise R2AError(
+                f"a captured pair has {named['resid_pre'].shape[1]} residual streams for {len(positions)} positions",
+                "rebuild it with: dvc repro capture_pairs",
+            )
+        return cls(positions, named["resid_pre"], named.get("z"), named["logit_diff"].item())
+
+    def rows_of(self, positions: Sequence[int]) -> list[int]:
+        """Index of each of `positions` in this run. Raises R2AError naming the first that was not captured."""
+        row = {position: index for index, position in enumerate(self.positions)}
+        lost = [position for position in positions if position not in row]
+        if lost:
+            raise R2AError(
+                f"the clean run was not captured at position {lost[0]}", "add it to capture_clean's positions"
+            )
+        return [row[position] for position in positions]
+
+
+@dataclass(frozen=True)
+class UnpatchedRun:
+    """The run that cells are patched into: the corrupted run, perhaps with clean residual streams restored."""
+
+    first: int  # residual streams and z are kept from this token on
+    resid_pre: Tensor  # (layer + 1, token - first, d_model); the last entry is the output of the last layer
+    z: dict[int, Tensor]  # layer -> (token - first, head, head_dim); empty when not asked for
+    keys: dict[int, Tensor]  # layer -> (kv_head, token, head_dim)
+    values: dict[int, Tensor]
+    visibility: Visibility
+    metrics: AnswerMetrics  # of the unpatched run itself
+
+
+@torch.no_grad()
+def capture_clean(
+    model: Any, aligned: AlignedPair, positions: Sequence[int] | None = None, with_z: bool = False
+) -> CleanRun:
+    """Residual streams (and z) of the clean run at `positions` (default: the positions to patch) at every layer."""
+    parts = anatomy(model)
+    chosen = tuple(sorted(set(aligned.indices if positions is None else positions)))
+    tokens = torch.tensor(chosen, device=parts.device)
+    plan = FullRun(visibility_of(aligned.clean, parts.device), z_tokens=tokens if with_z else None)
+    recorded: list[Tensor] = []
+
+    def record(layer: int, hidden: Tensor) -> Tensor:
+        if layer < parts.n_layers:
+            recorded.append(hidden[0, tokens].cpu())
+        return hidden
+
+    logits = run_sequence(model, parts, aligned.clean, plan, record)
+    z = torch.stack([plan.z[layer].cpu() for layer in range(parts.n_layers)]) if with_z else None
+    metrics = answer_metrics(logits, aligned.answer_a, aligned.answer_b)
+    return CleanRun(chosen, torch.stack(recorded), z, metrics.logit_diff.item())
+
+
+@torch.no_grad()
+def run_unpatched(
+    model: Any, aligned: AlignedPair, first: int, with_z: bool = False, restored: dict[int, Tensor] | None = None
+) -> UnpatchedRun:
+    """The corrupted run, kept from token `first` on.
+
+    restored: token -> clean residual streams (layer, d_model), put in place at every layer.
+    """
+    parts = anatomy(model)
+    visibility = visibility_of(aligned.corrupted, parts.device)
+    tail = torch.arange(first, len(aligned.corrupted.ids), device=parts.device)
+    plan = FullRun(visibility, keep_cache=True, z_tokens=tail if with_z else None)
+    recorded: list[Tensor] = []
+
+    def record(layer: int, hidden: Tensor) -> Tensor:
+        if restored and layer < parts.n_layers:
+            hidden = hidden.clone()
+            for token, streams in restored.items():
+                hidden[0, token] = streams[layer].to(hidden)
+        recorded.append(hidden[0, first:])
+        return hidden
+
+    logits = run_sequence(model, parts, aligned.corrupted, plan, record)
+    metrics = answer_metrics(logits, aligned.answer_a, aligned.answer_b)
+    return UnpatchedRun(first, torch.stack(recorded), plan.z, plan.keys, plan.values, visibility, metrics)
+
+
+def visibility_of(sequence: PaddedSequence, device: torch.device) -> Visibility:
+    """Positions and padding of a sequence. Masked padding is not seen and takes no RoPE position."""
+    if not sequence.masked or not any(sequence.pad):
+        return Visibility(torch.arange(len(sequence.ids), device=device), None)
+    keep = ~torch.tensor(sequence.pad, device=device)
+    return Visibility((keep.long().cumsum(0) - 1).clamp(min=0), keep)
+
+
+def run_sequence(
+    model: Any, parts: Anatomy, sequence: PaddedSequence, plan: FullRun, edit: Callable[[int, Tensor], Tensor]
+) -> Tensor:
+    """One forward of `sequence` with `edit` on every residual stream; returns the last position's logits (1, vocab)."""
+    ids = torch.tensor([sequence.ids], device=parts.device)
+    with planned_attention_on(model), residual_hooks(parts, edit):
+        return model(
+            input_ids=ids,
+            position_ids=plan.visibility.positions[None],
+            use_cache=False,
+            logits_to_keep=1,
+            patching=plan,
+        ).logits[0]
+
+
+@contextmanager
+def residual_hooks(parts: Anatomy, edit: Callable[[int, Tensor], Tensor], first_layer: int = 0) -> Iterator[None]:
+    """Calls edit(layer, hidden) on the residual stream entering each layer, and on the last layer's output as layer L.
+
+    hidden is (row, token, d_model); what `edit` returns goes on, with any number of rows. Layers before `first_layer`
+    hand on what they get.
+    """
+
+    def entering(layer: int) -> Callable[..., Any]:
+        def hook(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            if args:
+                return (edit(layer, args[0]), *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": edit(layer, kwargs["hidden_states"])}
+
+        return hook
+
+    def leaving(module: nn.Module, args: Any, output: Any) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise R2AError(
+                f"{type(module).__name__} returns no plain tensor", "patching needs another model architecture"
+            )
+        return edit(parts.n_layers, output)
+
+    handles = [
+        layer.register_forward_pre_hook(entering(index), with_kwargs=True) for index, layer in enumerate(parts.layers)
+    ]
+    handles.append(parts.layers[-1].register_forward_hook(leaving))
+    skipped = parts.layers[:first_layer]
+    for layer in skipped:
+        layer.forward = hand_on
+    try:
+        yield
+    finally:
+        for layer in skipped:
+            del layer.forward
+        for handle in handles:
+            handle.remove()
+
+
+def hand_on(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """The forward of a layer that is left out."""
+    return hidden_states
