@@ -130,7 +130,7 @@ def sweep_frame(sweep: Sweep) -> pl.DataFrame:
     same = {
         name: pl.lit(getattr(sweep, name)) for name in ("pair_id", "probe", "component", "ld_clean", "ld_corrupted")
     }
-    return pl.DataFrame(columns).with_columns(**same).select(FRAME_SCHEMA).cast(FRAME_SCHEMA)
+    return pl.DataFrame(columns).with_columns(**same).select(*FRAME_SCHEMA).cast(FRAME_SCHEMA)
 
 
 def patching_frame(sweeps: Sequence[Sweep]) -> pl.DataFrame:

@@ -4,7 +4,7 @@ Input: an UnpatchedRun, lanes (tokens patched together) and rows (residual strea
 Output: the metrics of every row and lane.
 
 A patched residual stream leaves all layers below it and all tokens before it as they were. So a pass climbs the layers
-once; at layer l it gains the rows patched there, each being the unpatched run's residual stream with a token's replaced.
+once; at layer l it gains the rows patched there, each the unpatched run's residual stream with a token's replaced.
 A row carries no token before the patched one: their keys and values come from the unpatched run. The suffixes of all
 lanes lie one after the other in a row.
 """
