@@ -1,0 +1,119 @@
+"""Statistics against closed forms, scipy and sums done by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from r2a_core.errors import R2AError
+from r2a_core.grading.statistics import accuracy_with_interval, mcnemar, paired_t, stars, win_tie_loss
+
+
+def test_bootstrap_interval_matches_the_binomial_it_samples() -> None:
+    scores = np.repeat([1.0, 0.0], [160, 40])  # 80% of 200: a resample's sum is binomial(200, 0.8)
+    found = accuracy_with_interval(scores, draws=40_000)
+    low, high = stats.binom.ppf([0.025, 0.975], 200, 0.8) / 200
+    assert found.mean == pytest.approx(0.8)
+    assert found.low == pytest.approx(low, abs=0.0051)  # one item either way
+    assert found.high == pytest.approx(high, abs=0.0051)
+
+
+def test_bootstrap_of_graded_scores_matches_the_normal_limit() -> None:
+    scores = np.random.default_rng(1).normal(7, 2, size=2_000)
+    found = accuracy_with_interval(scores, draws=5_000)
+    half = 1.96 * scores.std() / math.sqrt(2_000)
+    assert found.high is not None
+    assert found.low is not None
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.03)
+
+
+def test_bootstrap_repeats_with_its_seed_and_whatever_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = np.random.default_rng(2).normal(size=50)
+    first = accuracy_with_interval(scores, draws=1_000, seed=3)
+    assert accuracy_with_interval(scores, draws=1_000, seed=3) == first
+    assert accuracy_with_interval(scores, draws=1_000, seed=4) != first
+    monkeypatch.setattr("r2a_core.grading.statistics.CELLS_AT_ONCE", 50 * 7)
+    assert accuracy_with_interval(scores, draws=1_000, seed=3) == first
+
+
+def test_intervals_of_extreme_scores() -> None:
+    perfect = accuracy_with_interval([1, 1, 1])
+    assert (perfect.mean, perfect.low, perfect.high) == (1, 1, 1)
+    nothing = accuracy_with_interval([])
+    assert (nothing.n, nothing.mean, nothing.low, nothing.high) == (0, None, None, None)
+
+
+def test_paired_t_by_hand() -> None:
+    # differences 1, 0, 1, 0: mean 1/2, sample variance 1/3, t = (1/2) / sqrt(1/3 / 4) = sqrt(3)
+    found = paired_t([1, 1, 1, 0], [0, 1, 0, 0])
+    assert found.n == 4
+    assert found.difference == pytest.approx(0.5)
+    assert found.t == pytest.approx(math.sqrt(3))
+    assert found.p == pytest.approx(2 * stats.t.sf(math.sqrt(3), df=3))
+
+
+def test_paired_t_of_the_size_of_the_study() -> None:
+    # 355 items, 55 right only with reasoning, 6 only without (paper, Llama-8B: 93.5% against 79.7%, t 6.30, n 355)
+    ours = np.repeat([1, 1, 0, 0], [277, 55, 6, 17])
+    theirs = np.repeat([1, 0, 1, 0], [277, 55, 6, 17])
+    found = paired_t(ours, theirs)
+    d = (55 - 6) / 355
+    variance = (61 / 355 - d**2) * 355 / 354
+    assert found.t == pytest.approx(d / math.sqrt(variance / 355))
+    assert found.t == pytest.approx(6.7, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "why"),
+    [
+        ([], [], "no common items"),
+        ([1], [0], "one item"),
+        ([1, 0, 1], [1, 0, 1], "no item differs"),
+        ([1, 1, 1], [0, 0, 0], "same amount"),
+        ([0.1 + 0.2, 0.6], [0.1, 0.4], "same amount"),  # the same but for rounding
+    ],
+)
+def test_no_t_without_variance(ours: list[float], theirs: list[float], why: str) -> None:
+    found = paired_t(ours, theirs)
+    assert found.t is None
+    assert found.p is None
+    assert why in (found.reason or "")
+
+
+def test_mcnemar_is_the_exact_binomial() -> None:
+    # 6 items right only with, 1 only without: p = 2 (C(7,0) + C(7,1)) / 2^7 = 16/128
+    found = mcnemar([1] * 6 + [0] + [1] * 5, [0] * 6 + [1] + [1] * 5)
+    assert (found.only_with, found.only_without) == (6, 1)
+    assert found.p == pytest.approx(16 / 128)
+    swapped = mcnemar([0] * 6 + [1], [1] * 6 + [0])
+    assert swapped.p == pytest.approx(16 / 128)
+    assert mcnemar([1, 0], [1, 0]).p == 1
+
+
+def test_mcnemar_takes_right_and_wrong_only() -> None:
+    with pytest.raises(R2AError, match="0 and 1"):
+        mcnemar([0.5, 1], [0, 1])
+
+
+def test_win_tie_loss() -> None:
+    found = win_tie_loss([1, 0, 1, 0.5, 7], [0, 1, 1, 0.5, 2])
+    assert (found.win, found.tie, found.loss) == (2, 2, 1)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_nan_is_named_not_averaged(bad: float) -> None:
+    for statistic in (paired_t, mcnemar, win_tie_loss):
+        with pytest.raises(R2AError, match=r"maths without: 1 of 3 .* position 2"):
+            statistic([1, 0, 1], [0, 1, bad], where="maths")
+    with pytest.raises(R2AError, match=r"judge: 1 of 2 .* position 0"):
+        accuracy_with_interval([bad, 1], where="judge")
+
+
+def test_unequal_lengths_are_refused() -> None:
+    with pytest.raises(R2AError, match="2 scores with reasoning, 3 without"):
+        paired_t([1, 0], [1, 0, 1])
+
+
+def test_stars() -> None:
+    assert [stars(p) for p in (8.6e-10, 0.001, 0.0099, 0.049, 0.05, None)] == ["***", "**", "**", "*", "n.s.", ""]
