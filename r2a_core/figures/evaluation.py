@@ -1,0 +1,197 @@
+"""Does reasoning improve the answer? Accuracy with and without it (Figure 1a of the paper) and the tables beside it.
+
+data/metrics/evaluate-<model>-<dataset>.json -> <folder>/accuracy, <folder>/table-2-funnel, <folder>/table-3-accuracy
+(PNG and PDF; the tables also as parquet and CSV).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from r2a_core.errors import R2AError
+from r2a_core.figures.evaluation_tables import accuracy_table, funnel_table, save_table
+from r2a_core.figures.evaluation_tables import draw_accuracy_table as accuracy_sheet
+from r2a_core.figures.evaluation_tables import draw_funnel_table as funnel_sheet
+from r2a_core.figures.style import GRID, INK, SETTING_COLOURS, save_figure
+from r2a_core.grading.statistics import stars
+
+Summary = Mapping[str, Any]
+BAR = 0.36  # of the distance between two models
+SIDES = {"with_reasoning": "with", "without_reasoning": "without"}
+ON_BAR = {"with_reasoning": "white", "without_reasoning": INK}
+PAGE_MODELS = 9  # pairs of bars beside one another
+NOTE = "whiskers: 95% bootstrap interval over items   ·   paired t-test: *** p < 0.001, ** p < 0.01, * p < 0.05"
+
+
+@dataclass(frozen=True)
+class PublishedAccuracy:
+    """Accuracy the paper gives for MATH-500, percent."""
+
+    with_reasoning: float
+    without_reasoning: float
+
+
+# Figure 1a (temperature 0.6) and Table 3 (greedy).
+PAPER_DATASET = "math500"
+PAPER_SAMPLED = {
+    "r1_llama_8b": PublishedAccuracy(93.5, 79.7),
+    "r1_qwen_7b": PublishedAccuracy(94.3, 84.0),
+    "r1_qwen_1b5": PublishedAccuracy(89.5, 81.0),
+    "r1_full": PublishedAccuracy(96.1, 90.6),
+}
+PAPER_GREEDY = {
+    "r1_llama_8b": PublishedAccuracy(94.1, 77.5),
+    "r1_qwen_7b": PublishedAccuracy(95.4, 84.8),
+    "r1_qwen_1b5": PublishedAccuracy(95.6, 86.8),
+}
+
+
+def read_summaries(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The summaries of the evaluate stage, in the given order. Raises R2AError when one is missing or not a summary."""
+    summaries = []
+    for path in paths:
+        if not path.exists():
+            raise R2AError(f"{path} does not exist", "build it with: dvc repro evaluate")
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        if missing := [name for name in ("model", "dataset", "funnel", "paired") if name not in summary]:
+            raise R2AError(f"{path} has no {', '.join(missing)}", "rebuild it with: dvc repro evaluate")
+        summaries.append(summary)
+    return summaries
+
+
+def draw_evaluation(summaries: Sequence[Summary], folder: Path) -> list[Path]:
+    """Figure 1a and Tables 2 and 3 of all summaries into `folder`; returns the files."""
+    funnel, accuracy = funnel_table(summaries), accuracy_table(summaries)
+    return [
+        *save_figure(accuracy_figure(summaries), folder / "accuracy"),
+        *save_figure(funnel_sheet(funnel), folder / "table-2-funnel"),
+        *save_table(funnel, folder / "table-2-funnel"),
+        *save_figure(accuracy_sheet(accuracy), folder / "table-3-accuracy"),
+        *save_table(accuracy, folder / "table-3-accuracy"),
+    ]
+
+
+def published_accuracy(summary: Summary) -> PublishedAccuracy | None:
+    """What the paper found for this model, dataset and decoding; None where it has no such run."""
+    if summary["dataset"] != PAPER_DATASET:
+        return None
+    return (PAPER_GREEDY if summary["decoding"] == "greedy" else PAPER_SAMPLED).get(summary["model"])
+
+
+def accuracy_figure(summaries: Sequence[Summary]) -> Figure:
+    """Figure 1a: a panel a dataset, a pair of bars a model, over the items that are valid in both settings.
+
+    Runs without graded items have no bars; a diamond marks the paper's own value where it has one.
+    """
+    graded = [summary for summary in summaries if summary["paired"]["accuracy_with"] is not None]
+    datasets = list(dict.fromkeys(summary["dataset"] for summary in graded))
+    if not datasets:
+        return _empty_figure()
+    panels = [[summary for summary in graded if summary["dataset"] == dataset] for dataset in datasets]
+    fig, grid = _grid([max(2, len(panel)) for panel in panels])
+    for axes, panel in zip(grid, panels, strict=True):
+        _panel(axes, panel)
+    handles: list[Patch | Line2D] = [
+        Patch(color=colour, label=setting.replace("_", " ")) for setting, colour in SETTING_COLOURS.items()
+    ]
+    if any(published_accuracy(summary) for summary in graded):
+        handles.append(Line2D([], [], linestyle="none", label="published value", **_DIAMOND))
+    fig.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.5)
+    fig.supxlabel(NOTE if fig.get_figwidth() > 5 else NOTE.replace("   ·   ", "\n"), fontsize=7.5, color="#555555")
+    return fig
+
+
+def _grid(models: Sequence[int]) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each entry, as wide as its number of models; in rows where a page is too narrow."""
+    columns = len(models) if sum(models) <= PAGE_MODELS else max(1, PAGE_MODELS // max(models))
+    rows = -(-len(models) // columns)
+    widths = list(models) if rows == 1 else [max(models)] * columns
+    size = (max(4.6, 1.15 * sum(widths) + 0.5 * columns + 0.5), 3.0 * rows + 0.7)
+    fig = Figure(figsize=size, layout="constrained")
+    panels = fig.subplots(rows, columns, squeeze=False, sharey=True, width_ratios=widths)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("accuracy (%)")
+    for axes in panels.flat[len(models) :]:
+        axes.set_axis_off()
+    return fig, list(panels.flat[: len(models)])
+
+
+_DIAMOND: dict[str, Any] = {
+    "marker": "D",
+    "markersize": 5,
+    "markerfacecolor": "white",
+    "markeredgecolor": INK,
+    "markeredgewidth": 1.0,
+}
+
+
+def _panel(axes: Axes, summaries: Sequence[Summary]) -> None:
+    """Bars of one dataset."""
+    for place, summary in enumerate(summaries):
+        paired, published = summary["paired"], published_accuracy(summary)
+        for setting, side in SIDES.items():
+            centre = place + (BAR / 2 + 0.01) * (-1 if side == "with" else 1)
+            mean, low, high = (100 * paired[f"{name}_{side}"] for name in ("accuracy", "low", "high"))
+            axes.bar(centre, mean, BAR, color=SETTING_COLOURS[setting], gid=f"bar-{side}")
+            spread = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
+            axes.errorbar(centre, mean, spread, color=INK, capsize=3, linewidth=1.0, capthick=1.0)
+            inside = mean >= 12
+            axes.annotate(
+                f"{mean:.1f}",
+                (centre, 0 if inside else high),
+                (0, 4),
+                textcoords="offset points",
+                ha="center",
+                color=ON_BAR[setting] if inside else INK,
+                fontsize=8.5,
+            )
+            if published is not None:
+                axes.plot(centre + 0.11, getattr(published, setting), linestyle="none", gid="published", **_DIAMOND)
+        _bracket(axes, place, summary)
+    names = [f"{_wrapped(summary['model'])}\nn = {summary['paired']['n']}" for summary in summaries]
+    axes.set_xticks(range(len(summaries)), names, parse_math=False)
+    axes.set(xlim=(-0.6, max(2, len(summaries)) - 0.4), ylim=(0, 113), yticks=range(0, 101, 20))
+    if len(summaries) == 1:
+        axes.set_xlim(-1.1, 1.1)
+    decodings = ", ".join(dict.fromkeys(str(summary["decoding"]) for summary in summaries))
+    axes.set_title(f"{summaries[0]['dataset']} ({decodings})", parse_math=False)
+    axes.grid(axis="y", color=GRID)
+    axes.tick_params(axis="x", length=0)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _bracket(axes: Axes, place: int, summary: Summary) -> None:
+    """A bracket over a pair of bars with the stars of their paired t-test, or why there is no test."""
+    paired = summary["paired"]
+    top = 100 * max(paired["high_with"], paired["high_without"])
+    published = published_accuracy(summary)
+    if published is not None:
+        top = max(top, published.with_reasoning + 2, published.without_reasoning + 2)
+    label = stars(paired["p"]) or "no test"
+    left, right, height = place - BAR / 2, place + BAR / 2, top + 3
+    axes.plot([left, left, right, right], [height - 1.2, height, height, height - 1.2], color=INK, linewidth=0.8)
+    lift = -0.5 if "*" in label else 1.5  # points; stars sit high in their line
+    axes.annotate(label, (place, height), (0, lift), textcoords="offset points", ha="center", va="bottom", fontsize=9)
+
+
+def _wrapped(name: str, width: int = 13) -> str:
+    """A long model name in two lines, broken at the underscore nearest its middle."""
+    breaks = [at for at, letter in enumerate(name) if letter in "_-"]
+    if len(name) <= width or not breaks:
+        return name
+    at = min(breaks, key=lambda place: abs(place - len(name) / 2)) + 1
+    return f"{name[:at]}\n{name[at:]}"
+
+
+def _empty_figure() -> Figure:
+    """A figure that says that there is nothing to draw yet."""
+    fig = Figure(figsize=(4.6, 1.2))
+    fig.text(0.5, 0.5, "no graded answers valid in both settings", ha="center", va="center")
+    return fig

@@ -1,0 +1,217 @@
+"""Tables 2 and 3 of the paper as frames, and as sheets one can print.
+
+Summaries of the evaluate stage -> funnel and accuracy frames -> parquet, CSV and a matplotlib figure each.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from r2a_core.figures.style import INK, SETTING_COLOURS
+from r2a_core.store import write_whole
+
+STEPS = {
+    "all": "all",
+    "finished": "finished",
+    "think_format": "think format",
+    "answer_format": "answer format",
+    "common": "common",
+}
+ROW = 0.27  # inches
+STEP_WIDTH = 1.25  # inches
+SHADE = {"once": 0.30, "twice": 0.14}  # opacity of the bar behind a count
+PAIRED_COLUMNS = (
+    "n",
+    "accuracy_with",
+    "low_with",
+    "high_with",
+    "accuracy_without",
+    "low_without",
+    "high_without",
+    "difference",
+    "t",
+    "p",
+    "mcnemar_p",
+    "win",
+    "tie",
+    "loss",
+)
+COUNTS = ("n", "win", "tie", "loss")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a printed table: heading, width in inches, and what a row of the frame shows there."""
+
+    heading: str
+    width: float
+    show: Callable[[Mapping[str, Any]], str]
+    align: str = "right"
+
+
+def funnel_table(summaries: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Table 2: one row a model, dataset and setting; each step's count once (first attempts) and twice (retry)."""
+    rows = [
+        {
+            **{name: str(summary[name]) for name in ("model", "dataset", "decoding")},
+            "setting": setting,
+            "retried": summary["retried"] > 0,
+            **{f"{step}_{time}": counts[time][step] for step in STEPS for time in ("once", "twice")},
+        }
+        for summary in summaries
+        for setting, counts in summary["funnel"].items()
+    ]
+    texts = dict.fromkeys(("model", "dataset", "decoding", "setting"), pl.String)
+    counts = {f"{step}_{time}": pl.Int64 for step in STEPS for time in ("once", "twice")}
+    return _by_dataset(pl.DataFrame(rows, schema=texts | {"retried": pl.Boolean} | counts))
+
+
+def accuracy_table(summaries: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Table 3: one row a model and dataset, labelled by its decoding; accuracies are shares, over the common items.
+
+    `once_` columns are the same for first attempts alone.
+    """
+    rows = [
+        {name: str(summary[name]) for name in ("model", "dataset", "decoding")}
+        | {name: summary["paired"][name] for name in PAIRED_COLUMNS}
+        | {f"once_{name}": summary["paired_once"][name] for name in PAIRED_COLUMNS}
+        for summary in summaries
+    ]
+    texts = dict.fromkeys(("model", "dataset", "decoding"), pl.String)
+    numbers = {name: pl.Int64 if name in COUNTS else pl.Float64 for name in PAIRED_COLUMNS}
+    schema = texts | numbers | {f"once_{name}": kind for name, kind in numbers.items()}
+    return _by_dataset(pl.DataFrame(rows, schema=schema))
+
+
+def _by_dataset(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows of one dataset together, datasets in the order in which they first come."""
+    first = frame.with_row_index("at").select("dataset", order=pl.col("at").min().over("dataset"))["order"]
+    return frame.with_columns(first.alias("order")).sort("order", maintain_order=True).drop("order")
+
+
+def save_table(frame: pl.DataFrame, path_without_suffix: Path) -> list[Path]:
+    """Writes <path>.parquet and <path>.csv; returns both."""
+    paths = [path_without_suffix.with_name(f"{path_without_suffix.name}.{kind}") for kind in ("parquet", "csv")]
+    write_whole(paths[0], frame.write_parquet)
+    write_whole(paths[1], frame.write_csv)
+    return paths
+
+
+def draw_funnel_table(frame: pl.DataFrame) -> Figure:
+    """Table 2 as a sheet: counts once / twice, over bars that show their share of all responses."""
+    names = [
+        Column("dataset", _width(frame, "dataset"), lambda row: row["dataset"], "left"),
+        Column("model", _width(frame, "model"), lambda row: row["model"], "left"),
+        Column("reasoning", 0.95, lambda row: row["setting"].removesuffix("_reasoning"), "left"),
+    ]
+    steps = [Column(heading, STEP_WIDTH, _counts_of(step), "left") for step, heading in STEPS.items()]
+    note = "responses that pass each step; common: valid in both settings"
+    if frame["retried"].any():
+        note += "; first attempts / after a second attempt at those that failed"
+    fig = _sheet(frame, names + steps, note)
+    left = sum(column.width for column in names)
+    for number, row in enumerate(frame.iter_rows(named=True)):
+        for place, step in enumerate(STEPS):
+            _shade(fig, number, left + STEP_WIDTH * place, row, step)
+    return fig
+
+
+def draw_accuracy_table(frame: pl.DataFrame) -> Figure:
+    """Table 3 as a sheet: accuracies in percent with their 95% intervals, and the tests."""
+    columns = [
+        Column("dataset", _width(frame, "dataset"), lambda row: row["dataset"], "left"),
+        Column("model", _width(frame, "model"), lambda row: row["model"], "left"),
+        Column("decoding", _width(frame, "decoding"), lambda row: row["decoding"], "left"),
+        Column("n", 0.5, lambda row: str(row["n"])),
+        Column("with reasoning", 1.55, lambda row: _interval(row, "with")),
+        Column("without", 1.55, lambda row: _interval(row, "without")),
+        Column("t", 0.6, lambda row: _number(row["t"], "{:.2f}")),
+        Column("p", 0.8, lambda row: _number(row["p"], "{:.2g}")),
+        Column("McNemar p", 0.95, lambda row: _number(row["mcnemar_p"], "{:.2g}")),
+        Column("win / tie / loss", 1.25, lambda row: " / ".join(str(row[name]) for name in ("win", "tie", "loss"))),
+    ]
+    note = "accuracy in % over common items, with 95% bootstrap interval; paired t-test; exact McNemar test"
+    return _sheet(frame, columns, note)
+
+
+def _width(frame: pl.DataFrame, name: str) -> float:
+    """Inches that the longest text of a column takes."""
+    longest = max([len(name), *(len(text) for text in frame[name])])
+    return 0.085 * longest + 0.25
+
+
+def _counts_of(step: str) -> Callable[[Mapping[str, Any]], str]:
+    """Shows a step's count, with its count after the second attempt where there was one."""
+
+    def show(row: Mapping[str, Any]) -> str:
+        once, twice = row[f"{step}_once"], row[f"{step}_twice"]
+        return f"{once} / {twice}" if row["retried"] and step != "all" else str(once)
+
+    return show
+
+
+def _interval(row: Mapping[str, Any], side: str) -> str:
+    if row[f"accuracy_{side}"] is None:
+        return "–"
+    mean, low, high = (100 * row[f"{name}_{side}"] for name in ("accuracy", "low", "high"))
+    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
+
+
+def _sheet(frame: pl.DataFrame, columns: Sequence[Column], note: str) -> Figure:
+    """A printed table: headings, one line a row, a rule between datasets; a repeated dataset or model is left blank."""
+    width, height = sum(column.width for column in columns) + 0.3, (frame.height + 2.5) * ROW
+    fig = Figure(figsize=(width, height))
+    _rules(fig, [0.0, 1.0, frame.height + 1.0], 1.0)
+    shown = {
+        "dataset": _changes(frame.select("dataset")),
+        "model": _changes(frame.select("dataset", "model", "decoding")),
+    }
+    _rules(fig, [line + 1.0 for line, new in enumerate(shown["dataset"]) if new and line], 0.4)
+    left = 0.15
+    for column in columns:
+        x = (left + (0.07 if column.align == "left" else column.width - 0.1)) / width
+        texts = [column.heading] + [
+            column.show(row) if shown.get(column.heading, [True] * frame.height)[line] else ""
+            for line, row in enumerate(frame.iter_rows(named=True))
+        ]
+        for line, text in enumerate(texts):
+            y, weight = 1 - (line + 0.77) * ROW / height, "normal" if line else "bold"
+            fig.text(x, y, text, ha=column.align, va="center", weight=weight, parse_math=False, zorder=3)  # type: ignore[arg-type]
+        left += column.width
+    fig.text(0.22 / width, 0.5 * ROW / height, note, ha="left", va="center", fontsize=7.5, color="#555555")
+    return fig
+
+
+def _changes(names: pl.DataFrame) -> list[bool]:
+    """Whether each row differs from the one above it."""
+    rows = names.rows()
+    return [line == 0 or row != rows[line - 1] for line, row in enumerate(rows)]
+
+
+def _rules(fig: Figure, lines: Sequence[float], weight: float) -> None:
+    """Horizontal rules, `weight` points thick, above the given line numbers."""
+    width, height = fig.get_size_inches()
+    for line in lines:
+        y = 1 - (line + 0.25) * ROW / height
+        ends = (0.15 / width, 1 - 0.15 / width)
+        fig.add_artist(Rectangle((ends[0], y), ends[1] - ends[0], weight / 72 / height, color=INK, linewidth=0))
+
+
+def _shade(fig: Figure, number: int, left: float, row: Mapping[str, Any], step: str) -> None:
+    """Bars behind one count: its share of all responses, once and twice."""
+    width, height = fig.get_size_inches()
+    y = 1 - (number + 2.12) * ROW / height
+    for time, opacity in SHADE.items():
+        share = row[f"{step}_{time}"] / max(1, row[f"all_{time}"])
+        size = ((STEP_WIDTH - 0.1) * share / width, 0.74 * ROW / height)
+        colour = SETTING_COLOURS[row["setting"]]
+        fig.add_artist(Rectangle(((left + 0.15) / width, y), *size, color=colour, alpha=opacity, linewidth=0, zorder=1))
