@@ -101,6 +101,8 @@ def tidy(text: str) -> str:
     text = re.sub(r"\\(?:left|right|big|Big|bigg|Bigg)[lr]?(?![a-zA-Z])\.?|\\displaystyle(?![a-zA-Z])", "", text)
     text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text).replace("{,}", ",").replace("−", "-")
     text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text).replace(r"\varnothing", r"\emptyset")
+    text = re.sub(r"\\[lr]angle(?![a-zA-Z])", lambda mark: "(" if mark[0][1] == "l" else ")", text)
+    text = re.sub(rf"^\s*{TEXT}", lambda label: "" if label[1].rstrip().endswith((":", "=")) else label[0], text)
     text = re.sub(r"(?<=\d)(?:\\[,;: ]|~)(?=\d{3}(?!\d))", "", re.sub(r"(?<!\\)\\!", "", text))
     text = re.sub(r"(?<![\d/.])(\d+)\s+(\d+)/(\d+)(?![\d/.])", r"\1\\frac{\2}{\3}", text)
     text = re.sub(r"(?<!\\)\\[,;: \n]|\\q?quad(?![a-zA-Z])|~|\s+", " ", text)

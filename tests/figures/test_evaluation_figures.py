@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 
 from r2a_core.errors import R2AError
 from r2a_core.figures.evaluation import accuracy_figure, draw_evaluation, read_summaries
@@ -115,9 +115,8 @@ def inside(fig: Figure) -> bool:
     """Whether every text lies within the page."""
     fig.draw_without_rendering()
     page = fig.bbox.padded(1)
-    boxes = [
-        text.get_window_extent() for text in fig.findobj(lambda artist: hasattr(artist, "get_text")) if text.get_text()
-    ]  # type: ignore[attr-defined]
+    texts = [artist for artist in fig.findobj(Text) if isinstance(artist, Text) and artist.get_text()]
+    boxes = [text.get_window_extent() for text in texts]
     return all(page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1 for box in boxes)
 
 

@@ -33,7 +33,8 @@ def responses(attempts: Sequence[Attempt]) -> pl.DataFrame:
         }
         for item, run, status, answer in attempts
     ]
-    ints = dict.fromkeys(("run", "think_open", "think_close", "answer_start", "answer_end"), pl.Int32)
+    numbers = ("run", "think_open", "think_close", "answer_start", "answer_end")
+    ints: dict[str, Any] = dict.fromkeys(numbers, pl.Int32)
     return pl.DataFrame(rows, schema_overrides=ints)
 
 
