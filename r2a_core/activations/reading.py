@@ -1,0 +1,157 @@
+"""Reading stored activations back: every shard is verified when it is first opened, tensors are loaded one by one.
+
+folder with index.parquet and its shards -> StoredTrace records in item order. A missing, truncated, altered or
+foreign shard, or one whose tensors are not those of the index, is named and refused, never skipped.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+from torch import Tensor
+
+from r2a_core.activations.recording import LayerAttention
+from r2a_core.activations.shards import INDEX_SCHEMA, REBUILD, open_shard, read_header, segments_of
+from r2a_core.errors import R2AError
+from r2a_core.store import sha256
+from r2a_core.traces.segments import TraceSegments
+
+
+class RecordedTrace(Protocol):
+    """Queries and keys of one trace, from memory or from a shard."""
+
+    @property
+    def segments(self) -> TraceSegments: ...
+
+    @property
+    def first_row(self) -> int: ...
+
+    @property
+    def layers(self) -> dict[int, LayerAttention]: ...
+
+    def queries(self, layer: int) -> Tensor: ...
+
+    def keys(self, layer: int) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class StoredTrace:
+    """One trace of a verified shard; its tensors stay on disk until asked for."""
+
+    item_id: str
+    segments: TraceSegments
+    first_row: int  # token of query row 0
+    first_stream_row: int  # token of row 0 of residual and z
+    layers: dict[int, LayerAttention]
+    number: int  # place in its shard
+    shard: Path
+
+    def queries(self, layer: int) -> Tensor:
+        """(head, row, head_dim), after RoPE, in the stored dtype."""
+        return self.tensor("q", layer)
+
+    def keys(self, layer: int) -> Tensor:
+        """(kv_head, token, head_dim), after RoPE, in the stored dtype."""
+        return self.tensor("k", layer)
+
+    def residual(self, layer: int) -> Tensor:
+        """(row, d_model), entering the layer."""
+        return self.tensor("residual", layer)
+
+    def z(self, layer: int) -> Tensor:
+        """(row, n_heads * head_dim)."""
+        return self.tensor("z", layer)
+
+    def tensor(self, kind: str, layer: int) -> Tensor:
+        """One tensor. Raises R2AError when it was not captured."""
+        name = f"{self.number:05d}.{kind}.{layer:03d}"
+        with open_shard(self.shard) as tensors:
+            if name not in tensors.keys():  # noqa: SIM118 (an open shard is no mapping)
+                raise R2AError(
+                    f"{self.shard} holds no {kind} of layer {layer} for {self.item_id!r}",
+                    f"add the layer to the params of capture, then: dvc repro capture (holds {sorted(self.layers)})",
+                )
+            return tensors.get_tensor(name)
+
+
+@dataclass
+class ActivationReader:
+    """The activations of one model, dataset and setting, by item id in item order."""
+
+    folder: Path
+    index: pl.DataFrame = field(init=False)
+    verified: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)  # shard -> header
+
+    def __post_init__(self) -> None:
+        self.index = read_index(self.folder / "index.parquet")
+
+    @property
+    def item_ids(self) -> list[str]:
+        return self.index["item_id"].to_list()
+
+    def __iter__(self) -> Iterator[StoredTrace]:
+        return (self.trace(item_id) for item_id in self.item_ids)
+
+    def trace(self, item_id: str) -> StoredTrace:
+        """One trace. Raises R2AError when the index has no such item or its shard is not what the index says."""
+        rows = self.index.filter(pl.col("item_id") == item_id)
+        if rows.is_empty():
+            raise R2AError(f"{self.folder} has no trace {item_id!r}", "choose another item, or capture more traces")
+        row = rows.row(0, named=True)
+        header = self.header(row["shard"])
+        number = [trace["item_id"] for trace in header["traces"]].index(item_id)
+        layers = {layer["layer"]: layer_attention(layer) for layer in header["layers"]}
+        shard = self.folder / row["shard"]
+        rows_from = (row["first_row"], row["first_stream_row"])
+        return StoredTrace(item_id, segments_of(row), *rows_from, layers, number, shard)
+
+    def header(self, shard: str) -> dict[str, Any]:
+        """Header of a shard, after comparing the shard with the index."""
+        if shard not in self.verified:
+            rows = self.index.filter(pl.col("shard") == shard)
+            self.verified[shard] = verify_shard(self.folder / shard, rows)
+        return self.verified[shard]
+
+
+def read_index(path: Path) -> pl.DataFrame:
+    """The index of a folder of shards. Raises R2AError when it is missing, truncated or of another schema."""
+    if not path.is_file():
+        raise R2AError(f"{path} is missing", "build it with: dvc repro capture")
+    try:
+        frame = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise R2AError(f"{path} is damaged or cut off: {error}", REBUILD) from None
+    if dict(frame.schema) != INDEX_SCHEMA:
+        raise R2AError(f"{path} is no index of activations: its columns are {', '.join(frame.columns)}", REBUILD)
+    return frame
+
+
+def verify_shard(path: Path, rows: pl.DataFrame) -> dict[str, Any]:
+    """Header of a shard that agrees with its index rows in traces, fingerprint, tensors and bytes; else R2AError."""
+    with open_shard(path) as tensors:
+        header = read_header(path, tensors)
+        if set(rows["fingerprint"]) != {header["fingerprint"]}:
+            raise R2AError(f"{path} belongs to another run: its fingerprint is {header['fingerprint']}", REBUILD)
+        if sorted(trace["item_id"] for trace in header["traces"]) != sorted(rows["item_id"]):
+            raise R2AError(f"{path} holds other traces than the index says", REBUILD)
+        expected = {
+            name: tuple(shape)
+            for names, shapes in rows.select("tensors", "shapes").iter_rows()
+            for name, shape in zip(names, shapes, strict=True)
+        }
+        found = {name: tuple(tensors.get_slice(name).get_shape()) for name in sorted(tensors.keys())}
+        wrong = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+        if wrong:
+            shapes = f"{found.get(wrong[0], 'missing')}, the index says {expected.get(wrong[0], 'none')}"
+            raise R2AError(f"{path}: the tensor {wrong[0]} is {shapes}", REBUILD)
+    if set(rows["sha256"]) != {sha256(path)}:
+        raise R2AError(f"{path} was altered or cut off: its content does not match the index", REBUILD)
+    return header
+
+
+def layer_attention(values: dict[str, Any]) -> LayerAttention:
+    """A LayerAttention from a shard's header."""
+    sinks = values["sinks"]
+    return LayerAttention(**{**values, "sinks": None if sinks is None else tuple(sinks)})

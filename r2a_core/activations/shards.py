@@ -1,0 +1,160 @@
+"""The shard format: activations of consecutive traces in one safetensors file each, and one index for all of them.
+
+    shard-00000.safetensors   tensors `<n>.q.<layer>`, `<n>.k.<layer>`, `<n>.residual.<layer>`, `<n>.z.<layer>` of its
+    n-th
+                              trace (n in five digits, layer in three), and one metadata key `r2a`, JSON text:
+        {"fingerprint": ..., "layers": [LayerAttention, ...],
+         "traces": [{item_id, n_tokens, think_open, think_close, first_row, first_stream_row}, ...]}
+    index.parquet             one row a trace in item order: INDEX_SCHEMA
+
+q (head, row, head_dim) of the rows from token `first_row` on; k (kv_head, token, head_dim); residual (row, d_model) and
+z (row, n_heads * head_dim) from token `first_stream_row` on. Equal input gives equal bytes.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from r2a_core.activations.capture import TraceActivations
+from r2a_core.activations.recording import LayerAttention
+from r2a_core.errors import R2AError
+from r2a_core.store import sha256, write_whole
+from r2a_core.traces.segments import TraceSegments
+
+METADATA_KEY = "r2a"
+REBUILD = "rebuild the activations with: dvc repro capture"
+INDEX_SCHEMA = {
+    "item_id": pl.String,
+    "shard": pl.String,  # file name beside the index
+    "sha256": pl.String,  # of the shard
+    "fingerprint": pl.String,  # of what the shard was computed from
+    "tensors": pl.List(pl.String),
+    "shapes": pl.List(pl.List(pl.Int64)),
+    "dtype": pl.String,  # bfloat16 | float32
+    "n_tokens": pl.Int32,
+    "think_open": pl.Int32,
+    "think_close": pl.Int32,
+    "answer_start": pl.Int32,
+    "answer_end": pl.Int32,
+    "first_row": pl.Int32,  # token of query row 0
+    "first_stream_row": pl.Int32,  # token of row 0 of residual and z
+}
+
+
+def plan_shards(bytes_per_trace: Sequence[int], shard_bytes: int) -> list[list[int]]:
+    """Trace numbers of each shard, filled in order up to `shard_bytes`; a longer trace has a shard of its own.
+
+    Traces added at the end leave every shard but the last as it was.
+    """
+    shards: list[list[int]] = []
+    room = 0
+    for number, size in enumerate(bytes_per_trace):
+        if not shards or size > room:
+            shards.append([])
+            room = shard_bytes
+        shards[-1].append(number)
+        room -= size
+    return shards
+
+
+def shard_name(number: int) -> str:
+    """File name of a shard."""
+    return f"shard-{number:05d}.safetensors"
+
+
+def write_shard(path: Path, traces: Sequence[tuple[str, TraceActivations]], fingerprint: str) -> None:
+    """Writes the activations of some traces, each with its item id, as one whole file."""
+    tensors: dict[str, torch.Tensor] = {}
+    layers: dict[int, LayerAttention] = {}
+    described = []
+    for number, (item_id, trace) in enumerate(traces):
+        for kind, by_layer in (("q", trace.q), ("k", trace.k), ("residual", trace.residual), ("z", trace.z)):
+            tensors |= {f"{number:05d}.{kind}.{layer:03d}": tensor for layer, tensor in by_layer.items()}
+        for layer, attention in trace.layers.items():
+            if layer not in layers or layers[layer].window is None:  # a trace shorter than the window shows none
+                layers[layer] = attention
+        bounds = asdict(trace.segments)
+        rows = {"first_row": trace.first_row, "first_stream_row": trace.first_stream_row}
+        described.append({"item_id": item_id, **bounds, **rows})
+    header = {
+        "fingerprint": fingerprint,
+        "layers": [asdict(layers[layer]) for layer in sorted(layers)],
+        "traces": described,
+    }
+    text = json.dumps(header, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    write_whole(path, lambda temporary: save_file(tensors, temporary, metadata={METADATA_KEY: text}))
+
+
+def write_index(path: Path, shards: Sequence[Path]) -> pl.DataFrame:
+    """Writes the index of shards that lie, or will lie, beside it as shard-00000.safetensors and so on, in this order.
+
+    Raises R2AError when a shard cannot be read or two traces share an item id.
+    """
+    rows = [row for number, shard in enumerate(shards) for row in index_rows(shard, shard_name(number))]
+    frame = pl.DataFrame(rows, schema=INDEX_SCHEMA)
+    repeated = frame.filter(pl.col("item_id").is_duplicated())
+    if repeated.height:
+        raise R2AError(f"the trace {repeated['item_id'][0]!r} is in two places of {path.parent}", REBUILD)
+    write_whole(path, frame.write_parquet)
+    return frame
+
+
+def index_rows(shard: Path, name: str) -> list[dict[str, Any]]:
+    """Index rows of one shard, from its header."""
+    rows = []
+    with open_shard(shard) as tensors:
+        header = read_header(shard, tensors)
+        names = sorted(tensors.keys())
+        digest = sha256(shard)
+        for number, trace in enumerate(header["traces"]):
+            own = [tensor for tensor in names if tensor.startswith(f"{number:05d}.")]
+            segments = segments_of(trace)
+            rows.append(
+                {
+                    "item_id": trace["item_id"],
+                    "shard": name,
+                    "sha256": digest,
+                    "fingerprint": header["fingerprint"],
+                    "tensors": own,
+                    "shapes": [list(tensors.get_slice(tensor).get_shape()) for tensor in own],
+                    "dtype": {"BF16": "bfloat16", "F32": "float32"}[tensors.get_slice(own[0]).get_dtype()],
+                    **asdict(segments),
+                    "answer_start": segments.answer.start,
+                    "answer_end": segments.answer.stop,
+                    "first_row": trace["first_row"],
+                    "first_stream_row": trace["first_stream_row"],
+                }
+            )
+    return rows
+
+
+def segments_of(row: dict[str, Any]) -> TraceSegments:
+    """Segment bounds from an index row or a header entry."""
+    return TraceSegments(row["think_open"], row["think_close"], row["n_tokens"])
+
+
+def open_shard(path: Path) -> Any:
+    """An open shard whose tensors are read one by one. Raises R2AError when it is missing, truncated or no shard."""
+    if not path.is_file():
+        raise R2AError(f"{path} is missing", REBUILD)
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise R2AError(f"{path} is damaged or cut off: {error}", REBUILD) from None
+
+
+def read_header(path: Path, tensors: Any) -> dict[str, Any]:
+    """The JSON header of an open shard. Raises R2AError when the file is a safetensors file of another kind."""
+    metadata = tensors.metadata() or {}
+    try:
+        header = json.loads(metadata[METADATA_KEY])
+        return {key: header[key] for key in ("fingerprint", "layers", "traces")}
+    except (KeyError, ValueError):
+        raise R2AError(f"{path} is not an activation shard: its metadata lacks {METADATA_KEY}", REBUILD) from None

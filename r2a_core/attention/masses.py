@@ -1,0 +1,127 @@
+"""Where the rows of a layer look: mass on segments and sentences, and the walk along the reasoning (paper section 4).
+
+queries and keys of one layer -> RowMeans (mean attention weight of each token, over answer or reasoning rows) and
+ReasoningWalk (centroid, spread and evenness of each answer row over the reasoning). Masses of segments, sentences and
+reflection tokens are sums of RowMeans over their tokens.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from r2a_core.activations.reading import RecordedTrace
+from r2a_core.activations.recording import LayerAttention
+from r2a_core.attention.patterns import UNSEEN, PatternBlock, pattern_blocks
+from r2a_core.traces.segments import TraceSegments
+
+STILL = 1e-6  # fraction of the reasoning: a centroid that moves less stays put
+
+
+@dataclass(frozen=True)
+class ReasoningWalk:
+    """Attention inside the reasoning of each answer row, its weights there scaled to sum 1.
+
+    Positions are token centres as fractions 0..1 of the reasoning. NaN where a row sees no reasoning token (sliding
+    windows).
+    """
+
+    centroid: Tensor  # (head, answer row), mean position
+    spread: Tensor  # (head, answer row), standard deviation of the position
+    evenness: Tensor  # (head, answer row), exp(entropy) / reasoning tokens seen: 1 = uniform, 1/n = one token
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """What one layer's answer and reasoning rows look at. Means over rows; float64."""
+
+    answer: Tensor  # (head, token), attention weight
+    reasoning: Tensor | None  # (head, token); None where the rows were not captured or there are none
+    walk: ReasoningWalk | None  # None without reasoning tokens
+
+
+def layer_statistics(trace: RecordedTrace, layer: int, device: str = "cpu") -> LayerStatistics:
+    """Statistics of one layer of a trace, computed on `device`."""
+    attention, segments = trace.layers[layer], trace.segments
+    queries, keys = trace.queries(layer).to(device), trace.keys(layer).to(device)
+    return row_statistics(queries, keys, trace.first_row, attention, segments)
+
+
+def row_statistics(
+    queries: Tensor, keys: Tensor, first_row: int, layer: LayerAttention, segments: TraceSegments
+) -> LayerStatistics:
+    """Statistics of one layer.
+
+    queries (head, row, head_dim), row 0 being token `first_row`; keys (kv_head, token, head_dim).
+    """
+    answer = keys.new_zeros((layer.n_heads, keys.shape[1]), dtype=torch.float64)
+    walks = []
+    for block in pattern_blocks(queries, keys, first_row, layer, segments.answer):
+        answer[:, block.keys.start : block.keys.stop] += block.weights.sum(dim=1)
+        if len(segments.reasoning):
+            walks.append(block_walk(block, segments.reasoning))
+    reasoning = None
+    if len(segments.reasoning) and first_row <= segments.reasoning.start:
+        reasoning = torch.zeros_like(answer)
+        for block in pattern_blocks(queries, keys, first_row, layer, segments.reasoning):
+            reasoning[:, block.keys.start : block.keys.stop] += block.weights.sum(dim=1)
+        reasoning = (reasoning / len(segments.reasoning)).cpu()
+    return LayerStatistics((answer / len(segments.answer)).cpu(), reasoning, join_walks(walks) if walks else None)
+
+
+def block_walk(block: PatternBlock, reasoning: range) -> ReasoningWalk:
+    """Walk of the rows of one block, all of them after the reasoning."""
+    seen = range(max(block.keys.start, reasoning.start), reasoning.stop)
+    if not len(seen):
+        nothing = block.logits.new_full(block.logits.shape[:2], torch.nan)
+        return ReasoningWalk(nothing, nothing, nothing)
+    logits = block.logits[:, :, seen.start - block.keys.start : seen.stop - block.keys.start]
+    weights = torch.softmax(logits, dim=-1)  # (head, row, reasoning token seen)
+    place = (torch.arange(seen.start, seen.stop, device=logits.device) - reasoning.start + 0.5) / len(reasoning)
+    middle = place.mean()  # moments about the middle lose less to rounding
+    first, second = (weights @ torch.stack([place - middle, (place - middle) ** 2], dim=1)).unbind(-1)
+    visible = logits > UNSEEN
+    entropy = torch.logsumexp(logits, dim=-1) - (weights * logits).sum(dim=-1)
+    count = visible.sum(dim=-1)
+    walk = (first + middle, (second - first**2).clamp(min=0).sqrt(), entropy.exp() / count)
+    return ReasoningWalk(*(torch.where(count > 0, part, torch.nan) for part in walk))
+
+
+def join_walks(walks: list[ReasoningWalk]) -> ReasoningWalk:
+    """Walks of consecutive blocks as one, on the CPU."""
+    parts = ([getattr(walk, name) for walk in walks] for name in ("centroid", "spread", "evenness"))
+    return ReasoningWalk(*(torch.cat(part, dim=1).cpu() for part in parts))
+
+
+def masses(means: Tensor, groups: Mapping[str, range]) -> dict[str, Tensor]:
+    """Mass of each token range, (head,), from mean weights (head, token)."""
+    return {name: means[:, tokens.start : tokens.stop].sum(dim=1) for name, tokens in groups.items()}
+
+
+def walk_correlation(centroid: Tensor) -> Tensor:
+    """Pearson r between answer row and centroid, (head,), over rows that see the reasoning.
+
+    centroid (head, answer row). NaN with fewer than 3 such rows or where the centroid stays put.
+    """
+    seen = ~centroid.isnan()
+    count = seen.sum(dim=1, keepdim=True)
+    row = torch.arange(centroid.shape[1], dtype=torch.float64).expand(centroid.shape)
+
+    def centred(values: Tensor) -> Tensor:
+        values = torch.where(seen, values.double(), 0.0)
+        return torch.where(seen, values - values.sum(dim=1, keepdim=True) / count, 0.0)
+
+    x, y = centred(row), centred(centroid)
+    scale = (x.pow(2).sum(dim=1) * y.pow(2).sum(dim=1)).sqrt()
+    still = (count[:, 0] < 3) | (y.abs().amax(dim=1) < STILL)
+    return torch.where(still, torch.nan, (x * y).sum(dim=1) / scale)
+
+
+def uniform_share(segments: TraceSegments, rows: range, window: int | None) -> float:
+    """Mass on the reasoning, mean over `rows`, of attention that is uniform over what a row sees."""
+    row = torch.arange(rows.start, rows.stop, dtype=torch.float64)
+    low = torch.zeros_like(row) if window is None else (row - window + 1).clamp(min=0)
+    stop = (row + 1).clamp(max=segments.reasoning.stop)
+    inside = (stop - low.clamp(min=segments.reasoning.start)).clamp(min=0)
+    return float((inside / (row + 1 - low)).mean())

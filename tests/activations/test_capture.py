@@ -1,0 +1,71 @@
+"""What is kept of a trace, how many bytes it takes, and that no matrix of all tokens is ever built."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from r2a_core.activations.capture import CaptureConfig, capture_trace, kept_rows, trace_bytes
+from r2a_core.attention.masses import layer_statistics
+from r2a_core.errors import R2AError
+from r2a_core.traces.segments import TraceSegments
+
+ANSWER = CaptureConfig("answer", "bfloat16", None, (), (), "answer")
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the largest tensor that any operation returns."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().nbytes() > 0:
+                self.numel = max(self.numel, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return out
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [("answer", range(23, 32)), ("answer_and_reasoning", range(7, 32)), ("all", range(33))],
+)
+def test_rows_leave_out_the_final_eos(rows, expected):
+    assert kept_rows(TraceSegments(6, 22, 33), rows) == expected
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gemma2"])
+def test_no_token_by_token_matrix(tiny_model, kind):
+    n_tokens = 3000
+    segments = TraceSegments(20, 2900, n_tokens)
+    ids = torch.randint(1, 64, (n_tokens,), generator=torch.Generator().manual_seed(2)).tolist()
+    config = CaptureConfig("answer_and_reasoning", "bfloat16", None, (), (), "answer")
+    with LargestTensor() as largest:
+        trace = capture_trace(tiny_model(kind), ids, segments, config)
+        layer_statistics(trace, 1)
+    assert largest.numel < n_tokens**2 / 2
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ANSWER,
+        CaptureConfig("answer_and_reasoning", "float32", (1,), (0,), (), "answer"),
+        CaptureConfig("all", "bfloat16", (), (0, 1), (0, 1), "all"),
+    ],
+)
+def test_bytes_are_foretold(tiny_model, config):
+    model, segments = tiny_model("qwen2"), TraceSegments(6, 22, 33)
+    trace = capture_trace(model, list(range(1, 34)), segments, config)
+    tensors = [tensor for kept in (trace.q, trace.k, trace.residual, trace.z) for tensor in kept.values()]
+    assert trace_bytes(model.config, segments, config) == sum(tensor.nbytes for tensor in tensors)
+
+
+def test_kept_tensors_are_copies(tiny_model):
+    trace = capture_trace(tiny_model("llama"), list(range(1, 34)), TraceSegments(6, 22, 33), ANSWER)
+    assert trace.q[0].untyped_storage().nbytes() == trace.q[0].nbytes
+    assert trace.q[0].dtype == torch.bfloat16
+
+
+def test_ids_must_fit_the_segments(tiny_model):
+    with pytest.raises(R2AError, match="32 token ids for a trace of 33"):
+        capture_trace(tiny_model("llama"), list(range(32)), TraceSegments(6, 22, 33), ANSWER)

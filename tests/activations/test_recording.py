@@ -1,0 +1,122 @@
+"""What a recorded forward pass hands over, and that it computes what the model computes without recording."""
+
+import pytest
+import torch
+from transformers.masking_utils import (
+    causal_mask_function,
+    chunked_causal_mask_function,
+    sliding_window_causal_mask_function,
+)
+
+from r2a_core.activations import recording as module
+from r2a_core.activations.capture import CaptureConfig, TraceRecorder, capture_trace
+from r2a_core.activations.recording import causal_band, recording
+from r2a_core.errors import R2AError
+from r2a_core.traces.segments import TraceSegments
+
+SEGMENTS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
+IDS = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(1)).tolist()
+WHOLE = CaptureConfig("all", "float32", None, (), (), "all")
+KINDS = ["qwen2", "llama", "qwen3", "mistral", "gemma2", "gemma3_text", "gpt_oss"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_recording_leaves_the_model_output_as_it_was(tiny_model, kind, monkeypatch):
+    monkeypatch.setattr(module, "WINDOW_ROWS", 5)
+    monkeypatch.setattr(module, "EAGER_ELEMENTS", 6 * 33 * 4)
+    model, ids = tiny_model(kind), torch.tensor([IDS])
+    with torch.no_grad():
+        expected = model(input_ids=ids, use_cache=False).logits
+        with recording(model, TraceRecorder(SEGMENTS, WHOLE)):
+            found = model(input_ids=ids, use_cache=False).logits
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+    assert model.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize(
+    ("kind", "window", "softcap"),
+    [("llama", None, None), ("mistral", 7, None), ("gemma2", 7, 2.0), ("gemma3_text", 7, None)],
+)
+def test_layers_keep_how_they_attend(tiny_model, kind, window, softcap):
+    model = tiny_model(kind)
+    layer = capture_trace(model, IDS, SEGMENTS, WHOLE).layers[0]
+    assert (layer.window, layer.softcap, layer.n_heads, layer.n_kv_heads) == (window, softcap, 6, 2)
+    assert layer.scaling == pytest.approx(24**-0.5 if kind.startswith("gemma") else 8**-0.5)
+
+
+def test_sinks_are_kept_by_head(tiny_model):
+    model = tiny_model("gpt_oss")
+    layers = capture_trace(model, IDS, SEGMENTS, WHOLE).layers
+    for number, layer in enumerate(model.model.layers):
+        assert layers[number].sinks == pytest.approx(layer.self_attn.sinks.tolist())
+
+
+def test_residual_streams_and_head_outputs(tiny_model):
+    model, attended = tiny_model("qwen2"), {}
+    config = CaptureConfig("answer", "float32", (1,), (0, 1), (1,), "answer_and_reasoning")
+    hook = model.model.layers[1].self_attn.register_forward_hook(lambda m, a, out: attended.update(out=out[0]))
+    trace = capture_trace(model, IDS, SEGMENTS, config)
+    hook.remove()
+    with torch.no_grad():
+        hidden = model(input_ids=torch.tensor([IDS]), output_hidden_states=True).hidden_states
+    rows = slice(7, 32)
+    for layer in (0, 1):
+        torch.testing.assert_close(trace.residual[layer], hidden[layer][0, rows], atol=1e-5, rtol=1e-4)
+    projected = trace.z[1] @ model.model.layers[1].self_attn.o_proj.weight.T
+    torch.testing.assert_close(projected, attended["out"][0, rows], atol=1e-5, rtol=1e-4)
+    assert list(trace.q) == [1]
+    assert trace.q[1].shape == (6, 9, 8)
+    assert trace.k[1].shape == (2, 33, 8)
+
+
+@pytest.mark.parametrize(
+    ("mask", "window"),
+    [
+        (causal_mask_function, None),
+        (sliding_window_causal_mask_function(4), 4),
+        (sliding_window_causal_mask_function(1), 1),
+        (sliding_window_causal_mask_function(10), None),
+        (sliding_window_causal_mask_function(9), 9),
+    ],
+)
+def test_window_is_found_from_the_mask(mask, window):
+    assert causal_band(10, 10, mask).window == window
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        chunked_causal_mask_function(4, torch.zeros(1, dtype=torch.int)),
+        lambda b, h, q, k: k <= q + 1,
+        lambda b, h, q, k: k >= 0,
+        lambda b, h, q, k: (k <= q) & (k > 0),
+        lambda b, h, q, k: k < 0,
+    ],
+)
+def test_other_masks_are_refused(mask):
+    with pytest.raises(R2AError, match="neither causal nor a sliding window"):
+        causal_band(10, 10, mask)
+
+
+def test_batches_padding_and_caches_are_refused(tiny_model):
+    model, ids = tiny_model("llama"), torch.tensor([IDS])
+    padded = torch.ones_like(ids)
+    padded[0, :3] = 0
+    for inputs in (
+        {"input_ids": ids.repeat(2, 1), "use_cache": False},
+        {"input_ids": ids, "attention_mask": padded},
+        {"input_ids": ids[:, 20:], "past_key_values": model(input_ids=ids[:, :20]).past_key_values},
+    ):
+        with pytest.raises(R2AError), recording(model, TraceRecorder(SEGMENTS, WHOLE)):
+            model(**inputs)
+    assert model.config._attn_implementation == "eager"
+
+
+def test_layers_that_do_not_exist_are_refused(tiny_model):
+    model = tiny_model("llama")
+    for config in (
+        CaptureConfig("all", "float32", (2,), (), (), "all"),
+        CaptureConfig("all", "float32", None, (2,), (), "all"),
+    ):
+        with pytest.raises(R2AError, match="layer 2 of LlamaForCausalLM"):
+            capture_trace(model, IDS, SEGMENTS, config)
