@@ -31,7 +31,7 @@ def build(kind: str) -> Any:
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32).eval()
     for name, weight in model.named_parameters():
         if "norm" not in name:  # wide weights, so that attention is far from uniform
-            torch.nn.init.normal_(weight, std=0.4)
+            torch.nn.init.normal_(weight, std=0.3)
     return model
 
 

@@ -1,0 +1,208 @@
+"""Masses and walks against eager attention, against brute force and against cases that can be done by hand."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r2a_core.activations.capture import CaptureConfig, capture_trace
+from r2a_core.activations.reading import ActivationReader
+from r2a_core.activations.recording import LayerAttention
+from r2a_core.activations.shards import shard_name, write_index, write_shard
+from r2a_core.attention.live import segment_masses_live
+from r2a_core.attention.masses import (
+    layer_statistics,
+    masses,
+    row_statistics,
+    uniform_share,
+    walk_correlation,
+)
+from r2a_core.attention.patterns import pattern_blocks
+from r2a_core.traces.segments import TraceSegments
+
+SEGMENTS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
+IDS = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(1)).tolist()
+KINDS = ["qwen2", "llama", "qwen3", "mistral", "gemma2", "gemma3_text", "gpt_oss"]
+PLAIN = LayerAttention(0, n_heads=4, n_kv_heads=2, head_dim=8, scaling=0.5)
+
+
+def eager_patterns(model) -> torch.Tensor:
+    """(layer, head, row, key), by the model's own eager attention."""
+    with torch.no_grad():
+        out = model(input_ids=torch.tensor([IDS]), output_attentions=True, use_cache=False)
+    return torch.stack(out.attentions)[:, 0].double()
+
+
+def expected_masses(patterns: torch.Tensor, rows: range) -> torch.Tensor:
+    sums = [patterns[:, :, rows.start : rows.stop, r.start : r.stop].sum(-1) for r in SEGMENTS.ranges().values()]
+    return torch.stack(sums, dim=-1).mean(dim=2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_live_masses_equal_eager_attention(tiny_model, kind):
+    model = tiny_model(kind)
+    patterns, found = eager_patterns(model), segment_masses_live(model, IDS, SEGMENTS)
+    assert expected_masses(patterns, SEGMENTS.answer).std() > 0.1
+    assert found.reasoning is not None
+    torch.testing.assert_close(found.answer, expected_masses(patterns, SEGMENTS.answer), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.reasoning, expected_masses(patterns, SEGMENTS.reasoning), atol=1e-5, rtol=0)
+    if kind != "gpt_oss":
+        assert (found.answer.sum(-1) - 1).abs().max() < 1e-5
+        assert (found.reasoning.sum(-1) - 1).abs().max() < 1e-5
+    assert found.reasoning[..., 4:].abs().max() == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 2e-3), ("float32", 1e-5)])
+def test_masses_from_shards_equal_eager_attention(tiny_model, kind, dtype, tolerance, tmp_path):
+    model = tiny_model(kind)
+    config = CaptureConfig("answer_and_reasoning", dtype, None, (), (), "answer")
+    write_shard(tmp_path / shard_name(0), [("x", capture_trace(model, IDS, SEGMENTS, config))], "print")
+    write_index(tmp_path / "index.parquet", [tmp_path / shard_name(0)])
+    stored, patterns = ActivationReader(tmp_path).trace("x"), eager_patterns(model)
+    for layer in (0, 1):
+        statistics = layer_statistics(stored, layer)
+        for means, rows in ((statistics.answer, SEGMENTS.answer), (statistics.reasoning, SEGMENTS.reasoning)):
+            found = torch.stack(list(masses(means, SEGMENTS.ranges()).values()), dim=-1)
+            expected = expected_masses(patterns, rows)[layer]
+            torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "gemma2"])
+def test_walk_equals_brute_force(tiny_model, kind):
+    model = tiny_model(kind)
+    config = CaptureConfig("answer", "float32", None, (), (), "answer")
+    trace = capture_trace(model, IDS, SEGMENTS, config)
+    layer = 1
+    inside = eager_patterns(model)[layer, :, 23:32, 7:22].numpy()
+    inside = inside / inside.sum(-1, keepdims=True)
+    place = (np.arange(15) + 0.5) / 15
+    centroid = inside @ place
+    spread = np.sqrt((inside * (place - centroid[..., None]) ** 2).sum(-1))
+    evenness = np.exp(-(inside * np.log(np.clip(inside, 1e-300, 1))).sum(-1)) / 15
+    walk = layer_statistics(trace, layer).walk
+    assert walk is not None
+    np.testing.assert_allclose(walk.centroid, centroid, atol=1e-5)
+    np.testing.assert_allclose(walk.spread, spread, atol=1e-4)
+    np.testing.assert_allclose(walk.evenness, evenness, atol=1e-5)
+    expected = [np.corrcoef(np.arange(9), row)[0, 1] for row in centroid]
+    np.testing.assert_allclose(walk_correlation(walk.centroid), expected, atol=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    bounds=st.tuples(st.integers(1, 5), st.integers(1, 12), st.integers(1, 6)),
+    window=st.none() | st.integers(1, 30),
+    softcap=st.none() | st.floats(0.5, 50),
+    sharpness=st.sampled_from([0.0, 1.0, 40.0]),
+    elements=st.sampled_from([1, 100, 10**6]),
+    seed=st.integers(0, 99),
+)
+def test_segment_masses_sum_to_one(bounds, window, softcap, sharpness, elements, seed):
+    query, reasoning, answer = bounds
+    segments = TraceSegments(query, query + reasoning, query + reasoning + answer + 2)
+    generator = torch.Generator().manual_seed(seed)
+    q = sharpness * torch.randn(4, segments.n_tokens, 8, generator=generator)
+    k = torch.randn(2, segments.n_tokens, 8, generator=generator)
+    layer = LayerAttention(0, 4, 2, 8, 0.35, softcap, window)
+    statistics = row_statistics(q, k, 0, layer, segments)
+    for means in (statistics.answer, statistics.reasoning):
+        if means is not None:
+            assert (sum(masses(means, segments.ranges()).values()) - 1).abs().max() < 1e-5
+    whole = torch.cat(
+        [b.weights.sum(-1) for b in pattern_blocks(q, k, 0, layer, range(segments.n_tokens), elements)], 1
+    )
+    assert whole.shape == (4, segments.n_tokens)
+    assert (whole - 1).abs().max() < 1e-5
+
+
+def test_uniform_attention_by_hand():
+    segments = TraceSegments(think_open=2, think_close=7, n_tokens=10)  # reasoning 3..6, answer rows 8 only
+    q, k = torch.zeros(4, 10, 8), torch.randn(2, 10, 8)
+    statistics = row_statistics(q, k, 0, PLAIN, segments)
+    found = {name: mass[0].item() for name, mass in masses(statistics.answer, segments.ranges()).items()}
+    expected = {"bos": 1, "query": 1, "think_open": 1, "reasoning": 4, "think_close": 1, "answer": 1}
+    assert found == pytest.approx({name: count / 9 for name, count in expected.items()}, abs=1e-6)
+    walk = statistics.walk
+    assert walk is not None
+    assert walk.centroid[0].tolist() == pytest.approx([0.5])
+    assert walk.spread[0].tolist() == pytest.approx([np.std([0.125, 0.375, 0.625, 0.875])])
+    assert walk.evenness[0].tolist() == pytest.approx([1.0])
+    assert statistics.reasoning is not None
+    own = masses(statistics.reasoning, segments.ranges())["reasoning"][0].item()
+    assert own == pytest.approx((1 / 4 + 2 / 5 + 3 / 6 + 4 / 7) / 4)
+
+
+def test_a_head_that_points_at_one_token_after_the_other():
+    segments = TraceSegments(think_open=1, think_close=7, n_tokens=14)  # reasoning 2..6, answer 8..12
+    k = 50 * torch.eye(14)[None]
+    q = torch.zeros(1, 14, 14)
+    for row, key in zip(range(8, 13), (2, 3, 4, 5, 6), strict=True):
+        q[0, row, key] = 1.0
+    statistics = row_statistics(q, k, 0, LayerAttention(0, 1, 1, 14, 1.0), segments)
+    walk = statistics.walk
+    assert walk is not None
+    assert walk.centroid[0].tolist() == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9])
+    assert walk.spread[0].abs().max() < 1e-3
+    assert walk.evenness[0].tolist() == pytest.approx([0.2] * 5)
+    assert walk_correlation(walk.centroid).item() == pytest.approx(1.0)
+    assert masses(statistics.answer, segments.ranges())["reasoning"].item() == pytest.approx(1.0)
+
+
+def test_mass_too_small_for_float32_still_has_a_walk():
+    segments = TraceSegments(think_open=1, think_close=5, n_tokens=8)
+    q, k = torch.ones(1, 8, 2), torch.zeros(1, 8, 2)
+    k[0, 0] = 500.0  # BOS takes all: the reasoning gets exp(-1000)
+    walk = row_statistics(q, k, 0, LayerAttention(0, 1, 1, 2, 1.0), segments).walk
+    assert walk is not None
+    assert walk.centroid[0].tolist() == pytest.approx([0.5])
+
+
+def test_rows_whose_window_holds_no_reasoning_have_no_centroid():
+    segments = TraceSegments(think_open=1, think_close=5, n_tokens=12)  # reasoning 2..4, answer 6..10
+    layer = LayerAttention(0, 4, 2, 8, 0.5, window=4)  # row 6 sees 3..6, row 7 sees 4..7, row 8 sees 5..8
+    walk = row_statistics(torch.zeros(4, 12, 8), torch.zeros(2, 12, 8), 0, layer, segments).walk
+    assert walk is not None
+    assert walk.centroid[0].isnan().tolist() == [False, False, True, True, True]
+    assert walk.centroid[0, :2].tolist() == pytest.approx([2 / 3, 5 / 6])
+    assert walk.evenness[0, :2].tolist() == pytest.approx([1.0, 1.0])
+    assert walk_correlation(walk.centroid).isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("centroid", "expected"),
+    [
+        ([0.1, 0.2, 0.3, 0.4], 1.0),
+        ([0.4, 0.2, 0.0], -1.0),
+        ([0.1, 0.4, 0.2, 0.9], 1.1 / 1.9**0.5),
+        ([0.1, 0.9], None),
+        ([0.5, 0.5, 0.5, 0.5], None),
+        ([0.1, float("nan"), 0.3, 0.4], 1.0),
+        ([0.1, float("nan"), float("nan"), 0.4], None),
+    ],
+)
+def test_walk_correlation_by_hand(centroid, expected):
+    found = walk_correlation(torch.tensor([centroid])).item()
+    assert found == pytest.approx(expected, abs=1e-6) if expected is not None else np.isnan(found)
+
+
+@given(bounds=st.tuples(st.integers(1, 5), st.integers(0, 9), st.integers(1, 6)), window=st.none() | st.integers(1, 30))
+def test_uniform_share_equals_brute_force(bounds, window):
+    query, reasoning, answer = bounds
+    segments = TraceSegments(query, query + reasoning + 1, query + reasoning + answer + 3)
+    for rows in (segments.answer, segments.reasoning):
+        shares = []
+        for row in rows:
+            seen = [key for key in range(row + 1) if window is None or key > row - window]
+            shares.append(sum(key in segments.reasoning for key in seen) / len(seen))
+        if shares:
+            assert uniform_share(segments, rows, window) == pytest.approx(np.mean(shares))
+
+
+def test_without_reasoning_tokens_there_is_no_walk():
+    segments = TraceSegments(think_open=3, think_close=4, n_tokens=8)
+    statistics = row_statistics(torch.randn(4, 8, 8), torch.randn(2, 8, 8), 0, PLAIN, segments)
+    assert statistics.walk is None
+    assert statistics.reasoning is None
+    assert (statistics.answer.sum(1) - 1).abs().max() < 1e-6

@@ -1,0 +1,133 @@
+"""The attention and sentence frames: schema, sums, order, and the published data read through them."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from r2a_core.activations.capture import CaptureConfig, capture_trace
+from r2a_core.activations.reading import ActivationReader
+from r2a_core.activations.shards import shard_name, write_index, write_shard
+from r2a_core.attention.statistics import (
+    ATTENTION_SCHEMA,
+    SENTENCE_SCHEMA,
+    StatisticsConfig,
+    attention_statistics,
+    trace_statistics,
+)
+from r2a_core.errors import R2AError
+from r2a_core.traces.segments import SEGMENTS, TraceSegments
+
+CONFIG = StatisticsConfig(reflection_phrases=("wait", "alternatively"))
+BOUNDS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
+IDS = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(1)).tolist()
+PIECES = [
+    "<s>",
+    "q",
+    "q",
+    "q",
+    "q",
+    "q",
+    "<think>",
+    "\n",
+    *"abc",
+    ".",
+    " Wait",
+    " d",
+    "e",
+    ".\n",
+    *"fgh",
+    ".",
+    "k",
+    "\n",
+]
+PIECES += ["</think>", *"nopqrstuv", "</s>"]
+
+
+@pytest.fixture
+def stored(tiny_model, tmp_path):
+    """A reader over two traces of a tiny model, in two shards."""
+    config = CaptureConfig("answer_and_reasoning", "float32", None, (), (), "answer")
+    paths = [tmp_path / shard_name(number) for number in range(2)]
+    for item_id, path in zip(("b", "a"), paths, strict=True):
+        write_shard(path, [(item_id, capture_trace(tiny_model("qwen2"), IDS, BOUNDS, config))], "print")
+    write_index(tmp_path / "index.parquet", paths)
+    return ActivationReader(tmp_path)
+
+
+def test_frames_have_their_schema_and_order(stored):
+    frames = attention_statistics(stored, {"a": PIECES, "b": PIECES}, CONFIG)
+    assert dict(frames.attention.schema) == ATTENTION_SCHEMA
+    assert dict(frames.sentences.schema) == SENTENCE_SCHEMA
+    keys = list(frames.attention.select("item_id", "layer", "head", "source").iter_rows())
+    assert keys == [(i, la, h, s) for i in "ba" for la in (0, 1) for h in range(6) for s in ("answer", "reasoning")]
+    sums = frames.attention.select(pl.sum_horizontal(SEGMENTS)).to_series()
+    assert (sums - 1).abs().max() < 1e-5
+    counts = frames.attention.group_by("source", maintain_order=True).agg(pl.col("n_source_tokens").unique())
+    assert counts.rows() == [("answer", [9]), ("reasoning", [15])]
+    answers = frames.attention.filter(source="answer")
+    assert answers["centroid"].list.len().unique().to_list() == [9]
+    assert answers["walk_correlation"].is_between(-1, 1).all()
+    assert answers["uniformity"].is_between(1 / 15, 1).all()
+    walk_columns = ["walk_correlation", "centroid", "spread", "uniformity"]
+    assert frames.attention.filter(source="reasoning").select(walk_columns).null_count().row(0) == (24,) * 4
+
+
+def test_sentences_share_out_the_mass_on_the_reasoning(stored):
+    frames = attention_statistics(stored, {"a": PIECES, "b": PIECES}, CONFIG)
+    by_head = frames.sentences.group_by("item_id", "layer", "head", maintain_order=True).agg(pl.col("mass").sum())
+    answers = frames.attention.filter(source="answer").join(by_head, on=["item_id", "layer", "head"])
+    np.testing.assert_allclose(answers["mass"], answers["reasoning"], atol=1e-6)
+    first = frames.sentences.filter(item_id="b", layer=0, head=0).select("start", "end", "text", "reflection")
+    assert first.rows() == [
+        (7, 12, "\nabc.", False),
+        (12, 16, " Wait de.\n", True),
+        (16, 20, "fgh.", False),
+        (20, 22, " k\n", False),
+    ]
+
+
+def test_reflection_mass_is_that_of_its_tokens(stored, tiny_model):
+    frames = attention_statistics([stored.trace("a")], {"a": PIECES}, CONFIG)
+    model = tiny_model("qwen2")
+    with torch.no_grad():
+        patterns = torch.stack(model(input_ids=torch.tensor([IDS]), output_attentions=True).attentions)[:, 0]
+    for source, rows in (("answer", BOUNDS.answer), ("reasoning", BOUNDS.reasoning)):
+        expected = patterns[:, :, rows.start : rows.stop, 12].mean(-1).flatten()
+        found = frames.attention.filter(source=source)["reflection"]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_equal_input_gives_equal_bytes(stored, tmp_path):
+    for name in "xy":
+        frames = attention_statistics(stored, {"a": PIECES, "b": PIECES}, CONFIG)
+        frames.attention.write_parquet(tmp_path / f"{name}.parquet")
+        frames.sentences.write_parquet(tmp_path / f"{name}-sentences.parquet")
+    for suffix in (".parquet", "-sentences.parquet"):
+        assert (tmp_path / f"x{suffix}").read_bytes() == (tmp_path / f"y{suffix}").read_bytes()
+
+
+def test_a_trace_without_reasoning_has_answer_rows_only(tiny_model):
+    bounds = TraceSegments(think_open=6, think_close=7, n_tokens=33)
+    config = CaptureConfig("answer_and_reasoning", "float32", (1,), (), (), "answer")
+    trace = capture_trace(tiny_model("qwen2"), IDS, bounds, config)
+    frames = trace_statistics(
+        "x", trace, [*"abcdef", "<think>", "</think>", *"ghijklmnopqrstuvwxyzabcd", "</s>"], CONFIG
+    )
+    assert frames.attention["source"].unique().to_list() == ["answer"]
+    assert frames.attention["layer"].unique().to_list() == [1]
+    assert frames.attention["reasoning"].to_list() == [0.0] * 6
+    assert frames.attention["centroid"].null_count() == 6
+    assert frames.sentences.is_empty()
+
+
+def test_answer_rows_alone_give_no_reasoning_source(tiny_model):
+    config = CaptureConfig("answer", "float32", None, (), (), "answer")
+    frames = trace_statistics("x", capture_trace(tiny_model("llama"), IDS, BOUNDS, config), PIECES, CONFIG)
+    assert frames.attention["source"].unique().to_list() == ["answer"]
+    assert frames.attention["centroid"].null_count() == 0
+
+
+def test_texts_of_another_length_are_refused(stored):
+    with pytest.raises(R2AError, match="32 token texts for 'b', which has 33 tokens"):
+        attention_statistics(stored, {"b": PIECES[1:]}, CONFIG)
