@@ -178,3 +178,14 @@ def sentence_frame(
         )
         frames.append(frame.select(list(SENTENCE_SCHEMA)).cast(SENTENCE_SCHEMA))  # type: ignore[arg-type]
     return pl.concat([pl.DataFrame(schema=SENTENCE_SCHEMA), *frames])
+
+
+def segment_medians(attention: pl.DataFrame) -> pl.DataFrame:
+    """What Figure 2 shows: mean over layers and heads of each trace, then the median over traces.
+
+    One row a source in the order of the frame: source, n_traces and one column a segment.
+    """
+    segments = [pl.col(name).cast(pl.Float64) for name in SEGMENTS]
+    traces = attention.group_by("source", "item_id", maintain_order=True).agg(each.mean() for each in segments)
+    columns = [pl.len().alias("n_traces"), *(pl.col(name).median() for name in SEGMENTS)]
+    return traces.group_by("source", maintain_order=True).agg(columns)

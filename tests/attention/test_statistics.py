@@ -21,27 +21,8 @@ from r2a_core.traces.segments import SEGMENTS, TraceSegments
 CONFIG = StatisticsConfig(reflection_phrases=("wait", "alternatively"))
 BOUNDS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
 IDS = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(1)).tolist()
-PIECES = [
-    "<s>",
-    "q",
-    "q",
-    "q",
-    "q",
-    "q",
-    "<think>",
-    "\n",
-    *"abc",
-    ".",
-    " Wait",
-    " d",
-    "e",
-    ".\n",
-    *"fgh",
-    ".",
-    "k",
-    "\n",
-]
-PIECES += ["</think>", *"nopqrstuv", "</s>"]
+REASONING = ["\n", *"abc", ".", " Wait", " d", "e", ".\n", *"fgh", ".", " k", "\n"]
+PIECES = ["<s>", *"qqqqq", "<think>", *REASONING, "</think>", *"nopqrstuv", "</s>"]
 
 
 @pytest.fixture
@@ -61,8 +42,7 @@ def test_frames_have_their_schema_and_order(stored):
     assert dict(frames.sentences.schema) == SENTENCE_SCHEMA
     keys = list(frames.attention.select("item_id", "layer", "head", "source").iter_rows())
     assert keys == [(i, la, h, s) for i in "ba" for la in (0, 1) for h in range(6) for s in ("answer", "reasoning")]
-    sums = frames.attention.select(pl.sum_horizontal(SEGMENTS)).to_series()
-    assert (sums - 1).abs().max() < 1e-5
+    np.testing.assert_allclose(frames.attention.select(pl.sum_horizontal(SEGMENTS)), 1.0, atol=1e-5)
     counts = frames.attention.group_by("source", maintain_order=True).agg(pl.col("n_source_tokens").unique())
     assert counts.rows() == [("answer", [9]), ("reasoning", [15])]
     answers = frames.attention.filter(source="answer")

@@ -1,0 +1,239 @@
+"""Rankings by hand and on the published data; induction and retrieval against models that are known to copy."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from r2a_core.activations.recording import LayerAttention
+from r2a_core.attention.heads import HEAD_SCHEMA, head_sets, rank_heads
+from r2a_core.attention.induction import InductionConfig, InductionRecorder, induction_scores, ordinary_tokens
+from r2a_core.attention.retrieval import (
+    NeedleRecorder,
+    NeedleTest,
+    RetrievalConfig,
+    question_tests,
+    retrieval_scores,
+    sentence_tests,
+    sequence_tests,
+)
+from r2a_core.attention.statistics import ATTENTION_SCHEMA, segment_medians
+from r2a_core.errors import R2AError
+from r2a_core.traces.segments import SEGMENTS, TraceSegments
+
+PAPER = {
+    "r1-llama-8b": (
+        (0.6177, 0.0130, 0.0001, 0.1359, 0.0004, 0.2313),
+        ((8, 11), (0, 22), (13, 18), (13, 6), (16, 1), (10, 31), (8, 9), (13, 5), (13, 4), (14, 29)),
+        0.828,
+    ),
+    "r1-qwen-7b": (
+        (0.1033, 0.1380, 0.0002, 0.2901, 0.0087, 0.4653),
+        ((16, 0), (19, 15), (14, 7), (1, 1), (17, 18), (17, 14), (16, 14), (14, 19), (22, 7), (17, 19)),
+        0.911,
+    ),
+}
+
+
+def published(path) -> pl.DataFrame:
+    """Published per-trace masses in ATTENTION_SCHEMA; what was not published is null."""
+    wide = pl.read_parquet(path).rename({"unique_id": "item_id"})
+    counts = {
+        "answer": pl.col("answer_end") - pl.col("answer_start"),
+        "reasoning": pl.col("think_close_index") - pl.col("think_open_index") - 1,
+    }
+    frames = []
+    for source, count in counts.items():
+        named = {name: pl.col(f"{source}_to_{name}") for name in SEGMENTS if f"{source}_to_{name}" in wide.columns}
+        missing = [name for name in SEGMENTS if name not in named]
+        frame = wide.with_columns(source=pl.lit(source), n_source_tokens=count, n_reasoning_tokens=counts["reasoning"])
+        frame = frame.with_columns(**named, **dict.fromkeys(missing, pl.lit(0.0, pl.Float32)))
+        absent = [pl.lit(None, kind).alias(n) for n, kind in ATTENTION_SCHEMA.items() if n not in frame.columns]
+        frames.append(frame.with_columns(absent).select(list(ATTENTION_SCHEMA)).cast(ATTENTION_SCHEMA))  # type: ignore[arg-type]
+    return pl.concat(frames)
+
+
+def no_scores(attention: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    heads = attention.select("layer", "head").unique(maintain_order=True)
+    zero = pl.lit(0.0)
+    return heads.with_columns(induction=zero, induction_match=zero), heads.with_columns(retrieval=zero)
+
+
+@pytest.mark.parametrize("model", list(PAPER))
+def test_published_data_give_the_published_medians_and_heads(reference, model):
+    attention = published(reference / f"segment_attention_math500_{model}_withR.parquet")
+    medians, top, first = PAPER[model]
+    found = segment_medians(attention).row(by_predicate=pl.col("source") == "answer", named=True)
+    assert found["n_traces"] == 100
+    assert [round(found[name], 4) for name in SEGMENTS] == list(medians)
+    heads = rank_heads({"math500": attention}, *no_scores(attention))
+    assert head_sets(heads, "math500").rfh == top
+    assert heads["answer_to_reasoning"].max() == pytest.approx(first, abs=5e-4)
+    assert heads["top10_count"].sum() == 1000
+
+
+def attention_rows(values: dict[str, list[float]]) -> pl.DataFrame:
+    """Answer rows of 1 layer and as many heads as there are values of a trace."""
+    rows = [
+        {"item_id": item, "layer": 0, "head": head, "source": "answer", "reasoning": mass, "uniform_share": 0.25}
+        for item, masses in values.items()
+        for head, mass in enumerate(masses)
+    ]
+    frame = pl.DataFrame(rows)
+    absent = [pl.lit(None, kind).alias(n) for n, kind in ATTENTION_SCHEMA.items() if n not in frame.columns]
+    return frame.with_columns(absent).select(list(ATTENTION_SCHEMA)).cast(ATTENTION_SCHEMA)  # type: ignore[arg-type]
+
+
+def test_rankings_by_hand():
+    attention = attention_rows({"a": [0.9, 0.5, 0.1], "b": [0.0, 0.25, 0.125], "c": [0.0, 0.25, 0.125]})
+    induction, retrieval = no_scores(attention)
+    induction = induction.with_columns(induction=pl.Series([0.0, 0.2, 0.4]))
+    heads = rank_heads({"d": attention}, induction, retrieval, top=1)
+    assert dict(heads.schema) == HEAD_SCHEMA
+    assert heads["answer_to_reasoning"].to_list() == pytest.approx([0.3, 1 / 3, 0.35 / 3])
+    assert heads["rank"].to_list() == [2, 1, 3]
+    assert heads["top10_count"].to_list() == [1, 2, 0]
+    assert heads["count_rank"].to_list() == [2, 1, 3]
+    assert heads["above_uniform"].to_list() == pytest.approx([0.05, 1 / 3 - 0.25, 0.35 / 3 - 0.25])
+    sets = head_sets(heads, "d", top=2)
+    assert sets.rfh == sets.rfh_by_count == ((0, 1), (0, 0))
+    assert sets.induction == ((0, 2), (0, 1))
+    assert sets.retrieval == ()
+    assert sets.overlaps()["rfh_and_induction"] == 1
+    assert sets.overlaps()["induction_and_retrieval"] == 0
+
+
+def test_equal_heads_rank_by_layer_and_head():
+    attention = attention_rows({"a": [0.5, 0.5, 0.5]})
+    heads = rank_heads({"d": attention, "e": attention}, *no_scores(attention), top=2)
+    assert heads["rank"].to_list() == [1, 2, 3] * 2
+    assert heads["top10_count"].to_list() == [1, 1, 0] * 2
+    assert heads["dataset"].to_list() == ["d"] * 3 + ["e"] * 3
+
+
+def test_scores_of_another_model_are_refused():
+    attention = attention_rows({"a": [0.5, 0.4]})
+    induction, retrieval = no_scores(attention_rows({"a": [0.5]}))
+    with pytest.raises(R2AError, match="layer 0, head 1 has no induction or retrieval score"):
+        rank_heads({"d": attention}, induction, retrieval)
+
+
+def pointing(n_tokens: int, targets: dict[int, int], n_heads: int = 1):
+    """query, key and layer of heads whose row i looks at token targets[i] alone, and at itself elsewhere."""
+    keys = 60 * torch.eye(n_tokens)[None]
+    query = torch.eye(n_tokens)[[targets.get(row, row) for row in range(n_tokens)]][None].repeat(n_heads, 1, 1)
+    return LayerAttention(0, n_heads, 1, n_tokens, 1.0), query, keys
+
+
+def test_a_perfect_induction_head_by_hand():
+    tokens = torch.tensor([9, 1, 2, 3, 1, 2, 3])  # BOS and a period of 3
+    recorder = InductionRecorder(tokens, first=4, period=3, offset={}, match={})
+    recorder.attention(*pointing(7, {4: 2, 5: 3, 6: 4}))
+    assert recorder.offset[0].tolist() == pytest.approx([1.0])
+    assert recorder.match[0].tolist() == pytest.approx([3 / 7])  # 3 of 7 rows; the others look at themselves
+    shifted = InductionRecorder(tokens, first=4, period=3, offset={}, match={})
+    shifted.attention(*pointing(7, {4: 1, 5: 2, 6: 3}))
+    assert shifted.offset[0].tolist() == pytest.approx([0.0], abs=1e-6)
+    assert shifted.match[0].tolist() == pytest.approx([0.0], abs=1e-6)
+
+
+def test_induction_scores_equal_eager_attention(tiny_model):
+    model = tiny_model("gemma2")
+    config = InductionConfig(sequences=1, period=20, seed=3)
+    found = induction_scores(model, list(range(3, 64)), 1, config)
+    again = induction_scores(model, list(range(3, 64)), 1, config)
+    assert found.equals(again)
+    generator = np.random.default_rng(3)
+    repeat = generator.choice(range(3, 64), 20, replace=False).tolist()
+    tokens = torch.tensor([1, *repeat, *repeat])
+    with torch.no_grad():
+        patterns = torch.stack(model(input_ids=tokens[None], output_attentions=True).attentions)[:, 0]
+    rows = torch.arange(21, 41)
+    expected = patterns[:, :, rows, rows - 19].mean(-1).flatten()
+    assert found["induction"].to_list() == pytest.approx(expected.tolist(), abs=1e-5)
+    duplicate = (tokens[:, None] == tokens[None]).float().tril(-1)
+    detection = torch.cat([torch.zeros(41, 1), duplicate[:, :-1]], dim=1).tril()
+    expected = ((patterns * detection).sum((2, 3)) / patterns.sum((2, 3))).flatten()
+    assert found["induction_match"].to_list() == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_a_vocabulary_without_room_for_a_period_is_refused(tiny_model):
+    with pytest.raises(R2AError, match="a period of 20 tokens needs as many ordinary tokens, found 5"):
+        induction_scores(tiny_model("llama"), [1, 2, 3, 4, 5], None, InductionConfig(1, 20, 0))
+
+
+def test_ordinary_tokens_leave_out_tags():
+    tokenizer = SimpleNamespace(
+        get_added_vocab=lambda: {"<think>": 3},
+        all_special_ids=[0],
+        get_vocab=lambda: {"<s>": 0, "b": 2, "a": 1, "<think>": 3, "c": 4, "d": 5},
+    )
+    assert ordinary_tokens(tokenizer, n_embeddings=5) == [1, 2, 4]
+
+
+def test_retrieval_hits_by_hand():
+    #        0  1  2  3  4  5 |6  7  8   prompt of 6 tokens with needle 2..3, then three generated tokens
+    ids = torch.tensor([9, 7, 1, 2, 5, 6, 1, 2, 4])
+    recorder = NeedleRecorder(ids, rows=range(5, 8), needle=range(2, 4))
+    recorder.attention(*pointing(9, {5: 2, 6: 3, 7: 2}))  # third step looks at 1 but generates 4
+    assert recorder.hits[0].tolist() == [2]
+    outside = NeedleRecorder(torch.tensor([1, 2, 1, 2, 5, 6, 1, 2, 4]), rows=range(5, 8), needle=range(2, 4))
+    outside.attention(*pointing(9, {5: 0, 6: 1, 7: 0}))  # the right tokens, but not in the needle
+    assert outside.hits[0].tolist() == [0]
+
+
+def test_retrieval_scores_average_over_tests(tiny_model):
+    model = tiny_model("llama")
+    tests = sequence_tests(list(range(3, 64)), 1, RetrievalConfig("sequence", 3, 60, 8, seed=0))
+    found = retrieval_scores(model, tests)
+    alone = [retrieval_scores(model, [test]).heads["retrieval"] for test in tests]
+    assert found.heads["retrieval"].to_list() == pytest.approx([sum(s) / 3 for s in zip(*alone, strict=True)])
+    assert found.heads.select("layer", "head").rows() == [(layer, head) for layer in (0, 1) for head in range(6)]
+    assert 0 <= found.copied <= 1
+
+
+def test_given_continuations_are_scored_instead_of_generated_ones(tiny_model):
+    test = NeedleTest((1, 5, 6, 7, 8), range(1, 4), 2, continuation=(5, 40))
+    assert retrieval_scores(tiny_model("llama"), [test]).copied == pytest.approx(0.5)
+    with pytest.raises(R2AError, match="has no tests"):
+        retrieval_scores(tiny_model("llama"), [])
+
+
+def test_sequence_tests_hide_a_needle_found_nowhere_else():
+    for test in sequence_tests(list(range(10, 90)), 1, RetrievalConfig("sequence", 6, 50, 12, seed=1)):
+        ids, needle = test.token_ids, test.token_ids[test.needle.start : test.needle.stop]
+        assert len(set(needle)) == 12
+        assert ids[-2:] == needle[:2]
+        assert ids[0] == 1
+        assert test.steps == 10
+        rest = ids[: test.needle.start] + ids[test.needle.stop : -2]
+        assert not set(rest) & set(needle)
+    assert len(ids) == 51
+
+
+def test_sentence_tests_hide_the_fact_that_the_question_asks_for():
+    class Letters:
+        def encode(self, text, add_special_tokens):
+            return [ord(letter) for letter in text]
+
+    config = RetrievalConfig("sentence", 5, 900, 3, seed=2)
+    for number, test in enumerate(sentence_tests(Letters(), None, config)):
+        text = "".join(map(chr, test.token_ids))
+        fact = text[test.needle.start : test.needle.stop]
+        assert text[: test.needle.start].endswith(" is")
+        assert text.count(text[: test.needle.start].rsplit(". ", 1)[-1]) == 2
+        assert len(fact.split()) == 3
+        assert text.endswith(" is")
+        assert test.steps == len(fact)
+        assert len(text) <= max(180 * (number + 1), 200)
+
+
+def test_question_tests_take_query_and_reasoning_of_traces():
+    segments = TraceSegments(think_open=3, think_close=7, n_tokens=10)
+    empty = TraceSegments(think_open=3, think_close=4, n_tokens=10)
+    ids = list(range(50, 60))
+    assert question_tests([(ids, empty), (ids, segments), (ids, segments)], 1) == [
+        NeedleTest((50, 51, 52, 53), range(1, 3), 3, (54, 55, 56))
+    ]
