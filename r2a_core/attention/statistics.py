@@ -74,11 +74,7 @@ def attention_statistics(
     """
     frames = []
     for trace in traces:
-        texts = pieces.get(trace.item_id, ())
-        if len(texts) != trace.segments.n_tokens:
-            message = f"{len(texts)} token texts for {trace.item_id!r}, which has {trace.segments.n_tokens} tokens"
-            raise R2AError(message, "capture it again: dvc repro capture")
-        frames.append(trace_statistics(trace.item_id, trace, texts, config, device))
+        frames.append(trace_statistics(trace.item_id, trace, texts_of(trace, pieces), config, device))
         if progress is not None:
             progress(trace.item_id)
     empty = TraceFrames(pl.DataFrame(schema=ATTENTION_SCHEMA), pl.DataFrame(schema=SENTENCE_SCHEMA))
@@ -86,6 +82,15 @@ def attention_statistics(
         pl.concat([empty.attention, *(each.attention for each in frames)]),
         pl.concat([empty.sentences, *(each.sentences for each in frames)]),
     )
+
+
+def texts_of(trace: StoredTrace, pieces: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    """Token texts of a trace. Raises R2AError when they are missing or of another length."""
+    texts = pieces.get(trace.item_id, ())
+    if len(texts) != trace.segments.n_tokens:
+        message = f"{len(texts)} token texts for {trace.item_id!r}, which has {trace.segments.n_tokens} tokens"
+        raise R2AError(message, "generation and activations differ: dvc repro capture")
+    return texts
 
 
 def trace_statistics(

@@ -1,0 +1,80 @@
+"""What the maps show when nothing is chosen: the first heads by rank, representative traces, the final result.
+
+attention and head frames, token texts -> heads, item ids, spans.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import polars as pl
+from pydantic import Field
+
+from r2a_core.attention.heads import Head
+from r2a_core.attention.pieces import sentence_ranges
+from r2a_core.traces.segments import TraceSegments
+
+BOX = re.compile(r"\\boxed\s*\{")
+BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Tokens start..end (half-open) of a trace."""
+
+    item_id: str
+    start: Annotated[int, Field(ge=0)]
+    end: Annotated[int, Field(gt=0)]
+
+
+def ranked_heads(heads: pl.DataFrame) -> list[Head]:
+    """Heads of one dataset by rank, from rows of HEAD_SCHEMA."""
+    return list(heads.sort("rank").select("layer", "head").iter_rows())
+
+
+def choose_traces(attention: pl.DataFrame, heads: Sequence[Head], count: int) -> list[str]:
+    """Items whose mass on the reasoning, mean over `heads`, is nearest to the median of all items.
+
+    Items whose reasoning holds a reflection phrase come first; ties in the order of the frame.
+    """
+    chosen = pl.DataFrame(list(heads), schema={"layer": pl.Int16, "head": pl.Int16}, orient="row")
+    rows = attention.filter(pl.col("source") == "answer").join(chosen, on=["layer", "head"], maintain_order="left")
+    items = rows.group_by("item_id", maintain_order=True).agg(
+        pl.col("reasoning").cast(pl.Float64).mean(), (pl.col("reflection").max() > 0).alias("reflects")
+    )
+    distance = (pl.col("reasoning") - pl.col("reasoning").median()).abs()
+    ordered = items.with_columns(distance=distance).sort(
+        "reflects", "distance", descending=[True, False], maintain_order=True
+    )
+    return ordered["item_id"].head(count).to_list()
+
+
+def default_span(item_id: str, segments: TraceSegments, pieces: Sequence[str]) -> Span:
+    r"""Tokens of the result: the content of the last \boxed{} of the answer, or else the answer's last sentence."""
+    answer = segments.answer
+    text = "".join(pieces[answer.start : answer.stop])
+    box = last_box(text)
+    if box is None:
+        sentences = sentence_ranges(pieces, answer)
+        last = sentences[-1] if sentences else answer
+        return Span(item_id, last.start, last.stop)
+    position, inside = 0, []
+    for token in answer:
+        if position < box.stop and position + len(pieces[token]) > box.start:
+            inside.append(token)
+        position += len(pieces[token])
+    return Span(item_id, inside[0], inside[-1] + 1)
+
+
+def last_box(text: str) -> range | None:
+    r"""Characters inside the last \boxed{...} that closes and is not empty."""
+    for opened in reversed(list(BOX.finditer(text))):
+        depth = 1
+        for mark in BRACE.finditer(text, opened.end()):
+            depth += {"{": 1, "}": -1}.get(mark[0], 0)
+            if depth == 0:
+                if mark.start() > opened.end():
+                    return range(opened.end(), mark.start())
+                break
+    return None

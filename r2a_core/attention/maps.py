@@ -1,0 +1,234 @@
+"""Attention maps of chosen heads and traces, and the attention from chosen spans (paper section 4, Figures 4, 5, 11,
+12).
+
+stored activations, token texts, attention and head frames -> three frames:
+    maps     MAP_SCHEMA, one row an item and map: single heads, the mean of the Reasoning-Focus Heads, the mean of all
+    heads tokens   TOKEN_SCHEMA, one row an item spans    SPAN_SCHEMA, one row an item, span and map: mean attention
+    from the span's rows to each token
+
+Maps are built a block of rows at a time and keep the maximum of each cell, so that a token x token matrix never exists.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import numpy as np
+import polars as pl
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from r2a_core.activations.reading import ActivationReader, RecordedTrace
+from r2a_core.activations.recording import LayerAttention
+from r2a_core.attention.choices import Span, choose_traces, default_span, ranked_heads
+from r2a_core.attention.heads import Head
+from r2a_core.attention.patterns import pattern_blocks
+from r2a_core.attention.pieces import reflection_in
+from r2a_core.attention.statistics import texts_of
+from r2a_core.errors import R2AError
+from r2a_core.traces.segments import TraceSegments
+
+CHUNK_ELEMENTS = 4_000_000  # attention weights a map and chunk of rows
+VIEW_SCHEMA = {"item_id": pl.String, "kind": pl.String, "layer": pl.Int16, "head": pl.Int16}
+MAP_SCHEMA = {
+    **VIEW_SCHEMA,  # kind: head | rfh_mean | head_mean; layer and head are null for means
+    "n_tokens": pl.Int32,
+    "row_token": pl.List(pl.Int32),  # first token of each pooled row
+    "col_token": pl.List(pl.Int32),  # first token of each pooled column
+    "pattern": pl.List(pl.Float32),  # attention weight, maximum over the cell; rows x columns, row by row
+}
+TOKEN_SCHEMA = {
+    "item_id": pl.String,
+    "tokens": pl.List(pl.String),
+    "think_open": pl.Int32,
+    "think_close": pl.Int32,
+    "n_tokens": pl.Int32,
+    "reflection": pl.List(pl.Int32),  # tokens at which a reflection phrase of the reasoning starts
+}
+SPAN_SCHEMA = {
+    **VIEW_SCHEMA,
+    "span_start": pl.Int32,
+    "span_end": pl.Int32,
+    "weights": pl.List(pl.Float32),  # by token, mean over the span's rows
+}
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """Which maps are drawn."""
+
+    heads: tuple[tuple[int, int], ...] | None  # layer, head; null = the first `top_heads` Reasoning-Focus Heads
+    top_heads: Annotated[int, Field(ge=0)]
+    items: tuple[str, ...] | None  # null = `traces` representative ones
+    traces: Annotated[int, Field(gt=0)]
+    spans: tuple[Span, ...]  # added to, or in place of, the default span of an item: its final result
+    cells: Annotated[int, Field(ge=8)]  # most rows and columns of a map
+    top: Annotated[int, Field(gt=0)]  # heads that count as Reasoning-Focus Heads
+    reflection_phrases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """One map: a head, or the mean of several."""
+
+    kind: str  # head | rfh_mean | head_mean
+    heads: tuple[Head, ...]
+
+    def key(self, item_id: str) -> dict[str, object]:
+        """The columns that name a map."""
+        layer, head = self.heads[0] if self.kind == "head" else (None, None)
+        return {"item_id": item_id, "kind": self.kind, "layer": layer, "head": head}
+
+
+@dataclass(frozen=True)
+class MapFrames:
+    """MAP_SCHEMA, TOKEN_SCHEMA and SPAN_SCHEMA."""
+
+    maps: pl.DataFrame
+    tokens: pl.DataFrame
+    spans: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class RowChunk:
+    """Attention weights of consecutive rows over all tokens, one matrix a view."""
+
+    rows: range
+    weights: list[np.ndarray]  # each (row, token)
+
+
+def attention_maps(
+    reader: ActivationReader,
+    pieces: Mapping[str, Sequence[str]],
+    attention: pl.DataFrame,
+    heads: pl.DataFrame,
+    config: MapConfig,
+    device: str = "cpu",
+) -> MapFrames:
+    """Maps, tokens and spans of the chosen traces of one dataset.
+
+    pieces: text of each token, by item id (of the chosen ones at least); attention: ATTENTION_SCHEMA of the dataset;
+    heads: rows of HEAD_SCHEMA of the dataset. Raises R2AError when a chosen trace, head or span does not exist.
+    """
+    rfh = ranked_heads(heads)[: config.top]
+    items = config.items if config.items is not None else choose_traces(attention, rfh, config.traces)
+    maps, tokens, spans = [], [], []
+    for item_id in items:
+        trace = reader.trace(item_id)
+        texts = texts_of(trace, pieces)
+        views = choose_views(trace, rfh, config)
+        maps += list(map_rows(item_id, trace, views, config.cells, device))
+        tokens.append(token_row(item_id, trace.segments, texts, config.reflection_phrases))
+        chosen = [span for span in config.spans if span.item_id == item_id]
+        for span in chosen or [default_span(item_id, trace.segments, texts)]:
+            spans += span_rows(trace, span, views, device)
+    return MapFrames(
+        pl.DataFrame(maps, schema=MAP_SCHEMA),
+        pl.DataFrame(tokens, schema=TOKEN_SCHEMA),
+        pl.DataFrame(spans, schema=SPAN_SCHEMA),
+    )
+
+
+def choose_views(trace: RecordedTrace, rfh: Sequence[Head], config: MapConfig) -> list[View]:
+    """Single heads, then the mean of the Reasoning-Focus Heads, then that of all heads."""
+    everything = [(layer, head) for layer in sorted(trace.layers) for head in range(trace.layers[layer].n_heads)]
+    single = list(config.heads) if config.heads is not None else list(rfh[: config.top_heads])
+    absent = [head for head in [*single, *rfh] if tuple(head) not in everything]
+    if absent:
+        raise R2AError(
+            f"layer {absent[0][0]}, head {absent[0][1]} was not captured", "choose another head for the maps"
+        )
+    views = [View("head", (head,)) for head in single]
+    return [*views, View("rfh_mean", tuple(rfh)), View("head_mean", tuple(everything))]
+
+
+def map_rows(
+    item_id: str, trace: RecordedTrace, views: Sequence[View], cells: int, device: str
+) -> Iterator[dict[str, object]]:
+    """One row of MAP_SCHEMA a view; rows are those that were captured, without the final EOS."""
+    n_tokens = trace.segments.n_tokens
+    rows = first_tokens(trace.segments, range(trace.first_row, n_tokens - 1), cells)
+    columns = first_tokens(trace.segments, range(n_tokens - 1), cells)
+    pooled = [np.zeros((len(rows), len(columns)), np.float32) for _ in views]
+    for chunk in row_chunks(trace, views, range(trace.first_row, n_tokens - 1), device):
+        place = np.searchsorted(rows, chunk.rows, side="right") - 1
+        for target, weights in zip(pooled, chunk.weights, strict=True):
+            np.maximum.at(target, place, np.maximum.reduceat(weights[:, : n_tokens - 1], columns, axis=1))
+    axes = {"n_tokens": n_tokens, "row_token": rows.tolist(), "col_token": columns.tolist()}
+    for view, pattern in zip(views, pooled, strict=True):
+        yield {**view.key(item_id), **axes, "pattern": pattern.ravel().tolist()}
+
+
+def first_tokens(segments: TraceSegments, tokens: range, cells: int) -> np.ndarray:
+    """First token of each of at most `cells` cells over `tokens`: equally wide within a segment, none over a border."""
+    borders = [bound for each in segments.ranges().values() for bound in (each.start, each.stop)]
+    cuts = sorted({tokens.start, tokens.stop, *(bound for bound in borders if bound in tokens)})
+    parts = [range(start, stop) for start, stop in itertools.pairwise(cuts)]
+    width = 1
+    while sum(-(-len(part) // width) for part in parts) > cells:
+        width += 1
+    return np.array([token for part in parts for token in part[::width]])
+
+
+def span_rows(trace: RecordedTrace, span: Span, views: Sequence[View], device: str) -> list[dict[str, object]]:
+    """One row of SPAN_SCHEMA a view. Raises R2AError when the span's rows were not captured."""
+    last = trace.segments.n_tokens - 1
+    if not trace.first_row <= span.start < span.end <= last:
+        message = f"the span {span.start}..{span.end} of {span.item_id!r} is not within {trace.first_row}..{last}"
+        raise R2AError(message, "choose a span among the captured rows, or capture more rows")
+    total = [np.zeros(trace.segments.n_tokens) for _ in views]
+    for chunk in row_chunks(trace, views, range(span.start, span.end), device):
+        for target, weights in zip(total, chunk.weights, strict=True):
+            target += weights.sum(axis=0, dtype=np.float64)
+    bounds = {"span_start": span.start, "span_end": span.end}
+    return [
+        {**view.key(span.item_id), **bounds, "weights": (weights / (span.end - span.start)).tolist()}
+        for view, weights in zip(views, total, strict=True)
+    ]
+
+
+def row_chunks(trace: RecordedTrace, views: Sequence[View], rows: range, device: str) -> Iterator[RowChunk]:
+    """Weights of each view over chunks of `rows`, in order."""
+    n_tokens = trace.segments.n_tokens
+    wanted = sorted({head for view in views for head in view.heads})
+    layers = {layer: [head for number, head in wanted if number == layer] for layer in sorted({n for n, _ in wanted})}
+    tensors = {layer: (trace.queries(layer).to(device), trace.keys(layer).to(device)) for layer in layers}
+    step = max(1, CHUNK_ELEMENTS // n_tokens)
+    for start in range(rows.start, rows.stop, step):
+        chunk = range(start, min(start + step, rows.stop))
+        weights = [torch.zeros(len(chunk), n_tokens, device=device) for _ in views]
+        for layer, heads in layers.items():
+            queries, keys, attention = select_heads(*tensors[layer], trace.layers[layer], heads)
+            for block in pattern_blocks(queries, keys, trace.first_row, attention, chunk):
+                place = slice(block.rows.start - start, block.rows.stop - start)
+                for view, target in zip(views, weights, strict=True):
+                    own = [heads.index(head) for number, head in view.heads if number == layer]
+                    if own:
+                        target[place, block.keys.start : block.keys.stop] += block.weights[own].sum(dim=0)
+        yield RowChunk(chunk, [(w / len(view.heads)).cpu().numpy() for view, w in zip(views, weights, strict=True)])
+
+
+def select_heads(
+    queries: Tensor, keys: Tensor, layer: LayerAttention, heads: Sequence[int]
+) -> tuple[Tensor, Tensor, LayerAttention]:
+    """Queries, keys and attention of some heads of a layer, each head with keys of its own."""
+    groups = layer.n_heads // layer.n_kv_heads
+    sinks = None if layer.sinks is None else tuple(layer.sinks[head] for head in heads)
+    selected = replace(layer, n_heads=len(heads), n_kv_heads=len(heads), sinks=sinks)
+    return queries[list(heads)], keys[[head // groups for head in heads]], selected
+
+
+def token_row(
+    item_id: str, segments: TraceSegments, pieces: Sequence[str], phrases: Sequence[str]
+) -> dict[str, object]:
+    """One row of TOKEN_SCHEMA."""
+    return {
+        "item_id": item_id,
+        "tokens": list(pieces),
+        "think_open": segments.think_open,
+        "think_close": segments.think_close,
+        "n_tokens": segments.n_tokens,
+        "reflection": [each.start for each in reflection_in(pieces, segments.reasoning, phrases)],
+    }

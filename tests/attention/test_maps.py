@@ -1,0 +1,175 @@
+"""Maps and spans against eager attention, and the defaults on cases that can be checked by eye."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from r2a_core.activations.capture import CaptureConfig, capture_trace
+from r2a_core.activations.reading import ActivationReader
+from r2a_core.activations.shards import shard_name, write_index, write_shard
+from r2a_core.attention import maps as module
+from r2a_core.attention.choices import Span, choose_traces, default_span, last_box, ranked_heads
+from r2a_core.attention.heads import rank_heads
+from r2a_core.attention.maps import MAP_SCHEMA, SPAN_SCHEMA, TOKEN_SCHEMA, MapConfig, attention_maps, first_tokens
+from r2a_core.attention.statistics import StatisticsConfig, attention_statistics
+from r2a_core.errors import R2AError
+from r2a_core.traces.segments import TraceSegments
+
+SEGMENTS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
+REASONING = ["\n", *"abc", ".", " Wait", " d", "e", ".\n", *"fgh", ".", " k", "\n"]
+PIECES = [
+    "<s>",
+    *"qqqqq",
+    "<think>",
+    *REASONING,
+    "</think>",
+    "So",
+    " \\",
+    "boxed",
+    "{",
+    "1",
+    "7",
+    "}",
+    ".",
+    "!",
+    "</s>",
+]
+PHRASES = ("wait",)
+
+
+def config(**changes: Any) -> MapConfig:
+    return replace(MapConfig(None, 1, None, 1, (), cells=512, top=3, reflection_phrases=PHRASES), **changes)
+
+
+@pytest.fixture(params=["qwen2", "gemma2", "gpt_oss"])
+def case(request, tiny_model, tmp_path):
+    """Reader over two traces, their eager patterns, and their attention and head frames."""
+    model, patterns = tiny_model(request.param), {}
+    capture = CaptureConfig("answer_and_reasoning", "float32", None, (), (), "answer")
+    traces = []
+    for seed, item_id in enumerate(("a", "b")):
+        ids = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(seed)).tolist()
+        traces.append((item_id, capture_trace(model, ids, SEGMENTS, capture)))
+        with torch.no_grad():
+            attentions = model(input_ids=torch.tensor([ids]), output_attentions=True).attentions
+        patterns[item_id] = torch.stack(attentions)[:, 0].numpy()
+    write_shard(tmp_path / shard_name(0), traces, "print")
+    write_index(tmp_path / "index.parquet", [tmp_path / shard_name(0)])
+    reader, pieces = ActivationReader(tmp_path), {"a": PIECES, "b": PIECES}
+    attention = attention_statistics(reader, pieces, StatisticsConfig(PHRASES)).attention
+    zeros = attention.select("layer", "head").unique(maintain_order=True)
+    scores = zeros.with_columns(induction=0.0, induction_match=0.0), zeros.with_columns(retrieval=0.0)
+    heads = rank_heads({"d": attention}, *scores, top=3)
+    return reader, pieces, attention, heads, patterns
+
+
+def test_whole_maps_equal_eager_attention(case, monkeypatch):
+    reader, pieces, attention, heads, patterns = case
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 33 * 4)
+    frames = attention_maps(reader, pieces, attention, heads, config(items=("b",), heads=((1, 4), (0, 0))))
+    assert dict(frames.maps.schema) == MAP_SCHEMA
+    assert frames.maps["kind"].to_list() == ["head", "head", "rfh_mean", "head_mean"]
+    rfh = ranked_heads(heads)[:3]
+    expected = [
+        patterns["b"][1, 4],
+        patterns["b"][0, 0],
+        np.mean([patterns["b"][head] for head in rfh], axis=0),
+        patterns["b"].mean(axis=(0, 1)),
+    ]
+    for row, pattern in zip(frames.maps.iter_rows(named=True), expected, strict=True):
+        assert row["row_token"] == list(range(7, 32))
+        assert row["col_token"] == list(range(32))
+        found = np.array(row["pattern"]).reshape(25, 32)
+        np.testing.assert_allclose(found, pattern[7:32, :32], atol=1e-5)
+
+
+def test_pooled_maps_keep_the_maximum_of_each_cell(case, monkeypatch):
+    reader, pieces, attention, heads, patterns = case
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 33 * 7)
+    frames = attention_maps(reader, pieces, attention, heads, config(items=("a",), heads=((1, 2),), cells=12))
+    row = frames.maps.row(0, named=True)
+    rows, columns = [*row["row_token"], 32], [*row["col_token"], 32]
+    assert len(rows) <= 13
+    assert len(columns) <= 13
+    found = np.array(row["pattern"]).reshape(len(rows) - 1, len(columns) - 1)
+    for (i, j), value in np.ndenumerate(found):
+        cell = patterns["a"][1, 2, rows[i] : rows[i + 1], columns[j] : columns[j + 1]]
+        assert value == pytest.approx(cell.max(), abs=1e-5)
+
+
+def test_spans_and_tokens(case):
+    reader, pieces, attention, heads, patterns = case
+    chosen = config(items=("a", "b"), heads=((0, 3),), spans=(Span("b", 8, 11),))
+    frames = attention_maps(reader, pieces, attention, heads, chosen)
+    assert dict(frames.spans.schema) == SPAN_SCHEMA
+    assert dict(frames.tokens.schema) == TOKEN_SCHEMA
+    assert frames.tokens.row(1) == ("b", PIECES, 6, 22, 33, [12])
+    spans = frames.spans.filter(kind="head").select("item_id", "span_start", "span_end").rows()
+    assert spans == [("a", 27, 29), ("b", 8, 11)]
+    for kind, heads_of in (("head", (0, 3)), ("head_mean", (slice(None), slice(None)))):
+        for item_id, rows in (("a", slice(27, 29)), ("b", slice(8, 11))):
+            expected = patterns[item_id][heads_of].reshape(-1, 33, 33)[:, rows].mean(axis=(0, 1))
+            found = frames.spans.filter(kind=kind, item_id=item_id)["weights"][0]
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"items": ("a",), "heads": ((2, 0),)}, "layer 2, head 0 was not captured"),
+        ({"items": ("q",)}, "has no trace 'q'"),
+        ({"items": ("a",), "spans": (Span("a", 3, 9),)}, r"the span 3\.\.9 of 'a' is not within 7\.\.32"),
+        ({"items": ("a",), "spans": (Span("a", 30, 33),)}, "is not within"),
+        ({"items": ("a",), "spans": (Span("a", 30, 30),)}, "is not within"),
+    ],
+)
+def test_choices_that_do_not_exist_are_named(case, changes, says):
+    reader, pieces, attention, heads, _ = case
+    with pytest.raises(R2AError, match=says):
+        attention_maps(reader, pieces, attention, heads, config(**changes))
+
+
+@pytest.mark.parametrize("cells", [8, 12, 20, 512])
+@pytest.mark.parametrize("start", [0, 7, 23])
+def test_cells_do_not_cross_segment_borders(cells, start):
+    found = first_tokens(SEGMENTS, range(start, 32), cells).tolist()
+    assert len(found) <= cells
+    assert found[0] == start
+    assert {bound for bound in (1, 6, 7, 22, 23) if bound >= start} <= set(found)
+    if cells == 512:
+        assert found == list(range(start, 32))
+
+
+def test_representative_traces_reflect_and_lie_near_the_median():
+    masses = {"a": 0.1, "b": 0.5, "c": 0.52, "d": 0.9, "e": 0.6}
+    rows = [(i, 0, 0, "answer", m, 0.0 if i == "b" else 0.1) for i, m in masses.items()]
+    rows += [(i, 0, 1, "answer", 0.5, 0.0) for i in masses]
+    columns = {"item_id": pl.String, "layer": pl.Int16, "head": pl.Int16, "source": pl.String}
+    attention = pl.DataFrame(rows, schema={**columns, "reasoning": pl.Float32, "reflection": pl.Float32}, orient="row")
+    assert choose_traces(attention, [(0, 0)], 3) == ["c", "e", "d"]
+    assert choose_traces(attention, [(0, 0)], 9) == ["c", "e", "d", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        (r"so \boxed{17}.", "17"),
+        (r"\boxed{1} then \boxed{\frac{1}{2}}!", r"\frac{1}{2}"),
+        (r"\boxed{3} and \boxed{4", "3"),
+        (r"\boxed{3} and \boxed{}", "3"),
+        (r"\boxed {\{1\}}", r"\{1\}"),
+        ("none", None),
+    ],
+)
+def test_last_box(text, inside):
+    found = last_box(text)
+    assert inside == (None if found is None else text[found.start : found.stop])
+
+
+def test_without_a_box_the_last_sentence_is_the_span():
+    pieces = [*PIECES[:23], "It", " is", ".", " Yes", " it", ".", "\n", "x", " y", "</s>"]
+    assert default_span("i", SEGMENTS, pieces) == Span("i", 30, 32)
