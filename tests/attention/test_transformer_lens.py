@@ -1,0 +1,89 @@
+"""Masses and induction scores against TransformerLens, where it is installed (it is not a dependency)."""
+
+import pytest
+import torch
+
+from r2a_core.attention.induction import InductionRecorder
+from r2a_core.attention.live import segment_masses_live
+from r2a_core.traces.segments import TraceSegments
+
+pytest.importorskip("transformer_lens")
+
+
+@pytest.fixture
+def hooked(tiny_model):
+    """The tiny Llama as a HookedTransformer, weights unprocessed."""
+    from transformer_lens import HookedTransformer, HookedTransformerConfig  # pyright: ignore[reportMissingImports]
+    from transformer_lens.pretrained.weight_conversions import convert_llama_weights  # pyright: ignore[reportMissingImports]
+
+    model = tiny_model("llama")
+    config = model.config
+    lens = HookedTransformerConfig(
+        n_layers=config.num_hidden_layers,
+        d_model=config.hidden_size,
+        d_head=config.head_dim,
+        n_heads=config.num_attention_heads,
+        n_key_value_heads=config.num_key_value_heads,
+        d_mlp=config.intermediate_size,
+        d_vocab=config.vocab_size,
+        n_ctx=512,
+        eps=config.rms_norm_eps,
+        act_fn="silu",
+        normalization_type="RMS",
+        positional_embedding_type="rotary",
+        rotary_dim=config.head_dim,
+        rotary_base=int(config.rope_parameters["rope_theta"]),
+        rotary_adjacent_pairs=False,
+        final_rms=True,
+        gated_mlp=True,
+        original_architecture="LlamaForCausalLM",
+        device="cpu",
+    )
+    transformer = HookedTransformer(lens)
+    state = convert_llama_weights(model, lens)
+    transformer.load_and_process_state_dict(
+        state, fold_ln=False, center_writing_weights=False, center_unembed=False, fold_value_biases=False
+    )
+    return transformer
+
+
+def patterns(hooked, ids: torch.Tensor) -> torch.Tensor:
+    """(layer, head, row, key)."""
+    _, cache = hooked.run_with_cache(ids[None])
+    return torch.stack([cache["pattern", layer][0] for layer in range(hooked.cfg.n_layers)]).double()
+
+
+def test_segment_masses(hooked, tiny_model):
+    segments = TraceSegments(6, 22, 33)
+    ids = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(1))
+    found = segment_masses_live(tiny_model("llama"), ids.tolist(), segments)
+    rows = patterns(hooked, ids)[:, :, 23:32]
+    expected = [rows[..., each.start : each.stop].sum(-1).mean(-1) for each in segments.ranges().values()]
+    torch.testing.assert_close(found.answer, torch.stack(expected, dim=-1), atol=1e-5, rtol=0)
+
+
+def test_induction_match_is_what_detect_head_computes(hooked, tiny_model):
+    from transformer_lens.head_detector import (  # pyright: ignore[reportMissingImports]
+        compute_head_attention_similarity_score,
+        get_induction_head_detection_pattern,
+    )
+
+    from r2a_core.activations.capture import forward
+    from r2a_core.activations.recording import recording
+
+    repeat = torch.randperm(60, generator=torch.Generator().manual_seed(2))[:20] + 2
+    ids = torch.cat([torch.tensor([1]), repeat, repeat])
+    recorder = InductionRecorder(ids, first=21, period=20, offset={}, match={})
+    model = tiny_model("llama")
+    with torch.no_grad(), recording(model, recorder):
+        forward(model, ids.tolist())
+    detection = get_induction_head_detection_pattern(ids[None])
+    attention = patterns(hooked, ids)
+    for layer in range(2):
+        expected = [
+            compute_head_attention_similarity_score(
+                attention[layer, head], detection, exclude_bos=False, exclude_current_token=False, error_measure="mul"
+            )
+            for head in range(6)
+        ]
+        assert recorder.match[layer].tolist() == pytest.approx(expected, abs=1e-5)
