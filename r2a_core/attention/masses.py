@@ -13,7 +13,7 @@ from torch import Tensor
 
 from r2a_core.activations.reading import RecordedTrace
 from r2a_core.activations.recording import LayerAttention
-from r2a_core.attention.patterns import UNSEEN, PatternBlock, pattern_blocks
+from r2a_core.attention.patterns import PatternBlock, pattern_blocks
 from r2a_core.traces.segments import TraceSegments
 
 STILL = 1e-6  # fraction of the reasoning: a centroid that moves less stays put
@@ -60,7 +60,7 @@ def row_statistics(
     for block in pattern_blocks(queries, keys, first_row, layer, segments.answer):
         answer[:, block.keys.start : block.keys.stop] += block.weights.sum(dim=1)
         if len(segments.reasoning):
-            walks.append(block_walk(block, segments.reasoning))
+            walks.append(block_walk(block, segments.reasoning, layer.window))
     reasoning = None
     if len(segments.reasoning) and first_row <= segments.reasoning.start:
         reasoning = torch.zeros_like(answer)
@@ -70,21 +70,26 @@ def row_statistics(
     return LayerStatistics((answer / len(segments.answer)).cpu(), reasoning, join_walks(walks) if walks else None)
 
 
-def block_walk(block: PatternBlock, reasoning: range) -> ReasoningWalk:
+def block_walk(block: PatternBlock, reasoning: range, window: int | None) -> ReasoningWalk:
     """Walk of the rows of one block, all of them after the reasoning."""
     seen = range(max(block.keys.start, reasoning.start), reasoning.stop)
     if not len(seen):
         nothing = block.logits.new_full(block.logits.shape[:2], torch.nan)
         return ReasoningWalk(nothing, nothing, nothing)
     logits = block.logits[:, :, seen.start - block.keys.start : seen.stop - block.keys.start]
-    weights = torch.softmax(logits, dim=-1)  # (head, row, reasoning token seen)
-    place = (torch.arange(seen.start, seen.stop, device=logits.device) - reasoning.start + 0.5) / len(reasoning)
+    logits = logits - logits.amax(dim=-1, keepdim=True)
+    parts = logits.exp()  # (head, row, reasoning token seen), attention weight up to a factor
+    tokens = torch.arange(seen.start, seen.stop, device=logits.device)
+    place = (tokens - reasoning.start + 0.5) / len(reasoning)
     middle = place.mean()  # moments about the middle lose less to rounding
-    first, second = (weights @ torch.stack([place - middle, (place - middle) ** 2], dim=1)).unbind(-1)
-    visible = logits > UNSEEN
-    entropy = torch.logsumexp(logits, dim=-1) - (weights * logits).sum(dim=-1)
-    count = visible.sum(dim=-1)
-    walk = (first + middle, (second - first**2).clamp(min=0).sqrt(), entropy.exp() / count)
+    columns = torch.stack([torch.ones_like(place), place - middle, (place - middle) ** 2], dim=1)
+    total, first, second = (parts @ columns).unbind(-1)
+    first, second = first / total, second / total
+    entropy = total.log() - (parts * logits).sum(dim=-1) / total
+    rows = torch.arange(block.rows.start, block.rows.stop, device=logits.device)
+    count = torch.full_like(rows, len(seen)) if window is None else (reasoning.stop - rows + window - 1)
+    count = count.clamp(min=0, max=len(reasoning))  # reasoning tokens that each row sees
+    walk = (first + middle, (second - first**2).clamp(min=0).sqrt(), (entropy.exp() / count).clamp(max=1))
     return ReasoningWalk(*(torch.where(count > 0, part, torch.nan) for part in walk))
 
 

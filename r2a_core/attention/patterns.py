@@ -47,8 +47,9 @@ def pattern_blocks(
         low = 0 if layer.window is None else max(0, start - layer.window + 1)
         query = queries[:, start - first_row : stop - first_row].float()
         logits = block_logits(query, keys[:, low:stop], layer)
-        unseen = ~visible_keys(start, stop, low, layer.window, logits.device)
-        logits.masked_fill_(unseen, UNSEEN)
+        mixed = low if layer.window is not None else start  # every row sees all keys from low to here
+        unseen = ~visible_keys(start, stop, mixed, layer.window, logits.device)
+        logits[:, :, mixed - low :].masked_fill_(unseen, UNSEEN)
         yield PatternBlock(range(start, stop), range(low, stop), logits, softmax_with_sinks(logits, layer))
 
 
