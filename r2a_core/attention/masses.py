@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from r2a_core.activations.reading import RecordedTrace
 from r2a_core.activations.recording import LayerAttention
 from r2a_core.attention.patterns import PatternBlock, pattern_blocks
 from r2a_core.traces.segments import TraceSegments
 
+FAINT = 1e-30  # attention weight
 STILL = 1e-6  # fraction of the reasoning: a centroid that moves less stays put
 
 
@@ -76,16 +78,17 @@ def block_walk(block: PatternBlock, reasoning: range, window: int | None) -> Rea
     if not len(seen):
         nothing = block.logits.new_full(block.logits.shape[:2], torch.nan)
         return ReasoningWalk(nothing, nothing, nothing)
-    logits = block.logits[:, :, seen.start - block.keys.start : seen.stop - block.keys.start]
-    logits = logits - logits.amax(dim=-1, keepdim=True)
-    parts = logits.exp()  # (head, row, reasoning token seen), attention weight up to a factor
-    tokens = torch.arange(seen.start, seen.stop, device=logits.device)
-    place = (tokens - reasoning.start + 0.5) / len(reasoning)
+    inside = slice(seen.start - block.keys.start, seen.stop - block.keys.start)
+    logits, weights = block.logits[:, :, inside], block.weights[:, :, inside]
+    peak, largest = logits.amax(dim=-1), weights.amax(dim=-1)
+    if (largest < FAINT).any():  # too little mass to be scaled up from float32
+        weights, largest = (logits - peak[..., None]).exp(), torch.ones_like(peak)
+    place = (torch.arange(seen.start, seen.stop, device=logits.device) - reasoning.start + 0.5) / len(reasoning)
     middle = place.mean()  # moments about the middle lose less to rounding
-    columns = torch.stack([torch.ones_like(place), place - middle, (place - middle) ** 2], dim=1)
-    total, first, second = (parts @ columns).unbind(-1)
+    moments = torch.stack([torch.ones_like(place), place - middle, (place - middle) ** 2])
+    total, first, second = linear(weights, moments).unbind(-1)
     first, second = first / total, second / total
-    entropy = total.log() - (parts * logits).sum(dim=-1) / total
+    entropy = (total / largest).log() + peak - torch.linalg.vecdot(weights, logits) / total
     rows = torch.arange(block.rows.start, block.rows.stop, device=logits.device)
     count = torch.full_like(rows, len(seen)) if window is None else (reasoning.stop - rows + window - 1)
     count = count.clamp(min=0, max=len(reasoning))  # reasoning tokens that each row sees
