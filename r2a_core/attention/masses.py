@@ -1,8 +1,8 @@
 """Where the rows of a layer look: mass on segments and sentences, and the walk along the reasoning (paper section 4).
 
-queries and keys of one layer -> RowMeans (mean attention weight of each token, over answer or reasoning rows) and
-ReasoningWalk (centroid, spread and evenness of each answer row over the reasoning). Masses of segments, sentences and
-reflection tokens are sums of RowMeans over their tokens.
+queries and keys of one layer -> LayerStatistics: the mean attention weight of each token, over answer rows and over
+reasoning rows, and the ReasoningWalk (centroid, spread and evenness of each answer row over the reasoning). Masses of
+segments, sentences and reflection phrases are sums of the means over their tokens.
 """
 
 from collections.abc import Mapping
