@@ -1,4 +1,4 @@
-"""Tiny random models of every attention kind, and a trace to run them on."""
+"""Tiny random models of every attention kind."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Tiny random models of every attention kind, and a trace to run them on."""
+"""Tiny random models of every attention kind, and a tokenizer of bytes."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 CONFIGS = json.loads((Path(__file__).parent.parent / "activations" / "tiny_configs.json").read_text())
 SIZES = {
@@ -39,3 +40,13 @@ def build(kind: str) -> Any:
 def tiny_model() -> Callable[[str], Any]:
     """Builds (once) a random model of 2 layers, 6 heads and 2 KV heads, float32, eager attention."""
     return build
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Every byte is a token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({symbol: number for number, symbol in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)

@@ -8,6 +8,7 @@ import torch
 from r2a_core.activations.capture import CaptureConfig, capture_trace
 from r2a_core.activations.reading import ActivationReader
 from r2a_core.activations.shards import shard_name, write_index, write_shard
+from r2a_core.attention.pieces import token_pieces
 from r2a_core.attention.statistics import (
     ATTENTION_SCHEMA,
     SENTENCE_SCHEMA,
@@ -111,3 +112,23 @@ def test_answer_rows_alone_give_no_reasoning_source(tiny_model):
 def test_texts_of_another_length_are_refused(stored):
     with pytest.raises(R2AError, match="32 token texts for 'b', which has 33 tokens"):
         attention_statistics(stored, {"b": PIECES[1:]}, CONFIG)
+
+
+def test_published_texts_pass_through(reference, tiny_model, byte_tokenizer):
+    texts = pl.read_parquet(reference / "math500_greedy_traces.parquet").filter(setting="with_reasoning")
+    size = pl.col("response").str.len_bytes()
+    odd = texts.with_columns(beyond=size - pl.col("response").str.len_chars()).filter(size < 6000)
+    config = CaptureConfig("answer_and_reasoning", "bfloat16", (0,), (), (), "answer")
+    for text in odd.sort("beyond", descending=True)["response"].head(3):
+        think, answer = (byte_tokenizer.encode(part) for part in text.split("</think>"))
+        ids = [0, 1, 2, *think, 3, *answer, 4]
+        bounds = TraceSegments(2, 3 + len(think), len(ids))
+        pieces = token_pieces(byte_tokenizer, ids)
+        assert "".join(pieces[3 : bounds.think_close]) == text.split("</think>")[0]
+        trace = capture_trace(tiny_model("qwen2"), [token % 64 for token in ids], bounds, config)
+        frames = trace_statistics("x", trace, pieces, CONFIG)
+        np.testing.assert_allclose(frames.attention.select(pl.sum_horizontal(SEGMENTS)), 1.0, atol=1e-5)
+        sentences = frames.sentences.filter(head=0)
+        assert "".join(sentences["text"]) == text.split("</think>")[0]
+        assert sentences["start"].to_list() == [3, *sentences["end"].to_list()[:-1]]
+        assert sentences["reflection"].any() == any(word in text.lower() for word in ("wait", "alternatively"))
