@@ -1,0 +1,263 @@
+"""Training of a built-in reasoner on the CPU: recipe -> Hugging Face model folder.
+
+    out_dir/config.json, model.safetensors, generation_config.json, tokenizer files
+
+Copying from context is the bottleneck of so small a model. Three things make it form: heads of the first layers that start out
+looking at the previous token, a warm-up on repeated random sequences, and Muon on the matrices. The same recipe gives the same
+bytes on the same machine.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch.nn.functional import cross_entropy
+
+from r2a_core.errors import R2AError
+from r2a_core.models.muon import Muon
+from r2a_core.models.tasks import EncodedSample, TaskMix, draw_sample, encoder
+from r2a_core.models.tokenizer import PAD, SPECIAL, build_tokenizer
+
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+SORTED_AT_ONCE = 512  # samples; batches are of samples of like length
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """Architecture and training of a built-in reasoner."""
+
+    architecture: Literal["qwen2", "llama"]
+    seed: Annotated[int, Field(ge=0)]
+    threads: Count  # CPU threads
+    n_layers: Count
+    width: Count  # residual stream
+    n_heads: Count  # query heads
+    n_kv_heads: Count
+    mlp_width: Count
+    steps: Count  # optimizer steps on tasks
+    batch_tokens: Count  # tokens a step
+    copy_steps: Annotated[int, Field(ge=0)]  # optimizer steps of the copy warm-up, before
+    copy_tokens: Count  # tokens a step of the copy warm-up
+    ramp_steps: Count  # linear rise of the learning rates
+    flat_share: Annotated[float, Field(ge=0, le=1)]  # of the steps on tasks at full learning rate; then linearly to 0
+    muon_rate: Positive  # learning rate of the matrices
+    adam_rate: Positive  # learning rate of embeddings, norms and biases
+    previous_token: Annotated[float, Field(ge=0)]  # strength of the heads that start on the previous token; 0 = none
+    mix: TaskMix
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What training came to."""
+
+    steps: int
+    tokens: int  # seen, copy warm-up included
+    loss: float  # mean of the last 50 steps, nats a learned token
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded token ids (sample, token) and which of them count in the loss."""
+
+    ids: torch.Tensor
+    learned: torch.Tensor
+
+
+def train_reasoner(
+    recipe: TrainingRecipe, out_dir: Path, progress: Callable[[int, int, float], None] | None = None
+) -> TrainingReport:
+    """Trains a reasoner and writes its folder. progress(step, steps, loss) is called after every step.
+
+    Sets torch's thread count to recipe.threads. Raises R2AError when the loss is not finite.
+    """
+    torch.set_num_threads(recipe.threads)
+    tokenizer = build_tokenizer()
+    model = build_model(recipe, len(tokenizer), tokenizer)
+    optimizers = build_optimizers(model, recipe)
+    total = recipe.copy_steps + recipe.steps
+    losses, tokens = [], 0
+    model.train()
+    for step, batch in zip(range(total), batches(recipe, tokenizer), strict=False):
+        rate = learning_rate(step, recipe)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["full_rate"] * rate
+        losses.append(train_step(model, optimizers, batch, step))
+        tokens += batch.ids.numel()
+        if progress is not None:
+            progress(step + 1, total, losses[-1])
+    save(model, tokenizer, out_dir)
+    last = losses[-50:]
+    return TrainingReport(total, tokens, sum(last) / len(last), sum(p.numel() for p in model.parameters()))
+
+
+def train_step(model: Any, optimizers: list[torch.optim.Optimizer], batch: Batch, step: int) -> float:
+    """One optimizer step; the loss before it, nats a learned token. Raises R2AError when it is not finite."""
+    hidden = model.model(input_ids=batch.ids[:, :-1], use_cache=False).last_hidden_state  # (sample, token, width)
+    chosen = batch.learned[:, 1:]
+    loss = cross_entropy(model.lm_head(hidden[chosen]), batch.ids[:, 1:][chosen])
+    if not math.isfinite(value := loss.item()):
+        raise R2AError(f"training step {step}: the loss is {value}", "lower muon_rate and adam_rate of the recipe")
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return value
+
+
+def learning_rate(step: int, recipe: TrainingRecipe) -> float:
+    """Share of the full learning rates at a step: up, flat, then linearly to 0."""
+    total, flat = recipe.copy_steps + recipe.steps, recipe.copy_steps + recipe.flat_share * recipe.steps
+    return min(1.0, (step + 1) / recipe.ramp_steps, (total - step) / max(total - flat, 1.0))
+
+
+def build_model(recipe: TrainingRecipe, vocabulary: int, tokenizer: Any) -> Any:
+    """A random model of the recipe with previous-token heads in its first two layers. Raises R2AError for odd sizes."""
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+    if recipe.width % (2 * recipe.n_heads) or recipe.n_heads % recipe.n_kv_heads:
+        raise R2AError(
+            f"{recipe.n_heads} heads in {recipe.n_kv_heads} groups do not fit a width of {recipe.width}",
+            "take n_heads a multiple of n_kv_heads, and width an even multiple of n_heads",
+        )
+    make_config, make_model = {
+        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+        "llama": (LlamaConfig, LlamaForCausalLM),
+    }[recipe.architecture]
+    torch.manual_seed(recipe.seed)
+    config = make_config(
+        vocab_size=vocabulary,
+        hidden_size=recipe.width,
+        intermediate_size=recipe.mlp_width,
+        num_hidden_layers=recipe.n_layers,
+        num_attention_heads=recipe.n_heads,
+        num_key_value_heads=recipe.n_kv_heads,
+        max_position_embeddings=32768,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    config._attn_implementation = "sdpa"
+    model = make_model(config)
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    with torch.no_grad():
+        initialise(model, recipe)
+    return model
+
+
+def initialise(model: Any, recipe: TrainingRecipe) -> None:
+    """Scaled random matrices, and previous-token heads in one key group of layers 0 and 1.
+
+    Qwen2 gets them through its biases. Llama has none: there, one embedding dimension is held at a constant at the start,
+    and the pattern is written into its column of the projections.
+    """
+    generator = torch.Generator().manual_seed(recipe.seed)
+    embedding = model.model.embed_tokens.weight
+    embedding.copy_(torch.randn(embedding.shape, generator=generator) * 0.1)
+    for name, matrix in model.model.layers.named_parameters():
+        if matrix.ndim == 2:
+            scale = matrix.shape[1] ** -0.5 * (0.5 if "o_proj" in name or "down_proj" in name else 1.0)
+            matrix.copy_(torch.randn(matrix.shape, generator=generator) * scale)
+    if recipe.architecture == "llama" and recipe.previous_token:
+        embedding[:, 0] = 0.8
+    for layer in model.model.layers[:2] if recipe.previous_token else ():
+        write_previous_token(layer.self_attn, recipe)
+
+
+def write_previous_token(attention: Any, recipe: TrainingRecipe) -> None:
+    """Makes the heads of key group 0 look at the previous token: with rotary frequencies f, a key of ones and a query turned
+    back by f in each pair of dimensions agree best at distance 1."""
+    half = recipe.width // recipe.n_heads // 2
+    theta = 10000.0
+    frequency = theta ** (-torch.arange(half) / half)
+    key = torch.cat([torch.ones(half), torch.zeros(half)]) * recipe.previous_token
+    query = torch.cat([torch.cos(frequency), -torch.sin(frequency)]) * recipe.previous_token
+    group = recipe.n_heads // recipe.n_kv_heads
+    if recipe.architecture == "qwen2":
+        attention.q_proj.bias[: group * 2 * half] = query.repeat(group)
+        attention.k_proj.bias[: 2 * half] = key
+    else:
+        attention.q_proj.weight[: group * 2 * half, 0] = query.repeat(group)
+        attention.k_proj.weight[: 2 * half, 0] = key
+
+
+def build_optimizers(model: Any, recipe: TrainingRecipe) -> list[torch.optim.Optimizer]:
+    """Muon on the matrices of the layers, AdamW on all else. A group's full_rate is its learning rate before scheduling."""
+    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
+    inside = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in inside]
+    muon = Muon([{"params": matrices, "full_rate": recipe.muon_rate}], lr=recipe.muon_rate)
+    adam = torch.optim.AdamW(
+        [{"params": others, "full_rate": recipe.adam_rate}],
+        lr=recipe.adam_rate,
+        betas=(0.9, 0.98),
+        weight_decay=0.0,
+    )
+    return [muon, adam]
+
+
+def batches(recipe: TrainingRecipe, tokenizer: Any) -> Iterator[Batch]:
+    """Batches of the copy warm-up, then of the tasks, without end."""
+    special = set(tokenizer.convert_tokens_to_ids(list(SPECIAL)))
+    ordinary = [token for token in range(len(tokenizer)) if token not in special]
+    random = Random(recipe.seed)
+    for _ in range(recipe.copy_steps):
+        yield copy_batch(random, recipe.copy_tokens, ordinary)
+    yield from task_batches(random, recipe, tokenizer)
+
+
+def copy_batch(random: Random, tokens: int, vocabulary: list[int], length: int = 40) -> Batch:
+    """Random sequences that repeat with a period of 3 to 16 tokens; the loss counts from the second round on."""
+    ids, learned = [], []
+    for _ in range(max(1, tokens // length)):
+        period = random.randint(3, 16)
+        alphabet = random.choices(vocabulary, k=period)
+        pattern = random.choices(alphabet, k=period) if random.random() < 0.5 else alphabet
+        ids.append([pattern[place % period] for place in range(length)])
+        learned.append([place >= period for place in range(length)])
+    return Batch(torch.tensor(ids), torch.tensor(learned))
+
+
+def task_batches(random: Random, recipe: TrainingRecipe, tokenizer: Any) -> Iterator[Batch]:
+    """Batches of about recipe.batch_tokens tokens, each of samples of like length, in random order."""
+    encode = encoder(tokenizer)
+    pad = tokenizer.convert_tokens_to_ids(PAD)
+    while True:
+        samples = sorted(
+            (encode(draw_sample(random, recipe.mix)) for _ in range(SORTED_AT_ONCE)), key=lambda each: len(each.ids)
+        )
+        groups: list[list[EncodedSample]] = [[]]
+        for sample in samples:
+            if groups[-1] and (len(groups[-1]) + 1) * len(sample.ids) > recipe.batch_tokens:
+                groups.append([])
+            groups[-1].append(sample)
+        random.shuffle(groups)
+        for group in groups:
+            yield pad_batch(group, pad)
+
+
+def pad_batch(group: list[EncodedSample], pad: int) -> Batch:
+    """Samples padded on the right; causal attention never sees the padding."""
+    width = max(len(sample.ids) for sample in group)
+    ids = [sample.ids + [pad] * (width - len(sample.ids)) for sample in group]
+    learned = [sample.learned + [False] * (width - len(sample.ids)) for sample in group]
+    return Batch(torch.tensor(ids), torch.tensor(learned))
+
+
+def save(model: Any, tokenizer: Any, out_dir: Path) -> None:
+    """Writes model and tokenizer in Hugging Face format."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    model.eval()
+    model.save_pretrained(str(out_dir), safe_serialization=True)
+    tokenizer.save_pretrained(str(out_dir))
