@@ -1,0 +1,104 @@
+"""Contextual object comparison pairs (paper section 5) from a CSV file.
+
+Columns case_id, query_a, answer_a, query_b, answer_b, domain: two questions that differ in their context alone and have
+opposite answers. Query a is the clean one, b the corrupted one.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2a_core.data.items import Item
+from r2a_core.data.tables import LoadedItems, RejectedRow, label_of, read_rows, refuse_none, text_of
+from r2a_core.errors import R2AError
+
+COLUMNS = ("case_id", "query_a", "answer_a", "query_b", "answer_b", "domain")
+FORM = re.compile(r"Considering (?P<context>.+), which (?:is|are) (?P<comparator>.+): (?P<a>.+) or (?P<b>.+)\?")
+
+
+@dataclass(frozen=True)
+class ComparisonPair:
+    """Two questions with opposite answers."""
+
+    pair_id: str
+    clean_question: str
+    clean_answer: str
+    corrupted_question: str
+    corrupted_answer: str
+    comparator: str
+    domain: str
+
+
+@dataclass(frozen=True)
+class LoadedPairs:
+    """Pairs of a file in its order, and the rows that could not become one."""
+
+    pairs: list[ComparisonPair]
+    rejected: list[RejectedRow]
+
+
+def read_pairs(path: Path) -> LoadedPairs:
+    """Pairs of a CSV file. Raises R2AError when a column is missing or no row can be used."""
+    pairs: list[ComparisonPair] = []
+    rejected: list[RejectedRow] = []
+    seen: set[str] = set()
+    for row in read_rows(path, COLUMNS):
+        try:
+            pair = to_pair(row.values)
+            if pair.pair_id in seen:
+                raise R2AError(f"the id {pair.pair_id!r} came before")
+        except R2AError as error:
+            rejected.append(RejectedRow(row.number, error.message))
+            continue
+        seen.add(pair.pair_id)
+        pairs.append(pair)
+    refuse_none(pairs, rejected)
+    return LoadedPairs(pairs, rejected)
+
+
+def to_pair(row: dict[str, Any]) -> ComparisonPair:
+    """One row as a pair. Raises R2AError for questions of another form and answers that are not opposite options."""
+    questions = [text_of(row, name).strip() for name in ("query_a", "query_b")]
+    answers = [text_of(row, name).strip() for name in ("answer_a", "answer_b")]
+    matches = [FORM.fullmatch(question) for question in questions]
+    for question, match in zip(questions, matches, strict=True):
+        if match is None:
+            raise R2AError(f"{question!r} is not of the form 'Considering ..., which is ...: A or B?'")
+    clean, corrupted = (match for match in matches if match is not None)
+    if clean["comparator"] != corrupted["comparator"]:
+        raise R2AError(f"the comparators differ: {clean['comparator']!r} and {corrupted['comparator']!r}")
+    for answer, match in zip(answers, (clean, corrupted), strict=True):
+        if answer not in (match["a"], match["b"]):
+            raise R2AError(f"the answer {answer!r} is not one of the options {match['a']!r} and {match['b']!r}")
+    if answers[0] == answers[1]:
+        raise R2AError(f"both answers are {answers[0]!r}")
+    return ComparisonPair(
+        pair_id=label_of(row, "case_id") or text_of(row, "case_id"),
+        clean_question=questions[0],
+        clean_answer=answers[0],
+        corrupted_question=questions[1],
+        corrupted_answer=answers[1],
+        comparator=clean["comparator"],
+        domain=label_of(row, "domain"),
+    )
+
+
+def pair_items(pairs: list[ComparisonPair]) -> list[Item]:
+    """Two questions a pair, "<pair_id>-clean" and "<pair_id>-corrupted"."""
+    items = []
+    for pair in pairs:
+        extra = json.dumps({"pair_id": pair.pair_id, "comparator": pair.comparator}, sort_keys=True)
+        for side, question, answer in (
+            ("clean", pair.clean_question, pair.clean_answer),
+            ("corrupted", pair.corrupted_question, pair.corrupted_answer),
+        ):
+            items.append(Item(f"{pair.pair_id}-{side}", question, answer, "comparison", pair.domain, "", extra))
+    return items
+
+
+def load_pair_items(path: Path) -> LoadedItems:
+    """A CSV file of pairs as questions."""
+    loaded = read_pairs(path)
+    return LoadedItems(pair_items(loaded.pairs), loaded.rejected)

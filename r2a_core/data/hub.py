@@ -1,0 +1,165 @@
+"""MATH-500 and WildBench, from the Hugging Face Hub at a pinned revision or from a local copy of the file.
+
+HuggingFaceH4/MATH-500 (split test, id unique_id) and allenai/WildBench (config v2, split test, id session_id, the
+first user turn as the question), paper sections 0 and 3. Local copies may be JSONL, parquet or CSV (lists as JSON text)
+with the Hub's columns.
+"""
+
+import errno
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from r2a_core.data.items import Item
+from r2a_core.data.tables import LoadedItems, collect, label_of, read_rows, text_of
+from r2a_core.errors import MissingPrerequisite, R2AError
+
+log = logging.getLogger(__name__)
+ETAG_TIMEOUT = 20.0  # seconds to wait for the Hub's first answer
+MATH500_COLUMNS = ("problem", "answer", "subject", "level", "unique_id")
+WILDBENCH_COLUMNS = ("session_id", "conversation_input", "checklist", "primary_tag")
+SOURCES = {
+    "math500": ("HuggingFaceH4/MATH-500", "test.jsonl"),
+    "wildbench": ("allenai/WildBench", "v2/test-00000-of-00001.parquet"),
+}
+AREAS = {
+    "Coding & Debugging": "coding & analysis",
+    "Data Analysis": "coding & analysis",
+    "Advice seeking": "information seeking",
+    "Information seeking": "information seeking",
+    "Reasoning": "reasoning & planning",
+    "Planning": "reasoning & planning",
+    "Brainstorming": "creative tasks",
+    "Creative Writing": "creative tasks",
+    "Editing": "creative tasks",
+    "Role playing": "creative tasks",
+}
+
+
+def load_math500(path: Path) -> LoadedItems:
+    """MATH-500 questions of a file with the Hub's columns."""
+    return collect(read_rows(path, MATH500_COLUMNS), math500_item)
+
+
+def math500_item(row: dict[str, Any]) -> Item:
+    return Item(
+        item_id=text_of(row, "unique_id"),
+        question=text_of(row, "problem"),
+        gold=text_of(row, "answer"),
+        kind="math",
+        subject=label_of(row, "subject"),
+        level=label_of(row, "level"),
+    )
+
+
+def load_wildbench(path: Path) -> LoadedItems:
+    """WildBench questions of a file with the Hub's columns; those tagged Math are left out, with that reason."""
+    return collect(read_rows(path, WILDBENCH_COLUMNS), wildbench_item)
+
+
+def wildbench_item(row: dict[str, Any]) -> Item:
+    """One conversation. `extra` holds the primary tag, the checklist, and the turns before the question (history, which
+    a judge needs) and after it (later, which the question leaves out), each {"role", "content"}.
+    """
+    tag = text_of(row, "primary_tag")
+    if tag == "Math":
+        raise R2AError("its primary tag is Math, which has no exact answer here")
+    if tag not in AREAS:
+        raise R2AError(f"its primary tag {tag!r} belongs to no area")
+    turns = [
+        {"role": text_of(turn, "role"), "content": text_of(turn, "content")}
+        for turn in list_of(row, "conversation_input", dict)
+    ]
+    first = next((number for number, turn in enumerate(turns) if turn["role"] == "user"), None)
+    if first is None:
+        raise R2AError("conversation_input has no user turn")
+    extra = {
+        "primary_tag": tag,
+        "checklist": list_of(row, "checklist", str),
+        "history": turns[:first],
+        "later": turns[first + 1 :],
+    }
+    return Item(
+        item_id=text_of(row, "session_id"),
+        question=turns[first]["content"],
+        gold=None,
+        kind="open",
+        subject=AREAS[tag],
+        extra=json.dumps(extra, sort_keys=True, ensure_ascii=False),
+    )
+
+
+def list_of(row: dict[str, Any], column: str, kind: type) -> list[Any]:
+    """A list of a row, itself or as JSON text; empty for null. Raises R2AError for anything else."""
+    value = row.get(column)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise R2AError(f"{column} is neither a list nor JSON text") from None
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(entry, kind) for entry in value):
+        raise R2AError(f"{column} is not a list of {kind.__name__}")
+    return value
+
+
+def fetch(kind: str, revision: str, timeout: float = ETAG_TIMEOUT) -> Path:
+    """The benchmark's file from the Hub, or from its cache when it is there; a full commit then needs no network.
+
+    A branch or tag is followed to the commit it names now, which is logged. Raises MissingPrerequisite when the file
+    cannot be had.
+    """
+    from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
+
+    repository, name = SOURCES[kind]
+    way_out = f"connect this machine, or copy {name} into imports/ and name it under datasets.{kind}.file"
+    pinned = re.fullmatch(r"[0-9a-f]{40}", revision) is not None
+    cached = isinstance(try_to_load_from_cache(repository, name, revision=revision, repo_type="dataset"), str)
+    with hub_access(repository, way_out):
+        if not constants.HF_HUB_OFFLINE and not (pinned and cached):  # one request: a download would try for minutes
+            revision = HfApi().dataset_info(repository, revision=revision, timeout=timeout).sha or revision
+        path = Path(hf_hub_download(repository, name, repo_type="dataset", revision=revision, etag_timeout=timeout))
+    commit = path.parts[-1 - len(Path(name).parts)]
+    if not pinned:
+        log.warning("%s is at %s; put that into params.yaml to pin it", repository, commit)
+    return path
+
+
+@contextmanager
+def hub_access(name: str, way_out: str = "connect this machine to the Hugging Face Hub") -> Iterator[None]:
+    """Turns whatever the Hub's client raises about `name` into MissingPrerequisite. Other errors pass."""
+    from huggingface_hub import errors
+
+    # The client's HTTP library differs by version; its base error stands in the client's own namespace.
+    unreached = (errors.HfHubHTTPError, errors.HTTPError, ConnectionError, TimeoutError)  # type: ignore[attr-defined]
+    log_in = "log in to an account that may read it: hf auth login (or set HF_TOKEN)"
+    try:
+        yield
+    except errors.OfflineModeIsEnabled:
+        raise MissingPrerequisite(
+            f"{name} is not in the local Hub cache, and HF_HUB_OFFLINE is set", f"unset HF_HUB_OFFLINE, or {way_out}"
+        ) from None
+    except errors.GatedRepoError:
+        raise MissingPrerequisite(f"{name} is gated", f"accept its terms on the Hub, then {log_in}") from None
+    except errors.RepositoryNotFoundError:
+        raise MissingPrerequisite(f"{name} is not on the Hub, or private", f"correct its name, or {log_in}") from None
+    except (errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError) as error:
+        raise MissingPrerequisite(f"{name}: the Hub has no such revision or file ({error})", "correct it") from None
+    except errors.HFValidationError as error:
+        raise R2AError(f"{name} is no name of a Hub repository: {error}", "write it as owner/name") from None
+    except errors.LocalEntryNotFoundError as error:
+        offline = " (HF_HUB_OFFLINE is set)" if isinstance(error.__cause__, errors.OfflineModeIsEnabled) else ""
+        raise MissingPrerequisite(
+            f"{name} is not in the local Hub cache{offline}, and the Hub was not reached", way_out
+        ) from None
+    except unreached as error:
+        raise MissingPrerequisite(f"the Hub was not reached for {name} ({type(error).__name__})", way_out) from None
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise MissingPrerequisite(f"no space left for {name}", "free some space, or move HF_HOME") from None

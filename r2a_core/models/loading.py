@@ -1,0 +1,175 @@
+"""A prepared model folder -> model, tokenizer and tag ids, checked before the first forward pass.
+
+Inputs: data/models/<name>/ as r2a_core.models.pointer describes it. Remote code is never run unless the caller says so.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2a_core.errors import MissingPrerequisite, R2AError
+from r2a_core.models.pointer import ModelPointer, check_unchanged, read_pointer, where
+from r2a_core.models.tags import Tags
+from r2a_core.provenance import fingerprint, folder_digest
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class TagIds:
+    """Token ids of a model's tags; bos is None where prompts start without one."""
+
+    bos: int | None
+    eos: int
+    think_open: int
+    think_close: int
+    pad: int
+
+
+@dataclass(frozen=True)
+class LoadedTokenizer:
+    """A tokenizer with its tags resolved."""
+
+    tokenizer: Any  # transformers PreTrainedTokenizerFast
+    tags: Tags
+    ids: TagIds
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to run, in eval mode on its device."""
+
+    model: Any  # transformers PreTrainedModel
+    text: LoadedTokenizer
+    fingerprint: str  # digest of the prepared folder (which weights, which tags) and the dtype
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.text.tokenizer
+
+    @property
+    def ids(self) -> TagIds:
+        return self.text.ids
+
+
+def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> LoadedTokenizer:
+    """The tokenizer of a prepared model, its tags resolved to single tokens. Errors as in `load_model`."""
+    from transformers import AutoTokenizer
+
+    pointer = read_pointer(folder)
+    place = where(pointer, folder, weights=False)
+    with transformers_errors(f"the tokenizer of {folder.name}", pointer):
+        tokenizer = AutoTokenizer.from_pretrained(**place, trust_remote_code=trust_remote_code)
+    return LoadedTokenizer(tokenizer, pointer.tags, resolve_tags(tokenizer, pointer.tags))
+
+
+def load_model(
+    folder: Path,
+    device: str = "auto",
+    attention: str = "sdpa",
+    dtype: str | None = None,
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """A prepared model on `device` (auto: CUDA where present), with the attention implementation named.
+
+    dtype: that of the pointer when None. The model's own generation defaults (temperature, penalties) are dropped: how
+    tokens are chosen is a matter of the study's params. Only safetensors are read.
+
+    Raises MissingPrerequisite when weights or the device are missing, R2AError for models that cannot be right: tags
+    that are not single tokens, embeddings smaller than the vocabulary, absent or non-finite weights, a local folder
+    that has changed since it was prepared.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    pointer = read_pointer(folder)
+    dtype = dtype or pointer.dtype
+    if pointer.kind == "texts" or dtype is None:
+        raise R2AError(f"{folder.name} has no weights (kind {pointer.kind})", "take it out of stages that run a model")
+    if dtype not in DTYPES:
+        raise R2AError(f"{folder.name}: dtype is {dtype!r}", f"use one of {', '.join(DTYPES)}")
+    target = choose_device(device)
+    check_unchanged(pointer, folder.name)
+    text = load_tokenizer(folder, trust_remote_code)
+    place = where(pointer, folder, weights=True)
+    with transformers_errors(f"the model {folder.name}", pointer):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            **place,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+    model, report = loaded
+    absent = sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])])
+    if absent:
+        raise R2AError(f"{folder.name}: the weights lack {absent[0]} ({len(absent)} in all)", pointer.way_out)
+    model = model.to(target).eval()
+    model.generation_config = GenerationConfig(eos_token_id=text.ids.eos, pad_token_id=text.ids.pad)
+    check_weights(model, text.tokenizer, folder.name)
+    return LoadedModel(model, text, fingerprint(folder=folder_digest(folder), dtype=dtype))
+
+
+@contextmanager
+def transformers_errors(what: str, pointer: ModelPointer) -> Iterator[None]:
+    """Turns whatever transformers raises when files are absent or of the wrong form into a sentence with a way out."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise MissingPrerequisite(f"{what} cannot be loaded: {reason[0]}", pointer.way_out) from None
+
+
+def choose_device(name: str) -> Any:
+    """The torch device of a name. Raises MissingPrerequisite for CUDA where there is none, R2AError for other names."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise R2AError(f"R2A_DEVICE is {name!r}, which is no device", "use auto, cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise MissingPrerequisite(f"the device {name} is not on this machine", "use R2A_DEVICE=cpu, or see make doctor")
+    return device
+
+
+def resolve_tags(tokenizer: Any, tags: Tags) -> TagIds:
+    """Token ids of the tags. Raises R2AError naming the tag that is not one token of its own."""
+
+    def single(name: str, tag: str) -> int:
+        ids = tokenizer.encode(tag, add_special_tokens=False)
+        if len(ids) != 1 or tokenizer.decode(ids, clean_up_tokenization_spaces=False) != tag:
+            found = f"is {len(ids)} tokens, not one" if len(ids) != 1 else "is unknown to the tokenizer"
+            raise R2AError(f"the tag {name} = {tag!r} {found}", f"correct tags.{name} of this model")
+        return ids[0]
+
+    eos, think_open, think_close = (single(name, getattr(tags, name)) for name in ("eos", "think_open", "think_close"))
+    if len({eos, think_open, think_close}) < 3:
+        raise R2AError("two of the tags eos, think_open and think_close are the same", "correct the tags of this model")
+    bos = None if tags.bos is None else single("bos", tags.bos)
+    pad = eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return TagIds(bos, eos, think_open, think_close, pad)
+
+
+def check_weights(model: Any, tokenizer: Any, name: str) -> None:
+    """Raises R2AError when the embedding lacks rows for the vocabulary or a weight is not finite."""
+    import torch
+
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise R2AError(
+            f"{name}: the tokenizer has {len(tokenizer)} tokens, the embedding {rows} rows",
+            "use the tokenizer that came with the weights",
+        )
+    for key, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise R2AError(
+                f"{name}: the weight {key} has values that are not finite", "download or train the model again"
+            )

@@ -1,0 +1,147 @@
+"""What a prepared model folder stands for, and where its files lie.
+
+data/models/<name>/model.json, the pointer every kind of model has:
+    {"kind": "train" | "hub" | "local" | "texts", "source": hub id, path or null, "revision": commit or null,
+     "weights": SHA-256 over config and weights or null, "dtype": ..., "tags": {...}}
+Weights and tokenizer lie in the same folder (train; texts: tokenizer only), in the Hub cache (hub) or at `source`
+(local).
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from r2a_core.data.hub import hub_access
+from r2a_core.errors import MissingPrerequisite, R2AError
+from r2a_core.models.tags import Tags
+from r2a_core.provenance import fingerprint
+from r2a_core.store import sha256
+
+POINTER = "model.json"
+KINDS = ("train", "hub", "local", "texts")
+HUB_TIMEOUT = 20.0  # seconds
+
+
+@dataclass(frozen=True)
+class ModelPointer:
+    """What a prepared model folder stands for."""
+
+    kind: str
+    dtype: str | None
+    tags: Tags
+    source: str | None = None
+    revision: str | None = None
+    weights: str | None = None
+
+    def write(self, folder: Path) -> None:
+        text = json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False)
+        (folder / POINTER).write_text(text + "\n", encoding="utf-8")
+
+    @property
+    def way_out(self) -> str:
+        """What to do when the files cannot be loaded."""
+        if self.kind == "hub":
+            return (
+                "connect to the Hugging Face Hub, or fill its cache beforehand: "
+                f"hf download {self.source} --revision {self.revision}; for gated models: hf auth login"
+            )
+        if self.kind == "local":
+            return f"check that {self.source} is a model folder with config.json and safetensors weights"
+        return "rebuild it with: dvc repro --force prepare_model"
+
+
+def read_pointer(folder: Path) -> ModelPointer:
+    """The pointer of a prepared model. Raises MissingPrerequisite when there is none, R2AError when it is damaged."""
+    path = folder / POINTER
+    if not path.is_file():
+        raise MissingPrerequisite(f"{path} does not exist", "run: dvc repro prepare_model")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["kind"] not in KINDS:
+            raise ValueError(f"kind is {values['kind']!r}")
+        return ModelPointer(**{**values, "tags": Tags(**values["tags"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise R2AError(f"{path} is damaged: {error}", "rebuild it with: dvc repro --force prepare_model") from None
+
+
+def resolve_hub(hub_id: str, revision: str, timeout: float = HUB_TIMEOUT) -> str:
+    """The commit (40 hex digits) that `revision`, a branch, tag or commit, names now.
+
+    A full commit is its own answer and needs no network. `timeout` in seconds. Raises MissingPrerequisite when the Hub
+    does not tell.
+    """
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    commit = ask_hub(hub_id, revision, timeout)
+    if commit is None:
+        raise MissingPrerequisite(f"{hub_id}: the Hub names no commit for {revision!r}", "give a branch, tag or commit")
+    return commit
+
+
+def ask_hub(hub_id: str, revision: str, timeout: float = HUB_TIMEOUT) -> str | None:
+    """The commit of a revision by one request. Raises MissingPrerequisite soon: a download would try for minutes."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    with hub_access(hub_id, "connect this machine, or take the model out of run.models"):
+        if constants.HF_HUB_OFFLINE:
+            raise OfflineModeIsEnabled("HF_HUB_OFFLINE is set")
+        return HfApi().model_info(hub_id, revision=revision, timeout=timeout).sha
+
+
+def weights_digest(path: str) -> str:
+    """Digest over config and weights of a local model folder. Raises MissingPrerequisite when they are absent."""
+    folder = Path(path).expanduser()
+    weights = sorted(folder.glob("*.safetensors"))
+    if not (folder / "config.json").is_file() or not weights:
+        raise MissingPrerequisite(
+            f"{path} has no config.json with *.safetensors weights", "give a model folder in Hugging Face format"
+        )
+    return fingerprint(files={file.name: sha256(file) for file in [folder / "config.json", *weights]})
+
+
+def check_unchanged(pointer: ModelPointer, name: str) -> None:
+    """Raises R2AError when the folder of a local model no longer holds the weights that were prepared."""
+    if pointer.kind == "local" and weights_digest(str(pointer.source)) != pointer.weights:
+        raise R2AError(
+            f"{name}: the weights in {pointer.source} are not those that were prepared",
+            "put them back, or prepare the model again: dvc repro --force prepare_model",
+        )
+
+
+def where(pointer: ModelPointer, folder: Path, weights: bool) -> dict[str, Any]:
+    """Arguments of from_pretrained for the place of a pointer's files: with `weights`, or the tokenizer alone.
+
+    Only kind `hub` may use the network, and only for what its cache lacks at the pinned commit.
+    """
+    if pointer.kind in ("train", "texts"):
+        return {"pretrained_model_name_or_path": str(folder), "local_files_only": True}
+    source = str(pointer.source)
+    if pointer.kind == "local":
+        return {"pretrained_model_name_or_path": str(Path(source).expanduser()), "local_files_only": True}
+    revision = str(pointer.revision)
+    cached = is_cached(source, revision, weights)
+    if not cached:
+        ask_hub(source, revision)
+    return {"pretrained_model_name_or_path": source, "revision": revision, "local_files_only": cached}
+
+
+def is_cached(hub_id: str, revision: str, weights: bool) -> bool:
+    """Whether the Hub cache holds the tokenizer, or the config and all weight files, of a commit."""
+    from huggingface_hub import try_to_load_from_cache
+
+    def cached(name: str) -> Path | None:
+        found = try_to_load_from_cache(hub_id, name, revision=revision)
+        return Path(found) if isinstance(found, str) else None
+
+    if not weights:
+        return cached("tokenizer.json") is not None and cached("tokenizer_config.json") is not None
+    if cached("config.json") is None:
+        return False
+    index = cached("model.safetensors.index.json")
+    if index is None:
+        return cached("model.safetensors") is not None
+    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return all(cached(name) is not None for name in names)

@@ -1,0 +1,94 @@
+"""One entry of `models` in params.yaml -> a prepared model folder, the uniform input of every later stage.
+
+Kinds: train (a built-in model, weights written), hub (revision pinned, a pointer file only), local (a folder of this
+machine, a pointer file only), texts (no weights: only imported texts go through it, tokenised by the built-in
+tokenizer).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from r2a_core.config import parse
+from r2a_core.errors import R2AError
+from r2a_core.models.pointer import ModelPointer, resolve_hub, weights_digest
+from r2a_core.models.tags import Tags
+from r2a_core.models.tokenizer import build_tokenizer
+from r2a_core.models.training import TrainingRecipe, train_reasoner
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A built-in reasoner that the pipeline trains."""
+
+    kind: Literal["train"]
+    recipe: TrainingRecipe
+    dtype: Dtype = "float32"
+    tags: Tags = field(default_factory=Tags)
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A model of the Hugging Face Hub."""
+
+    kind: Literal["hub"]
+    hub_id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    revision: str  # branch, tag or commit; the commit found is pinned
+    dtype: Dtype
+    tags: Tags
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A model folder of this machine, in Hugging Face format."""
+
+    kind: Literal["local"]
+    path: str
+    dtype: Dtype
+    tags: Tags
+
+
+@dataclass(frozen=True)
+class TextsModel:
+    """A model known by its texts alone."""
+
+    kind: Literal["texts"]
+    tags: Tags = field(default_factory=Tags)
+
+
+ModelParams = TrainedModel | HubModel | LocalModel | TextsModel
+RECORDS: dict[str, type] = {"train": TrainedModel, "hub": HubModel, "local": LocalModel, "texts": TextsModel}
+
+
+def model_params(values: Any, section: str) -> ModelParams:
+    """The record of one model entry. Raises R2AError for an unknown kind, key or value."""
+    kind = values.get("kind") if isinstance(values, Mapping) else None
+    if kind not in RECORDS:
+        raise R2AError(f"params.yaml: {section}.kind is {kind!r}", f"the kinds are {', '.join(RECORDS)}")
+    return parse(RECORDS[kind], values, section)
+
+
+def prepare(
+    params: ModelParams, out_dir: Path, progress: Callable[[int, int, float], None] | None = None
+) -> ModelPointer:
+    """Writes the model folder of one entry. Raises MissingPrerequisite when the Hub or a folder cannot be reached."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    match params:
+        case TrainedModel():
+            train_reasoner(params.recipe, out_dir, progress)
+            pointer = ModelPointer("train", params.dtype, params.tags)
+        case HubModel():
+            revision = resolve_hub(params.hub_id, params.revision)
+            pointer = ModelPointer("hub", params.dtype, params.tags, params.hub_id, revision)
+        case LocalModel():
+            pointer = ModelPointer("local", params.dtype, params.tags, params.path, weights=weights_digest(params.path))
+        case TextsModel():
+            build_tokenizer().save_pretrained(str(out_dir))
+            pointer = ModelPointer("texts", None, params.tags)
+    pointer.write(out_dir)
+    return pointer
