@@ -1,6 +1,6 @@
 """Does reasoning improve the answer? Accuracy with and without it (Figure 1a of the paper) and the tables beside it.
 
-data/metrics/evaluate-<model>-<dataset>.json -> <folder>/accuracy, <folder>/table-2-funnel, <folder>/table-3-accuracy
+data/evaluation/<model>/<dataset>.json -> <folder>/accuracy, <folder>/table-2-funnel, <folder>/table-3-accuracy
 (PNG and PDF; the tables also as parquet and CSV).
 """
 

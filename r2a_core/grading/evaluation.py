@@ -1,7 +1,7 @@
 """From responses to accuracy (paper section 3): the funnel, the grades and the comparison of both settings.
 
 items, generations of each setting -> `Evaluation`: one row a response (data/evaluation/<model>/<dataset>.parquet), and
-a summary (data/metrics/evaluate-<model>-<dataset>.json).
+a summary (the .json beside it, and data/metrics/evaluate-<model>-<dataset>.json).
 
 Run r counts from 0; with retry on, run `runs` + r holds a second attempt at the items that failed in run r. "Once"
 counts first attempts only; "twice" puts the second attempt in the place of a first one that it gets further than.

@@ -1,0 +1,44 @@
+"""Grades the responses of one model to one dataset and compares both settings (paper section 3).
+
+params evaluate, generate, datasets.<dataset>; data/datasets/<dataset>.parquet, data/generations/<model>/<dataset>/*.parquet
+-> data/evaluation/<model>/<dataset>.parquet and .json, data/metrics/evaluate-<model>-<dataset>.json
+usage: python stages/evaluate.py MODEL DATASET
+"""
+
+from stages._stage import DATA, read_params, run_stage
+
+
+def evaluate(model: str, dataset: str) -> None:
+    """Write data/evaluation/MODEL/DATASET.parquet, its summary as JSON, and the metrics file."""
+    import polars as pl
+
+    from r2a_core.config import parse
+    from r2a_core.data.items import read_items
+    from r2a_core.data.prepare import dataset_params
+    from r2a_core.grading import evaluation
+    from r2a_core.grading.comparison import SETTINGS, summary_text
+    from r2a_core.store import write_text_whole, write_whole
+    from r2a_core.traces.shards import GenerateParams
+
+    params = read_params(f"evaluate@{model}-{dataset}")
+    config = parse(evaluation.EvaluateParams, params["evaluate"], "evaluate")
+    generated = parse(GenerateParams, params["generate"], "generate")
+    imported = dataset_params(params["datasets"][dataset], f"datasets.{dataset}").kind == "traces"
+    folder = DATA / "generations" / model / dataset
+    result = evaluation.evaluate(
+        read_items(DATA / "datasets" / f"{dataset}.parquet"),
+        {setting: pl.read_parquet(folder / f"{setting}.parquet") for setting in SETTINGS},
+        1 if imported else generated.runs,
+        config,
+        model=model,
+        dataset=dataset,
+        decoding="imported" if imported else generated.decoding,
+    )
+    write_whole(DATA / "evaluation" / model / f"{dataset}.parquet", result.frame.write_parquet)
+    summary = summary_text(result.summary)
+    write_text_whole(DATA / "evaluation" / model / f"{dataset}.json", summary)
+    write_text_whole(DATA / "metrics" / f"evaluate-{model}-{dataset}.json", summary)
+
+
+if __name__ == "__main__":
+    run_stage(evaluate)

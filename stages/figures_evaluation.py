@@ -1,0 +1,22 @@
+"""Draws Figure 1a and Tables 2 and 3 of everything that ran.
+
+params run.models, run.datasets; data/evaluation/<model>/<dataset>.json -> data/figures/evaluation/
+usage: python stages/figures_evaluation.py
+"""
+
+from stages._stage import DATA, read_params, run_stage
+
+
+def figures_evaluation() -> None:
+    """Write data/figures/evaluation/."""
+    from r2a_core.figures.evaluation import draw_evaluation, read_summaries
+
+    run = read_params("figures_evaluation")["run"]
+    paths = [
+        DATA / "evaluation" / model / f"{dataset}.json" for dataset in run["datasets"] for model in run["models"]
+    ]
+    draw_evaluation(read_summaries(paths), DATA / "figures" / "evaluation")
+
+
+if __name__ == "__main__":
+    run_stage(figures_evaluation)
