@@ -14,14 +14,14 @@ import polars as pl
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 
 from r2a_core.errors import R2AError
-from r2a_core.figures.style import save_figure
+from r2a_core.figures.style import BLUE, INK, ORANGE, SETTING_COLOURS, VERMILION, save_figure
 
 Source = Literal["answer", "reasoning"]
 SEGMENT_LABELS = {
@@ -43,10 +43,10 @@ PAPER_MEDIANS = {
 PAPER_RUN = ("math500", "with_reasoning")
 TARGETS = ("bos", "query", "reasoning", "answer")
 HEAT = colormaps["Blues"].with_extremes(bad="0.85")
-INK, BOX_FILL, ACCENT, PAPER, RED = "#333333", "#BBD7EC", "#08306B", "#E69F00", "#D62728"
+RED = "#D62728"
 RFH = {"marker": "s", "markersize": 7.0, "markerfacecolor": "none", "markeredgecolor": RED}
 INDUCTION = {"marker": "^", "markersize": 5.0, "markerfacecolor": "white", "markeredgecolor": "black", "mew": 0.7}
-RETRIEVAL = {"marker": "o", "markersize": 2.8, "markerfacecolor": PAPER, "markeredgecolor": "black", "mew": 0.6}
+RETRIEVAL = {"marker": "o", "markersize": 2.8, "markerfacecolor": ORANGE, "markeredgecolor": "black", "mew": 0.6}
 
 
 @dataclass(frozen=True)
@@ -161,15 +161,15 @@ def _boxes(axes: Axes, run: AttentionRun, source: Source) -> None:
     masses = trace_means(read_masses(run, source))
     segments = SEEN_BY[source]
     values = [masses[name].drop_nulls().to_numpy() for name in segments]
-    places = np.arange(len(segments))
+    places, colour = np.arange(len(segments)), SETTING_COLOURS.get(run.setting, BLUE)
     axes.boxplot(
         values,
         positions=places,
         widths=0.62,
         patch_artist=True,
         manage_ticks=False,
-        boxprops={"facecolor": BOX_FILL, "edgecolor": INK, "linewidth": 0.8},
-        medianprops={"color": ACCENT, "linewidth": 1.6, "gid": "median"},
+        boxprops={"facecolor": to_rgba(colour, 0.3), "edgecolor": INK, "linewidth": 0.8},
+        medianprops={"color": colour, "linewidth": 1.6, "gid": "median"},
         whiskerprops={"color": INK, "linewidth": 0.8},
         capprops={"color": INK, "linewidth": 0.8},
         flierprops={"marker": ".", "markersize": 3, "markerfacecolor": INK, "markeredgecolor": "none", "alpha": 0.6},
@@ -184,7 +184,7 @@ def _boxes(axes: Axes, run: AttentionRun, source: Source) -> None:
             places + 0.41,
             PAPER_MEDIANS[run.model],
             "D",
-            color=PAPER,
+            color=VERMILION,
             markersize=3.5,
             gid="paper",
             label="paper's median",
@@ -242,11 +242,10 @@ def draw_head_maps(
 def _heat_map(axes: Axes, grid: np.ndarray, marks: HeadMarks) -> None:
     """One panel: grid (layer, head) with layer 0 on top; red boxes, triangles and circles on the marked heads."""
     axes.imshow(grid, cmap=HEAT, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    for layer, head in marks.rfh:
-        halo = [withStroke(linewidth=2.2, foreground="white")]
-        box = Rectangle(
-            (head - 0.45, layer - 0.45), 0.9, 0.9, fill=False, edgecolor=RED, linewidth=1.1, path_effects=halo
-        )
+    boxes = [Rectangle((head - 0.45, layer - 0.45), 0.9, 0.9) for layer, head in marks.rfh]
+    axes.add_collection(PatchCollection(boxes, facecolor="none", edgecolor="white", linewidth=2.4, clip_on=False))
+    for box in boxes:
+        box.set(fill=False, edgecolor=RED, linewidth=1.1)
         axes.add_patch(box).set_clip_on(False)
     scale = float(np.clip(28 / max(grid.shape), 1, 1.8))
     for heads, style in ((marks.induction, INDUCTION), (marks.retrieval, RETRIEVAL)):

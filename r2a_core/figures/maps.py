@@ -21,10 +21,9 @@ from matplotlib.patches import Rectangle
 
 from r2a_core.errors import R2AError
 from r2a_core.figures.attention import RED, SEGMENT_LABELS, read_columns
-from r2a_core.figures.style import save_figure
+from r2a_core.figures.style import GREEN, ORANGE, save_figure
 
 MAP = colormaps["Blues"].with_extremes(under="white", bad="white")
-REFLECTION, WALK = "#009E73", "#E69F00"
 FLOOR = 1e-3  # attention weight below which a map stays white
 PANEL = 3.1  # inches
 
@@ -78,8 +77,7 @@ class Walk:
 def read_traces(path: Path) -> dict[str, Trace]:
     """Traces by item id, in file order, from <dataset>-tokens.parquet."""
     frame = read_columns(path, ["item_id", "think_open", "think_close", "n_tokens", "reflection"], "maps")
-    rows = frame.iter_rows(named=True)
-    return {row["item_id"]: Trace(**row | {"reflection": tuple(row["reflection"] or ())}) for row in rows}
+    return {row[0]: Trace(row[0], row[1], row[2], row[3], tuple(row[4] or ())) for row in frame.iter_rows()}
 
 
 def map_name(kind: str, layer: int | None, head: int | None) -> str:
@@ -100,14 +98,14 @@ def read_patterns(source: MapSource, traces: Mapping[str, Trace]) -> dict[tuple[
         name, item_id = map_name(row["kind"], row["layer"], row["head"]), row["item_id"]
         if item_id not in traces:
             raise R2AError(f"{source.tokens} has no trace {item_id!r}", "rebuild both with: dvc repro maps")
-        edges = [_edges(row[axis], traces[item_id].n_tokens) for axis in ("row_token", "col_token")]
-        shape = (len(edges[0]) - 1, len(edges[1]) - 1)
+        rows, cols = (_edges(row[axis], traces[item_id].n_tokens) for axis in ("row_token", "col_token"))
+        shape = (len(rows) - 1, len(cols) - 1)
         if len(row["pattern"]) != shape[0] * shape[1]:
             raise R2AError(
                 f"{source.maps}: the map {name} of {item_id!r} is not {shape[0]} x {shape[1]}",
                 "rebuild it: dvc repro maps",
             )
-        patterns[name, item_id] = Pattern(*edges, np.asarray(row["pattern"], np.float32).reshape(shape))
+        patterns[name, item_id] = Pattern(rows, cols, np.asarray(row["pattern"], np.float32).reshape(shape))
     return patterns
 
 
@@ -175,8 +173,12 @@ def draw_attention_maps(
     walks = read_walks(source, {item: traces[item] for item in chosen})
     written = []
     for name in names:
-        panels = [(traces[item], patterns[name, item], walks.get((name, item))) for item in chosen]
-        fig = map_figure(f"{source.model}, {source.dataset}: {name}", *zip(*panels, strict=True))
+        fig = map_figure(
+            f"{source.model}, {source.dataset}: {name}",
+            [traces[item] for item in chosen],
+            [patterns[name, item] for item in chosen],
+            [walks.get((name, item)) for item in chosen],
+        )
         stem = f"attention-map-{source.model}-{source.dataset}-{name.replace(' ', '-').replace('.', '')}"
         written += save_figure(fig, folder / stem)
     return written
@@ -191,7 +193,7 @@ def _whole_map(axes: Axes, trace: Trace, pattern: Pattern, norm: LogNorm) -> Non
     """The map over all tokens, the answer x reasoning part boxed in red, a line at each reflection token."""
     end = trace.n_tokens - 1
     axes.pcolormesh(pattern.col_edges, pattern.row_edges, pattern.weights, cmap=MAP, norm=norm, rasterized=True)
-    axes.vlines(trace.reflection, trace.reflection, end, color=REFLECTION, linewidth=0.7, linestyle=(0, (4, 2)))
+    axes.vlines(trace.reflection, trace.reflection, end, color=GREEN, linewidth=0.7, linestyle=(0, (4, 2)))
     (left, right), (top, bottom) = trace.segments["reasoning"], trace.segments["answer"]
     box = Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=RED, linewidth=1.4)
     axes.add_patch(box).set_clip_on(False)
@@ -211,13 +213,13 @@ def _answer_part(axes: Axes, trace: Trace, pattern: Pattern, norm: LogNorm, walk
     rows, columns = _within(pattern.row_edges, top, bottom), _within(pattern.col_edges, left, right)
     edges = pattern.col_edges[columns.start : columns.stop + 1], pattern.row_edges[rows.start : rows.stop + 1]
     axes.pcolormesh(*edges, pattern.weights[rows, columns], cmap=MAP, norm=norm, rasterized=True)
-    axes.vlines(trace.reflection, top, bottom, color=REFLECTION, linewidth=0.7, linestyle=(0, (4, 2)))
+    axes.vlines(trace.reflection, top, bottom, color=GREEN, linewidth=0.7, linestyle=(0, (4, 2)))
     axes.set(xlim=(left, right), ylim=(bottom, top))
     if walk is not None:
         tokens = np.arange(top, bottom) + 0.5
         low, middle, high = (left + (right - left) * (walk.centroid + sign * walk.spread) for sign in (-1, 0, 1))
-        axes.fill_betweenx(tokens, low, high, color=WALK, alpha=0.18, linewidth=0)
-        axes.plot(middle, tokens, color=WALK, linewidth=1.2, gid="walk")
+        axes.fill_betweenx(tokens, low, high, color=ORANGE, alpha=0.18, linewidth=0)
+        axes.plot(middle, tokens, color=ORANGE, linewidth=1.2, gid="walk")
         axes.set_title(f"walk: r = {walk.correlation:.2f}", fontsize=8)
     axes.spines[:].set(color=RED, linewidth=1.4)
     axes.tick_params(labelsize=7)
@@ -234,8 +236,8 @@ def _legend(walks: bool) -> list[Line2D]:
     """What the lines of Figure 4 mean."""
     lines = [
         Line2D([], [], linestyle="none", marker="s", markersize=8, markerfacecolor="none", markeredgecolor=RED),
-        Line2D([], [], color=REFLECTION, linestyle=(0, (4, 2))),
-        Line2D([], [], color=WALK),
+        Line2D([], [], color=GREEN, linestyle=(0, (4, 2))),
+        Line2D([], [], color=ORANGE),
     ]
     for line, label in zip(
         lines, ("answer \u2192 reasoning", "reflection token", "attention centroid \u00b1 spread"), strict=True

@@ -13,10 +13,13 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
+from matplotlib.ticker import MaxNLocator
 
-from r2a_core.figures.attention import BOX_FILL, INK, RED, HeadMarks, read_columns, read_head_marks
-from r2a_core.figures.style import save_figure
+from r2a_core.figures.attention import RED, HeadMarks, read_columns, read_head_marks
+from r2a_core.figures.style import INK, SKY, save_figure
 
+PANEL = (2.9, 2.4)  # inches, about the size of one scatter panel
+DISC = 0.16  # inches between the discs that carry a rank
 KINDS = ("RFH", "induction", "retrieval")
 MEMBERSHIPS = tuple(kinds for kinds in product((True, False), repeat=3) if any(kinds))
 
@@ -69,32 +72,63 @@ def draw_walk_overview(
 
 def _walk_scatter(axes: Axes, scores: pl.DataFrame, count: int, thresholds: WalkThresholds | None) -> None:
     """Walk correlation and mass of every head; dashed lines at the thresholds."""
-    _points(axes, scores, "answer_to_reasoning", "walk_correlation", count)
-    if thresholds is not None:
-        axes.axvline(thresholds.mass, color=INK, linewidth=0.7, linestyle="--")
-        axes.axhline(thresholds.correlation, color=INK, linewidth=0.7, linestyle="--")
     axes.set(xlim=(-0.03, 1.03), ylim=(-1.08, 1.08))
     axes.set_xlabel("attention mass answer \u2192 reasoning", fontsize=8)
     axes.set_ylabel("walk correlation", fontsize=8)
+    if thresholds is not None:
+        axes.axvline(thresholds.mass, color=INK, linewidth=0.7, linestyle="--", gid="threshold")
+        axes.axhline(thresholds.correlation, color=INK, linewidth=0.7, linestyle="--", gid="threshold")
+    _points(axes, scores, "answer_to_reasoning", "walk_correlation", count)
 
 
 def _uniformity(axes: Axes, scores: pl.DataFrame, count: int) -> None:
     """Uniformity of every head by layer: early heads whose maps are near-uniform stand out at the top left."""
-    _points(axes, scores, "layer", "uniformity", count)
-    axes.set_ylim(-0.03, 1.05)
+    axes.set(xlim=(-0.6, max(scores["layer"]) + 0.6), ylim=(-0.05, 1.05))
     axes.set_xlabel("layer", fontsize=8)
     axes.set_ylabel("uniformity of the map", fontsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _points(axes, scores, "layer", "uniformity", count)
 
 
 def _points(axes: Axes, scores: pl.DataFrame, x: str, y: str, count: int) -> None:
-    """All heads that have both values as dots, RFHs as red discs with their rank, the first rank on top."""
+    """All heads that have both values as dots; RFHs in red, each joined to a disc with its rank.
+
+    The limits of the axes must be set: discs are kept apart in the panel's own inches.
+    """
     known = scores.drop_nulls([x, y])
-    chosen = known.filter(pl.col("rank") <= count).reverse()
-    axes.scatter(known[x], known[y], s=9, color=BOX_FILL, edgecolors=INK, linewidths=0.3)
-    axes.scatter(chosen[x], chosen[y], s=62, color="white", edgecolors=RED, linewidths=1.1, gid="rfh")
-    for place_x, place_y, rank in chosen.select(x, y, "rank").iter_rows():
-        axes.text(place_x, place_y, str(rank), color=RED, fontsize=6, ha="center", va="center_baseline")
+    chosen = known.filter(pl.col("rank") <= count)
+    axes.scatter(known[x], known[y], s=9, color=SKY, edgecolors=INK, linewidths=0.3)
+    axes.scatter(chosen[x], chosen[y], s=12, color=RED, zorder=3)
     axes.tick_params(labelsize=8)
+    places = chosen.select(x, y).to_numpy().astype(float)
+    low, high = np.array([axes.get_xlim(), axes.get_ylim()]).T
+    scale = np.array(PANEL) / (high - low)
+    discs = keep_apart(places * scale, DISC, low * scale, high * scale) / scale
+    for place, disc, rank in zip(places, discs, chosen["rank"], strict=True):
+        axes.plot(*zip(place, disc, strict=True), color=RED, linewidth=0.7, zorder=3, clip_on=False)
+        mark = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": RED, "linewidth": 0.8}
+        axes.text(disc[0], disc[1], str(rank), color=RED, fontsize=6, ha="center", va="center", bbox=mark, zorder=4)
+
+
+def keep_apart(places: np.ndarray, gap: float, low: np.ndarray, high: np.ndarray, rounds: int = 300) -> np.ndarray:
+    """Label places (n, 2) near `places`, inside low..high: about `gap` from each other and off the marked places.
+
+    All in the same unit; low and high are (2,). Too many labels for the room still overlap.
+    """
+    turns = np.arange(len(places)) * 2.4  # radians; a first nudge that parts places that coincide
+    moved = places + gap * np.column_stack([np.cos(turns), np.sin(turns)])
+    for _ in range(rounds):
+        moved = moved + (_push(moved, moved, gap) + _push(moved, places, 0.75 * gap)) / 2
+        moved = np.clip(moved, low + gap / 2, high - gap / 2)
+    return moved
+
+
+def _push(labels: np.ndarray, others: np.ndarray, gap: float) -> np.ndarray:
+    """(n, 2) sum of the steps that take each label `gap` away from the others that are nearer; none from itself."""
+    away = labels[:, None] - others[None]
+    distance = np.linalg.norm(away, axis=-1)
+    step = np.where((distance > 0) & (distance < gap), gap - distance, 0) / np.maximum(distance, 1e-9)
+    return (away * step[..., None]).sum(axis=1)
 
 
 def _overlap(row, place: SubplotSpec, marks: HeadMarks) -> None:
@@ -103,7 +137,7 @@ def _overlap(row, place: SubplotSpec, marks: HeadMarks) -> None:
     grid = place.subgridspec(2, 1, height_ratios=[2.4, 1], hspace=0.02)
     bars, dots = row.add_subplot(grid[0]), row.add_subplot(grid[1])
     columns = range(len(counts))
-    shades = [RED if kinds[0] and sum(kinds) > 1 else BOX_FILL for kinds in counts]
+    shades = [RED if kinds[0] and sum(kinds) > 1 else SKY for kinds in counts]
     drawn = bars.bar(columns, list(counts.values()), color=shades, edgecolor=INK, linewidth=0.6)
     bars.bar_label(drawn, fontsize=8)
     bars.set_ylim(0, max(1, *counts.values()) * 1.15)

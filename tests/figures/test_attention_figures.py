@@ -1,6 +1,7 @@
 """Figures 2, 3, 9 and 10: the numbers that are drawn, against hand-made masses and the published per-trace data."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -38,8 +39,8 @@ PUBLISHED = {
 def write_masses(path: Path, cells: dict[tuple[str, int, int, str], list[float]]) -> Path:
     """An attention parquet with the given six masses for each (item, layer, head, source)."""
     rows = [(*key, *masses) for key, masses in cells.items()]
-    pl.DataFrame(rows, schema=["item_id", "layer", "head", "source", *SEGMENTS], orient="row").cast(
-        {"layer": pl.Int16, "head": pl.Int16} | dict.fromkeys(SEGMENTS, pl.Float32)
+    pl.DataFrame(rows, schema=["item_id", "layer", "head", "source", *SEGMENTS], orient="row").with_columns(
+        pl.col("layer", "head").cast(pl.Int16), pl.col(SEGMENTS).cast(pl.Float32)
     ).write_parquet(path)
     return path
 
@@ -75,20 +76,20 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, AttentionRu
     return {model: published_run(model, folder) for model in PUBLISHED}
 
 
-def panels(fig: Figure, word: str) -> list:
+def panels(fig: Figure, word: str = "") -> list[Any]:
     return [axes for axes in fig.axes if word in axes.get_title()]
 
 
-def medians(axes) -> list[float]:
+def medians(axes: Any) -> list[float]:
     return [float(line.get_ydata()[0]) for line in axes.lines if line.get_gid() == "median"]
 
 
-def boxed_heads(axes) -> list[tuple[int, int]]:
+def boxed_heads(axes: Any) -> list[tuple[int, int]]:
     boxes = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
     return [(round(box.get_center()[1]), round(box.get_center()[0])) for box in boxes]
 
 
-def marked_heads(axes, marker: str) -> list[tuple[int, int]]:
+def marked_heads(axes: Any, marker: str) -> list[tuple[int, int]]:
     return [(y, x) for line in axes.lines if line.get_marker() == marker for x, y in zip(*line.get_data(), strict=True)]
 
 
@@ -117,7 +118,7 @@ def test_box_plot_takes_the_mean_over_layers_and_heads_before_the_median(tmp_pat
     cells = {(*key, "answer"): [mass, 0, 0, 1 - mass, 0, 0] for key, mass in bos.items()}
     cells |= {("a", 0, head, "reasoning"): [0.25, 0.25, 0.1, 0.4, 0, 0] for head in (0, 1)}
     run = AttentionRun("toy_model", "toy", "with_reasoning", write_masses(tmp_path / "a.parquet", cells))
-    answer, reasoning = box_plot_figure([run]).axes[0], box_plot_figure([run], "reasoning").axes[0]
+    answer, reasoning = panels(box_plot_figure([run]))[0], panels(box_plot_figure([run], "reasoning"))[0]
     assert medians(answer) == pytest.approx([0.2, 0, 0, 0.8, 0, 0], abs=1e-6)  # trace means .2, .7, .1
     assert medians(reasoning) == pytest.approx([0.25, 0.25, 0.1, 0.4], abs=1e-6)
     assert "3 traces" in answer.get_title()
@@ -129,7 +130,7 @@ def test_box_plots_put_settings_in_rows_and_models_in_columns(tmp_path: Path) ->
     one, _ = grid_run(tmp_path, "one", 2, 2)
     two, _ = grid_run(tmp_path, "two", 2, 2)
     fig = box_plot_figure([one, two, AttentionRun("two", "toy", "without_reasoning", two.path)])
-    shown = {(axes.get_subplotspec().rowspan.start, axes.get_subplotspec().colspan.start): axes for axes in fig.axes}
+    shown = {(axes.get_subplotspec().rowspan.start, axes.get_subplotspec().colspan.start): axes for axes in panels(fig)}
     assert "one, with reasoning" in shown[0, 0].get_title()
     assert "two, with reasoning" in shown[0, 1].get_title()
     assert "two, without reasoning" in shown[1, 1].get_title()
@@ -141,7 +142,7 @@ def test_heat_map_holds_the_trace_mean_of_each_head(tmp_path: Path, layers: int,
     run, masses = grid_run(tmp_path, "toy_model", layers, heads)
     fig = head_map_figure([run], {}, count=3)
     for segment, title in (("bos", "BOS"), ("query", "query"), ("reasoning", "reasoning"), ("answer", "answer")):
-        (axes,) = [axes for axes in fig.axes if axes.get_title().endswith(f"\u2192 {title}")]
+        (axes,) = [axes for axes in panels(fig) if axes.get_title().endswith(f"\u2192 {title}")]
         expected = masses[..., SEGMENTS.index(segment)].mean(axis=0)
         np.testing.assert_allclose(axes.images[0].get_array(), expected, atol=1e-6)
         ranked = sorted(np.ndindex(layers, heads), key=lambda place: -masses[:, place[0], place[1], 3].mean())
@@ -151,7 +152,7 @@ def test_heat_map_holds_the_trace_mean_of_each_head(tmp_path: Path, layers: int,
 def test_layers_that_were_not_captured_stay_blank(tmp_path: Path) -> None:
     cells = {("a", layer, 0, "answer"): [0.5, 0, 0, 0.5, 0, 0] for layer in (1, 3)}
     run = AttentionRun("toy_model", "toy", "with_reasoning", write_masses(tmp_path / "a.parquet", cells))
-    axes = head_map_figure([run], {}).axes[2]
+    axes = panels(head_map_figure([run], {}))[2]
     assert axes.images[0].get_array().filled(np.nan)[:, 0].tolist() == pytest.approx(
         [np.nan, 0.5, np.nan, 0.5], nan_ok=True
     )
@@ -176,7 +177,7 @@ def test_marks_come_from_the_heads_parquet_of_that_dataset(tmp_path: Path) -> No
     assert marks == HeadMarks(rfh=((0, 1), (1, 0)), induction=((1, 1), (0, 1)), retrieval=((0, 0), (1, 0)))
     run, _ = grid_run(tmp_path, "toy_model", 2, 2)
     fig = head_map_figure([run], {"toy_model": marks})
-    axes = fig.axes[0]
+    axes = panels(fig)[0]
     assert boxed_heads(axes) == [(0, 1), (1, 0)]
     assert marked_heads(axes, "^") == [(1, 1), (0, 1)]
     assert marked_heads(axes, "o") == [(0, 0), (1, 0)]

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from r2a_core.errors import R2AError
@@ -19,7 +18,7 @@ from r2a_core.figures.maps import (
     read_traces,
     read_walks,
 )
-from r2a_core.figures.walks import WalkThresholds, draw_walk_overview, overlap_counts, walk_overview_figure
+from r2a_core.figures.walks import WalkThresholds, draw_walk_overview, keep_apart, overlap_counts, walk_overview_figure
 
 # One trace of 16 tokens: BOS, query [1, 4), <think> 4, reasoning [5, 11), </think> 11, answer [12, 15), EOS 15.
 TRACE = {
@@ -56,26 +55,31 @@ def write_source(folder: Path, rows: list[dict[str, Any]], centroid: list[float]
     return MapSource("toy_model", "toy", *paths)
 
 
-def one_panel(source: MapSource) -> Figure:
+def one_column(source: MapSource) -> list[Any]:
+    """The whole map and the enlarged part."""
+    return one_trace(source).axes[:2]
+
+
+def one_trace(source: MapSource) -> Figure:
     traces = read_traces(source.tokens)
     patterns, walks = read_patterns(source, traces), read_walks(source, traces)
     key = ("L1.H2", "a$_1")
     return map_figure("toy", [traces["a$_1"]], [patterns[key]], [walks.get(key)])
 
 
-def mesh(axes: Axes) -> np.ndarray:
+def mesh(axes: Any) -> np.ndarray:
     return np.asarray(axes.collections[0].get_array())
 
 
-def reflection_lines(axes: Axes) -> list[tuple[float, float, float]]:
+def reflection_lines(axes: Any) -> list[tuple[float, float, float]]:
     """(x, top, bottom) of each line."""
-    return [(s[0, 0], s[0, 1], s[1, 1]) for s in axes.collections[1].get_segments()]  # type: ignore[attr-defined]
+    return [(s[0, 0], s[0, 1], s[1, 1]) for s in axes.collections[1].get_segments()]
 
 
 def test_whole_map_boxes_answer_to_reasoning_and_draws_reflection_lines(tmp_path: Path) -> None:
-    whole = one_panel(write_source(tmp_path, [map_row()])).axes[0]
+    whole = one_column(write_source(tmp_path, [map_row()]))[0]
     np.testing.assert_allclose(mesh(whole), np.tril(np.arange(1.0, 65.0).reshape(8, 8) / 64), atol=1e-7)
-    corners = whole.collections[0].get_coordinates()  # type: ignore[attr-defined]
+    corners = whole.collections[0].get_coordinates()
     assert corners[0, :, 0].tolist() == [*FIRST_TOKENS, 15]
     assert corners[:, 0, 1].tolist() == [*FIRST_TOKENS, 15]
     (box,) = whole.patches
@@ -93,28 +97,28 @@ def test_whole_map_boxes_answer_to_reasoning_and_draws_reflection_lines(tmp_path
 
 
 def test_the_enlarged_part_holds_the_cells_of_the_box_and_the_centroid_walk(tmp_path: Path) -> None:
-    part = one_panel(write_source(tmp_path, [map_row()], centroid=[0.0, 0.5, 1.0])).axes[1]
+    part = one_column(write_source(tmp_path, [map_row()], centroid=[0.0, 0.5, 1.0]))[1]
     # rows 12 and 14 (cells 6, 7), columns 4..10 (cells 2..5)
     np.testing.assert_allclose(mesh(part), np.arange(1.0, 65.0).reshape(8, 8)[6:8, 2:6] / 64, atol=1e-7)
     assert (part.get_xlim(), part.get_ylim()) == ((5, 11), (15, 12))
     (walk,) = [line for line in part.lines if line.get_gid() == "walk"]
-    assert walk.get_xdata().tolist() == [5, 8, 11]  # type: ignore[union-attr]
-    assert walk.get_ydata().tolist() == [12.5, 13.5, 14.5]  # type: ignore[union-attr]
+    assert walk.get_xdata().tolist() == [5, 8, 11]
+    assert walk.get_ydata().tolist() == [12.5, 13.5, 14.5]
     assert part.get_title() == "walk: r = 0.50"
     assert reflection_lines(part) == [(7, 12, 15), (9, 12, 15)]
 
 
 def test_without_an_attention_file_no_walk_is_drawn(tmp_path: Path) -> None:
-    fig = one_panel(write_source(tmp_path, [map_row()]))
+    fig = one_trace(write_source(tmp_path, [map_row()]))
     assert not fig.axes[1].lines
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["answer \u2192 reasoning", "reflection token"]
 
 
 def test_one_picture_a_map_and_a_column_a_trace(tmp_path: Path) -> None:
-    maps = (("head", 1, 2), ("head", 0, 3), ("rfh_mean", None, None))
+    maps = (("head", 0, 3), ("rfh_mean", None, None))
     source = write_source(tmp_path, [map_row(*each, item_id=item) for item in ("a$_1", "b") for each in maps])
     names = [path.name for path in draw_attention_maps(source, tmp_path / "all", count=1)]
-    stems = ["L1H2", "L0H3", "RFH-mean"]
+    stems = ["L0H3", "RFH-mean"]
     assert sorted(names) == sorted(
         f"attention-map-toy_model-toy-{stem}.{kind}" for stem in stems for kind in ("png", "pdf")
     )
@@ -161,13 +165,13 @@ def write_heads(path: Path) -> Path:
     return path
 
 
-def panel(fig: Figure, label: str) -> Axes:
+def panel(fig: Figure, label: str) -> Any:
     (axes,) = [axes for axes in fig.axes if label in axes.get_ylabel()]
     return axes
 
 
-def points(axes: Axes, number: int) -> list[tuple[float, float]]:
-    return [tuple(place) for place in axes.collections[number].get_offsets().tolist()]  # type: ignore[union-attr]
+def points(axes: Any, number: int) -> list[tuple[float, float]]:
+    return [tuple(place) for place in axes.collections[number].get_offsets().tolist()]
 
 
 def test_overview_places_heads_by_their_scores_and_ranks_the_rfhs(tmp_path: Path) -> None:
@@ -175,13 +179,28 @@ def test_overview_places_heads_by_their_scores_and_ranks_the_rfhs(tmp_path: Path
     fig = walk_overview_figure(heads, "toy", count=2, thresholds=WalkThresholds(0.6, 0.7))
     walk, uniformity = panel(fig, "walk correlation"), panel(fig, "uniformity")
     assert sorted(points(walk, 0)) == [(0.3, 0.2), (0.8, 0.1), (0.9, 0.9)]
-    assert points(walk, 1) == [(0.8, 0.1), (0.9, 0.9)]
-    assert [(text.get_text(), *text.get_position()) for text in walk.texts] == [("2", 0.8, 0.1), ("1", 0.9, 0.9)]
-    assert [line.get_xdata()[0] for line in walk.lines] == [0.6, 0]
-    assert [line.get_ydata()[0] for line in walk.lines] == [0, 0.7]
+    assert points(walk, 1) == [(0.9, 0.9), (0.8, 0.1)]
+    assert [text.get_text() for text in walk.texts] == ["1", "2"]
+    dashed = [line for line in walk.lines if line.get_gid() == "threshold"]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in dashed] == [(0.6, 0), (0, 0.7)]
+    leaders = [line for line in walk.lines if line.get_gid() is None]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in leaders] == [(0.9, 0.9), (0.8, 0.1)]
+    assert [(line.get_xdata()[1], line.get_ydata()[1]) for line in leaders] == [
+        text.get_position() for text in walk.texts
+    ]
     assert sorted(points(uniformity, 0)) == [(0, 0.6), (0, 0.95), (1, 0.2), (1, 0.3)]
     # of the top two of each kind: head (1, 0) is in all three, (0, 0) RFH and retrieval, (0, 1) induction alone
     assert [bar.get_height() for bar in panel(fig, "heads").patches] == [1, 0, 1, 0, 0, 1, 0]
+
+
+def test_labels_of_heads_that_coincide_are_kept_apart_and_near() -> None:
+    places = np.array([[0.0, 0.0], [0.0, 0.0], [0.01, 0.0], [5.0, 5.0]])
+    moved = keep_apart(places, 0.2, low=np.array([-1.0, -0.1]), high=np.array([6.0, 6.0]))
+    distances = np.linalg.norm(moved[:, None] - moved[None], axis=-1)[np.triu_indices(4, 1)]
+    assert distances.min() > 0.19
+    assert np.linalg.norm(moved[:, None] - places[None], axis=-1).min() > 0.14
+    assert np.linalg.norm(moved - places, axis=1).max() < 0.5
+    assert moved[:, 1].min() >= 0  # half a gap inside the panel
 
 
 def test_a_head_counts_in_exactly_one_combination() -> None:

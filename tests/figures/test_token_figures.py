@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.axes import Axes
 
 from r2a_core.errors import R2AError
 from r2a_core.figures.tokens import (
@@ -106,7 +105,7 @@ def three_views() -> list[dict[str, Any]]:
     ]
 
 
-def drawn_lines(axes: Axes) -> list[str]:
+def drawn_lines(axes: Any) -> list[str]:
     return [artist.get_text() for artist in axes.get_children() if isinstance(artist, GridText)]
 
 
@@ -121,7 +120,7 @@ def test_a_span_has_three_views_in_a_fixed_order_and_the_chosen_head(tmp_path: P
 
 def test_colours_text_and_outline_follow_the_weights(tmp_path: Path) -> None:
     (span,) = read_spans(write_source(tmp_path, three_views()))
-    axes = span_figure("toy", span).axes[0]
+    axes: Any = span_figure("toy", span).axes[0]
     assert drawn_lines(axes) == ["BOSWhat $x_1^{ is?\u21b5", "So x is 3"]
     assert not any(artist.get_parse_math() for artist in axes.get_children() if isinstance(artist, GridText))
     colours = axes.collections[0]
