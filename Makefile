@@ -1,11 +1,11 @@
 # make repro    set up and run the study        make test     set up and run the tests
-# make check    format, lint, types, audit      make doctor   what this machine has and lacks
+# make check    format, lint, types and tests   make doctor   what this machine has and lacks
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-.PHONY: repro test test-slow check format deps doctor install clean-work
+.PHONY: repro test test-slow check lint audit format deps pin doctor install clean-work
 
 repro: install
 	python stages/doctor.py --params-only
@@ -17,17 +17,27 @@ test: install
 test-slow: install
 	python -m pytest -m "slow"
 
-check: install
+check: lint test
+
+lint: install
 	ruff format --check .
 	ruff check .
 	pyright
+
+# Known vulnerabilities of the pinned packages; asks PyPI.
+audit: install
+	pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 format: install
 	ruff format .
 	ruff check --fix .
 
+# Code dependencies of every stage in dvc.yaml, from what its script imports.
 deps: install
 	python tools/update_deps.py
+
+pin: install
+	python tools/pin.py
 
 doctor: install
 	python stages/doctor.py
