@@ -9,11 +9,13 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from r2a_core.data.items import Item
 from r2a_core.data.world import DOMAINS, NAMES, OBJECTS, PLACES, Domain
 from r2a_core.errors import R2AError
 
+Drawn = TypeVar("Drawn")
 HELD_OUT_SHARE = 6  # one question in this many is kept for testing
 STEPS = (2, 3, 4)  # steps of an arithmetic story
 LARGEST_COUNT = 60  # of objects, at any time
@@ -169,7 +171,7 @@ def is_held_out(text: str) -> bool:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % HELD_OUT_SHARE == 0
 
 
-def distinct[Drawn](
+def distinct(
     draw: Callable[[random.Random, bool], Drawn], seed: str, key: Callable[[Drawn], str]
 ) -> Iterator[Drawn]:
     """Held-out draws, none twice, without end. Raises R2AError when no new one is found."""

@@ -1,170 +1,121 @@
-"""The tokenizer of the built-in reasoners: every byte is a token, so any text survives; the words of the built-in questions and
-traces, and common English and LaTeX pieces, are single tokens. Of all ways to cut a text, the one with the fewest tokens holds.
+"""The tokenizer of the built-in models: byte-level, so that any text comes back as it was, with DeepSeek's special tokens.
 
-Things and comparators carry no space, so that a thing is the same token wherever it stands; the spaces belong to the words
-around them. Digits are single tokens. Nothing is learned: the vocabulary below is the tokenizer.
+Output: a PreTrainedTokenizerFast. Words of the built-in texts are single tokens; things and numbers that an answer copies are
+split from the space before them, so that they are the same tokens at every place; digits stand alone. Other text falls back
+to merges of frequent English syllables and then to bytes. Built from word lists alone: the same ids every time.
 """
 
-from typing import TYPE_CHECKING
+import re
+from typing import Any
 
-from r2a_core.data.builtin import CITIES, DOMAINS, GOODS, NAMES
+from r2a_core.data.world import DOMAINS, NAMES, OBJECTS, PLACES
+from r2a_core.models.tags import Tags
+from r2a_core.models.tasks import LEADS, LINKS, ORDINALS, TAILS
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
-BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 PAD = "<｜▁pad▁｜>"
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
-SPECIAL = (BOS, EOS, PAD, THINK_OPEN, THINK_CLOSE)
-
-QUESTION_PIECES = (
-    *("In ", "Considering ", " where ", ", ", " and ", ". What does ", ", which is ", ": ", " or ", "?"),
-    *(" more than ", " less than ", " times as much as "),
-    *(
-        " Please reason step by step",
-        " (but not overthinking)",
-        ", and put your final answer within ",
-        "\\boxed{",
-        "}.",
-    ),
-    *("Okay, I think I have ", "finished thinking", ".\n", "\n\n"),
-)
-TRACE_PIECES = (
-    *("Then ", "Now ", "Next ", "So ", "Here ", " = ", " makes ", " gives ", " is ", ";\n", " + ", " - ", " * "),
-    *("Maybe ", ". ", "Wait, ", "that is not right", "Alternatively, ", "Let me ", "double check", "Compare ", " at "),
-    *(" with ", "So the ", "answer", " one is ", "Thus, the ", "Final ", "}.\n"),
-)
-COMMON_PIECES = (
-    *(
-        " the",
-        " of",
-        " a",
-        " to",
-        " in",
-        " is",
-        " and",
-        " that",
-        " for",
-        " it",
-        " we",
-        " so",
-        " be",
-        " as",
-        " this",
-        " are",
-    ),
-    *(
-        " if",
-        " by",
-        " with",
-        " can",
-        " have",
-        " on",
-        " from",
-        " which",
-        " but",
-        " at",
-        " not",
-        " then",
-        " since",
-        " need",
-    ),
-    *(" number", " value", " equal", " first", " second", " point", " because", " would", " will", " should", " there"),
-    *(
-        " they",
-        " what",
-        " when",
-        " how",
-        " all",
-        " each",
-        " other",
-        " into",
-        " find",
-        " let",
-        " me",
-        " my",
-        " I",
-        " same",
-    ),
-    *(" also", " just", " right", " side", " angle", " line", " equation", " problem", " answer", " step", " check"),
-    *("The", "But", "Let", "Since", "Therefore", "First", "Hmm", "Okay", "Wait", "Alternatively", "So", "If", "That"),
-    *(
-        "ing",
-        "tion",
-        "er",
-        "ed",
-        "es",
-        "en",
-        "on",
-        "an",
-        "re",
-        "in",
-        "th",
-        "he",
-        "at",
-        "or",
-        "ar",
-        "al",
-        "st",
-        "nd",
-        "le",
-    ),
-    *("ou", "it", "is", "te", "ve", "ent", "ation", "ally", "ment", "ight", "ould", "ome", "ere", "ess", "able", "ly"),
-    *(
-        "\\frac{",
-        "\\sqrt{",
-        "\\text{",
-        "\\left",
-        "\\right",
-        "\\cdot",
-        "\\times",
-        "\\(",
-        "\\)",
-        "\\[",
-        "\\]",
-        "}{",
-        "**",
-    ),
-    *("  ", "    ", "        ", " \\", "^2", "_{", "^{", "x^", " x", " y", " n", " = \\", "}$", " $", "($", "$.", "$,"),
-)
-PIECE_SCORE, BYTE_SCORE, BREAK_SCORE = -1.0, -1.5, -1.2  # the cut with the largest sum holds
-COMMON_SCORE = -1.01  # of two cuts with as many tokens, the one with our own pieces
+TAGS = Tags()
+FRAME_WORDS = """
+ has . , ? = + - * : ( ) { } At at the she wins loses doubles them How many now Considering which is or speed price in on
+ Please reason step by and put your final answer within \\boxed but not overthinking Okay I think have finished thinking
+ Maybe Wait that holds for less Alternatively add Thus count one Final
+"""
+ENGLISH = """
+ a an of to it be as was are with this from we can let so if then by he his her they you my me do does did what when where
+ there their will would could should about into out up more most some any all each two three four first second next last
+ time way number value point line side sum term case set find get use need make know see check same equal equals total
+ double square root answer because since therefore However But So Let we're it's don't hmm right left okay actually maybe
+ ing ed er est ly tion sion ment ness able ible ive ous al ic ity re un in en de con com pre pro per dis ex ation
+ th he an in er on at st nd ou ea ar or es is it le ve te se ll ss ch sh ck qu ra ro ri la li lo ma mo me
+ frac cdot sqrt times left right text begin end pi
+"""
+WORD = re.compile(r"\s*(\S+)")
 
 
-def own_pieces() -> list[str]:
-    """Tokens of the built-in questions and traces beyond single bytes, in order of id."""
-    words = [*NAMES, *GOODS, *CITIES]
-    for domain in DOMAINS:
-        words += [domain.place, f" {domain.verb} ", f" {domain.infinitive}?", domain.greater, domain.smaller]
-    return list(dict.fromkeys([*words, *QUESTION_PIECES, *TRACE_PIECES]))
-
-
-def byte_letters(text: str) -> str:
-    """`text` as the letters that stand for its UTF-8 bytes in a byte-level vocabulary."""
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    return "".join(piece for piece, _ in ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text))
-
-
-def build_tokenizer() -> "PreTrainedTokenizerFast":
-    """The tokenizer, the same on every call: bytes, own pieces, common pieces, then the special tokens."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+def build_tokenizer() -> Any:
+    """The built-in tokenizer, a transformers PreTrainedTokenizerFast."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    scores = dict.fromkeys(letters, BYTE_SCORE) | {byte_letters("\n"): BREAK_SCORE}
-    for pieces, score in ((own_pieces(), PIECE_SCORE), (COMMON_PIECES, COMMON_SCORE)):
-        for piece in pieces:
-            scores.setdefault(byte_letters(piece), score) if len(piece) > 1 else None
-    core = Tokenizer(models.Unigram(list(scores.items())))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)  # type: ignore[assignment]
-    core.decoder = decoders.ByteLevel()  # type: ignore[assignment]
-    core.add_special_tokens([AddedToken(tag, normalized=False, special=True) for tag in SPECIAL])
+    words = single_words()
+    vocabulary, merges = byte_pairs(words, [spelled(word) for word in ENGLISH.split()])
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+        [
+            pre_tokenizers.Split(Regex(cut_pattern()), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    specials = [TAGS.bos, TAGS.eos, PAD]
+    tokenizer.add_special_tokens([AddedToken(str(tag), normalized=False, special=True) for tag in specials])
+    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in (TAGS.think_open, TAGS.think_close)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        bos_token=BOS,
-        eos_token=EOS,
+        tokenizer_object=tokenizer,
+        bos_token=TAGS.bos,
+        eos_token=TAGS.eos,
         pad_token=PAD,
         clean_up_tokenization_spaces=False,
         model_max_length=32768,
     )
+
+
+def cut_pattern() -> str:
+    """Regular expression whose matches, one after another, are the pre-tokens of a text."""
+    things = "|".join(sorted(copied_words(), key=lambda word: (-len(word), word)))
+    return rf" (?=(?:{things})\b)|\b(?:{things})\b|\d|\n| ?\\?[^\W\d_]+| ?[^\s\w]|\s|[\s\S]"
+
+
+def copied_words() -> list[str]:
+    """Words that stand both after a space and after a brace or a line start: the same token at each place."""
+    return [thing for domain in DOMAINS for thing in domain.things]
+
+
+def single_words() -> list[str]:
+    """Pre-tokens of the built-in texts that are one token each, with and without the space before them."""
+    contexts = [word for domain in DOMAINS for word in (*domain.contexts, *domain.comparators)]
+    spaced = [*FRAME_WORDS.split(), *NAMES, *OBJECTS, *PLACES, *contexts, *ORDINALS, *LEADS, *LINKS, *TAILS]
+    capital = [word for word in spaced if word[0].isupper() or not word[0].isalpha()]
+    lower = [f" {word}" for word in spaced if word[0].isalpha() or word[0] in "\\("]
+    return list(dict.fromkeys([*copied_words(), *capital, *lower]))
+
+
+def spelled(text: str) -> str:
+    """A text in the alphabet of byte-level tokenizers: one printable character a byte."""
+    return "".join(alphabet()[byte] for byte in text.encode("utf-8"))
+
+
+def alphabet() -> dict[int, str]:
+    """The printable character of each byte: itself where it is printable, else one from 256 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + index) for index, byte in enumerate(others)}
+
+
+def byte_pairs(words: list[str], syllables: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary (token -> id) and merges: bytes, then whole words, then syllables with and without a space before them.
+
+    Whole words need no merges, since a pre-token that is in the vocabulary is taken as it is.
+    """
+    tokens = dict.fromkeys(alphabet()[byte] for byte in range(256))
+    tokens |= dict.fromkeys(spelled(word) for word in words)
+    merges: dict[tuple[str, str], None] = {}
+    wanted = dict.fromkeys([*syllables, *(spelled(" ") + syllable for syllable in syllables)])
+    for target in sorted(wanted, key=lambda text: (len(text), text)):
+        pieces = split(target, list(merges))
+        while len(pieces) > 1:
+            merges[pieces[0], pieces[1]] = None
+            tokens[pieces[0] + pieces[1]] = None
+            pieces = [pieces[0] + pieces[1], *pieces[2:]]
+    return {token: number for number, token in enumerate(tokens)}, list(merges)
+
+
+def split(word: str, merges: list[tuple[str, str]]) -> list[str]:
+    """The pieces of a word after all merges, in their order."""
+    pieces = list(word)
+    for left, right in merges:
+        index = 0
+        while index < len(pieces) - 1:
+            if (pieces[index], pieces[index + 1]) == (left, right):
+                pieces[index : index + 2] = [left + right]
+            index += 1
+    return pieces

@@ -8,10 +8,9 @@ bytes on the same machine.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Annotated, Any, Literal
 
 import torch
@@ -19,13 +18,13 @@ from pydantic import Field
 from torch.nn.functional import cross_entropy
 
 from r2a_core.errors import R2AError
+from r2a_core.models.batches import Batch, BatchPlan, batches
 from r2a_core.models.muon import Muon
-from r2a_core.models.tasks import EncodedSample, TaskMix, draw_sample, encoder
-from r2a_core.models.tokenizer import PAD, SPECIAL, build_tokenizer
+from r2a_core.models.tasks import TextMix
+from r2a_core.models.tokenizer import build_tokenizer
 
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
-SORTED_AT_ONCE = 512  # samples; batches are of samples of like length
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class TrainingRecipe:
     muon_rate: Positive  # learning rate of the matrices
     adam_rate: Positive  # learning rate of embeddings, norms and biases
     previous_token: Annotated[float, Field(ge=0)]  # strength of the heads that start on the previous token; 0 = none
-    mix: TaskMix
+    mix: TextMix
 
 
 @dataclass(frozen=True)
@@ -60,14 +59,6 @@ class TrainingReport:
     tokens: int  # seen, copy warm-up included
     loss: float  # mean of the last 50 steps, nats a learned token
     parameters: int
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Right-padded token ids (sample, token) and which of them count in the loss."""
-
-    ids: torch.Tensor
-    learned: torch.Tensor
 
 
 def train_reasoner(
@@ -82,9 +73,10 @@ def train_reasoner(
     model = build_model(recipe, len(tokenizer), tokenizer)
     optimizers = build_optimizers(model, recipe)
     total = recipe.copy_steps + recipe.steps
+    plan = BatchPlan(recipe.seed, recipe.copy_steps, recipe.copy_tokens, recipe.batch_tokens, recipe.mix)
     losses, tokens = [], 0
     model.train()
-    for step, batch in zip(range(total), batches(recipe, tokenizer), strict=False):
+    for step, batch in zip(range(total), batches(plan, tokenizer), strict=False):
         rate = learning_rate(step, recipe)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
@@ -205,54 +197,6 @@ def build_optimizers(model: Any, recipe: TrainingRecipe) -> list[torch.optim.Opt
         weight_decay=0.0,
     )
     return [muon, adam]
-
-
-def batches(recipe: TrainingRecipe, tokenizer: Any) -> Iterator[Batch]:
-    """Batches of the copy warm-up, then of the tasks, without end."""
-    special = set(tokenizer.convert_tokens_to_ids(list(SPECIAL)))
-    ordinary = [token for token in range(len(tokenizer)) if token not in special]
-    random = Random(recipe.seed)
-    for _ in range(recipe.copy_steps):
-        yield copy_batch(random, recipe.copy_tokens, ordinary)
-    yield from task_batches(random, recipe, tokenizer)
-
-
-def copy_batch(random: Random, tokens: int, vocabulary: list[int], length: int = 40) -> Batch:
-    """Random sequences that repeat with a period of 3 to 16 tokens; the loss counts from the second round on."""
-    ids, learned = [], []
-    for _ in range(max(1, tokens // length)):
-        period = random.randint(3, 16)
-        alphabet = random.choices(vocabulary, k=period)
-        pattern = random.choices(alphabet, k=period) if random.random() < 0.5 else alphabet
-        ids.append([pattern[place % period] for place in range(length)])
-        learned.append([place >= period for place in range(length)])
-    return Batch(torch.tensor(ids), torch.tensor(learned))
-
-
-def task_batches(random: Random, recipe: TrainingRecipe, tokenizer: Any) -> Iterator[Batch]:
-    """Batches of about recipe.batch_tokens tokens, each of samples of like length, in random order."""
-    encode = encoder(tokenizer)
-    pad = tokenizer.convert_tokens_to_ids(PAD)
-    while True:
-        samples = sorted(
-            (encode(draw_sample(random, recipe.mix)) for _ in range(SORTED_AT_ONCE)), key=lambda each: len(each.ids)
-        )
-        groups: list[list[EncodedSample]] = [[]]
-        for sample in samples:
-            if groups[-1] and (len(groups[-1]) + 1) * len(sample.ids) > recipe.batch_tokens:
-                groups.append([])
-            groups[-1].append(sample)
-        random.shuffle(groups)
-        for group in groups:
-            yield pad_batch(group, pad)
-
-
-def pad_batch(group: list[EncodedSample], pad: int) -> Batch:
-    """Samples padded on the right; causal attention never sees the padding."""
-    width = max(len(sample.ids) for sample in group)
-    ids = [sample.ids + [pad] * (width - len(sample.ids)) for sample in group]
-    learned = [sample.learned + [False] * (width - len(sample.ids)) for sample in group]
-    return Batch(torch.tensor(ids), torch.tensor(learned))
 
 
 def save(model: Any, tokenizer: Any, out_dir: Path) -> None:
