@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: repro test test-slow check lint audit format deps pin doctor install clean-work
 
 repro: install
-	python stages/doctor.py --params-only
+	python -m stages.doctor --params-only
 	dvc repro
 
 test: install
@@ -40,7 +40,7 @@ pin: install
 	python tools/pin.py
 
 doctor: install
-	python stages/doctor.py
+	python -m stages.doctor
 
 install: $(READY)
 

@@ -5,12 +5,14 @@ Stages parse only their own sections (r2a_core.config.parse); `check_all_params`
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from r2a_core.config import parse
 from r2a_core.data.prepare import dataset_params
 from r2a_core.errors import R2AError
+from r2a_core.grading.evaluation import EvaluateParams
 from r2a_core.models.prepare import model_params
+from r2a_core.traces.shards import GenerateParams
 
 
 @dataclass(frozen=True)
@@ -19,29 +21,49 @@ class RunParams:
 
     models: tuple[str, ...]
     datasets: tuple[str, ...]
-    settings: tuple[str, ...]
+    settings: tuple[Literal["with_reasoning", "without_reasoning"], ...]
+
+
+# One record a section, beside `models` and `datasets`, whose entries have records of their own.
+SECTIONS: dict[str, type] = {"run": RunParams, "generate": GenerateParams, "evaluate": EvaluateParams}
 
 
 def check_all_params(path: Path) -> RunParams:
     """Parses every section of params.yaml. Raises R2AError at the first key that is unknown, missing or impossible."""
+    params = read_yaml(path)
+    known = [*SECTIONS, "models", "datasets"]
+    for section in params:
+        if section not in known:
+            raise R2AError(f"{path.name} has the unknown section {section!r}", f"its sections are {', '.join(known)}")
+    records = {section: parse(record, params.get(section), section) for section, record in SECTIONS.items()}
+    for section, check in (("models", model_params), ("datasets", dataset_params)):
+        if not isinstance(params.get(section), dict):
+            raise R2AError(
+                f"{path.name}: {section} must be a mapping of names to entries", "indent the entries below it"
+            )
+        for name, values in params[section].items():
+            check(values, f"{section}.{name}")
+    run: RunParams = records["run"]
+    check_names(run.models, params["models"], "models")
+    check_names(run.datasets, params["datasets"], "datasets")
+    return run
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A params file as a mapping. Raises R2AError when it is no YAML or no mapping."""
     import yaml
 
     try:
         params = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise R2AError(f"{path.name} is not valid YAML: {error}", "mind the indentation and the quotes") from None
-    run = parse(RunParams, params.get("run"), "run")
-    check_names(run.models, params["models"], "models")
-    check_names(run.datasets, params["datasets"], "datasets")
-    for name, values in params["models"].items():
-        model_params(values, f"models.{name}")
-    for name, values in params["datasets"].items():
-        dataset_params(values, f"datasets.{name}")
-    return run
+    if not isinstance(params, dict):
+        raise R2AError(f"{path.name} holds no sections", "take it back from git: git checkout params.yaml")
+    return params
 
 
 def check_names(names: tuple[str, ...], entries: dict[str, Any], section: str) -> None:
-    """Raises R2AError when a name of the run has no entry, holds a dot or is given twice."""
+    """Raises R2AError when a name of the run has no entry, is not plain or is given twice."""
     for name in names:
         if name not in entries:
             raise R2AError(

@@ -1,6 +1,6 @@
 """What this machine has for the study and what it lacks, each with a way out. Also checks the whole of params.yaml.
 
-usage: python stages/doctor.py [--params-only]        (or: make doctor)
+usage: python -m stages.doctor [--params-only]        (or: make doctor)
 """
 
 import importlib.metadata

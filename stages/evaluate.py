@@ -2,7 +2,7 @@
 
 params evaluate, generate, datasets.<dataset>; data/datasets/<dataset>.parquet, data/generations/<model>/<dataset>/*.parquet
 -> data/evaluation/<model>/<dataset>.parquet and .json, data/metrics/evaluate-<model>-<dataset>.json
-usage: python stages/evaluate.py MODEL DATASET
+usage: python -m stages.evaluate MODEL DATASET
 """
 
 from stages._stage import DATA, read_params, run_stage

@@ -1,7 +1,7 @@
 """Draws Figure 1a and Tables 2 and 3 of everything that ran.
 
 params run.models, run.datasets; data/evaluation/<model>/<dataset>.json -> data/figures/evaluation/
-usage: python stages/figures_evaluation.py
+usage: python -m stages.figures_evaluation
 """
 
 from stages._stage import DATA, read_params, run_stage

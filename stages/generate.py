@@ -2,7 +2,7 @@
 
 params generate, datasets.<dataset>; data/models/<model>/, data/datasets/<dataset>.parquet
 -> data/generations/<model>/<dataset>/<setting>.parquet
-usage: python stages/generate.py MODEL DATASET SETTING
+usage: python -m stages.generate MODEL DATASET SETTING
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Writes the questions of one dataset in the common schema.
 
 params datasets.<dataset>, files of imports/ -> data/datasets/<dataset>.parquet
-usage: python stages/prepare_dataset.py DATASET
+usage: python -m stages.prepare_dataset DATASET
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Prepares one model: trains a built-in one, or pins a Hub or local one in a small pointer file.
 
 params models.<model> -> data/models/<model>/
-usage: python stages/prepare_model.py MODEL
+usage: python -m stages.prepare_model MODEL
 """
 
 import logging

@@ -2,7 +2,7 @@
 
 usage: python tools/update_deps.py          (or: make deps)
 
-The script of a stage is the first stages/*.py of its command. Dependencies that are not project code stay as they are.
+The script of a stage is the module stages.NAME of its command. Dependencies that are not project code stay as they are.
 """
 
 import re
@@ -17,10 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def script_of(command: str) -> Path:
     """The stage script that a command line runs."""
-    match = re.search(r"stages/\w+\.py", command)
+    match = re.search(r"python -m stages\.(\w+)", command)
     if match is None:
-        raise SystemExit(f"error: no stage script in the command {command!r}\nhint: stages run python stages/NAME.py")
-    return ROOT / match.group()
+        raise SystemExit(f"error: no stage script in the command {command!r}\nhint: stages run python -m stages.NAME")
+    return ROOT / "stages" / f"{match[1]}.py"
 
 
 def is_code(dependency: str) -> bool:
