@@ -1,6 +1,6 @@
 """The records of params.yaml, section by section, and a check of the whole file.
 
-Stages parse only their own sections (r2a_core.config.parse); `check_all_params` is for the doctor, which reads every one.
+Stages parse only their own sections (r2a_core.config.parse); `check_all_params` is for the doctor, which reads all.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The project's own files agree with one another: pins with pyproject, params with dvc.yaml, the README with the Makefile."""
+"""The project's own files agree: pins with pyproject, params with dvc.yaml, the README with the Makefile."""
 
 import re
 import tomllib

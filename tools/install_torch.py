@@ -2,9 +2,9 @@
 
 usage: python tools/install_torch.py constraints.txt
 
-With an NVIDIA driver, or where the package index itself offers a CPU build, this is `pip install torch==PIN`. Elsewhere on
-Linux the index's default build would bring gigabytes of CUDA packages, which a dry run shows without downloading them;
-then uv, which knows where PyTorch keeps its CPU builds, installs that build instead.
+With an NVIDIA driver, or where the package index itself offers a CPU build, this is `pip install torch==PIN`. Elsewhere
+on Linux the index's default build would bring gigabytes of CUDA packages, which a dry run shows without downloading
+them; then uv, which knows where PyTorch keeps its CPU builds, installs that build instead.
 """
 
 import json
