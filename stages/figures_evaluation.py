@@ -12,9 +12,7 @@ def figures_evaluation() -> None:
     from r2a_core.figures.evaluation import draw_evaluation, read_summaries
 
     run = read_params("figures_evaluation")["run"]
-    paths = [
-        DATA / "evaluation" / model / f"{dataset}.json" for dataset in run["datasets"] for model in run["models"]
-    ]
+    paths = [DATA / "evaluation" / model / f"{dataset}.json" for dataset in run["datasets"] for model in run["models"]]
     draw_evaluation(read_summaries(paths), DATA / "figures" / "evaluation")
 
 
