@@ -1,7 +1,8 @@
 """What every stage script shares: its typer app, its params, its folders, its log, its progress and its exit codes.
 
-A stage may use only the params that dvc.yaml declares for it, so that DVC reruns it when one changes. The device and the number of threads are not part of the study; they come from the environment: R2A_DEVICE (auto, cpu, cuda,
-cuda:1, ...; default auto) and R2A_THREADS (default: torch's own choice).
+A stage may use only the params that dvc.yaml declares for it, so that DVC reruns it when one changes. The device and
+the number of threads are not part of the study; they come from the environment: R2A_DEVICE (auto, cpu, cuda, cuda:1,
+...; default auto) and R2A_THREADS (default: torch's own choice).
 """
 
 import functools
