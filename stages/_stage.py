@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,8 @@ def set_threads() -> None:
 def run_stage(command: Callable[..., None]) -> None:
     """Runs a stage's command line. A user's mistake ends in one sentence and its way out, a bug keeps its traceback."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a log is no place for bars
     for chatty in ("httpx", "transformers", "matplotlib", "fontTools"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -90,15 +91,3 @@ def progress(done: Iterable[Any], total: int, what: str) -> Iterator[Any]:
         if number % LOG_EVERY == 0 or number == total:
             logging.info("%s: %d of %d shards", what, number, total)
         yield value
-
-
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keeps transformers' own bars off stderr while a model loads."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.enable_progress_bar()

@@ -56,13 +56,28 @@ class LoadedModel:
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> LoadedTokenizer:
     """The tokenizer of a prepared model, its tags resolved to single tokens. Errors as in `load_model`."""
-    from transformers import AutoTokenizer
-
     pointer = read_pointer(folder)
     place = where(pointer, folder, weights=False)
     with transformers_errors(f"the tokenizer of {folder.name}", pointer):
-        tokenizer = AutoTokenizer.from_pretrained(**place, trust_remote_code=trust_remote_code)
+        tokenizer = read_tokenizer(place, trust_remote_code)
     return LoadedTokenizer(tokenizer, pointer.tags, resolve_tags(tokenizer, pointer.tags))
+
+
+def read_tokenizer(place: dict[str, Any], trust_remote_code: bool) -> Any:
+    """The tokenizer that the published tokenizer.json describes; place as `where` gives it.
+
+    AutoTokenizer puts the rules of its own class for the architecture in place of the file's (Qwen2's, for one). It is used
+    only for models without that file.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.utils import cached_file
+
+    where_from = {name: value for name, value in place.items() if name != "pretrained_model_name_or_path"}
+    name = place["pretrained_model_name_or_path"]
+    described = cached_file(name, "tokenizer.json", _raise_exceptions_for_missing_entries=False, **where_from)
+    if described is not None:
+        return PreTrainedTokenizerFast.from_pretrained(**place)
+    return AutoTokenizer.from_pretrained(**place, trust_remote_code=trust_remote_code)
 
 
 def load_model(
