@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from r2a_core.config import parse
+from r2a_core.data.comparison import PAIR_KINDS
 from r2a_core.data.prepare import dataset_params
 from r2a_core.errors import R2AError
+from r2a_core.figures.patching import PatchingFigureParams
 from r2a_core.grading.evaluation import EvaluateParams
 from r2a_core.models.prepare import model_params
+from r2a_core.patching.params import AlignParams, PairCaptureParams, SweepParams
+from r2a_core.patching.responding import PairGenerationParams
+from r2a_core.patching.statistics import CrossingParams
 from r2a_core.traces.shards import GenerateParams
 
 
@@ -22,10 +27,35 @@ class RunParams:
     models: tuple[str, ...]
     datasets: tuple[str, ...]
     settings: tuple[Literal["with_reasoning", "without_reasoning"], ...]
+    pairs: str
+
+
+@dataclass(frozen=True)
+class PairsParams:
+    """How the pairs of activation patching are answered and aligned."""
+
+    generate: PairGenerationParams
+    align: AlignParams
+
+
+@dataclass(frozen=True)
+class PatchParams:
+    """What is captured, patched and drawn of the pairs."""
+
+    capture: PairCaptureParams
+    sweep: SweepParams
+    crossing: CrossingParams
+    figures: PatchingFigureParams
 
 
 # One record a section, beside `models` and `datasets`, whose entries have records of their own.
-SECTIONS: dict[str, type] = {"run": RunParams, "generate": GenerateParams, "evaluate": EvaluateParams}
+SECTIONS: dict[str, type] = {
+    "run": RunParams,
+    "generate": GenerateParams,
+    "evaluate": EvaluateParams,
+    "pairs": PairsParams,
+    "patch": PatchParams,
+}
 
 
 def check_all_params(path: Path) -> RunParams:
@@ -46,7 +76,23 @@ def check_all_params(path: Path) -> RunParams:
     run: RunParams = records["run"]
     check_names(run.models, params["models"], "models")
     check_names(run.datasets, params["datasets"], "datasets")
+    check_pairs(run, params["datasets"])
     return run
+
+
+def check_pairs(run: RunParams, datasets: dict[str, Any]) -> None:
+    """Raises R2AError when run.pairs names no dataset of pairs, or one that run.datasets names too."""
+    check_names((run.pairs,), datasets, "datasets")
+    kind = datasets[run.pairs]["kind"]
+    if kind not in PAIR_KINDS:
+        raise R2AError(
+            f"params.yaml: run.pairs names {run.pairs!r}, a dataset of kind {kind}",
+            f"name one of kind {', '.join(PAIR_KINDS)}",
+        )
+    if run.pairs in run.datasets:
+        raise R2AError(
+            f"params.yaml: {run.pairs!r} is in run.datasets and in run.pairs", "name it once: two stages would write it"
+        )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Contextual object comparison pairs (paper section 5) from a CSV file.
+"""Contextual object comparison pairs (paper section 5): from a CSV file to questions, and back to pairs.
 
 Columns case_id, query_a, answer_a, query_b, answer_b, domain: two questions that differ in their context alone and have
 opposite answers. Query a is the clean one, b the corrupted one.
@@ -6,14 +6,17 @@ opposite answers. Query a is the clean one, b the corrupted one.
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from r2a_core.data.items import Item
 from r2a_core.data.tables import LoadedItems, RejectedRow, label_of, read_rows, refuse_none, text_of
 from r2a_core.errors import R2AError
 
+PAIRS_TABLE = Path(__file__).with_name("object_comparison_pairs.csv")  # the project's own pairs
+PAIR_KINDS = ("generated_pairs", "pairs_table", "pairs")  # kinds of dataset that hold pairs
 COLUMNS = ("case_id", "query_a", "answer_a", "query_b", "answer_b", "domain")
 FORM = re.compile(r"Considering (?P<context>.+), which (?:is|are) (?P<comparator>.+): (?P<a>.+) or (?P<b>.+)\?")
 
@@ -29,6 +32,25 @@ class ComparisonPair:
     corrupted_answer: str
     comparator: str
     domain: str
+
+
+class PairTexts(Protocol):
+    """What a pair of questions is made of, whether read or generated."""
+
+    @property
+    def pair_id(self) -> str: ...
+    @property
+    def clean_question(self) -> str: ...
+    @property
+    def clean_answer(self) -> str: ...
+    @property
+    def corrupted_question(self) -> str: ...
+    @property
+    def corrupted_answer(self) -> str: ...
+    @property
+    def comparator(self) -> str: ...
+    @property
+    def domain(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -85,7 +107,7 @@ def to_pair(row: dict[str, Any]) -> ComparisonPair:
     )
 
 
-def pair_items(pairs: list[ComparisonPair]) -> list[Item]:
+def pair_items(pairs: Sequence[PairTexts]) -> list[Item]:
     """Two questions a pair, "<pair_id>-clean" and "<pair_id>-corrupted"."""
     items = []
     for pair in pairs:
@@ -96,6 +118,29 @@ def pair_items(pairs: list[ComparisonPair]) -> list[Item]:
         ):
             items.append(Item(f"{pair.pair_id}-{side}", question, answer, "comparison", pair.domain, "", extra))
     return items
+
+
+def pairs_of(items: Sequence[Item]) -> list[ComparisonPair]:
+    """The inverse of `pair_items`. Raises R2AError when the questions are not those of pairs."""
+    pairs = []
+    for clean, corrupted in zip(items[::2], items[1::2], strict=False):
+        extra = json.loads(clean.extra)
+        pair_id = extra.get("pair_id")
+        ids = (clean.item_id, corrupted.item_id)
+        if ids != (f"{pair_id}-clean", f"{pair_id}-corrupted") or clean.gold is None or corrupted.gold is None:
+            raise no_pairs(clean.item_id)
+        texts = (clean.question, clean.gold, corrupted.question, corrupted.gold)
+        pairs.append(ComparisonPair(pair_id, *texts, extra["comparator"], clean.subject))
+    if len(items) % 2:
+        raise no_pairs(items[-1].item_id)
+    return pairs
+
+
+def no_pairs(item_id: str) -> R2AError:
+    """The error for a dataset that does not hold pairs of questions."""
+    return R2AError(
+        f"the question {item_id!r} belongs to no pair", f"set run.pairs to a dataset of kind {', '.join(PAIR_KINDS)}"
+    )
 
 
 def load_pair_items(path: Path) -> LoadedItems:

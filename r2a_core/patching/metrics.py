@@ -134,6 +134,10 @@ def sweep_frame(sweep: Sweep) -> pl.DataFrame:
 
 
 def patching_frame(sweeps: Sequence[Sweep]) -> pl.DataFrame:
-    """The patching table of one model, sorted; empty with the right columns when there are no sweeps."""
-    empty = pl.DataFrame(schema=FRAME_SCHEMA)
-    return pl.concat([empty, *(sweep_frame(sweep) for sweep in sweeps)]).sort(SORT_KEYS, maintain_order=True)
+    """The patching table of some sweeps, sorted; empty with the right columns when there are none."""
+    return joined([sweep_frame(sweep) for sweep in sweeps])
+
+
+def joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Patching tables as one, sorted by pair, probe, component, layer, head and position."""
+    return pl.concat([pl.DataFrame(schema=FRAME_SCHEMA), *frames]).sort(SORT_KEYS, maintain_order=True)

@@ -4,14 +4,25 @@ Input: the patching table (see `metrics`). Output: frames and records; no torch 
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import Field
 
 from r2a_core.errors import R2AError
 
 FINAL = "final"  # the curve of the very last position, where the answer is read off
+
+
+@dataclass(frozen=True)
+class CrossingParams:
+    """`patch.crossing`: the interval of the layer where the curves cross."""
+
+    bootstrap_draws: Annotated[int, Field(gt=0)]  # resamples of pairs
+    confidence: Annotated[float, Field(gt=0, lt=1)]  # share of the resamples inside the interval
+    seed: Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ def crossing_layer(rising: NDArray[np.float64], falling: NDArray[np.float64]) ->
     return float(last + gap[last] / (gap[last] - gap[last + 1]))
 
 
-def crossing(frame: pl.DataFrame, probe: str, n_resamples: int, seed: int, confidence: float = 0.95) -> Crossing:
+def crossing(frame: pl.DataFrame, probe: str, params: CrossingParams) -> Crossing:
     """Where the mean `final` curve overtakes the mean `flip` curve, resampling pairs with replacement.
 
     Raises R2AError when the table holds no pair of `probe`.
@@ -91,15 +102,15 @@ def crossing(frame: pl.DataFrame, probe: str, n_resamples: int, seed: int, confi
             f"probe {probe!r} has {len(final)} pairs with a final curve and {len(flip)} with a flip curve",
             "patch at least one pair of this probe at every layer",
         )
-    generator = np.random.default_rng(seed)
-    draws = generator.integers(0, len(final), (n_resamples, len(final)))
+    generator = np.random.default_rng(params.seed)
+    draws = generator.integers(0, len(final), (params.bootstrap_draws, len(final)))
     found = [crossing_layer(final[draw].mean(0), flip[draw].mean(0)) for draw in draws]
     layers = [layer for layer in found if layer is not None]
-    tail = (1 - confidence) / 2
+    tail = (1 - params.confidence) / 2
     low, high = np.quantile(layers, [tail, 1 - tail]).tolist() if layers else (None, None)
-    share = len(layers) / n_resamples
+    share = len(layers) / params.bootstrap_draws
     layer = crossing_layer(final.mean(0), flip.mean(0))
-    return Crossing(probe, len(final), layer, low, high, share, confidence, n_resamples)
+    return Crossing(probe, len(final), layer, low, high, share, params.confidence, params.bootstrap_draws)
 
 
 def curve_matrix(curves: pl.DataFrame, curve: str) -> NDArray[np.float64]:

@@ -32,10 +32,10 @@ class TrimmedResponse:
 def trim(
     text: LoadedTokenizer, prompt: Sequence[int], response: Sequence[int], keep_reasoning: bool
 ) -> TrimmedResponse:
-    """Cuts the answer before its last paragraph, as seen from its final boxed answer, and a boxed last reasoning paragraph.
+    """Cuts the answer before the paragraph of its final boxed answer, and a last reasoning paragraph that is boxed.
 
-    keep_reasoning False leaves only the line break after `<think>`. Raises NotAlignable when the tags are not exactly one
-    `<think>` and then one `</think>`, or the answer holds no boxed answer.
+    keep_reasoning False leaves only the line break after `<think>`. Raises NotAlignable when the tags are not exactly
+    one `<think>` and then one `</think>`, or the answer holds no boxed answer.
     """
     ids = [*prompt, *response]
     opens = [index for index, token in enumerate(ids) if token == text.ids.think_open]
@@ -75,7 +75,7 @@ def leading_breaks(text: LoadedTokenizer, reasoning: list[int]) -> list[int]:
 
 
 def last_paragraph(content: str) -> int:
-    """Where the last paragraph starts: after the last blank line, or after the leading line breaks where there is none."""
+    """Where the last paragraph starts: after the last blank line, or, without one, after the leading line breaks."""
     at = content.rfind(BREAK)
     return at + len(BREAK) if at >= 0 else len(content) - len(content.lstrip("\n"))
 

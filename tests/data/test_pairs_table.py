@@ -1,4 +1,4 @@
-"""The committed table of comparison pairs: form, balance, no repeats; what arithmetic can decide is computed again here."""
+"""The committed table of comparison pairs: form, balance, no repeats; what arithmetic decides is computed again."""
 
 import calendar
 import csv
@@ -8,6 +8,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -138,8 +139,8 @@ ROMAN = {"I": 1, "V": 5, "X": 10}
 MORSE = {"S": "...", "H": "....", "O": "---"}
 SIDES = {"decagon": 10, "dodecagon": 12}
 NUMBER_WORDS = {"two": 2, "three": 3, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
-PLANETS = "Mercury Venus Earth Mars Jupiter Saturn Uranus Neptune".split()
-ELEMENTS = "hydrogen helium lithium beryllium boron carbon nitrogen oxygen fluorine neon".split()
+PLANETS = ["Mercury", "Venus", "Earth", "Mars", "Jupiter", "Saturn", "Uranus", "Neptune"]
+ELEMENTS = ["hydrogen", "helium", "lithium", "beryllium", "boron", "carbon", "nitrogen", "oxygen", "fluorine", "neon"]
 RANKS = [PLANETS, ELEMENTS, list(calendar.month_name), list(calendar.day_name), list(NUMBER_WORDS)]
 
 
@@ -153,7 +154,7 @@ def primes_below(limit: int) -> list[int]:
 
 def roman(numeral: str) -> int:
     values = [ROMAN[letter] for letter in numeral] + [0]
-    return sum(-v if v < after else v for v, after in zip(values, values[1:], strict=False))
+    return sum(-v if v < after else v for v, after in pairwise(values))
 
 
 def month_count(days: int) -> int:

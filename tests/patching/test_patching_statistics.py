@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from r2a_core.errors import R2AError
-from r2a_core.patching.statistics import crossing, crossing_layer, layer_curves
+from r2a_core.patching.statistics import CrossingParams, crossing, crossing_layer, layer_curves
 
 
 def table(pairs, probe="plain"):
@@ -78,27 +78,29 @@ def test_bootstrap_interval_spans_the_pairs_and_repeats_with_its_seed():
     early = cells([1, 1, 0, 0, 0], [0, 0, 1, 1, 1])  # crosses at 1.5
     late = cells([1, 1, 1, 1, 0], [0, 0, 0, 0, 1])  # crosses at 3.5
     frame = table({f"{kind}{i}": c for i in range(4) for kind, c in (("e", early), ("l", late))})
-    found = crossing(frame, "plain", n_resamples=400, seed=1)
+    found = crossing(frame, "plain", CrossingParams(400, 0.95, 1))
     assert (found.n_pairs, found.n_resamples, found.share_crossing) == (8, 400, 1.0)
     assert found.low is not None
     assert found.high is not None
     assert found.low == pytest.approx(1.5, abs=0.6)
     assert found.high == pytest.approx(3.5, abs=0.2)
-    assert crossing(frame, "plain", n_resamples=400, seed=1) == found
-    assert crossing(frame, "plain", n_resamples=50, seed=1) != crossing(frame, "plain", n_resamples=50, seed=2)
+    assert crossing(frame, "plain", CrossingParams(400, 0.95, 1)) == found
+    assert crossing(frame, "plain", CrossingParams(50, 0.95, 1)) != crossing(
+        frame, "plain", CrossingParams(50, 0.95, 2)
+    )
 
 
 def test_equal_pairs_leave_no_spread():
     frame = table({p: cells([1, 1, 0], [0, 0, 1]) for p in "abc"})
-    found = crossing(frame, "plain", n_resamples=20, seed=0)
+    found = crossing(frame, "plain", CrossingParams(20, 0.95, 0))
     assert (found.layer, found.low, found.high) == (1.5, 1.5, 1.5)
 
 
 def test_curves_that_do_not_cross_are_said_not_to():
-    found = crossing(table({"a": cells([1, 1], [0, 0.5])}), "plain", n_resamples=10, seed=0)
+    found = crossing(table({"a": cells([1, 1], [0, 0.5])}), "plain", CrossingParams(10, 0.95, 0))
     assert (found.layer, found.low, found.high, found.share_crossing) == (None, None, None, 0.0)
 
 
 def test_a_probe_without_pairs_is_refused():
     with pytest.raises(R2AError, match="probe 'boxed' has 0 pairs"):
-        crossing(table({"a": cells([1, 1], [0, 0.5])}), "boxed", n_resamples=10, seed=0)
+        crossing(table({"a": cells([1, 1], [0, 0.5])}), "boxed", CrossingParams(10, 0.95, 0))

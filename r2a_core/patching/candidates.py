@@ -1,0 +1,214 @@
+"""From responses to aligned pairs: every pair with every probe, and why it is left out where it is (paper section 5).
+
+pairs, what `selection` keeps, the model's responses -> rows of PAIR_SCHEMA (data/pairs/<model>.parquet), in pair order
+and then probe order. A row that is `aligned` holds all that patching needs; `aligned_pair` is its record.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from r2a_core.data.comparison import ComparisonPair
+from r2a_core.errors import R2AError
+from r2a_core.grading.boxed import boxed_answers
+from r2a_core.grading.worker import grade_many
+from r2a_core.models.loading import LoadedTokenizer
+from r2a_core.patching.alignment import (
+    AlignedPair,
+    AlignmentConfig,
+    PaddedSequence,
+    PairSide,
+    PatchPosition,
+    ProbeStyle,
+    UnalignedPair,
+    align,
+)
+from r2a_core.provenance import fingerprint
+
+PAIR_SCHEMA: Any = {
+    "pair_id": pl.String,
+    "probe": pl.String,
+    "domain": pl.String,
+    "status": pl.String,  # aligned | not_selected | unfinished | bad_think | no_answer | wrong | not_alignable
+    "reason": pl.String,  # null where aligned
+    "clean_answer": pl.String,
+    "corrupted_answer": pl.String,
+    # null from here on where the pair is not aligned
+    "clean_ids": pl.List(pl.Int32),
+    "corrupted_ids": pl.List(pl.Int32),
+    "clean_pad": pl.List(pl.Boolean),
+    "corrupted_pad": pl.List(pl.Boolean),
+    "masked": pl.Boolean,  # padding is not attended to
+    "positions": pl.List(pl.Int32),
+    "roles": pl.List(pl.String),
+    "clean_tokens": pl.List(pl.String),
+    "corrupted_tokens": pl.List(pl.String),
+    "answer_a": pl.Int32,
+    "answer_b": pl.Int32,
+    "think_open": pl.Int32,
+    "think_close": pl.Int32,
+}
+SIDES = ("clean", "corrupted")
+FAULTS = {
+    "unfinished": "does not end",
+    "bad_think": "does not hold exactly one </think>",
+    "no_answer": "holds no boxed answer",
+}
+Grader = Callable[[Sequence[tuple[str, str]]], Sequence[bool]]
+
+
+@dataclass(frozen=True)
+class Response:
+    """A model's response to one question of a pair."""
+
+    prompt_ids: list[int]
+    response_ids: list[int]
+    text: str
+    status: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a pair, and why."""
+
+    status: str
+    reason: str | None
+
+
+def pair_rows(
+    text: LoadedTokenizer,
+    pairs: Sequence[ComparisonPair],
+    selected: pl.DataFrame,
+    generations: pl.DataFrame,
+    probes: Sequence[ProbeStyle],
+    config: AlignmentConfig,
+    grade: Grader,
+) -> pl.DataFrame:
+    """Rows of PAIR_SCHEMA. `selected`: rows of SELECTION_SCHEMA. Raises R2AError when a kept pair has no response."""
+    reasons = dict(selected.filter(~pl.col("kept")).select("pair_id", "reason").iter_rows())
+    responses = responses_of(generations)
+    kept = [pair for pair in pairs if pair.pair_id not in reasons]
+    verdicts = judge(kept, responses, grade)
+    rows = []
+    for pair in pairs:
+        verdict = verdicts.get(pair.pair_id) or Verdict("not_selected", reasons.get(pair.pair_id))
+        for probe in probes:
+            row = {"pair_id": pair.pair_id, "probe": probe, "domain": pair.domain}
+            row |= {"clean_answer": pair.clean_answer, "corrupted_answer": pair.corrupted_answer}
+            if verdict.status == "aligned":
+                rows.append(row | alignment_columns(text, pair, responses, probe, config))
+            else:
+                rows.append(row | {"status": verdict.status, "reason": verdict.reason})
+    return pl.DataFrame(rows, schema=PAIR_SCHEMA)
+
+
+def responses_of(generations: pl.DataFrame) -> dict[str, Response]:
+    """Responses by question id."""
+    columns = ["item_id", "prompt_ids", "response_ids", "response", "status"]
+    return {row[0]: Response(*row[1:]) for row in generations.select(columns).iter_rows()}
+
+
+def judge(pairs: Sequence[ComparisonPair], responses: Mapping[str, Response], grade: Grader) -> dict[str, Verdict]:
+    """By pair: `aligned` when both responses are finished, well formed and right, else what the first fault is."""
+    verdicts: dict[str, Verdict] = {}
+    due: list[tuple[str, str, str, str]] = []
+    for pair in pairs:
+        for side, gold in zip(SIDES, (pair.clean_answer, pair.corrupted_answer), strict=True):
+            response = responses.get(f"{pair.pair_id}-{side}")
+            if response is None:
+                raise R2AError(
+                    f"the {side} question of pair {pair.pair_id} has no response", "dvc repro generate_pairs"
+                )
+            if response.status != "ok":
+                reason = f"the {side} response {FAULTS[response.status]}"
+                verdicts.setdefault(pair.pair_id, Verdict(response.status, reason))
+            else:
+                due.append((pair.pair_id, side, boxed_answers(response.text)[-1], gold))
+    for (pair_id, side, answer, gold), right in zip(due, grade([(each[2], each[3]) for each in due]), strict=True):
+        if not right:
+            verdicts.setdefault(pair_id, Verdict("wrong", f"the {side} response answers {answer!r}, not {gold!r}"))
+    return {pair.pair_id: verdicts.get(pair.pair_id, Verdict("aligned", None)) for pair in pairs}
+
+
+def grader(timeout_seconds: float) -> Grader:
+    """The maths grader, which also compares words, with a time limit (s) for each answer."""
+
+    def grade(answers: Sequence[tuple[str, str]]) -> list[bool]:
+        return [bool(verdict.score) for verdict in grade_many(answers, timeout_seconds)] if answers else []
+
+    return grade
+
+
+def alignment_columns(
+    text: LoadedTokenizer,
+    pair: ComparisonPair,
+    responses: Mapping[str, Response],
+    probe: ProbeStyle,
+    config: AlignmentConfig,
+) -> dict[str, Any]:
+    """The columns of one pair and probe from `status` on."""
+    clean, corrupted = (
+        PairSide(
+            answer, responses[f"{pair.pair_id}-{side}"].prompt_ids, responses[f"{pair.pair_id}-{side}"].response_ids
+        )
+        for side, answer in zip(SIDES, (pair.clean_answer, pair.corrupted_answer), strict=True)
+    )
+    found = align(text, pair.pair_id, pair.comparator, clean, corrupted, probe, config)
+    if isinstance(found, UnalignedPair):
+        return {"status": "not_alignable", "reason": found.reason}
+    return {
+        "status": "aligned",
+        "clean_ids": found.clean.ids,
+        "corrupted_ids": found.corrupted.ids,
+        "clean_pad": found.clean.pad,
+        "corrupted_pad": found.corrupted.pad,
+        "masked": found.clean.masked,
+        "positions": found.indices,
+        "roles": [position.role for position in found.positions],
+        "clean_tokens": [position.clean_token for position in found.positions],
+        "corrupted_tokens": [position.corrupted_token for position in found.positions],
+        "answer_a": found.answer_a,
+        "answer_b": found.answer_b,
+        "think_open": found.think_open,
+        "think_close": found.think_close,
+    }
+
+
+def aligned_pair(row: Mapping[str, Any]) -> AlignedPair:
+    """The record of a row whose status is `aligned`."""
+    clean, corrupted = (
+        PaddedSequence(tuple(row[f"{side}_ids"]), tuple(row[f"{side}_pad"]), row["masked"]) for side in SIDES
+    )
+    places = zip(row["positions"], row["roles"], row["clean_tokens"], row["corrupted_tokens"], strict=True)
+    return AlignedPair(
+        pair_id=row["pair_id"],
+        probe=row["probe"],
+        clean=clean,
+        corrupted=corrupted,
+        positions=tuple(PatchPosition(*place) for place in places),
+        answer_a=row["answer_a"],
+        answer_b=row["answer_b"],
+        think_open=row["think_open"],
+        think_close=row["think_close"],
+    )
+
+
+def aligned_pairs(frame: pl.DataFrame) -> list[AlignedPair]:
+    """Records of all aligned rows, in their order."""
+    return [aligned_pair(row) for row in frame.filter(pl.col("status") == "aligned").iter_rows(named=True)]
+
+
+def pair_digest(pair: AlignedPair) -> str:
+    """Digest of an aligned pair."""
+    sides = [[side.ids, side.pad, side.masked] for side in (pair.clean, pair.corrupted)]
+    places = [[each.index, each.role, each.clean_token, each.corrupted_token] for each in pair.positions]
+    return fingerprint(
+        pair_id=pair.pair_id,
+        probe=pair.probe,
+        sides=sides,
+        positions=places,
+        answers=[pair.answer_a, pair.answer_b],
+        tags=[pair.think_open, pair.think_close],
+    )

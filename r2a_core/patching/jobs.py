@@ -1,0 +1,107 @@
+"""The shards of the stages capture_pairs and patch: which pairs lie in which, and what their content depends on.
+
+Shards are cut over all pairs of the dataset, so that a pair that is left out changes its own shard only.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from r2a_core.errors import R2AError
+from r2a_core.models.loading import LoadedModel, load_model
+from r2a_core.patching import shards
+from r2a_core.patching.alignment import AlignedPair
+from r2a_core.patching.candidates import aligned_pairs, pair_digest
+from r2a_core.patching.metrics import Sweep, patching_frame
+from r2a_core.patching.params import PairCaptureParams, SweepParams
+from r2a_core.patching.runs import CleanRun
+from r2a_core.patching.sweep import sweep_heads, sweep_resid
+from r2a_core.provenance import fingerprint
+
+
+@dataclass(frozen=True)
+class PairShard:
+    """Aligned pairs of one shard and the digest of all that it depends on."""
+
+    pairs: list[AlignedPair]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class PairModel:
+    """A prepared model that loads when a shard first needs it."""
+
+    folder: Path
+    device: str
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        return load_model(self.folder, self.device)
+
+
+def plan_capture(rows: pl.DataFrame, params: PairCaptureParams, base: Mapping[str, Any]) -> list[PairShard]:
+    """Shards of the aligned rows of data/pairs/<model>.parquet, `shard_pairs` pairs of the dataset each."""
+    ids = rows["pair_id"].unique(maintain_order=True).to_list()
+    by_id: dict[str, list[AlignedPair]] = {}
+    for pair in aligned_pairs(rows):
+        by_id.setdefault(pair.pair_id, []).append(pair)
+    planned = []
+    for start in range(0, len(ids), params.shard_pairs):
+        own = [pair for pair_id in ids[start : start + params.shard_pairs] for pair in by_id.get(pair_id, [])]
+        if own:
+            print_ = fingerprint(**base, params=asdict(params), pairs=[pair_digest(pair) for pair in own])
+            planned.append(PairShard(own, print_))
+    return planned
+
+
+def write_capture(model: PairModel, shard: PairShard, params: PairCaptureParams, path: Path) -> None:
+    """Writes one shard of clean runs."""
+    shards.write_shard(path, model.loaded.model, shard.pairs, params, shard.fingerprint)
+
+
+def patch_fingerprint(shard: shards.CaptureShard, params: SweepParams, base: Mapping[str, Any]) -> str:
+    """Digest of all that the cells of a captured shard depend on."""
+    return fingerprint(**base, params=asdict(params), shard=shard.rows[0]["sha256"])
+
+
+def write_cells(
+    model: PairModel,
+    shard: shards.CaptureShard,
+    pairs: dict[tuple[str, str], AlignedPair],
+    params: SweepParams,
+    path: Path,
+) -> None:
+    """Writes the patching table of one captured shard."""
+    sweeps = [
+        sweep
+        for pair, clean in shards.clean_runs(shard, pairs)
+        for sweep in sweep_pair(model.loaded.model, pair, clean, params)
+    ]
+    patching_frame(sweeps).write_parquet(path)
+
+
+def sweep_pair(model: Any, pair: AlignedPair, clean: CleanRun, params: SweepParams) -> list[Sweep]:
+    """All components of one pair."""
+    restored = [place.index for place in pair.positions if place.role in params.restored_roles]
+    sweeps = []
+    for component in params.components:
+        if component == "resid_pre":
+            sweeps.append(sweep_resid(model, pair, clean, params.memory_mib))
+        else:
+            sweeps.append(sweep_heads(model, pair, clean, params.memory_mib, restored=restored))
+    return sweeps
+
+
+def check_components(params: SweepParams) -> None:
+    """Raises R2AError when resid_pre is left out: curves and figures are drawn from it."""
+    if "resid_pre" not in params.components:
+        raise R2AError("params.yaml: patch.sweep.components lacks resid_pre", "add it; it costs little beside z")
+
+
+def by_key(pairs: Sequence[AlignedPair]) -> dict[tuple[str, str], AlignedPair]:
+    """Pairs by (pair_id, probe)."""
+    return {(pair.pair_id, pair.probe): pair for pair in pairs}

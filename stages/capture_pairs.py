@@ -1,0 +1,45 @@
+"""Runs both sides of each aligned pair once, and keeps the clean runs' residual streams at the positions to patch.
+
+params patch.capture, run.pairs; data/models/<model>/, data/pairs/<model>.parquet
+-> data/activations/<model>/<pairs>/clean/
+usage: python -m stages.capture_pairs MODEL
+"""
+
+from pathlib import Path
+
+from stages._stage import DATA, ROOT, WORK, device, progress, read_params, run_stage, set_threads
+
+
+def capture_pairs(model: str) -> None:
+    """Write data/activations/MODEL/PAIRS/clean/: shards and their index."""
+    import polars as pl
+
+    from r2a_core.config import parse
+    from r2a_core.patching import jobs
+    from r2a_core.patching.params import PairCaptureParams
+    from r2a_core.patching.shards import assemble
+    from r2a_core.provenance import code_digest, folder_digest
+    from r2a_core.store import open_store
+
+    params = read_params(f"capture_pairs@{model}")
+    config = parse(PairCaptureParams, params["patch"]["capture"], "patch.capture")
+    name = params["run"]["pairs"]
+    set_threads()
+    folder = DATA / "models" / model
+    base = {"code": code_digest(Path(__file__), ROOT), "model": folder_digest(folder)}
+    shards = jobs.plan_capture(pl.read_parquet(DATA / "pairs" / f"{model}.parquet"), config, base)
+    loading = jobs.PairModel(folder, device())
+    with open_store(WORK, "capture_pairs", f"{model}-{name}") as store:
+        paths = [
+            store.shard(
+                shard.fingerprint,
+                ".safetensors",
+                lambda path, shard=shard: jobs.write_capture(loading, shard, config, path),
+            )
+            for shard in progress(shards, len(shards), f"{model}-{name}")
+        ]
+        assemble(DATA / "activations" / model / name / "clean", paths)
+
+
+if __name__ == "__main__":
+    run_stage(capture_pairs)

@@ -1,0 +1,26 @@
+"""Tells which pairs all models of the run can use: both answers are one token for each of them.
+
+params run.models, run.pairs; data/datasets/<pairs>.parquet, data/models/<model>/ -> data/pairs/selected.parquet
+usage: python -m stages.select_pairs
+"""
+
+from stages._stage import DATA, read_params, run_stage
+
+
+def select_pairs() -> None:
+    """Write data/pairs/selected.parquet."""
+    from r2a_core.data.comparison import pairs_of
+    from r2a_core.data.items import read_items
+    from r2a_core.models.loading import load_tokenizer
+    from r2a_core.patching import selection
+    from r2a_core.store import write_whole
+
+    run = read_params("select_pairs")["run"]
+    pairs = pairs_of(read_items(DATA / "datasets" / f"{run['pairs']}.parquet"))
+    tokenizers = {model: load_tokenizer(DATA / "models" / model) for model in run["models"]}
+    frame = selection.select_pairs(pairs, tokenizers)
+    write_whole(DATA / "pairs" / "selected.parquet", frame.write_parquet)
+
+
+if __name__ == "__main__":
+    run_stage(select_pairs)
