@@ -1,4 +1,4 @@
-"""Tells which pairs all models of the run can use: both answers are one token for each of them.
+"""Tells which pairs all models of the run that have weights can use: both answers are one token for each of them.
 
 params run.models, run.pairs; data/datasets/<pairs>.parquet, data/models/<model>/ -> data/pairs/selected.parquet
 usage: python -m stages.select_pairs
@@ -12,12 +12,14 @@ def select_pairs() -> None:
     from r2a_core.data.comparison import pairs_of
     from r2a_core.data.items import read_items
     from r2a_core.models.loading import load_tokenizer
+    from r2a_core.models.pointer import read_pointer
     from r2a_core.patching import selection
     from r2a_core.store import write_whole
 
     run = read_params("select_pairs")["run"]
     pairs = pairs_of(read_items(DATA / "datasets" / f"{run['pairs']}.parquet"))
-    tokenizers = {model: load_tokenizer(DATA / "models" / model) for model in run["models"]}
+    folders = [DATA / "models" / model for model in run["models"]]
+    tokenizers = {folder.name: load_tokenizer(folder) for folder in folders if read_pointer(folder).kind != "texts"}
     frame = selection.select_pairs(pairs, tokenizers)
     write_whole(DATA / "pairs" / "selected.parquet", frame.write_parquet)
 

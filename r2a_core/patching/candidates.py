@@ -11,7 +11,6 @@ from typing import Any
 import polars as pl
 
 from r2a_core.data.comparison import ComparisonPair
-from r2a_core.errors import R2AError
 from r2a_core.grading.boxed import boxed_answers
 from r2a_core.grading.worker import grade_many
 from r2a_core.models.loading import LoadedTokenizer
@@ -31,7 +30,8 @@ PAIR_SCHEMA: Any = {
     "pair_id": pl.String,
     "probe": pl.String,
     "domain": pl.String,
-    "status": pl.String,  # aligned | not_selected | unfinished | bad_think | no_answer | wrong | not_alignable
+    "status": pl.String,  # aligned | not_selected | no_response | unfinished | bad_think | no_answer | wrong |
+    # not_alignable
     "reason": pl.String,  # null where aligned
     "clean_answer": pl.String,
     "corrupted_answer": pl.String,
@@ -86,7 +86,7 @@ def pair_rows(
     config: AlignmentConfig,
     grade: Grader,
 ) -> pl.DataFrame:
-    """Rows of PAIR_SCHEMA. `selected`: rows of SELECTION_SCHEMA. Raises R2AError when a kept pair has no response."""
+    """Rows of PAIR_SCHEMA. `selected`: rows of SELECTION_SCHEMA."""
     reasons = dict(selected.filter(~pl.col("kept")).select("pair_id", "reason").iter_rows())
     responses = responses_of(generations)
     kept = [pair for pair in pairs if pair.pair_id not in reasons]
@@ -118,10 +118,9 @@ def judge(pairs: Sequence[ComparisonPair], responses: Mapping[str, Response], gr
         for side, gold in zip(SIDES, (pair.clean_answer, pair.corrupted_answer), strict=True):
             response = responses.get(f"{pair.pair_id}-{side}")
             if response is None:
-                raise R2AError(
-                    f"the {side} question of pair {pair.pair_id} has no response", "dvc repro generate_pairs"
-                )
-            if response.status != "ok":
+                reason = f"the {side} question has no response of this model"
+                verdicts.setdefault(pair.pair_id, Verdict("no_response", reason))
+            elif response.status != "ok":
                 reason = f"the {side} response {FAULTS[response.status]}"
                 verdicts.setdefault(pair.pair_id, Verdict(response.status, reason))
             else:

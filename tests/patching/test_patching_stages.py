@@ -1,0 +1,354 @@
+"""The stages of activation patching, one after the other, on two random tiny models and responses made up here."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from r2a_core.data.comparison import ComparisonPair, pairs_of
+from r2a_core.data.items import Item, items_frame, read_items
+from r2a_core.data.prepare import dataset_params, load_dataset
+from r2a_core.errors import R2AError
+from r2a_core.grading.boxed import has_boxed
+from r2a_core.models.loading import LoadedTokenizer, load_model, load_tokenizer
+from r2a_core.models.pointer import ModelPointer
+from r2a_core.models.tags import Tags
+from r2a_core.models.tokenizer import build_tokenizer
+from r2a_core.patching import jobs
+from r2a_core.patching.candidates import aligned_pairs
+from r2a_core.traces.prompts import plain_ids, prompt_ids
+from r2a_core.traces.rows import GENERATION_SCHEMA, generation_row
+from stages import capture_pairs, figures_patching, generate_pairs, pairs, patch, select_pairs
+
+MODELS = ("tiny_a", "tiny_b")
+BRIEF = " Please reason step by step (but not overthinking), and put your final answer within \\boxed{}."
+N_PAIRS, N_LAYERS = 9, 3
+PARAMS: dict[str, Any] = {
+    "run": {"models": list(MODELS), "pairs": "couples"},
+    "datasets": {"couples": {"kind": "generated_pairs", "instruction": BRIEF, "n": N_PAIRS, "seed": 3}},
+    "pairs": {
+        "generate": {"max_new_tokens": 3, "batch_size": 4, "tie_margin": 0.001, "shard_items": 8},
+        "align": {
+            "probes": ["plain", "boxed"],
+            "padding": "visible",
+            "probe_in": "reasoning",
+            "keep_reasoning": True,
+            "ending_tokens": 3,
+            "timeout_seconds": 10.0,
+        },
+    },
+    "patch": {
+        "capture": {"logit_diff_threshold": 0.0, "with_z": True, "shard_pairs": 2},
+        "sweep": {"components": ["resid_pre", "z"], "restored_roles": ["flip"], "memory_mib": 64},
+        "crossing": {"bootstrap_draws": 50, "confidence": 0.95, "seed": 0},
+        "figures": {"example": None},
+    },
+}
+STAGES = (select_pairs, generate_pairs, pairs, capture_pairs, patch, figures_patching)
+
+
+def save_random_model(folder: Path, kind: str) -> None:
+    """A random model with the built-in tokenizer, as a prepared model folder."""
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(len(kind))
+    tokenizer = build_tokenizer()
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": N_LAYERS,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+        "initializer_range": 0.3,
+    }
+    model = Qwen2ForCausalLM(Qwen2Config(**sizes)) if kind == "qwen2" else LlamaForCausalLM(LlamaConfig(**sizes))
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    ModelPointer("train", "float32", Tags()).write(folder)
+
+
+def response(text: LoadedTokenizer, item: Item, answer: str, number: int) -> dict[str, Any]:
+    """A response of the right form, of a length that differs from question to question."""
+    thinking = "".join(f"First, clearly speed gives {item.gold}={step} here.\n" for step in range(1 + number % 3))
+    said = "".join(f"Second, it is {answer}.\n" for _ in range(1 + number % 2))
+    after = f"\n\n{said}\nThus, the best one is \\boxed{{{answer}}}."
+    ids = [*plain_ids(text, thinking), text.ids.think_close, *plain_ids(text, after), text.ids.eos]
+    prompt = prompt_ids(text, item.question, BRIEF, "with_reasoning")
+    return generation_row(text, item, 0, prompt, ids, 0, has_boxed)
+
+
+def made_up_responses(data: Path, model: str) -> None:
+    """Right responses, but: pair 0 is not finished on its corrupted side, pair 1 wrong on its clean side."""
+    items = read_items(data / "datasets" / "couples.parquet")
+    text = load_tokenizer(data / "models" / model)
+    other = {left.item_id: right.gold for left, right in zip(items[::2], items[1::2], strict=True)}
+    rows = []
+    for number, item in enumerate(items):
+        answer = other["builtin-00001-clean"] if item.item_id == "builtin-00001-clean" else item.gold
+        rows.append(response(text, item, str(answer), number))
+    rows[1] |= {"status": "unfinished", "finish": "length"}
+    frame = pl.DataFrame(rows, schema=GENERATION_SCHEMA)
+    frame.write_parquet(data / "generations" / model / "couples" / "with_reasoning.parquet")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder with two random models and a dataset of pairs."""
+    root = tmp_path_factory.mktemp("project")
+    for model, kind in zip(MODELS, ("qwen2", "llama"), strict=True):
+        save_random_model(root / "data" / "models" / model, kind)
+    entry = dataset_params(PARAMS["datasets"]["couples"], "datasets.couples")
+    (root / "data" / "datasets").mkdir()
+    items_frame(load_dataset(entry, root).items).write_parquet(root / "data" / "datasets" / "couples.parquet")
+    return root
+
+
+@pytest.fixture
+def at_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The stages read and write the project folder; the device is the CPU. Returns its data folder."""
+    monkeypatch.setenv("R2A_DEVICE", "cpu")
+    for stage in STAGES:
+        use_params(monkeypatch, stage, PARAMS)
+        monkeypatch.setattr(stage, "DATA", project / "data")
+        if hasattr(stage, "WORK"):
+            monkeypatch.setattr(stage, "WORK", project / ".work")
+    return project / "data"
+
+
+def use_params(monkeypatch: pytest.MonkeyPatch, stage: ModuleType, params: dict[str, Any]) -> None:
+    monkeypatch.setattr(stage, "read_params", lambda name: params)
+
+
+def run_all(data: Path) -> None:
+    """All stages of the study, with the made-up responses in the place of the random models' own."""
+    select_pairs.select_pairs()
+    for model in MODELS:
+        generate_pairs.generate_pairs(model)
+        made_up_responses(data, model)
+        pairs.pairs(model)
+        capture_pairs.capture_pairs(model)
+        patch.patch(model)
+    figures_patching.figures_patching()
+
+
+def outputs(data: Path) -> dict[str, bytes]:
+    folders = [*(data / "activations").rglob("*"), *(data / "patching").rglob("*"), *(data / "figures").rglob("*")]
+    folders += [*(data / "pairs").rglob("*"), *(data / "metrics").rglob("*")]
+    return {str(path.relative_to(data)): path.read_bytes() for path in folders if path.is_file()}
+
+
+def full_forward(model: Any, ids: list[int], edit: tuple[int, int, torch.Tensor] | None = None) -> torch.Tensor:
+    """Last logits of an ordinary forward pass; edit (layer, token, vector) on the residual stream entering a layer."""
+    handles = []
+    if edit is not None:
+        layer, token, vector = edit
+
+        def hook(module: Any, args: Any) -> Any:
+            hidden = args[0].clone()
+            hidden[0, token] = vector
+            return (hidden, *args[1:])
+
+        handles.append(model.model.layers[layer].register_forward_pre_hook(hook))
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].double()
+    for handle in handles:
+        handle.remove()
+    return logits
+
+
+def test_from_questions_to_figures(at_project: Path) -> None:
+    data = at_project
+    select_pairs.select_pairs()
+    selected = pl.read_parquet(data / "pairs" / "selected.parquet")
+    assert selected["kept"].to_list() == [True] * N_PAIRS
+    run_all(data)
+    for model in MODELS:
+        check_pairs_table(pl.read_parquet(data / "pairs" / f"{model}.parquet"))
+        check_cells(data, model)
+    first = outputs(data)
+    assert {name for name in first if name.startswith("figures")} == {
+        f"figures/patching/patching-{name}.{kind}" for name in ("positions", "layers") for kind in ("png", "pdf")
+    }
+    run_all(data)
+    assert outputs(data) == first
+
+
+def check_pairs_table(table: pl.DataFrame) -> None:
+    assert table.height == 2 * N_PAIRS
+    dropped = table.filter(pl.col("status") != "aligned").select("pair_id", "probe", "status", "reason").rows()
+    clean, corrupted = (
+        table.filter(pl.col("pair_id") == "builtin-00001").select("clean_answer", "corrupted_answer").row(0)
+    )
+    assert dropped == [
+        *(("builtin-00000", p, "unfinished", "the corrupted response does not end") for p in ("plain", "boxed")),
+        *(
+            ("builtin-00001", p, "wrong", f"the clean response answers {corrupted!r}, not {clean!r}")
+            for p in ("plain", "boxed")
+        ),
+    ]
+
+
+def check_cells(data: Path, name: str) -> None:
+    """One cell of each captured pair against a full forward, and the metrics file against the table."""
+    index = pl.read_parquet(data / "activations" / name / "couples" / "clean" / "index.parquet")
+    assert index.height == 2 * (N_PAIRS - 2)
+    cells = pl.read_parquet(data / "patching" / f"{name}.parquet")
+    model = load_model(data / "models" / name, "cpu").model
+    pairs_by_key = {(p.pair_id, p.probe): p for p in aligned_pairs(pl.read_parquet(data / "pairs" / f"{name}.parquet"))}
+    kept = 0
+    for row in index.iter_rows(named=True):
+        pair = pairs_by_key[row["pair_id"], row["probe"]]
+        sides = [full_forward(model, list(side.ids)) for side in (pair.clean, pair.corrupted)]
+        ld_clean, ld_corrupted = ((side[pair.answer_a] - side[pair.answer_b]).item() for side in sides)
+        assert (row["ld_clean"], row["ld_corrupted"]) == pytest.approx((ld_clean, ld_corrupted), abs=1e-4)
+        assert (row["status"] == "captured") == (ld_clean >= 0 and ld_corrupted <= 0)
+        own = cells.filter(pl.col("pair_id") == pair.pair_id, pl.col("probe") == pair.probe)
+        if row["status"] == "weak":
+            assert "logit difference" in row["reason"]
+            assert own.is_empty()
+            continue
+        kept += 1
+        assert own.filter(component="resid_pre").height == N_LAYERS * len(pair.positions)
+        assert own.filter(component="z").height == N_LAYERS * 4 * len(pair.positions)
+        flip = next(place.index for place in pair.positions if place.role == "flip")
+        hidden = stream(model, list(pair.clean.ids), 1, flip)
+        patched = full_forward(model, list(pair.corrupted.ids), (1, flip, hidden))
+        expected = (patched[pair.answer_a] - patched[pair.answer_b]).item()
+        cell = own.filter(component="resid_pre", layer=1, position=flip).row(0, named=True)
+        assert cell["role"] == "flip"
+        assert cell["nld"] == pytest.approx((expected - ld_corrupted) / (ld_clean - ld_corrupted), abs=1e-4)
+    assert kept >= 1, "the random models must leave some pairs"
+    check_metrics(json.loads((data / "metrics" / f"patching-{name}.json").read_text()), index, cells)
+
+
+def stream(model: Any, ids: list[int], layer: int, token: int) -> torch.Tensor:
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states[layer][0, token]
+
+
+def check_metrics(metrics: dict[str, Any], index: pl.DataFrame, cells: pl.DataFrame) -> None:
+    assert metrics["n_candidates"] == N_PAIRS
+    for probe in ("plain", "boxed"):
+        found = metrics["probes"][probe]
+        weak = index.filter(pl.col("probe") == probe, pl.col("status") == "weak").height
+        assert found["left_out"] == {"unfinished": 1, "wrong": 1} | ({"weak": weak} if weak else {})
+        assert found["n_pairs"] == N_PAIRS - 2 - weak
+        own = cells.filter(pl.col("probe") == probe, pl.col("component") == "resid_pre")
+        if found["n_pairs"] == 0:
+            assert found["flip"] is None
+            continue
+        flips = own.filter(role="flip").sort("layer")["nld"].to_numpy().reshape(N_LAYERS, -1).mean(1)
+        assert found["flip"]["nld"] == pytest.approx(flips.max(), abs=1e-5)
+        assert found["flip"]["layer"] == flips.argmax()
+        last = own.filter(pl.col("position") == pl.col("position").max().over("pair_id")).sort("layer")
+        finals = last["nld"].to_numpy().reshape(N_LAYERS, -1).mean(1)
+        assert found["final"]["last_layer_nld"] == pytest.approx(finals[-1], abs=1e-5)
+
+
+def test_finished_shards_need_no_model(at_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_all(at_project)
+    before = outputs(at_project)
+
+    def no_model(*args: Any, **options: Any) -> None:
+        raise AssertionError("a finished shard was computed again")
+
+    monkeypatch.setattr(jobs, "load_model", no_model)
+    for model in MODELS:
+        capture_pairs.capture_pairs(model)
+        patch.patch(model)
+    assert outputs(at_project) == before
+    capture = PARAMS["patch"]["capture"] | {"logit_diff_threshold": 0.001}
+    use_params(monkeypatch, capture_pairs, PARAMS | {"patch": PARAMS["patch"] | {"capture": capture}})
+    with pytest.raises(AssertionError, match="computed again"):
+        capture_pairs.capture_pairs(MODELS[0])
+    monkeypatch.undo()
+
+
+def test_damaged_and_foreign_shards_are_refused(at_project: Path) -> None:
+    run_all(at_project)
+    folder = at_project / "activations" / MODELS[0] / "couples" / "clean"
+    shard = sorted(folder.glob("shard-*"))[0]
+    content = shard.read_bytes()
+    shard.unlink()
+    shard.write_bytes(content[:-1])
+    with pytest.raises(R2AError, match="missing, damaged or another file"):
+        patch_again(at_project)
+    shard.write_bytes(content)
+    table = at_project / "pairs" / f"{MODELS[0]}.parquet"
+    rows = pl.read_parquet(table)
+    moved = rows.with_columns(positions=pl.col("positions").list.eval(pl.element() - 1))
+    moved.write_parquet(table)
+    with pytest.raises(R2AError, match="captured from another alignment"):
+        patch_again(at_project)
+    rows.write_parquet(table)
+
+
+def patch_again(data: Path) -> None:
+    """The patch stage of the first model without its finished shards."""
+    for path in (data.parent / ".work" / "patch").rglob("*.parquet*"):
+        path.unlink()
+    patch.patch(MODELS[0])
+
+
+def test_short_responses_of_a_random_model_are_reported_as_unfinished(at_project: Path) -> None:
+    select_pairs.select_pairs()
+    generate_pairs.generate_pairs(MODELS[1])
+    rows = pl.read_parquet(at_project / "generations" / MODELS[1] / "couples" / "with_reasoning.parquet")
+    assert rows["item_id"].to_list() == [
+        item.item_id for item in read_items(at_project / "datasets" / "couples.parquet")
+    ]
+    assert rows["response_ids"].list.len().max() == 3
+    pairs.pairs(MODELS[1])
+    table = pl.read_parquet(at_project / "pairs" / f"{MODELS[1]}.parquet")
+    assert set(table["status"]) == {"unfinished"}
+    for stage in (capture_pairs.capture_pairs, patch.patch):
+        stage(MODELS[1])
+    cells = pl.read_parquet(at_project / "patching" / f"{MODELS[1]}.parquet")
+    assert cells.is_empty()
+    metrics = json.loads((at_project / "metrics" / f"patching-{MODELS[1]}.json").read_text())
+    assert metrics["probes"]["plain"] == {
+        "crossing": None,
+        "final": None,
+        "flip": None,
+        "left_out": {"unfinished": N_PAIRS},
+        "n_pairs": 0,
+        "other_probe": None,
+    }
+    figures_patching.figures_patching()
+
+
+def test_dropped_pairs_change_their_own_shard_only(at_project: Path) -> None:
+    select_pairs.select_pairs()
+    generate_pairs.generate_pairs(MODELS[0])
+    work = at_project.parent / ".work" / "generate_pairs"
+    before = {path.name for path in work.rglob("*.parquet")}
+    table = at_project / "pairs" / "selected.parquet"
+    kept = pl.read_parquet(table)
+    dropped = pl.col("pair_id") == "builtin-00005"
+    kept.with_columns(kept=~dropped, reason=pl.when(dropped).then(pl.lit("tiny_x: no"))).write_parquet(table)
+    generate_pairs.generate_pairs(MODELS[0])
+    assert len({path.name for path in work.rglob("*.parquet")} - before) == 1, "8 questions a shard: pairs 4 to 7"
+    rows = pl.read_parquet(at_project / "generations" / MODELS[0] / "couples" / "with_reasoning.parquet")
+    assert rows.height == 2 * (N_PAIRS - 1)
+    pairs.pairs(MODELS[0])
+    lost = pl.read_parquet(at_project / "pairs" / f"{MODELS[0]}.parquet").filter(pl.col("status") == "not_selected")
+    assert lost.select("pair_id", "reason").unique().rows() == [("builtin-00005", "tiny_x: no")]
+
+
+def test_pairs_survive_the_round_trip_through_questions(at_project: Path) -> None:
+    items = read_items(at_project / "datasets" / "couples.parquet")
+    found = pairs_of(items)
+    assert len(found) == N_PAIRS
+    assert isinstance(found[0], ComparisonPair)
+    assert all(np.unique([p.clean_answer, p.corrupted_answer]).size == 2 for p in found)
+    with pytest.raises(R2AError, match="belongs to no pair"):
+        pairs_of(items[1:])
+    with pytest.raises(R2AError, match="belongs to no pair"):
+        pairs_of(items[:3])
