@@ -12,14 +12,13 @@ from stages._stage import DATA, ROOT, WORK, device, progress, read_params, run_s
 
 def generate(model: str, dataset: str, setting: str) -> None:
     """Write data/generations/MODEL/DATASET/SETTING.parquet."""
-    import polars as pl
-
     from r2a_core.config import parse
     from r2a_core.data.items import read_items
     from r2a_core.data.prepare import dataset_params
     from r2a_core.provenance import code_digest, folder_digest
     from r2a_core.store import open_store, write_whole
-    from r2a_core.traces.shards import GenerateParams, GenerationJob, imported_shards, plan_shards, write_shard
+    from r2a_core.traces.prompts import to_setting
+    from r2a_core.traces.shards import GenerateParams, GenerationJob, finish_shard, plan_shards, read_shards
 
     stage = f"{model}-{dataset}-{setting}"
     params = read_params(f"generate@{stage}")
@@ -28,15 +27,12 @@ def generate(model: str, dataset: str, setting: str) -> None:
     set_threads()
     items = read_items(DATA / "datasets" / f"{dataset}.parquet")[: config.limit]
     folder = DATA / "models" / model
-    job = GenerationJob(model, folder, setting, source, config, device())
+    job = GenerationJob(model, folder, to_setting(setting), source, config, device())
     base = {"code": code_digest(Path(__file__), ROOT), "model": folder_digest(folder), "setting": setting}
-    shards = imported_shards(job, items, base) if source.kind == "traces" else plan_shards(job, items, base)
+    shards = plan_shards(job, items, base)
     with open_store(WORK, "generate", stage) as store:
-        paths = [
-            store.shard(shard.fingerprint, ".parquet", lambda path, shard=shard: write_shard(job, shard, path))
-            for shard in progress(shards, len(shards), stage)
-        ]
-        frame = pl.concat([pl.read_parquet(path) for path in paths])
+        done = progress(shards, len(shards), stage)
+        frame = read_shards([path for shard in done for path in finish_shard(job, store, shard)])
     write_whole(DATA / "generations" / model / dataset / f"{setting}.parquet", frame.write_parquet)
 
 

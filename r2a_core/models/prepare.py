@@ -5,6 +5,7 @@ machine, a pointer file only), texts (no weights: only imported texts go through
 tokenizer).
 """
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import Field
 
 from r2a_core.config import parse
 from r2a_core.errors import R2AError
-from r2a_core.models.pointer import ModelPointer, resolve_hub, weights_digest
+from r2a_core.models.pointer import POINTER, ModelPointer, resolve_hub, weights_digest
 from r2a_core.models.tags import Tags
 from r2a_core.models.tokenizer import build_tokenizer
 from r2a_core.models.training import TrainingRecipe, train_reasoner
@@ -76,7 +77,12 @@ def model_params(values: Any, section: str) -> ModelParams:
 def prepare(
     params: ModelParams, out_dir: Path, progress: Callable[[int, int, float], None] | None = None
 ) -> ModelPointer:
-    """Writes the model folder of one entry. Raises MissingPrerequisite when the Hub or a folder cannot be reached."""
+    """Writes the model folder of one entry, in the place of one prepared before.
+
+    Raises MissingPrerequisite when the Hub or a folder cannot be reached.
+    """
+    if (out_dir / POINTER).is_file():
+        shutil.rmtree(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     match params:
         case TrainedModel():
@@ -88,7 +94,17 @@ def prepare(
         case LocalModel():
             pointer = ModelPointer("local", params.dtype, params.tags, params.path, weights=weights_digest(params.path))
         case TextsModel():
-            build_tokenizer().save_pretrained(str(out_dir))
+            tokenizer_with(params.tags).save_pretrained(str(out_dir))
             pointer = ModelPointer("texts", None, params.tags)
     pointer.write(out_dir)
     return pointer
+
+
+def tokenizer_with(tags: Tags) -> Any:
+    """The built-in tokenizer, with the tags that it lacks as tokens of their own."""
+    from tokenizers import AddedToken
+
+    tokenizer = build_tokenizer()
+    wanted = [tag for tag in (tags.bos, tags.eos, tags.think_open, tags.think_close) if tag is not None]
+    tokenizer.add_tokens([AddedToken(tag, normalized=False) for tag in wanted if tag not in tokenizer.get_vocab()])
+    return tokenizer

@@ -7,7 +7,7 @@
 Text is tokenised part by part and tags are put in by id, so that a question can never produce one.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from r2a_core.errors import R2AError
 from r2a_core.models.loading import LoadedTokenizer
@@ -15,6 +15,14 @@ from r2a_core.models.loading import LoadedTokenizer
 Setting = Literal["with_reasoning", "without_reasoning"]
 WithoutMode = Literal["finished", "empty"]
 THINKING = {"finished": "\nOkay, I think I have finished thinking.\n", "empty": "\n\n"}
+
+
+def to_setting(name: str) -> Setting:
+    """The setting of that name. Raises R2AError for any other."""
+    for setting in get_args(Setting):
+        if setting == name:
+            return setting
+    raise R2AError(f"the setting {name!r} is unknown", f"the settings are {', '.join(get_args(Setting))}")
 
 
 def prompt_ids(

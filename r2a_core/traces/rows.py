@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from r2a_core.data.imported import ImportedText
 from r2a_core.data.items import Item
 from r2a_core.models.loading import LoadedTokenizer
 from r2a_core.traces.prompts import Setting, WithoutMode, plain_ids, prompt_ids
@@ -48,13 +49,16 @@ def generation_row(
     has_answer: Callable[[str], bool],
 ) -> dict[str, object]:
     """One row of GENERATION_SCHEMA. seed is None for imported texts; `has_answer` sees the answer's text."""
-    decode = text.tokenizer.decode
+
+    def decode(ids: Sequence[int]) -> str:
+        return text.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+
     trace = classify(prompt, response, text.ids, lambda answer: has_answer(decode(answer)))
     return {
         "item_id": item.item_id,
         "run": run,
-        "prompt": decode(list(prompt)),
-        "response": decode(list(response)),
+        "prompt": decode(prompt),
+        "response": decode(response),
         "prompt_ids": list(prompt),
         "response_ids": list(response),
         "finish": "stop" if response and response[-1] == text.ids.eos else "length",
@@ -68,20 +72,25 @@ def generation_row(
 
 
 def split_imported(
-    text: LoadedTokenizer, item: Item, content: str, setting: Setting, instruction: str, mode: WithoutMode
+    text: LoadedTokenizer, item: Item, found: ImportedText, setting: Setting, instruction: str, mode: WithoutMode
 ) -> SplitText:
     """Prompt and response of an imported text.
 
-    A full text has its prompt up to `<think>` (and, without reasoning, the `</think>` that closes it). A text without
-    the question is a response alone; its prompt is the one the model would be given here.
+    A full text holds the question before its first `<think>`; its prompt reaches up to there and, without reasoning, to
+    the `</think>` that follows. Any other text is a response alone, and its prompt is the one the model would be given
+    here; where it opens with `<think>` it says itself how the prompt ends.
     """
     tags = text.tags
-    body = content.removeprefix(tags.bos) if tags.bos else content
-    question_end = body.find(item.question) + len(item.question) if item.question in body else -1
-    opened = body.find(tags.think_open, question_end) if question_end >= 0 else -1
-    if opened < 0:
-        prompt = prompt_ids(text, item.question, instruction, setting, mode)
-        return SplitText(prompt, tagged_ids(text, body.removeprefix(f"{tags.think_open}\n")))
+    body = found.content.removeprefix(tags.bos) if tags.bos else found.content
+    if found.finish == "stop" and not body.rstrip().endswith(tags.eos):
+        body += tags.eos
+    asked = body.find(item.question)
+    opened = body.find(tags.think_open, asked + len(item.question))
+    if asked < 0 or opened < 0 or tags.think_open in body[:asked]:
+        if not body.lstrip().startswith(tags.think_open):
+            return SplitText(prompt_ids(text, item.question, instruction, setting, mode), tagged_ids(text, body))
+        head = f"{item.question}{instruction} "
+        opened, body = len(head), head + body.lstrip()
     head, rest = body[:opened], body[opened + len(tags.think_open) :]
     prompt = ([] if text.ids.bos is None else [text.ids.bos]) + plain_ids(text, head) + [text.ids.think_open]
     if setting == "without_reasoning" and tags.think_close in rest:
@@ -92,9 +101,13 @@ def split_imported(
 
 
 def tagged_ids(text: LoadedTokenizer, content: str) -> list[int]:
-    """Token ids of a model's own words: `</think>` and the final EOS are tags, all else that looks like one is text."""
-    ended = content.endswith(text.tags.eos)
-    parts = content.removesuffix(text.tags.eos).split(text.tags.think_close)
+    """Token ids of a model's own words: `</think>` and the final EOS are tags, all else that looks like one is text.
+
+    White space behind the EOS is no part of a text.
+    """
+    eos, stripped = text.tags.eos, content.rstrip()
+    ended = stripped.endswith(eos)
+    parts = (stripped.removesuffix(eos) if ended else content).split(text.tags.think_close)
     ids = plain_ids(text, parts[0])
     for part in parts[1:]:
         ids += [text.ids.think_close, *plain_ids(text, part)]
