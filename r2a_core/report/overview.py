@@ -1,0 +1,204 @@
+"""The start of the page: what ran, the paper's three questions with this run's answers, and the paper's numbers beside ours.
+
+names, params, model pointers and the records of the other sections -> one record.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from r2a_core.errors import R2AError
+from r2a_core.report.published import comparison_rows
+from r2a_core.report.sources import Gaps, ReportSources, read_frame
+
+Records = Sequence[Mapping[str, Any]]
+WALK_MASS, WALK_CORRELATION = 0.6, 0.7  # a head walks when it reaches both
+SIGNIFICANT = 0.05
+
+
+def overview(
+    sources: ReportSources, params: Mapping[str, Any], sections: Mapping[str, Records], gaps: Gaps
+) -> dict[str, Any]:
+    """What ran, questions with answers, and the comparison with the paper."""
+    return {
+        "models": [model_record(sources, params, name, sections, gaps) for name in sources.models],
+        "datasets": [dataset_record(sources, params, name) for name in sources.datasets],
+        "settings": list(sources.settings),
+        "questions": questions(sections),
+        "published": comparison_rows(sections),
+        "params": list(flattened(params)),
+    }
+
+
+def model_record(
+    sources: ReportSources, params: Mapping[str, Any], name: str, sections: Mapping[str, Records], gaps: Gaps
+) -> dict[str, Any]:
+    """Kind, source, pinned revision and size of a model."""
+    path = sources.pointers[name]
+    pointer: dict[str, Any] = {}
+    if path.is_file():
+        try:
+            pointer = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise R2AError(f"{path} is damaged: {error}", "rebuild it with: dvc repro --force prepare_model") from None
+    else:
+        gaps.add("Overview", f"{name} has not been prepared", "prepare_model")
+    heads = next((record["scores"] for record in sections["heads"] if record["model"] == name), None)
+    kind = pointer.get("kind") or params.get("models", {}).get(name, {}).get("kind")
+    return {
+        "name": name,
+        "kind": kind,
+        "source": pointer.get("source") if kind == "hub" else None,
+        "revision": pointer.get("revision"),
+        "dtype": pointer.get("dtype"),
+        "layers": None if heads is None else max(heads["layer"]) + 1,
+        "heads": None if heads is None else max(heads["head"]) + 1,
+    }
+
+
+def dataset_record(sources: ReportSources, params: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Kind and number of questions of a dataset."""
+    frame = read_frame(sources.items[name], ["item_id"], "prepare_dataset")
+    kind = params.get("datasets", {}).get(name, {}).get("kind")
+    return {"name": name, "kind": kind, "n": None if frame is None else frame.height}
+
+
+def questions(sections: Mapping[str, Records]) -> list[dict[str, Any]]:
+    """The three questions of the paper: one sentence from this run's data, a line a run, and the figure they rest on."""
+    asked = (
+        ("Does reasoning improve the answers?", accuracy_answer(sections["evaluation"]), "accuracy"),
+        ("Do answer tokens attend to the reasoning?", attention_answer(sections["attention"], sections["heads"]), "boxes"),
+        ("Does changing the reasoning's activations change the answer?", patching_answer(sections["patching"]), "curves"),
+    )
+    return [
+        {"question": question, "answer": answer.sentence, "details": list(answer.details), "figure": figure}
+        for question, answer, figure in asked
+    ]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One sentence, and what it sums up, a line a run."""
+
+    sentence: str
+    details: tuple[str, ...] = ()
+
+
+def accuracy_answer(records: Records) -> Answer:
+    """How accuracy with reasoning compares with accuracy without."""
+    graded = [record for record in records if record["summary"]["paired"]["accuracy_with"] is not None]
+    if not graded:
+        return Answer("Not answered: no answers are graded in both settings.")
+    details, gains = [], []
+    for record in graded:
+        paired = record["summary"]["paired"]
+        with_, without = (100 * paired[f"accuracy_{side}"] for side in ("with", "without"))
+        test = f"no test: {paired['reason']}" if paired["p"] is None else f"paired t-test p = {paired['p']:.2g}"
+        details.append(f"{name_of(record)}: {with_:.1f}% with, {without:.1f}% without, n = {paired['n']}, {test}")
+        gains.append(with_ - without)
+    better, worse = (sum(is_different(record["summary"]["paired"], sign) for record in graded) for sign in (1, -1))
+    sentence = (
+        f"Accuracy is significantly higher with reasoning in {better} and lower in {worse} of "
+        f"{counted(len(graded), 'comparison')} (p < {SIGNIFICANT}); it changes by {span(gains, '+.1f')} points."
+    )
+    return Answer(sentence, tuple(details))
+
+
+def is_different(paired: Mapping[str, Any], sign: int) -> bool:
+    """Whether accuracy with reasoning is higher (sign 1) or lower (-1), and the test says so."""
+    return paired["p"] is not None and paired["p"] < SIGNIFICANT and sign * paired["difference"] > 0
+
+
+def attention_answer(records: Records, heads: Records) -> Answer:
+    """How much mass answers put on the reasoning, and how many heads walk along it."""
+    medians = {
+        name_of(record): record["boxes"]["answer"]["segments"]["reasoning"]["median"]
+        for record in records
+        if record["setting"] == "with_reasoning" and "reasoning" in record["boxes"].get("answer", {}).get("segments", {})
+    }
+    if not medians:
+        return Answer("Not answered: no attention has been measured.")
+    walking = {name_of(record): walking_heads(record["scores"]) for record in heads}
+    sentence = f"Answer tokens put {span(list(medians.values()), '.3f')} of their attention on the reasoning (median over traces)"
+    if walking:
+        sentence += f", and {span(list(walking.values()), 'd')} heads of a model walk along it"
+        sentence += f" (mass {WALK_MASS} and walk correlation {WALK_CORRELATION} or more)"
+    lines = [
+        f"{name}: median mass {median:.4f}" + (f", {counted(walking[name], 'walking head')}" if name in walking else "")
+        for name, median in medians.items()
+    ]
+    return Answer(f"{sentence}.", tuple(lines))
+
+
+def walking_heads(scores: Mapping[str, Sequence[Any]]) -> int:
+    """Heads with much mass on the reasoning whose centroid moves with the answer position."""
+    pairs = zip(scores["answer_to_reasoning"], scores["walk_correlation"], strict=True)
+    return sum(mass >= WALK_MASS and walk is not None and walk >= WALK_CORRELATION for mass, walk in pairs)
+
+
+def patching_answer(records: Records) -> Answer:
+    """How much of the logit difference the flipping token and the last position restore, and where they cross."""
+    flips, finals, lines = [], [], []
+    for record in records:
+        for probe in record["probes"]:
+            flip, final = (best_layer(record["curves"], probe, curve) for curve in ("flip", "final"))
+            if flip is None or final is None:
+                continue
+            flips.append(flip.value)
+            finals.append(final.value)
+            layer = next((one["layer"] for one in record["crossings"] if one["probe"] == probe), None)
+            where = "the curves do not cross" if layer is None else f"the curves cross at layer {layer:.1f}"
+            lines.append(
+                f"{record['model']}, {probe} probe: flipping token {flip.value:.2f} (layer {flip.layer}), last position "
+                f"{final.value:.2f} (layer {final.layer}), {where}, {counted(flip.n_pairs, 'pair')}"
+            )
+    if not lines:
+        return Answer("Not answered: no pair has been patched.")
+    sentence = (
+        f"Patching the flipping token in the reasoning restores up to {span(flips, '.2f')} of the logit difference, "
+        f"patching the last position up to {span(finals, '.2f')} (best layer of the mean over pairs; 1 = all of it)."
+    )
+    return Answer(sentence, tuple(lines))
+
+
+@dataclass(frozen=True)
+class Best:
+    """The layer at which a mean curve is highest."""
+
+    layer: int
+    value: float
+    n_pairs: int
+
+
+def best_layer(curves: Records, probe: str, curve: str) -> Best | None:
+    """Where a curve is highest; None when there is none."""
+    for record in curves:
+        if (record["probe"], record["curve"]) == (probe, curve):
+            place = max(range(len(record["mean"])), key=lambda index: record["mean"][index])
+            return Best(record["layer"][place], record["mean"][place], record["n_pairs"][place])
+    return None
+
+
+def span(values: Sequence[float], form: str) -> str:
+    """The range of some values, or the one value that they all show."""
+    low, high = (format(value, form).replace("-", "\u2212") for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+def name_of(record: Mapping[str, Any]) -> str:
+    return f"{record['model']} on {record['dataset']}"
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterable[dict[str, str]]:
+    """Params as key and JSON text, keys joined by dots, in the order of the file."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from flattened(value, f"{name}.")
+        else:
+            yield {"key": name, "value": json.dumps(value, ensure_ascii=False)}

@@ -1,0 +1,100 @@
+"""The study as one HTML file that needs no network and no server: data/report/index.html.
+
+sources, params -> HTML text. The page carries its style, its script and its data. A content security policy permits that one
+style and that one script, by hash, and forbids everything else; model text is only ever inserted as text. Equal inputs give
+equal bytes.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from r2a_core.errors import R2AError
+from r2a_core.patching.statistics import CrossingParams
+from r2a_core.report.attention import attention_section, heads_section
+from r2a_core.report.evaluation import evaluation_section
+from r2a_core.report.overview import overview
+from r2a_core.report.packing import ascii_json, script_safe
+from r2a_core.report.patching import patching_section
+from r2a_core.report.sources import Gaps, ReportParams, ReportSources, plain
+from r2a_core.report.traces import traces_section
+
+# In the order in which they are joined: helpers first, one file a figure, then what starts the page.
+SCRIPTS = (
+    *("unpack", "dom", "state", "colours", "charts", "overview", "accuracy", "items"),
+    *("boxes", "heads", "walk", "reader", "curves", "cells", "start"),
+)
+MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class StudyParams:
+    """What the page needs to know of the other stages' params."""
+
+    values: Mapping[str, Any]  # all of them, to be listed
+    top: int  # heads that count as Reasoning-Focus Heads
+    crossing: CrossingParams
+
+
+def report_data(
+    sources: ReportSources, params: ReportParams, study: StudyParams, machine: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Everything the page shows, as JSON-able values. machine: facts to print with it, if any."""
+    gaps = Gaps()
+    sections: dict[str, list[dict[str, Any]]] = {
+        "evaluation": evaluation_section(sources, params, gaps),
+        "attention": attention_section(sources, gaps),
+        "heads": heads_section(sources, study.top, gaps),
+        "traces": traces_section(sources, params, study.top, gaps),
+        "patching": patching_section(sources, params, study.crossing, gaps),
+    }
+    return {
+        "title": params.title,
+        "overview": plain(overview(sources, study.values, sections, gaps)),
+        **{name: plain(section) for name, section in sections.items()},
+        "gaps": gaps.found,
+        "machine": None if machine is None else dict(machine),
+    }
+
+
+def build_page(
+    sources: ReportSources, params: ReportParams, study: StudyParams, machine: Mapping[str, str] | None = None
+) -> str:
+    """The page as HTML. Raises R2AError when it would be larger than params.megabytes, naming its largest parts."""
+    data = report_data(sources, params, study, machine)
+    html = assemble(data)
+    if len(html.encode("utf-8")) > params.megabytes * MEGABYTE:
+        sizes = {name: len(ascii_json(value)) / MEGABYTE for name, value in data.items()}
+        largest = sorted(sizes, key=lambda name: -sizes[name])[:2]
+        parts = ", ".join(f"{name} {sizes[name]:.1f} MB" for name in largest)
+        raise R2AError(
+            f"the report would take {len(html) / MEGABYTE:.1f} MB, more than report.megabytes ({parts})",
+            "lower report.traces, report.heads, report.texts or report.pairs, or raise report.megabytes",
+        )
+    return html
+
+
+def assemble(data: Mapping[str, Any]) -> str:
+    """The HTML file around its data."""
+    script = "\n".join(["'use strict';", *(page_file(f"{name}.js") for name in SCRIPTS)])
+    style = page_file("style.css")
+    policy = (
+        f"default-src 'none'; script-src '{source_hash(script)}'; style-src '{source_hash(style)}'; "
+        "base-uri 'none'; form-action 'none'; connect-src 'none'; img-src 'none'"
+    )
+    parts = {"policy": policy, "style": style, "data": script_safe(data), "script": script}
+    pieces = page_file("index.html").split("@@")  # text and names in turn, so that no content is read as a place
+    return "".join(parts[piece] if number % 2 else piece for number, piece in enumerate(pieces))
+
+
+def source_hash(text: str) -> str:
+    """The hash by which a content security policy names an inline script or style."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}"
+
+
+def page_file(name: str) -> str:
+    """A file of the page's own code."""
+    return (files("r2a_core.report") / "page" / name).read_text(encoding="utf-8")

@@ -1,0 +1,99 @@
+// Elements and texts. Text reaches the document as text nodes only, never as markup.
+
+const NAMESPACE = document.getElementById('space').namespaceURI;
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
+    else if (name === 'value') element.value = value;
+    else element.setAttribute(name, value === true ? '' : String(value));
+  }
+  for (const child of children.flat(Infinity)) {
+    if (child === null || child === undefined || child === false) continue;
+    element.append(child instanceof Node ? child : document.createTextNode(String(child)));
+  }
+  return element;
+}
+
+/** An HTML element: h('p', {class: 'note'}, 'text', otherElement). */
+function h(name, attributes = {}, ...children) {
+  return fill(document.createElement(name), attributes, children);
+}
+
+/** An SVG element. */
+function s(name, attributes = {}, ...children) {
+  return fill(document.createElementNS(NAMESPACE, name), attributes, children);
+}
+
+const CONTROL = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
+const LONE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+
+/** Text a model wrote, with what cannot be seen (control, direction and half characters) named as \u2039202e\u203a. */
+function visible(text) {
+  const named = (character) => `\u2039${character.charCodeAt(0).toString(16).padStart(4, '0')}\u203a`;
+  return String(text).replace(/\r\n?/g, '\n').replace(CONTROL, named).replace(LONE, named);
+}
+
+/** A number with exactly `digits` decimals, a dash for none. */
+function fixed(value, digits) {
+  return value === null || value === undefined || Number.isNaN(value) ? '\u2013' : value.toFixed(digits).replace('-', '\u2212');
+}
+
+/** A number for people: `digits` decimals, more for small ones, a dash for none. */
+function show(value, digits = 3) {
+  if (value === null || value === undefined || Number.isNaN(value)) return '\u2013';
+  if (Number.isInteger(value) && Math.abs(value) < 1e15) return String(value).replace('-', '\u2212');
+  if (value !== 0 && Math.abs(value) < 0.5 * 10 ** -digits) return value.toExponential(1).replace('-', '\u2212');
+  return fixed(value, digits);
+}
+
+function percent(share, digits = 1) {
+  return share === null || share === undefined ? '\u2013' : `${(100 * share).toFixed(digits)}%`;
+}
+
+function counted(number, noun, many = `${noun}s`) {
+  return `${number} ${number === 1 ? noun : many}`;
+}
+
+function words(name) {
+  return String(name).replaceAll('_', ' ');
+}
+
+/** A labelled drop-down list. options: [value, label] pairs. */
+function picker(label, options, value, change) {
+  const list = h('select', { onchange: () => change(list.value) }, options.map(([key, text]) =>
+    h('option', { value: key, selected: key === value }, text)));
+  return h('label', { class: 'picker' }, h('span', {}, label), list);
+}
+
+/** Says something to screen readers. */
+function announce(text) {
+  document.getElementById('live').textContent = visible(text);
+}
+
+/** Rows as CSV. Text that a spreadsheet would run as a formula gets an apostrophe in front. */
+function csvText(rows) {
+  const cell = (value) => {
+    if (value === null || value === undefined || Number.isNaN(value)) return '';
+    if (typeof value === 'number' || typeof value === 'boolean') return String(value);
+    const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
+    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  return rows.map((row) => row.map(cell).join(',')).join('\n') + '\n';
+}
+
+async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = h('textarea', { class: 'unseen', 'aria-hidden': 'true' });
+    document.body.append(area);
+    area.value = text;
+    area.select();
+    const done = document.execCommand('copy');
+    area.remove();
+    return done;
+  }
+}

@@ -1,0 +1,37 @@
+// What the page carries: JSON in the document, and in it arrays and texts as base64 of zlib streams (see packing.py).
+
+const DATA = JSON.parse(document.getElementById('data').textContent);
+const TYPED = { f4: Float32Array, f8: Float64Array, u1: Uint8Array, u2: Uint16Array, i4: Int32Array };
+const unpacked = new WeakMap();
+
+async function inflate(base64) {
+  if (typeof DecompressionStream === 'undefined') {
+    throw new Error('this browser cannot unpack compressed data; use one from 2023 or later');
+  }
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+function once(packed, unpack) {
+  if (!unpacked.has(packed)) unpacked.set(packed, unpack());
+  return unpacked.get(packed);
+}
+
+/** A packed array as {shape, values}; values are row by row. */
+function numbers(packed) {
+  return once(packed, async () => {
+    const bytes = await inflate(packed.zlib);
+    return { shape: packed.shape, values: new TYPED[packed.dtype](bytes.buffer) };
+  });
+}
+
+/** A packed JSON value. */
+function packedJson(packed) {
+  return once(packed, async () => JSON.parse(new TextDecoder().decode(await inflate(packed.zlib))));
+}
+
+/** The record of a section whose named fields have these values. */
+function record(section, fields) {
+  return DATA[section].find((one) => Object.entries(fields).every(([key, value]) => one[key] === value));
+}

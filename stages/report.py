@@ -1,0 +1,63 @@
+"""Writes the study as one HTML page that opens from disk, without network or server.
+
+params report, run, models, datasets, generate, evaluate, capture, attention, heads, maps, pairs, patch; data/evaluation/,
+data/attention/, data/heads/, data/maps/, data/patching/, data/generations/, data/datasets/, data/models/*/model.json
+-> data/report/index.html
+usage: python -m stages.report [--machine FILE.html]
+"""
+
+from pathlib import Path
+
+import typer
+
+from stages._stage import DATA, read_params, run_stage
+
+PACKAGES = ("numpy", "polars", "pyarrow", "safetensors", "tokenizers", "torch", "transformers", "dvc")
+
+
+def machine_facts() -> dict[str, str]:
+    """Hardware and versions of this machine, for a copy of the page that is not part of the hashed outputs."""
+    import importlib.metadata
+    import os
+    import platform
+
+    from torch import cuda
+
+    gpus = [cuda.get_device_name(number) for number in range(cuda.device_count())]
+    return {
+        "system": platform.platform(),
+        "processor": f"{platform.machine()}, {os.cpu_count()} cores",
+        "GPU": ", ".join(gpus) or "none",
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def report(machine: Path | None = typer.Option(None, help="Write a copy that names this machine and its versions.")) -> None:
+    """Write data/report/index.html, or a copy with machine facts."""
+    from r2a_core.config import parse
+    from r2a_core.patching.statistics import CrossingParams
+    from r2a_core.report.page import StudyParams, build_page
+    from r2a_core.report.sources import ReportParams, study_sources
+    from r2a_core.store import write_text_whole
+
+    params = read_params("report")
+    run = params["run"]
+    crossing = parse(CrossingParams, params["patch"]["crossing"], "patch.crossing")
+    study = StudyParams(chosen(params), params["heads"]["top"], crossing)
+    sources = study_sources(DATA, run["models"], run["datasets"], run["settings"])
+    facts = None if machine is None else machine_facts()
+    page = build_page(sources, parse(ReportParams, params["report"], "report"), study, facts)
+    write_text_whole(machine or DATA / "report" / "index.html", page)
+
+
+def chosen(params: dict) -> dict:
+    """The params to list: of models and datasets only those that run."""
+    run = params["run"]
+    names = {"models": run["models"], "datasets": [*run["datasets"], run.get("pairs")]}
+    picked = {key: {name: params[key][name] for name in found if name in params[key]} for key, found in names.items()}
+    return {**params, **picked}
+
+
+if __name__ == "__main__":
+    run_stage(report)

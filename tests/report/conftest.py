@@ -1,0 +1,211 @@
+"""A small study on disk, made by the core's own functions on random models: what the page is built from."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from r2a_core.activations.capture import CaptureConfig, capture_trace
+from r2a_core.activations.reading import ActivationReader
+from r2a_core.activations.shards import shard_name, write_index, write_shard
+from r2a_core.attention.heads import rank_heads
+from r2a_core.attention.links import attention_links
+from r2a_core.attention.maps import MapConfig, attention_maps
+from r2a_core.attention.pieces import token_pieces
+from r2a_core.attention.statistics import StatisticsConfig, attention_statistics
+from r2a_core.data.items import Item, items_frame
+from r2a_core.grading.boxed import boxed_answers
+from r2a_core.grading.comparison import summary_text
+from r2a_core.grading.evaluation import EvaluateParams, evaluate
+from r2a_core.models.loading import LoadedTokenizer, resolve_tags
+from r2a_core.models.pointer import ModelPointer
+from r2a_core.models.tags import Tags
+from r2a_core.models.tokenizer import build_tokenizer
+from r2a_core.patching.metrics import AnswerMetrics, Sweep, patching_frame
+from r2a_core.patching.statistics import CrossingParams
+from r2a_core.report.page import StudyParams
+from r2a_core.report.sources import ReportSources, study_sources
+from r2a_core.traces.prompts import plain_ids, prompt_ids
+from r2a_core.traces.rows import GENERATION_SCHEMA, generation_row
+from r2a_core.traces.segments import TraceSegments
+
+PHRASES = ("wait", "alternatively")
+HOSTILE = "\u202e<b>x</b></script><script>document.title='broken'</script><img src=x onerror=alert(1)>\" ' & \x00 \u05e9\u05dc\u05d5\u05dd \U0001f600 =1+1\r\n"
+SETTINGS = ("with_reasoning", "without_reasoning")
+N_LAYERS, N_HEADS = 4, 6
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study on disk: the folder that plays the part of data/, and what lies in it."""
+
+    folder: Path
+    sources: ReportSources
+    params: StudyParams
+
+
+@cache
+def tokenizer() -> LoadedTokenizer:
+    built, tags = build_tokenizer(), Tags()
+    return LoadedTokenizer(built, tags, resolve_tags(built, tags))
+
+
+@cache
+def random_model(seed: int) -> Any:
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer().tokenizer),
+        hidden_size=48,
+        intermediate_size=48,
+        num_hidden_layers=N_LAYERS,
+        num_attention_heads=N_HEADS,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+    )
+    model = Qwen2ForCausalLM._from_config(config, attn_implementation="sdpa", dtype=torch.float32).eval()
+    for name, weight in model.named_parameters():
+        if "norm" not in name:  # wide weights, so that attention is far from uniform
+            torch.nn.init.normal_(weight, std=0.25)
+    return model
+
+
+def question(number: int) -> Item:
+    a, b = 3 + number, 2 * number + 4
+    text = f"Ann has {a} pears and finds {b} more. How many pears has Ann now?"
+    return Item(f"item/{number:02d}.json", text + (HOSTILE if number == 1 else ""), str(a + b), "math")
+
+
+def response(item: Item, number: int, setting: str) -> str:
+    """A made-up response: right without reasoning for every second item, unfinished for the last."""
+    gold = str(item.gold)
+    odd = HOSTILE if number == 1 else ""
+    steps = f"First we add. Wait, {number} holds.\nThe sum is {gold}. Alternatively, count one by one: {gold}.{odd}\n"
+    right = gold if setting == "with_reasoning" and number != 3 or number % 2 else "999"
+    answer = f"\nAnn finds more, so the sum is counted.{odd} The answer is \\boxed{{{right}}}."
+    return steps + "</think>" + answer if setting == "with_reasoning" else answer
+
+
+def generations(items: Sequence[Item], setting: Any, tags: Tags) -> pl.DataFrame:
+    text, rows = tokenizer(), []
+    for number, item in enumerate(items):
+        prompt = prompt_ids(text, item.question, "", setting)
+        ids: list[int] = []
+        for place, part in enumerate(response(item, number, setting).split(tags.think_close)):
+            ids += ([text.ids.think_close] if place else []) + plain_ids(text, part)
+        if number < len(items) - 1:
+            ids.append(text.ids.eos)
+        rows.append(generation_row(text, item, 0, prompt, ids, 0, lambda answer: bool(boxed_answers(answer))))
+    return pl.DataFrame(rows, schema=GENERATION_SCHEMA)
+
+
+def write(frame: pl.DataFrame, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.write_parquet(path)
+
+
+def write_evaluation(data: Path, model: str, dataset: str, items: Sequence[Item]) -> dict[str, pl.DataFrame]:
+    frames = {setting: generations(items, setting, Tags()) for setting in SETTINGS}
+    for setting, frame in frames.items():
+        write(frame, data / "generations" / model / dataset / f"{setting}.parquet")
+    params = EvaluateParams(timeout_seconds=10.0, bootstrap_draws=200, seed=0)
+    result = evaluate(items, frames, 1, params, model=model, dataset=dataset, decoding="temperature 0.6")
+    write(result.frame, data / "evaluation" / model / f"{dataset}.parquet")
+    (data / "evaluation" / model / f"{dataset}.json").write_text(summary_text(result.summary))
+    return frames
+
+
+def write_attention(data: Path, work: Path, model: str, dataset: str, rows: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Attention, maps, tokens, spans and links of the traces that passed; returns the attention frame."""
+    capture = CaptureConfig("answer_and_reasoning", "float32", None, (), (), "answer")
+    traces, pieces = [], {}
+    for row in rows.filter(pl.col("status") == "ok").iter_rows(named=True):
+        ids = [*row["prompt_ids"], *row["response_ids"]]
+        segments = TraceSegments(row["think_open"], row["think_close"], len(ids))
+        traces.append((row["item_id"], capture_trace(random_model(seed), ids, segments, capture)))
+        pieces[row["item_id"]] = token_pieces(tokenizer().tokenizer, ids)
+    folder = work / model / dataset
+    folder.mkdir(parents=True)
+    write_shard(folder / shard_name(0), traces, "print")
+    write_index(folder / "index.parquet", [folder / shard_name(0)])
+    reader = ActivationReader(folder)
+    frames = attention_statistics(reader, pieces, StatisticsConfig(PHRASES))
+    at = data / "attention" / model / dataset
+    write(frames.attention, at / "with_reasoning.parquet")
+    write(frames.sentences, at / "with_reasoning-sentences.parquet")
+    heads = head_frame({dataset: frames.attention})
+    config = MapConfig(None, 3, None, 3, (), 512, 5, PHRASES)
+    maps = attention_maps(reader, pieces, frames.attention, heads, config)
+    for suffix, frame in (("", maps.maps), ("-tokens", maps.tokens), ("-spans", maps.spans)):
+        write(frame, data / "maps" / model / f"{dataset}{suffix}.parquet")
+    links = attention_links(reader, frames.attention, heads, config, strongest=4)
+    write(links, data / "maps" / model / f"{dataset}-links.parquet")
+    return frames.attention
+
+
+def head_frame(attention: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    """Rankings with made-up induction and retrieval scores."""
+    generator = np.random.default_rng(3)
+    layers, heads = np.divmod(np.arange(N_LAYERS * N_HEADS), N_HEADS)
+    scores = pl.DataFrame({"layer": layers, "head": heads}).cast(pl.Int16)
+    draws = generator.random((3, len(layers)))
+    induction = scores.with_columns(induction=pl.Series(draws[0] * (draws[0] > 0.7)), induction_match=pl.Series(draws[1]))
+    retrieval = scores.with_columns(retrieval=pl.Series(draws[2] * (draws[2] > 0.7)))
+    return rank_heads(attention, induction, retrieval, top=5)
+
+
+def sweep(pair: int, probe: str, seed: int, component: str = "resid_pre") -> Sweep:
+    """Cells that look like the paper's Figure 8: the flipping token falls with the layer, the last position rises."""
+    generator = np.random.default_rng(100 * pair + seed)
+    roles = ("probe", "probe", "flip", "probe", "think_close", "answer_end", "answer_end")
+    depth = np.linspace(0, 1, N_LAYERS)[:, None]
+    flip, last = np.eye(7)[2], np.eye(7)[6]
+    nld = 0.45 * (1 - depth) * flip + 0.9 * depth**2 * last + generator.normal(0, 0.01, (N_LAYERS, 7))
+    if component == "z":
+        nld = np.repeat(nld[:, None], N_HEADS, axis=1) * generator.random((N_LAYERS, N_HEADS, 1))
+    logit_diff = -9.5 + nld * 20
+    prob = np.tanh(logit_diff / 2)
+    metrics = AnswerMetrics(logit_diff, logit_diff, prob, (-3 * prob).astype(np.int64))
+    clean = ("Final", " answer", " 5" if pair else " </script>", ".", "</think>", "boxed", "{")
+    corrupted = (*clean[:2], " 6", *clean[3:])
+    return Sweep(f"pair-{pair}", probe, component, tuple(range(40, 47)), roles, clean, corrupted, metrics, 10.5, -9.5)
+
+
+def make_study(data: Path, work: Path, models: Sequence[str], datasets: Sequence[str], n_items: int = 8) -> Study:
+    """Writes the whole study below `data`; captured activations go to `work`."""
+    items = [question(number) for number in range(n_items)]
+    for dataset in datasets:
+        write(items_frame(items), data / "datasets" / f"{dataset}.parquet")
+    for seed, model in enumerate(models):
+        attention = {}
+        for dataset in datasets:
+            frames = write_evaluation(data, model, dataset, items)
+            attention[dataset] = write_attention(data, work, model, dataset, frames["with_reasoning"], seed)
+        write(head_frame(attention), data / "heads" / f"{model}.parquet")
+        sweeps = [sweep(pair, probe, seed) for pair in range(3) for probe in ("plain", "boxed")]
+        sweeps.append(sweep(0, "plain", seed, component="z"))
+        write(patching_frame(sweeps), data / "patching" / f"{model}.parquet")
+        folder = data / "models" / model
+        folder.mkdir(parents=True)
+        ModelPointer("hub", "float32", Tags(), "someone/some-model", "0" * 40).write(folder)
+    values = {
+        "run": {"models": list(models), "datasets": list(datasets), "settings": list(SETTINGS)},
+        "models": {model: {"kind": "hub", "tags": asdict(Tags())} for model in models},
+        "generate": {"temperature": 0.6, "runs": 1},
+    }
+    params = StudyParams(values, 5, CrossingParams(200, 0.95, 0))
+    return Study(data, study_sources(data, models, datasets, SETTINGS), params)
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory) -> Study:
+    """Two models, one named as in the paper, on two datasets."""
+    root = tmp_path_factory.mktemp("study")
+    return make_study(root / "data", root / "work", ("tiny_qwen2", "r1_qwen_7b"), ("arithmetic", "math500"))
