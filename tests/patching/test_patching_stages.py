@@ -1,6 +1,8 @@
 """The stages of activation patching, one after the other, on two random tiny models and responses made up here."""
 
 import json
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +21,7 @@ from r2a_core.models.loading import LoadedTokenizer, load_model, load_tokenizer
 from r2a_core.models.pointer import ModelPointer
 from r2a_core.models.tags import Tags
 from r2a_core.models.tokenizer import build_tokenizer
-from r2a_core.patching import jobs
+from r2a_core.patching import candidates, jobs
 from r2a_core.patching.candidates import aligned_pairs
 from r2a_core.traces.prompts import plain_ids, prompt_ids
 from r2a_core.traces.rows import GENERATION_SCHEMA, generation_row
@@ -110,16 +112,38 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def finished(project: Path) -> Path:
+    """The project folder after all stages, with the real grader."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        go_to(project, monkeypatch)
+        run_all(project / "data")
+    return project
+
+
 @pytest.fixture
-def at_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The stages read and write the project folder; the device is the CPU. Returns its data folder."""
+def at_project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data folder of a copy of the finished project, which the stages read and write. Graded by equality."""
+    copy = tmp_path / "project"
+    shutil.copytree(finished, copy)
+    go_to(copy, monkeypatch)
+    monkeypatch.setattr(candidates, "grade_many", lambda answers, timeout: [Verdict(a == b) for a, b in answers])
+    return copy / "data"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    score: bool
+
+
+def go_to(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stages read and write `project`; the device is the CPU."""
     monkeypatch.setenv("R2A_DEVICE", "cpu")
     for stage in STAGES:
         use_params(monkeypatch, stage, PARAMS)
         monkeypatch.setattr(stage, "DATA", project / "data")
         if hasattr(stage, "WORK"):
             monkeypatch.setattr(stage, "WORK", project / ".work")
-    return project / "data"
 
 
 def use_params(monkeypatch: pytest.MonkeyPatch, stage: ModuleType, params: dict[str, Any]) -> None:
@@ -165,10 +189,8 @@ def full_forward(model: Any, ids: list[int], edit: tuple[int, int, torch.Tensor]
 
 def test_from_questions_to_figures(at_project: Path) -> None:
     data = at_project
-    select_pairs.select_pairs()
     selected = pl.read_parquet(data / "pairs" / "selected.parquet")
     assert selected["kept"].to_list() == [True] * N_PAIRS
-    run_all(data)
     for model in MODELS:
         check_pairs_table(pl.read_parquet(data / "pairs" / f"{model}.parquet"))
         check_cells(data, model)
@@ -176,8 +198,11 @@ def test_from_questions_to_figures(at_project: Path) -> None:
     assert {name for name in first if name.startswith("figures")} == {
         f"figures/patching/patching-{name}.{kind}" for name in ("positions", "layers") for kind in ("png", "pdf")
     }
+    shutil.rmtree(data.parent / ".work")
+    for name in ("pairs", "activations", "patching", "figures", "metrics"):
+        shutil.rmtree(data / name)
     run_all(data)
-    assert outputs(data) == first
+    assert outputs(data) == first, "the same bytes from the start"
 
 
 def check_pairs_table(table: pl.DataFrame) -> None:
@@ -253,7 +278,6 @@ def check_metrics(metrics: dict[str, Any], index: pl.DataFrame, cells: pl.DataFr
 
 
 def test_finished_shards_need_no_model(at_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_all(at_project)
     before = outputs(at_project)
 
     def no_model(*args: Any, **options: Any) -> None:
@@ -268,11 +292,9 @@ def test_finished_shards_need_no_model(at_project: Path, monkeypatch: pytest.Mon
     use_params(monkeypatch, capture_pairs, PARAMS | {"patch": PARAMS["patch"] | {"capture": capture}})
     with pytest.raises(AssertionError, match="computed again"):
         capture_pairs.capture_pairs(MODELS[0])
-    monkeypatch.undo()
 
 
 def test_damaged_and_foreign_shards_are_refused(at_project: Path) -> None:
-    run_all(at_project)
     folder = at_project / "activations" / MODELS[0] / "couples" / "clean"
     shard = sorted(folder.glob("shard-*"))[0]
     content = shard.read_bytes()
@@ -321,6 +343,9 @@ def test_short_responses_of_a_random_model_are_reported_as_unfinished(at_project
         "n_pairs": 0,
         "other_probe": None,
     }
+    (at_project / "patching" / f"{MODELS[0]}.parquet").write_bytes(
+        (at_project / "patching" / f"{MODELS[1]}.parquet").read_bytes()
+    )
     figures_patching.figures_patching()
 
 
