@@ -3,9 +3,10 @@
 data/patching/<model>.parquet -> <folder>/patching-positions, <folder>/patching-layers (PNG and PDF).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -156,7 +157,8 @@ def layer_figure(tables: Mapping[str, pl.DataFrame], probes: Sequence[str], para
     for row, probe in zip(panels, probes, strict=True):
         for axes, (model, cells) in zip(row, tables.items(), strict=True):
             own = cells.filter(pl.col("probe") == probe)
-            title = f"{model}: {PROBE_TITLES[probe]}, n = {own['pair_id'].n_unique()} pairs"
+            n_pairs = own["pair_id"].n_unique()
+            title = f"{model}: {PROBE_TITLES[probe]}, n = {n_pairs} {'pair' if n_pairs == 1 else 'pairs'}"
             axes.set_title(title, parse_math=False, fontsize=9)
             if own.is_empty():
                 empty(axes, "no pair is left after the filters")
@@ -164,14 +166,23 @@ def layer_figure(tables: Mapping[str, pl.DataFrame], probes: Sequence[str], para
             draw_curves(axes, own)
             draw_crossing(axes, crossing(own, probe, params))
             if model in PAPER_CROSSINGS:
-                axes.plot(PAPER_CROSSINGS[model], -0.15, "D", color=INK, markersize=4, gid="paper", clip_on=False)
+                at = PAPER_CROSSINGS[model]
+                axes.plot(at, -0.15, "D", color=INK, markersize=4, clip_on=False, gid="paper", label="paper's crossing")
         row[0].set_ylabel("normalised logit difference")
     for axes in panels[-1]:
         axes.set_xlabel("layer")
-    drawn = next((axes for axes in panels.flat if axes.lines), None)
-    if drawn is not None:
-        fig.legend(*drawn.get_legend_handles_labels(), loc="outside lower center", ncols=len(CURVES), fontsize=8)
+    fig.legend(handles=legend_handles(panels.flat), loc="outside lower center", ncols=len(CURVES) + 1, fontsize=8)
     return fig
+
+
+def legend_handles(panels: Iterable[Axes]) -> list[Any]:
+    """One handle for each label of any panel, in the order of CURVES and then the paper's crossing."""
+    found: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    order = [*(label for label, _, _ in CURVES.values()), "paper's crossing"]
+    return [found[label] for label in order if label in found]
 
 
 def draw_curves(axes: Axes, cells: pl.DataFrame) -> None:
@@ -192,17 +203,19 @@ def draw_curves(axes: Axes, cells: pl.DataFrame) -> None:
 
 
 def draw_crossing(axes: Axes, found: Crossing) -> None:
-    """The crossing layer, its interval, and both as text."""
+    """The crossing layer, its interval, and both as text on the side where there is room."""
     if found.layer is None:
         axes.text(0.5, 0.95, "no crossing", transform=axes.transAxes, ha="center", va="top", fontsize=8)
         return
     axes.axvline(found.layer, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), gid="crossing")
-    interval = ""
+    text, edges = f"cross at {found.layer:.1f}", (found.layer, found.layer)
     if found.low is not None and found.high is not None:
-        axes.axvspan(found.low, found.high, color=INK, alpha=0.12, linewidth=0)
-        interval = f" [{found.low:.1f}, {found.high:.1f}]"
-    text = f"cross at {found.layer:.1f}{interval}"
-    axes.text(0.5, 0.95, text, transform=axes.transAxes, ha="center", va="top", fontsize=8)
+        edges = (found.low, found.high)
+        axes.axvspan(*edges, color=INK, alpha=0.12, linewidth=0)
+        text += f" [{found.low:.1f}, {found.high:.1f}]"
+    left = found.layer > np.mean(axes.get_xlim())
+    place = {"xytext": (-4, 0), "ha": "right"} if left else {"xytext": (4, 0), "ha": "left"}
+    axes.annotate(text, (edges[0 if left else 1], 1.12), textcoords="offset points", va="top", fontsize=8, **place)
 
 
 def empty(axes: Axes, text: str) -> None:

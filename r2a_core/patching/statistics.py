@@ -30,7 +30,7 @@ class Crossing:
     """Layer from which on the final position restores more than the flipping token; bootstrap interval over pairs.
 
     layer, low and high are fractional layers, None where the mean curves do not cross; low and high bound the central
-    `confidence` of the resamples that cross, `share_crossing` says how many do.
+    `confidence` of the resamples that cross, `share_crossing` says how many do. One pair has no interval.
     """
 
     probe: str
@@ -107,7 +107,8 @@ def crossing(frame: pl.DataFrame, probe: str, params: CrossingParams) -> Crossin
     found = [crossing_layer(final[draw].mean(0), flip[draw].mean(0)) for draw in draws]
     layers = [layer for layer in found if layer is not None]
     tail = (1 - params.confidence) / 2
-    low, high = np.quantile(layers, [tail, 1 - tail]).tolist() if layers else (None, None)
+    spread = layers and len(final) > 1
+    low, high = np.quantile(layers, [tail, 1 - tail]).tolist() if spread else (None, None)
     share = len(layers) / params.bootstrap_draws
     layer = crossing_layer(final.mean(0), flip.mean(0))
     return Crossing(probe, len(final), layer, low, high, share, params.confidence, params.bootstrap_draws)
