@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from r2a_core.activations.jobs import CaptureParams
+from r2a_core.attention.map_params import MapParams
+from r2a_core.attention.scoring import HeadsParams
+from r2a_core.attention.statistics import StatisticsConfig
 from r2a_core.config import parse
 from r2a_core.data.comparison import PAIR_KINDS
 from r2a_core.data.prepare import dataset_params
@@ -53,6 +57,10 @@ SECTIONS: dict[str, type] = {
     "run": RunParams,
     "generate": GenerateParams,
     "evaluate": EvaluateParams,
+    "capture": CaptureParams,
+    "attention": StatisticsConfig,
+    "heads": HeadsParams,
+    "maps": MapParams,
     "pairs": PairsParams,
     "patch": PatchParams,
 }

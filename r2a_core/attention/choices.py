@@ -13,6 +13,7 @@ from pydantic import Field
 
 from r2a_core.attention.heads import Head
 from r2a_core.attention.pieces import sentence_ranges
+from r2a_core.errors import R2AError
 from r2a_core.traces.segments import TraceSegments
 
 BOX = re.compile(r"\\boxed\s*\{")
@@ -59,12 +60,27 @@ def default_span(item_id: str, segments: TraceSegments, pieces: Sequence[str]) -
         sentences = sentence_ranges(pieces, answer)
         last = sentences[-1] if sentences else answer
         return Span(item_id, last.start, last.stop)
+    inside = tokens_of(pieces, answer, box)
+    return Span(item_id, inside.start, inside.stop)
+
+
+def span_of_text(item_id: str, pieces: Sequence[str], text: str) -> Span:
+    """The tokens that hold the last occurrence of a text in a trace. Raises R2AError when it is not there."""
+    start = "".join(pieces).rfind(text)
+    if start < 0 or not text:
+        raise R2AError(f"the trace {item_id!r} does not hold the text {text!r}", "copy it from the trace as it stands")
+    inside = tokens_of(pieces, range(len(pieces)), range(start, start + len(text)))
+    return Span(item_id, inside.start, inside.stop)
+
+
+def tokens_of(pieces: Sequence[str], tokens: range, characters: range) -> range:
+    """Those of `tokens` that hold some of the characters, counted from the first of `tokens`."""
     position, inside = 0, []
-    for token in answer:
-        if position < box.stop and position + len(pieces[token]) > box.start:
+    for token in tokens:
+        if position < characters.stop and position + len(pieces[token]) > characters.start:
             inside.append(token)
         position += len(pieces[token])
-    return Span(item_id, inside[0], inside[-1] + 1)
+    return range(inside[0], inside[-1] + 1)
 
 
 def last_box(text: str) -> range | None:

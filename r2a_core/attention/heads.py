@@ -8,8 +8,10 @@ attention frames by dataset (with reasoning), induction and retrieval scores -> 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Annotated
 
 import polars as pl
+from pydantic import Field
 
 from r2a_core.errors import R2AError
 
@@ -32,6 +34,14 @@ HEAD_SCHEMA = {
     "induction_match": pl.Float64,
     "retrieval": pl.Float64,  # see attention/retrieval.py
 }
+
+
+@dataclass(frozen=True)
+class WalkThresholds:
+    """A head walks along the reasoning when its mass on it and its walk correlation reach these."""
+
+    mass: Annotated[float, Field(gt=0, le=1)] = 0.6  # attention mass answer -> reasoning
+    correlation: Annotated[float, Field(gt=0, le=1)] = 0.7  # of answer position and attention centroid
 
 
 @dataclass(frozen=True)
@@ -119,3 +129,16 @@ def head_sets(heads: pl.DataFrame, dataset: str, top: int = 10) -> HeadSets:
         induction=highest("induction", falling=True),
         retrieval=highest("retrieval", falling=True),
     )
+
+
+def walks(heads: pl.DataFrame, n_layers: int, thresholds: WalkThresholds) -> pl.DataFrame:
+    """Heads of the middle half of the layers by falling `margin`, which is at least 1 where a head walks.
+
+    margin: the smaller of mass and walk correlation, each over its threshold. `heads`: rows of one dataset.
+    """
+    middle = (pl.col("layer") >= n_layers / 4) & (pl.col("layer") < n_layers * 3 / 4)
+    margin = pl.min_horizontal(
+        pl.col("answer_to_reasoning") / thresholds.mass, pl.col("walk_correlation") / thresholds.correlation
+    )
+    known = heads.filter(middle & pl.col("walk_correlation").is_not_null()).with_columns(margin=margin)
+    return known.sort("margin", "layer", "head", descending=[True, False, False])

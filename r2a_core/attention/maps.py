@@ -63,7 +63,7 @@ class MapConfig:
     top_heads: Annotated[int, Field(ge=0)]
     items: tuple[str, ...] | None  # null = `traces` representative ones
     traces: Annotated[int, Field(gt=0)]
-    spans: tuple[Span, ...]  # added to, or in place of, the default span of an item: its final result
+    spans: tuple[Span, ...]  # in place of an item's default span, its final result; their items are shown as well
     cells: Annotated[int, Field(ge=8)]  # most rows and columns of a map
     top: Annotated[int, Field(gt=0)]  # heads that count as Reasoning-Focus Heads
     reflection_phrases: tuple[str, ...]
@@ -115,7 +115,7 @@ def attention_maps(
     rfh = ranked_heads(heads)[: config.top]
     items = config.items if config.items is not None else choose_traces(attention, rfh, config.traces)
     maps, tokens, spans = [], [], []
-    for item_id in items:
+    for item_id in dict.fromkeys([*items, *(span.item_id for span in config.spans)]):
         trace = reader.trace(item_id)
         texts = texts_of(trace, pieces)
         views = choose_views(trace, rfh, config)

@@ -4,7 +4,6 @@ data/heads/<model>.parquet -> <folder>/walk-overview-<dataset> (PNG and PDF).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
 
+from r2a_core.attention.heads import WalkThresholds
 from r2a_core.figures.attention import RED, HeadMarks, read_columns, read_head_marks
 from r2a_core.figures.style import INK, SKY, save_figure
 
@@ -22,14 +22,6 @@ PANEL = (2.9, 2.4)  # inches, about the size of one scatter panel
 DISC = 0.16  # inches between the discs that carry a rank
 KINDS = ("RFH", "induction", "retrieval")
 MEMBERSHIPS = tuple(kinds for kinds in product((True, False), repeat=3) if any(kinds))
-
-
-@dataclass(frozen=True)
-class WalkThresholds:
-    """A head walks when its mass on the reasoning and its walk correlation reach these (both 0..1)."""
-
-    mass: float = 0.6
-    correlation: float = 0.7
 
 
 def overlap_counts(marks: HeadMarks) -> dict[tuple[bool, ...], int]:

@@ -1,0 +1,70 @@
+"""What the section `maps` of params.yaml chooses, by model and dataset, and what it comes to for one of them.
+
+MapParams, token texts -> MapConfig. A span is given by token numbers, or by its text.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from r2a_core.attention.choices import Span, span_of_text
+from r2a_core.attention.maps import MapConfig
+from r2a_core.errors import R2AError
+
+Token = Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class ChosenSpan:
+    """A stretch of one trace whose attention is shown: `text`, or the tokens start..end (half-open)."""
+
+    model: str
+    dataset: str
+    item_id: str
+    text: str | None = None  # as it stands in the trace; of several places the last counts
+    start: Token | None = None
+    end: Token | None = None
+
+    def span(self, pieces: Sequence[str]) -> Span:
+        """The span in tokens. Raises R2AError when the text is not in the trace, or it is not one choice of the two."""
+        if self.text is not None and self.start is None and self.end is None:
+            return span_of_text(self.item_id, pieces, self.text)
+        if self.text is None and self.start is not None and self.end is not None:
+            return Span(self.item_id, self.start, self.end)
+        raise R2AError(f"params.yaml: the span of {self.item_id!r} in maps.spans", "give text, or start and end")
+
+
+@dataclass(frozen=True)
+class MapParams:
+    """The section `maps` of params.yaml."""
+
+    heads: dict[str, tuple[tuple[int, int], ...]]  # model -> [layer, head], ...; others: the first `top_heads` RFHs
+    top_heads: Annotated[int, Field(ge=0)]  # Reasoning-Focus Heads
+    items: dict[str, tuple[str, ...]]  # dataset -> item ids; others: `traces` representative ones
+    traces: Annotated[int, Field(gt=0)]
+    spans: tuple[ChosenSpan, ...]  # in place of an item's default span: its final result
+    cells: Annotated[int, Field(ge=8)]  # most rows and columns of a map
+
+    def of(
+        self, model: str, dataset: str, pieces: Mapping[str, Sequence[str]], top: int, phrases: Sequence[str]
+    ) -> MapConfig:
+        """What is drawn of one model on one dataset. Raises R2AError for a span of a trace that was not captured."""
+        spans = [span for span in self.spans if (span.model, span.dataset) == (model, dataset)]
+        absent = [span.item_id for span in spans if span.item_id not in pieces]
+        if absent:
+            raise R2AError(
+                f"maps.spans names the item {absent[0]!r}, of which {model} has no captured trace on {dataset}",
+                "choose another item of data/activations, or raise capture.limit",
+            )
+        return MapConfig(
+            heads=self.heads.get(model),
+            top_heads=self.top_heads,
+            items=self.items.get(dataset),
+            traces=self.traces,
+            spans=tuple(span.span(pieces[span.item_id]) for span in spans),
+            cells=self.cells,
+            top=top,
+            reflection_phrases=tuple(phrases),
+        )

@@ -1,0 +1,51 @@
+"""Builds attention maps of chosen heads and traces, and the attention from chosen spans, from stored queries and keys.
+
+params maps, attention.reflection_phrases, heads.top; data/activations/, data/generations/, data/attention/
+(<model>/<dataset>/with_reasoning), data/heads/<model>.parquet, data/models/<model>/ (tokenizer)
+-> data/maps/<model>/<dataset>.parquet, <dataset>-tokens.parquet, <dataset>-spans.parquet
+usage: python -m stages.maps MODEL DATASET
+"""
+
+import logging
+
+from stages._stage import DATA, device, read_params, run_stage, set_threads
+
+SETTING = "with_reasoning"
+
+
+def maps(model: str, dataset: str) -> None:
+    """Write data/maps/MODEL/DATASET.parquet, DATASET-tokens.parquet and DATASET-spans.parquet."""
+    import polars as pl
+
+    from r2a_core.activations.reading import ActivationReader
+    from r2a_core.attention.jobs import stored_traces, texts
+    from r2a_core.attention.map_params import MapParams
+    from r2a_core.attention.maps import attention_maps
+    from r2a_core.config import parse
+    from r2a_core.models.loading import choose_device, load_tokenizer
+    from r2a_core.store import write_whole
+
+    values = read_params(f"maps@{model}-{dataset}")
+    params = parse(MapParams, values["maps"], "maps")
+    set_threads()
+    reader = ActivationReader(DATA / "activations" / model / dataset / SETTING)
+    traces = stored_traces(reader, pl.read_parquet(DATA / "generations" / model / dataset / f"{SETTING}.parquet"))
+    if not traces:
+        logging.warning("%s, %s: no trace was captured, so there are no maps", model, dataset)
+    pieces = texts(load_tokenizer(DATA / "models" / model).tokenizer, traces)
+    frames = attention_maps(
+        reader,
+        pieces,
+        pl.read_parquet(DATA / "attention" / model / dataset / f"{SETTING}.parquet"),
+        pl.read_parquet(DATA / "heads" / f"{model}.parquet").filter(pl.col("dataset") == dataset),
+        params.of(model, dataset, pieces, values["heads"]["top"], values["attention"]["reflection_phrases"]),
+        str(choose_device(device())),
+    )
+    out = DATA / "maps" / model
+    write_whole(out / f"{dataset}.parquet", frames.maps.write_parquet)
+    write_whole(out / f"{dataset}-tokens.parquet", frames.tokens.write_parquet)
+    write_whole(out / f"{dataset}-spans.parquet", frames.spans.write_parquet)
+
+
+if __name__ == "__main__":
+    run_stage(maps)
