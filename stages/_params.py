@@ -21,6 +21,7 @@ from r2a_core.models.prepare import model_params
 from r2a_core.patching.params import AlignParams, PairCaptureParams, SweepParams
 from r2a_core.patching.responding import PairGenerationParams
 from r2a_core.patching.statistics import CrossingParams
+from r2a_core.report.sources import ReportParams
 from r2a_core.traces.shards import GenerateParams
 
 
@@ -63,6 +64,7 @@ SECTIONS: dict[str, type] = {
     "maps": MapParams,
     "pairs": PairsParams,
     "patch": PatchParams,
+    "report": ReportParams,
 }
 
 

@@ -1,12 +1,13 @@
 """Writes the study as one HTML page that opens from disk, without network or server.
 
-params report, run, models, datasets, generate, evaluate, capture, attention, heads, maps, pairs, patch; data/evaluation/,
-data/attention/, data/heads/, data/maps/, data/patching/, data/generations/, data/datasets/, data/models/*/model.json
+params report and those of all other stages, to be listed; data/evaluation/, data/attention/, data/heads/, data/maps/,
+data/patching/, data/generations/, data/datasets/, data/models/*/model.json
 -> data/report/index.html
 usage: python -m stages.report [--machine FILE.html]
 """
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -33,8 +34,11 @@ def machine_facts() -> dict[str, str]:
     }
 
 
-def report(machine: Path | None = typer.Option(None, help="Write a copy that names this machine and its versions.")) -> None:
+def report(
+    machine: Annotated[Path | None, typer.Option(help="Write a copy that names this machine and its versions.")] = None,
+) -> None:
     """Write data/report/index.html, or a copy with machine facts."""
+    from r2a_core.attention.heads import WalkThresholds
     from r2a_core.config import parse
     from r2a_core.patching.statistics import CrossingParams
     from r2a_core.report.page import StudyParams, build_page
@@ -44,7 +48,8 @@ def report(machine: Path | None = typer.Option(None, help="Write a copy that nam
     params = read_params("report")
     run = params["run"]
     crossing = parse(CrossingParams, params["patch"]["crossing"], "patch.crossing")
-    study = StudyParams(chosen(params), params["heads"]["top"], crossing)
+    walk = parse(WalkThresholds, params["heads"]["walk"], "heads.walk")
+    study = StudyParams(chosen(params), params["heads"]["top"], crossing, walk)
     sources = study_sources(DATA, run["models"], run["datasets"], run["settings"])
     facts = None if machine is None else machine_facts()
     page = build_page(sources, parse(ReportParams, params["report"], "report"), study, facts)

@@ -1,7 +1,7 @@
 """Which reasoning tokens each answer token attends to: the strongest few by map, and how much mass they leave out.
 
-stored activations, attention and head frames -> LINK_SCHEMA, one row an item, map and answer token. The maps are those of
-attention/maps.py: single heads, the mean of the Reasoning-Focus Heads, the mean of all heads.
+stored activations, attention and head frames -> LINK_SCHEMA, one row an item, map and answer token. The maps are those
+of attention/maps.py: single heads, the mean of the Reasoning-Focus Heads, the mean of all heads.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,7 @@
 """Where answer tokens look: what the page shows of the attention and heads stages (paper section 4).
 
-attention and head files -> one record a model, dataset and setting: boxes over traces, layer x head grids; and one record
-a model and dataset with the scores of every head and its marks.
+attention and head files -> one record a model, dataset and setting: boxes over traces, layer x head grids; and one
+record a model and dataset with the scores of every head and its marks.
 """
 
 from dataclasses import asdict
@@ -76,7 +76,7 @@ def masses_record(run: AttentionRun, frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def boxes(masses: pl.DataFrame, source: Source) -> dict[str, Any]:
-    """By segment, what one box of Figure 2 is drawn from: the traces' means over layers and heads, and its five numbers.
+    """By segment, what a box of Figure 2 is drawn from: each trace's mean over layers and heads, and five numbers.
 
     Whiskers reach the last trace within 1.5 interquartile ranges of the box.
     """

@@ -77,7 +77,9 @@ def item_table(frame: pl.DataFrame, runs: int) -> pl.DataFrame:
     shown = ranked.sort(order, descending=[True, True, False, False], maintain_order=True)
     shown = shown.unique(["setting", "item_id"], keep="first", maintain_order=True).sort("place")
     scores = (
-        frame.filter("common").group_by("setting", "item_id", maintain_order=True).agg(mean_score=pl.col("score").mean())
+        frame.filter("common")
+        .group_by("setting", "item_id", maintain_order=True)
+        .agg(mean_score=pl.col("score").mean())
     )
     shown = shown.join(scores, on=["setting", "item_id"], how="left", maintain_order="left")
     items = frame.select("item_id", "gold").unique("item_id", keep="first", maintain_order=True)
@@ -100,7 +102,7 @@ def item_table(frame: pl.DataFrame, runs: int) -> pl.DataFrame:
 
 
 def items_with_texts(outcomes: Sequence[str], count: int) -> list[int]:
-    """Rows of the items whose texts the page carries: a win, a loss, an unpaired item, a tie, and so on; in row order."""
+    """Rows of the items whose texts the page carries: a win, a loss, an unpaired item, a tie and so on, in order."""
     by_outcome = [[row for row, outcome in enumerate(outcomes) if outcome == kind] for kind in OUTCOMES]
     turns = [row for turn in zip_longest(*by_outcome) for row in turn if row is not None]
     return sorted(turns[:count])

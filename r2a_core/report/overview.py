@@ -1,4 +1,4 @@
-"""The start of the page: what ran, the paper's three questions with this run's answers, and the paper's numbers beside ours.
+"""The start of the page: what ran, the paper's questions with this run's answers, the paper's numbers beside ours.
 
 names, params, model pointers and the records of the other sections -> one record.
 """
@@ -8,24 +8,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from r2a_core.attention.heads import WalkThresholds
 from r2a_core.errors import R2AError
 from r2a_core.report.published import comparison_rows
 from r2a_core.report.sources import Gaps, ReportSources, read_frame
 
 Records = Sequence[Mapping[str, Any]]
-WALK_MASS, WALK_CORRELATION = 0.6, 0.7  # a head walks when it reaches both
 SIGNIFICANT = 0.05
 
 
 def overview(
-    sources: ReportSources, params: Mapping[str, Any], sections: Mapping[str, Records], gaps: Gaps
+    sources: ReportSources,
+    params: Mapping[str, Any],
+    walk: WalkThresholds,
+    sections: Mapping[str, Records],
+    gaps: Gaps,
 ) -> dict[str, Any]:
     """What ran, questions with answers, and the comparison with the paper."""
     return {
         "models": [model_record(sources, params, name, sections, gaps) for name in sources.models],
         "datasets": [dataset_record(sources, params, name) for name in sources.datasets],
         "settings": list(sources.settings),
-        "questions": questions(sections),
+        "questions": questions(sections, walk),
         "published": comparison_rows(sections),
         "params": list(flattened(params)),
     }
@@ -64,12 +68,20 @@ def dataset_record(sources: ReportSources, params: Mapping[str, Any], name: str)
     return {"name": name, "kind": kind, "n": None if frame is None else frame.height}
 
 
-def questions(sections: Mapping[str, Records]) -> list[dict[str, Any]]:
-    """The three questions of the paper: one sentence from this run's data, a line a run, and the figure they rest on."""
+def questions(sections: Mapping[str, Records], walk: WalkThresholds) -> list[dict[str, Any]]:
+    """The paper's three questions: one sentence from this run's data, a line a run, and the figure they rest on."""
     asked = (
         ("Does reasoning improve the answers?", accuracy_answer(sections["evaluation"]), "accuracy"),
-        ("Do answer tokens attend to the reasoning?", attention_answer(sections["attention"], sections["heads"]), "boxes"),
-        ("Does changing the reasoning's activations change the answer?", patching_answer(sections["patching"]), "curves"),
+        (
+            "Do answer tokens attend to the reasoning?",
+            attention_answer(sections["attention"], sections["heads"], walk),
+            "boxes",
+        ),
+        (
+            "Does changing the reasoning's activations change the answer?",
+            patching_answer(sections["patching"]),
+            "curves",
+        ),
     )
     return [
         {"question": question, "answer": answer.sentence, "details": list(answer.details), "figure": figure}
@@ -110,20 +122,22 @@ def is_different(paired: Mapping[str, Any], sign: int) -> bool:
     return paired["p"] is not None and paired["p"] < SIGNIFICANT and sign * paired["difference"] > 0
 
 
-def attention_answer(records: Records, heads: Records) -> Answer:
+def attention_answer(records: Records, heads: Records, walk: WalkThresholds) -> Answer:
     """How much mass answers put on the reasoning, and how many heads walk along it."""
     medians = {
         name_of(record): record["boxes"]["answer"]["segments"]["reasoning"]["median"]
         for record in records
-        if record["setting"] == "with_reasoning" and "reasoning" in record["boxes"].get("answer", {}).get("segments", {})
+        if record["setting"] == "with_reasoning"
+        and "reasoning" in record["boxes"].get("answer", {}).get("segments", {})
     }
     if not medians:
         return Answer("Not answered: no attention has been measured.")
-    walking = {name_of(record): walking_heads(record["scores"]) for record in heads}
-    sentence = f"Answer tokens put {span(list(medians.values()), '.3f')} of their attention on the reasoning (median over traces)"
+    walking = {name_of(record): walking_heads(record["scores"], walk) for record in heads}
+    share = span(list(medians.values()), ".3f")
+    sentence = f"Answer tokens put {share} of their attention on the reasoning (median over traces)"
     if walking:
         sentence += f", and {span(list(walking.values()), 'd')} heads of a model walk along it"
-        sentence += f" (mass {WALK_MASS} and walk correlation {WALK_CORRELATION} or more)"
+        sentence += f" (mass {walk.mass} and walk correlation {walk.correlation} or more)"
     lines = [
         f"{name}: median mass {median:.4f}" + (f", {counted(walking[name], 'walking head')}" if name in walking else "")
         for name, median in medians.items()
@@ -131,10 +145,10 @@ def attention_answer(records: Records, heads: Records) -> Answer:
     return Answer(f"{sentence}.", tuple(lines))
 
 
-def walking_heads(scores: Mapping[str, Sequence[Any]]) -> int:
+def walking_heads(scores: Mapping[str, Sequence[Any]], walk: WalkThresholds) -> int:
     """Heads with much mass on the reasoning whose centroid moves with the answer position."""
     pairs = zip(scores["answer_to_reasoning"], scores["walk_correlation"], strict=True)
-    return sum(mass >= WALK_MASS and walk is not None and walk >= WALK_CORRELATION for mass, walk in pairs)
+    return sum(mass >= walk.mass and r is not None and r >= walk.correlation for mass, r in pairs)
 
 
 def patching_answer(records: Records) -> Answer:
@@ -150,8 +164,8 @@ def patching_answer(records: Records) -> Answer:
             layer = next((one["layer"] for one in record["crossings"] if one["probe"] == probe), None)
             where = "the curves do not cross" if layer is None else f"the curves cross at layer {layer:.1f}"
             lines.append(
-                f"{record['model']}, {probe} probe: flipping token {flip.value:.2f} (layer {flip.layer}), last position "
-                f"{final.value:.2f} (layer {final.layer}), {where}, {counted(flip.n_pairs, 'pair')}"
+                f"{record['model']}, {probe} probe: flipping token {flip.value:.2f} (layer {flip.layer}), last "
+                f"position {final.value:.2f} (layer {final.layer}), {where}, {counted(flip.n_pairs, 'pair')}"
             )
     if not lines:
         return Answer("Not answered: no pair has been patched.")

@@ -1,6 +1,6 @@
 """Numbers and texts as they travel in the page: compressed, in base64, plain ASCII JSON that no HTML parser can leave.
 
-numpy array -> {"dtype": "f4", "shape": [...], "zlib": base64}; JSON value -> {"zlib": base64}; value -> script-safe text.
+numpy array -> {"dtype": "f4", "shape": [...], "zlib": base64}; JSON value -> {"zlib": base64} or script-safe text.
 The page unpacks both with the browser's own DecompressionStream.
 """
 

@@ -1,8 +1,8 @@
 """The study as one HTML file that needs no network and no server: data/report/index.html.
 
-sources, params -> HTML text. The page carries its style, its script and its data. A content security policy permits that one
-style and that one script, by hash, and forbids everything else; model text is only ever inserted as text. Equal inputs give
-equal bytes.
+sources, params -> HTML text. The page carries its style, its script and its data. A content security policy permits
+that one style and that one script, by hash, and forbids everything else; model text is only ever inserted as text.
+Equal inputs give equal bytes.
 """
 
 import base64
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from r2a_core.attention.heads import WalkThresholds
 from r2a_core.errors import R2AError
 from r2a_core.patching.statistics import CrossingParams
 from r2a_core.report.attention import attention_section, heads_section
@@ -37,6 +38,7 @@ class StudyParams:
     values: Mapping[str, Any]  # all of them, to be listed
     top: int  # heads that count as Reasoning-Focus Heads
     crossing: CrossingParams
+    walk: WalkThresholds
 
 
 def report_data(
@@ -53,7 +55,7 @@ def report_data(
     }
     return {
         "title": params.title,
-        "overview": plain(overview(sources, study.values, sections, gaps)),
+        "overview": plain(overview(sources, study.values, study.walk, sections, gaps)),
         **{name: plain(section) for name, section in sections.items()},
         "gaps": gaps.found,
         "machine": None if machine is None else dict(machine),

@@ -68,7 +68,9 @@ def accuracy_rows(records: Records) -> Iterator[dict[str, Any]]:
             yield row(record["model"], f"accuracy {label} reasoning, MATH-500", "%", published[setting], ours)
         if summary["decoding"] != "greedy":
             common = PAPER_COMMON[record["model"]]
-            yield row(record["model"], "items valid in both settings, MATH-500", "items", common, summary["paired"]["n"])
+            yield row(
+                record["model"], "items valid in both settings, MATH-500", "items", common, summary["paired"]["n"]
+            )
 
 
 def mass_rows(records: Records) -> Iterator[dict[str, Any]]:
@@ -88,7 +90,9 @@ def rfh_rows(records: Records) -> Iterator[dict[str, Any]]:
         if record["dataset"] == "math500" and record["model"] in PAPER_RFH:
             paper = PAPER_RFH[record["model"]]
             shared = len(set(paper) & {tuple(head) for head in record["marks"]["rfh"]})
-            yield row(record["model"], "published Reasoning-Focus Heads among ours, MATH-500", "heads", len(paper), shared)
+            yield row(
+                record["model"], "published Reasoning-Focus Heads among ours, MATH-500", "heads", len(paper), shared
+            )
 
 
 def patching_rows(records: Records) -> Iterator[dict[str, Any]]:

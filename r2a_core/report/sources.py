@@ -68,9 +68,7 @@ class Gaps:
         self.found.append({"part": part, "what": what, "stage": stage})
 
 
-def study_sources(
-    data: Path, models: Sequence[str], datasets: Sequence[str], settings: Sequence[str]
-) -> ReportSources:
+def study_sources(data: Path, models: Sequence[str], datasets: Sequence[str], settings: Sequence[str]) -> ReportSources:
     """The sources of a study whose outputs lie below `data` as the stages write them."""
     runs = [(model, dataset) for model in models for dataset in datasets]
     cases = [(*run, setting) for run in runs for setting in settings]
@@ -79,7 +77,9 @@ def study_sources(
         return {(model, dataset): data / kind / model / f"{dataset}{suffix}" for model, dataset in runs}
 
     def of_cases(kind: str, suffix: str) -> dict[tuple[str, str, str], Path]:
-        return {(m, dataset, setting): data / kind / m / dataset / f"{setting}{suffix}" for m, dataset, setting in cases}
+        return {
+            (m, dataset, setting): data / kind / m / dataset / f"{setting}{suffix}" for m, dataset, setting in cases
+        }
 
     return ReportSources(
         models=tuple(models),
@@ -101,7 +101,7 @@ def study_sources(
 
 
 def read_frame(path: Path, columns: Sequence[str], stage: str) -> pl.DataFrame | None:
-    """Those columns of a parquet file, None where it is absent. Raises R2AError when it is damaged or lacks a column."""
+    """Those columns of a parquet file, None where it is absent. Raises R2AError when it is damaged or lacks one."""
     if not path.is_file():
         return None
     again = f"rebuild it with: dvc repro {stage}"

@@ -1,4 +1,4 @@
-"""Single traces to read: tokens, and by head which reasoning tokens each answer token attends to (paper section 4, Figure 4).
+"""Single traces to read: tokens, and which reasoning tokens each answer token attends to (paper section 4, Figure 4).
 
 tokens, maps, links, attention and sentence files -> one record a model and dataset with its first traces.
 """
@@ -156,7 +156,9 @@ class TraceReader:
             return rows.filter((pl.col("layer") == view.layer) & (pl.col("head") == view.head))
         if view.kind == "head_mean":
             return rows
-        return None if self.rfh is None else rows.join(self.rfh, on=["layer", "head"], how="semi", maintain_order="left")
+        return (
+            None if self.rfh is None else rows.join(self.rfh, on=["layer", "head"], how="semi", maintain_order="left")
+        )
 
 
 def shares(values: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ def walk_record(attention: pl.DataFrame | None, trace: Trace) -> dict[str, Any] 
 
 
 def fractions(values: np.ndarray, width: int) -> np.ndarray:
-    """Means over groups of `width` answer rows of `values` (head, row), in steps of 1 / STEPS; NaN rows do not count."""
+    """Means of `values` (head, row) over groups of `width` answer rows, in steps of 1 / STEPS; NaN does not count."""
     starts = np.arange(0, values.shape[1], width)
     known = ~np.isnan(values)
     totals = np.add.reduceat(np.where(known, values, 0.0), starts, axis=1)

@@ -1,7 +1,7 @@
 """A small study on disk, made by the core's own functions on random models: what the page is built from."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from r2a_core.activations.capture import CaptureConfig, capture_trace
 from r2a_core.activations.reading import ActivationReader
 from r2a_core.activations.shards import shard_name, write_index, write_shard
-from r2a_core.attention.heads import rank_heads
+from r2a_core.attention.heads import WalkThresholds, rank_heads
 from r2a_core.attention.links import attention_links
 from r2a_core.attention.maps import MapConfig, attention_maps
 from r2a_core.attention.pieces import token_pieces
@@ -29,14 +29,17 @@ from r2a_core.models.tags import Tags
 from r2a_core.models.tokenizer import build_tokenizer
 from r2a_core.patching.metrics import AnswerMetrics, Sweep, patching_frame
 from r2a_core.patching.statistics import CrossingParams
-from r2a_core.report.page import StudyParams
-from r2a_core.report.sources import ReportSources, study_sources
+from r2a_core.report.page import StudyParams, build_page, report_data
+from r2a_core.report.sources import ReportParams, ReportSources, study_sources
 from r2a_core.traces.prompts import plain_ids, prompt_ids
 from r2a_core.traces.rows import GENERATION_SCHEMA, generation_row
 from r2a_core.traces.segments import TraceSegments
 
 PHRASES = ("wait", "alternatively")
-HOSTILE = "\u202e<b>x</b></script><script>document.title='broken'</script><img src=x onerror=alert(1)>\" ' & \x00 \u05e9\u05dc\u05d5\u05dd \U0001f600 =1+1\r\n"
+HOSTILE = (
+    "\u202e<b>x</b></script><script>document.title='broken'</script><img src=x onerror=alert(1)>\" ' & \x00 "
+    "\u05e9\u05dc\u05d5\u05dd \U0001f600 =1+1\r\n"
+)
 SETTINGS = ("with_reasoning", "without_reasoning")
 N_LAYERS, N_HEADS = 4, 6
 
@@ -88,7 +91,8 @@ def response(item: Item, number: int, setting: str) -> str:
     gold = str(item.gold)
     odd = HOSTILE if number == 1 else ""
     steps = f"First we add. Wait, {number} holds.\nThe sum is {gold}. Alternatively, count one by one: {gold}.{odd}\n"
-    right = gold if setting == "with_reasoning" and number != 3 or number % 2 else "999"
+    is_right = number != 3 if setting == "with_reasoning" else number % 2 == 1
+    right = gold if is_right else "999"
     answer = f"\nAnn finds more, so the sum is counted.{odd} The answer is \\boxed{{{right}}}."
     return steps + "</think>" + answer if setting == "with_reasoning" else answer
 
@@ -156,7 +160,9 @@ def head_frame(attention: dict[str, pl.DataFrame]) -> pl.DataFrame:
     layers, heads = np.divmod(np.arange(N_LAYERS * N_HEADS), N_HEADS)
     scores = pl.DataFrame({"layer": layers, "head": heads}).cast(pl.Int16)
     draws = generator.random((3, len(layers)))
-    induction = scores.with_columns(induction=pl.Series(draws[0] * (draws[0] > 0.7)), induction_match=pl.Series(draws[1]))
+    induction = scores.with_columns(
+        induction=pl.Series(draws[0] * (draws[0] > 0.7)), induction_match=pl.Series(draws[1])
+    )
     retrieval = scores.with_columns(retrieval=pl.Series(draws[2] * (draws[2] > 0.7)))
     return rank_heads(attention, induction, retrieval, top=5)
 
@@ -200,12 +206,31 @@ def make_study(data: Path, work: Path, models: Sequence[str], datasets: Sequence
         "models": {model: {"kind": "hub", "tags": asdict(Tags())} for model in models},
         "generate": {"temperature": 0.6, "runs": 1},
     }
-    params = StudyParams(values, 5, CrossingParams(200, 0.95, 0))
+    params = StudyParams(values, 5, CrossingParams(200, 0.95, 0), WalkThresholds(0.3, 0.1))
     return Study(data, study_sources(data, models, datasets, SETTINGS), params)
 
 
 @pytest.fixture(scope="session")
 def study(tmp_path_factory) -> Study:
-    """Two models, one named as in the paper, on two datasets."""
+    """Two models, one named as in the paper, on one dataset; a second dataset of which nothing exists."""
     root = tmp_path_factory.mktemp("study")
-    return make_study(root / "data", root / "work", ("tiny_qwen2", "r1_qwen_7b"), ("arithmetic", "math500"))
+    made = make_study(root / "data", root / "work", ("tiny_qwen2", "r1_qwen_7b"), ("math500",), n_items=6)
+    return replace(
+        made, sources=study_sources(made.folder, ("tiny_qwen2", "r1_qwen_7b"), ("math500", "wildbench"), SETTINGS)
+    )
+
+
+@pytest.fixture(scope="session")
+def report_params() -> ReportParams:
+    """Room for everything that the small study has."""
+    return ReportParams("From reasoning to answer", 4, 2, 2, 48, 512, 2, 10.0)
+
+
+@pytest.fixture(scope="session")
+def page_data(study, report_params) -> dict[str, Any]:
+    return report_data(study.sources, report_params, study.params)
+
+
+@pytest.fixture(scope="session")
+def page(study, report_params) -> str:
+    return build_page(study.sources, report_params, study.params)

@@ -118,6 +118,7 @@ async function sentenceView(trace, at, readout, reasoning, span) {
   const idle = `${counted(count, 'sentence')} hold ${show(total, 4)} of the attention of the answer; point at one.`;
   const of = {};
   for (let number = 0; number < count; number++) {
+    span(sentences.start[number])?.classList.add('starts');
     for (let token = sentences.start[number]; token < sentences.end[number]; token++) {
       of[token] = number;
       if (span(token)) tint(span(token), (mass(number) || 0) / largest);

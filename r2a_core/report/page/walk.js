@@ -99,10 +99,18 @@ const walkFigure = () => figure({ id: 'walk', title: 'The walk of one head', key
   return { controls: tracePicker(),
     caption: `${headName(...head)} of ${STATE.model} on ${visible(trace.item_id)}: ${bottom - top} answer tokens over `
       + `${trace.think_close - left} reasoning tokens${walk ? `; walk correlation r = ${show(walk.correlation, 2)}` : ''}. `
-      + (map ? `Cells pool up to ${Math.max(...map.columns.slice(1).map((one, i) => one - map.columns[i]))} reasoning tokens; weights are kept to \u00b11.4%, below 0.001 a cell is empty.`
+      + (map ? `${pooling(map)}; weights are kept to \u00b11.4%, below 0.001 a cell is empty.`
         : `The page carries only the centroid of this head; maps are stored of ${stored}.`),
     csv: () => [['first_answer_token', 'centroid_fraction', 'spread_fraction'], ...(walk?.points ?? []).map((one) => [one.row, one.centroid, one.spread])] };
 } });
+
+/** How many tokens a cell stands for. */
+function pooling(map) {
+  const most = (edges) => Math.max(...edges.slice(1).map((one, at) => one - edges[at]));
+  const [rows, columns] = [most(map.rows), most(map.columns)];
+  return rows === 1 && columns === 1 ? 'A cell is one answer and one reasoning token'
+    : `A cell shows the largest weight of up to ${rows} answer \u00d7 ${columns} reasoning tokens`;
+}
 
 function readMap(event, holder, map, levels, x, y) {
   const box = holder.getBoundingClientRect(), columns = map.columns.length - 1;

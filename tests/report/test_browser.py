@@ -1,0 +1,164 @@
+"""The page in a real browser without network: no request, no error, and a click shows what the parquet file holds.
+
+Needs Playwright for Python and Debian's Chromium; skipped where either is missing.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = Path("/usr/bin/chromium")
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not on this machine")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        launched = running.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def address(page, tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    path.write_text(page, encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture
+def opened(browser, address) -> Iterator[Any]:
+    """Opens the page with what is chosen after #; at the end there was no request and no error."""
+    context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
+    view, troubles, asked = context.new_page(), [], []
+    view.on("console", lambda message: troubles.append(message.text))
+    view.on("pageerror", lambda error: troubles.append(str(error)))
+    view.on("request", lambda request: asked.append(request.url))
+    view.on("dialog", lambda dialog: troubles.append(dialog.message))
+
+    def visit(chosen: str = "") -> Any:
+        view.goto(address + chosen)
+        view.wait_for_selector("html[data-ready]")
+        return view
+
+    yield visit
+    context.close()
+    assert not troubles
+    assert {url.split("#")[0] for url in asked} == {address}
+
+
+def number(text: str) -> float:
+    return float(text.replace("\u2212", "-"))
+
+
+def test_every_figure_is_drawn(opened):
+    view = opened()
+    assert view.title() == "From reasoning to answer"
+    assert view.locator("figure").count() == 11
+    assert view.locator("figure .missing").count() == 0
+    assert view.locator(".gaps li").count() > 0
+
+
+def test_a_patched_cell_shows_the_value_of_the_parquet_file(opened, study):
+    view = opened()
+    view.locator('#cells rect.cell[data-row="2"][data-column="1"]').click()
+    view.wait_for_selector("#cell-facts [data-metric]")
+    frame = pl.read_parquet(study.folder / "patching" / "tiny_qwen2.parquet")
+    cell = frame.filter(pair_id="pair-0", probe="boxed", component="resid_pre", layer=1, position=42).row(0, named=True)
+    for metric in ("nld", "logit_diff", "prob_diff", "rank_diff"):
+        shown = view.locator(f'#cell-facts [data-metric="{metric}"]')
+        assert number(shown.inner_text()) == pytest.approx(cell[metric], abs=5e-5)
+    assert "</script>" in view.locator("#cell-facts").inner_text()
+    assert "cell=2.1" in view.url
+
+
+def test_a_head_shows_its_scores_and_its_walk(opened, study):
+    view = opened()
+    view.locator('#heads rect.cell[data-row="3"][data-column="5"]').click()
+    view.wait_for_function("document.querySelector('#head-facts h4')?.textContent === 'L3.H5'")
+    frame = pl.read_parquet(study.folder / "heads" / "tiny_qwen2.parquet")
+    row = frame.filter(dataset="math500", layer=3, head=5).row(0, named=True)
+    shown = dict(zip(*(view.locator(f"#head-facts {tag}").all_inner_texts() for tag in ("dt", "dd")), strict=True))
+    assert number(shown["mass \u2192 reasoning"]) == pytest.approx(row["answer_to_reasoning"], abs=5e-5)
+    assert number(shown["rank"]) == row["rank"]
+    assert view.locator("#walk figcaption").inner_text().startswith("L3.H5 of tiny_qwen2")
+
+
+def test_an_answer_token_is_held_and_let_go(opened, study):
+    view = opened()
+    links = pl.read_parquet(study.folder / "maps" / "tiny_qwen2" / "math500-links.parquet")
+    row = links.filter(kind="rfh_mean").row(3, named=True)
+    token = view.locator(f'#reader .answer .t[data-token="{row["row"]}"]')
+    token.click()
+    said = view.locator("#reader-readout").inner_text()
+    assert f"{row['reasoning']:.4f}" in said
+    assert f"{row['outside']:.4f} lies outside the 4 tokens shown" in said
+    tinted = view.evaluate(
+        "[...document.querySelectorAll('#reader .reasoning .t')]"
+        ".filter(t => t.style.backgroundColor).map(t => +t.dataset.token)"
+    )
+    assert sorted(tinted) == sorted(row["tokens"])
+    assert f"token={row['row']}" in view.url
+    view.keyboard.press("ArrowRight")
+    assert f"token={row['row'] + 1}" in view.url
+    view.keyboard.press("Escape")
+    assert "token=" not in view.url
+    assert "Point at" in view.locator("#reader-readout").inner_text()
+
+
+def test_the_address_restores_what_was_chosen(opened):
+    view = opened("#heads&model=r1_qwen_7b&target=query&head=L2.H4&item=item%2F01.json&cell=6.3&mode=sentences")
+    assert view.locator("#pickers select").first.input_value() == "r1_qwen_7b"
+    assert view.locator("#head-facts h4").inner_text() == "L2.H4"
+    assert view.locator("#cell-facts h4").inner_text() == "layer 3, position 46"
+    assert "sentences hold" in view.locator("#reader-readout").inner_text()
+
+
+def test_hostile_text_is_shown_and_does_nothing(opened, study):
+    view = opened("#items&item=item%2F01.json")
+    shown = view.locator('#items article[data-setting="with_reasoning"] .text').inner_text()
+    assert "</script><script>document.title='broken'</script><img src=x onerror=alert(1)>" in shown
+    assert "\u2039202e\u203a" in shown
+    assert "\u20390000\u203a" in shown
+    assert view.locator("img").count() == 0
+    assert view.title() == "From reasoning to answer"
+
+
+def test_grids_work_with_the_keyboard(opened):
+    view = opened()
+    view.locator("#cells svg.cells").focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowRight", "Enter"):
+        view.keyboard.press(key)
+    view.wait_for_selector("#cell-facts [data-metric]")
+    assert view.locator("#cell-facts h4").inner_text() == "layer 1, position 42"
+
+
+def test_copied_csv_holds_the_figure(browser, address, study):
+    context = browser.new_context(offline=True, permissions=["clipboard-read", "clipboard-write"])
+    view = context.new_page()
+    view.goto(address)
+    view.wait_for_selector("html[data-ready]")
+    view.locator("#cells .copy").click()
+    view.wait_for_function("document.querySelector('#cells .copy').textContent === 'Copied'")
+    lines = view.evaluate("navigator.clipboard.readText()").splitlines()
+    context.close()
+    frame = pl.read_parquet(study.folder / "patching" / "tiny_qwen2.parquet")
+    cells = frame.filter(pair_id="pair-0", probe="boxed", component="resid_pre").sort("layer", "position")
+    assert lines[0].startswith("pair_id,probe,layer,position,role")
+    assert [float(line.split(",")[7]) for line in lines[1:]] == cells["nld"].to_list()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1200, "dark")])
+def test_nothing_is_wider_than_the_window(browser, address, width, scheme):
+    context = browser.new_context(offline=True, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    view = context.new_page()
+    view.goto(address)
+    view.wait_for_selector("html[data-ready]")
+    assert view.evaluate("document.documentElement.scrollWidth") <= width
+    dark = view.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 23, 27)"
+    context.close()
+    assert dark == (scheme == "dark")

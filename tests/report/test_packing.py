@@ -1,0 +1,53 @@
+"""Arrays and texts survive the way into the page, and nothing in them can leave it."""
+
+import base64
+import json
+import zlib
+
+import numpy as np
+import pytest
+
+from r2a_core.report.packing import pack, pack_json, script_safe, weight_levels
+
+HOSTILE = "</script><script>alert(1)</script><!-- & ' \" \u2028 \x00 \u202e \u05d0 \ud800 x \udc00 \U0001f600"
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "u1", "u2", "i4"])
+def test_packed_arrays_hold_their_values_row_by_row(dtype):
+    values = np.array([[0, 1, 2], [3, 200, 5]])
+    packed = pack(values, dtype)
+    raw = zlib.decompress(base64.b64decode(packed["zlib"]))
+    assert np.frombuffer(raw, f"<{dtype}").reshape(packed["shape"]).tolist() == values.tolist()
+    assert packed["dtype"] == dtype
+
+
+def test_nan_survives_packing():
+    raw = zlib.decompress(base64.b64decode(pack([float("nan"), 1.5], "f8")["zlib"]))
+    assert np.isnan(np.frombuffer(raw, "<f8")[0])
+
+
+def test_an_unknown_dtype_is_refused():
+    with pytest.raises(ValueError, match="f2"):
+        pack([1.0], "f2")
+
+
+def test_hostile_text_cannot_end_its_element_and_comes_back_as_it_was():
+    text = script_safe({HOSTILE: [HOSTILE]})
+    assert text.isascii()
+    assert not set("<>&\x00") & set(text)
+    assert json.loads(text) == {HOSTILE: [HOSTILE]}
+    packed = zlib.decompress(base64.b64decode(pack_json(HOSTILE)["zlib"])).decode("ascii")
+    assert json.loads(packed) == HOSTILE
+
+
+def test_numbers_no_browser_reads_are_refused():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        script_safe({"p": float("nan")})
+
+
+def test_levels_are_logarithmic_between_a_thousandth_and_one():
+    weights = np.array([0.0, 0.000999, 0.001, 0.0316228, 1.0])
+    assert weight_levels(weights).tolist() == [0, 0, 1, 128, 255]
+    exact = np.geomspace(0.001, 1, 997)
+    back = 0.001 ** (1 - (weight_levels(exact).astype(float) - 1) / 254)
+    assert np.abs(back / exact - 1).max() < 0.0138

@@ -1,0 +1,116 @@
+"""The page is one file that fetches nothing, that model text cannot break, and that comes out the same twice."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import polars as pl
+import pytest
+
+from r2a_core.errors import R2AError
+from r2a_core.report.page import SCRIPTS, build_page, page_file, report_data
+from r2a_core.report.sources import study_sources
+
+
+def without_data(page: str) -> str:
+    return re.sub(r'(<script type="application/json" id="data">).*?(</script>)', r"\1\2", page, flags=re.DOTALL)
+
+
+def test_two_builds_are_the_same_bytes(page, study, report_params):
+    assert build_page(study.sources, report_params, study.params) == page
+
+
+def test_the_page_names_no_other_place(page):
+    code = without_data(page)
+    assert "//" not in re.sub(r"^\s*//.*$|\s// .*$", "", code, flags=re.MULTILINE).replace("/*", "").replace("*/", "")
+    assert not re.search(r"\b(src|href)=[\"'](?!#)", code)
+    assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|WebSocket|sendBeacon|import\(", code)
+
+
+def test_text_is_never_markup(page):
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|srcdoc|eval\(", without_data(page)
+    )
+
+
+def test_the_policy_permits_exactly_this_script_and_style(page):
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)
+    assert policy is not None
+    for tag, directive in (("script", "script-src"), ("style", "style-src")):
+        body = re.findall(rf"<{tag}>(.*?)</{tag}>", page, flags=re.DOTALL)
+        assert len(body) == 1
+        digest = base64.b64encode(hashlib.sha256(body[0].encode()).digest()).decode()
+        assert f"{directive} 'sha256-{digest}'" in policy[1]
+    assert "default-src 'none'" in policy[1]
+    assert "unsafe" not in policy[1]
+
+
+def test_hostile_text_stays_inside_the_data(page, page_data):
+    assert page.count("<script") == 2  # the data and the page's own
+    assert page.lower().count("</script") == 2
+    found = re.search(r'id="data">(.*?)</script>', page, flags=re.DOTALL)
+    assert found is not None
+    assert json.loads(found[1]) == json.loads(json.dumps(page_data))
+    assert "onerror" not in without_data(page)
+
+
+def test_lone_surrogates_and_nul_in_names_survive(study, report_params):
+    odd = replace(report_params, title="a\ud800</script>\x00b")
+    page = build_page(study.sources, odd, study.params)
+    found = re.search(r'id="data">(.*?)</script>', page, flags=re.DOTALL)
+    assert found is not None
+    assert json.loads(found[1])["title"] == "a\ud800</script>\x00b"
+
+
+def test_every_script_file_is_in_the_page():
+    from importlib.resources import files
+
+    there = {
+        entry.name.removesuffix(".js")
+        for entry in (files("r2a_core.report") / "page").iterdir()
+        if entry.name.endswith(".js")
+    }
+    assert there == set(SCRIPTS)
+    assert "</script" not in "".join(page_file(f"{name}.js") for name in SCRIPTS).lower()
+
+
+def test_what_is_missing_is_said(page_data):
+    said = [gap["what"] for gap in page_data["gaps"]]
+    assert "tiny_qwen2 on wildbench has not been evaluated" in said
+    assert all(gap["stage"] for gap in page_data["gaps"])
+
+
+def test_a_study_of_which_nothing_exists_still_has_a_page(tmp_path, study, report_params):
+    sources = study_sources(tmp_path, ("m",), ("d",), ("with_reasoning", "without_reasoning"))
+    data = report_data(sources, report_params, study.params)
+    assert [data[name] for name in ("evaluation", "attention", "heads", "traces", "patching")] == [[], [], [], [], []]
+    assert all(one["answer"].startswith("Not answered") for one in data["overview"]["questions"])
+    assert len(build_page(sources, report_params, study.params)) > 10_000
+
+
+def test_damaged_files_are_named(tmp_path, study, report_params):
+    folder = tmp_path / "data"
+    shutil.copytree(study.folder, folder)
+    sources = study_sources(folder, ("tiny_qwen2",), ("math500",), ("with_reasoning",))
+    path = folder / "heads" / "tiny_qwen2.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(R2AError, match=r"tiny_qwen2\.parquet is damaged"):
+        build_page(sources, report_params, study.params)
+    pl.DataFrame({"layer": [0]}).write_parquet(path)
+    with pytest.raises(R2AError, match="has no column head"):
+        build_page(sources, report_params, study.params)
+
+
+def test_a_page_that_is_too_large_is_refused(study, report_params):
+    with pytest.raises(R2AError, match=r"more than report\.megabytes \(\w+ \d"):
+        build_page(study.sources, replace(report_params, megabytes=0.01), study.params)
+
+
+def test_machine_facts_are_in_the_page_only_when_asked(study, report_params, page_data):
+    assert page_data["machine"] is None
+    data = report_data(study.sources, report_params, study.params, {"python": "3.11"})
+    assert data["machine"] == {"python": "3.11"}

@@ -1,0 +1,216 @@
+"""The numbers in the page are those of the parquet files, computed here once more by other means."""
+
+import base64
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from r2a_core.figures.attention import SEGMENTS
+from r2a_core.report.evaluation import item_table, items_with_texts
+from r2a_core.report.packing import weight_levels
+from r2a_core.report.traces import cuts
+from r2a_core.report.walks import fractions
+
+
+def raw(packed: dict[str, Any]) -> np.ndarray:
+    bytes_ = zlib.decompress(base64.b64decode(packed["zlib"]))
+    return np.frombuffer(bytes_, f"<{packed['dtype']}").reshape(packed["shape"])
+
+
+def text(packed: dict[str, str]) -> Any:
+    return json.loads(zlib.decompress(base64.b64decode(packed["zlib"])))
+
+
+def one(records: list[dict[str, Any]], **fields: str) -> dict[str, Any]:
+    found = [record for record in records if all(record[key] == value for key, value in fields.items())]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_items_win_tie_and_loss_as_the_summary_counts_them(page_data, study):
+    for run in page_data["evaluation"]:
+        outcomes, paired = run["items"]["outcome"], run["summary"]["paired"]
+        assert [outcomes.count(name) for name in ("win", "tie", "loss")] == [paired[n] for n in ("win", "tie", "loss")]
+        assert outcomes.count("unpaired") == len(outcomes) - paired["n"] == 1
+    path = study.folder / "evaluation" / "tiny_qwen2" / "math500.json"
+    assert one(page_data["evaluation"], model="tiny_qwen2")["summary"] == json.loads(path.read_text())
+
+
+def test_a_second_attempt_that_counts_is_the_one_shown():
+    rows = [
+        ("a", "with_reasoning", 0, "unfinished", None, "1", None, False),
+        ("a", "with_reasoning", 1, "ok", "1", "1", 1.0, True),
+        ("a", "without_reasoning", 0, "ok", "2", "1", 0.0, True),
+        ("b", "with_reasoning", 0, "ok", "5", "5", 1.0, False),
+        ("b", "without_reasoning", 0, "unfinished", None, "5", None, False),
+        ("b", "without_reasoning", 1, "bad_think", None, "5", None, False),
+    ]
+    columns = ["item_id", "setting", "run", "status", "extracted", "gold", "score", "common"]
+    table = item_table(pl.DataFrame(rows, schema=columns, orient="row"), runs=1)
+    assert table["outcome"].to_list() == ["win", "unpaired"]
+    assert table["run_with_reasoning"].to_list() == [1, 0]
+    assert table["status_without_reasoning"].to_list() == ["ok", "bad_think"]
+    assert table["score_with_reasoning"].to_list() == [1.0, None]
+
+
+def test_a_score_is_the_mean_over_the_runs_that_count():
+    rows = [
+        ("a", s, run, "ok", "1", "1", score, True)
+        for s, run, score in [
+            ("with_reasoning", 0, 1.0),
+            ("with_reasoning", 1, 0.0),
+            ("without_reasoning", 0, 0.0),
+            ("without_reasoning", 1, 1.0),
+        ]
+    ]
+    columns = ["item_id", "setting", "run", "status", "extracted", "gold", "score", "common"]
+    table = item_table(pl.DataFrame(rows, schema=columns, orient="row"), runs=2)
+    assert table["score_with_reasoning"].to_list() == [0.5]
+    assert table["outcome"].to_list() == ["tie"]
+
+
+def test_texts_are_of_every_outcome_in_turn():
+    assert items_with_texts(["tie", "tie", "win", "tie", "loss", "win", "unpaired"], 5) == [0, 2, 4, 5, 6]
+    assert items_with_texts(["tie", "win"], 9) == [0, 1]
+
+
+def test_texts_are_those_of_the_generations(page_data, study):
+    run = one(page_data["evaluation"], model="r1_qwen_7b")
+    found = text(run["texts"])
+    assert len(found) == 4
+    for setting in ("with_reasoning", "without_reasoning"):
+        frame = pl.read_parquet(study.folder / "generations" / "r1_qwen_7b" / "math500" / f"{setting}.parquet")
+        responses = dict(zip(frame["item_id"], frame["response"], strict=True))
+        for row, shown in found.items():
+            assert shown[setting] == responses[run["items"]["item_id"][int(row)]]
+
+
+def test_boxes_and_grids_are_means_of_the_attention_file(page_data, study):
+    run = one(page_data["attention"], model="tiny_qwen2")
+    frame = pl.read_parquet(study.folder / "attention" / "tiny_qwen2" / "math500" / "with_reasoning.parquet")
+    answers = frame.filter(pl.col("source") == "answer").sort("item_id", "layer", "head")
+    n_traces = answers["item_id"].n_unique()
+    assert run["n_traces"] == n_traces == 5
+    masses = answers.select(SEGMENTS).to_numpy().astype(np.float64).reshape(n_traces, 4, 6, 6)
+    for number, segment in enumerate(SEGMENTS):
+        per_trace = masses[..., number].mean(axis=(1, 2))
+        box = run["boxes"]["answer"]["segments"][segment]
+        np.testing.assert_allclose(box["values"], per_trace, rtol=1e-12)
+        found = [box[name] for name in ("q1", "median", "q3")]
+        np.testing.assert_allclose(found, np.percentile(per_trace, [25, 50, 75]), rtol=1e-12)
+        assert box["whisker_low"] in box["values"]
+        np.testing.assert_allclose(raw(run["grids"][segment]), masses[..., number].mean(axis=0), rtol=1e-12)
+
+
+def test_head_scores_and_marks_are_those_of_the_head_file(page_data, study):
+    record = one(page_data["heads"], model="tiny_qwen2")
+    frame = pl.read_parquet(study.folder / "heads" / "tiny_qwen2.parquet").sort("layer", "head")
+    assert record["scores"]["answer_to_reasoning"] == frame["answer_to_reasoning"].to_list()
+    assert [tuple(head) for head in record["marks"]["rfh"]] == frame.sort("rank").head(5).select("layer", "head").rows()
+
+
+def test_links_and_maps_are_those_of_their_files(page_data, study):
+    trace = one(page_data["traces"], model="tiny_qwen2")["items"][0]
+    maps, links = (
+        pl.read_parquet(study.folder / "maps" / "tiny_qwen2" / f"math500{suffix}.parquet") for suffix in ("", "-links")
+    )
+    assert [view["kind"] for view in trace["views"]] == ["rfh_mean", "head_mean", "head", "head"]
+    first, last = trace["think_close"] + 1, trace["n_tokens"] - 1
+    for number, view in enumerate(trace["views"]):
+        same = (pl.col("item_id") == trace["item_id"]) & (pl.col("kind") == view["kind"])
+        if view["kind"] == "head":
+            same = same & (pl.col("layer") == view["layer"]) & (pl.col("head") == view["head"])
+        rows, record = links.filter(same).sort("row"), trace["links"][number]
+        assert rows["row"].to_list() == list(range(first, last))
+        assert record["first_row"] == first
+        assert raw(record["tokens"]).tolist() == rows["tokens"].to_list()
+        np.testing.assert_allclose(raw(record["weights"]) / 65535, np.array(rows["weights"].to_list()), atol=8e-6)
+        np.testing.assert_allclose(raw(record["outside"]) / 65535, rows["outside"].to_numpy(), atol=8e-6)
+        whole = maps.filter(same).row(0, named=True)
+        pattern = np.array(whole["pattern"]).reshape(len(whole["row_token"]), -1)
+        part = pattern[np.array(whole["row_token"]) >= first][:, trace["think_open"] + 1 : trace["think_close"]]
+        assert raw(trace["maps"][number]["cells"]).tolist() == weight_levels(part).tolist()
+
+
+def test_sentences_hold_the_mean_over_the_heads_of_a_view(page_data, study):
+    trace = one(page_data["traces"], model="tiny_qwen2")["items"][0]
+    frame = pl.read_parquet(study.folder / "attention" / "tiny_qwen2" / "math500" / "with_reasoning-sentences.parquet")
+    rows = frame.filter(pl.col("item_id") == trace["item_id"]).sort("sentence", "layer", "head")
+    masses = rows["mass"].to_numpy().astype(np.float64).reshape(-1, 24)
+    ranked = pl.read_parquet(study.folder / "heads" / "tiny_qwen2.parquet").sort("rank").head(5)
+    rfh = (ranked["layer"] * 6 + ranked["head"]).to_list()
+    found, head = raw(trace["sentences"]["masses"]), trace["views"][2]
+    for view, expected in enumerate(
+        [masses[:, rfh].mean(1), masses.mean(1), masses[:, head["layer"] * 6 + head["head"]]]
+    ):
+        np.testing.assert_allclose(found[view], expected, rtol=1e-6)
+
+
+def test_walks_are_those_of_the_attention_file(page_data, study):
+    trace = one(page_data["traces"], model="tiny_qwen2")["items"][0]
+    frame = pl.read_parquet(study.folder / "attention" / "tiny_qwen2" / "math500" / "with_reasoning.parquet")
+    rows = frame.filter((pl.col("item_id") == trace["item_id"]) & (pl.col("source") == "answer")).sort("layer", "head")
+    walks = trace["walks"]
+    assert walks["width"] == 1
+    centroid = np.array(rows["centroid"].to_list())
+    np.testing.assert_allclose(raw(walks["centroid"]) / 254, centroid, atol=0.5 / 254 + 1e-6)
+    np.testing.assert_allclose(raw(walks["correlation"]), rows["walk_correlation"].to_numpy(), rtol=1e-6)
+
+
+def test_patched_cells_are_those_of_the_patching_file(page_data, study):
+    record = one(page_data["patching"], model="tiny_qwen2")
+    frame = pl.read_parquet(study.folder / "patching" / "tiny_qwen2.parquet")
+    assert record["n_pairs"] == 3
+    assert {sweep["pair_id"] for sweep in record["sweeps"]} == {"pair-0", "pair-1"}  # the page was given two
+    for sweep in record["sweeps"]:
+        same = {name: sweep[name] for name in ("pair_id", "probe")}
+        cells = frame.filter(**same, component="resid_pre").sort("layer", "position")
+        assert raw(sweep["grids"]["nld"]).ravel().tolist() == cells["nld"].to_list()
+        np.testing.assert_allclose(raw(sweep["grids"]["rank_diff"]).ravel(), cells["rank_diff"].to_numpy())
+        assert sweep["clean_token"] == cells["clean_token"].to_list()[:7]
+    final = one(record["curves"], probe="plain", curve="final")
+    last = frame.filter(component="resid_pre", probe="plain", position=46).sort("layer", "pair_id")["nld"].to_numpy()
+    np.testing.assert_allclose(final["mean"], last.reshape(4, 3).mean(1))
+    np.testing.assert_allclose(final["sd"], last.reshape(4, 3).std(1, ddof=1))
+
+
+def test_heads_patched_alone_are_means_by_role(page_data, study):
+    record = one(one(page_data["patching"], model="tiny_qwen2")["heads"], role="answer_end")
+    frame = pl.read_parquet(study.folder / "patching" / "tiny_qwen2.parquet")
+    cells = frame.filter(component="z", role="answer_end").sort("layer", "head", "position")
+    np.testing.assert_allclose(raw(record["grid"]), cells["nld"].to_numpy().reshape(4, 6, 2).mean(2))
+
+
+def test_the_paper_stands_beside_its_own_models_only(page_data):
+    rows = page_data["overview"]["published"]
+    assert {row["model"] for row in rows} == {"r1_qwen_7b"}
+    with_ = next(row for row in rows if row["measure"] == "accuracy with reasoning, MATH-500")
+    assert (with_["published"], with_["ours"]) == (94.3, 80.0)
+    assert next(row["published"] for row in rows if "answer \u2192 reasoning" in row["measure"]) == 0.2901
+
+
+def test_answers_state_the_numbers_of_the_figures(page_data):
+    accuracy, attention, patching = page_data["overview"]["questions"]
+    assert "80.0% with, 40.0% without, n = 5" in accuracy["details"][0]
+    median = one(page_data["attention"], model="tiny_qwen2")["boxes"]["answer"]["segments"]["reasoning"]["median"]
+    assert f"median mass {median:.4f}" in attention["details"][0]
+    scores = one(page_data["heads"], model="tiny_qwen2")["scores"]
+    mass, walk = (np.array(scores[name], dtype=float) for name in ("answer_to_reasoning", "walk_correlation"))
+    walking = int(((mass >= 0.3) & (walk >= 0.1)).sum())
+    assert walking > 1
+    assert f", {walking} walking heads" in attention["details"][0]
+    assert "3 pairs" in patching["details"][0]
+
+
+@pytest.mark.parametrize(("count", "most", "groups"), [(5, 8, 5), (9, 8, 5), (1000, 512, 500)])
+def test_pooling_keeps_to_its_limit(count, most, groups):
+    assert len(cuts(count, most)) == groups <= most
+
+
+def test_fractions_leave_out_rows_that_see_nothing():
+    values = np.array([[0.0, 1.0, np.nan, 0.5, np.nan, np.nan]])
+    assert fractions(values, 2).tolist() == [[127.0, 127.0, 255.0]]
