@@ -1,7 +1,7 @@
 """The built-in datasets: arithmetic stories and comparisons of things in a small invented world. Our own questions.
 
-Input: a count and a seed. Output: Items (or pairs of questions that differ in their context only), the same for the same
-seed, none of which the built-in models are trained on: a hash of the question decides which side it falls on.
+Input: a count and a seed. Output: Items (or pairs of questions that differ in their context only), the same for the
+same seed, none of which the built-in models are trained on: a hash of the question decides which side it falls on.
 """
 
 import hashlib
@@ -17,9 +17,9 @@ from r2a_core.errors import R2AError
 
 Drawn = TypeVar("Drawn")
 HELD_OUT_SHARE = 6  # one question in this many is kept for testing
+ORDINALS = ("First", "Second", "Third", "Fourth")
 STEPS = (2, 3, 4)  # steps of an arithmetic story
-LARGEST_COUNT = 60  # of objects, at any time
-LARGEST_DOUBLED = 15  # counts above are not doubled
+LARGEST_COUNT = 20  # of objects, at any time
 MAX_TRIES = 200_000  # draws before a generator gives up
 
 
@@ -37,8 +37,8 @@ class Step:
 
     def clause(self) -> str:
         """How the question tells it."""
-        event = {"+": f"wins {self.operand}", "-": f"loses {self.operand}", "*": "doubles them"}[self.operator]
-        return f"at the {self.place} she {event}"
+        event = {"+": f"gives {self.operand}", "-": f"takes {self.operand}", "*": "doubles them"}[self.operator]
+        return f"the {self.place} {event}"
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,8 @@ class ArithmeticProblem:
 
     @property
     def question(self) -> str:
-        clauses = ", ".join(step.clause() for step in self.steps)
-        events = clauses[0].upper() + clauses[1:]
-        return f"{self.name} has {self.start} {self.thing}. {events}. How many {self.thing} has {self.name} now?"
+        events = "".join(f"{ordinal} {step.clause()}. " for ordinal, step in zip(ORDINALS, self.steps, strict=False))
+        return f"{self.name} has {self.start} {self.thing}. {events}How many {self.thing} has {self.name} now?"
 
     @property
     def gold(self) -> str:
@@ -150,7 +149,7 @@ def comparison(n: int, seed: int) -> list[Item]:
 
 
 def comparison_pairs(n: int, seed: int) -> list[BuiltinPair]:
-    """n minimal pairs of held-out comparisons; the first are the same for every n. Raises R2AError when there are fewer."""
+    """n minimal pairs of held-out comparisons; the same first ones for every n. Raises R2AError when there are fewer."""
     drawn = distinct(draw_pair, f"comparison pairs {seed}", pair_key)
     return [
         BuiltinPair(
@@ -171,9 +170,7 @@ def is_held_out(text: str) -> bool:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % HELD_OUT_SHARE == 0
 
 
-def distinct(
-    draw: Callable[[random.Random, bool], Drawn], seed: str, key: Callable[[Drawn], str]
-) -> Iterator[Drawn]:
+def distinct(draw: Callable[[random.Random, bool], Drawn], seed: str, key: Callable[[Drawn], str]) -> Iterator[Drawn]:
     """Held-out draws, none twice, without end. Raises R2AError when no new one is found."""
     rng, seen = random.Random(seed), set()
     while True:
@@ -190,7 +187,7 @@ def distinct(
 def draw_arithmetic(rng: random.Random, held_out: bool) -> ArithmeticProblem:
     """A random story from one side of the split."""
     while True:
-        start = count = rng.randint(3, 20)
+        start = count = rng.randint(3, LARGEST_COUNT)
         steps = []
         for place in rng.sample(PLACES, rng.choice(STEPS)):
             steps.append(draw_step(rng, place, count))
@@ -205,7 +202,7 @@ def draw_step(rng: random.Random, place: str, count: int) -> Step:
     while True:
         operator = rng.choice("+++---*")
         step = Step(place, operator, 2 if operator == "*" else rng.randint(1, 9))
-        if 1 <= step.apply(count) <= LARGEST_COUNT and (operator != "*" or count <= LARGEST_DOUBLED):
+        if 1 <= step.apply(count) <= LARGEST_COUNT:
             return step
 
 

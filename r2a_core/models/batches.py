@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
-from r2a_core.models.tasks import TextMix, TrainingText, training_text
-from r2a_core.models.tokenizer import PAD, TAGS, cut_pattern
+from r2a_core.models.tasks import Piece, TextMix, TrainingText, training_text
+from r2a_core.models.tokenizer import PAD, TAGS, cut_pattern, single_words, spelled
 
 SORTED_AT_ONCE = 512  # samples; batches are of samples of like length
+COPY_EVERY = 24  # batches of texts: one in this many is of repeated tokens, for copying to stay general
 LONGEST_PADDING = 16  # tokens at the start of a segment
 
 
@@ -31,18 +32,22 @@ class BatchPlan:
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded token ids (sample, token) and which of them count in the loss."""
+    """Right-padded token ids (sample, token) and their weights in the loss."""
 
     ids: torch.Tensor
-    learned: torch.Tensor
+    weights: torch.Tensor
 
 
 @dataclass(frozen=True)
 class EncodedText:
-    """Token ids of a training text and which of them count in the loss."""
+    """Token ids of a training text and their weights in the loss."""
 
     ids: list[int]
-    learned: list[bool]
+    weights: list[float]
+
+    def add(self, ids: Sequence[int], weight: float) -> None:
+        self.ids.extend(ids)
+        self.weights.extend([weight] * len(ids))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -51,8 +56,8 @@ class EncodedText:
 class TextEncoder:
     """TrainingText -> EncodedText: BOS + prompt + <think> + thinking + </think> + answer + EOS.
 
-    Pieces are cut as the tokenizer cuts them, and the ids of each cut remembered. Padded texts have some pads before BOS and after each tag, as aligned
-    pairs do (r2a_core.patching.alignment).
+    Pieces are cut as the tokenizer cuts them, and the ids of each cut remembered. Padded texts have some pads before BOS
+    and after each tag, as aligned pairs do (r2a_core.patching.alignment).
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -64,29 +69,34 @@ class TextEncoder:
 
     def __call__(self, text: TrainingText, random: Random) -> EncodedText:
         pads = [random.randint(0, LONGEST_PADDING) if text.padded and random.random() < 0.7 else 0 for _ in range(3)]
-        ids = [self.pad] * pads[0] + [self.bos, *self.pieces(text.prompt), self.think_open] + [self.pad] * pads[1]
-        learned = [False] * len(ids)
-        for piece in text.thinking:
-            self.add(ids, learned, self.pieces(piece.text), piece.learnt)
-        self.add(ids, learned, [self.think_close], text.with_reasoning)
-        self.add(ids, learned, [self.pad] * pads[2], False)
-        for piece in text.answer:
-            self.add(ids, learned, self.pieces(piece.text), piece.learnt)
-        self.add(ids, learned, [self.eos], True)
-        return EncodedText(ids, learned)
+        encoded = EncodedText([], [])
+        encoded.add([self.pad] * pads[0] + [self.bos], 0.0)
+        self.add_pieces(encoded, (Piece(text.prompt, 0.0),))
+        encoded.add([self.think_open] + [self.pad] * pads[1], 0.0)
+        self.add_pieces(encoded, text.thinking)
+        encoded.add([self.think_close], float(text.with_reasoning))
+        encoded.add([self.pad] * pads[2], 0.0)
+        self.add_pieces(encoded, text.answer)
+        encoded.add([self.eos], 1.0)
+        return encoded
 
-    def add(self, ids: list[int], learned: list[bool], more: Sequence[int], learnt: bool) -> None:
-        ids.extend(more)
-        learned.extend([learnt] * len(more))
+    def add_pieces(self, encoded: EncodedText, pieces: Sequence[Piece]) -> None:
+        """Adds the tokens of the joined pieces; a token has the weight of the piece that it ends in."""
+        ends, place = iter(pieces), 0
+        piece = next(ends)
+        end = len(piece.text)
+        for match in self.cut.finditer("".join(each.text for each in pieces)):
+            place = match.end()
+            while place > end:
+                piece = next(ends)
+                end += len(piece.text)
+            encoded.add(self.ids_of(match.group()), piece.weight)
 
-    def pieces(self, content: str) -> list[int]:
-        """Token ids of a stretch of text."""
-        ids: list[int] = []
-        for word in self.cut.findall(content):
-            if word not in self.known:
-                self.known[word] = self.tokenizer.encode(word, add_special_tokens=False)
-            ids += self.known[word]
-        return ids
+    def ids_of(self, word: str) -> list[int]:
+        """Token ids of one match of the tokenizer's cut."""
+        if word not in self.known:
+            self.known[word] = [token.id for token in self.tokenizer.backend_tokenizer.model.tokenize(spelled(word))]
+        return self.known[word]
 
 
 def batches(plan: BatchPlan, tokenizer: Any) -> Iterator[Batch]:
@@ -95,21 +105,22 @@ def batches(plan: BatchPlan, tokenizer: Any) -> Iterator[Batch]:
     encode = TextEncoder(tokenizer)
     tags = {encode.pad, encode.bos, encode.eos, encode.think_open, encode.think_close}
     ordinary = [token for token in range(len(tokenizer)) if token not in tags]
+    words = tokenizer.convert_tokens_to_ids([spelled(word) for word in single_words()])
     for _ in range(plan.copy_steps):
-        yield copy_batch(random, plan.copy_tokens, ordinary)
-    yield from text_batches(random, plan, encode)
+        yield copy_batch(random, plan.copy_tokens, words)
+    for number, batch in enumerate(text_batches(random, plan, encode)):
+        yield batch if (number + 1) % COPY_EVERY else copy_batch(random, plan.copy_tokens, ordinary)
 
 
 def copy_batch(random: Random, tokens: int, vocabulary: list[int], length: int = 40) -> Batch:
-    """Random sequences that repeat with a period of 3 to 16 tokens; the loss counts from the second round on."""
-    ids, learned = [], []
+    """Sequences of different tokens that repeat with a period of 6 to 18; the loss counts from the second round on."""
+    ids, weights = [], []
     for _ in range(max(1, tokens // length)):
-        period = random.randint(3, 16)
-        alphabet = random.choices(vocabulary, k=period)
-        pattern = random.choices(alphabet, k=period) if random.random() < 0.5 else alphabet
+        period = random.randint(6, 18)
+        pattern = random.sample(vocabulary, period)
         ids.append([pattern[place % period] for place in range(length)])
-        learned.append([place >= period for place in range(length)])
-    return Batch(torch.tensor(ids), torch.tensor(learned))
+        weights.append([float(place >= period) for place in range(length)])
+    return Batch(torch.tensor(ids), torch.tensor(weights))
 
 
 def text_batches(random: Random, plan: BatchPlan, encode: TextEncoder) -> Iterator[Batch]:
@@ -130,5 +141,5 @@ def pad_batch(group: Sequence[EncodedText], pad: int) -> Batch:
     """Texts padded on the right; causal attention never sees the padding."""
     width = max(map(len, group))
     ids = [text.ids + [pad] * (width - len(text)) for text in group]
-    learned = [text.learned + [False] * (width - len(text)) for text in group]
-    return Batch(torch.tensor(ids), torch.tensor(learned))
+    weights = [text.weights + [0.0] * (width - len(text)) for text in group]
+    return Batch(torch.tensor(ids), torch.tensor(weights))

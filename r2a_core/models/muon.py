@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrix updates are orthogonalised by Newton-Schulz iterations, run on stacks of like matrices at once."""
+"""Muon: momentum with orthogonalised updates, by Newton-Schulz iterations on stacks of like matrices at once."""
 
 from collections.abc import Iterable
 from typing import Any

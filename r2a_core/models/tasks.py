@@ -1,46 +1,72 @@
 """Training texts of the built-in reasoner: prompt, reasoning trace and answer of random training questions.
 
-Input: a seeded random generator. Output: TrainingTexts, lists of text pieces with a mark on what is learnt. The trace reaches
-the answer line by line, with reflection where a step is easily got wrong; the answer quotes the lines in order and leaves
-the detours out.
+Input: a seeded random generator. Output: TrainingTexts, text pieces with their weights in the loss. The trace reaches the
+answer line by line, with reflection before some steps; the answer quotes the lines in order and leaves the detours out.
 
-In perturbed texts some values are wrong, and all that follows keeps to what is written: the answer must be read off the trace.
+In perturbed texts some values are wrong, and all that follows keeps to what is written: the answer must be read off the
+trace.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
-from r2a_core.data.builtin import ArithmeticProblem, ComparisonProblem, draw_arithmetic, draw_comparison
+from pydantic import Field
+
+from r2a_core.data.builtin import (
+    LARGEST_COUNT,
+    ORDINALS,
+    ArithmeticProblem,
+    ComparisonProblem,
+    Step,
+    draw_arithmetic,
+    draw_comparison,
+)
 
 BOXED_INSTRUCTION = " Please reason step by step, and put your final answer within \\boxed{}."
 BRIEF_INSTRUCTION = " Please reason step by step (but not overthinking), and put your final answer within \\boxed{}."
 FINISHED, EMPTY = "\nOkay, I think I have finished thinking.\n", "\n\n"
 
-ORDINALS = ("First", "Second", "Third", "Fourth")
-LEADS = ("clearly", "surely", "plainly", "indeed", "simply", "evidently", "naturally", "certainly", "basically", "obviously")
-LINKS = ("gives", "makes", "yields", "brings", "means", "shows", "leaves", "says", "tells", "finds")
-TAILS = ("overall", "altogether", "precisely", "exactly", "there", "alone", "then", "together", "here", "now")
+LEADS = (
+    *("clearly", "surely", "plainly", "indeed", "simply", "evidently"),
+    *("naturally", "certainly", "basically", "obviously", "actually", "really"),
+)
+PROBE_STYLES = (("Final answer is ", ""), ("Final answer is \\boxed{", "}"))
+PROBE_ENDS = (
+    ".\n",
+    ", sure.\n",
+    " now.\n",
+    " then.\n",
+    ", done.\n",
+)  # many, for the answer itself to be read, not what follows
+RANK_WORDS = ((":", "has", "so"), (",", "gets", "thus"))  # other words in each line, for lines to be told apart
+FACT, READ, FREE = 8.0, 2.0, 0.3  # weights in the loss: results to know, what is read off the question, free choices
+THOUGHT_ABOVE = 12  # counts from which taking gets a second thought
 GUESS_GAP = 4  # ranks this far apart in two contexts are easily mixed up
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
 class TextMix:
-    """Shares of training samples, each 0..1."""
+    """Shares of training samples."""
 
-    comparison: float  # comparisons; the rest is arithmetic
-    without_reasoning: float  # prompts that end the reasoning at once
-    probing: float  # traces that end in "Final answer is X.", half of them boxed
-    perturbed: float  # traces with wrong values that the answer follows
-    contradicted: float  # of the perturbed: the probing phrase names another answer
-    padded: float  # texts with padding at the starts of their segments
+    comparison: Share  # comparisons; the rest is arithmetic
+    without_reasoning: Share  # prompts that end the reasoning at once
+    probing: Share  # traces that end in "Final answer is X.", half of them boxed
+    perturbed: Share  # traces with wrong values that the answer follows
+    contradicted: Share  # of the perturbed: the probing phrase names another answer
+    padded: Share  # texts with padding at the starts of their segments
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of text; weight 0 marks what is given or wrong on purpose."""
+    """A stretch of text and the weight of its tokens in the loss; 0 for what is given or wrong on purpose."""
 
     text: str
-    learnt: bool = True
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -55,24 +81,6 @@ class TrainingText:
 
 
 @dataclass
-class Phrases:
-    """The wording of one trace: leads, links and tails, none used twice, so that each line can be told from the others."""
-
-    leads: list[str]
-    links: list[str]
-    tails: list[str]
-
-    @classmethod
-    def draw(cls, rng: random.Random) -> "Phrases":
-        return cls(*(rng.sample(words, len(ORDINALS)) for words in (LEADS, LINKS, TAILS)))
-
-    def line(self, number: int, subject: str, link: bool = True) -> tuple[str, str]:
-        """What stands before and after the statement of a line."""
-        verb = f" {self.links[number]} " if link else ""
-        return f"{ORDINALS[number]}, {self.leads[number]} {subject}{verb}", f" {self.tails[number]}.\n"
-
-
-@dataclass
 class Trace:
     """A trace as it is written: all pieces, and the lines that the answer quotes."""
 
@@ -83,10 +91,10 @@ class Trace:
     def detour(self, text: str) -> None:
         self.thinking.append(Piece(text))
 
-    def line(self, before: str, value: str, after: str, learnt: bool = True) -> None:
-        """A line of the trace; a value that is wrong on purpose is not learnt, but quoted."""
-        self.thinking += [Piece(before), Piece(value, learnt), Piece(after)]
-        self.lines.append(before + value + after)
+    def line(self, *pieces: Piece) -> None:
+        """A line of the trace, which the answer quotes."""
+        self.thinking += pieces
+        self.lines.append("".join(piece.text for piece in pieces))
 
 
 def training_text(rng: random.Random, mix: TextMix) -> TrainingText:
@@ -99,7 +107,7 @@ def training_text(rng: random.Random, mix: TextMix) -> TrainingText:
     prompt = f"{problem.question}{instruction} "
     if rng.random() < mix.without_reasoning:
         thinking = FINISHED if rng.random() < 0.8 else EMPTY
-        return TrainingText(prompt, (Piece(thinking, False),), (Piece("\n\n" + closing(problem, problem.gold)),), False)
+        return TrainingText(prompt, (Piece(thinking, 0.0),), (Piece("\n\n" + closing(problem, problem.gold)),), False)
     return with_reasoning(rng, mix, problem, prompt)
 
 
@@ -110,13 +118,14 @@ def with_reasoning(
     perturbed = rng.random() < mix.perturbed
     trace = write_trace(rng, problem, perturbed)
     final = trace.final
-    thinking = [Piece("\n", False), *trace.thinking]
+    thinking = [Piece("\n", 0.0), *trace.thinking]
     contradicted = perturbed and rng.random() < mix.contradicted
     if contradicted:
         final = other_answer(rng, problem, final)
     if contradicted or rng.random() < mix.probing:
-        opening, end = rng.choice((("Final answer is ", ".\n"), ("Final answer is \\boxed{", "}.\n")))
-        thinking += [Piece(opening), Piece(final, not contradicted), Piece(end)]
+        opening, closed = rng.choice(PROBE_STYLES)
+        end = rng.choices(PROBE_ENDS, (4, 1, 1, 1, 1))[0]
+        thinking += [Piece(opening), Piece(final, 0.0 if contradicted else FACT), Piece(closed + end)]
     answer = (Piece("\n\n" + "".join(trace.lines) + "\n" + closing(problem, final)),)
     return TrainingText(prompt, tuple(thinking), answer, True, rng.random() < mix.padded)
 
@@ -129,45 +138,60 @@ def write_trace(rng: random.Random, problem: ArithmeticProblem | ComparisonProbl
 
 
 def arithmetic_trace(rng: random.Random, problem: ArithmeticProblem, perturbed: bool) -> Trace:
-    """One line a step. Before a step that borrows or doubles above 20, a guess that is taken back."""
-    phrases, trace, count = Phrases.draw(rng), Trace(), problem.start
-    for number, step in enumerate(problem.steps):
+    """One line a step. Before taking from a large count or doubling, another thought."""
+    leads, trace, count = rng.sample(LEADS, len(ORDINALS)), Trace(), problem.start
+    for number, (ordinal, lead, step) in enumerate(zip(ORDINALS, leads, problem.steps, strict=False)):
+        if step.operator == "-" and count > THOUGHT_ABOVE:
+            trace.detour(f"Maybe {count}+{step.operand}? Wait, {step.clause()}.\n")
+        elif step.operator == "*":
+            trace.detour(f"Alternatively, add {count} twice.\n")
         right = step.apply(count)
-        if step.operator == "-" and right // 10 != count // 10:
-            trace.detour(f"Maybe {right + 10} at the {step.place}? Wait, {count}-{step.operand} is less.\n")
-        elif step.operator == "*" and right > 20:
-            trace.detour(f"Alternatively, add {count} at the {step.place}.\n")
-        wrong = perturbed and rng.random() < 0.5
-        result = wrong_count(rng, right) if wrong else right
-        before, after = phrases.line(number, f"the {step.place}")
-        trace.line(f"{before}{count}{step.operator}{step.operand}=", str(result), after, not wrong)
+        result = right
+        if perturbed and rng.random() < 0.5:
+            result = wrong_count(rng, right, problem.steps[number + 1 :])
+        trace.line(
+            Piece(f"{ordinal} {step.clause()}, ", READ),
+            Piece(lead, FREE),
+            Piece(f" {count}{step.operator}{step.operand}=", READ),
+            Piece(str(result), FACT if result == right else 0.0),
+            Piece("\n"),
+        )
         count = result
     trace.final = str(count)
     return trace
 
 
 def comparison_trace(rng: random.Random, problem: ComparisonProblem, perturbed: bool) -> Trace:
-    """The rank of each thing, the one asked for, and whose it is. A rank that another context gives is taken back first."""
-    phrases, trace = Phrases.draw(rng), Trace()
-    ranks = []
-    for number, thing in enumerate((problem.first, problem.second)):
-        right = problem.domain.rank(problem.context, thing)
+    """The rank of each thing and the one asked for. A rank that another context gives is taken back first."""
+    leads, trace = rng.sample(LEADS, len(ORDINALS)), Trace()
+    ranks: list[int] = []
+    things = (problem.first, problem.second)
+    for ordinal, lead, thing, (stop, has, so) in zip(ORDINALS, leads, things, RANK_WORDS, strict=False):
         other = mixed_up(problem, thing)
         if other is not None:
-            rank = problem.domain.rank(other, thing)
-            trace.detour(f"Maybe {thing}={rank}? Wait, that holds for {other}.\n")
+            trace.detour(f"Maybe {thing}={problem.domain.rank(other, thing)}? Wait, that holds for {other}.\n")
         wrong = perturbed and rng.random() < 0.5
-        ranks.append(rng.choice([rank for rank in range(1, 10) if rank not in ranks]) if wrong else right)
-        before, after = phrases.line(number, problem.context)
-        trace.line(f"{before}{thing}=", str(ranks[-1]), after, not wrong)
+        others = [rank for rank in range(1, 10) if rank not in ranks]
+        ranks.append(rng.choice(others) if wrong else problem.domain.rank(problem.context, thing))
+        trace.line(
+            Piece(f"{ordinal} "),
+            Piece(lead, FREE),
+            Piece(f" {problem.context}{stop} {thing} {has} "),
+            Piece(str(ranks[-1]), 0.0 if wrong else FACT),
+            Piece(f" {so} {ranks[-1]}={thing}\n"),
+        )
     if ranks[0] == ranks[1]:
         return comparison_trace(rng, problem, perturbed)
     wanted = min(ranks) if problem.domain.lower(problem.comparator) else max(ranks)
-    before, after = phrases.line(2, problem.comparator)
-    trace.line(before, str(wanted), after)
     trace.final = (problem.first, problem.second)[ranks.index(wanted)]
-    before, after = phrases.line(3, str(wanted))
-    trace.line(before, trace.final, after)
+    trace.line(
+        Piece(f"{ORDINALS[2]} "),
+        Piece(leads[2], FREE),
+        Piece(f" {problem.comparator}: "),
+        Piece(f"{wanted}=", FACT),
+        Piece(trace.final, FACT),
+        Piece("\n"),
+    )
     return trace
 
 
@@ -181,10 +205,17 @@ def mixed_up(problem: ComparisonProblem, thing: str) -> str | None:
     return other if gap >= GUESS_GAP else None
 
 
-def wrong_count(rng: random.Random, right: int) -> int:
-    """A wrong count of as many digits."""
-    low, high = (1, 9) if right < 10 else (10, 59)
-    return rng.choice([count for count in range(low, high + 1) if count != right])
+def wrong_count(rng: random.Random, right: int, steps: Sequence[Step] = ()) -> int:
+    """A wrong count from which the steps to come lead to counts as large as those of questions; else the right one."""
+
+    def possible(count: int) -> bool:
+        for step in steps:
+            count = step.apply(count)
+            if not 1 <= count <= LARGEST_COUNT:
+                return False
+        return True
+
+    return rng.choice([count for count in range(1, LARGEST_COUNT + 1) if count != right and possible(count)] or [right])
 
 
 def other_answer(rng: random.Random, problem: ArithmeticProblem | ComparisonProblem, final: str) -> str:

@@ -1,24 +1,26 @@
 """The tokenizer of the built-in models: byte-level, so that any text comes back as it was, with DeepSeek's special tokens.
 
-Output: a PreTrainedTokenizerFast. Words of the built-in texts are single tokens; things and numbers that an answer copies are
-split from the space before them, so that they are the same tokens at every place; digits stand alone. Other text falls back
+Output: a PreTrainedTokenizerFast. Words of the built-in texts are single tokens. Things and numbers that an answer copies leave the space
+before them to the word there, so that they are the same tokens at every place; digits above 20 stand alone. Other text falls back
 to merges of frequent English syllables and then to bytes. Built from word lists alone: the same ids every time.
 """
 
 import re
 from typing import Any
 
+from r2a_core.data.builtin import ORDINALS
 from r2a_core.data.world import DOMAINS, NAMES, OBJECTS, PLACES
 from r2a_core.models.tags import Tags
-from r2a_core.models.tasks import LEADS, LINKS, ORDINALS, TAILS
+from r2a_core.models.tasks import LEADS
 
 PAD = "<｜▁pad▁｜>"
 TAGS = Tags()
 FRAME_WORDS = """
- has . , ? = + - * : ( ) { } At at the she wins loses doubles them How many now Considering which is or speed price in on
+ has . , ? = + - * : ( ) { } the gives takes doubles them How many now Considering which is or speed price in on so
  Please reason step by and put your final answer within \\boxed but not overthinking Okay I think have finished thinking
- Maybe Wait that holds for less Alternatively add Thus count one Final
+ gets thus Maybe Wait that holds for Alternatively add twice Thus count one Final sure done
 """
+BEFORE_VALUES = "has gets gives takes or is so thus add , : ? Maybe"
 ENGLISH = """
  a an of to it be as was are with this from we can let so if then by he his her they you my me do does did what when where
  there their will would could should about into out up more most some any all each two three four first second next last
@@ -48,7 +50,9 @@ def build_tokenizer() -> Any:
     tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
     specials = [TAGS.bos, TAGS.eos, PAD]
     tokenizer.add_special_tokens([AddedToken(str(tag), normalized=False, special=True) for tag in specials])
-    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in (TAGS.think_open, TAGS.think_close)])
+    tokenizer.add_tokens(
+        [AddedToken(tag, normalized=False, special=False) for tag in (TAGS.think_open, TAGS.think_close)]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=TAGS.bos,
@@ -62,21 +66,25 @@ def build_tokenizer() -> Any:
 def cut_pattern() -> str:
     """Regular expression whose matches, one after another, are the pre-tokens of a text."""
     things = "|".join(sorted(copied_words(), key=lambda word: (-len(word), word)))
-    return rf" (?=(?:{things})\b)|\b(?:{things})\b|\d|\n| ?\\?[^\W\d_]+| ?[^\s\w]|\s|[\s\S]"
+    spaced = rf"(?: (?=(?:{things})\b|\d))?"
+    number = rf"(?:(?<!\d)(?:1\d|20)(?!\d)|\d)(?:=(?=(?:{things})\b))?"
+    return rf"\b(?:{things})\b|{number}|\n| ?\\?[^\W\d_]+{spaced}| ?[^\s\w]{spaced}|\s|[\s\S]"
 
 
 def copied_words() -> list[str]:
     """Words that stand both after a space and after a brace or a line start: the same token at each place."""
-    return [thing for domain in DOMAINS for thing in domain.things]
+    return [*ORDINALS, *(thing for domain in DOMAINS for thing in domain.things)]
 
 
 def single_words() -> list[str]:
-    """Pre-tokens of the built-in texts that are one token each, with and without the space before them."""
+    """Pre-tokens of the built-in texts that are one token each, with and without the spaces around them."""
     contexts = [word for domain in DOMAINS for word in (*domain.contexts, *domain.comparators)]
-    spaced = [*FRAME_WORDS.split(), *NAMES, *OBJECTS, *PLACES, *contexts, *ORDINALS, *LEADS, *LINKS, *TAILS]
+    spaced = [*FRAME_WORDS.split(), *NAMES, *OBJECTS, *PLACES, *contexts, *LEADS]
     capital = [word for word in spaced if word[0].isupper() or not word[0].isalpha()]
     lower = [f" {word}" for word in spaced if word[0].isalpha() or word[0] in "\\("]
-    return list(dict.fromkeys([*copied_words(), *capital, *lower]))
+    before = [f"{'' if word[0].isupper() or not word[0].isalpha() else ' '}{word} " for word in BEFORE_VALUES.split()]
+    before += [*(f" {word} " for word in LEADS), ". ", *(f"{rank}=" for rank in range(1, 10))]
+    return list(dict.fromkeys([*copied_words(), *(str(count) for count in range(10, 21)), *capital, *lower, *before]))
 
 
 def spelled(text: str) -> str:

@@ -25,6 +25,8 @@ from r2a_core.models.tokenizer import build_tokenizer
 
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
+OUTPUT_SCALE = 0.14  # of the matrices that write to the residual stream at the start; small, for tokens to stay legible
+QUIET = 0.3  # of the random weights beside those of an induction head
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class TrainingRecipe:
     muon_rate: Positive  # learning rate of the matrices
     adam_rate: Positive  # learning rate of embeddings, norms and biases
     previous_token: Annotated[float, Field(ge=0)]  # strength of the heads that start on the previous token; 0 = none
+    induction: Annotated[float, Field(ge=0)]  # strength of the heads that start as induction heads; 0 = none
     mix: TextMix
 
 
@@ -57,7 +60,7 @@ class TrainingReport:
 
     steps: int
     tokens: int  # seen, copy warm-up included
-    loss: float  # mean of the last 50 steps, nats a learned token
+    loss: float  # mean of the last 50 steps, nats, weighted mean over tokens
     parameters: int
 
 
@@ -91,10 +94,12 @@ def train_reasoner(
 
 
 def train_step(model: Any, optimizers: list[torch.optim.Optimizer], batch: Batch, step: int) -> float:
-    """One optimizer step; the loss before it, nats a learned token. Raises R2AError when it is not finite."""
+    """One optimizer step; the loss before it, nats, weighted mean over tokens. Raises R2AError when it is not finite."""
     hidden = model.model(input_ids=batch.ids[:, :-1], use_cache=False).last_hidden_state  # (sample, token, width)
-    chosen = batch.learned[:, 1:]
-    loss = cross_entropy(model.lm_head(hidden[chosen]), batch.ids[:, 1:][chosen])
+    chosen = batch.weights[:, 1:] > 0
+    weights = batch.weights[:, 1:][chosen]
+    losses = cross_entropy(model.lm_head(hidden[chosen]), batch.ids[:, 1:][chosen], reduction="none")
+    loss = (losses * weights).sum() / weights.sum()
     if not math.isfinite(value := loss.item()):
         raise R2AError(f"training step {step}: the loss is {value}", "lower muon_rate and adam_rate of the recipe")
     loss.backward()
@@ -120,6 +125,8 @@ def build_model(recipe: TrainingRecipe, vocabulary: int, tokenizer: Any) -> Any:
             f"{recipe.n_heads} heads in {recipe.n_kv_heads} groups do not fit a width of {recipe.width}",
             "take n_heads a multiple of n_kv_heads, and width an even multiple of n_heads",
         )
+    if recipe.n_layers < 4:
+        raise R2AError(f"a reasoner of {recipe.n_layers} layers has no room for its starting heads", "take at least 4")
     make_config, make_model = {
         "qwen2": (Qwen2Config, Qwen2ForCausalLM),
         "llama": (LlamaConfig, LlamaForCausalLM),
@@ -159,12 +166,16 @@ def initialise(model: Any, recipe: TrainingRecipe) -> None:
     embedding.copy_(torch.randn(embedding.shape, generator=generator) * 0.1)
     for name, matrix in model.model.layers.named_parameters():
         if matrix.ndim == 2:
-            scale = matrix.shape[1] ** -0.5 * (0.5 if "o_proj" in name or "down_proj" in name else 1.0)
+            scale = matrix.shape[1] ** -0.5 * (OUTPUT_SCALE if "o_proj" in name or "down_proj" in name else 1.0)
             matrix.copy_(torch.randn(matrix.shape, generator=generator) * scale)
     if recipe.architecture == "llama" and recipe.previous_token:
         embedding[:, 0] = 0.8
-    for layer in model.model.layers[:2] if recipe.previous_token else ():
-        write_previous_token(layer.self_attn, recipe)
+    layers = model.model.layers
+    for number in (0, 1):
+        if recipe.previous_token:
+            write_previous_token(layers[number].self_attn, recipe)
+        if recipe.induction:
+            write_induction(layers[number].self_attn, layers[recipe.n_layers // 2 - 1 + number].self_attn, recipe)
 
 
 def write_previous_token(attention: Any, recipe: TrainingRecipe) -> None:
@@ -182,6 +193,28 @@ def write_previous_token(attention: Any, recipe: TrainingRecipe) -> None:
     else:
         attention.q_proj.weight[: group * 2 * half, 0] = query.repeat(group)
         attention.k_proj.weight[: 2 * half, 0] = key
+
+
+def write_induction(previous: Any, attention: Any, recipe: TrainingRecipe) -> None:
+    """Makes the heads of key group 0 look where the previous token was the present one, and copy what they see.
+
+    Keys read what the previous-token heads of an earlier layer write, queries the same of the present token. Only the
+    dimensions that rotary positions turn slowly are used, so that the match counts at any distance.
+    """
+    size = recipe.width // recipe.n_heads
+    group = recipe.n_heads // recipe.n_kv_heads
+    slow = [dimension for dimension in range(size) if dimension % (size // 2) >= size // 4]
+    read = previous.v_proj.weight[: len(slow)]
+    written = previous.o_proj.weight.unflatten(1, (recipe.n_heads, size))[:, :group].sum(1)[:, : len(slow)].T
+    attention.k_proj.weight[:size] *= QUIET
+    attention.k_proj.weight[slow] = recipe.induction * written / written.norm(dim=1, keepdim=True)
+    for head in range(group):
+        rows = slice(head * size, (head + 1) * size)
+        attention.q_proj.weight[rows] *= QUIET
+        attention.q_proj.weight[[head * size + dimension for dimension in slow]] = (
+            recipe.induction * read / read.norm(dim=1, keepdim=True)
+        )
+        attention.o_proj.weight[:, rows] = 0.5 * attention.v_proj.weight[:size].T
 
 
 def build_optimizers(model: Any, recipe: TrainingRecipe) -> list[torch.optim.Optimizer]:

@@ -1,0 +1,70 @@
+"""The built-in questions: held out, deterministic, with the right gold; pairs that differ in the context only."""
+
+import re
+
+import pytest
+
+from r2a_core.data.builtin import arithmetic, comparison, comparison_pairs, is_held_out
+from r2a_core.data.world import DOMAINS
+from r2a_core.errors import R2AError
+
+CLAUSE = re.compile(r"the \w+ (gives|takes|doubles) (\w+)")
+
+
+def test_arithmetic_golds_follow_from_the_question():
+    for item in arithmetic(200, 0):
+        count = int(re.search(r"has (\d+) ", item.question)[1])
+        steps = CLAUSE.findall(item.question)
+        for verb, operand in steps:
+            count += count if verb == "doubles" else int(operand) * {"gives": 1, "takes": -1}[verb]
+            assert 1 <= count <= 20
+        assert item.gold == str(count)
+        assert len(steps) in (2, 3, 4)
+        assert is_held_out(item.question)
+
+
+def test_comparison_golds_follow_from_the_table():
+    for item in comparison(200, 0):
+        phrase, comparator, first, second = re.fullmatch(
+            r"Considering ([\w ]+), which is (\w+): (\w+) or (\w+)\?", item.question
+        ).groups()
+        (ranks,) = [c.ranks for domain in DOMAINS for c in domain.contexts.values() if c.phrase == phrase]
+        choose = min if comparator in ("slower", "cheaper") else max
+        assert ranks[first] != ranks[second]
+        assert item.gold == choose((first, second), key=ranks.get)
+
+
+@pytest.mark.parametrize("make", [arithmetic, comparison, comparison_pairs])
+def test_the_first_questions_do_not_depend_on_how_many_are_asked_for(make):
+    assert make(40, 1) == make(60, 1)[:40]
+    assert make(40, 1) != make(40, 2)
+    questions = [
+        getattr(each, "question", None) or (each.clean_question, each.corrupted_question) for each in make(60, 1)
+    ]
+    assert len(set(questions)) == 60
+
+
+def test_pairs_differ_in_the_context_and_have_opposite_answers():
+    pairs = comparison_pairs(100, 0)
+    assert len({frozenset((pair.clean_question, pair.corrupted_question)) for pair in pairs}) == 100
+    for pair in pairs:
+        clean, corrupted = (q.split(", which is ") for q in (pair.clean_question, pair.corrupted_question))
+        assert clean[0] != corrupted[0]
+        assert clean[1] == corrupted[1]
+        assert is_held_out("which is " + clean[1])
+        assert {pair.clean_answer, pair.corrupted_answer} == set(re.search(r": (\w+) or (\w+)\?", clean[1]).groups())
+
+
+def test_too_many_questions_are_refused(monkeypatch):
+    monkeypatch.setattr("r2a_core.data.builtin.MAX_TRIES", 2000)
+    with pytest.raises(R2AError, match="there are only"):
+        comparison(5000, 0)
+
+
+def test_every_rank_is_used_and_contexts_disagree():
+    for domain in DOMAINS:
+        for context in domain.contexts.values():
+            assert set(context.ranks) == set(domain.things)
+            assert set(context.ranks.values()) == set(range(1, 10))
+        rows = [tuple(context.ranks[thing] for context in domain.contexts.values()) for thing in domain.things]
+        assert len(set(rows)) == len(rows)

@@ -1,0 +1,84 @@
+"""The built-in tokenizer: any text comes back as it was, tags and words are single tokens, also after saving."""
+
+import random
+
+import pytest
+from transformers import LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
+
+from r2a_core.models.tags import Tags
+from r2a_core.models.tasks import LEADS
+from r2a_core.models.tokenizer import PAD, build_tokenizer, copied_words
+
+ODD = {
+    "unicode": "Größe ≠ größer; naïve café, 数学は楽しい, привет",
+    "emoji": "👩‍👩‍👧 ok 🏳️‍🌈!",
+    "control characters": "a\x00b\x07c\x1b[0m\x7f",
+    "line ends": "one\r\ntwo\rthree\n\n\n four \t\n",
+    "LaTeX": "\\frac{1}{2}\\cdot\\sqrt{x^{2}} \\le \\boxed{ 17.5\\% }$$\\text{ m}^2$$",
+    "spaces": "  two   three    ",
+    "combining marks": "e\u0301 \u200b\u200d\ufeff",
+    "numbers": "1234 20 19.5 200 012 ٣٤",
+    "words inside words": "wolfram otters  crabapple unwolf wolf-fig",
+    "tag-like text": "<think <｜end▁of▁sentence| ▁ Ġ Ċ",
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer()
+
+
+def encode(tokenizer, text):
+    return tokenizer.encode(text, add_special_tokens=False)
+
+
+@pytest.mark.parametrize("text", ODD.values(), ids=ODD)
+def test_odd_text_comes_back(tokenizer, text):
+    assert tokenizer.decode(encode(tokenizer, text), clean_up_tokenization_spaces=False) == text
+
+
+def test_any_characters_come_back(tokenizer):
+    rng = random.Random(0)
+    for _ in range(200):
+        ranges = [(0, 0x7F), (0x80, 0x24F), (0x2000, 0x2FFF), (0x10000, 0x1F9FF)]
+        text = "".join(chr(rng.randint(*rng.choice(ranges))) for _ in range(30))
+        assert tokenizer.decode(encode(tokenizer, text), clean_up_tokenization_spaces=False) == text
+
+
+def test_a_copied_word_is_the_same_token_everywhere(tokenizer):
+    for word in [*copied_words(), "7", "10", "20"]:
+        token = tokenizer.convert_tokens_to_ids(word)
+        for place in (f"Final answer is {word}.\n", f"is \\boxed{{{word}}}.", f"land: {word} has 9", f"so 9={word}\n"):
+            assert encode(tokenizer, place).count(token) == 1, (word, place)
+
+
+def test_words_are_single_tokens(tokenizer):
+    assert [len(encode(tokenizer, f" {word}")) for word in LEADS] == [1] * len(LEADS)
+    text = "First the park gives 3, clearly 12+3=15\n"
+    pieces = [tokenizer.decode([token]) for token in encode(tokenizer, text)]
+    assert pieces == ["First", " the", " park", " gives ", "3", ",", " clearly ", "12", "+", "3", "=", "15", "\n"]
+
+
+def test_digits_of_other_numbers_stand_alone(tokenizer):
+    assert [tokenizer.decode([token]) for token in encode(tokenizer, "120-21-20")] == [*"120-21-", "20"]
+
+
+@pytest.mark.parametrize("config", [Qwen2Config, LlamaConfig])
+def test_a_saved_tokenizer_is_loaded_as_it_was(tokenizer, config, tmp_path):
+    config(vocab_size=len(tokenizer)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = PreTrainedTokenizerFast.from_pretrained(tmp_path)  # AutoTokenizer takes Qwen2's own splitting for qwen2
+    for text in (*ODD.values(), "First surely land: duck has 9 so 9=duck\n"):
+        ids = encode(tokenizer, text)
+        assert encode(loaded, text) == ids
+        assert loaded.decode(ids, clean_up_tokenization_spaces=False) == text
+    tags = Tags()
+    for tag in (tags.bos, tags.eos, tags.think_open, tags.think_close, PAD):
+        assert len(encode(loaded, f"x{tag}y")) == 3
+    assert (loaded.bos_token, loaded.eos_token, loaded.pad_token) == (tags.bos, tags.eos, PAD)
+    assert set(loaded.all_special_tokens) == {tags.bos, tags.eos, PAD}
+
+
+def test_ids_do_not_change(tokenizer):
+    assert build_tokenizer().get_vocab() == tokenizer.get_vocab()
+    assert sorted(tokenizer.get_vocab().values()) == list(range(len(tokenizer)))

@@ -1,0 +1,185 @@
+"""Training of the built-in reasoners: the same bytes twice, a falling loss, starting heads, recipe errors, batches."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+import torch
+
+from r2a_core.config import parse
+from r2a_core.errors import R2AError
+from r2a_core.models.batches import BatchPlan, TextEncoder, batches, copy_batch
+from r2a_core.models.muon import orthogonalise
+from r2a_core.models.tasks import TextMix, training_text
+from r2a_core.models.tokenizer import build_tokenizer
+from r2a_core.models.training import TrainingRecipe, build_model, learning_rate, train_reasoner
+
+MIX = TextMix(comparison=0.5, without_reasoning=0.2, probing=0.3, perturbed=0.3, contradicted=0.5, padded=0.5)
+RECIPE = TrainingRecipe(
+    architecture="qwen2",
+    seed=1,
+    threads=1,
+    n_layers=4,
+    width=32,
+    n_heads=4,
+    n_kv_heads=2,
+    mlp_width=48,
+    steps=6,
+    batch_tokens=600,
+    copy_steps=2,
+    copy_tokens=200,
+    ramp_steps=2,
+    flat_share=0.5,
+    muon_rate=0.03,
+    adam_rate=0.01,
+    previous_token=5.0,
+    induction=3.0,
+    mix=MIX,
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer()
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+    """Training sets torch's thread count."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+def test_the_same_recipe_gives_the_same_bytes(architecture, tmp_path):
+    recipe = replace(RECIPE, architecture=architecture)
+    seen = []
+    first = train_reasoner(recipe, tmp_path / "a", lambda *step: seen.append(step))
+    second = train_reasoner(recipe, tmp_path / "b")
+    train_reasoner(replace(recipe, seed=2), tmp_path / "c")
+    assert first == second
+    assert [step[:2] for step in seen] == [(number, 8) for number in range(1, 9)]
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= set(files)
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    weights = [(tmp_path / folder / "model.safetensors").read_bytes() for folder in "ac"]
+    assert weights[0] != weights[1]
+
+
+def test_the_loss_falls(tmp_path):
+    losses = []
+    train_reasoner(replace(RECIPE, copy_steps=0, steps=30), tmp_path, lambda step, steps, loss: losses.append(loss))
+    assert losses[0] == pytest.approx(6.8, abs=0.5)  # ln of about 900 tokens
+    assert sum(losses[-5:]) / 5 < 0.7 * losses[0]
+
+
+def test_learning_rate_rises_stays_and_falls():
+    recipe = replace(RECIPE, copy_steps=10, steps=100, ramp_steps=5, flat_share=0.2)
+    rates = [learning_rate(step, recipe) for step in range(110)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rates[5:31] == [1.0] * 26
+    assert rates[70] == pytest.approx(0.5)
+    assert rates[109] == pytest.approx(1 / 80)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 36}, "4 heads in 2 groups"),
+        ({"n_kv_heads": 3}, "4 heads in 3 groups"),
+        ({"n_layers": 2}, "reasoner of 2 layers"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(change, message, tokenizer):
+    with pytest.raises(R2AError, match=message):
+        build_model(replace(RECIPE, **change), len(tokenizer), tokenizer)
+
+
+def test_a_loss_that_is_not_finite_is_refused(tmp_path):
+    with pytest.raises(R2AError, match="the loss is"):
+        train_reasoner(replace(RECIPE, muon_rate=1e30, steps=20), tmp_path)
+
+
+def test_recipes_are_checked():
+    values = {name: getattr(RECIPE, name) for name in RECIPE.__dataclass_fields__ if name != "mix"}
+    mix = {name: getattr(MIX, name) for name in MIX.__dataclass_fields__}
+    assert parse(TrainingRecipe, {**values, "mix": mix}, "recipe") == RECIPE
+    for change in (
+        {"steps": 0},
+        {"architecture": "gpt2"},
+        {"flat_share": 1.5},
+        {"colour": 1},
+        {"mix": {**mix, "padded": 2}},
+    ):
+        with pytest.raises(R2AError):
+            parse(TrainingRecipe, {**values, "mix": mix, **change}, "recipe")
+
+
+@pytest.mark.parametrize(("architecture", "strength"), [("qwen2", 5.0), ("llama", 1.35)])
+def test_heads_start_on_the_previous_token(architecture, strength, tokenizer):
+    recipe = replace(RECIPE, architecture=architecture, previous_token=strength, width=96, mlp_width=64, induction=0.0)
+    model = build_model(recipe, len(tokenizer), tokenizer)
+    model.set_attn_implementation("eager")
+    ids = torch.tensor([Random(0).sample(range(len(tokenizer)), 30)])
+    with torch.no_grad():
+        pattern = model(input_ids=ids, output_attentions=True).attentions[0][0]  # (head, row, key)
+    on_previous = torch.diagonal(pattern[:, 2:, 1:], dim1=1, dim2=2).mean(1)
+    assert (on_previous[:2] > 0.7).all()
+    assert (on_previous[2:] < 0.2).all()
+
+
+def test_padded_batches_hold_the_texts(tokenizer):
+    random = Random(0)
+    encode = TextEncoder(tokenizer)
+    for _ in range(200):
+        text = training_text(random, MIX)
+        encoded = encode(text, random)
+        thinking, answer = ("".join(piece.text for piece in pieces) for pieces in (text.thinking, text.answer))
+        expected = [encode.bos, *plain(tokenizer, text.prompt), encode.think_open, *plain(tokenizer, thinking)]
+        expected += [encode.think_close, *plain(tokenizer, answer), encode.eos]
+        assert [token for token in encoded.ids if token != encode.pad] == expected
+        assert text.padded or encode.pad not in encoded.ids
+        learnt = [token for token, counts in zip(encoded.ids, encoded.weights, strict=True) if counts > 0]
+        assert learnt[-1] == encode.eos
+        assert encode.pad not in learnt
+        assert (encode.think_close in learnt) == text.with_reasoning
+        said = "".join(piece.text for piece in (*text.thinking, *text.answer) if piece.weight)
+        spoken = [token for token in learnt if token not in (encode.eos, encode.think_close)]
+        assert tokenizer.decode(spoken) == said
+
+
+def plain(tokenizer, text):
+    return tokenizer.encode(text, add_special_tokens=False)
+
+
+def test_batches_keep_to_their_plan(tokenizer):
+    plan = BatchPlan(seed=3, copy_steps=2, copy_tokens=400, batch_tokens=1000, mix=MIX)
+    stream = batches(plan, tokenizer)
+    drawn = [next(stream) for _ in range(30)]
+    again = batches(plan, tokenizer)
+    assert all(torch.equal(batch.ids, next(again).ids) for batch in drawn)
+    assert [batch.ids.shape for batch in drawn[:2]] == [(10, 40)] * 2
+    assert all(batch.ids.numel() <= 1000 for batch in drawn)
+    assert sum(batch.ids.numel() for batch in drawn[2:]) / 28 > 700
+
+
+def test_copy_batches_can_be_told_from_their_first_round():
+    batch = copy_batch(Random(0), 800, list(range(100)))
+    for ids, weights in zip(batch.ids.tolist(), batch.weights.tolist(), strict=True):
+        period = weights.index(1.0)
+        assert 6 <= period <= 18
+        assert len(set(ids[:period])) == period
+        assert ids[period:] == ids[:-period]
+        assert set(weights[period:]) == {1.0}
+
+
+def test_muon_brings_singular_values_near_one():
+    stack = (
+        torch.randn(3, 24, 40, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([1e-3, 1.0, 50.0])[:, None, None]
+    )
+    values = torch.linalg.svdvals(orthogonalise(stack))
+    assert values.min() > 0.6
+    assert values.max() < 1.3
