@@ -2,11 +2,12 @@
 
 params maps, attention.reflection_phrases, heads.top; data/activations/, data/generations/, data/attention/
 (<model>/<dataset>/with_reasoning), data/heads/<model>.parquet, data/models/<model>/ (tokenizer)
--> data/maps/<model>/<dataset>.parquet, <dataset>-tokens.parquet, <dataset>-spans.parquet
+-> data/maps/<model>/<dataset>.parquet, <dataset>-tokens.parquet, <dataset>-spans.parquet, <dataset>-links.parquet
 usage: python -m stages.maps MODEL DATASET
 """
 
 import logging
+from dataclasses import replace
 
 from stages._stage import DATA, device, read_params, run_stage, set_threads
 
@@ -14,11 +15,12 @@ SETTING = "with_reasoning"
 
 
 def maps(model: str, dataset: str) -> None:
-    """Write data/maps/MODEL/DATASET.parquet, DATASET-tokens.parquet and DATASET-spans.parquet."""
+    """Write data/maps/MODEL/DATASET.parquet and its -tokens, -spans and -links.parquet."""
     import polars as pl
 
     from r2a_core.activations.reading import ActivationReader
     from r2a_core.attention.jobs import stored_traces, texts
+    from r2a_core.attention.links import attention_links
     from r2a_core.attention.map_params import MapParams
     from r2a_core.attention.maps import attention_maps
     from r2a_core.config import parse
@@ -33,18 +35,18 @@ def maps(model: str, dataset: str) -> None:
     if not traces:
         logging.warning("%s, %s: no trace was captured, so there are no maps", model, dataset)
     pieces = texts(load_tokenizer(DATA / "models" / model).tokenizer, traces)
-    frames = attention_maps(
-        reader,
-        pieces,
-        pl.read_parquet(DATA / "attention" / model / dataset / f"{SETTING}.parquet"),
-        pl.read_parquet(DATA / "heads" / f"{model}.parquet").filter(pl.col("dataset") == dataset),
-        params.of(model, dataset, pieces, values["heads"]["top"], values["attention"]["reflection_phrases"]),
-        str(choose_device(device())),
-    )
+    config = params.of(model, dataset, pieces, values["heads"]["top"], values["attention"]["reflection_phrases"])
+    attention = pl.read_parquet(DATA / "attention" / model / dataset / f"{SETTING}.parquet")
+    heads = pl.read_parquet(DATA / "heads" / f"{model}.parquet").filter(pl.col("dataset") == dataset)
+    target = str(choose_device(device()))
+    frames = attention_maps(reader, pieces, attention, heads, config, target)
+    drawn = replace(config, items=tuple(frames.tokens["item_id"]))
+    links = attention_links(reader, attention, heads, drawn, params.links, target)
     out = DATA / "maps" / model
     write_whole(out / f"{dataset}.parquet", frames.maps.write_parquet)
     write_whole(out / f"{dataset}-tokens.parquet", frames.tokens.write_parquet)
     write_whole(out / f"{dataset}-spans.parquet", frames.spans.write_parquet)
+    write_whole(out / f"{dataset}-links.parquet", links.write_parquet)
 
 
 if __name__ == "__main__":

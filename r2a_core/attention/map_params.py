@@ -46,6 +46,7 @@ class MapParams:
     traces: Annotated[int, Field(gt=0)]
     spans: tuple[ChosenSpan, ...]  # in place of an item's default span: its final result
     cells: Annotated[int, Field(ge=8)]  # most rows and columns of a map
+    links: Annotated[int, Field(gt=0)]  # reasoning tokens kept for each answer token, the strongest
 
     def of(
         self, model: str, dataset: str, pieces: Mapping[str, Sequence[str]], top: int, phrases: Sequence[str]

@@ -1,0 +1,345 @@
+"""The stages of the attention analysis, one after the other, on random tiny models and responses made up here."""
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import yaml
+
+from r2a_core.activations import jobs as capture_jobs
+from r2a_core.attention import scoring
+from r2a_core.data.items import Item
+from r2a_core.errors import MissingPrerequisite, R2AError
+from r2a_core.grading.boxed import has_boxed
+from r2a_core.models.loading import load_model, load_tokenizer
+from r2a_core.models.pointer import ModelPointer
+from r2a_core.models.tags import Tags
+from r2a_core.models.tokenizer import build_tokenizer
+from r2a_core.traces.prompts import Setting, plain_ids, prompt_ids
+from r2a_core.traces.rows import GENERATION_SCHEMA, generation_row
+from r2a_core.traces.segments import SEGMENTS
+from stages import attention, capture, figures_attention, heads, maps
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+STAGES = (capture, attention, heads, maps, figures_attention)
+MODELS, SETTINGS = ("tiny_a", "tiny_b"), ("with_reasoning", "without_reasoning")
+N_LAYERS, N_HEADS, N_TRACES = 4, 4, 5
+TEXTS_ONLY = "no_weights"
+
+
+def study_params() -> dict[str, Any]:
+    """The project's own sections, for the models and the dataset of these tests."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    sections = {name: copy.deepcopy(params[name]) for name in ("capture", "attention", "heads", "maps")}
+    sections["run"] = {"models": [MODELS[1], TEXTS_ONLY], "datasets": ["stories"], "settings": list(SETTINGS)}
+    sections["heads"] |= {"top": 3, "retrieval": {"default": sections["heads"]["retrieval"]["default"], "models": {}}}
+    sections["heads"]["retrieval"]["default"]["tests"] = 2
+    sections["maps"] |= {"top_heads": 1, "traces": 1}
+    return sections
+
+
+def save_random_model(folder: Path, kind: str) -> None:
+    """A random model with the built-in tokenizer, as a prepared model folder."""
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(len(kind))
+    tokenizer = build_tokenizer()
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": N_LAYERS,
+        "num_attention_heads": N_HEADS,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+        "initializer_range": 0.3,
+    }
+    model = Qwen2ForCausalLM(Qwen2Config(**sizes)) if kind == "qwen2" else LlamaForCausalLM(LlamaConfig(**sizes))
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    ModelPointer("train", "float32", Tags()).write(folder)
+
+
+def made_up_responses(data: Path, model: str, setting: Setting) -> None:
+    """Responses of the right form and of different lengths; the fourth is not finished."""
+    text = load_tokenizer(data / "models" / model)
+    rows = []
+    for number in range(N_TRACES + 1):
+        item = Item(f"story-{number}", f"Considering speed: {number} + 2?", str(number + 2), "math")
+        prompt = prompt_ids(text, item.question, "", setting)
+        steps = "".join(f"First add {step}. Wait, now so much.\n" for step in range(1 + number))
+        thinking = [*plain_ids(text, steps), text.ids.think_close] if setting == "with_reasoning" else []
+        answer = plain_ids(text, f"\nSo we add {number} and 2.\nThus \\boxed{{{number + 2}}}.")
+        row = generation_row(text, item, 0, prompt, [*thinking, *answer, text.ids.eos], 0, has_boxed)
+        rows.append(row | ({"status": "unfinished"} if number == 3 else {}))
+    path = data / "generations" / model / "stories" / f"{setting}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pl.DataFrame(rows, schema=GENERATION_SCHEMA).write_parquet(path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder after all stages: two random models and one without weights."""
+    root = tmp_path_factory.mktemp("project")
+    data = root / "data"
+    for model, kind in zip(MODELS, ("qwen2", "llama"), strict=True):
+        save_random_model(data / "models" / model, kind)
+    build_tokenizer().save_pretrained(str(data / "models" / TEXTS_ONLY))
+    ModelPointer("texts", None, Tags()).write(data / "models" / TEXTS_ONLY)
+    for model in (*MODELS, TEXTS_ONLY):
+        for setting in SETTINGS:
+            made_up_responses(data, model, setting)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        go_to(root, monkeypatch, study_params())
+        run_all()
+    return root
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data folder of a copy of the finished project, which the stages read and write."""
+    root = tmp_path / "project"
+    shutil.copytree(finished, root)
+    go_to(root, monkeypatch, study_params())
+    return root / "data"
+
+
+def go_to(root: Path, monkeypatch: pytest.MonkeyPatch, params: dict[str, Any]) -> None:
+    """The stages read and write `root` and see `params`; shards are small, the device is the CPU."""
+    monkeypatch.setenv("R2A_DEVICE", "cpu")
+    monkeypatch.setattr(capture_jobs, "MEGABYTE", 200)  # 256 of them hold two or three traces
+    for stage in STAGES:
+        monkeypatch.setattr(stage, "read_params", lambda name: params)
+        monkeypatch.setattr(stage, "DATA", root / "data")
+        if hasattr(stage, "WORK"):
+            monkeypatch.setattr(stage, "WORK", root / ".work")
+
+
+def run_all(figures: bool = True) -> None:
+    for model in (*MODELS, TEXTS_ONLY):
+        for setting in SETTINGS:
+            capture.capture(model, "stories", setting)
+            attention.attention(model, "stories", setting)
+        heads.heads(model)
+        maps.maps(model, "stories")
+    if figures:
+        figures_attention.figures_attention()
+
+
+def outputs(data: Path) -> dict[str, bytes]:
+    made = ("activations", "attention", "heads", "maps", "figures", "metrics")
+    files = [path for name in made for path in (data / name).rglob("*") if path.is_file()]
+    return {str(path.relative_to(data)): path.read_bytes() for path in files}
+
+
+def masses_of(data: Path, model: str, setting: str = "with_reasoning") -> pl.DataFrame:
+    return pl.read_parquet(data / "attention" / model / "stories" / f"{setting}.parquet")
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_masses_are_those_of_eager_attention(project: Path, model: str, setting: str) -> None:
+    eager = load_model(project / "models" / model, "cpu", attention="eager").model
+    generated = pl.read_parquet(project / "generations" / model / "stories" / f"{setting}.parquet")
+    row = generated.row(4, named=True)
+    ids = [*row["prompt_ids"], *row["response_ids"]]
+    with torch.no_grad():
+        patterns = torch.stack(eager(input_ids=torch.tensor([ids]), output_attentions=True).attentions)[:, 0]
+    o, c, end = row["think_open"], row["think_close"], len(ids) - 1
+    bounds = [(0, 1), (1, o), (o, o + 1), (o + 1, c), (c, c + 1), (c + 1, end)]
+    found = masses_of(project, model, setting).filter(item_id="story-4").sort("layer", "head")
+    for source, (start, stop) in (("answer", bounds[5]), ("reasoning", bounds[3])):
+        rows = patterns[:, :, start:stop].mean(dim=2)  # (layer, head, token)
+        expected = torch.stack([rows[..., low:high].sum(-1) for low, high in bounds], dim=-1).reshape(-1, 6)
+        masses = found.filter(source=source).select(SEGMENTS).to_numpy()
+        np.testing.assert_allclose(masses, expected.numpy(), atol=2e-3)  # stored in bfloat16
+        np.testing.assert_allclose(masses.sum(axis=1), 1, atol=1e-5)
+
+
+def test_metrics_and_ranking_follow_from_the_masses(project: Path) -> None:
+    frame = masses_of(project, "tiny_a")
+    assert frame["item_id"].unique(maintain_order=True).to_list() == [f"story-{n}" for n in (0, 1, 2, 4, 5)]
+    reasoning = frame.filter(source="answer").sort("item_id", "layer", "head")["reasoning"].to_numpy()
+    by_head = reasoning.astype(np.float64).reshape(N_TRACES, -1)
+    metrics = json.loads((project / "metrics" / "attention-tiny_a-stories-with_reasoning.json").read_text())
+    assert metrics["answer"]["n_traces"] == N_TRACES
+    assert metrics["answer"]["reasoning"] == pytest.approx(np.median(by_head.mean(axis=1)), abs=1e-6)
+    first = [f"L{head // N_HEADS}.H{head % N_HEADS}" for head in np.argsort(-by_head.mean(axis=0), kind="stable")[:3]]
+    summary = json.loads((project / "metrics" / "heads-tiny_a.json").read_text())["datasets"]["stories"]
+    assert summary["reasoning_focus_heads"] == first
+    assert summary["first_mass"] == pytest.approx(by_head.mean(axis=0).max(), abs=1e-6)
+    ranked = pl.read_parquet(project / "heads" / "tiny_a.parquet")
+    assert ranked.height == N_LAYERS * N_HEADS
+    middle = ranked.filter(pl.col("layer").is_in([1, 2]))
+    margins = np.minimum(middle["answer_to_reasoning"] / 0.6, middle["walk_correlation"] / 0.7)
+    best = middle.row(int(np.argmax(margins)), named=True)
+    assert summary["best_walk"]["head"] == f"L{best['layer']}.H{best['head']}"
+    assert summary["walking_heads"] == int((margins >= 1).sum())
+
+
+def test_maps_show_the_first_head_and_representative_traces(project: Path) -> None:
+    frame = pl.read_parquet(project / "maps" / "tiny_b" / "stories.parquet")
+    ranked = pl.read_parquet(project / "heads" / "tiny_b.parquet").sort("rank")
+    single = frame.filter(kind="head")
+    assert single.select("layer", "head").rows() == ranked.select("layer", "head").rows()[:1]
+    tokens = pl.read_parquet(project / "maps" / "tiny_b" / "stories-tokens.parquet")
+    assert tokens["item_id"].to_list() == frame["item_id"].unique(maintain_order=True).to_list()
+    links = pl.read_parquet(project / "maps" / "tiny_b" / "stories-links.parquet")
+    assert set(links["item_id"]) == set(tokens["item_id"])
+    span = pl.read_parquet(project / "maps" / "tiny_b" / "stories-spans.parquet").row(0, named=True)
+    texts = tokens.filter(item_id=span["item_id"])["tokens"][0].to_list()
+    assert "".join(texts[span["span_start"] : span["span_end"]]) == str(int(span["item_id"][-1]) + 2)
+
+
+def test_chosen_heads_items_and_texts(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = study_params()
+    span = {"model": "tiny_a", "dataset": "stories", "item_id": "story-2", "text": "add 1. Wait"}
+    params["maps"] |= {"heads": {"tiny_a": [[2, 1]]}, "items": {"stories": ["story-1"]}, "spans": [span]}
+    monkeypatch.setattr(maps, "read_params", lambda name: params)
+    maps.maps("tiny_a", "stories")
+    frame = pl.read_parquet(project / "maps" / "tiny_a" / "stories.parquet")
+    assert frame.filter(kind="head").select("item_id", "layer", "head").rows() == [
+        ("story-1", 2, 1),
+        ("story-2", 2, 1),
+    ]
+    texts = pl.read_parquet(project / "maps" / "tiny_a" / "stories-tokens.parquet").filter(item_id="story-2")
+    spans = pl.read_parquet(project / "maps" / "tiny_a" / "stories-spans.parquet").filter(item_id="story-2")
+    start, end = spans.select("span_start", "span_end").row(0)
+    assert "".join(texts["tokens"][0][start:end]).strip() == "add 1. Wait"
+    span["item_id"] = "story-3"
+    with pytest.raises(R2AError, match="names the item 'story-3', of which tiny_a has no captured trace"):
+        maps.maps("tiny_a", "stories")
+    span |= {"item_id": "story-2", "start": 3}
+    with pytest.raises(R2AError, match="the span of 'story-2'"):
+        maps.maps("tiny_a", "stories")
+
+
+def test_every_figure_of_a_model_with_weights(project: Path) -> None:
+    drawn = {path.stem for path in (project / "figures" / "attention").glob("*.png")}
+    common = ("segment-masses-stories", "segment-masses-stories-from-reasoning", "head-maps-stories")
+    assert {*common, "walk-overview-stories"} <= drawn
+    model = MODELS[1]
+    names = {name.removeprefix(f"attention-map-{model}-stories-") for name in drawn if f"map-{model}" in name}
+    assert {"RFH-mean", "head-mean"} < names
+    assert len(names) == 3
+    assert {name for name in drawn if name.startswith(f"span-attention-{model}")} == {
+        f"span-attention-{model}-stories-0"
+    }
+    assert not [name for name in drawn if TEXTS_ONLY in name]
+
+
+def test_a_model_without_weights_has_empty_tables(project: Path) -> None:
+    folder = project / "activations" / TEXTS_ONLY / "stories" / "with_reasoning"
+    assert pl.read_parquet(folder / "index.parquet").is_empty()
+    assert masses_of(project, TEXTS_ONLY).schema == masses_of(project, "tiny_a").schema
+    assert masses_of(project, TEXTS_ONLY).is_empty()
+    assert pl.read_parquet(project / "heads" / f"{TEXTS_ONLY}.parquet").is_empty()
+    assert json.loads((project / "metrics" / f"heads-{TEXTS_ONLY}.json").read_text()) == {
+        "datasets": {},
+        "needle_copied": None,
+    }
+
+
+def test_the_same_bytes_from_the_start(project: Path) -> None:
+    first = outputs(project)
+    shutil.rmtree(project.parent / ".work")
+    for name in ("activations", "attention", "heads", "maps", "figures", "metrics"):
+        shutil.rmtree(project / name)
+    run_all()
+    again = outputs(project)
+    assert again.keys() == first.keys()
+    assert [name for name in first if first[name] != again[name]] == []
+
+
+def test_finished_shards_need_no_model_and_more_traces_leave_them(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = outputs(project)
+    captured: list[int] = []
+    real = capture_jobs.capture_trace
+    monkeypatch.setattr(capture_jobs, "capture_trace", lambda *args: captured.append(len(args[1])) or real(*args))
+    monkeypatch.setattr(scoring, "head_scores", lambda *args: pytest.fail("scores were computed again"))
+    run_all(figures=False)
+    assert captured == []
+    assert outputs(project) == before
+    params = study_params()
+    params["capture"]["limit"] = 4
+    monkeypatch.setattr(capture, "read_params", lambda name: params)
+    capture.capture("tiny_a", "stories", "with_reasoning")
+    index = pl.read_parquet(project / "activations" / "tiny_a" / "stories" / "with_reasoning" / "index.parquet")
+    assert index.height == 4
+    assert len(captured) < 4, "the first shard was kept"
+    files = {path.name for path in (project / "activations" / "tiny_a" / "stories" / "with_reasoning").iterdir()}
+    assert files == {"index.parquet", *index["shard"]}
+
+
+def test_another_statistic_leaves_the_activations_as_they_are(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = study_params()
+    params["attention"]["reflection_phrases"] = ["so much"]
+    monkeypatch.setattr(attention, "read_params", lambda name: params)
+    before = masses_of(project, "tiny_a")
+    attention.attention("tiny_a", "stories", "with_reasoning")
+    after = masses_of(project, "tiny_a")
+    assert after.drop("reflection").equals(before.drop("reflection"))
+    assert not after["reflection"].equals(before["reflection"])
+
+
+def test_generations_that_changed_after_capture_are_refused(project: Path) -> None:
+    path = project / "generations" / "tiny_a" / "stories" / "with_reasoning.parquet"
+    frame = pl.read_parquet(path)
+    lost = pl.when(pl.col("item_id") == "story-1").then(pl.lit("no_answer")).otherwise("status")
+    frame.with_columns(status=lost).write_parquet(path)
+    with pytest.raises(R2AError, match="holds another trace of 'story-1'"):
+        attention.attention("tiny_a", "stories", "with_reasoning")
+
+
+def test_a_full_disk_is_told_before_the_work(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(project.parent / ".work")
+    monkeypatch.setattr(capture_jobs.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1))  # type: ignore[attr-defined]
+    with pytest.raises(MissingPrerequisite, match="the activations need"):
+        capture.capture("tiny_a", "stories", "with_reasoning")
+
+
+def test_attention_of_a_dataset_that_left_the_run_is_left_out(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copytree(project / "attention" / "tiny_a" / "stories", project / "attention" / "tiny_a" / "old")
+    before = (project / "heads" / "tiny_a.parquet").read_bytes()
+    heads.heads("tiny_a")
+    assert "the attention of old is left out" in caplog.text
+    assert (project / "heads" / "tiny_a.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "rerun"),
+    [
+        ("attention.reflection_phrases", {"attention", "heads", "maps", "figures_attention"}),
+        ("heads.walk.mass", {"heads", "maps", "figures_attention"}),
+        ("maps.cells", {"maps", "figures_attention"}),
+        ("capture.rows", {"capture", "attention", "heads", "maps", "figures_attention"}),
+    ],
+)
+def test_a_changed_param_reruns_only_what_it_can_change(changed: str, rerun: set[str]) -> None:
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    found = {
+        name
+        for name, stage in pipeline.items()
+        if any(changed == param or changed.startswith(f"{param}.") for param in stage.get("params", []))
+    }
+    outs = {name: [str(out) for out in stage.get("outs", [])] for name, stage in pipeline.items()}
+    for _ in pipeline:  # the longest chain
+        made = [out for name in found for out in outs[name]]
+        found |= {
+            name for name, stage in pipeline.items() if any(related(out, dep) for out in made for dep in stage["deps"])
+        }
+    assert found - {"report"} == rerun
+
+
+def related(out: str, dependency: str) -> bool:
+    """Whether one path is the other or lies inside it, a matrix value standing for any name."""
+    pairs = zip(out.split("/"), dependency.split("/"), strict=False)
+    return all(one == other or ("$" in one and "$" in other) for one, other in pairs)
