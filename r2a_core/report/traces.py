@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from r2a_core.errors import R2AError
-from r2a_core.figures.maps import MapSource, Pattern, Trace, map_name, read_patterns, read_traces
+from r2a_core.figures.maps import Pattern, Trace, map_name, read_traces
 from r2a_core.report.packing import pack, pack_json, weight_levels
 from r2a_core.report.sources import Gaps, ReportParams, ReportSources, Run, read_frame
 from r2a_core.report.walks import walk_record
@@ -63,10 +63,9 @@ class TraceReader:
 
     def __init__(self, sources: ReportSources, params: ReportParams, run: Run, top: int) -> None:
         self.params, case = params, (*run, SETTING)
-        source = MapSource(*run, sources.maps[run], sources.tokens[run])
-        self.patterns = read_patterns(source, read_traces(source.tokens))
-        self.views = read_frame(source.maps, VIEW, "maps")
-        self.tokens = read_frame(source.tokens, ["item_id", "tokens"], "maps")
+        self.map_file = sources.maps[run]
+        self.maps = read_frame(self.map_file, [*VIEW, "row_token", "col_token", "pattern"], "maps")
+        self.tokens = read_frame(sources.tokens[run], ["item_id", "tokens"], "maps")
         columns = [*VIEW, "row", "tokens", "weights", "reasoning", "outside"]
         self.links = read_frame(sources.links[run], columns, "maps")
         walk = ["item_id", "layer", "head", "source", "walk_correlation", "centroid", "spread"]
@@ -96,7 +95,7 @@ class TraceReader:
             "reflection": list(trace.reflection),
             "tokens": pack_json(self.texts_of(trace)),
             "views": [{"name": view.name, "kind": view.kind, "layer": view.layer, "head": view.head} for view in views],
-            "maps": [map_record(self.patterns[view.name, trace.item_id], trace, self.params) for view in views],
+            "maps": [map_record(self.pattern(trace, view), trace, self.params) for view in views],
             "links": [self.link_record(trace, view) for view in views] if self.links is not None else None,
             "walks": walk_record(self.attention, trace),
             "sentences": self.sentence_record(trace, views),
@@ -104,10 +103,22 @@ class TraceReader:
 
     def views_of(self, item_id: str) -> list[TraceView]:
         """The means, then the first single heads of the trace, as they lie in the file."""
-        assert self.views is not None
-        views = [TraceView(*row[1:]) for row in self.views.filter(pl.col("item_id") == item_id).iter_rows()]
+        assert self.maps is not None
+        own = self.maps.filter(pl.col("item_id") == item_id).select(VIEW[1:])
+        views = [TraceView(*row) for row in own.iter_rows()]
         means = sorted((view for view in views if view.kind != "head"), key=lambda view: view.kind, reverse=True)
         return [*means, *[view for view in views if view.kind == "head"][: self.params.heads]]
+
+    def pattern(self, trace: Trace, view: TraceView) -> Pattern:
+        """One map. Raises R2AError when its weights are not rows x columns."""
+        assert self.maps is not None
+        row = self.maps.filter((pl.col("item_id") == trace.item_id) & view.rows())
+        rows, columns = (edges(row[name][0].to_numpy(), trace.n_tokens) for name in ("row_token", "col_token"))
+        weights, shape = row["pattern"][0].to_numpy(), (len(rows) - 1, len(columns) - 1)
+        if weights.size != shape[0] * shape[1]:
+            name = f"the map {view.name} of {trace.item_id!r}"
+            raise R2AError(f"{self.map_file}: {name} is not {shape[0]} x {shape[1]}", "rebuild it: dvc repro maps")
+        return Pattern(rows, columns, weights.reshape(shape))
 
     def texts_of(self, trace: Trace) -> list[str]:
         """Text of each token. Raises R2AError when there is not one a token."""
@@ -159,6 +170,11 @@ class TraceReader:
         return (
             None if self.rfh is None else rows.join(self.rfh, on=["layer", "head"], how="semi", maintain_order="left")
         )
+
+
+def edges(first_tokens: np.ndarray, n_tokens: int) -> np.ndarray:
+    """Borders of pooled cells from the first token of each; the last cell ends before the final EOS."""
+    return np.append(first_tokens, max(int(first_tokens[-1]) + 1, n_tokens - 1))
 
 
 def shares(values: np.ndarray) -> np.ndarray:

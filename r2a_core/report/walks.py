@@ -11,7 +11,7 @@ import polars as pl
 from r2a_core.figures.maps import Trace
 from r2a_core.report.packing import pack
 
-GROUPS = 48  # most groups of answer tokens
+GROUPS = 32  # most groups of answer tokens
 STEPS = 254  # a fraction 0..1 of the reasoning in whole steps
 UNKNOWN = 255  # a group whose rows see none of the reasoning
 
