@@ -18,7 +18,8 @@ from r2a_core.errors import R2AError
 PAIRS_TABLE = Path(__file__).with_name("object_comparison_pairs.csv")  # the project's own pairs
 PAIR_KINDS = ("generated_pairs", "pairs_table", "pairs")  # kinds of dataset that hold pairs
 COLUMNS = ("case_id", "query_a", "answer_a", "query_b", "answer_b", "domain")
-FORM = re.compile(r"Considering (?P<context>.+), which (?:is|are) (?P<comparator>.+): (?P<a>.+) or (?P<b>.+)\?")
+NO_COMPARATOR = "correct"  # of a question that only asks "which is: A or B?"
+FORM = re.compile(r"Considering (?P<context>.+), which (?:is|are)(?: (?P<comparator>[^:]+))?: (?P<a>.+) or (?P<b>.+)\?")
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,7 @@ def to_pair(row: dict[str, Any]) -> ComparisonPair:
     clean, corrupted = (match for match in matches if match is not None)
     if clean["comparator"] != corrupted["comparator"]:
         raise R2AError(f"the comparators differ: {clean['comparator']!r} and {corrupted['comparator']!r}")
-    for answer, match in zip(answers, (clean, corrupted), strict=True):
-        if answer not in (match["a"], match["b"]):
-            raise R2AError(f"the answer {answer!r} is not one of the options {match['a']!r} and {match['b']!r}")
+    answers = [option_of(answer, match) for answer, match in zip(answers, (clean, corrupted), strict=True)]
     if answers[0] == answers[1]:
         raise R2AError(f"both answers are {answers[0]!r}")
     return ComparisonPair(
@@ -102,9 +101,23 @@ def to_pair(row: dict[str, Any]) -> ComparisonPair:
         clean_answer=answers[0],
         corrupted_question=questions[1],
         corrupted_answer=answers[1],
-        comparator=clean["comparator"],
+        comparator=clean["comparator"] or NO_COMPARATOR,
         domain=label_of(row, "domain"),
     )
+
+
+def option_of(answer: str, question: re.Match[str]) -> str:
+    """The option that an answer names, as the question spells it: a spreadsheet may have made TRUE of true.
+
+    Raises R2AError when it names neither.
+    """
+    options = (question["a"], question["b"])
+    same = [option for option in options if option == answer] or [
+        option for option in options if option.casefold() == answer.casefold()
+    ]
+    if len(same) != 1:
+        raise R2AError(f"the answer {answer!r} is not one of the options {options[0]!r} and {options[1]!r}")
+    return same[0]
 
 
 def pair_items(pairs: Sequence[PairTexts]) -> list[Item]:

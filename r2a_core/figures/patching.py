@@ -37,7 +37,7 @@ PAPER_CROSSINGS = {"r1_llama_8b": 15, "r1_qwen_7b": 20, "r1_qwen_1b5": 21}  # la
 class PatchingFigureParams:
     """`patch.figures`: what is drawn."""
 
-    example: str | None  # pair of Figure 7; null = the first pair that every model has
+    example: str | None  # pair of Figure 7; null = the first pair that most models have
 
 
 @dataclass(frozen=True)
@@ -208,11 +208,11 @@ def draw_crossing(axes: Axes, found: Crossing) -> None:
         axes.text(0.5, 0.95, "no crossing", transform=axes.transAxes, ha="center", va="top", fontsize=8)
         return
     axes.axvline(found.layer, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), gid="crossing")
-    text, edges = f"cross at {found.layer:.1f}", (found.layer, found.layer)
+    text, edges = f"cross at {found.layer:.2f}", (found.layer, found.layer)
     if found.low is not None and found.high is not None:
         edges = (found.low, found.high)
         axes.axvspan(*edges, color=INK, alpha=0.12, linewidth=0)
-        text += f" [{found.low:.1f}, {found.high:.1f}]"
+        text += f" [{found.low:.2f}, {found.high:.2f}]"
     left = found.layer > np.mean(axes.get_xlim())
     place = {"xytext": (-4, 0), "ha": "right"} if left else {"xytext": (4, 0), "ha": "left"}
     axes.annotate(text, (edges[0 if left else 1], 1.12), textcoords="offset points", va="top", fontsize=8, **place)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from r2a_core.data.comparison import FORM as READER_FORM
-from r2a_core.data.comparison import read_pairs
+from r2a_core.data.comparison import pair_items, pairs_of, read_pairs
 
 TABLE = Path(__file__).resolve().parents[2] / "r2a_core" / "data" / "object_comparison_pairs.csv"
 COLUMNS = ["case_id", "query_a", "answer_a", "query_b", "answer_b", "domain"]
@@ -276,3 +276,18 @@ def test_every_rule_is_used(pairs: list[Pair]) -> None:
     contexts = [side.context for pair in pairs for side in (pair.a, pair.b)]
     unused = [pattern for pattern in RULES if not any(re.fullmatch(pattern, context) for context in contexts)]
     assert unused == []
+
+
+def test_the_published_table_is_imported_whole(reference: Path) -> None:
+    loaded = read_pairs(reference / "object_comparison_pairs_103.csv")
+    assert loaded.rejected == []
+    assert len(loaded.pairs) == 103
+    first = loaded.pairs[0]
+    assert (first.pair_id, first.clean_answer, first.corrupted_answer) == ("0", "Pacific", "Atlantic")
+    assert first.comparator == "larger"
+    items = pair_items(loaded.pairs)
+    assert [item.item_id for item in items[:2]] == ["0-clean", "0-corrupted"]
+    assert pairs_of(items) == loaded.pairs
+    by_id = {pair.pair_id: pair for pair in loaded.pairs}
+    assert by_id["84"].corrupted_answer == "true", "a spreadsheet made TRUE of it"
+    assert by_id["196"].comparator == "correct", "the question only asks: which is: cat or dog?"
