@@ -18,6 +18,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from r2a_core.errors import R2AError
 from r2a_core.figures.attention import RED, SEGMENT_LABELS, read_columns
@@ -148,7 +149,7 @@ def map_figure(
     fig.legend(
         handles=_legend(any(walk is not None for walk in walks)),
         loc="outside lower center",
-        ncols=4,
+        ncols=3 if len(traces) > 1 else 1,
         frameon=False,
         fontsize=8,
     )
@@ -223,6 +224,8 @@ def _answer_part(axes: Axes, trace: Trace, pattern: Pattern, norm: LogNorm, walk
         axes.set_title(f"walk: r = {walk.correlation:.2f}", fontsize=8)
     axes.spines[:].set(color=RED, linewidth=1.4)
     axes.tick_params(labelsize=7)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.set_xlabel("reasoning token", fontsize=8)
 
 

@@ -169,7 +169,7 @@ def span_figure(title: str, span: Span, width: int = 110, max_lines: int = 20) -
 
     Colours are relative to the largest weight on earlier text (without BOS) in the same view; the span is outlined.
     """
-    pieces = lay_out(("BOS", *span.tokens[1 : span.end]), width)
+    pieces = lay_out(("BOS ", *span.tokens[1 : span.end]), width)
     rows = fold(pieces, span, max_lines)
     size = (LEFT + width * CHARACTER + RIGHT, TOP + len(span.views) * (TITLE + len(rows) * LINE) + BOTTOM)
     fig = Figure(figsize=size)
@@ -205,7 +205,9 @@ def draw_span_figures(
     written = []
     for number, span in enumerate(spans):
         if not items or span.item_id in items:
-            place = f"attention from tokens {span.start}\u2013{span.end - 1}"
+            last = span.end - 1
+            place = f"tokens {span.start}\u2013{last}" if last > span.start else f"token {last}"
+            place = f"attention from {place}"
             title = f"{source.model}, {source.dataset}, {short_id(span.item_id)}: {place}"
             stem = f"span-attention-{source.model}-{source.dataset}-{number}"
             written += save_figure(span_figure(title, span, max_lines=max_lines), folder / stem)

@@ -134,6 +134,7 @@ def _overlap(row, place: SubplotSpec, marks: HeadMarks) -> None:
     bars.bar_label(drawn, fontsize=8)
     bars.set_ylim(0, max(1, *counts.values()) * 1.15)
     bars.set_ylabel("heads", fontsize=8)
+    bars.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     _membership_dots(dots, list(counts))
     sizes = (len(marks.rfh), len(marks.induction), len(marks.retrieval))
     dots.set_yticks(range(3), [f"{kind} ({size})" for kind, size in zip(KINDS, sizes, strict=True)], fontsize=8)

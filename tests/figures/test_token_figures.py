@@ -121,7 +121,7 @@ def test_a_span_has_three_views_in_a_fixed_order_and_the_chosen_head(tmp_path: P
 def test_colours_text_and_outline_follow_the_weights(tmp_path: Path) -> None:
     (span,) = read_spans(write_source(tmp_path, three_views()))
     axes: Any = span_figure("toy", span).axes[0]
-    assert drawn_lines(axes) == ["BOSWhat $x_1^{ is?\u21b5", "So x is 3"]
+    assert drawn_lines(axes) == ["BOS What $x_1^{ is?\u21b5", "So x is 3"]
     assert not any(artist.get_parse_math() for artist in axes.get_children() if isinstance(artist, GridText))
     colours = axes.collections[0]
     # the largest weight on earlier text is .1 (token 7); BOS (.5) and the span (.1, .2) are on the same scale
