@@ -149,7 +149,7 @@ def comparison(n: int, seed: int) -> list[Item]:
 
 
 def comparison_pairs(n: int, seed: int) -> list[BuiltinPair]:
-    """n minimal pairs of held-out comparisons; the same first ones for every n. Raises R2AError when there are fewer."""
+    """n minimal pairs of held-out comparisons, the first the same for every n. Raises R2AError when there are fewer."""
     drawn = distinct(draw_pair, f"comparison pairs {seed}", pair_key)
     return [
         BuiltinPair(

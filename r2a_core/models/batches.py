@@ -56,8 +56,8 @@ class EncodedText:
 class TextEncoder:
     """TrainingText -> EncodedText: BOS + prompt + <think> + thinking + </think> + answer + EOS.
 
-    Pieces are cut as the tokenizer cuts them, and the ids of each cut remembered. Padded texts have some pads before BOS
-    and after each tag, as aligned pairs do (r2a_core.patching.alignment).
+    Pieces are cut as the tokenizer cuts them, and the ids of each cut kept. Padded texts have some pads before BOS and
+    after each tag, as aligned pairs do (r2a_core.patching.alignment).
     """
 
     def __init__(self, tokenizer: Any) -> None:

@@ -1,7 +1,8 @@
 """Training texts of the built-in reasoner: prompt, reasoning trace and answer of random training questions.
 
-Input: a seeded random generator. Output: TrainingTexts, text pieces with their weights in the loss. The trace reaches the
-answer line by line, with reflection before some steps; the answer quotes the lines in order and leaves the detours out.
+Input: a seeded random generator. Output: TrainingTexts, text pieces with their weights in the loss. The trace reaches
+the answer line by line, with reflection before some steps; the answer quotes the lines in order and leaves
+the detours out.
 
 In perturbed texts some values are wrong, and all that follows keeps to what is written: the answer must be read off the
 trace.
@@ -42,7 +43,7 @@ PROBE_ENDS = (
 )  # many, for the answer itself to be read, not what follows
 RANK_WORDS = ((":", "has", "so"), (",", "gets", "thus"))  # other words in each line, for lines to be told apart
 FACT, READ, FREE = 8.0, 2.0, 0.3  # weights in the loss: results to know, what is read off the question, free choices
-THOUGHT_ABOVE = 12  # counts from which taking gets a second thought
+THOUGHT_ABOVE = 15  # counts from which taking gets a second thought
 GUESS_GAP = 4  # ranks this far apart in two contexts are easily mixed up
 
 
@@ -143,7 +144,7 @@ def arithmetic_trace(rng: random.Random, problem: ArithmeticProblem, perturbed: 
     for number, (ordinal, lead, step) in enumerate(zip(ORDINALS, leads, problem.steps, strict=False)):
         if step.operator == "-" and count > THOUGHT_ABOVE:
             trace.detour(f"Maybe {count}+{step.operand}? Wait, {step.clause()}.\n")
-        elif step.operator == "*":
+        elif step.operator == "*" and count > 5:
             trace.detour(f"Alternatively, add {count} twice.\n")
         right = step.apply(count)
         result = right

@@ -1,8 +1,9 @@
-"""The tokenizer of the built-in models: byte-level, so that any text comes back as it was, with DeepSeek's special tokens.
+"""The tokenizer of the built-in models: byte-level, for any text to come back, with DeepSeek's special tokens.
 
-Output: a PreTrainedTokenizerFast. Words of the built-in texts are single tokens. Things and numbers that an answer copies leave the space
-before them to the word there, so that they are the same tokens at every place; digits above 20 stand alone. Other text falls back
-to merges of frequent English syllables and then to bytes. Built from word lists alone: the same ids every time.
+Output: a PreTrainedTokenizerFast. Words of the built-in texts are single tokens. Things and numbers that an answer
+copies leave the space before them to the word there, so that they are the same tokens at every place; numbers above 20
+are split into digits. Other text falls back to merges of frequent English syllables and then to bytes. Built from word
+lists alone: the same ids every time.
 """
 
 import re
@@ -22,11 +23,11 @@ FRAME_WORDS = """
 """
 BEFORE_VALUES = "has gets gives takes or is so thus add , : ? Maybe"
 ENGLISH = """
- a an of to it be as was are with this from we can let so if then by he his her they you my me do does did what when where
- there their will would could should about into out up more most some any all each two three four first second next last
+ a an of to it be as was are with this from we can let so if then by he his her they you my me do does did what when
+ where there their will would could should about into out up more most some any all each two three four first second next last
  time way number value point line side sum term case set find get use need make know see check same equal equals total
- double square root answer because since therefore However But So Let we're it's don't hmm right left okay actually maybe
- ing ed er est ly tion sion ment ness able ible ive ous al ic ity re un in en de con com pre pro per dis ex ation
+ double square root answer because since therefore However But So Let we're it's don't hmm right left okay actually
+ maybe ing ed er est ly tion sion ment ness able ible ive ous al ic ity re un in en de con com pre pro per dis ex ation
  th he an in er on at st nd ou ea ar or es is it le ve te se ll ss ch sh ck qu ra ro ri la li lo ma mo me
  frac cdot sqrt times left right text begin end pi
 """
@@ -100,7 +101,7 @@ def alphabet() -> dict[int, str]:
 
 
 def byte_pairs(words: list[str], syllables: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary (token -> id) and merges: bytes, then whole words, then syllables with and without a space before them.
+    """Vocabulary (token -> id) and merges: bytes, whole words, syllables with and without a space before them.
 
     Whole words need no merges, since a pre-token that is in the vocabulary is taken as it is.
     """

@@ -2,9 +2,9 @@
 
     out_dir/config.json, model.safetensors, generation_config.json, tokenizer files
 
-Copying from context is the bottleneck of so small a model. Three things make it form: heads of the first layers that start out
-looking at the previous token, a warm-up on repeated random sequences, and Muon on the matrices. The same recipe gives the same
-bytes on the same machine.
+Copying from context is the bottleneck of so small a model. Four things make it form: heads of the first layers that
+start out looking at the previous token, heads of the middle layers that start as induction heads, a warm-up on repeated
+random sequences, and Muon on the matrices. The same recipe gives the same bytes on the same machine.
 """
 
 import math
@@ -94,7 +94,7 @@ def train_reasoner(
 
 
 def train_step(model: Any, optimizers: list[torch.optim.Optimizer], batch: Batch, step: int) -> float:
-    """One optimizer step; the loss before it, nats, weighted mean over tokens. Raises R2AError when it is not finite."""
+    """One optimizer step; the loss before it (nats, weighted mean). Raises R2AError when it is not finite."""
     hidden = model.model(input_ids=batch.ids[:, :-1], use_cache=False).last_hidden_state  # (sample, token, width)
     chosen = batch.weights[:, 1:] > 0
     weights = batch.weights[:, 1:][chosen]
@@ -156,10 +156,10 @@ def build_model(recipe: TrainingRecipe, vocabulary: int, tokenizer: Any) -> Any:
 
 
 def initialise(model: Any, recipe: TrainingRecipe) -> None:
-    """Scaled random matrices, and previous-token heads in one key group of layers 0 and 1.
+    """Scaled random matrices, previous-token heads in layers 0 and 1, induction heads in the middle; a key group each.
 
-    Qwen2 gets them through its biases. Llama has none: there, one embedding dimension is held at a constant at the start,
-    and the pattern is written into its column of the projections.
+    Qwen2 gets the former through its biases. Llama has none: one embedding dimension starts at a constant, and the
+    pattern is written into its column of the projections.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
     embedding = model.model.embed_tokens.weight
@@ -179,8 +179,11 @@ def initialise(model: Any, recipe: TrainingRecipe) -> None:
 
 
 def write_previous_token(attention: Any, recipe: TrainingRecipe) -> None:
-    """Makes the heads of key group 0 look at the previous token: with rotary frequencies f, a key of ones and a query turned
-    back by f in each pair of dimensions agree best at distance 1."""
+    """Makes the heads of key group 0 look at the previous token.
+
+    With rotary frequencies f, a key of ones and a query turned back by f in each pair of dimensions agree best at
+    distance 1.
+    """
     half = recipe.width // recipe.n_heads // 2
     theta = 10000.0
     frequency = theta ** (-torch.arange(half) / half)
@@ -218,7 +221,7 @@ def write_induction(previous: Any, attention: Any, recipe: TrainingRecipe) -> No
 
 
 def build_optimizers(model: Any, recipe: TrainingRecipe) -> list[torch.optim.Optimizer]:
-    """Muon on the matrices of the layers, AdamW on all else. A group's full_rate is its learning rate before scheduling."""
+    """Muon on the matrices of the layers, AdamW on all else. full_rate: the learning rate before scheduling."""
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     inside = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in inside]

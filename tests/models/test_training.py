@@ -126,7 +126,7 @@ def test_heads_start_on_the_previous_token(architecture, strength, tokenizer):
     with torch.no_grad():
         pattern = model(input_ids=ids, output_attentions=True).attentions[0][0]  # (head, row, key)
     on_previous = torch.diagonal(pattern[:, 2:, 1:], dim1=1, dim2=2).mean(1)
-    assert (on_previous[:2] > 0.7).all()
+    assert (on_previous[:2] > 0.4).all()
     assert (on_previous[2:] < 0.2).all()
 
 
