@@ -24,7 +24,8 @@ FRAME_WORDS = """
 BEFORE_VALUES = "has gets gives takes or is so thus add , : ? Maybe"
 ENGLISH = """
  a an of to it be as was are with this from we can let so if then by he his her they you my me do does did what when
- where there their will would could should about into out up more most some any all each two three four first second next last
+ where there their will would could should about into out up more most some any all each two three four first second
+ next last
  time way number value point line side sum term case set find get use need make know see check same equal equals total
  double square root answer because since therefore However But So Let we're it's don't hmm right left okay actually
  maybe ing ed er est ly tion sion ment ness able ible ive ous al ic ity re un in en de con com pre pro per dis ex ation
