@@ -66,8 +66,8 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> LoadedToken
 def read_tokenizer(place: dict[str, Any], trust_remote_code: bool) -> Any:
     """The tokenizer that the published tokenizer.json describes; place as `where` gives it.
 
-    AutoTokenizer puts the rules of its own class for the architecture in place of the file's (Qwen2's, for one). It is used
-    only for models without that file.
+    AutoTokenizer puts the rules of its own class for the architecture in place of the file's (Qwen2's, for one). It is
+    used only for models without that file.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
     from transformers.utils import cached_file
@@ -117,11 +117,17 @@ def load_model(
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported, and refused below
         )
     model, report = loaded
-    absent = sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])])
-    if absent:
+    if absent := sorted(report["missing_keys"]):
         raise R2AError(f"{folder.name}: the weights lack {absent[0]} ({len(absent)} in all)", pointer.way_out)
+    if unlike := sorted(report["mismatched_keys"]):
+        name, stored, wanted = unlike[0]
+        raise R2AError(
+            f"{folder.name}: the weight {name} has the shape {tuple(stored)}, config.json asks for {tuple(wanted)}",
+            pointer.way_out,
+        )
     model = model.to(target).eval()
     model.generation_config = GenerationConfig(eos_token_id=text.ids.eos, pad_token_id=text.ids.pad)
     check_weights(model, text.tokenizer, folder.name)

@@ -1,0 +1,70 @@
+"""Entries of `datasets` in params.yaml: what is accepted, and files that may be named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r2a_core.data.prepare import BuiltinDataset, FileDataset, HubDataset, dataset_params, load_dataset, local_file
+from r2a_core.errors import R2AError
+
+HUB = {"kind": "math500", "instruction": " Box it.", "revision": "main"}
+
+
+def test_each_kind_has_its_record() -> None:
+    built = dataset_params({"kind": "arithmetic", "instruction": "", "n": 3, "seed": 0}, "datasets.a")
+    assert built == BuiltinDataset("arithmetic", "", 3, 0)
+    assert dataset_params(HUB, "datasets.m") == HubDataset("math500", " Box it.", "main", None)
+    texts = {"kind": "traces", "instruction": "", "file": "t.parquet", "texts_of": {"r1": "r1-llama"}}
+    assert dataset_params(texts, "datasets.t") == FileDataset("traces", "", "t.parquet", {"r1": "r1-llama"})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "maths"}, r"datasets\.x\.kind is 'maths'"),
+        (None, r"datasets\.x\.kind is None"),
+        (HUB | {"revison": "main"}, "unknown key 'revison'"),
+        ({"kind": "math500", "instruction": ""}, r"datasets\.x\.revision"),
+        ({"kind": "arithmetic", "instruction": "", "n": 0, "seed": 0}, r"datasets\.x\.n.*greater than 0"),
+        ({"kind": "arithmetic", "instruction": "", "n": True, "seed": 0}, r"datasets\.x\.n must be a number"),
+        ({"kind": "traces", "instruction": "", "file": "t", "texts_of": {"a": 1}}, r"datasets\.x\.texts_of\.a"),
+    ],
+)
+def test_impossible_entries_are_refused(values: Any, message: str) -> None:
+    with pytest.raises(R2AError, match=message) as caught:
+        dataset_params(values, "datasets.x")
+    assert caught.value.hint
+
+
+@pytest.fixture
+def imports(tmp_path: Path) -> Path:
+    (tmp_path / "imports" / "sub").mkdir(parents=True)
+    (tmp_path / "imports" / "sub" / "t.jsonl").write_text("")
+    (tmp_path / "secret.jsonl").write_text("{}")
+    return tmp_path / "imports"
+
+
+def test_a_file_of_the_folder_is_found(imports: Path) -> None:
+    assert local_file(imports, "sub/t.jsonl") == imports / "sub" / "t.jsonl"
+
+
+def test_names_that_lead_out_are_refused(imports: Path) -> None:
+    for name in ("../secret.jsonl", "sub/../../secret.jsonl", str(imports.parent / "secret.jsonl")):
+        with pytest.raises(R2AError, match="lies outside imports/"):
+            local_file(imports, name)
+
+
+def test_an_absent_file_is_named_with_what_to_do(imports: Path) -> None:
+    params = HubDataset("math500", "", "main", "math.jsonl")
+    with pytest.raises(R2AError, match=r"imports/math\.jsonl does not exist") as caught:
+        load_dataset(params, imports)
+    assert "copy the file" in caught.value.hint
+
+
+def test_a_local_file_goes_before_the_hub(imports: Path) -> None:
+    (imports / "m.jsonl").write_text(
+        '{"problem": "1+1?", "answer": "2", "subject": "Algebra", "level": 1, "unique_id": "u"}\n'
+    )
+    loaded = load_dataset(HubDataset("math500", "", "main", "m.jsonl"), imports)
+    assert [(item.item_id, item.gold) for item in loaded.items] == [("u", "2")]

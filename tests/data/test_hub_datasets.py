@@ -1,0 +1,188 @@
+"""MATH-500 and WildBench from local files, from the Hub's cache, and without either. Nothing here uses the network."""
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+from huggingface_hub import HfApi, constants, errors
+
+from r2a_core.data.hub import AREAS, fetch, hub_access, load_math500, load_wildbench
+from r2a_core.data.items import Item
+from r2a_core.data.tables import RejectedRow
+from r2a_core.errors import MissingPrerequisite, R2AError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+MATH: list[dict[str, Any]] = [
+    {"problem": "What is $1+1$?", "answer": "2", "subject": "Algebra", "level": 1, "unique_id": "test/algebra/1.json"},
+    {"problem": "Réel?\n", "answer": "\\frac{1}{2}", "subject": "Geometry", "level": 5, "unique_id": "test/g/2.json"},
+]
+BAD_MATH: list[dict[str, Any]] = [
+    {"problem": "", "answer": "2", "subject": "Algebra", "level": 1, "unique_id": "a"},
+    {"problem": "Q", "answer": None, "subject": "Algebra", "level": 1, "unique_id": "b"},
+    {"problem": "Q again", "answer": "2", "subject": "Algebra", "level": 1, "unique_id": "test/algebra/1.json"},
+]
+USER, REPLY = {"role": "user", "content": "Plan a trip."}, {"role": "assistant", "content": "Where to?"}
+
+
+def conversation(session: str, tag: Any, turns: Any, checklist: Any = ("Is it short?",)) -> dict[str, Any]:
+    return {
+        "session_id": session,
+        "conversation_input": turns,
+        "checklist": list(checklist) if isinstance(checklist, tuple) else checklist,
+        "primary_tag": tag,
+    }
+
+
+def write_rows(folder: Path, rows: list[dict[str, Any]], form: str) -> Path:
+    path = folder / f"rows.{form}"
+    if form == "parquet":
+        pl.DataFrame(rows).write_parquet(path)
+    elif form == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        with path.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, rows[0])
+            writer.writeheader()
+            for row in rows:
+                writer.writerow(
+                    {key: json.dumps(value) if isinstance(value, list) else value for key, value in row.items()}
+                )
+    return path
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "csv"])
+def test_math500_from_a_local_file(tmp_path: Path, form: str) -> None:
+    loaded = load_math500(write_rows(tmp_path, MATH + BAD_MATH, form))
+    assert loaded.items == [
+        Item("test/algebra/1.json", "What is $1+1$?", "2", "math", "Algebra", "1"),
+        Item("test/g/2.json", "Réel?\n", "\\frac{1}{2}", "math", "Geometry", "5"),
+    ]
+    assert loaded.rejected == [
+        RejectedRow(3, "problem is empty, not a text"),
+        RejectedRow(4, "answer is empty, not a text"),
+        RejectedRow(5, "the id 'test/algebra/1.json' came before"),
+    ]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "csv"])
+def test_wildbench_takes_the_first_user_turn_and_keeps_the_rest(tmp_path: Path, form: str) -> None:
+    later = [REPLY, {"role": "user", "content": "Rome"}]
+    opening = {"role": "system", "content": "Be brief."}
+    rows = [conversation("s1", "Planning", [opening, USER, *later]), conversation("s2", "Math", [USER])]
+    loaded = load_wildbench(write_rows(tmp_path, rows, form))
+    (item,) = loaded.items
+    assert (item.item_id, item.question, item.gold, item.kind) == ("s1", "Plan a trip.", None, "open")
+    assert item.subject == "reasoning & planning"
+    assert json.loads(item.extra) == {
+        "primary_tag": "Planning",
+        "checklist": ["Is it short?"],
+        "history": [opening],
+        "later": later,
+    }
+    assert loaded.rejected == [RejectedRow(2, "its primary tag is Math, which has no exact answer here")]
+
+
+@pytest.mark.parametrize(
+    ("tag", "area"),
+    [
+        ("Coding & Debugging", "coding & analysis"),
+        ("Data Analysis", "coding & analysis"),
+        ("Advice seeking", "information seeking"),
+        ("Information seeking", "information seeking"),
+        ("Reasoning", "reasoning & planning"),
+        ("Planning", "reasoning & planning"),
+        ("Brainstorming", "creative tasks"),
+        ("Creative Writing", "creative tasks"),
+        ("Editing", "creative tasks"),
+        ("Role playing", "creative tasks"),
+    ],
+)
+def test_tags_fall_into_the_areas_of_the_paper(tmp_path: Path, tag: str, area: str) -> None:
+    loaded = load_wildbench(write_rows(tmp_path, [conversation("s", tag, [USER])], "jsonl"))
+    assert loaded.items[0].subject == area
+    assert len(AREAS) == 10
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (conversation("s", "Others", [USER]), "belongs to no area"),
+        (conversation("s", "Planning", [REPLY]), "no user turn"),
+        (conversation("s", "Planning", None), "no user turn"),
+        (conversation("s", "Planning", "not JSON"), "neither a list nor JSON"),
+        (conversation("s", "Planning", ["x"]), "not a list of dict"),
+        (conversation("s", "Planning", [USER], [1]), "checklist is not a list of str"),
+        (conversation("s", "Planning", [{"role": "user", "content": ""}]), "content is empty"),
+        (conversation("", "Planning", [USER]), "session_id is empty"),
+    ],
+)
+def test_bad_conversations_are_reported(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
+    loaded = load_wildbench(write_rows(tmp_path, [conversation("good", "Editing", [USER]), row], "jsonl"))
+    assert [item.item_id for item in loaded.items] == ["good"]
+    assert [rejected.row for rejected in loaded.rejected] == [2]
+    assert reason in loaded.rejected[0].reason
+
+
+def test_a_file_without_one_good_row_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(R2AError, match="no row could be used; row 1: problem is empty"):
+        load_math500(write_rows(tmp_path, BAD_MATH[:1], "jsonl"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty Hub cache, and a Hub that no request reaches."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def unreached(*args: Any, **options: Any) -> None:
+        raise errors.HTTPError("no route")  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(HfApi, "dataset_info", unreached)
+    return tmp_path / "hub"
+
+
+def fill(cache: Path) -> Path:
+    snapshot = cache / "datasets--HuggingFaceH4--MATH-500" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    return write_rows(snapshot, MATH, "jsonl").rename(snapshot / "test.jsonl")
+
+
+@pytest.mark.parametrize("revision", ["main", COMMIT])
+@pytest.mark.parametrize("kind", ["math500", "wildbench"])
+def test_without_network_and_cache_there_are_two_ways_out(cache: Path, kind: str, revision: str) -> None:
+    with pytest.raises(MissingPrerequisite, match="was not reached") as caught:
+        fetch(kind, revision)
+    assert caught.value.exit_code == 3
+    assert "connect this machine" in caught.value.hint
+    assert f"datasets.{kind}.file" in caught.value.hint
+
+
+def test_offline_mode_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(MissingPrerequisite, match="HF_HUB_OFFLINE is set"):
+        fetch("math500", COMMIT)
+
+
+def test_a_pinned_file_in_the_cache_needs_no_network(cache: Path) -> None:
+    file = fill(cache)
+    assert fetch("math500", COMMIT) == file
+    assert len(load_math500(fetch("math500", COMMIT)).items) == 2
+
+
+def test_a_branch_is_followed_to_its_commit_which_is_told(cache: Path, monkeypatch, caplog) -> None:
+    file = fill(cache)
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *args, **options: SimpleNamespace(sha=COMMIT))
+    assert fetch("math500", "main") == file
+    assert COMMIT in caplog.text
+
+
+def test_a_full_disk_is_a_missing_prerequisite_and_a_bug_stays_one() -> None:
+    with pytest.raises(MissingPrerequisite, match="no space left"), hub_access("x/y"):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(ZeroDivisionError), hub_access("x/y"):
+        _ = 1 / 0
+    with pytest.raises(PermissionError), hub_access("x/y"):
+        raise PermissionError(13, "denied")

@@ -1,0 +1,126 @@
+"""Trace files: questions with their texts, and rows that contradict one another."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from r2a_core.data.imported import ImportedText, authors, load_traces, text_for
+from r2a_core.data.tables import RejectedRow
+from r2a_core.errors import R2AError
+
+ROW: dict[str, Any] = {
+    "model": "m-1",
+    "setting": "with_reasoning",
+    "unique_id": "q1",
+    "problem": "1+1?",
+    "response": "Two",
+    "answer": "2",
+    "subject": "Algebra",
+    "level": 3,
+}
+
+
+def file(folder: Path, *rows: dict[str, Any]) -> Path:
+    path = folder / "traces.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_rows_of_one_id_are_one_question_with_several_texts(tmp_path: Path) -> None:
+    rows = [
+        ROW,
+        ROW | {"unique_id": "q0", "problem": "Why?", "answer": None, "finish": "stop"},
+        ROW | {"setting": "without_reasoning", "response": "2!"},
+        ROW | {"model": "m-2", "response": "Zwei", "finish": "length"},
+    ]
+    loaded = load_traces(file(tmp_path, *rows))
+    assert loaded.rejected == []
+    first, second = loaded.items
+    assert (first.item_id, first.question, first.gold, first.kind, first.subject, first.level) == (
+        "q1",
+        "1+1?",
+        "2",
+        "math",
+        "Algebra",
+        "3",
+    )
+    assert (second.item_id, second.gold, second.kind) == ("q0", None, "open")
+    assert text_for(first, "m-1", "with_reasoning") == ImportedText("Two")
+    assert text_for(first, "m-1", "without_reasoning") == ImportedText("2!")
+    assert text_for(first, "m-2", "with_reasoning") == ImportedText("Zwei", "length")
+    assert text_for(first, "m-2", "without_reasoning") is None
+    assert text_for(second, "m-1", "with_reasoning") == ImportedText("Two", "stop")
+    assert (authors(first), authors(second)) == (["m-1", "m-2"], ["m-1"])
+
+
+def test_subject_and_level_may_be_absent(tmp_path: Path) -> None:
+    (item,) = load_traces(file(tmp_path, {name: ROW[name] for name in ROW if name not in ("subject", "level")})).items
+    assert (item.subject, item.level) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"setting": "withR"}, "setting is 'withR', not with_reasoning or without_reasoning"),
+        ({"finish": "eos"}, "finish is 'eos', not stop or length"),
+        ({"unique_id": None}, "unique_id is empty"),
+        ({"model": ""}, "model is empty"),
+        ({"response": ""}, "response is empty"),
+        ({"problem": 5}, "problem is 5, not a text"),
+        ({"answer": ""}, "answer is empty; null stands for"),
+        ({"model": "m-2", "problem": "1+2?"}, "the problem of 'q1' differs from an earlier row"),
+        ({"model": "m-2", "answer": "3"}, "the answer of 'q1' differs from an earlier row"),
+        ({}, "m-1, with_reasoning, 'q1' came before"),
+    ],
+)
+def test_bad_rows_are_reported(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    loaded = load_traces(file(tmp_path, ROW, ROW | change, ROW | {"unique_id": "q2"}))
+    assert [item.item_id for item in loaded.items] == ["q1", "q2"]
+    (rejected,) = loaded.rejected
+    assert rejected.row == 2
+    assert reason in rejected.reason
+
+
+def test_a_line_that_is_no_json_is_reported(tmp_path: Path) -> None:
+    path = file(tmp_path, ROW)
+    path.write_text(path.read_text() + "{broken\n")
+    loaded = load_traces(path)
+    assert len(loaded.items) == 1
+    assert [row.row for row in loaded.rejected] == [2]
+    assert isinstance(loaded.rejected[0], RejectedRow)
+
+
+def test_texts_of_may_only_name_models_of_the_file(tmp_path: Path) -> None:
+    path = file(tmp_path, ROW, ROW | {"model": "m-2"})
+    assert len(load_traces(path, {"ours": "m-2"}).items) == 1
+    with pytest.raises(R2AError, match="has no texts of 'm2'") as caught:
+        load_traces(path, {"ours": "m2"})
+    assert caught.value.hint == "texts_of.ours: one of m-1, m-2"
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    with pytest.raises(R2AError, match="no column answer"):
+        load_traces(file(tmp_path, {name: ROW[name] for name in ROW if name != "answer"}))
+
+
+def test_all_published_texts_import(reference: Path) -> None:
+    path = reference / "math500_greedy_traces.parquet"
+    loaded = load_traces(path)
+    assert loaded.rejected == []
+    frame = pl.read_parquet(path)
+    assert frame.height == 276
+    found = {
+        (model, setting, item.item_id): text_for(item, model, setting)
+        for item in loaded.items
+        for model in authors(item)
+        for setting in ("with_reasoning", "without_reasoning")
+    }
+    assert {key: text.content for key, text in found.items() if text is not None} == {
+        (model, setting, unique_id): response
+        for model, setting, unique_id, response in frame.select("model", "setting", "unique_id", "response").iter_rows()
+    }
+    golds = dict(frame.select("unique_id", "answer").iter_rows())
+    assert {item.item_id: item.gold for item in loaded.items} == golds

@@ -1,0 +1,157 @@
+"""What a prepared model folder stands for: the four kinds, their places, and the Hub out of reach."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from huggingface_hub import HfApi, constants, errors
+
+from r2a_core.errors import MissingPrerequisite, R2AError
+from r2a_core.models.pointer import (
+    ModelPointer,
+    check_unchanged,
+    is_cached,
+    read_pointer,
+    resolve_hub,
+    weights_digest,
+    where,
+)
+from r2a_core.models.tags import Tags
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+HUB = ModelPointer("hub", "bfloat16", Tags(), "deepseek-ai/small", COMMIT)
+
+
+@pytest.fixture
+def unreached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty Hub cache, and a Hub that no request reaches."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def fail(*args: Any, **options: Any) -> None:
+        raise errors.HTTPError("no route")  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(HfApi, "model_info", fail)
+    return tmp_path / "hub"
+
+
+@pytest.mark.parametrize(
+    "pointer",
+    [
+        HUB,
+        ModelPointer("local", "float32", Tags(bos=None, eos="<|im_end|>"), "~/m", weights="ab"),
+        ModelPointer("texts", None, Tags()),
+        ModelPointer("train", "float32", Tags()),
+    ],
+)
+def test_a_pointer_comes_back_as_it_was_written(tmp_path: Path, pointer: ModelPointer) -> None:
+    pointer.write(tmp_path)
+    assert read_pointer(tmp_path) == pointer
+    assert (tmp_path / "model.json").read_bytes().endswith(b"}\n")
+
+
+def test_no_pointer_means_prepare_the_model(tmp_path: Path) -> None:
+    with pytest.raises(MissingPrerequisite, match=r"model\.json does not exist") as caught:
+        read_pointer(tmp_path)
+    assert caught.value.hint == "run: dvc repro prepare_model"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"kind": "magic"}', '{"kind": "hub", "dtype": "x", "tags": {"bo": 1}}'])
+def test_a_damaged_pointer_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "model.json").write_text(text)
+    with pytest.raises(R2AError, match="is damaged"):
+        read_pointer(tmp_path)
+
+
+def test_a_commit_is_its_own_answer(unreached: Path) -> None:
+    assert resolve_hub("deepseek-ai/small", COMMIT) == COMMIT
+
+
+def test_a_branch_is_pinned_to_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        HfApi, "model_info", lambda self, *args, **options: asked.append(options) or SimpleNamespace(sha=COMMIT)
+    )
+    assert resolve_hub("deepseek-ai/small", "main") == COMMIT
+    assert asked[0]["revision"] == "main"
+
+
+def test_an_unreached_hub_is_a_missing_prerequisite(unreached: Path) -> None:
+    with pytest.raises(MissingPrerequisite, match=r"the Hub was not reached for deepseek-ai/small") as caught:
+        resolve_hub("deepseek-ai/small", "main")
+    assert (caught.value.exit_code, caught.value.hint) == (
+        3,
+        "connect this machine, or take the model out of run.models",
+    )
+
+
+def test_offline_mode_is_said_and_asks_nobody(unreached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(MissingPrerequisite, match="HF_HUB_OFFLINE is set") as caught:
+        resolve_hub("deepseek-ai/small", "main")
+    assert "unset HF_HUB_OFFLINE" in caught.value.hint
+
+
+def snapshot(cache: Path, *names: str) -> Path:
+    folder = cache / "models--deepseek-ai--small" / "snapshots" / COMMIT
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_text("{}")
+    return folder
+
+
+def test_the_cache_is_used_without_network_once_it_is_whole(unreached: Path) -> None:
+    folder = snapshot(unreached, "config.json", "tokenizer.json")
+    assert not is_cached("deepseek-ai/small", COMMIT, weights=True)
+    assert not is_cached("deepseek-ai/small", COMMIT, weights=False)
+    snapshot(unreached, "tokenizer_config.json", "model-1.safetensors")
+    assert is_cached("deepseek-ai/small", COMMIT, weights=False)
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert not is_cached("deepseek-ai/small", COMMIT, weights=True)
+    with pytest.raises(MissingPrerequisite, match="not reached"):
+        where(HUB, Path("m"), weights=True)
+    snapshot(unreached, "model-2.safetensors")
+    assert is_cached("deepseek-ai/small", COMMIT, weights=True)
+    assert where(HUB, Path("m"), weights=True) == {
+        "pretrained_model_name_or_path": "deepseek-ai/small",
+        "revision": COMMIT,
+        "local_files_only": True,
+    }
+
+
+def test_other_kinds_never_use_the_network(tmp_path: Path) -> None:
+    for kind, place in (("train", tmp_path), ("texts", tmp_path), ("local", tmp_path / "weights")):
+        pointer = ModelPointer(kind, None, Tags(), str(tmp_path / "weights"))
+        assert where(pointer, tmp_path, weights=True) == {
+            "pretrained_model_name_or_path": str(place),
+            "local_files_only": True,
+        }
+
+
+def local_weights(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def test_a_local_model_is_known_by_its_weights(tmp_path: Path) -> None:
+    folder = local_weights(tmp_path / "m")
+    pointer = ModelPointer("local", "float32", Tags(), str(folder), weights=weights_digest(str(folder)))
+    check_unchanged(pointer, "mine")
+    (folder / "readme.txt").write_text("a note changes nothing")
+    check_unchanged(pointer, "mine")
+    (folder / "model.safetensors").write_bytes(b"others!")
+    with pytest.raises(R2AError, match=r"mine: the weights in .* are not those that were prepared") as caught:
+        check_unchanged(pointer, "mine")
+    assert "prepare the model again" in caught.value.hint
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_folder_without_config_or_weights_is_no_model(tmp_path: Path, missing: str) -> None:
+    folder = local_weights(tmp_path / "m")
+    (folder / missing).unlink()
+    with pytest.raises(MissingPrerequisite, match=r"has no config\.json with \*\.safetensors"):
+        weights_digest(str(folder))

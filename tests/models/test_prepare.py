@@ -1,0 +1,132 @@
+"""Entries of `models` in params.yaml become folders of one form; a stage that lacks something ends with code 3."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r2a_core.errors import MissingPrerequisite, R2AError
+from r2a_core.models.loading import load_tokenizer
+from r2a_core.models.pointer import ModelPointer, read_pointer
+from r2a_core.models.prepare import HubModel, LocalModel, TextsModel, model_params, prepare
+from r2a_core.models.tags import Tags
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TAGS = {"bos": None, "eos": "<|im_end|>", "think_open": "<think>", "think_close": "</think>"}
+HUB = {"kind": "hub", "hub_id": "a/b", "revision": COMMIT, "dtype": "bfloat16", "tags": TAGS}
+
+
+def test_each_kind_has_its_record() -> None:
+    assert model_params(HUB, "models.x") == HubModel("hub", "a/b", COMMIT, "bfloat16", Tags(None, "<|im_end|>"))
+    assert model_params({"kind": "texts"}, "models.x") == TextsModel("texts", Tags())
+    local = {"kind": "local", "path": "~/m", "dtype": "float32", "tags": TAGS}
+    assert isinstance(model_params(local, "models.x"), LocalModel)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "api"}, r"models\.x\.kind is 'api'"),
+        ({}, r"models\.x\.kind is None"),
+        ({key: HUB[key] for key in HUB if key != "revision"}, r"models\.x\.revision"),
+        (HUB | {"hub_id": "no owner"}, r"models\.x\.hub_id"),
+        (HUB | {"dtype": "float8"}, r"models\.x\.dtype"),
+        (HUB | {"tags": TAGS | {"think": "x"}}, "unknown key 'think'"),
+        (HUB | {"path": "m"}, "unknown key 'path'"),
+    ],
+)
+def test_impossible_entries_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(R2AError, match=message) as caught:
+        model_params(values, "models.x")
+    assert caught.value.hint
+
+
+def test_a_hub_model_is_a_small_pointer_file(tmp_path: Path) -> None:
+    prepare(HubModel("hub", "a/b", COMMIT, "bfloat16", Tags()), tmp_path / "m")
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["model.json"]
+    assert read_pointer(tmp_path / "m") == ModelPointer("hub", "bfloat16", Tags(), "a/b", COMMIT)
+
+
+def test_a_local_model_is_known_by_its_weights(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    params = LocalModel("local", str(tmp_path / "weights"), "float32", Tags())
+    with pytest.raises(MissingPrerequisite):
+        prepare(params, tmp_path / "m")
+    (tmp_path / "weights" / "config.json").write_text("{}")
+    (tmp_path / "weights" / "model.safetensors").write_text("w")
+    first = prepare(params, tmp_path / "m")
+    (tmp_path / "weights" / "model.safetensors").write_text("v")
+    assert prepare(params, tmp_path / "m").weights != first.weights
+
+
+def test_a_model_of_texts_is_the_built_in_tokenizer_with_its_own_tags(tmp_path: Path) -> None:
+    tags = Tags(None, "<|im_end|>", "[THINK]", "[/THINK]")
+    prepare(TextsModel("texts", tags), tmp_path / "m")
+    text = load_tokenizer(tmp_path / "m")
+    assert text.ids.bos is None
+    assert len({text.ids.eos, text.ids.think_open, text.ids.think_close}) == 3
+    plain = "Größe: \\(x^2\\)\r\n\t 数学 🙂 a b ."
+    assert text.tokenizer.decode(text.tokenizer.encode(plain, add_special_tokens=False)) == plain
+
+
+def test_a_folder_prepared_before_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    prepare(TextsModel("texts"), tmp_path / "m")
+    assert (tmp_path / "m" / "tokenizer.json").is_file()
+    prepare(HubModel("hub", "a/b", COMMIT, "bfloat16", Tags()), tmp_path / "m")
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["model.json"]
+
+
+def test_the_same_entry_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in "ab":
+        prepare(TextsModel("texts"), tmp_path / name)
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stages in a project of their own, whose params name a model and a dataset of the Hub."""
+    root = tmp_path_factory.mktemp("project")
+    for name in ("stages", "r2a_core"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "params.yaml").write_text(
+        "models: {far: {kind: hub, hub_id: a/b, revision: main, dtype: float32, tags: {}}}\n"
+        "datasets: {math500: {kind: math500, instruction: '', revision: main}}\n"
+    )
+    (root / "dvc.yaml").write_text(
+        "stages:\n"
+        "  prepare_model: {matrix: {of: [far]}, cmd: 'echo ${item.of}', params: ['models.${item.of}']}\n"
+        "  prepare_dataset: {matrix: {of: [math500]}, cmd: 'echo ${item.of}', params: ['datasets.${item.of}']}\n"
+    )
+    (root / ".dvc").mkdir()
+    (root / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "way_out"),
+    [
+        ("prepare_model", "far", "take the model out of run.models"),
+        ("prepare_dataset", "math500", "copy test.jsonl into imports/"),
+    ],
+)
+def test_a_stage_without_the_hub_ends_with_code_3_and_a_way_out(
+    project: Path, stage: str, name: str, way_out: str
+) -> None:
+    command = [sys.executable, "-m", f"stages.{stage}", name]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(project / "hub"), "PYTHONPATH": str(project)}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    last = done.stderr.strip().splitlines()
+    assert last[-2].startswith("error: ")
+    assert "HF_HUB_OFFLINE is set" in last[-2]
+    assert last[-1].startswith("hint: ")
+    assert way_out in last[-1]
+    assert "Traceback" not in done.stderr
+    assert not list(project.rglob("*.parquet"))

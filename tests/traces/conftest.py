@@ -1,0 +1,89 @@
+"""A random reasoner of two layers over bytes, as a prepared model folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from r2a_core.models.loading import LoadedModel, LoadedTokenizer, load_model, resolve_tags
+from r2a_core.models.pointer import ModelPointer
+from r2a_core.models.tags import Tags
+
+
+def byte_tokenizer() -> Any:
+    """Bytes and the tags; ids 0..255 are the bytes in the order of their printable characters."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({symbol: number for number, symbol in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tags = Tags()
+    tokenizer.add_special_tokens([AddedToken(str(tag), normalized=False) for tag in (tags.bos, tags.eos)])
+    tokenizer.add_tokens([AddedToken(tag, normalized=False) for tag in (tags.think_open, tags.think_close)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=tags.bos, eos_token=tags.eos)
+
+
+def random_model(tokenizer: Any, twins: bool) -> Any:
+    """Random weights that make the next token depend on all before it, and the end come after a dozen tokens or so.
+
+    twins: every second token's logit is that of the token before it but for 1e-7, so that rounding alone decides.
+    """
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=False,
+    )
+    model = Qwen2ForCausalLM(config).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name:
+                torch.nn.init.normal_(weight, std=0.5)
+        head = model.lm_head.weight
+        head *= 0.6
+        head[tokenizer.eos_token_id] *= 2
+        if twins:
+            head[1:256:2] = head[0:256:2] * (1 + 1e-7)
+    return model
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Path]:
+    """Writes (once) the folder of a random reasoner, with or without twin tokens."""
+    folders: dict[bool, Path] = {}
+
+    def write(twins: bool = False) -> Path:
+        if twins not in folders:
+            folder = tmp_path_factory.mktemp("twins" if twins else "random")
+            tokenizer = byte_tokenizer()
+            random_model(tokenizer, twins).save_pretrained(str(folder))
+            tokenizer.save_pretrained(str(folder))
+            ModelPointer("train", "float32", Tags()).write(folder)
+            folders[twins] = folder
+        return folders[twins]
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def loaded(model_folder: Callable[[bool], Path]) -> LoadedModel:
+    return load_model(model_folder(False), "cpu")
+
+
+@pytest.fixture(scope="session")
+def twins(model_folder: Callable[[bool], Path]) -> LoadedModel:
+    return load_model(model_folder(True), "cpu")
+
+
+@pytest.fixture(scope="session")
+def text() -> LoadedTokenizer:
+    """The byte tokenizer with its tags."""
+    tokenizer = byte_tokenizer()
+    return LoadedTokenizer(tokenizer, Tags(), resolve_tags(tokenizer, Tags()))
