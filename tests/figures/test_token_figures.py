@@ -127,7 +127,7 @@ def test_colours_text_and_outline_follow_the_weights(tmp_path: Path) -> None:
     # the largest weight on earlier text is .1 (token 7); BOS (.5) and the span (.1, .2) are on the same scale
     np.testing.assert_allclose(np.asarray(colours.get_array()), np.array(MEAN[:10]) / 0.1)
     lefts = [path.vertices[0].tolist() for path in colours.get_paths()]
-    assert lefts == [[0, 0], [3, 0], [7, 0], [14, 0], [17, 0], [18, 0], [0, 1], [2, 1], [4, 1], [7, 1]]
+    assert lefts == [[0, 0], [4, 0], [8, 0], [15, 0], [18, 0], [19, 0], [0, 1], [2, 1], [4, 1], [7, 1]]
     (outline,) = axes.patches
     assert outline.get_bbox().bounds == (4, 1, 5, 1)  # " is 3"
     assert "BOS 50.0%, earlier text 20.0% (20.0% shown, largest token 10.0%), the span 30.0%" in axes.get_title("left")
