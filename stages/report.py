@@ -2,7 +2,7 @@
 
 params report and those of all other stages, to be listed; data/evaluation/, data/attention/, data/heads/, data/maps/,
 data/patching/, data/generations/, data/datasets/, data/models/*/model.json
--> data/report/index.html
+-> data/report/index.html, data/report/plots/*.csv (panel, series, x, y; for dvc plots)
 usage: python -m stages.report [--machine FILE.html]
 """
 
@@ -37,13 +37,14 @@ def machine_facts() -> dict[str, str]:
 def report(
     machine: Annotated[Path | None, typer.Option(help="Write a copy that names this machine and its versions.")] = None,
 ) -> None:
-    """Write data/report/index.html, or a copy with machine facts."""
+    """Write data/report/index.html and data/report/plots/, or a copy of the page with machine facts."""
     from r2a_core.attention.heads import WalkThresholds
     from r2a_core.config import parse
     from r2a_core.patching.statistics import CrossingParams
-    from r2a_core.report.page import StudyParams, build_page
+    from r2a_core.report.curves import plot_tables
+    from r2a_core.report.page import StudyParams, build_page, report_data
     from r2a_core.report.sources import ReportParams, study_sources
-    from r2a_core.store import write_text_whole
+    from r2a_core.store import write_text_whole, write_whole
 
     params = read_params("report")
     run = params["run"]
@@ -52,8 +53,12 @@ def report(
     study = StudyParams(chosen(params), params["heads"]["top"], crossing, walk)
     sources = study_sources(DATA, run["models"], run["datasets"], run["settings"])
     facts = None if machine is None else machine_facts()
-    page = build_page(sources, parse(ReportParams, params["report"], "report"), study, facts)
-    write_text_whole(machine or DATA / "report" / "index.html", page)
+    config = parse(ReportParams, params["report"], "report")
+    data = report_data(sources, config, study, facts)
+    write_text_whole(machine or DATA / "report" / "index.html", build_page(data, config.megabytes))
+    if machine is None:
+        for name, table in plot_tables(data).items():
+            write_whole(DATA / "report" / "plots" / f"{name}.csv", table.write_csv)
 
 
 def chosen(params: dict) -> dict:

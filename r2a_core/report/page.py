@@ -62,13 +62,10 @@ def report_data(
     }
 
 
-def build_page(
-    sources: ReportSources, params: ReportParams, study: StudyParams, machine: Mapping[str, str] | None = None
-) -> str:
-    """The page as HTML. Raises R2AError when it would be larger than params.megabytes, naming its largest parts."""
-    data = report_data(sources, params, study, machine)
+def build_page(data: Mapping[str, Any], megabytes: float) -> str:
+    """The page as HTML. Raises R2AError when it would be larger than `megabytes`, naming its largest parts."""
     html = assemble(data)
-    if len(html.encode("utf-8")) > params.megabytes * MEGABYTE:
+    if len(html.encode("utf-8")) > megabytes * MEGABYTE:
         sizes = {name: len(ascii_json(value)) / MEGABYTE for name, value in data.items()}
         largest = sorted(sizes, key=lambda name: -sizes[name])[:2]
         parts = ", ".join(f"{name} {sizes[name]:.1f} MB" for name in largest)

@@ -232,5 +232,5 @@ def page_data(study, report_params) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def page(study, report_params) -> str:
-    return build_page(study.sources, report_params, study.params)
+def page(page_data) -> str:
+    return build_page(page_data, megabytes=10.0)

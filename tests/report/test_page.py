@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from r2a_core.errors import R2AError
+from r2a_core.report.curves import plot_tables
 from r2a_core.report.page import SCRIPTS, build_page, page_file, report_data
 from r2a_core.report.sources import study_sources
 
@@ -20,7 +21,7 @@ def without_data(page: str) -> str:
 
 
 def test_two_builds_are_the_same_bytes(page, study, report_params):
-    assert build_page(study.sources, report_params, study.params) == page
+    assert build_page(report_data(study.sources, report_params, study.params), 10.0) == page
 
 
 def test_the_page_names_no_other_place(page):
@@ -59,7 +60,7 @@ def test_hostile_text_stays_inside_the_data(page, page_data):
 
 def test_lone_surrogates_and_nul_in_names_survive(study, report_params):
     odd = replace(report_params, title="a\ud800</script>\x00b")
-    page = build_page(study.sources, odd, study.params)
+    page = build_page(report_data(study.sources, odd, study.params), 10.0)
     found = re.search(r'id="data">(.*?)</script>', page, flags=re.DOTALL)
     assert found is not None
     assert json.loads(found[1])["title"] == "a\ud800</script>\x00b"
@@ -88,7 +89,8 @@ def test_a_study_of_which_nothing_exists_still_has_a_page(tmp_path, study, repor
     data = report_data(sources, report_params, study.params)
     assert [data[name] for name in ("evaluation", "attention", "heads", "traces", "patching")] == [[], [], [], [], []]
     assert all(one["answer"].startswith("Not answered") for one in data["overview"]["questions"])
-    assert len(build_page(sources, report_params, study.params)) > 10_000
+    assert len(build_page(data, 10.0)) > 10_000
+    assert all(table.is_empty() for table in plot_tables(data).values())
 
 
 def test_damaged_files_are_named(tmp_path, study, report_params):
@@ -99,18 +101,38 @@ def test_damaged_files_are_named(tmp_path, study, report_params):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(R2AError, match=r"tiny_qwen2\.parquet is damaged"):
-        build_page(sources, report_params, study.params)
+        report_data(sources, report_params, study.params)
     pl.DataFrame({"layer": [0]}).write_parquet(path)
     with pytest.raises(R2AError, match="has no column head"):
-        build_page(sources, report_params, study.params)
+        report_data(sources, report_params, study.params)
 
 
-def test_a_page_that_is_too_large_is_refused(study, report_params):
+def test_a_page_that_is_too_large_is_refused(page_data):
     with pytest.raises(R2AError, match=r"more than report\.megabytes \(\w+ \d"):
-        build_page(study.sources, replace(report_params, megabytes=0.01), study.params)
+        build_page(page_data, 0.01)
 
 
 def test_machine_facts_are_in_the_page_only_when_asked(study, report_params, page_data):
     assert page_data["machine"] is None
     data = report_data(study.sources, report_params, study.params, {"python": "3.11"})
     assert data["machine"] == {"python": "3.11"}
+
+
+def test_plot_tables_hold_the_numbers_of_the_page(page_data):
+    tables = plot_tables(page_data)
+    accuracy = tables["accuracy"].filter(panel="math500", series="with reasoning", x="tiny_qwen2")
+    assert accuracy["y"].to_list() == [80.0]
+    funnel = tables["funnel"].filter(panel="tiny_qwen2 on math500", series="with reasoning")
+    assert dict(zip(funnel["x"], funnel["y"], strict=True)) == {
+        "all": 6,
+        "finished": 5,
+        "think format": 5,
+        "answer format": 5,
+        "common": 5,
+    }
+    heads = tables["heads"].filter(panel="tiny_qwen2 on math500", series="answer to reasoning")
+    assert heads["y"].to_list() == sorted(page_data["heads"][0]["scores"]["answer_to_reasoning"], reverse=True)
+    curve = next(one for one in page_data["patching"][0]["curves"] if (one["probe"], one["curve"]) == ("plain", "flip"))
+    flip = tables["patching"].filter(panel="tiny_qwen2, plain probe", series="flip")
+    assert flip["y"].to_list() == curve["mean"]
+    assert flip["x"].to_list() == ["0", "1", "2", "3"]

@@ -45,7 +45,7 @@ const headsFigure = () => figure({ id: 'heads', title: 'Which heads look where',
   const ranking = record('heads', { model: STATE.model, dataset: STATE.dataset }), here = chosenHead();
   const grids = Object.fromEntries(await Promise.all(Object.entries(run.grids).map(async ([name, grid]) => [name, await numbers(grid)])));
   const { shape: [layers, heads], values } = grids[STATE.target];
-  const wide = width > 760 ? width - 270 : width;
+  const wide = width > 760 ? width - 292 : width;
   const marks = ranking?.marks ?? { rfh: [], induction: [], retrieval: [] };
   const grid = cellGrid({ id: 'head-grid', tallest: 34, width: Math.min(wide, 46 + heads * 60), rows: layers, columns: heads, rowLabels: String,
     columnLabels: String, rowTitle: 'layer', columnTitle: 'head', label: `Mean attention mass by layer and head`,
