@@ -1,6 +1,6 @@
 """Builds attention maps of chosen heads and traces, and the attention from chosen spans, from stored queries and keys.
 
-params maps, attention.reflection_phrases, heads.top; data/activations/, data/generations/, data/attention/
+params maps, attention.reflection_phrases, heads.top, heads.walk; data/activations/, data/generations/, data/attention/
 (<model>/<dataset>/with_reasoning), data/heads/<model>.parquet, data/models/<model>/ (tokenizer)
 -> data/maps/<model>/<dataset>.parquet, <dataset>-tokens.parquet, <dataset>-spans.parquet, <dataset>-links.parquet
 usage: python -m stages.maps MODEL DATASET
@@ -21,7 +21,7 @@ def maps(model: str, dataset: str) -> None:
     from r2a_core.activations.reading import ActivationReader
     from r2a_core.attention.jobs import stored_traces, texts
     from r2a_core.attention.links import attention_links
-    from r2a_core.attention.map_params import MapParams
+    from r2a_core.attention.map_params import HeadMarkParams, MapParams
     from r2a_core.attention.maps import attention_maps
     from r2a_core.config import parse
     from r2a_core.models.loading import choose_device, load_tokenizer
@@ -35,9 +35,10 @@ def maps(model: str, dataset: str) -> None:
     if not traces:
         logging.warning("%s, %s: no trace was captured, so there are no maps", model, dataset)
     pieces = texts(load_tokenizer(DATA / "models" / model).tokenizer, traces)
-    config = params.of(model, dataset, pieces, values["heads"]["top"], values["attention"]["reflection_phrases"])
     attention = pl.read_parquet(DATA / "attention" / model / dataset / f"{SETTING}.parquet")
     heads = pl.read_parquet(DATA / "heads" / f"{model}.parquet").filter(pl.col("dataset") == dataset)
+    phrases = values["attention"]["reflection_phrases"]
+    config = params.of(model, dataset, pieces, heads, parse(HeadMarkParams, values["heads"], "heads"), phrases)
     target = str(choose_device(device()))
     frames = attention_maps(reader, pieces, attention, heads, config, target)
     drawn = replace(config, items=tuple(frames.tokens["item_id"]))

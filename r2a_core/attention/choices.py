@@ -11,7 +11,7 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field
 
-from r2a_core.attention.heads import Head
+from r2a_core.attention.heads import Head, WalkThresholds, walks
 from r2a_core.attention.pieces import sentence_ranges
 from r2a_core.errors import R2AError
 from r2a_core.traces.segments import TraceSegments
@@ -32,6 +32,17 @@ class Span:
 def ranked_heads(heads: pl.DataFrame) -> list[Head]:
     """Heads of one dataset by rank, from rows of HEAD_SCHEMA."""
     return list(heads.sort("rank").select("layer", "head").iter_rows())
+
+
+def shown_heads(heads: pl.DataFrame, count: int, thresholds: WalkThresholds) -> tuple[Head, ...]:
+    """The first `count` heads by rank, then the head of the middle layers that walks best, where one walks.
+
+    heads: rows of HEAD_SCHEMA of one dataset.
+    """
+    chosen = ranked_heads(heads)[:count]
+    n_layers = 0 if heads.is_empty() else int(heads["layer"].max()) + 1  # type: ignore[arg-type]
+    walking = walks(heads, n_layers, thresholds).filter(pl.col("margin") >= 1)
+    return tuple(dict.fromkeys([*chosen, *walking.select("layer", "head").head(1).iter_rows()]))
 
 
 def choose_traces(attention: pl.DataFrame, heads: Sequence[Head], count: int) -> list[str]:

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+import polars as pl
 from pydantic import Field
 
-from r2a_core.attention.choices import Span, span_of_text
+from r2a_core.attention.choices import Span, shown_heads, span_of_text
+from r2a_core.attention.heads import WalkThresholds
 from r2a_core.attention.maps import MapConfig
 from r2a_core.errors import R2AError
 
@@ -37,10 +39,18 @@ class ChosenSpan:
 
 
 @dataclass(frozen=True)
+class HeadMarkParams:
+    """The keys of the section `heads` that maps and figures need: which heads count as what."""
+
+    top: Annotated[int, Field(gt=0)]  # heads that count as Reasoning-Focus Heads
+    walk: WalkThresholds
+
+
+@dataclass(frozen=True)
 class MapParams:
     """The section `maps` of params.yaml."""
 
-    heads: dict[str, tuple[tuple[int, int], ...]]  # model -> [layer, head], ...; others: the first `top_heads` RFHs
+    heads: dict[str, tuple[tuple[int, int], ...]]  # model -> [layer, head], ...; others: see shown_heads
     top_heads: Annotated[int, Field(ge=0)]  # Reasoning-Focus Heads
     items: dict[str, tuple[str, ...]]  # dataset -> item ids; others: `traces` representative ones
     traces: Annotated[int, Field(gt=0)]
@@ -49,9 +59,18 @@ class MapParams:
     links: Annotated[int, Field(gt=0)]  # reasoning tokens kept for each answer token, the strongest
 
     def of(
-        self, model: str, dataset: str, pieces: Mapping[str, Sequence[str]], top: int, phrases: Sequence[str]
+        self,
+        model: str,
+        dataset: str,
+        pieces: Mapping[str, Sequence[str]],
+        heads: pl.DataFrame,
+        marks: HeadMarkParams,
+        phrases: Sequence[str],
     ) -> MapConfig:
-        """What is drawn of one model on one dataset. Raises R2AError for a span of a trace that was not captured."""
+        """What is shown of one model on one dataset. pieces: texts of the captured traces; heads: of the dataset.
+
+        Raises R2AError for a span of a trace that was not captured.
+        """
         spans = [span for span in self.spans if (span.model, span.dataset) == (model, dataset)]
         absent = [span.item_id for span in spans if span.item_id not in pieces]
         if absent:
@@ -59,13 +78,14 @@ class MapParams:
                 f"maps.spans names the item {absent[0]!r}, of which {model} has no captured trace on {dataset}",
                 "choose another item of data/activations, or raise capture.limit",
             )
+        default = shown_heads(heads, self.top_heads, marks.walk)
         return MapConfig(
-            heads=self.heads.get(model),
+            heads=self.heads.get(model, default),
             top_heads=self.top_heads,
             items=self.items.get(dataset),
             traces=self.traces,
             spans=tuple(span.span(pieces[span.item_id]) for span in spans),
             cells=self.cells,
-            top=top,
+            top=marks.top,
             reflection_phrases=tuple(phrases),
         )

@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,10 @@ from r2a_core.traces.segments import SEGMENTS
 from stages import attention, capture, figures_attention, heads, maps
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 STAGES = (capture, attention, heads, maps, figures_attention)
-MODELS, SETTINGS = ("tiny_a", "tiny_b"), ("with_reasoning", "without_reasoning")
+MODELS = ("tiny_a", "tiny_b")
+SETTINGS: tuple[Setting, ...] = ("with_reasoning", "without_reasoning")
 N_LAYERS, N_HEADS, N_TRACES = 4, 4, 5
 TEXTS_ONLY = "no_weights"
 
@@ -42,6 +45,23 @@ def study_params() -> dict[str, Any]:
     sections["heads"]["retrieval"]["default"]["tests"] = 2
     sections["maps"] |= {"top_heads": 1, "traces": 1}
     return sections
+
+
+def use_params(monkeypatch: pytest.MonkeyPatch, stage: ModuleType, params: dict[str, Any]) -> None:
+    """The stage sees what dvc.yaml declares for it, and no more."""
+    declared = PIPELINE[stage.__name__.removeprefix("stages.")]["params"]
+
+    def read_params(name: str) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        for key in declared:
+            section, *rest = key.split(".")
+            if rest:
+                seen.setdefault(section, {})[rest[0]] = params[section][rest[0]]
+            else:
+                seen[section] = params[section]
+        return seen
+
+    monkeypatch.setattr(stage, "read_params", read_params)
 
 
 def save_random_model(folder: Path, kind: str) -> None:
@@ -115,7 +135,7 @@ def go_to(root: Path, monkeypatch: pytest.MonkeyPatch, params: dict[str, Any]) -
     monkeypatch.setenv("R2A_DEVICE", "cpu")
     monkeypatch.setattr(capture_jobs, "MEGABYTE", 200)  # 256 of them hold two or three traces
     for stage in STAGES:
-        monkeypatch.setattr(stage, "read_params", lambda name: params)
+        use_params(monkeypatch, stage, params)
         monkeypatch.setattr(stage, "DATA", root / "data")
         if hasattr(stage, "WORK"):
             monkeypatch.setattr(stage, "WORK", root / ".work")
@@ -201,7 +221,7 @@ def test_chosen_heads_items_and_texts(project: Path, monkeypatch: pytest.MonkeyP
     params = study_params()
     span = {"model": "tiny_a", "dataset": "stories", "item_id": "story-2", "text": "add 1. Wait"}
     params["maps"] |= {"heads": {"tiny_a": [[2, 1]]}, "items": {"stories": ["story-1"]}, "spans": [span]}
-    monkeypatch.setattr(maps, "read_params", lambda name: params)
+    use_params(monkeypatch, maps, params)
     maps.maps("tiny_a", "stories")
     frame = pl.read_parquet(project / "maps" / "tiny_a" / "stories.parquet")
     assert frame.filter(kind="head").select("item_id", "layer", "head").rows() == [
@@ -270,7 +290,7 @@ def test_finished_shards_need_no_model_and_more_traces_leave_them(
     assert outputs(project) == before
     params = study_params()
     params["capture"]["limit"] = 4
-    monkeypatch.setattr(capture, "read_params", lambda name: params)
+    use_params(monkeypatch, capture, params)
     capture.capture("tiny_a", "stories", "with_reasoning")
     index = pl.read_parquet(project / "activations" / "tiny_a" / "stories" / "with_reasoning" / "index.parquet")
     assert index.height == 4
@@ -282,7 +302,7 @@ def test_finished_shards_need_no_model_and_more_traces_leave_them(
 def test_another_statistic_leaves_the_activations_as_they_are(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = study_params()
     params["attention"]["reflection_phrases"] = ["so much"]
-    monkeypatch.setattr(attention, "read_params", lambda name: params)
+    use_params(monkeypatch, attention, params)
     before = masses_of(project, "tiny_a")
     attention.attention("tiny_a", "stories", "with_reasoning")
     after = masses_of(project, "tiny_a")
@@ -324,17 +344,16 @@ def test_attention_of_a_dataset_that_left_the_run_is_left_out(project: Path, cap
     ],
 )
 def test_a_changed_param_reruns_only_what_it_can_change(changed: str, rerun: set[str]) -> None:
-    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     found = {
         name
-        for name, stage in pipeline.items()
+        for name, stage in PIPELINE.items()
         if any(changed == param or changed.startswith(f"{param}.") for param in stage.get("params", []))
     }
-    outs = {name: [str(out) for out in stage.get("outs", [])] for name, stage in pipeline.items()}
-    for _ in pipeline:  # the longest chain
+    outs = {name: [str(out) for out in stage.get("outs", [])] for name, stage in PIPELINE.items()}
+    for _ in PIPELINE:  # the longest chain
         made = [out for name in found for out in outs[name]]
         found |= {
-            name for name, stage in pipeline.items() if any(related(out, dep) for out in made for dep in stage["deps"])
+            name for name, stage in PIPELINE.items() if any(related(out, dep) for out in made for dep in stage["deps"])
         }
     assert found - {"report"} == rerun
 

@@ -12,8 +12,16 @@ from r2a_core.activations.capture import CaptureConfig, capture_trace
 from r2a_core.activations.reading import ActivationReader
 from r2a_core.activations.shards import shard_name, write_index, write_shard
 from r2a_core.attention import maps as module
-from r2a_core.attention.choices import Span, choose_traces, default_span, last_box, ranked_heads
-from r2a_core.attention.heads import rank_heads
+from r2a_core.attention.choices import (
+    Span,
+    choose_traces,
+    default_span,
+    last_box,
+    ranked_heads,
+    shown_heads,
+    span_of_text,
+)
+from r2a_core.attention.heads import WalkThresholds, rank_heads
 from r2a_core.attention.maps import MAP_SCHEMA, SPAN_SCHEMA, TOKEN_SCHEMA, MapConfig, attention_maps, first_tokens
 from r2a_core.attention.statistics import StatisticsConfig, attention_statistics
 from r2a_core.errors import R2AError
@@ -173,3 +181,40 @@ def test_last_box(text, inside):
 def test_without_a_box_the_last_sentence_is_the_span():
     pieces = [*PIECES[:23], "It", " is", ".", " Yes", " it", ".", "\n", "x", " y", "</s>"]
     assert default_span("i", SEGMENTS, pieces) == Span("i", 30, 32)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [(" Wait d", (12, 14)), ("d", (25, 26)), ("boxed{1", (25, 28)), ("7", (28, 29)), (".", (30, 31))],
+)
+def test_a_text_is_found_where_it_stands_last(text, tokens):
+    found = span_of_text("a", PIECES, text)
+    assert (found.start, found.end) == tokens
+
+
+@pytest.mark.parametrize("text", ["never said", ""])
+def test_a_text_that_is_not_in_the_trace_is_refused(text):
+    with pytest.raises(R2AError, match="does not hold the text"):
+        span_of_text("a", PIECES, text)
+
+
+@pytest.mark.parametrize(
+    ("mass", "correlation", "expected"),
+    [
+        ([0.9, 0.8, 0.7, 0.65], [0.1, 0.2, 0.75, 0.9], ((0, 0), (2, 0))),  # layer 2 walks; layer 3 is too late
+        ([0.9, 0.8, 0.59, 0.1], [0.1, 0.2, 0.99, 0.9], ((0, 0),)),  # too little mass: no head walks
+        ([0.7, 0.9, 0.5, 0.1], [0.1, 0.8, None, 0.9], ((1, 0),)),  # the first head is the one that walks
+    ],
+)
+def test_a_walking_head_is_shown_beside_the_first_ones(mass, correlation, expected):
+    order = sorted(range(4), key=lambda layer: -mass[layer])
+    heads = pl.DataFrame(
+        {
+            "layer": [0, 1, 2, 3],
+            "head": [0] * 4,
+            "rank": [order.index(layer) + 1 for layer in range(4)],
+            "answer_to_reasoning": mass,
+            "walk_correlation": correlation,
+        }
+    )
+    assert shown_heads(heads, 1, WalkThresholds(0.6, 0.7)) == expected
