@@ -70,7 +70,7 @@ def read_tokenizer(place: dict[str, Any], trust_remote_code: bool) -> Any:
     used only for models without that file.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     where_from = {name: value for name, value in place.items() if name != "pretrained_model_name_or_path"}
     name = place["pretrained_model_name_or_path"]
