@@ -17,9 +17,11 @@ from r2a_core.errors import R2AError
 
 Drawn = TypeVar("Drawn")
 HELD_OUT_SHARE = 6  # one question in this many is kept for testing
-ORDINALS = ("First", "Second", "Third", "Fourth")
+ORDINALS = ("First", "Second", "Third", "Last")
+WORDS = {"+": "more", "-": "less", "*": "times"}  # how a step is told
 STEPS = (2, 3, 4)  # steps of an arithmetic story
 LARGEST_COUNT = 20  # of objects, at any time
+LARGEST_CHANGE = 5  # objects that come or go at a step
 MAX_TRIES = 200_000  # draws before a generator gives up
 
 
@@ -29,7 +31,7 @@ class Step:
 
     place: str
     operator: str  # "+", "-" or "*"
-    operand: int  # 1..9 for + and -, 2 for *
+    operand: int  # 1..LARGEST_CHANGE for + and -, 2 for *
 
     def apply(self, count: int) -> int:
         """The count after this step."""
@@ -37,8 +39,7 @@ class Step:
 
     def clause(self) -> str:
         """How the question tells it."""
-        event = {"+": f"gives {self.operand}", "-": f"takes {self.operand}", "*": "doubles them"}[self.operator]
-        return f"the {self.place} {event}"
+        return f"{self.place} {self.operand} {WORDS[self.operator]}"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class ArithmeticProblem:
 
     @property
     def question(self) -> str:
-        events = "".join(f"{ordinal} {step.clause()}. " for ordinal, step in zip(ORDINALS, self.steps, strict=False))
+        told = zip(ordinals(len(self.steps)), self.steps, strict=True)
+        events = "".join(f"{ordinal} {step.clause()}. " for ordinal, step in told)
         return f"{self.name} has {self.start} {self.thing}. {events}How many {self.thing} has {self.name} now?"
 
     @property
@@ -165,6 +167,11 @@ def comparison_pairs(n: int, seed: int) -> list[BuiltinPair]:
     ]
 
 
+def ordinals(count: int) -> tuple[str, ...]:
+    """What a list of 1 to 4 things is counted by; the last one says so."""
+    return (*ORDINALS[: count - 1], ORDINALS[-1])
+
+
 def is_held_out(text: str) -> bool:
     """Whether a question is kept for testing."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % HELD_OUT_SHARE == 0
@@ -201,7 +208,7 @@ def draw_step(rng: random.Random, place: str, count: int) -> Step:
     """A random step that keeps the count between 1 and the largest."""
     while True:
         operator = rng.choice("+++---*")
-        step = Step(place, operator, 2 if operator == "*" else rng.randint(1, 9))
+        step = Step(place, operator, 2 if operator == "*" else rng.randint(1, LARGEST_CHANGE))
         if 1 <= step.apply(count) <= LARGEST_COUNT:
             return step
 

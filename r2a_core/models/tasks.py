@@ -23,16 +23,22 @@ from r2a_core.data.builtin import (
     Step,
     draw_arithmetic,
     draw_comparison,
+    ordinals,
 )
 
 BOXED_INSTRUCTION = " Please reason step by step, and put your final answer within \\boxed{}."
 BRIEF_INSTRUCTION = " Please reason step by step (but not overthinking), and put your final answer within \\boxed{}."
 FINISHED, EMPTY = "\nOkay, I think I have finished thinking.\n", "\n\n"
 
+# Free words of each line. No line shares them with another, so that a word says where in the trace it stands.
 LEADS = (
-    *("clearly", "surely", "plainly", "indeed", "simply", "evidently"),
-    *("naturally", "certainly", "basically", "obviously", "actually", "really"),
+    ("clearly", "surely", "plainly"),
+    ("indeed", "simply", "evidently"),
+    ("naturally", "certainly", "basically"),
+    ("obviously", "actually", "really"),
 )
+MIDDLES = (("points", "marks"), ("units", "grades"), ("ranks", "steps"), ("stars", "levels"))
+TAILS = (("overall", "altogether"), ("precisely", "exactly"), ("there", "alone"), ("together", "here"))
 PROBE_STYLES = (("Final answer is ", ""), ("Final answer is \\boxed{", "}"))
 PROBE_ENDS = (
     ".\n",
@@ -41,9 +47,13 @@ PROBE_ENDS = (
     " then.\n",
     ", done.\n",
 )  # many, for the answer itself to be read, not what follows
-RANK_WORDS = ((":", "has", "so"), (",", "gets", "thus"))  # other words in each line, for lines to be told apart
+RANK_WORDS = (
+    (":", "has", "so"),
+    (" or", "gets", "thus"),
+)  # before a thing: what stands there in the question
 FACT, READ, FREE = 8.0, 2.0, 0.3  # weights in the loss: results to know, what is read off the question, free choices
 THOUGHT_ABOVE = 15  # counts from which taking gets a second thought
+DOUBLE_ABOVE = 6  # counts from which doubling gets one
 GUESS_GAP = 4  # ranks this far apart in two contexts are easily mixed up
 
 
@@ -81,6 +91,19 @@ class TrainingText:
     padded: bool = False
 
 
+@dataclass(frozen=True)
+class Wording:
+    """Free words of one trace, by line."""
+
+    leads: list[str]
+    middles: list[str]
+    tails: list[str]
+
+    @classmethod
+    def draw(cls, rng: random.Random) -> "Wording":
+        return cls(*([rng.choice(choices) for choices in words] for words in (LEADS, MIDDLES, TAILS)))
+
+
 @dataclass
 class Trace:
     """A trace as it is written: all pieces, and the lines that the answer quotes."""
@@ -89,8 +112,9 @@ class Trace:
     lines: list[str] = field(default_factory=list)
     final: str = ""  # the answer that the lines lead to
 
-    def detour(self, text: str) -> None:
-        self.thinking.append(Piece(text))
+    def detour(self, *pieces: Piece) -> None:
+        """A second thought, which the answer leaves out."""
+        self.thinking += pieces
 
     def line(self, *pieces: Piece) -> None:
         """A line of the trace, which the answer quotes."""
@@ -120,6 +144,7 @@ def with_reasoning(
     trace = write_trace(rng, problem, perturbed)
     final = trace.final
     thinking = [Piece("\n", 0.0), *trace.thinking]
+    thinking += [Piece(f"So, the {asked(problem)} is "), Piece(final, READ), Piece(".\n")]
     contradicted = perturbed and rng.random() < mix.contradicted
     if contradicted:
         final = other_answer(rng, problem, final)
@@ -139,59 +164,62 @@ def write_trace(rng: random.Random, problem: ArithmeticProblem | ComparisonProbl
 
 
 def arithmetic_trace(rng: random.Random, problem: ArithmeticProblem, perturbed: bool) -> Trace:
-    """One line a step. Before taking from a large count or doubling, another thought."""
-    leads, trace, count = rng.sample(LEADS, len(ORDINALS)), Trace(), problem.start
-    for number, (ordinal, lead, step) in enumerate(zip(ORDINALS, leads, problem.steps, strict=False)):
-        if step.operator == "-" and count > THOUGHT_ABOVE:
-            trace.detour(f"Maybe {count}+{step.operand}? Wait, {step.clause()}.\n")
-        elif step.operator == "*" and count > 5:
-            trace.detour(f"Alternatively, add {count} twice.\n")
+    """One line a step, and a second thought after taking from a large count or doubling one."""
+    words, trace, count = Wording.draw(rng), Trace(), problem.start
+    for number, (ordinal, step) in enumerate(zip(ordinals(len(problem.steps)), problem.steps, strict=True)):
         right = step.apply(count)
         result = right
         if perturbed and rng.random() < 0.5:
             result = wrong_count(rng, right, problem.steps[number + 1 :])
         trace.line(
             Piece(f"{ordinal} {step.clause()}, ", READ),
-            Piece(lead, FREE),
+            Piece(words.leads[number], FREE),
             Piece(f" {count}{step.operator}{step.operand}=", READ),
             Piece(str(result), FACT if result == right else 0.0),
-            Piece("\n"),
+            Piece(f" {words.middles[number]} {words.tails[number]}\n", FREE),
         )
+        if result == right and step.operator == "-" and count > THOUGHT_ABOVE:
+            trace.detour(Piece(f"Wait, {result}+{step.operand}="), Piece(str(count), READ), Piece(".\n"))
+        elif result == right and step.operator == "*" and count > DOUBLE_ABOVE:
+            trace.detour(Piece(f"Alternatively, {count}+{count}="), Piece(str(result), READ), Piece(".\n"))
         count = result
     trace.final = str(count)
     return trace
 
 
 def comparison_trace(rng: random.Random, problem: ComparisonProblem, perturbed: bool) -> Trace:
-    """The rank of each thing and the one asked for. A rank that another context gives is taken back first."""
-    leads, trace = rng.sample(LEADS, len(ORDINALS)), Trace()
+    """The rank of each thing and the one asked for. A first rank that is far off in another context is thought over."""
+    words, trace = Wording.draw(rng), Trace()
     ranks: list[int] = []
-    things = (problem.first, problem.second)
-    for ordinal, lead, thing, (stop, has, so) in zip(ORDINALS, leads, things, RANK_WORDS, strict=False):
-        other = mixed_up(problem, thing)
-        if other is not None:
-            trace.detour(f"Maybe {thing}={problem.domain.rank(other, thing)}? Wait, that holds for {other}.\n")
+    for number, thing in enumerate((problem.first, problem.second)):
+        before, has, so = RANK_WORDS[number]
         wrong = perturbed and rng.random() < 0.5
         others = [rank for rank in range(1, 10) if rank not in ranks]
         ranks.append(rng.choice(others) if wrong else problem.domain.rank(problem.context, thing))
         trace.line(
-            Piece(f"{ordinal} "),
-            Piece(lead, FREE),
-            Piece(f" {problem.context}{stop} {thing} {has} "),
+            Piece(f"{ORDINALS[number]} "),
+            Piece(words.leads[number], FREE),
+            Piece(f" {problem.context}{before} {thing} {has} ", READ),
             Piece(str(ranks[-1]), 0.0 if wrong else FACT),
-            Piece(f" {so} {ranks[-1]}={thing}\n"),
+            Piece(f" {words.middles[number]}", FREE),
+            Piece(f" {so} {ranks[-1]}={thing}"),
+            Piece(f" {words.tails[number]}\n", FREE),
         )
+        other = mixed_up(problem, thing)
+        if other is not None and not wrong:
+            rank = str(problem.domain.rank(other, thing))
+            trace.detour(Piece("Wait, "), Piece(rank, FACT), Piece(f" holds for {other}.\n"))
     if ranks[0] == ranks[1]:
         return comparison_trace(rng, problem, perturbed)
     wanted = min(ranks) if problem.domain.lower(problem.comparator) else max(ranks)
     trace.final = (problem.first, problem.second)[ranks.index(wanted)]
     trace.line(
-        Piece(f"{ORDINALS[2]} "),
-        Piece(leads[2], FREE),
-        Piece(f" {problem.comparator}: "),
+        Piece(f"{ORDINALS[-1]} "),
+        Piece(words.leads[2], FREE),
+        Piece(f" {problem.comparator}: ", READ),
         Piece(f"{wanted}=", FACT),
         Piece(trace.final, FACT),
-        Piece("\n"),
+        Piece(f" {words.middles[2]} {words.tails[2]}\n", FREE),
     )
     return trace
 
@@ -228,8 +256,12 @@ def other_answer(rng: random.Random, problem: ArithmeticProblem | ComparisonProb
 
 def closing(problem: ArithmeticProblem | ComparisonProblem, final: str) -> str:
     """The last paragraph of an answer."""
-    asked = "final count" if isinstance(problem, ArithmeticProblem) else f"{problem.comparator} one"
-    return f"Thus, the {asked} is \\boxed{{{final}}}."
+    return f"Thus, the {asked(problem)} is \\boxed{{{final}}}."
+
+
+def asked(problem: ArithmeticProblem | ComparisonProblem) -> str:
+    """What the question asks for."""
+    return "final count" if isinstance(problem, ArithmeticProblem) else f"{problem.comparator} one"
 
 
 def correct(problem: ArithmeticProblem | ComparisonProblem, rng: random.Random) -> TrainingText:

@@ -9,19 +9,19 @@ lists alone: the same ids every time.
 import re
 from typing import Any
 
-from r2a_core.data.builtin import ORDINALS
+from r2a_core.data.builtin import ORDINALS, WORDS
 from r2a_core.data.world import DOMAINS, NAMES, OBJECTS, PLACES
 from r2a_core.models.tags import Tags
-from r2a_core.models.tasks import LEADS
+from r2a_core.models.tasks import LEADS, MIDDLES, TAILS
 
 PAD = "<｜▁pad▁｜>"
 TAGS = Tags()
 FRAME_WORDS = """
- has . , ? = + - * : ( ) { } the gives takes doubles them How many now Considering which is or speed price in on so
+ has . , ? = + - * : ( ) { } the How many now Considering which is or speed price in on so
  Please reason step by and put your final answer within \\boxed but not overthinking Okay I think have finished thinking
- gets thus Maybe Wait that holds for Alternatively add twice Thus count one Final sure done
+ gets thus So Wait that holds for Alternatively Thus count one Final sure done
 """
-BEFORE_VALUES = "has gets gives takes or is so thus add , : ? Maybe"
+BEFORE_VALUES = "has gets or is so thus , : ?"
 ENGLISH = """
  a an of to it be as was are with this from we can let so if then by he his her they you my me do does did what when
  where there their will would could should about into out up more most some any all each two three four first second
@@ -70,7 +70,8 @@ def cut_pattern() -> str:
     things = "|".join(sorted(copied_words(), key=lambda word: (-len(word), word)))
     spaced = rf"(?: (?=(?:{things})\b|\d))?"
     number = rf"(?:(?<!\d)(?:1\d|20)(?!\d)|\d)(?:=(?=(?:{things})\b))?"
-    return rf"\b(?:{things})\b|{number}|\n| ?\\?[^\W\d_]+{spaced}| ?[^\s\w]{spaced}|\s|[\s\S]"
+    ends = "|".join(free_words(TAILS))
+    return rf"\b(?:{things})\b|{number}| (?:{ends})\n|\n\n|\n| ?\\?[^\W\d_]+{spaced}| ?[^\s\w]{spaced}|\s|[\s\S]"
 
 
 def copied_words() -> list[str]:
@@ -78,14 +79,28 @@ def copied_words() -> list[str]:
     return [*ORDINALS, *(thing for domain in DOMAINS for thing in domain.things)]
 
 
+def free_words(*kinds: tuple[tuple[str, ...], ...]) -> list[str]:
+    """The free words of all lines."""
+    return [word for lines in kinds for words in lines for word in words]
+
+
 def single_words() -> list[str]:
     """Pre-tokens of the built-in texts that are one token each, with and without the spaces around them."""
     contexts = [word for domain in DOMAINS for word in (*domain.contexts, *domain.comparators)]
-    spaced = [*FRAME_WORDS.split(), *NAMES, *OBJECTS, *PLACES, *contexts, *LEADS]
+    spaced = [
+        *FRAME_WORDS.split(),
+        *NAMES,
+        *OBJECTS,
+        *PLACES,
+        *contexts,
+        *free_words(LEADS, MIDDLES, TAILS),
+        *WORDS.values(),
+    ]
     capital = [word for word in spaced if word[0].isupper() or not word[0].isalpha()]
     lower = [f" {word}" for word in spaced if word[0].isalpha() or word[0] in "\\("]
     before = [f"{'' if word[0].isupper() or not word[0].isalpha() else ' '}{word} " for word in BEFORE_VALUES.split()]
-    before += [*(f" {word} " for word in LEADS), ". ", *(f"{rank}=" for rank in range(1, 10))]
+    before += [*(f" {word}\n" for word in free_words(TAILS)), "\n\n"]
+    before += [*(f" {word} " for word in (*free_words(LEADS), *PLACES)), ". ", *(f"{rank}=" for rank in range(1, 10))]
     return list(dict.fromkeys([*copied_words(), *(str(count) for count in range(10, 21)), *capital, *lower, *before]))
 
 
