@@ -220,7 +220,7 @@ def _answer_part(axes: Axes, trace: Trace, pattern: Pattern, norm: LogNorm, walk
         tokens = np.arange(top, bottom) + 0.5
         low, middle, high = (left + (right - left) * (walk.centroid + sign * walk.spread) for sign in (-1, 0, 1))
         axes.fill_betweenx(tokens, low, high, color=ORANGE, alpha=0.18, linewidth=0)
-        axes.plot(middle, tokens, color=ORANGE, linewidth=1.2, gid="walk")
+        axes.plot(middle, tokens, color=ORANGE, linewidth=1.2 if len(tokens) <= 150 else 0.4, gid="walk")
         axes.set_title(f"walk: r = {walk.correlation:.2f}", fontsize=8)
     axes.spines[:].set(color=RED, linewidth=1.4)
     axes.tick_params(labelsize=7)
