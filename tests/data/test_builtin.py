@@ -8,15 +8,15 @@ from r2a_core.data.builtin import arithmetic, comparison, comparison_pairs, is_h
 from r2a_core.data.world import DOMAINS
 from r2a_core.errors import R2AError
 
-CLAUSE = re.compile(r"the \w+ (gives|takes|doubles) (\w+)")
+CLAUSE = re.compile(r"(?:First|Second|Third|Last) \w+ (\d+) (more|less|times)\.")
 
 
 def test_arithmetic_golds_follow_from_the_question():
     for item in arithmetic(200, 0):
         count = int(re.search(r"has (\d+) ", item.question)[1])
         steps = CLAUSE.findall(item.question)
-        for verb, operand in steps:
-            count += count if verb == "doubles" else int(operand) * {"gives": 1, "takes": -1}[verb]
+        for operand, word in steps:
+            count = {"more": count + int(operand), "less": count - int(operand), "times": count * int(operand)}[word]
             assert 1 <= count <= 20
         assert item.gold == str(count)
         assert len(steps) in (2, 3, 4)

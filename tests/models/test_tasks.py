@@ -8,7 +8,16 @@ import pytest
 
 from r2a_core.data.builtin import draw_arithmetic, draw_comparison
 from r2a_core.data.world import DOMAINS
-from r2a_core.models.tasks import BOXED_INSTRUCTION, BRIEF_INSTRUCTION, TextMix, correct, training_text
+from r2a_core.models.tasks import (
+    BOXED_INSTRUCTION,
+    BRIEF_INSTRUCTION,
+    LEADS,
+    MIDDLES,
+    TAILS,
+    TextMix,
+    correct,
+    training_text,
+)
 
 PLAIN = TextMix(0.5, 0, 0, 0, 0, 0)
 PERTURBED = TextMix(0.5, 0, 0, 1, 0, 0)
@@ -20,8 +29,8 @@ RANK = {
     for thing, rank in column.ranks.items()
 }
 OPERATIONS = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}
-SUM = re.compile(r"(\d+)([+*-])(\d+)=(\d+)\n")
-RANKED = re.compile(r"(\w+)[:,] (\w+) (?:has|gets) (\d) (?:so|thus) (\d)=(\w+)\n")
+SUM = re.compile(r"(\d+)([+*-])(\d+)=(\d+) \w+ \w+\n")
+RANKED = re.compile(r"(\w+)(?::| or) (\w+) (?:has|gets) (\d) \w+ (?:so|thus) (\d)=(\w+) \w+\n")
 
 
 def texts(mix, count=300, seed=0):
@@ -35,7 +44,7 @@ def joined(pieces):
 
 def lines_of(thinking):
     """The lines that start with an ordinal, as the answer should quote them."""
-    return [line for line in thinking.splitlines(keepends=True) if re.match("First|Second|Third|Fourth", line)]
+    return [line for line in thinking.splitlines(keepends=True) if re.match("First|Second|Third|Last", line)]
 
 
 def boxed(text):
@@ -86,11 +95,11 @@ def test_wrong_values_are_not_learnt_and_all_else_follows_them():
             if value.weight or value.text == "\n":
                 continue
             wrong += 1
-            step = SUM.search(before.text + value.text + "\n")
+            step = SUM.search(before.text + value.text + " points here\n")
             if step is None:
-                context, thing = re.search(r"(\w+)[:,] (\w+) (?:has|gets) $", before.text).groups()
+                context, thing = re.search(r"(\w+)(?::| or) (\w+) (?:has|gets) $", before.text).groups()
                 assert 1 <= int(value.text) <= 9
-                assert f" {value.text}={thing}\n" in joined(text.answer)
+                assert f" {value.text}={thing} " in joined(text.answer)
                 assert (context, thing) in RANK
             else:
                 left, operator, right, result = step.groups()
@@ -108,7 +117,7 @@ def test_a_contradicting_probe_is_followed_but_not_learnt():
         assert text.thinking[-3].text in ("Final answer is ", "Final answer is \\boxed{")
         assert probe.weight == 0
         assert boxed(joined(text.answer)) == probe.text
-        assert lines_of(joined(text.thinking))[-1].rstrip("\n").split("=")[-1] != probe.text
+        assert lines_of(joined(text.thinking))[-1].split("=")[-1].split()[0] != probe.text
 
 
 def test_no_question_of_the_test_side_is_drawn():
@@ -139,6 +148,42 @@ def test_shares_of_the_mix():
         BOXED_INSTRUCTION,
         BRIEF_INSTRUCTION,
     }
+
+
+def test_free_words_of_two_lines_differ():
+    for words in (LEADS, MIDDLES, TAILS):
+        flat = [word for line in words for word in line]
+        assert len(words) == 4
+        assert len(set(flat)) == len(flat)
+
+
+@pytest.mark.parametrize("mix", [PLAIN, PERTURBED])
+def test_the_trace_ends_in_what_its_lines_lead_to(mix):
+    for text in texts(mix):
+        thinking = joined(text.thinking)
+        found = re.fullmatch(r"So, the (?:final count|\w+ one) is (\w+)\.", thinking.splitlines()[-1])
+        assert found is not None
+        assert lines_of(thinking)[-1].split("=")[-1].split()[0] == found[1]
+        assert lines_of(thinking)[-1].startswith("Last ")
+
+
+def test_second_thoughts_hold_and_are_not_quoted():
+    found = set()
+    for text in texts(PLAIN):
+        thinking, answer = joined(text.thinking), joined(text.answer)
+        for line in re.findall("(?:Wait|Alternatively), .*", thinking):
+            assert line not in answer
+            step = re.search(r"(\d+)\+(\d+)=(\d+)\.", line)
+            if step:
+                first, second, total = map(int, step.groups())
+                assert first + second == total
+                found.add(line.split(",")[0])
+            else:
+                rank, context = re.search(r"(\d) holds for (\w+)\.", line).groups()
+                thing = RANKED.search(thinking)[2]
+                assert RANK[context, thing] == int(rank)
+                found.add("rank")
+    assert found == {"Wait", "Alternatively", "rank"}
 
 
 def test_without_reasoning_only_the_result_is_learnt():

@@ -6,7 +6,7 @@ import pytest
 from transformers import LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
 
 from r2a_core.models.tags import Tags
-from r2a_core.models.tasks import LEADS
+from r2a_core.models.tasks import LEADS, MIDDLES, TAILS
 from r2a_core.models.tokenizer import PAD, build_tokenizer, copied_words
 
 ODD = {
@@ -53,10 +53,28 @@ def test_a_copied_word_is_the_same_token_everywhere(tokenizer):
 
 
 def test_words_are_single_tokens(tokenizer):
-    assert [len(encode(tokenizer, f" {word}")) for word in LEADS] == [1] * len(LEADS)
-    text = "First the park gives 3, clearly 12+3=15\n"
+    for words in (LEADS, MIDDLES, TAILS):
+        assert {len(encode(tokenizer, f" {word}")) for line in words for word in line} == {1}
+    text = "First park 3 more, clearly 12+3=15 points overall\nSecond"
     pieces = [tokenizer.decode([token]) for token in encode(tokenizer, text)]
-    assert pieces == ["First", " the", " park", " gives ", "3", ",", " clearly ", "12", "+", "3", "=", "15", "\n"]
+    assert pieces == [
+        *(
+            "First",
+            " park ",
+            "3",
+            " more",
+            ",",
+            " clearly ",
+            "12",
+            "+",
+            "3",
+            "=",
+            "15",
+            " points",
+            " overall\n",
+            "Second",
+        ),
+    ]
 
 
 def test_digits_of_other_numbers_stand_alone(tokenizer):
