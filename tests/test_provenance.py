@@ -45,7 +45,8 @@ def test_dvc_lists_exactly_the_code_a_stage_imports(name):
     script = re.search(r"python -m stages\.(\w+)", STAGES[name]["cmd"])
     assert script is not None
     listed = [dep for dep in STAGES[name]["deps"] if dep.endswith(".py")]
-    assert listed == [path.as_posix() for path in code_files(ROOT / "stages" / f"{script[1]}.py", ROOT)], "run: make deps"
+    imported = [path.as_posix() for path in code_files(ROOT / "stages" / f"{script[1]}.py", ROOT)]
+    assert listed == imported, "run: make deps"
 
 
 def test_fingerprints_differ_by_part_name_and_value():
