@@ -1,5 +1,7 @@
 """Figures 7 and 8: what is drawn, and the published data of Figure 7 through the same code."""
 
+# pyright: reportCallIssue=false, reportArgumentType=false, reportIndexIssue=false, reportAttributeAccessIssue=false
+
 import json
 from pathlib import Path
 

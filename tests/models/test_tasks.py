@@ -1,5 +1,7 @@
 """Training texts: arithmetic that holds, answers that quote the trace, wrong values that are not learnt."""
 
+# pyright: reportOptionalSubscript=false, reportOptionalMemberAccess=false, reportCallIssue=false, reportArgumentType=false
+
 import random
 import re
 from itertools import pairwise

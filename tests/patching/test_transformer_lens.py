@@ -1,5 +1,7 @@
 """Cells against TransformerLens's own patching hooks, where it is installed (it is not a dependency)."""
 
+# pyright: reportArgumentType=false
+
 import numpy as np
 import pytest
 import torch
