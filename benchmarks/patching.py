@@ -154,11 +154,12 @@ def hooked_transformer(model: Any, kind: str, device: str) -> Any:
         original_architecture="LlamaForCausalLM" if kind == "llama" else "Qwen2ForCausalLM",
         device=device,
     )
-    hooked = HookedTransformer(lens)
+    with contextlib.redirect_stdout(sys.stderr):
+        hooked = HookedTransformer(lens)
     convert = getattr(weight_conversions, f"convert_{kind}_weights")
     plain = {"fold_ln": False, "center_writing_weights": False, "center_unembed": False, "fold_value_biases": False}
     hooked.load_and_process_state_dict(convert(model, lens), **plain)
-    return hooked.to(device).eval()
+    return hooked.eval()
 
 
 @contextlib.contextmanager
