@@ -58,7 +58,7 @@ def build_model(kind: str, n_layers: int, device: str) -> Any:
         "max_position_embeddings": 8192,
         "initializer_range": 0.08,  # wide, so that cells have an effect
     }
-    model = LlamaForCausalLM(LlamaConfig(**sizes)) if kind == "llama" else Qwen2ForCausalLM(Qwen2Config(**sizes))
+    model: Any = LlamaForCausalLM(LlamaConfig(**sizes)) if kind == "llama" else Qwen2ForCausalLM(Qwen2Config(**sizes))
     model.set_attn_implementation("sdpa")
     return model.to(device).eval()
 

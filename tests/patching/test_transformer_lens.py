@@ -18,9 +18,16 @@ N_LAYERS, N_HEADS, VOCABULARY = 3, 4, 60
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "vocab_size": VOCABULARY, "initializer_range": 0.2}
-    heads = {"num_hidden_layers": N_LAYERS, "num_attention_heads": N_HEADS, "num_key_value_heads": 2}
-    return LlamaForCausalLM(LlamaConfig(**sizes, **heads)).eval()
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=N_LAYERS,
+        num_attention_heads=N_HEADS,
+        num_key_value_heads=2,
+        initializer_range=0.2,
+    )
+    return LlamaForCausalLM(config).eval()
 
 
 @pytest.fixture(scope="module")
