@@ -1,5 +1,5 @@
 # make repro    set up and run the study        make test     set up and run the tests
-# make check    format, lint, types and tests   make doctor   what this machine has and lacks
+# make check    lint, types, audit and tests   make doctor   what this machine has and lacks
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +17,7 @@ test: install
 test-slow: install
 	python -m pytest -m "slow"
 
-check: lint test
+check: lint audit test
 
 lint: install
 	ruff format --check .
@@ -26,7 +26,7 @@ lint: install
 
 # Known vulnerabilities of the pinned packages; asks PyPI.
 audit: install
-	pip-audit --requirement constraints.txt --no-deps --disable-pip
+	python tools/audit.py constraints.txt
 
 format: install
 	ruff format .

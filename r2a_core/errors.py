@@ -18,7 +18,7 @@ class R2AError(Exception):
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
 
 
-class MissingPrerequisite(R2AError):
+class MissingPrerequisite(R2AError):  # noqa: N818  the name says it
     """Something outside the project is missing: a model, a token, a GPU, disk space."""
 
     exit_code = 3

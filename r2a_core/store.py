@@ -10,20 +10,26 @@ A shard is written to a temporary name, synced and renamed, so a run killed at a
 working on. Outputs are assembled from the store at the end and equal those of an undisturbed run.
 """
 
+import errno
 import fcntl
 import hashlib
 import logging
 import os
+import re
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2a_core.errors import R2AError
+from r2a_core.errors import MissingPrerequisite, R2AError
 
 log = logging.getLogger(__name__)
 TEMPORARY = ".tmp-"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+MEGABYTE = 10**6
 
 
 @dataclass(frozen=True)
@@ -39,16 +45,18 @@ class WorkStore:
     def shard(self, fingerprint: str, suffix: str, write: Callable[[Path], None]) -> Path:
         """Path of a finished shard; `write(temporary_path)` makes it when the store lacks it.
 
-        Raises R2AError when the stored shard no longer has the digest it was written with.
+        Raises R2AError when the stored shard no longer has the digest it was written with, MissingPrerequisite when
+        the disk is full or not to be written.
         """
         path = self._shard(fingerprint, suffix)
         if self.has(fingerprint, suffix):
             self._verify(path, self._digest_file(fingerprint, suffix))
             return path
-        temporary = self.folder / f"{TEMPORARY}{fingerprint}{suffix}"
-        write(temporary)
-        digest = sha256(temporary)
-        replace_synced(temporary, path)
+        temporary = self.folder / f"{TEMPORARY}{uuid.uuid4().hex[:8]}-{fingerprint}{suffix}"  # no two writers share it
+        with disk_errors(temporary, path):
+            write(temporary)
+            digest = sha256(temporary)
+            replace_synced(temporary, path)
         write_text_whole(self._digest_file(fingerprint, suffix), digest + "\n")
         return path
 
@@ -71,16 +79,13 @@ class WorkStore:
 def open_store(root: Path, stage: str, item: str) -> Iterator[WorkStore]:
     """The work store of `stage`, locked for `item` (model, dataset and setting of this run).
 
-    Raises R2AError at once when another run holds the same item. Leftovers of a killed run of this item are removed.
+    Raises R2AError at once when another run holds the same item, MissingPrerequisite when the disk cannot be written.
+    Leftovers of a killed run of this item are removed.
     """
-    folder = root / stage
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    folder, own = root / stage, root / stage / item
+    with disk_errors(None, own):
+        own.mkdir(parents=True, exist_ok=True)
         lock = (folder / f"{item}.lock").open("w")
-    except OSError as error:
-        raise R2AError(
-            f"the work store {folder} cannot be written: {error.strerror}", "free space or permit writing"
-        ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,12 +94,54 @@ def open_store(root: Path, stage: str, item: str) -> Iterator[WorkStore]:
                 f"another run is already writing {stage} {item}",
                 "wait for it to end; a stage started by a killed dvc may still be running (ps shows it)",
             ) from None
-        own = folder / item
-        own.mkdir(exist_ok=True)
         for leftover in own.glob(f"{TEMPORARY}*"):
             log.info("removing %s, left by a run that was stopped", leftover)
             leftover.unlink()
         yield WorkStore(own)
+
+
+@contextmanager
+def disk_errors(temporary: Path | None, path: Path) -> Iterator[None]:
+    """Turns a disk that is full or not to be written into MissingPrerequisite, and removes the half-written file.
+
+    What a library raises in its own way is told by the operating system's error number in its text.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = disk_error_number(error)
+        if number is None:
+            raise
+        written = temporary.stat().st_size if temporary is not None and temporary.is_file() else 0
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        raise disk_trouble(path, number, written) from None
+
+
+def disk_error_number(error: BaseException) -> int | None:
+    """The operating system's number of a full or forbidden disk, or None for any other error."""
+    if isinstance(error, OSError) and error.errno is not None:
+        number = error.errno
+    else:
+        told = re.search(r"os error (\d+)", str(error))
+        number = int(told[1]) if told else None
+    return number if number in (*FULL, *FORBIDDEN) else None
+
+
+def disk_trouble(path: Path, number: int, written: int = 0) -> MissingPrerequisite:
+    """The error that names the place, what it has and what to do. written: bytes of the file before the disk ended."""
+    reason = os.strerror(number)
+    if number in FORBIDDEN:
+        return MissingPrerequisite(
+            f"{path} cannot be written: {reason}", f"permit writing to {path.parent}, then run dvc repro again"
+        )
+    place = next(each for each in path.parents if each.is_dir())
+    free = shutil.disk_usage(place).free / MEGABYTE
+    return MissingPrerequisite(
+        f"{path} cannot be written: {reason} after {written / MEGABYTE:.1f} MB; {place} has {free:.1f} MB free",
+        "free some space there, then run dvc repro again: finished shards are kept",
+    )
 
 
 def sha256(path: Path) -> str:
@@ -117,22 +164,28 @@ def replace_synced(temporary: Path, path: Path) -> None:
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Calls `write` with a temporary name beside `path` and renames the result: readers see whole files only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{path.name}")
-    write(temporary)
-    replace_synced(temporary, path)
+    with disk_errors(temporary, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        replace_synced(temporary, path)
 
 
 def write_text_whole(path: Path, text: str) -> None:
     """A small text file, whole or not at all."""
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_whole(path, write)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
     """`target` with the content of `source`: a hard link where the file system has them, else a copy."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+    with disk_errors(target, target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)

@@ -16,6 +16,7 @@ from typing import Any
 import typer
 
 from r2a_core.errors import R2AError
+from r2a_core.store import disk_error_number, disk_trouble
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
@@ -58,6 +59,13 @@ def run_stage(command: Callable[..., None]) -> None:
         except KeyboardInterrupt:
             print("interrupted: finished shards are kept; dvc repro goes on from there", file=sys.stderr)
             raise typer.Exit(130) from None
+        except OSError as error:
+            number = disk_error_number(error)
+            if number is None:
+                raise
+            trouble = disk_trouble(Path(error.filename or DATA / "."), number)
+            print(f"error: {trouble}", file=sys.stderr)
+            raise typer.Exit(trouble.exit_code) from None
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(guarded)

@@ -1,5 +1,6 @@
 """The work store keeps finished shards, lets one writer in, and refuses damaged shards by name."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from r2a_core.errors import R2AError
+from r2a_core.errors import MissingPrerequisite, R2AError
 from r2a_core.store import link_or_copy, open_store, write_whole
 
 
@@ -103,3 +104,32 @@ def test_linked_output_has_the_content_and_replaces_an_old_one(tmp_path):
     target.write_text("old")
     link_or_copy(source, target)
     assert target.read_text() == "new"
+
+
+def test_a_full_disk_names_the_place_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    def fill(path: Path) -> None:
+        path.write_bytes(b"x" * 2_000_000)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with open_store(tmp_path, "stage", "item") as store, pytest.raises(MissingPrerequisite) as caught:
+        store.shard("f" * 32, ".bin", fill)
+    assert "item/ffff" in caught.value.message
+    assert "after 2.0 MB" in caught.value.message
+    assert "finished shards are kept" in caught.value.hint
+    assert not list((tmp_path / "stage" / "item").iterdir())
+
+
+def test_a_library_s_own_error_about_the_disk_is_understood(tmp_path: Path) -> None:
+    def refuse(path: Path) -> None:
+        raise RuntimeError("while serializing: I/O error: Read-only file system (os error 30)")
+
+    with pytest.raises(MissingPrerequisite, match="cannot be written: Read-only file system"):
+        write_whole(tmp_path / "a.parquet", refuse)
+
+
+def test_other_errors_of_a_writer_pass_as_they_are(tmp_path: Path) -> None:
+    def wrong(path: Path) -> None:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        write_whole(tmp_path / "a.parquet", wrong)

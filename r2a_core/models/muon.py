@@ -43,8 +43,9 @@ class Muon(torch.optim.Optimizer):
 
     def momentum_of(self, parameter: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
         """The running gradient, one step ahead."""
-        state = self.state[parameter]
+        state, gradient = self.state[parameter], parameter.grad
+        assert gradient is not None
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-        return parameter.grad.lerp(state["momentum"], group["momentum"])
+        state["momentum"].lerp_(gradient, 1 - group["momentum"])
+        return gradient.lerp(state["momentum"], group["momentum"])
