@@ -17,7 +17,7 @@ from typing import Any
 from r2a_core.errors import MissingPrerequisite, R2AError
 from r2a_core.remote.endpoint import EndpointParams
 from r2a_core.remote.reply import BadReply, Reply, chat_reply, completion_reply
-from r2a_core.remote.retries import Failure, failure_of, cleaned, wait_seconds
+from r2a_core.remote.retries import Failure, cleaned, failure_of, wait_seconds
 from r2a_core.store import WorkStore
 
 __all__ = ["Client", "EndpointParams", "Reply", "Request", "ask_all"]
@@ -40,13 +40,12 @@ class Client:
         self.stopping = threading.Event()  # set: no further try, in any thread
         self._key = endpoint.key()
         nothing = openai.Omit()
-        without_key = {} if self._key else {"Authorization": nothing}
         self._openai = openai.OpenAI(
-            api_key=self._key or "none",
+            api_key=self._key or "none",  # never one from the environment that is not named
             base_url=endpoint.base_url,
             timeout=endpoint.timeout_seconds,
             max_retries=0,
-            default_headers={"OpenAI-Organization": nothing, "OpenAI-Project": nothing, **without_key},  # type: ignore[dict-item]
+            default_headers={"OpenAI-Organization": nothing, "OpenAI-Project": nothing},  # type: ignore[dict-item]
             http_client=openai.DefaultHttpxClient(trust_env=not endpoint.is_local),  # no proxy to this machine
         )
 
