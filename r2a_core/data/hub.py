@@ -70,22 +70,19 @@ def wildbench_item(row: dict[str, Any]) -> Item:
         raise R2AError("its primary tag is Math, which has no exact answer here")
     if tag not in AREAS:
         raise R2AError(f"its primary tag {tag!r} belongs to no area")
-    turns = [
-        {"role": text_of(turn, "role"), "content": text_of(turn, "content")}
-        for turn in list_of(row, "conversation_input", dict)
-    ]
-    first = next((number for number, turn in enumerate(turns) if turn["role"] == "user"), None)
+    turns = list_of(row, "conversation_input", dict)
+    first = next((number for number, turn in enumerate(turns) if turn.get("role") == "user"), None)
     if first is None:
         raise R2AError("conversation_input has no user turn")
     extra = {
         "primary_tag": tag,
         "checklist": list_of(row, "checklist", str),
-        "history": turns[:first],
-        "later": turns[first + 1 :],
+        "history": [{"role": text_of(turn, "role"), "content": text_of(turn, "content")} for turn in turns[:first]],
+        "later": [{name: label_of(turn, name) for name in ("role", "content")} for turn in turns[first + 1 :]],
     }
     return Item(
         item_id=text_of(row, "session_id"),
-        question=turns[first]["content"],
+        question=text_of(turns[first], "content"),
         gold=None,
         kind="open",
         subject=AREAS[tag],

@@ -86,6 +86,44 @@ def test_wildbench_takes_the_first_user_turn_and_keeps_the_rest(tmp_path: Path, 
     assert loaded.rejected == [RejectedRow(2, "its primary tag is Math, which has no exact answer here")]
 
 
+def test_wildbench_in_the_published_schema(tmp_path: Path) -> None:
+    """All columns of config v2, with the types of its parquet file; what is not needed does no harm."""
+
+    def turn(role: str, content: str | None) -> dict[str, Any]:
+        about = {"language": "English", "redacted": False, "timestamp": None, "toxic": False}
+        return {"content": content, "role": role, **about}
+
+    def row(session: str, tag: str, turns: list[dict[str, Any]], checklist: list[str]) -> dict[str, Any]:
+        return {
+            "id": "0",
+            "session_id": session,
+            "conversation_input": turns,
+            "references": {"gpt-4": "A model's own words."},
+            "length": 20,
+            "checklist": checklist,
+            "intent": "To plan.",
+            "primary_tag": tag,
+            "secondary_tags": ["Math", "Others"],
+        }
+
+    rows = [
+        row("s1", "Planning", [turn("user", "Plan a trip."), turn("assistant", ""), turn("user", None)], ["a", "b"]),
+        row("s2", "Math", [turn("user", "1 + 1?")], []),
+        row("s3", "Creative Writing", [turn("user", "A poem, please.")], []),
+        row("s1", "Editing", [turn("user", "Shorter.")], []),
+    ]
+    loaded = load_wildbench(write_rows(tmp_path, rows, "parquet"))
+    assert [(item.item_id, item.subject, item.question) for item in loaded.items] == [
+        ("s1", "reasoning & planning", "Plan a trip."),
+        ("s3", "creative tasks", "A poem, please."),
+    ]
+    extra = json.loads(loaded.items[0].extra)
+    assert extra["checklist"] == ["a", "b"]
+    assert extra["history"] == []
+    assert extra["later"] == [{"role": "assistant", "content": ""}, {"role": "user", "content": ""}]
+    assert [rejected.row for rejected in loaded.rejected] == [2, 4]
+
+
 @pytest.mark.parametrize(
     ("tag", "area"),
     [
