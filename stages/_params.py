@@ -3,15 +3,17 @@
 Stages parse only their own sections (r2a_core.config.parse); `check_all_params` is for the doctor, which reads all.
 """
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from r2a_core.activations.jobs import CaptureParams
 from r2a_core.attention.map_params import MapParams
 from r2a_core.attention.scoring import HeadsParams
 from r2a_core.attention.statistics import StatisticsConfig
-from r2a_core.config import parse
+from r2a_core.config import parse, shown
 from r2a_core.data.comparison import PAIR_KINDS
 from r2a_core.data.prepare import dataset_params
 from r2a_core.errors import R2AError
@@ -24,6 +26,10 @@ from r2a_core.patching.statistics import CrossingParams
 from r2a_core.report.sources import ReportParams
 from r2a_core.traces.shards import GenerateParams
 
+Setting = Literal["with_reasoning", "without_reasoning"]
+SETTINGS = get_args(Setting)
+CHECKOUT = "git checkout params.yaml"
+
 
 @dataclass(frozen=True)
 class RunParams:
@@ -31,7 +37,7 @@ class RunParams:
 
     models: tuple[str, ...]
     datasets: tuple[str, ...]
-    settings: tuple[Literal["with_reasoning", "without_reasoning"], ...]
+    settings: tuple[Setting, ...]
     pairs: str
 
 
@@ -70,29 +76,62 @@ SECTIONS: dict[str, type] = {
 
 def check_all_params(path: Path) -> RunParams:
     """Parses every section of params.yaml. Raises R2AError at the first key that is unknown, missing or impossible."""
-    params = read_yaml(path)
+    return check_sections(read_yaml(path))
+
+
+def check_sections(params: dict[str, Any]) -> RunParams:
+    """`check_all_params` of a file that was read."""
     known = [*SECTIONS, "models", "datasets"]
     for section in params:
         if section not in known:
-            raise R2AError(f"{path.name} has the unknown section {section!r}", f"its sections are {', '.join(known)}")
+            raise R2AError(f"params.yaml has the unknown section {shown(section)}", f"it has {', '.join(known)}")
     records = {section: parse(record, params.get(section), section) for section, record in SECTIONS.items()}
     for section, check in (("models", model_params), ("datasets", dataset_params)):
         if not isinstance(params.get(section), dict):
             raise R2AError(
-                f"{path.name}: {section} must be a mapping of names to entries", "indent the entries below it"
+                f"params.yaml: {section} must be a mapping of names to entries", "indent the entries below it"
             )
         for name, values in params[section].items():
+            check_name(name, section)
             check(values, f"{section}.{name}")
     run: RunParams = records["run"]
     check_names(run.models, params["models"], "models")
     check_names(run.datasets, params["datasets"], "datasets")
+    check_names(run.settings, SETTINGS, "settings")
     check_pairs(run, params["datasets"])
+    check_mentions(records, params)
     return run
+
+
+def check_mentions(records: dict[str, Any], params: dict[str, Any]) -> None:
+    """Raises R2AError when a section other than `run` names a model or dataset without an entry."""
+    maps: MapParams = records["maps"]
+    heads: HeadsParams = records["heads"]
+    named = {
+        "maps.heads": ("models", maps.heads),
+        "maps.items": ("datasets", maps.items),
+        "maps.spans": ("models", [span.model for span in maps.spans]),
+        "maps.spans, dataset": ("datasets", [span.dataset for span in maps.spans]),
+        "heads.retrieval.models": ("models", heads.retrieval.models),
+    }
+    for name, values in params["datasets"].items():
+        named[f"datasets.{name}.texts_of"] = ("models", values.get("texts_of") or ())
+    for place, (section, names) in named.items():
+        for name in names:
+            if name not in params[section]:
+                raise R2AError(
+                    f"params.yaml: {place} names {shown(name)}, which {section} does not have",
+                    f"the {section} are {', '.join(params[section])}",
+                )
 
 
 def check_pairs(run: RunParams, datasets: dict[str, Any]) -> None:
     """Raises R2AError when run.pairs names no dataset of pairs, or one that run.datasets names too."""
-    check_names((run.pairs,), datasets, "datasets")
+    if run.pairs not in datasets:
+        raise R2AError(
+            f"params.yaml: run.pairs names {shown(run.pairs)}, which datasets does not have",
+            f"the datasets are {', '.join(datasets)}",
+        )
     kind = datasets[run.pairs]["kind"]
     if kind not in PAIR_KINDS:
         raise R2AError(
@@ -106,27 +145,40 @@ def check_pairs(run: RunParams, datasets: dict[str, Any]) -> None:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A params file as a mapping. Raises R2AError when it is no YAML or no mapping."""
-    import yaml
+    """A params file as a mapping, read as DVC reads it. Raises R2AError when it is no YAML or no mapping."""
+    from ruamel.yaml import YAML, YAMLError
 
     try:
-        params = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise R2AError(f"{path.name} is not valid YAML: {error}", "mind the indentation and the quotes") from None
+        params = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise R2AError(f"{path.name} cannot be read: {error.strerror}", f"take it back from git: {CHECKOUT}") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise R2AError(
+            f"{path.name} is not valid YAML: {reason}", "mind the indentation and the quotes, and give no key twice"
+        ) from None
     if not isinstance(params, dict):
-        raise R2AError(f"{path.name} holds no sections", "take it back from git: git checkout params.yaml")
+        raise R2AError(f"{path.name} holds no sections", f"take it back from git: {CHECKOUT}")
     return params
 
 
-def check_names(names: tuple[str, ...], entries: dict[str, Any], section: str) -> None:
-    """Raises R2AError when a name of the run has no entry, is not plain or is given twice."""
+def check_name(name: Any, section: str) -> None:
+    """Raises R2AError for the name of an entry that cannot be a folder's, a command's and a key's."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_]+", name):
+        raise R2AError(
+            f"params.yaml: {section}: {shown(name)} is no name", "a name is letters, digits and _; rename it"
+        )
+
+
+def check_names(names: tuple[str, ...], entries: Collection[str], section: str) -> None:
+    """Raises R2AError when the run names nothing, a name has no entry or one is given twice."""
+    if not names:
+        raise R2AError(f"params.yaml: run.{section} names nothing", f"the {section} are {', '.join(entries)}")
     for name in names:
         if name not in entries:
             raise R2AError(
-                f"params.yaml: run.{section} names {name!r}, which {section} does not have",
+                f"params.yaml: run.{section} names {shown(name)}, which {section} does not have",
                 f"the {section} are {', '.join(entries)}",
             )
-        if not name.replace("_", "").isalnum():
-            raise R2AError(f"params.yaml: {section}.{name}: a name is letters, digits and _", "rename it")
         if names.count(name) > 1:
             raise R2AError(f"params.yaml: run.{section} names {name!r} twice", "name it once")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from r2a_core.config import parse
+from r2a_core.config import parse, shown
 from r2a_core.data import builtin
 from r2a_core.data.comparison import PAIRS_TABLE, load_pair_items, pair_items
 from r2a_core.data.hub import fetch, load_math500, load_wildbench
@@ -19,6 +19,8 @@ from r2a_core.data.imported import load_traces
 from r2a_core.data.items import Item
 from r2a_core.data.tables import LoadedItems
 from r2a_core.errors import R2AError
+
+REVISION = r"^\w[\w.-]*(/\w[\w.-]*)*$"  # of a branch, tag or commit; it becomes part of a path in the Hub's cache
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class HubDataset:
 
     kind: Literal["math500", "wildbench"]
     instruction: str
-    revision: str  # commit on the Hub; not used with a local file
+    revision: Annotated[str, Field(pattern=REVISION)]  # commit on the Hub; not used with a local file
     file: str | None = None  # name inside imports/, instead of the Hub
 
 
@@ -76,20 +78,21 @@ RECORDS: dict[str, type] = {
 def dataset_params(values: Any, section: str) -> DatasetParams:
     """The record of one dataset entry. Raises R2AError for an unknown kind, key or value."""
     kind = values.get("kind") if isinstance(values, Mapping) else None
-    if kind not in RECORDS:
-        raise R2AError(f"params.yaml: {section}.kind is {kind!r}", f"the kinds are {', '.join(RECORDS)}")
+    if not isinstance(kind, str) or kind not in RECORDS:
+        raise R2AError(f"params.yaml: {section}.kind is {shown(kind)}", f"the kinds are {', '.join(RECORDS)}")
     return parse(RECORDS[kind], values, section)
 
 
 def local_file(imports: Path, name: str) -> Path:
-    """A file of the imports folder. Raises R2AError when it is absent or the name leads out of the folder."""
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    """A file of the imports folder. Raises R2AError when it is absent, or its name or a link leads out of the folder."""
+    path = imports / name
+    inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+    if inside and not path.is_file():
+        raise R2AError(f"{imports.name}/{name} does not exist", f"copy the file into {imports.name}/")
+    if not inside or not path.resolve().is_relative_to(imports.resolve()):
         raise R2AError(
             f"the file {name!r} lies outside {imports.name}/", f"copy it into {imports.name}/ and give its name"
         )
-    path = imports / name
-    if not path.is_file():
-        raise R2AError(f"{imports.name}/{name} does not exist", f"copy the file into {imports.name}/")
     return path
 
 

@@ -27,7 +27,7 @@ def test_each_kind_has_its_record() -> None:
         (HUB | {"revison": "main"}, "unknown key 'revison'"),
         ({"kind": "math500", "instruction": ""}, r"datasets\.x\.revision"),
         ({"kind": "arithmetic", "instruction": "", "n": 0, "seed": 0}, r"datasets\.x\.n.*greater than 0"),
-        ({"kind": "arithmetic", "instruction": "", "n": True, "seed": 0}, r"datasets\.x\.n must be a number"),
+        ({"kind": "arithmetic", "instruction": "", "n": True, "seed": 0}, r"datasets\.x\.n must be a whole number"),
         ({"kind": "traces", "instruction": "", "file": "t", "texts_of": {"a": 1}}, r"datasets\.x\.texts_of\.a"),
     ],
 )
