@@ -1,24 +1,25 @@
-"""Batched generation in which an item's text depends on nothing but the item.
+"""Generation in a batch that stays full, in which an item's text depends on nothing but the item.
 
-prompts -> token ids. transformers' own `generate` runs the model; a logits processor chooses each token: the arg-max,
-or, at a temperature, by inverse CDF with one uniform number for each (seed, item, run, step). Rounding differs between
-batch shapes, so a decision that lies within `tie_margin` of another one is made on the logits of the item alone, in a
-forward pass of its own.
+prompts -> token ids. Responses that have ended leave the batch and waiting prompts take their place. Each token is the
+arg-max of the logits or, at a temperature, of the logits plus Gumbel noise, which a hash of (seed, item, run, step,
+token) gives: a draw from the softmax. Rounding differs between batch shapes, so a decision with a lead below
+`tie_margin` is made on the logits of the item alone, in a forward pass of its own. Under Gumbel noise those are few.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 from pydantic import Field
-from transformers import LogitsProcessor, LogitsProcessorList
 
+from r2a_core.errors import R2AError
+from r2a_core.memory import halving, rows_that_fit
 from r2a_core.models.loading import LoadedModel
+from r2a_core.traces.slots import GrowingRows
 
-UNIFORMS_AT_ONCE = 1024  # steps
+TURNOVER = 8  # responses leave and join when an eighth of the batch has ended
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class SamplingConfig:
     temperature: Annotated[float, Field(ge=0, le=10)]  # 0 = greedy
     max_new_tokens: Annotated[int, Field(gt=0)]  # tokens
     seed: Annotated[int, Field(ge=0)]
-    batch_size: Annotated[int, Field(gt=0)]  # prompts a forward pass; does not change any text
-    tie_margin: Annotated[float, Field(ge=0, lt=1)]  # logits (greedy) or probability (sampling); 0 = never ask alone
+    batch_size: Annotated[int, Field(gt=0)]  # responses that grow at a time; does not change any text
+    tie_margin: Annotated[float, Field(ge=0, lt=1)]  # logits over temperature; 0 = never ask alone
 
 
 @dataclass(frozen=True)
@@ -51,113 +52,172 @@ class Generated:
     finish: str  # stop | length
 
 
-def uniforms(seed: int, item_id: str, run: int, start: int, count: int) -> np.ndarray:
-    """Uniform numbers in [0, 1) for steps start .. start + count of one response. Shape (count,), float64."""
-    key = hashlib.blake2b(f"{seed}\0{item_id}\0{run}".encode(), digest_size=16).digest()
-    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
-    return generator.random(start + count)[start:]
+GAMMA = 0x9E3779B97F4A7C15  # odd; splits a key into a stream of keys
+MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))  # shifts and factors of splitmix64
+WORD = 2**64
+
+
+def step_key(seed: int, item_id: str, run: int, step: int) -> int:
+    """64 bits that stand for one step of one response."""
+    digest = hashlib.blake2b(f"{seed}\0{item_id}\0{run}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "little") + step * GAMMA * GAMMA) % WORD
+
+
+def uniforms(keys: Sequence[int], n_tokens: int, device: Any = "cpu") -> torch.Tensor:
+    """One number in (0, 1) for each key and token, the same on every device. Shape (key, token), float64.
+
+    The splitmix64 hash of key and token, to 53 bits.
+    """
+    start = torch.tensor([signed(key) for key in keys], device=device)
+    state = start[:, None] + torch.arange(1, n_tokens + 1, device=device) * signed(GAMMA)
+    for shift, factor in MIXERS:
+        state = (state ^ ((state >> shift) & (2 ** (64 - shift) - 1))) * signed(factor)
+    return (((state >> 11) & (2**53 - 1)).double() + 0.5) * 2.0**-53
+
+
+def signed(word: int) -> int:
+    """The 64-bit word as torch's int64 holds it."""
+    word %= WORD
+    return word - WORD if word >= WORD // 2 else word
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Chosen token of each row and its distance from the nearest other decision."""
+    """Chosen token of each row and its lead over the next best."""
 
     tokens: torch.Tensor  # (row,)
-    margins: torch.Tensor  # (row,), logits or probability
+    margins: torch.Tensor  # (row,), logits; over the temperature where one is set
 
 
-def choose(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> Choice:
-    """Greedy choice (temperature 0) or inverse-CDF sampling. logits (row, vocabulary); uniform (row,) float64."""
-    if temperature == 0:
-        best = logits.double().topk(2, dim=-1)
-        return Choice(best.indices[:, 0], best.values[:, 0] - best.values[:, 1])
-    cumulative = torch.softmax(logits.double() / temperature, dim=-1).cumsum(-1)
-    cumulative = cumulative / cumulative[:, -1:]
-    tokens = torch.searchsorted(cumulative, uniform[:, None], right=True).clamp(max=logits.shape[-1] - 1)
-    upper = cumulative.gather(1, tokens)
-    lower = torch.where(tokens > 0, cumulative.gather(1, (tokens - 1).clamp(min=0)), torch.zeros_like(upper) - 1)
-    upper = torch.where(tokens < logits.shape[-1] - 1, upper, torch.full_like(upper, 2.0))
-    margins = torch.minimum(uniform[:, None] - lower, upper - uniform[:, None])
-    return Choice(tokens[:, 0], margins[:, 0])
+def choose(logits: torch.Tensor, temperature: float, keys: Sequence[int]) -> Choice:
+    """The arg-max of logits (row, vocabulary) or, at a temperature, of logits / temperature plus Gumbel noise.
+
+    The noise of a row comes from its key alone, so the choice is a draw from the softmax that the same key repeats.
+    """
+    scores = logits.double()
+    if temperature > 0:
+        noise = -torch.log(-torch.log(uniforms(keys, logits.shape[-1], logits.device)))
+        scores = scores / temperature + noise
+    best = scores.topk(2, dim=-1)
+    return Choice(best.indices[:, 0], best.values[:, 0] - best.values[:, 1])
 
 
-class SeededChoice(LogitsProcessor):
-    """Chooses each row's next token by `choose` and masks all others, so that greedy generation takes it."""
+@dataclass
+class Growing:
+    """One response while it grows."""
 
-    def __init__(self, model: Any, requests: Sequence[GenerationRequest], config: SamplingConfig, eos: int) -> None:
-        self.model, self.requests, self.config, self.eos = model, requests, config, eos
-        self.width = max(len(request.prompt_ids) for request in requests)
-        self.numbers = np.zeros((len(requests), 0))
+    index: int  # of its request
+    request: GenerationRequest
+    tokens: list[int] = field(default_factory=list)
+    ended: bool = False
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        step = input_ids.shape[1] - self.width
-        choice = choose(scores, self.config.temperature, self.uniform(step, scores.device))
-        tokens = choice.tokens
-        running = torch.ones_like(tokens, dtype=torch.bool)
-        if step:
-            running = ~(input_ids[:, self.width :] == self.eos).any(dim=1)
-        for row in torch.nonzero(running & (choice.margins < self.config.tie_margin)).flatten().tolist():
-            tokens[row] = self.alone(row, input_ids[row], step)
-        masked = torch.full_like(scores, -torch.inf)
-        return masked.scatter(1, tokens[:, None], 0.0)
+    def key(self, config: SamplingConfig) -> int:
+        """The key of the next step."""
+        return step_key(config.seed, self.request.item_id, self.request.run, len(self.tokens))
 
-    def uniform(self, step: int, device: torch.device) -> torch.Tensor:
-        """The numbers of this step, one a row; drawn in blocks."""
-        if step >= self.numbers.shape[1]:
-            count = min(UNIFORMS_AT_ONCE, self.config.max_new_tokens - step)
-            block = [uniforms(self.config.seed, each.item_id, each.run, step, count) for each in self.requests]
-            self.numbers = np.concatenate([self.numbers, np.stack(block)], axis=1)
-        return torch.from_numpy(self.numbers[:, step].copy()).to(device)
-
-    @torch.no_grad()
-    def alone(self, row: int, padded: torch.Tensor, step: int) -> torch.Tensor:
-        """The choice on the logits of this row in a forward pass of its own, without padding or cache."""
-        own = padded[self.width - len(self.requests[row].prompt_ids) :]
-        logits = self.model(input_ids=own[None], use_cache=False, logits_to_keep=1).logits[:, -1].float()
-        number = torch.from_numpy(self.numbers[row, step : step + 1].copy()).to(logits.device)
-        return choose(logits, self.config.temperature, number).tokens[0]
+    def generated(self, eos: int) -> Generated:
+        """The finished response."""
+        finish = "stop" if self.tokens[-1] == eos else "length"
+        return Generated(self.request.item_id, self.request.run, tuple(self.tokens), finish)
 
 
 def generate(
     loaded: LoadedModel,
     requests: Sequence[GenerationRequest],
     config: SamplingConfig,
-    progress: Callable[[int, int], None] | None = None,
+    memory_mib: int | None = None,
 ) -> list[Generated]:
-    """Responses in the order of `requests`. Each depends on its own item, run and prompt only."""
-    order = sorted(range(len(requests)), key=lambda index: (-len(requests[index].prompt_ids), index))
+    """Responses in the order of `requests`. Each depends on its own item, run and prompt only.
+
+    As many grow at a time as `config.batch_size` and the memory bound (MiB, None = what the device has free) allow;
+    half as many, with a warning, when the device runs out of memory. Raises R2AError when the model's logits are not
+    numbers, MissingPrerequisite when a single response does not fit into memory.
+    """
     done: dict[int, Generated] = {}
-    for start in range(0, len(order), config.batch_size):
-        batch = order[start : start + config.batch_size]
-        for index, result in zip(batch, generate_batch(loaded, [requests[i] for i in batch], config), strict=True):
-            done[index] = result
-        if progress is not None:
-            progress(len(done), len(requests))
+
+    def compute(size: int) -> None:
+        longest_first = sorted(range(len(requests)), key=lambda index: (-len(requests[index].prompt_ids), index))
+        waiting = [Growing(index, requests[index]) for index in longest_first if index not in done]
+        for response in grow(loaded, waiting, config, size):
+            done[response.index] = response.generated(loaded.ids.eos)
+
+    if requests:
+        longest = max(len(request.prompt_ids) for request in requests) + config.max_new_tokens
+        row = row_bytes(loaded.model, longest)
+        size = rows_that_fit(min(config.batch_size, len(requests)), row, loaded.model.device, memory_mib, "generation")
+        halving(compute, size, 1, "generation", "lower generate.max_new_tokens, or use a device with more memory")
     return [done[index] for index in range(len(requests))]
 
 
+def row_bytes(model: Any, n_tokens: int) -> int:
+    """Bytes that a response of `n_tokens`, its prompt included, takes: keys and values, and its logits as numbers of 4
+    and 8 bytes (see `choose`)."""
+    text = model.config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    cache = 2 * text.num_hidden_layers * heads * head_dim * n_tokens * model.dtype.itemsize
+    return cache + text.vocab_size * (2 * 4 + 4 * 8)
+
+
 @torch.no_grad()
-def generate_batch(
-    loaded: LoadedModel, requests: Sequence[GenerationRequest], config: SamplingConfig
-) -> Iterator[Generated]:
-    """One batch, left-padded."""
-    width = max(len(request.prompt_ids) for request in requests)
-    ids = torch.full((len(requests), width), loaded.ids.pad)
-    mask = torch.zeros_like(ids)
-    for row, request in enumerate(requests):
-        ids[row, width - len(request.prompt_ids) :] = torch.tensor(request.prompt_ids)
-        mask[row, width - len(request.prompt_ids) :] = 1
-    device = loaded.model.device
-    output = loaded.model.generate(
-        ids.to(device),
-        attention_mask=mask.to(device),
-        max_new_tokens=config.max_new_tokens,
-        do_sample=False,
-        eos_token_id=loaded.ids.eos,
-        pad_token_id=loaded.ids.eos,
-        logits_processor=LogitsProcessorList([SeededChoice(loaded.model, requests, config, loaded.ids.eos)]),
-    )
-    for request, row in zip(requests, output[:, width:].tolist(), strict=True):
-        stopped = loaded.ids.eos in row
-        response = row[: row.index(loaded.ids.eos) + 1] if stopped else row
-        yield Generated(request.item_id, request.run, tuple(response), "stop" if stopped else "length")
+def grow(loaded: LoadedModel, waiting: list[Growing], config: SamplingConfig, size: int) -> Iterator[Growing]:
+    """Finished responses as they end, at most `size` of them growing at a time."""
+    few = max(1, size // TURNOVER)
+    batch: GrowingRows | None = None
+    rows: list[Growing] = []  # as they lie in the batch, ended ones until the next turnover
+    while waiting or not all(row.ended for row in rows):
+        alive = [place for place, row in enumerate(rows) if not row.ended]
+        if batch is None or len(rows) - len(alive) >= few or (waiting and size - len(alive) >= few):
+            new, waiting = waiting[: size - len(alive)], waiting[size - len(alive) :]
+            batch = turnover(loaded, batch if alive else None, alive, len(rows), new)
+            rows = [rows[place] for place in alive] + new
+        tokens = next_tokens(loaded, batch, rows, config)
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            if not row.ended:
+                row.tokens.append(token)
+                row.ended = token == loaded.ids.eos or len(row.tokens) == config.max_new_tokens
+                if row.ended:
+                    yield row
+        if not all(row.ended for row in rows):
+            batch.step(tokens)
+
+
+def turnover(
+    loaded: LoadedModel, batch: GrowingRows | None, alive: list[int], n_rows: int, new: list[Growing]
+) -> GrowingRows:
+    """The rows of `batch` that are alive, of n_rows, and behind them rows that start with the prompts of `new`."""
+    if batch is not None and len(alive) < n_rows:
+        batch.keep(alive)
+    if not new:
+        assert batch is not None
+        return batch
+    started = GrowingRows.start(loaded.model, [row.request.prompt_ids for row in new], loaded.ids.pad)
+    if batch is None:
+        return started
+    batch.join(started)
+    return batch
+
+
+def next_tokens(
+    loaded: LoadedModel, batch: GrowingRows, rows: Sequence[Growing], config: SamplingConfig
+) -> torch.Tensor:
+    """The next token of each row; any token for rows that have ended."""
+    choice = choose(batch.logits, config.temperature, [row.key(config) for row in rows])
+    for place, (row, margin) in enumerate(zip(rows, choice.margins.tolist(), strict=True)):
+        if row.ended:
+            continue
+        if margin != margin:
+            raise R2AError(
+                f"{row.request.item_id}: the logits of response token {len(row.tokens)} are not numbers",
+                "check the model's weights, or set its dtype to float32 in params.yaml",
+            )
+        if margin < config.tie_margin:
+            choice.tokens[place] = choose_alone(loaded.model, row, config)
+    return choice.tokens
+
+
+def choose_alone(model: Any, row: Growing, config: SamplingConfig) -> torch.Tensor:
+    """The choice on the logits of this response in a forward pass of its own, without padding or cache."""
+    ids = torch.tensor([[*row.request.prompt_ids, *row.tokens]], device=model.device)
+    logits = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[:, -1].float()
+    return choose(logits, config.temperature, [row.key(config)]).tokens[0]

@@ -1,5 +1,6 @@
 """An item's tokens depend on the item alone, greedy ones are transformers' own, sampled ones follow the softmax."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
@@ -9,17 +10,20 @@ import pytest
 import torch
 from scipy.stats import chisquare, kstest
 
+from r2a_core import memory
+from r2a_core.errors import MissingPrerequisite, R2AError
 from r2a_core.models.loading import LoadedModel
 from r2a_core.traces import generation
 from r2a_core.traces.generation import (
     Generated,
     GenerationRequest,
     SamplingConfig,
-    SeededChoice,
     choose,
     generate,
+    step_key,
     uniforms,
 )
+from r2a_core.traces.slots import GrowingRows
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=24, seed=0, batch_size=4, tie_margin=1e-3)
 SAMPLED = replace(GREEDY, temperature=0.6, tie_margin=0.02)
@@ -41,8 +45,8 @@ def test_batch_order_and_company_change_nothing(
     twins: LoadedModel, config: SamplingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked_alone = []
-    alone = SeededChoice.alone
-    monkeypatch.setattr(SeededChoice, "alone", lambda self, *args: asked_alone.append(1) or alone(self, *args))
+    alone = generation.choose_alone
+    monkeypatch.setattr(generation, "choose_alone", lambda *args: asked_alone.append(1) or alone(*args))
     wanted = requests(twins)
     expected = by_item(generate(twins, wanted, replace(config, batch_size=1)))
     assert len(set(expected.values())) > 7
@@ -54,11 +58,9 @@ def test_batch_order_and_company_change_nothing(
     assert asked_alone  # near ties did occur
 
 
-def test_results_come_in_the_order_of_the_requests_with_progress(loaded: LoadedModel) -> None:
-    seen: list[tuple[int, int]] = []
-    found = generate(loaded, requests(loaded), GREEDY, lambda done, total: seen.append((done, total)))
+def test_results_come_in_the_order_of_the_requests(loaded: LoadedModel) -> None:
+    found = generate(loaded, requests(loaded), GREEDY)
     assert [result.item_id for result in found] == [f"item-{number}" for number in range(10)]
-    assert seen == [(4, 10), (8, 10), (10, 10)]
     assert generate(loaded, [], GREEDY) == []
 
 
@@ -88,10 +90,8 @@ def test_a_response_ends_with_its_first_eos_or_at_the_length(loaded: LoadedModel
         assert (result.response_ids[-1] == loaded.ids.eos) is (result.finish == "stop")
 
 
-def test_a_longer_limit_goes_on_from_the_same_tokens(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "UNIFORMS_AT_ONCE", 5)  # numbers are drawn in blocks: no seam may show
+def test_a_longer_limit_goes_on_from_the_same_tokens(loaded: LoadedModel) -> None:
     short = by_item(generate(loaded, requests(loaded), replace(SAMPLED, max_new_tokens=7)))
-    monkeypatch.setattr(generation, "UNIFORMS_AT_ONCE", 1024)
     long = by_item(generate(loaded, requests(loaded), SAMPLED))
     assert all(long[name][:7] == tokens for name, tokens in short.items())
 
@@ -105,11 +105,14 @@ def test_runs_and_seeds_differ_where_tokens_are_drawn(loaded: LoadedModel) -> No
     assert responses(0, GREEDY) == responses(1, replace(GREEDY, seed=1))
 
 
+def keys(count: int) -> list[int]:
+    return [step_key(0, f"item-{item}", 0, 3) for item in range(count)]
+
+
 def test_sampled_tokens_follow_the_softmax_at_their_temperature() -> None:
     logits = torch.tensor([2.0, -1.0, 0.5, 1.9, 0.0, -30.0])
     draws = 20_000
-    numbers = torch.from_numpy(np.array([uniforms(0, f"item-{item}", 0, 3, 1)[0] for item in range(draws)]))
-    counts = np.bincount(choose(logits.expand(draws, -1), 0.6, numbers).tokens, minlength=6)[:5]
+    counts = np.bincount(choose(logits.expand(draws, -1), 0.6, keys(draws)).tokens, minlength=6)[:5]
     weights = np.exp(np.array([2.0, -1.0, 0.5, 1.9, 0.0]) / 0.6)
     expected = draws * weights / weights.sum()
     assert chisquare(counts, expected).pvalue > 1e-3
@@ -117,19 +120,95 @@ def test_sampled_tokens_follow_the_softmax_at_their_temperature() -> None:
     assert chisquare(counts, draws * hotter / hotter.sum()).pvalue < 1e-6  # the test would notice
 
 
+def test_close_decisions_are_as_rare_as_the_margin_whatever_the_distribution() -> None:
+    flat = choose(torch.zeros(20_000, 300), 0.6, keys(20_000)).margins
+    assert 0.008 < (flat < 0.01).double().mean() < 0.012  # leads of Gumbel noise are exponential, mean 1
+
+
 def test_a_choice_by_hand() -> None:
-    logits = torch.log(torch.tensor([[0.2, 0.3, 0.5]])).repeat(5, 1)
-    choice = choose(logits, 1.0, torch.tensor([0.0, 0.19, 0.25, 0.6, 0.999], dtype=torch.float64))
-    assert choice.tokens.tolist() == [0, 0, 1, 2, 2]
-    # distance to the nearest bound inside (0, 1): 0.2 and 0.5 are the bounds
-    assert choice.margins.tolist() == pytest.approx([0.2, 0.01, 0.05, 0.1, 0.499], abs=1e-6)
-    greedy = choose(torch.tensor([[1.0, 4.0, 3.5]]), 0, torch.zeros(1, dtype=torch.float64))
+    logits = torch.tensor([[1.0, 4.0, 3.5]])
+    greedy = choose(logits, 0, keys(1))
     assert (greedy.tokens.tolist(), greedy.margins.tolist()) == ([1], [0.5])
+    noise = [-math.log(-math.log(number)) for number in uniforms(keys(1), 3)[0].tolist()]
+    scores = [logit / 0.5 + each for logit, each in zip([1.0, 4.0, 3.5], noise, strict=True)]
+    drawn = choose(logits, 0.5, keys(1))
+    assert drawn.tokens.item() == scores.index(max(scores))
+    assert drawn.margins.item() == pytest.approx(sorted(scores)[-1] - sorted(scores)[-2])
 
 
-def test_numbers_are_uniform_and_depend_on_seed_item_run_and_step() -> None:
-    numbers = uniforms(0, "a", 0, 0, 2_000)
-    assert kstest(numbers, "uniform").pvalue > 1e-3
-    assert (uniforms(0, "a", 0, 700, 300) == numbers[700:1000]).all()
-    others = [uniforms(1, "a", 0, 0, 1), uniforms(0, "b", 0, 0, 1), uniforms(0, "a", 1, 0, 1), numbers[:1]]
-    assert len({number.item() for number in others}) == 4
+def test_numbers_are_those_of_splitmix64() -> None:
+    # first outputs of the published generator for seed 1234567 (as counted by its reference program)
+    published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    assert uniforms([1234567], 4)[0].tolist() == [((word >> 11) + 0.5) * 2.0**-53 for word in published]
+
+
+def test_numbers_are_uniform_and_depend_on_seed_item_run_step_and_token() -> None:
+    one_step = uniforms([step_key(0, "a", 0, 0)], 3_000)[0].numpy()
+    over_steps = uniforms([step_key(0, "a", 0, step) for step in range(3_000)], 1)[:, 0].numpy()
+    for numbers in (one_step, over_steps):
+        assert kstest(numbers, "uniform").pvalue > 1e-3
+        assert abs(np.corrcoef(numbers[1:], numbers[:-1])[0, 1]) < 0.06
+    assert len({step_key(*key) for key in [(0, "a", 0, 0), (1, "a", 0, 0), (0, "b", 0, 0), (0, "a", 1, 0)]}) == 4
+
+
+def test_rows_join_and_leave_without_a_trace_in_the_logits(loaded: LoadedModel) -> None:
+    prompts = [[loaded.ids.bos, *range(10, 10 + length)] for length in (3, 9, 5, 14)]
+    later = [[7], [8], [9], [11]]
+
+    def alone(ids: list[int]) -> torch.Tensor:
+        return loaded.model(torch.tensor([ids]), use_cache=False).logits[0, -1]
+
+    with torch.no_grad():
+        rows = GrowingRows.start(loaded.model, prompts[:3], loaded.ids.pad)
+        rows.step(torch.tensor([7, 8, 9]))
+        rows.keep([0, 2])
+        assert rows.mask.shape[1] == 7  # the longest left is BOS, 5 tokens and the new one
+        rows.join(GrowingRows.start(loaded.model, prompts[3:], loaded.ids.pad))
+        rows.step(torch.tensor([20, 21, 22]))
+        expected = [prompts[0] + later[0] + [20], prompts[2] + later[2] + [21], prompts[3] + [22]]
+        for found, ids in zip(rows.logits, expected, strict=True):
+            torch.testing.assert_close(found, alone(ids), atol=2e-5, rtol=1e-5)
+
+
+def test_out_of_memory_halves_the_batch_and_changes_no_text(
+    twins: LoadedModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = by_item(generate(twins, requests(twins), SAMPLED))
+    most = []
+    step = GrowingRows.step
+
+    def small_device(self: GrowingRows, tokens: torch.Tensor) -> None:
+        most.append(len(tokens))
+        if len(tokens) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        step(self, tokens)
+
+    monkeypatch.setattr(GrowingRows, "step", small_device)
+    assert by_item(generate(twins, requests(twins), replace(SAMPLED, batch_size=10))) == expected
+    assert [size for size in dict.fromkeys(most) if size > 1][:3] == [10, 5, 2]
+    assert "going on with 5 at once" in caplog.text
+    monkeypatch.setattr(GrowingRows, "step", lambda *args: torch.empty(10**18))
+    with pytest.raises(MissingPrerequisite, match="at the smallest size, 1"):
+        generate(twins, requests(twins), SAMPLED)
+
+
+def test_the_memory_bound_sets_how_many_grow_at_a_time(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    expected = by_item(generate(loaded, requests(loaded), GREEDY))
+    monkeypatch.setattr(memory, "MIB", 3 * generation.row_bytes(loaded.model, 18 + 24))  # longest prompt and response
+    assert by_item(generate(loaded, requests(loaded), GREEDY, memory_mib=1)) == expected
+    assert "3 at once instead of 4" in caplog.text
+
+
+def test_logits_that_are_not_numbers_are_named(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = GrowingRows.step
+
+    def spoil(self: GrowingRows, tokens: torch.Tensor) -> None:
+        step(self, tokens)
+        self.logits[1] = torch.nan
+
+    monkeypatch.setattr(GrowingRows, "step", spoil)
+    with pytest.raises(R2AError, match=r"item-\d: the logits of response token 1 are not numbers"):
+        generate(loaded, requests(loaded), GREEDY)
