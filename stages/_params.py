@@ -19,6 +19,7 @@ from r2a_core.data.prepare import dataset_params
 from r2a_core.errors import R2AError
 from r2a_core.figures.patching import PatchingFigureParams
 from r2a_core.grading.evaluation import EvaluateParams
+from r2a_core.judging.jobs import JudgeParams
 from r2a_core.models.prepare import model_params
 from r2a_core.patching.params import AlignParams, PairCaptureParams, SweepParams
 from r2a_core.patching.responding import PairGenerationParams
@@ -63,6 +64,7 @@ class PatchParams:
 SECTIONS: dict[str, type] = {
     "run": RunParams,
     "generate": GenerateParams,
+    "judge": JudgeParams,
     "evaluate": EvaluateParams,
     "capture": CaptureParams,
     "attention": StatisticsConfig,
