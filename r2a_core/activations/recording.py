@@ -184,9 +184,7 @@ def eager_by_rows(
     module: Any, layer: LayerAttention, query: Tensor, key: Tensor, value: Tensor, kwargs: dict[str, Any]
 ) -> Tensor:
     """The model's own eager attention, a block of rows at a time. Raises R2AError when its module has none."""
-    eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
-    if eager is None:
-        raise R2AError(f"{type(module).__name__} has softcap or sinks but no eager function", "use another model")
+    eager = eager_function(module)
     n_tokens = query.shape[2]
     rows = max(1, EAGER_ELEMENTS // (layer.n_heads * n_tokens))
     blocks = []
@@ -198,6 +196,14 @@ def eager_by_rows(
         part = (query[:, :, start:stop], key[:, :, low:stop], value[:, :, low:stop], mask[None, None])
         blocks.append(eager(module, *part, dropout=0.0, **kwargs)[0])
     return torch.cat(blocks, dim=1)
+
+
+def eager_function(module: Any) -> Callable[..., Any]:
+    """The eager attention that the model's own file defines. Raises R2AError when there is none."""
+    eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    if eager is None:
+        raise R2AError(f"{type(module).__name__} has softcap or sinks but no eager function", "use another model")
+    return eager
 
 
 def visible_keys(start: int, stop: int, low: int, window: int | None, device: Any) -> Tensor:

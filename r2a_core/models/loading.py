@@ -83,12 +83,13 @@ def read_tokenizer(place: dict[str, Any], trust_remote_code: bool) -> Any:
 def load_model(
     folder: Path,
     device: str = "auto",
-    attention: str = "sdpa",
+    attention: str | None = None,
     dtype: str | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
     """A prepared model on `device` (auto: CUDA where present), with the attention implementation named.
 
+    attention: the architecture's default when None: SDPA, or eager where it has softcap or sinks, which SDPA lacks.
     dtype: that of the pointer when None. The model's own generation defaults (temperature, penalties) are dropped: how
     tokens are chosen is a matter of the study's params. Only safetensors are read.
 
@@ -101,7 +102,7 @@ def load_model(
 
     pointer = read_pointer(folder)
     dtype = dtype or pointer.dtype
-    if pointer.kind == "texts" or dtype is None:
+    if not pointer.has_weights or dtype is None:
         raise R2AError(f"{folder.name} has no weights (kind {pointer.kind})", "take it out of stages that run a model")
     if dtype not in DTYPES:
         raise R2AError(f"{folder.name}: dtype is {dtype!r}", f"use one of {', '.join(DTYPES)}")

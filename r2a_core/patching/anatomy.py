@@ -1,7 +1,7 @@
 """Where the residual streams of a Hugging Face decoder are, and whether patching can be exact on it.
 
-Input: a loaded causal language model. Output: its decoder layers and sizes; models with attention that the sweep cannot
-reproduce (softcap, sinks, chunked or linear attention) are refused by name.
+Input: a loaded causal language model. Output: its decoder layers and sizes; models with layers that the sweep cannot
+reproduce (chunked or linear attention, state spaces) are refused by name.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Anatomy:
     n_kv_heads: int
     head_dim: int
     d_model: int
-    d_mlp: int
+    d_mlp: int  # of the experts of one token together
     n_vocab: int
     dtype: torch.dtype
     device: torch.device
@@ -53,7 +53,7 @@ def anatomy(model: Any) -> Anatomy:
         n_kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
         d_model=config.hidden_size,
-        d_mlp=config.intermediate_size,
+        d_mlp=config.intermediate_size * (getattr(config, "num_experts_per_tok", None) or 1),
         n_vocab=config.vocab_size,
         dtype=embedding.dtype,
         device=embedding.device,

@@ -5,11 +5,14 @@ Input: query, key, value of one layer (after RoPE, keys not repeated for GQA) an
 
 Three plans: FullRun (one sequence, keys and values kept), PackedSuffixes (many patched rows that share a prefix) and
 SwappedHeads (no attention at all: z is given). Each plan builds its own mask, so transformers' masks are switched off.
+Attention is SDPA, with sliding windows in the mask; layers with softcap or sinks go through the model's own eager
+function, which knows them, a block of rows at a time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -18,22 +21,27 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+from r2a_core.activations.recording import EAGER_ELEMENTS, eager_function
 from r2a_core.errors import R2AError
 
 NAME = "r2a_patching"
-UNSUPPORTED = (
-    "softcap",
-    "s_aux",
-    "position_bias",
-)  # arguments by which models ask for more than plain softmax attention
+BEYOND_SDPA = ("softcap", "s_aux")  # arguments of layers whose scores are capped, or that have sinks
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """How one layer attends."""
+
+    layer: int
+    scale: float
+    window: int | None  # tokens, the row's own included
+    eager: Callable[..., Any] | None  # (query, key, value, mask) -> z and weights; None where SDPA does the same
 
 
 class AttentionPlan(Protocol):
     """How one forward pass attends. query is (row, head, token, head_dim); returns z, (row, token, head, head_dim)."""
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
-    ) -> Tensor: ...
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor: ...
 
 
 def planned_attention(
@@ -43,20 +51,33 @@ def planned_attention(
     value: Tensor,
     attention_mask: Any,
     scaling: float | None = None,
+    dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention signature; hands the work to the plan in the keyword `patching`."""
-    plan: AttentionPlan | None = kwargs.get("patching")
-    asked = [name for name in UNSUPPORTED if kwargs.get(name) is not None]
-    if plan is None or asked:
-        problem = (
-            f"its attention uses {', '.join(asked)}" if asked else "it drops keyword arguments before its attention"
-        )
-        raise R2AError(
-            f"patching does not support {type(module).__name__}: {problem}", "use a model with plain attention"
-        )
+    plan: AttentionPlan | None = kwargs.pop("patching", None)
+    window = kwargs.get("sliding_window")
+    if problem := unsupported(module, plan, window, kwargs):
+        raise R2AError(f"patching does not support {type(module).__name__}: {problem}", "use another model")
+    assert plan is not None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return plan.attend(module.layer_idx, query, key, value, scale, kwargs.get("sliding_window")), None
+    beyond = any(kwargs.get(name) is not None for name in BEYOND_SDPA)
+    eager = partial(eager_function(module), module, dropout=0.0, **kwargs, scaling=scale) if beyond else None
+    return plan.attend(LayerCall(module.layer_idx, scale, window, eager), query, key, value), None
+
+
+def unsupported(module: Any, plan: AttentionPlan | None, window: int | None, kwargs: dict[str, Any]) -> str | None:
+    """Why a layer's attention cannot be planned; None when it can."""
+    if plan is None:
+        return "it drops keyword arguments before its attention"
+    if kwargs.get("position_bias") is not None:
+        return "its attention uses position_bias"
+    if not getattr(module, "is_causal", True):
+        return "it attends in both directions"
+    types = getattr(getattr(module, "config", None), "layer_types", None)
+    if types and types[module.layer_idx] == "sliding_attention" and window is None:
+        return f"layer {module.layer_idx} has a sliding window, of which its attention is not told"
+    return None
 
 
 def no_mask(*args: Any, **kwargs: Any) -> None:
@@ -76,6 +97,27 @@ def planned_attention_on(model: Any) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(own)
+
+
+def by_own_eager(call: LayerCall, query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
+    """z by the model's own eager function, in blocks of at most EAGER_ELEMENTS weights (one token at the least).
+
+    query (row, head, token, head_dim); visible (token, key), True where a token sees a key.
+    """
+    assert call.eager is not None
+    n_rows, n_heads, n_tokens, _ = query.shape
+    per_token = n_heads * key.shape[2]
+    tokens = max(1, min(n_tokens, EAGER_ELEMENTS // per_token))
+    rows = max(1, min(n_rows, EAGER_ELEMENTS // (tokens * per_token)))
+    out = query.new_empty(n_rows, n_tokens, n_heads, value.shape[-1])
+    for start in range(0, n_tokens, tokens):
+        part = slice(start, start + tokens)
+        seen = visible[part]
+        mask = torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, torch.finfo(query.dtype).min)
+        for first in range(0, n_rows, rows):
+            some = slice(first, first + rows)
+            out[some, part] = call.eager(query[some, :, part], key[some], value[some], mask[None, None])[0]
+    return out
 
 
 @dataclass
@@ -118,22 +160,28 @@ class FullRun:
     values: dict[int, Tensor] = field(default_factory=dict)  # layer -> (kv_head, token, head_dim)
     z: dict[int, Tensor] = field(default_factory=dict)  # layer -> (token, head, head_dim)
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
-        plain = self.visibility.plain(window)
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        out = self.mixed(call, query, key, value)
+        if self.keep_cache:
+            self.keys[call.layer], self.values[call.layer] = key[0], value[0]
+        if self.z_tokens is not None:
+            self.z[call.layer] = out[0, self.z_tokens]
+        return out.contiguous()
+
+    def mixed(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """z, (1, token, head, head_dim)."""
+        if call.eager is not None:
+            return by_own_eager(call, query, key, value, self.visibility.mask(call.window))
+        plain = self.visibility.plain(call.window)
         groups = query.shape[1] // key.shape[1]
-        out = scaled_dot_product_attention(
+        return scaled_dot_product_attention(
             query,
             key.repeat_interleave(groups, 1),
             value.repeat_interleave(groups, 1),
-            attn_mask=None if plain else self.visibility.mask(window),
+            attn_mask=None if plain else self.visibility.mask(call.window),
             is_causal=plain,
-            scale=scale,
+            scale=call.scale,
         ).transpose(1, 2)
-        if self.keep_cache:
-            self.keys[layer], self.values[layer] = key[0], value[0]
-        if self.z_tokens is not None:
-            self.z[layer] = out[0, self.z_tokens]
-        return out.contiguous()
 
 
 @dataclass
@@ -151,20 +199,28 @@ class PackedSuffixes:
     visibility: Visibility
     bias: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
-        n_rows, n_heads, _, head_dim = query.shape
-        n_kv, n_tokens = self.keys[layer].shape[:2]
-        out = query.new_empty(n_rows, query.shape[2], n_heads, head_dim)
-        all_keys = self.keys[layer].repeat(n_rows, 1, 1, 1)  # (row, kv_head, token, head_dim)
-        all_values = self.values[layer].repeat(n_rows, 1, 1, 1)
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        n_rows, n_heads, n_slots, head_dim = query.shape
+        n_tokens = self.keys[call.layer].shape[1]
+        out = query.new_empty(n_rows, n_slots, n_heads, head_dim)
+        all_keys = self.keys[call.layer].repeat(n_rows, 1, 1, 1)  # (row, kv_head, token, head_dim)
+        all_values = self.values[call.layer].repeat(n_rows, 1, 1, 1)
         for start, packed in sorted(zip(self.starts, self.packed_slices(n_tokens), strict=True), key=lambda s: -s[0]):
             all_keys[:, :, start:] = key[:, :, packed]
             all_values[:, :, start:] = value[:, :, packed]
-            grouped = query[:, :, packed].reshape(n_rows, n_kv, -1, head_dim)  # GQA groups become further query tokens
-            bias = self.suffix_bias(start, window, n_heads // n_kv, query.dtype)
-            z = scaled_dot_product_attention(grouped, all_keys, all_values, attn_mask=bias, scale=scale)
-            out[:, packed] = z.reshape(n_rows, n_heads, -1, head_dim).transpose(1, 2)
+            out[:, packed] = self.suffix(call, start, query[:, :, packed], all_keys, all_values)
         return out
+
+    def suffix(self, call: LayerCall, start: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """z of one suffix, (row, token, head, head_dim); keys and values are those of the whole sequence."""
+        if call.eager is not None:
+            return by_own_eager(call, query, keys, values, self.visibility.mask(call.window)[start:])
+        n_rows, n_heads, _, head_dim = query.shape
+        n_kv = keys.shape[1]
+        grouped = query.reshape(n_rows, n_kv, -1, head_dim)  # GQA groups become further query tokens
+        bias = self.suffix_bias(start, call.window, n_heads // n_kv, query.dtype)
+        z = scaled_dot_product_attention(grouped, keys, values, attn_mask=bias, scale=call.scale)
+        return z.reshape(n_rows, n_heads, -1, head_dim).transpose(1, 2)
 
     def packed_slices(self, n_tokens: int) -> list[slice]:
         """Where each suffix lies in a row."""
@@ -189,9 +245,9 @@ class SwappedHeads:
     base: dict[int, Tensor]  # layer -> (token, head, head_dim)
     clean: Tensor  # (layer, token, head, head_dim)
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         n_heads = query.shape[1]
-        z = self.base[layer].repeat(n_heads, 1, 1, 1)  # (row, token, head, head_dim)
+        z = self.base[call.layer].repeat(n_heads, 1, 1, 1)  # (row, token, head, head_dim)
         rows = torch.arange(n_heads, device=z.device)
-        z[rows, :, rows] = self.clean[layer].transpose(0, 1).to(z.dtype)
+        z[rows, :, rows] = self.clean[call.layer].transpose(0, 1).to(z.dtype)
         return z

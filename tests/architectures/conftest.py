@@ -1,0 +1,123 @@
+"""Tiny random models of the architectures of other reasoning models, with their special tokens and their entries.
+
+Each is a folder in Hugging Face format, prepared from an entry of params.yaml as any local model is.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from r2a_core.models.loading import LoadedModel, load_model
+from r2a_core.models.prepare import model_params, prepare
+
+HERE = Path(__file__).parent
+ARCHITECTURES = json.loads((HERE / "architectures.json").read_text())
+ENTRIES = yaml.safe_load((HERE / "entries.yaml").read_text())
+N_LAYERS, N_HEADS = 3, 6
+SIZES = {
+    "hidden_size": 48,
+    "intermediate_size": 48,
+    "num_hidden_layers": N_LAYERS,
+    "num_attention_heads": N_HEADS,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 4096,
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model prepared from its entry, and the same weights loaded by transformers alone, with eager attention."""
+
+    name: str
+    folder: Path  # prepared
+    loaded: LoadedModel
+    plain: Any
+
+
+def build_tokenizer(facts: dict[str, Any]) -> PreTrainedTokenizerFast:
+    """One token a byte, or one a character with spaces written as U+2581, and the special tokens of the model."""
+    if facts["alphabet"] == "bytes":
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        tokenizer = Tokenizer(models.BPE({symbol: number for number, symbol in enumerate(alphabet)}, []))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.decoder = decoders.ByteLevel()
+    else:
+        symbols = [*(f"<0x{byte:02X}>" for byte in range(256)), *map(chr, range(33, 127)), "\n", "▁"]
+        vocabulary = {symbol: number for number, symbol in enumerate(symbols)}
+        tokenizer = Tokenizer(models.BPE(vocabulary, [], byte_fallback=True))
+        tokenizer.normalizer = normalizers.Replace(" ", "▁")
+        tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in facts["special"]])
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in facts["added"]])
+    if bos := facts["prepends_bos"]:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=facts["pad"])
+
+
+def build_weights(facts: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> Any:
+    """A random model, wide enough for attention to be far from uniform."""
+    config = AutoConfig.for_model(
+        **{**SIZES, **facts["config"]},
+        vocab_size=len(tokenizer) + 3,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32)
+    for name, weight in model.named_parameters():
+        if name.endswith("sinks"):
+            torch.nn.init.normal_(weight, mean=1.0)
+        elif "norm" not in name:
+            torch.nn.init.normal_(weight, std=0.3)
+        else:
+            torch.nn.init.normal_(weight, mean=2.0 if "q_norm" in name or "k_norm" in name else 0.5, std=0.3)
+    return model
+
+
+@pytest.fixture(scope="session")
+def prepare_entry(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes the model folder of an architecture and prepares it from its entry with some tags changed."""
+
+    @cache
+    def weights(name: str) -> Path:
+        folder = tmp_path_factory.mktemp("weights") / name
+        tokenizer = build_tokenizer(ARCHITECTURES[name])
+        build_weights(ARCHITECTURES[name], tokenizer).save_pretrained(str(folder))
+        tokenizer.save_pretrained(str(folder))
+        return folder
+
+    def prepared(name: str, **tags: str | None) -> Path:
+        entry = {**ENTRIES[name], "path": str(weights(name)), "tags": ENTRIES[name]["tags"] | tags}
+        folder = tmp_path_factory.mktemp("prepared") / name
+        prepare(model_params(entry, f"models.{name}"), folder)
+        return folder
+
+    return prepared
+
+
+@pytest.fixture(scope="session")
+def architecture(prepare_entry: Callable[..., Path]) -> Callable[[str], Architecture]:
+    """Prepares and loads (once) an architecture by name."""
+
+    @cache
+    def build(name: str) -> Architecture:
+        folder = prepare_entry(name)
+        loaded = load_model(folder, "cpu")
+        source = json.loads((folder / "model.json").read_text())["source"]
+        plain = AutoModelForCausalLM.from_pretrained(source, attn_implementation="eager", dtype=torch.float32).eval()
+        return Architecture(name, folder, loaded, plain)
+
+    return build
