@@ -18,6 +18,7 @@ from r2a_core.errors import R2AError
 PAIRS_TABLE = Path(__file__).with_name("object_comparison_pairs.csv")  # the project's own pairs
 PAIR_KINDS = ("generated_pairs", "pairs_table", "pairs")  # kinds of dataset that hold pairs
 COLUMNS = ("case_id", "query_a", "answer_a", "query_b", "answer_b", "domain")
+LONGEST = 1000  # characters of a question; matching its form takes time that grows with the cube
 NO_COMPARATOR = "correct"  # of a question that only asks "which is: A or B?"
 FORM = re.compile(r"Considering (?P<context>.+), which (?:is|are)(?: (?P<comparator>[^:]+))?: (?P<a>.+) or (?P<b>.+)\?")
 
@@ -84,6 +85,8 @@ def read_pairs(path: Path) -> LoadedPairs:
 def to_pair(row: dict[str, Any]) -> ComparisonPair:
     """One row as a pair. Raises R2AError for questions of another form and answers that are not opposite options."""
     questions = [text_of(row, name).strip() for name in ("query_a", "query_b")]
+    if longest := [question for question in questions if len(question) > LONGEST]:
+        raise R2AError(f"a question has {len(longest[0])} characters, more than {LONGEST}")
     answers = [text_of(row, name).strip() for name in ("answer_a", "answer_b")]
     matches = [FORM.fullmatch(question) for question in questions]
     for question, match in zip(questions, matches, strict=True):
@@ -138,7 +141,7 @@ def pairs_of(items: Sequence[Item]) -> list[ComparisonPair]:
     pairs = []
     for clean, corrupted in zip(items[::2], items[1::2], strict=False):
         extra = json.loads(clean.extra)
-        pair_id = extra.get("pair_id")
+        pair_id = str(extra.get("pair_id")) if isinstance(extra, dict) else ""
         ids = (clean.item_id, corrupted.item_id)
         if ids != (f"{pair_id}-clean", f"{pair_id}-corrupted") or clean.gold is None or corrupted.gold is None:
             raise no_pairs(clean.item_id)

@@ -61,6 +61,8 @@ def add_text(texts: Texts, row: dict[str, Any], first: dict[str, Any] | None) ->
     model, setting, finish = text_of(row, "model"), text_of(row, "setting"), row.get("finish")
     response = text_of(row, "response")
     text_of(row, "problem")
+    for column in ("subject", "level"):
+        label_of(row, column)
     if setting not in SETTINGS:
         raise R2AError(f"setting is {setting!r}, not {' or '.join(SETTINGS)}")
     if finish is not None and finish not in FINISHES:
@@ -82,7 +84,7 @@ def to_item(row: dict[str, Any], texts: Texts) -> Item:
     return Item(
         item_id=row["unique_id"],
         question=row["problem"],
-        gold=None if gold is None else str(gold),
+        gold=None if gold is None else label_of(row, "answer"),
         kind="open" if gold is None else "math",
         subject=label_of(row, "subject"),
         level=label_of(row, "level"),

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import polars as pl
 
+from r2a_core.data.stored import read_stored
 from r2a_core.errors import R2AError
 
 Kind = Literal["math", "open", "comparison"]
-ITEM_SCHEMA = {
+ITEM_SCHEMA: dict[str, Any] = {
     "item_id": pl.String,
     "question": pl.String,
     "gold": pl.String,
@@ -45,9 +46,14 @@ def items_frame(items: Sequence[Item]) -> pl.DataFrame:
 
 
 def read_items(path: Path) -> list[Item]:
-    """Items of a dataset parquet file, in file order. Raises R2AError when a column is missing."""
-    frame = pl.read_parquet(path)
-    missing = [name for name in ITEM_SCHEMA if name not in frame.columns]
-    if missing:
-        raise R2AError(f"{path} has no column {', '.join(missing)}", "rebuild it with: dvc repro prepare_dataset")
-    return [Item(**row) for row in frame.select(list(ITEM_SCHEMA)).iter_rows(named=True)]
+    """Items of a dataset parquet file, in file order. Raises R2AError when the file does not hold the items' form."""
+    frame = read_stored(path, ITEM_SCHEMA, "prepare_dataset")
+    rebuild = "rebuild it with: dvc repro --force prepare_dataset"
+    for name in ITEM_SCHEMA:
+        if name != "gold" and frame[name].null_count():
+            raise R2AError(f"{path}: the column {name} has an empty row", rebuild)
+    if odd := sorted(set(frame["kind"]) - set(get_args(Kind))):
+        raise R2AError(f"{path}: an item is of the unknown kind {odd[0]!r}", rebuild)
+    if (twins := frame.filter(pl.col("item_id").is_duplicated())).height:
+        raise R2AError(f"{path} holds two items {twins['item_id'][0]!r}", rebuild)
+    return [Item(**row) for row in frame.iter_rows(named=True)]

@@ -84,7 +84,7 @@ def dataset_params(values: Any, section: str) -> DatasetParams:
 
 
 def local_file(imports: Path, name: str) -> Path:
-    """A file of the imports folder. Raises R2AError when it is absent, or its name or a link leads out of the folder."""
+    """A file of the imports folder. Raises R2AError when it is absent, or its name or a link leads out."""
     path = imports / name
     inside = not Path(name).is_absolute() and ".." not in Path(name).parts
     if inside and not path.is_file():

@@ -6,6 +6,7 @@ in a JSONL file that is the line, in a CSV file the record after the header.
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from r2a_core.data.items import Item
+from r2a_core.data.stored import UNREADABLE, first_line
 from r2a_core.errors import R2AError
 
 LARGEST_FIELD = 1 << 30  # characters of one CSV field
@@ -58,8 +60,10 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[TableRow]:
         raise R2AError(f"{path.name}: unknown format {path.suffix!r}", f"use one of {', '.join(READERS)}")
     try:
         rows = list(reader(path))
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError, csv.Error) as error:
-        raise R2AError(f"{path.name} cannot be read: {error}", "check the file, or fetch it again") from None
+    except (*UNREADABLE, UnicodeDecodeError, csv.Error) as error:
+        raise R2AError(
+            f"{path.name} cannot be read: {first_line(error)}", "check the file, or fetch it again"
+        ) from None
     if not rows:
         raise R2AError(f"{path.name} has no rows", "check that the file was written to its end")
     present = {name: None for row in rows if row.columns is not None for name in row.columns}
@@ -82,12 +86,21 @@ def jsonl_rows(path: Path) -> Iterator[TableRow]:
             if not line.strip():
                 continue
             try:
-                values = json.loads(line)
-            except ValueError as error:
+                values = json.loads(line, object_pairs_hook=fields_once)
+            except (ValueError, RecursionError) as error:
                 yield TableRow(number, None, f"the line is not JSON ({error})")
                 continue
             is_object = isinstance(values, dict)
             yield TableRow(number, values) if is_object else TableRow(number, None, "the line is not a JSON object")
+
+
+def fields_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises ValueError when it gives a field twice: json would keep the last without a word."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the field {next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return values
 
 
 def csv_rows(path: Path) -> Iterator[TableRow]:
@@ -95,6 +108,8 @@ def csv_rows(path: Path) -> Iterator[TableRow]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.reader(lines, strict=True)
         header = next(reader, [])
+        if repeated := [name for name in header if header.count(name) > 1]:
+            raise R2AError(f"{path.name} has two columns {repeated[0]!r}", "rename or remove one of them")
         for number, fields in enumerate((row for row in reader if row), start=1):
             if len(fields) == len(header):
                 yield TableRow(number, dict(zip(header, fields, strict=True)))
@@ -120,6 +135,8 @@ def collect(rows: Sequence[TableRow], to_item: Callable[[dict[str, Any]], Item])
     for row in rows:
         try:
             item = to_item(row.values)
+            for name, text in vars(item).items():
+                encodable(text or "", name)
             if item.item_id in seen:
                 raise R2AError(f"the id {item.item_id!r} came before")
         except R2AError as error:
@@ -142,15 +159,32 @@ def text_of(row: dict[str, Any], column: str) -> str:
     """A non-empty text of a row. Raises R2AError saying what is there instead."""
     value = row.get(column)
     if not isinstance(value, str) or not value.strip():
-        raise R2AError(f"{column} is {'empty' if value in (None, '') else repr(value)[:60]}, not a text")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise R2AError(f"{column} has a lone surrogate at character {error.start}, which is no Unicode text") from None
-    return value
+        raise R2AError(f"{column} is {'empty' if value in (None, '') else shortened(value)}, not a text")
+    return encodable(value, column)
 
 
 def label_of(row: dict[str, Any], column: str) -> str:
-    """A short text or number of a row as text; empty where the column is absent or null."""
+    """A short text or number of a row as text; empty where the column is absent or null.
+
+    Raises R2AError for anything else, NaN included: as text it would pass for a label.
+    """
     value = row.get(column)
-    return "" if value is None else str(value)
+    if value is None:
+        return ""
+    if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
+        raise R2AError(f"{column} is {shortened(value)}, neither a text nor a number")
+    return encodable(str(value), column)
+
+
+def encodable(text: str, column: str) -> str:
+    """The text itself. Raises R2AError when it is no Unicode text."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise R2AError(f"{column} has a lone surrogate at character {error.start}, which is no Unicode text") from None
+    return text
+
+
+def shortened(value: Any) -> str:
+    """What a field holds, for the reason of a rejection."""
+    return repr(value)[:60]
