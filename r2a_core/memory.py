@@ -7,6 +7,7 @@ How many rows go together changes no result.
 
 import gc
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,15 +49,14 @@ def rows_that_fit(wanted: int, row_bytes: int, device: Any, bound_mib: int | Non
     room = int(free_bytes(device) * SHARE_OF_FREE) if bound_mib is None else bound_mib * MIB
     fitting = max(1, min(wanted, room // row_bytes))
     if fitting < wanted:
-        log.info("%s: %d at once instead of %d, for %d MiB of memory", what, fitting, wanted, room // MIB)
+        log.info("%s: %d instead of %d, for %d MiB of memory", what, fitting, wanted, room // MIB)
     return fitting
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocator of the device or of the host found no memory."""
-    import torch
-
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
 
@@ -73,9 +73,10 @@ def halving(compute: Callable[[int], Result], size: int, smallest: int, what: st
             if not is_out_of_memory(error):
                 raise
         if size <= smallest:
-            raise MissingPrerequisite(f"{what}: the device is out of memory at the smallest size, {size}", way_out)
-        size = max(smallest, size // 2)
-        log.warning("%s: out of memory, going on with %d at once", what, size)
+            raise MissingPrerequisite(f"{what}: out of memory even at {size}", way_out)
+        half = max(smallest, size // 2)
+        log.warning("%s: out of memory at %d, going on at %d", what, size, half)
+        size = half
         release()
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import typer
 
-from r2a_core.errors import R2AError
+from r2a_core.errors import MissingPrerequisite, R2AError
+from r2a_core.memory import is_out_of_memory
 from r2a_core.store import disk_error_number, disk_trouble
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,23 +54,34 @@ def run_stage(command: Callable[..., None]) -> None:
     def guarded(*args: Any, **options: Any) -> None:
         try:
             command(*args, **options)
-        except R2AError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             print("interrupted: finished shards are kept; dvc repro goes on from there", file=sys.stderr)
             raise typer.Exit(130) from None
-        except OSError as error:
-            number = disk_error_number(error)
-            if number is None:
+        except Exception as error:
+            trouble = known_trouble(error)
+            if trouble is None:
                 raise
-            trouble = disk_trouble(Path(error.filename or DATA / "."), number)
             print(f"error: {trouble}", file=sys.stderr)
             raise typer.Exit(trouble.exit_code) from None
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(guarded)
     app()
+
+
+def known_trouble(error: Exception) -> R2AError | None:
+    """What a user can act on: a mistake in the input, a full disk, too little memory. None for a bug."""
+    if isinstance(error, R2AError):
+        return error
+    number = disk_error_number(error)
+    if number is not None:
+        return disk_trouble(Path(getattr(error, "filename", None) or DATA / "."), number)
+    if is_out_of_memory(error):
+        return MissingPrerequisite(
+            f"out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            "use a device with more memory (R2A_DEVICE), or lower batch sizes, lengths or limits in params.yaml",
+        )
+    return None
 
 
 def read_params(stage: str) -> dict[str, Any]:

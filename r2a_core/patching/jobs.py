@@ -12,13 +12,16 @@ from typing import Any
 import polars as pl
 
 from r2a_core.errors import R2AError
+from r2a_core.memory import MIB, halving
 from r2a_core.models.loading import LoadedModel, load_model
 from r2a_core.patching import shards
 from r2a_core.patching.alignment import AlignedPair
+from r2a_core.patching.anatomy import anatomy
 from r2a_core.patching.candidates import aligned_pairs, pair_digest
 from r2a_core.patching.metrics import Sweep, patching_frame
 from r2a_core.patching.params import PairCaptureParams, SweepParams
 from r2a_core.patching.runs import CleanRun
+from r2a_core.patching.staircase import row_bytes
 from r2a_core.patching.sweep import sweep_heads, sweep_resid
 from r2a_core.provenance import fingerprint
 
@@ -85,15 +88,26 @@ def write_cells(
 
 
 def sweep_pair(model: Any, pair: AlignedPair, clean: CleanRun, params: SweepParams) -> list[Sweep]:
-    """All components of one pair."""
+    """All components of one pair, in passes of `memory_mib`, or of half as much each time the device runs out."""
     restored = [place.index for place in pair.positions if place.role in params.restored_roles]
-    sweeps = []
-    for component in params.components:
+    first = min(place.index for place in pair.positions)
+    one_row = -(-row_bytes(anatomy(model), [first], len(pair.corrupted.ids)) // MIB)
+
+    def sweep(component: str, memory_mib: int) -> Sweep:
         if component == "resid_pre":
-            sweeps.append(sweep_resid(model, pair, clean, params.memory_mib))
-        else:
-            sweeps.append(sweep_heads(model, pair, clean, params.memory_mib, restored=restored))
-    return sweeps
+            return sweep_resid(model, pair, clean, memory_mib)
+        return sweep_heads(model, pair, clean, memory_mib, restored=restored)
+
+    return [
+        halving(
+            lambda mib, component=component: sweep(component, mib),
+            params.memory_mib,
+            one_row,
+            f"{component} of {pair.pair_id} ({pair.probe}), MiB of patched rows",
+            "use a device with more memory, or shorter responses: lower pairs.generate.max_new_tokens",
+        )
+        for component in params.components
+    ]
 
 
 def check_components(params: SweepParams) -> None:

@@ -144,8 +144,12 @@ def generate(
     if requests:
         longest = max(len(request.prompt_ids) for request in requests) + config.max_new_tokens
         row = row_bytes(loaded.model, longest)
-        size = rows_that_fit(min(config.batch_size, len(requests)), row, loaded.model.device, memory_mib, "generation")
-        halving(compute, size, 1, "generation", "lower generate.max_new_tokens, or use a device with more memory")
+        size = rows_that_fit(
+            min(config.batch_size, len(requests)), row, loaded.model.device, memory_mib, "responses at a time"
+        )
+        halving(
+            compute, size, 1, "responses at a time", "lower generate.max_new_tokens, or use a device with more memory"
+        )
     return [done[index] for index in range(len(requests))]
 
 

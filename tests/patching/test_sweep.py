@@ -8,8 +8,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from r2a_core.errors import R2AError
-from r2a_core.patching import staircase
+from r2a_core.patching import jobs, staircase
 from r2a_core.patching.alignment import AlignedPair, PaddedSequence, PatchPosition, Role
+from r2a_core.patching.params import SweepParams
 from r2a_core.patching.runs import CleanRun, capture_clean
 from r2a_core.patching.staircase import Lane, Staircase
 from r2a_core.patching.sweep import sweep_heads, sweep_resid
@@ -290,3 +291,29 @@ def test_the_model_is_left_as_it_was():
     assert model.config._attn_implementation == own != "r2a_patching"
     assert not any(layer._forward_pre_hooks for layer in model.model.layers)
     assert torch.equal(forward(model, aligned.clean), before)
+
+
+def test_out_of_memory_halves_the_passes_and_changes_no_number(monkeypatch, caplog):
+    model = build("qwen2", 0)
+    aligned = pair(model, 1, masked=False)
+    clean = capture_clean(model, aligned, with_z=True)
+    params = SweepParams(components=("resid_pre", "z"), restored_roles=(), memory_mib=1)
+    monkeypatch.setattr(jobs, "MIB", 2**10)  # bounds in KiB, since the model is so small
+    monkeypatch.setattr(staircase, "MIB", 2**10)
+    wide = replace(params, memory_mib=100_000)
+    expected = jobs.sweep_pair(model, aligned, clean, wide)
+    one_pass, rows = Staircase.one_pass, []
+
+    def small_device(self, packing, part):
+        rows.append(sum(len(each.streams) for each in part) * len(packing.starts))
+        if rows[-1] > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return one_pass(self, packing, part)
+
+    monkeypatch.setattr(Staircase, "one_pass", small_device)
+    found = jobs.sweep_pair(model, aligned, clean, wide)
+    assert max(rows) > 8 >= min(rows)
+    assert "resid_pre of p0 (plain), MiB of patched rows: out of memory at 100000, going on at 50000" in caplog.text
+    for ours, theirs in zip(found, expected, strict=True):
+        for name in ("logit_diff", "log_prob_diff", "prob_diff"):
+            np.testing.assert_allclose(getattr(ours.metrics, name), getattr(theirs.metrics, name), atol=2e-5)

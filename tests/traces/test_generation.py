@@ -186,9 +186,9 @@ def test_out_of_memory_halves_the_batch_and_changes_no_text(
     monkeypatch.setattr(GrowingRows, "step", small_device)
     assert by_item(generate(twins, requests(twins), replace(SAMPLED, batch_size=10))) == expected
     assert [size for size in dict.fromkeys(most) if size > 1][:3] == [10, 5, 2]
-    assert "going on with 5 at once" in caplog.text
+    assert "out of memory at 10, going on at 5" in caplog.text
     monkeypatch.setattr(GrowingRows, "step", lambda *args: torch.empty(10**18))
-    with pytest.raises(MissingPrerequisite, match="at the smallest size, 1"):
+    with pytest.raises(MissingPrerequisite, match="out of memory even at 1"):
         generate(twins, requests(twins), SAMPLED)
 
 
@@ -199,7 +199,7 @@ def test_the_memory_bound_sets_how_many_grow_at_a_time(
     expected = by_item(generate(loaded, requests(loaded), GREEDY))
     monkeypatch.setattr(memory, "MIB", 3 * generation.row_bytes(loaded.model, 18 + 24))  # longest prompt and response
     assert by_item(generate(loaded, requests(loaded), GREEDY, memory_mib=1)) == expected
-    assert "3 at once instead of 4" in caplog.text
+    assert "responses at a time: 3 instead of 4" in caplog.text
 
 
 def test_logits_that_are_not_numbers_are_named(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
