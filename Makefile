@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 repro: install
 	python -m stages.doctor --params-only
-	dvc repro
+	python tools/repro.py
 
 test: install
 	python -m pytest -m "not slow and not gpu"
