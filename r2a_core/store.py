@@ -52,16 +52,22 @@ class WorkStore:
         if self.has(fingerprint, suffix):
             self._verify(path, self._digest_file(fingerprint, suffix))
             return path
-        temporary = self.folder / f"{TEMPORARY}{uuid.uuid4().hex[:8]}-{fingerprint}{suffix}"  # no two writers share it
-        with disk_errors(temporary, path):
-            write(temporary)
-            digest = sha256(temporary)
-            replace_synced(temporary, path)
-        write_text_whole(self._digest_file(fingerprint, suffix), digest + "\n")
+        digest = self._put(path, write)
+        self._put(self._digest_file(fingerprint, suffix), lambda temporary: temporary.write_text(digest + "\n"))
         return path
 
     def _shard(self, fingerprint: str, suffix: str) -> Path:
         return self.folder / f"{fingerprint}{suffix}"
+
+    @staticmethod
+    def _put(path: Path, write: Callable[[Path], object]) -> str:
+        """Writes a file whole and returns its digest. No two writers share a temporary name."""
+        temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex[:8]}-{path.name}")
+        with disk_errors(temporary, path):
+            write(temporary)
+            digest = sha256(temporary)
+            replace_synced(temporary, path)
+        return digest
 
     def _digest_file(self, fingerprint: str, suffix: str) -> Path:
         return self.folder / f"{fingerprint}{suffix}.sha256"

@@ -17,6 +17,7 @@ from r2a_core.config import parse, shown
 from r2a_core.data.comparison import PAIR_KINDS
 from r2a_core.data.prepare import dataset_params
 from r2a_core.errors import R2AError
+from r2a_core.executors import ResourceParams
 from r2a_core.figures.patching import PatchingFigureParams
 from r2a_core.grading.evaluation import EvaluateParams
 from r2a_core.judging.jobs import JudgeParams
@@ -73,6 +74,7 @@ SECTIONS: dict[str, type] = {
     "pairs": PairsParams,
     "patch": PatchParams,
     "report": ReportParams,
+    "resources": ResourceParams,
 }
 
 

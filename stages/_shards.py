@@ -1,0 +1,39 @@
+"""How the stages that work in shards run them: here, or on a Ray cluster, as `resources` in params.yaml says.
+
+The section says how, not what, so no stage declares it in dvc.yaml: it is read from the file itself.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from r2a_core.config import parse
+from r2a_core.errors import R2AError
+from r2a_core.executors import Job, ResourceParams, finish_shards
+from r2a_core.store import WorkStore
+from stages._stage import ROOT, progress
+
+
+def read_resources() -> ResourceParams:
+    """The section `resources` of params.yaml. Raises R2AError when it is missing or wrong."""
+    import yaml
+
+    try:
+        params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise R2AError(
+            f"params.yaml cannot be read: {error}", "take it back from git: git checkout params.yaml"
+        ) from None
+    return parse(ResourceParams, (params or {}).get("resources"), "resources")
+
+
+def finished(
+    finish: Callable[..., Any], job: Job, store: WorkStore, shards: Sequence[object], name: str, here: bool = False
+) -> Iterator[Any]:
+    """`finish(job, store, shard)` of every shard, in order, with progress under `name`.
+
+    here: in this process, whatever `resources` says (work that waits for a server and needs the key of this shell).
+    """
+    resources = read_resources()
+    resources = replace(resources, executor="local") if here else resources
+    return progress(finish_shards(finish, job, store, shards, resources), len(shards), name)
