@@ -1,10 +1,11 @@
 """What a prepared model folder stands for, and where its files lie.
 
 data/models/<name>/model.json, the pointer every kind of model has:
-    {"kind": "train" | "hub" | "local" | "texts", "source": hub id, path or null, "revision": commit or null,
-     "weights": SHA-256 over config and weights or null, "dtype": ..., "tags": {...}}
-Weights and tokenizer lie in the same folder (train; texts: tokenizer only), in the Hub cache (hub) or at `source`
-(local).
+    {"kind": "train" | "hub" | "local" | "texts" | "endpoint", "source": hub id, path or null,
+     "revision": commit or null, "weights": SHA-256 over config and weights or null, "dtype": ..., "tags": {...}}
+and, for kind `endpoint` only, "served": how the server is asked (r2a_core.models.served; no key).
+Weights and tokenizer lie in the same folder (train; texts and endpoint: tokenizer only), in the Hub cache (hub) or at
+`source` (local).
 """
 
 import json
@@ -13,14 +14,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from r2a_core.config import adapter
 from r2a_core.data.hub import hub_access
 from r2a_core.errors import MissingPrerequisite, R2AError
+from r2a_core.models.served import ServedModel
 from r2a_core.models.tags import Tags
 from r2a_core.provenance import fingerprint
+from r2a_core.remote.endpoint import EndpointParams
 from r2a_core.store import sha256
 
 POINTER = "model.json"
-KINDS = ("train", "hub", "local", "texts")
+KINDS = ("train", "hub", "local", "texts", "endpoint")
+WITHOUT_WEIGHTS = ("texts", "endpoint")
 HUB_TIMEOUT = 20.0  # seconds
 
 
@@ -34,10 +39,19 @@ class ModelPointer:
     source: str | None = None
     revision: str | None = None
     weights: str | None = None
+    served: ServedModel | None = None
 
     def write(self, folder: Path) -> None:
-        text = json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False)
+        values = asdict(self)
+        if self.served is None:
+            del values["served"]
+        text = json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False)
         (folder / POINTER).write_text(text + "\n", encoding="utf-8")
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the model can be run here. The others have texts, or give some over the network."""
+        return self.kind not in WITHOUT_WEIGHTS
 
     @property
     def way_out(self) -> str:
@@ -61,9 +75,18 @@ def read_pointer(folder: Path) -> ModelPointer:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["kind"] not in KINDS:
             raise ValueError(f"kind is {values['kind']!r}")
-        return ModelPointer(**{**values, "tags": Tags(**values["tags"])})
-    except (ValueError, KeyError, TypeError) as error:
-        raise R2AError(f"{path} is damaged: {error}", "rebuild it with: dvc repro --force prepare_model") from None
+        adapter(ModelPointer).validate_python(values)  # for the types of the fields
+        if values["kind"] in ("hub", "local") and not values.get("source"):
+            raise ValueError("source is missing")
+        served = values.get("served")
+        if (served is None) == (values["kind"] == "endpoint"):
+            raise ValueError("served belongs to kind endpoint, and only there")
+        if served is not None:
+            served = ServedModel(**{**served, "endpoint": EndpointParams(**served["endpoint"])})
+        return ModelPointer(**{**values, "tags": Tags(**values["tags"]), "served": served})
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise R2AError(f"{path} is damaged: {reason}", "rebuild it with: dvc repro --force prepare_model") from None
 
 
 def resolve_hub(hub_id: str, revision: str, timeout: float = HUB_TIMEOUT) -> str:
@@ -116,11 +139,16 @@ def where(pointer: ModelPointer, folder: Path, weights: bool) -> dict[str, Any]:
 
     Only kind `hub` may use the network, and only for what its cache lacks at the pinned commit.
     """
-    if pointer.kind in ("train", "texts"):
+    if pointer.kind in ("train", *WITHOUT_WEIGHTS):
         return {"pretrained_model_name_or_path": str(folder), "local_files_only": True}
     source = str(pointer.source)
     if pointer.kind == "local":
         return {"pretrained_model_name_or_path": str(Path(source).expanduser()), "local_files_only": True}
+    if Path(source).exists():
+        raise R2AError(
+            f"{source} is a file or folder here, which transformers would read in place of the Hub's model",
+            "rename it, or start the stage elsewhere",
+        )
     revision = str(pointer.revision)
     cached = is_cached(source, revision, weights)
     if not cached:

@@ -2,20 +2,21 @@
 
 Kinds: train (a built-in model, weights written), hub (revision pinned, a pointer file only), local (a folder of this
 machine, a pointer file only), texts (no weights: only imported texts go through it, tokenised by the built-in
-tokenizer).
+tokenizer), endpoint (no weights: an OpenAI-compatible server gives its texts, tokenised likewise).
 """
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from r2a_core.config import parse
+from r2a_core.config import parse, shown
 from r2a_core.errors import R2AError
 from r2a_core.models.pointer import POINTER, ModelPointer, resolve_hub, weights_digest
+from r2a_core.models.served import ServedModel
 from r2a_core.models.tags import Tags
 from r2a_core.models.tokenizer import build_tokenizer
 from r2a_core.models.training import TrainingRecipe, train_reasoner
@@ -38,8 +39,8 @@ class HubModel:
     """A model of the Hugging Face Hub."""
 
     kind: Literal["hub"]
-    hub_id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    revision: str  # branch, tag or commit; the commit found is pinned
+    hub_id: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")]
+    revision: Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")]  # branch, tag or commit; a commit is pinned
     dtype: Dtype
     tags: Tags
 
@@ -62,15 +63,34 @@ class TextsModel:
     tags: Tags = field(default_factory=Tags)
 
 
-ModelParams = TrainedModel | HubModel | LocalModel | TextsModel
-RECORDS: dict[str, type] = {"train": TrainedModel, "hub": HubModel, "local": LocalModel, "texts": TextsModel}
+@dataclass(frozen=True)
+class EndpointModel(ServedModel):
+    """A model behind an OpenAI-compatible endpoint."""
+
+    kind: Literal["endpoint"]
+    tags: Tags = field(default_factory=Tags)
+
+    @property
+    def served(self) -> ServedModel:
+        """How it is asked, without what every model has."""
+        return ServedModel(**{each.name: getattr(self, each.name) for each in fields(ServedModel)})
+
+
+ModelParams = TrainedModel | HubModel | LocalModel | TextsModel | EndpointModel
+RECORDS: dict[str, type] = {
+    "train": TrainedModel,
+    "hub": HubModel,
+    "local": LocalModel,
+    "texts": TextsModel,
+    "endpoint": EndpointModel,
+}
 
 
 def model_params(values: Any, section: str) -> ModelParams:
     """The record of one model entry. Raises R2AError for an unknown kind, key or value."""
     kind = values.get("kind") if isinstance(values, Mapping) else None
-    if kind not in RECORDS:
-        raise R2AError(f"params.yaml: {section}.kind is {kind!r}", f"the kinds are {', '.join(RECORDS)}")
+    if not isinstance(kind, str) or kind not in RECORDS:
+        raise R2AError(f"params.yaml: {section}.kind is {shown(kind)}", f"the kinds are {', '.join(RECORDS)}")
     return parse(RECORDS[kind], values, section)
 
 
@@ -96,6 +116,9 @@ def prepare(
         case TextsModel():
             tokenizer_with(params.tags).save_pretrained(str(out_dir))
             pointer = ModelPointer("texts", None, params.tags)
+        case EndpointModel():
+            tokenizer_with(params.tags).save_pretrained(str(out_dir))
+            pointer = ModelPointer("endpoint", None, params.tags, served=params.served)
     pointer.write(out_dir)
     return pointer
 

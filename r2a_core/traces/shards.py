@@ -1,7 +1,8 @@
 """The generate stage's work, cut into shards that do not depend on one another.
 
 questions -> shards of a fixed number of questions and one run each, in the work store. With `retry`, a shard of its own
-holds a second attempt at those questions that left the funnel; the retry of run r is run `runs` + r.
+holds a second attempt at those questions that left the funnel; the retry of run r is run `runs` + r. Who writes the
+responses is a matter of r2a_core.traces.backends.
 """
 
 import logging
@@ -19,16 +20,25 @@ from r2a_core.data.items import Item
 from r2a_core.data.prepare import DatasetParams, FileDataset
 from r2a_core.grading.boxed import has_boxed
 from r2a_core.models.loading import LoadedModel, LoadedTokenizer, load_model, load_tokenizer
-from r2a_core.models.pointer import read_pointer
+from r2a_core.models.pointer import ModelPointer, read_pointer
 from r2a_core.provenance import fingerprint
 from r2a_core.store import WorkStore
-from r2a_core.traces.generation import GenerationRequest, SamplingConfig, generate
+from r2a_core.traces.backends import TRANSFORMERS, Backend, BackendParams, TransformersBackend
+from r2a_core.traces.generation import GenerationRequest, SamplingConfig
 from r2a_core.traces.prompts import Setting, WithoutMode, prompt_ids
 from r2a_core.traces.rows import GENERATION_SCHEMA, generation_row, split_imported
+from r2a_core.traces.served_responses import EndpointBackend, check_continues
+from r2a_core.traces.usage import USAGE_SUFFIX
 
 log = logging.getLogger(__name__)
 IMPORTED_PER_SHARD = 100  # texts
-NOT_IN_A_ROW = ("limit", "runs", "retry", "batch_size")  # params that change which rows there are, but no row
+NOT_IN_A_ROW = (
+    "limit",
+    "runs",
+    "retry",
+    "batch_size",
+    "backend",
+)  # params that change which rows there are, but no row
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ class GenerateParams:
     batch_size: Annotated[int, Field(gt=0)]  # prompts a forward pass
     tie_margin: Annotated[float, Field(ge=0, lt=1)]  # see SamplingConfig
     shard_items: Annotated[int, Field(gt=0)]  # questions a shard: what a killed run may lose
+    backend: BackendParams = TRANSFORMERS  # what runs models with weights
 
     @property
     def decoding(self) -> str:
@@ -80,6 +91,40 @@ class GenerationJob:
     def text(self) -> LoadedTokenizer:
         return load_tokenizer(self.model_folder)
 
+    @cached_property
+    def pointer(self) -> ModelPointer:
+        return read_pointer(self.model_folder)
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        params = self.config
+        return SamplingConfig(
+            params.temperature, params.max_new_tokens, params.seed, params.batch_size, params.tie_margin
+        )
+
+    @property
+    def backend_name(self) -> str:
+        return "endpoint" if self.pointer.served else self.config.backend.of(self.model_name)
+
+    @cached_property
+    def backend(self) -> Backend:
+        """What writes the responses; the model loads here."""
+        if self.pointer.served:
+            return EndpointBackend(
+                f"{self.model_name}, {self.setting}",
+                self.pointer.served,
+                self.text,
+                self.setting,
+                self.source.instruction,
+                self.config.without_mode,
+                self.sampling,
+            )
+        if self.backend_name == "vllm":
+            from r2a_core.traces.vllm_engine import load_engine
+
+            return load_engine(self.model_folder, self.device, self.sampling)
+        return TransformersBackend(self.loaded, self.sampling)
+
     @property
     def imports(self) -> bool:
         """Whether the texts exist already and are imported."""
@@ -96,21 +141,26 @@ def plan_shards(job: GenerationJob, items: Sequence[Item], base: Mapping[str, An
     """Shards of first attempts. More questions, more runs or a retry leave the earlier full shards as they are.
 
     `base` is what else the rows depend on: code, model, setting. There are none, and a warning says why, where a
-    dataset of existing texts has none of this model, or a model without weights meets questions without texts.
+    dataset of existing texts has none of this model, or a model without weights meets questions without texts. A served
+    model has one shard a run: its replies are kept one by one, and all of them are asked for at a time.
     """
     if job.imports:
         return imported_shards(job, items, base)
-    if read_pointer(job.model_folder).kind == "texts":
+    served = job.pointer.served
+    if not job.pointer.has_weights and served is None:
         log.warning("%s has no weights and %s holds no texts: no responses", job.model_name, job.source.kind)
         return []
+    if served is not None:
+        check_continues(served, job.model_name, job.setting)
     kept = {name: value for name, value in asdict(job.config).items() if name not in NOT_IN_A_ROW}
     if job.setting == "with_reasoning":
         del kept["without_mode"]
+    rest = {"params": kept, "backend": job.backend_name, "instruction": job.source.instruction}
     shards = []
     for run in range(job.config.runs):
-        for part in chunks(items, job.config.shard_items):
+        for part in chunks(items, job.config.shard_items if served is None else max(len(items), 1)):
             questions = [(item.item_id, item.question, item.kind) for item in part]
-            print_ = fingerprint(**base, params=kept, instruction=job.source.instruction, run=run, items=questions)
+            print_ = fingerprint(**base, **rest, run=run, items=questions)
             shards.append(GenerationShard(part, run, print_))
     return shards
 
@@ -139,7 +189,7 @@ def chunks(items: Sequence[Item], size: int) -> list[tuple[Item, ...]]:
 
 def finish_shard(job: GenerationJob, store: WorkStore, shard: GenerationShard) -> list[Path]:
     """Files of a shard, from the store or made now: its rows and, with `retry`, those of a second attempt."""
-    first = store.shard(shard.fingerprint, ".parquet", lambda path: write_shard(job, shard, path))
+    first = store.shard(shard.fingerprint, ".parquet", lambda path: write_shard(job, store, shard, path))
     if job.imports or not job.config.retry:
         return [first]
     run = job.config.runs + shard.run
@@ -148,7 +198,7 @@ def finish_shard(job: GenerationJob, store: WorkStore, shard: GenerationShard) -
     if not left:
         return [first]
     again = GenerationShard(left, run, fingerprint(first=shard.fingerprint, run=run))
-    return [first, store.shard(again.fingerprint, ".parquet", lambda path: write_shard(job, again, path))]
+    return [first, store.shard(again.fingerprint, ".parquet", lambda path: write_shard(job, store, again, path))]
 
 
 def read_shards(paths: Sequence[Path]) -> pl.DataFrame:
@@ -156,15 +206,15 @@ def read_shards(paths: Sequence[Path]) -> pl.DataFrame:
     return pl.concat([pl.DataFrame(schema=GENERATION_SCHEMA), *(pl.read_parquet(path) for path in paths)])
 
 
-def write_shard(job: GenerationJob, shard: GenerationShard, path: Path) -> None:
-    """Writes the rows of one shard, in question order, as parquet."""
-    rows = imported_rows(job, shard) if job.imports else generated_rows(job, shard)
+def write_shard(job: GenerationJob, store: WorkStore, shard: GenerationShard, path: Path) -> None:
+    """Writes the rows of one shard, in question order, as parquet. A server's counts are kept in the store."""
+    rows = imported_rows(job, shard) if job.imports else generated_rows(job, store, shard)
     pl.DataFrame(rows, schema=GENERATION_SCHEMA).write_parquet(path)
 
 
-def generated_rows(job: GenerationJob, shard: GenerationShard) -> list[dict[str, Any]]:
+def generated_rows(job: GenerationJob, store: WorkStore, shard: GenerationShard) -> list[dict[str, Any]]:
     """Rows of freshly generated responses."""
-    text, config = job.loaded.text, job.config
+    text, config = job.text, job.config
     requests = [
         GenerationRequest(
             item.item_id,
@@ -173,13 +223,12 @@ def generated_rows(job: GenerationJob, shard: GenerationShard) -> list[dict[str,
         )
         for item in shard.items
     ]
-    sampling = SamplingConfig(
-        config.temperature, config.max_new_tokens, config.seed, config.batch_size, config.tie_margin
-    )
-    results = generate(job.loaded, requests, sampling)
+    results = job.backend.respond(shard.items, requests, store)
+    if results.usage is not None:
+        store.shard(shard.fingerprint, USAGE_SUFFIX, results.usage.write)
     return [
-        generation_row(text, item, shard.run, request.prompt_ids, result.response_ids, config.seed, answer_check(item))
-        for item, request, result in zip(shard.items, requests, results, strict=True)
+        generation_row(text, item, shard.run, request.prompt_ids, response, config.seed, answer_check(item))
+        for item, request, response in zip(shard.items, requests, results.token_ids, strict=True)
     ]
 
 
