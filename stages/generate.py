@@ -1,24 +1,27 @@
 """Writes one response per question and run of a model, with or without reasoning; imported texts take the same way.
 
 params generate, datasets.<dataset>; data/models/<model>/, data/datasets/<dataset>.parquet
--> data/generations/<model>/<dataset>/<setting>.parquet
+-> data/generations/<model>/<dataset>/<setting>.parquet, data/metrics/generate-<model>-<dataset>-<setting>.json
 usage: python -m stages.generate MODEL DATASET SETTING
 """
 
 from pathlib import Path
 
-from stages._stage import DATA, ROOT, WORK, device, progress, read_params, run_stage, set_threads
+from stages._stage import DATA, ROOT, WORK, device, read_params, run_stage, set_threads
 
 
 def generate(model: str, dataset: str, setting: str) -> None:
-    """Write data/generations/MODEL/DATASET/SETTING.parquet."""
+    """Write data/generations/MODEL/DATASET/SETTING.parquet and its metrics file."""
     from r2a_core.config import parse
     from r2a_core.data.items import read_items
     from r2a_core.data.prepare import dataset_params
+    from r2a_core.frames import write_frame
     from r2a_core.provenance import code_digest, folder_digest
-    from r2a_core.store import open_store, write_whole
+    from r2a_core.store import open_store, write_text_whole
     from r2a_core.traces.prompts import to_setting
     from r2a_core.traces.shards import GenerateParams, GenerationJob, finish_shard, plan_shards, read_shards
+    from r2a_core.traces.usage import shards_usage
+    from stages._shards import finished
 
     stage = f"{model}-{dataset}-{setting}"
     params = read_params(f"generate@{stage}")
@@ -31,9 +34,11 @@ def generate(model: str, dataset: str, setting: str) -> None:
     base = {"code": code_digest(Path(__file__), ROOT), "model": folder_digest(folder), "setting": setting}
     shards = plan_shards(job, items, base)
     with open_store(WORK, "generate", stage) as store:
-        done = progress(shards, len(shards), stage)
-        frame = read_shards([path for shard in done for path in finish_shard(job, store, shard)])
-    write_whole(DATA / "generations" / model / dataset / f"{setting}.parquet", frame.write_parquet)
+        done = finished(finish_shard, job, store, shards, stage, here=job.pointer.served is not None)
+        paths = [path for found in done for path in found]
+        frame, usage = read_shards(paths), shards_usage(paths, job.imports)
+    write_frame(DATA / "generations" / model / dataset / f"{setting}.parquet", frame)
+    write_text_whole(DATA / "metrics" / f"generate-{stage}.json", usage.text)
 
 
 if __name__ == "__main__":
