@@ -7,34 +7,32 @@ usage: python -m stages.capture MODEL DATASET SETTING
 
 from pathlib import Path
 
-from stages._stage import DATA, ROOT, WORK, device, progress, read_params, run_stage, set_threads
+from stages._stage import DATA, ROOT, WORK, device, read_params, run_stage, set_threads
 
 
 def capture(model: str, dataset: str, setting: str) -> None:
     """Write data/activations/MODEL/DATASET/SETTING/."""
-    import polars as pl
-
     from r2a_core.activations import jobs
     from r2a_core.config import parse
+    from r2a_core.frames import read_frame
     from r2a_core.provenance import code_digest, folder_digest
     from r2a_core.store import open_store
+    from r2a_core.traces.rows import GENERATION_SCHEMA
+    from stages._shards import finished
 
     stage = f"{model}-{dataset}-{setting}"
     params = parse(jobs.CaptureParams, read_params(f"capture@{stage}")["capture"], "capture")
     set_threads()
     job = jobs.CaptureJob(DATA / "models" / model, params, device())
-    generations = pl.read_parquet(DATA / "generations" / model / dataset / f"{setting}.parquet")
+    generations = read_frame(
+        DATA / "generations" / model / dataset / f"{setting}.parquet", GENERATION_SCHEMA, "generate"
+    )
     traces = jobs.captured_traces(job, generations, stage)
     base = {"code": code_digest(Path(__file__), ROOT), "model": folder_digest(job.model_folder)}
     shards = jobs.plan_capture(job, traces, base)
     with open_store(WORK, "capture", stage) as store:
         jobs.check_room(shards, lambda shard: store.has(shard.fingerprint, ".safetensors"), store.folder)
-        paths = [
-            store.shard(
-                shard.fingerprint, ".safetensors", lambda path, shard=shard: jobs.capture_shard(job, shard, path)
-            )
-            for shard in progress(shards, len(shards), stage)
-        ]
+        paths = list(finished(jobs.finish_capture, job, store, shards, stage))
         jobs.assemble(DATA / "activations" / model / dataset / setting, paths)
 
 

@@ -7,19 +7,20 @@ usage: python -m stages.capture_pairs MODEL
 
 from pathlib import Path
 
-from stages._stage import DATA, ROOT, WORK, device, progress, read_params, run_stage, set_threads
+from stages._stage import DATA, ROOT, WORK, device, read_params, run_stage, set_threads
 
 
 def capture_pairs(model: str) -> None:
     """Write data/activations/MODEL/PAIRS/clean/: shards and their index."""
-    import polars as pl
-
     from r2a_core.config import parse
+    from r2a_core.frames import read_frame
     from r2a_core.patching import jobs
+    from r2a_core.patching.candidates import PAIR_SCHEMA
     from r2a_core.patching.params import PairCaptureParams
     from r2a_core.patching.shards import assemble
     from r2a_core.provenance import code_digest, folder_digest
     from r2a_core.store import open_store
+    from stages._shards import finished
 
     params = read_params(f"capture_pairs@{model}")
     config = parse(PairCaptureParams, params["patch"]["capture"], "patch.capture")
@@ -27,17 +28,10 @@ def capture_pairs(model: str) -> None:
     set_threads()
     folder = DATA / "models" / model
     base = {"code": code_digest(Path(__file__), ROOT), "model": folder_digest(folder)}
-    shards = jobs.plan_capture(pl.read_parquet(DATA / "pairs" / f"{model}.parquet"), config, base)
-    loading = jobs.PairModel(folder, device())
+    shards = jobs.plan_capture(read_frame(DATA / "pairs" / f"{model}.parquet", PAIR_SCHEMA, "pairs"), config, base)
+    job = jobs.PairCaptureJob(folder, device(), config)
     with open_store(WORK, "capture_pairs", f"{model}-{name}") as store:
-        paths = [
-            store.shard(
-                shard.fingerprint,
-                ".safetensors",
-                lambda path, shard=shard: jobs.write_capture(loading, shard, config, path),
-            )
-            for shard in progress(shards, len(shards), f"{model}-{name}")
-        ]
+        paths = list(finished(jobs.finish_capture, job, store, shards, f"{model}-{name}"))
         assemble(DATA / "activations" / model / name / "clean", paths)
 
 

@@ -1,7 +1,7 @@
 """Grades the responses of one model to one dataset and compares both settings (paper section 3).
 
 params evaluate, generate, datasets.<dataset>; data/datasets/<dataset>.parquet,
-data/generations/<model>/<dataset>/<setting>.parquet
+data/generations/<model>/<dataset>/<setting>.parquet, data/judgements/<model>/<dataset>.parquet
 -> data/evaluation/<model>/<dataset>.parquet and .json, data/metrics/evaluate-<model>-<dataset>.json
 usage: python -m stages.evaluate MODEL DATASET
 """
@@ -11,14 +11,15 @@ from stages._stage import DATA, read_params, run_stage
 
 def evaluate(model: str, dataset: str) -> None:
     """Write data/evaluation/MODEL/DATASET.parquet, its summary as JSON, and the metrics file."""
-    import polars as pl
-
     from r2a_core.config import parse
     from r2a_core.data.items import read_items
     from r2a_core.data.prepare import dataset_params
+    from r2a_core.frames import read_frame, write_frame
     from r2a_core.grading import evaluation
     from r2a_core.grading.comparison import SETTINGS, summary_text
-    from r2a_core.store import write_text_whole, write_whole
+    from r2a_core.judging.judgements import read_judgements
+    from r2a_core.store import write_text_whole
+    from r2a_core.traces.rows import GENERATION_SCHEMA
     from r2a_core.traces.shards import GenerateParams
 
     params = read_params(f"evaluate@{model}-{dataset}")
@@ -28,14 +29,15 @@ def evaluate(model: str, dataset: str) -> None:
     folder = DATA / "generations" / model / dataset
     result = evaluation.evaluate(
         read_items(DATA / "datasets" / f"{dataset}.parquet"),
-        {setting: pl.read_parquet(folder / f"{setting}.parquet") for setting in SETTINGS},
+        {setting: read_frame(folder / f"{setting}.parquet", GENERATION_SCHEMA, "generate") for setting in SETTINGS},
         1 if imported else generated.runs,
         config,
         model=model,
         dataset=dataset,
         decoding="imported" if imported else generated.decoding,
+        judgements=read_judgements(DATA / "judgements" / model / f"{dataset}.parquet"),
     )
-    write_whole(DATA / "evaluation" / model / f"{dataset}.parquet", result.frame.write_parquet)
+    write_frame(DATA / "evaluation" / model / f"{dataset}.parquet", result.frame)
     summary = summary_text(result.summary)
     write_text_whole(DATA / "evaluation" / model / f"{dataset}.json", summary)
     write_text_whole(DATA / "metrics" / f"evaluate-{model}-{dataset}.json", summary)

@@ -7,23 +7,24 @@ usage: python -m stages.generate_pairs MODEL
 
 from pathlib import Path
 
-from stages._stage import DATA, ROOT, WORK, device, progress, read_params, run_stage, set_threads
+from stages._stage import DATA, ROOT, WORK, device, read_params, run_stage, set_threads
 
 SETTING = "with_reasoning"
 
 
 def generate_pairs(model: str) -> None:
     """Write data/generations/MODEL/PAIRS/with_reasoning.parquet."""
-    import polars as pl
 
     from r2a_core.config import parse
     from r2a_core.data.items import read_items
     from r2a_core.data.prepare import dataset_params
+    from r2a_core.frames import read_frame, write_frame
     from r2a_core.patching.responding import PairGenerationParams, plan_pair_shards
+    from r2a_core.patching.selection import SELECTION_SCHEMA
     from r2a_core.provenance import code_digest, folder_digest
-    from r2a_core.store import open_store, write_whole
-    from r2a_core.traces.rows import GENERATION_SCHEMA
-    from r2a_core.traces.shards import GenerationJob, write_shard
+    from r2a_core.store import open_store
+    from r2a_core.traces.shards import GenerationJob, finish_shard, read_shards
+    from stages._shards import finished
 
     params = read_params(f"generate_pairs@{model}")
     name = params["run"]["pairs"]
@@ -31,18 +32,17 @@ def generate_pairs(model: str) -> None:
     config = parse(PairGenerationParams, params["pairs"]["generate"], "pairs.generate").generate_params
     set_threads()
     items = read_items(DATA / "datasets" / f"{name}.parquet")
-    kept = set(pl.read_parquet(DATA / "pairs" / "selected.parquet").filter("kept")["pair_id"])
+    kept = set(
+        read_frame(DATA / "pairs" / "selected.parquet", SELECTION_SCHEMA, "select_pairs").filter("kept")["pair_id"]
+    )
     folder = DATA / "models" / model
     job = GenerationJob(model, folder, SETTING, source, config, device())
     base = {"code": code_digest(Path(__file__), ROOT), "model": folder_digest(folder), "setting": SETTING}
     shards = list(plan_pair_shards(job, items, kept, base))
     with open_store(WORK, "generate_pairs", f"{model}-{name}") as store:
-        paths = [
-            store.shard(shard.fingerprint, ".parquet", lambda path, shard=shard: write_shard(job, shard, path))
-            for shard in progress(shards, len(shards), f"{model}-{name}")
-        ]
-        frame = pl.concat([pl.DataFrame(schema=GENERATION_SCHEMA), *map(pl.read_parquet, paths)])
-    write_whole(DATA / "generations" / model / name / f"{SETTING}.parquet", frame.write_parquet)
+        done = finished(finish_shard, job, store, shards, f"{model}-{name}")
+        frame = read_shards([path for paths in done for path in paths])
+    write_frame(DATA / "generations" / model / name / f"{SETTING}.parquet", frame)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,11 @@ def heads(model: str) -> None:
     from r2a_core.activations.selection import select_traces
     from r2a_core.attention import scoring
     from r2a_core.config import parse
+    from r2a_core.frames import read_frame, write_frame
     from r2a_core.models.loading import load_model
     from r2a_core.provenance import code_digest, folder_digest
-    from r2a_core.store import open_store, write_text_whole, write_whole
+    from r2a_core.store import open_store, write_text_whole
+    from r2a_core.traces.rows import GENERATION_SCHEMA
 
     values = read_params(f"heads@{model}")
     params, datasets = parse(scoring.HeadsParams, values["heads"], "heads"), values["run"]["datasets"]
@@ -38,13 +40,15 @@ def heads(model: str) -> None:
     if not attention:
         logging.warning("%s: no trace was captured, so no head is ranked", model)
     else:
-        generations = pl.read_parquet(DATA / "generations" / model / datasets[0] / f"{SETTING}.parquet")
+        generations = read_frame(
+            DATA / "generations" / model / datasets[0] / f"{SETTING}.parquet", GENERATION_SCHEMA, "generate"
+        )
         job = scoring.ScoreJob(params.induction, params.retrieval.of(model), select_traces(generations))
         base = {"code": code_digest(Path(__file__), ROOT), "model": folder_digest(folder)}
         with open_store(WORK, "heads", model) as store:
             scores = scoring.stored_scores(store, job, base, lambda: load_model(folder, device()))
     frame = scoring.ranked(attention, scores, params.top)
-    write_whole(DATA / "heads" / f"{model}.parquet", frame.write_parquet)
+    write_frame(DATA / "heads" / f"{model}.parquet", frame)
     summary = scoring.summary(frame, scores, params)
     write_text_whole(DATA / "metrics" / f"heads-{model}.json", scoring.summary_text(summary))
 

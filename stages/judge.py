@@ -1,7 +1,8 @@
 """Lets a judge model score the open answers of one model (paper section 3, WildBench).
 
-params judge; data/models/<model>/, data/datasets/<dataset>.parquet, data/generations/<model>/<dataset>/<setting>.parquet
--> data/judgements/<model>/<dataset>.parquet, without rows where the dataset has no open items; no judge is needed then
+params judge; data/models/<model>/, data/datasets/<dataset>.parquet,
+data/generations/<model>/<dataset>/<setting>.parquet -> data/judgements/<model>/<dataset>.parquet
+Without open items in the dataset the table has no rows, and no judge is needed.
 usage: python -m stages.judge MODEL DATASET
 """
 
@@ -14,12 +15,14 @@ def judge(model: str, dataset: str) -> None:
 
     from r2a_core.config import parse
     from r2a_core.data.items import read_items
+    from r2a_core.frames import read_frame, write_frame
     from r2a_core.grading.comparison import SETTINGS
     from r2a_core.judging.jobs import JudgeParams, connect, judge_all, open_responses
     from r2a_core.judging.judgements import JUDGEMENT_SCHEMA
     from r2a_core.judging.template import read_template
     from r2a_core.models.loading import load_tokenizer
-    from r2a_core.store import open_store, write_whole
+    from r2a_core.store import open_store
+    from r2a_core.traces.rows import GENERATION_SCHEMA
 
     config = parse(JudgeParams, read_params(f"judge@{model}-{dataset}")["judge"], "judge")
     items = read_items(DATA / "datasets" / f"{dataset}.parquet")
@@ -29,14 +32,14 @@ def judge(model: str, dataset: str) -> None:
         tokenizer = load_tokenizer(DATA / "models" / model).tokenizer
         responses = open_responses(
             items,
-            {setting: pl.read_parquet(folder / f"{setting}.parquet") for setting in SETTINGS},
+            {setting: read_frame(folder / f"{setting}.parquet", GENERATION_SCHEMA, "generate") for setting in SETTINGS},
             lambda ids: tokenizer.decode(ids, clean_up_tokenization_spaces=False),
         )
         if responses:
             client, template = connect(config), read_template()
             with open_store(WORK, "judge", f"{model}-{dataset}") as store:
                 frame = judge_all(client, store, config, template, responses)
-    write_whole(DATA / "judgements" / model / f"{dataset}.parquet", frame.write_parquet)
+    write_frame(DATA / "judgements" / model / f"{dataset}.parquet", frame)
 
 
 if __name__ == "__main__":

@@ -19,24 +19,29 @@ def maps(model: str, dataset: str) -> None:
     import polars as pl
 
     from r2a_core.activations.reading import ActivationReader
+    from r2a_core.attention.heads import HEAD_SCHEMA
     from r2a_core.attention.jobs import stored_traces, texts
     from r2a_core.attention.links import attention_links
     from r2a_core.attention.map_params import HeadMarkParams, MapParams
     from r2a_core.attention.maps import attention_maps
+    from r2a_core.attention.statistics import ATTENTION_SCHEMA
     from r2a_core.config import parse
+    from r2a_core.frames import read_frame, write_frame
     from r2a_core.models.loading import choose_device, load_tokenizer
-    from r2a_core.store import write_whole
+    from r2a_core.traces.rows import GENERATION_SCHEMA
 
     values = read_params(f"maps@{model}-{dataset}")
     params = parse(MapParams, values["maps"], "maps")
     set_threads()
     reader = ActivationReader(DATA / "activations" / model / dataset / SETTING)
-    traces = stored_traces(reader, pl.read_parquet(DATA / "generations" / model / dataset / f"{SETTING}.parquet"))
+    traces = stored_traces(
+        reader, read_frame(DATA / "generations" / model / dataset / f"{SETTING}.parquet", GENERATION_SCHEMA, "generate")
+    )
     if not traces:
         logging.warning("%s, %s: no trace was captured, so there are no maps", model, dataset)
     pieces = texts(load_tokenizer(DATA / "models" / model).tokenizer, traces)
-    attention = pl.read_parquet(DATA / "attention" / model / dataset / f"{SETTING}.parquet")
-    heads = pl.read_parquet(DATA / "heads" / f"{model}.parquet").filter(pl.col("dataset") == dataset)
+    attention = read_frame(DATA / "attention" / model / dataset / f"{SETTING}.parquet", ATTENTION_SCHEMA, "attention")
+    heads = read_frame(DATA / "heads" / f"{model}.parquet", HEAD_SCHEMA, "heads").filter(pl.col("dataset") == dataset)
     phrases = values["attention"]["reflection_phrases"]
     config = params.of(model, dataset, pieces, heads, parse(HeadMarkParams, values["heads"], "heads"), phrases)
     target = str(choose_device(device()))
@@ -44,10 +49,10 @@ def maps(model: str, dataset: str) -> None:
     drawn = replace(config, items=tuple(frames.tokens["item_id"]))
     links = attention_links(reader, attention, heads, drawn, params.links, target)
     out = DATA / "maps" / model
-    write_whole(out / f"{dataset}.parquet", frames.maps.write_parquet)
-    write_whole(out / f"{dataset}-tokens.parquet", frames.tokens.write_parquet)
-    write_whole(out / f"{dataset}-spans.parquet", frames.spans.write_parquet)
-    write_whole(out / f"{dataset}-links.parquet", links.write_parquet)
+    write_frame(out / f"{dataset}.parquet", frames.maps)
+    write_frame(out / f"{dataset}-tokens.parquet", frames.tokens)
+    write_frame(out / f"{dataset}-spans.parquet", frames.spans)
+    write_frame(out / f"{dataset}-links.parquet", links)
 
 
 if __name__ == "__main__":

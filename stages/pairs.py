@@ -10,15 +10,15 @@ from stages._stage import DATA, read_params, run_stage
 
 def pairs(model: str) -> None:
     """Write data/pairs/MODEL.parquet: every pair and probe, aligned or with the reason why not."""
-    import polars as pl
-
     from r2a_core.config import parse
     from r2a_core.data.comparison import pairs_of
     from r2a_core.data.items import read_items
+    from r2a_core.frames import read_frame, write_frame
     from r2a_core.models.loading import load_tokenizer
     from r2a_core.patching.candidates import grader, pair_rows
     from r2a_core.patching.params import AlignParams
-    from r2a_core.store import write_whole
+    from r2a_core.patching.selection import SELECTION_SCHEMA
+    from r2a_core.traces.rows import GENERATION_SCHEMA
 
     params = read_params(f"pairs@{model}")
     config = parse(AlignParams, params["pairs"]["align"], "pairs.align")
@@ -26,13 +26,13 @@ def pairs(model: str) -> None:
     frame = pair_rows(
         load_tokenizer(DATA / "models" / model),
         pairs_of(read_items(DATA / "datasets" / f"{name}.parquet")),
-        pl.read_parquet(DATA / "pairs" / "selected.parquet"),
-        pl.read_parquet(DATA / "generations" / model / name / "with_reasoning.parquet"),
+        read_frame(DATA / "pairs" / "selected.parquet", SELECTION_SCHEMA, "select_pairs"),
+        read_frame(DATA / "generations" / model / name / "with_reasoning.parquet", GENERATION_SCHEMA, "generate_pairs"),
         config.probes,
         config.alignment,
         grader(config.timeout_seconds),
     )
-    write_whole(DATA / "pairs" / f"{model}.parquet", frame.write_parquet)
+    write_frame(DATA / "pairs" / f"{model}.parquet", frame)
 
 
 if __name__ == "__main__":

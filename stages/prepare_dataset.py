@@ -15,7 +15,7 @@ def prepare_dataset(dataset: str) -> None:
     """Write data/datasets/DATASET.parquet."""
     from r2a_core.data.items import items_frame
     from r2a_core.data.prepare import dataset_params, load_dataset
-    from r2a_core.store import write_whole
+    from r2a_core.frames import write_frame
 
     params = read_params(f"prepare_dataset@{dataset}")["datasets"][dataset]
     loaded = load_dataset(dataset_params(params, f"datasets.{dataset}"), ROOT / "imports")
@@ -23,7 +23,7 @@ def prepare_dataset(dataset: str) -> None:
         logging.warning("row %s left out: %s", rejected.row, rejected.reason)
     logging.info("%s: %d questions, %d rows left out", dataset, len(loaded.items), len(loaded.rejected))
     frame = items_frame(loaded.items)
-    write_whole(DATA / "datasets" / f"{dataset}.parquet", frame.write_parquet)
+    write_frame(DATA / "datasets" / f"{dataset}.parquet", frame)
 
 
 if __name__ == "__main__":

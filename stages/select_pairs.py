@@ -11,17 +11,17 @@ def select_pairs() -> None:
     """Write data/pairs/selected.parquet."""
     from r2a_core.data.comparison import pairs_of
     from r2a_core.data.items import read_items
+    from r2a_core.frames import write_frame
     from r2a_core.models.loading import load_tokenizer
     from r2a_core.models.pointer import read_pointer
     from r2a_core.patching import selection
-    from r2a_core.store import write_whole
 
     run = read_params("select_pairs")["run"]
     pairs = pairs_of(read_items(DATA / "datasets" / f"{run['pairs']}.parquet"))
     folders = [DATA / "models" / model for model in run["models"]]
-    tokenizers = {folder.name: load_tokenizer(folder) for folder in folders if read_pointer(folder).kind != "texts"}
+    tokenizers = {folder.name: load_tokenizer(folder) for folder in folders if read_pointer(folder).has_weights}
     frame = selection.select_pairs(pairs, tokenizers)
-    write_whole(DATA / "pairs" / "selected.parquet", frame.write_parquet)
+    write_frame(DATA / "pairs" / "selected.parquet", frame)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from torch import Tensor
 from r2a_core.activations.recording import LayerAttention
 from r2a_core.activations.shards import INDEX_SCHEMA, REBUILD, open_shard, read_header, segments_of
 from r2a_core.errors import R2AError
+from r2a_core.frames import read_frame
 from r2a_core.store import sha256
 from r2a_core.traces.segments import TraceSegments
 
@@ -116,16 +117,8 @@ class ActivationReader:
 
 
 def read_index(path: Path) -> pl.DataFrame:
-    """The index of a folder of shards. Raises R2AError when it is missing, truncated or of another schema."""
-    if not path.is_file():
-        raise R2AError(f"{path} is missing", "build it with: dvc repro capture")
-    try:
-        frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise R2AError(f"{path} is damaged or cut off: {error}", REBUILD) from None
-    if dict(frame.schema) != INDEX_SCHEMA:
-        raise R2AError(f"{path} is no index of activations: its columns are {', '.join(frame.columns)}", REBUILD)
-    return frame
+    """The index of a folder of shards. Raises R2AError when it is missing, damaged or of another schema."""
+    return read_frame(path, INDEX_SCHEMA, "capture")
 
 
 def verify_shard(path: Path, rows: pl.DataFrame) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from r2a_core.activations.capture import TraceActivations
 from r2a_core.activations.recording import LayerAttention
 from r2a_core.errors import R2AError
+from r2a_core.frames import write_frame
 from r2a_core.store import sha256, write_whole
 from r2a_core.traces.segments import TraceSegments
 
@@ -102,7 +103,7 @@ def write_index(path: Path, shards: Sequence[Path]) -> pl.DataFrame:
     repeated = frame.filter(pl.col("item_id").is_duplicated())
     if repeated.height:
         raise R2AError(f"the trace {repeated['item_id'][0]!r} is in two places of {path.parent}", REBUILD)
-    write_whole(path, frame.write_parquet)
+    write_frame(path, frame)
     return frame
 
 

@@ -25,6 +25,7 @@ from r2a_core.attention.retrieval import (
 )
 from r2a_core.attention.statistics import ATTENTION_SCHEMA
 from r2a_core.errors import R2AError
+from r2a_core.frames import read_frame
 from r2a_core.models.loading import LoadedModel
 from r2a_core.provenance import fingerprint
 from r2a_core.store import WorkStore
@@ -88,7 +89,7 @@ def read_ranked(files: Mapping[str, Path]) -> dict[str, pl.DataFrame]:
     for dataset, path in files.items():
         if not path.is_file():
             raise R2AError(f"{path} is missing", "name with_reasoning in run.settings, then: dvc repro attention")
-        frame = pl.read_parquet(path, columns=RANKED_COLUMNS).filter(pl.col("source") == "answer")
+        frame = read_frame(path, RANKED_COLUMNS, "attention").filter(pl.col("source") == "answer")
         if frame.height:
             frames[dataset] = frame
     return frames

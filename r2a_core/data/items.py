@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
-from r2a_core.data.stored import read_stored
 from r2a_core.errors import R2AError
+from r2a_core.frames import read_frame
 
 Kind = Literal["math", "open", "comparison"]
 ITEM_SCHEMA: dict[str, Any] = {
@@ -47,8 +47,8 @@ def items_frame(items: Sequence[Item]) -> pl.DataFrame:
 
 def read_items(path: Path) -> list[Item]:
     """Items of a dataset parquet file, in file order. Raises R2AError when the file does not hold the items' form."""
-    frame = read_stored(path, ITEM_SCHEMA, "prepare_dataset")
-    rebuild = "rebuild it with: dvc repro --force prepare_dataset"
+    frame = read_frame(path, ITEM_SCHEMA, "prepare_dataset")
+    rebuild = "delete it, then rebuild it with: dvc repro prepare_dataset"
     for name in ITEM_SCHEMA:
         if name != "gold" and frame[name].null_count():
             raise R2AError(f"{path}: the column {name} has an empty row", rebuild)

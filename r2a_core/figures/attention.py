@@ -22,6 +22,7 @@ from matplotlib.patches import Rectangle
 
 from r2a_core.errors import R2AError
 from r2a_core.figures.style import BLUE, INK, ORANGE, SETTING_COLOURS, VERMILION, save_figure
+from r2a_core.frames import read_frame
 
 Source = Literal["answer", "reasoning"]
 SEGMENT_LABELS = {
@@ -68,23 +69,13 @@ class HeadMarks:
     retrieval: tuple[tuple[int, int], ...] = ()
 
 
-def read_columns(path: Path, columns: Sequence[str], stage: str) -> pl.DataFrame:
-    """Those columns of a parquet file. Raises R2AError, naming the stage to run, when the file or one is missing."""
-    if not path.exists():
-        raise R2AError(f"{path} does not exist", f"build it with: dvc repro {stage}")
-    missing = [name for name in columns if name not in pl.read_parquet_schema(path)]
-    if missing:
-        raise R2AError(f"{path} has no column {', '.join(missing)}", f"rebuild it with: dvc repro {stage}")
-    return pl.read_parquet(path, columns=list(columns))
-
-
 def read_masses(run: AttentionRun, source: Source) -> pl.DataFrame:
     """Masses of one source as float64, sorted by trace, layer, head: item_id, layer, head, one column a segment.
 
     Raises R2AError when the file lacks a column or holds no row of that source.
     """
     segments = SEEN_BY[source]
-    frame = read_columns(run.path, ["item_id", "layer", "head", "source", *segments], "attention")
+    frame = read_frame(run.path, ["item_id", "layer", "head", "source", *segments], "attention")
     frame = frame.filter(pl.col("source") == source).drop("source").with_columns(pl.col(segments).cast(pl.Float64))
     if frame.is_empty():
         raise R2AError(f"{run.path} holds no {source} rows", f"capture {source} rows, then: dvc repro attention")
@@ -118,7 +109,7 @@ def read_head_marks(path: Path, dataset: str, count: int = 10) -> HeadMarks:
 
     A score of 0 is no mark, so a list may be shorter. Raises R2AError when the file does not rank the dataset.
     """
-    frame = read_columns(path, ["layer", "head", "dataset", "rank", "induction", "retrieval"], "heads")
+    frame = read_frame(path, ["layer", "head", "dataset", "rank", "induction", "retrieval"], "heads")
     frame = frame.filter(pl.col("dataset") == dataset)
     if frame.is_empty():
         raise R2AError(f"{path} does not rank heads on {dataset!r}", "rebuild it with: dvc repro heads")

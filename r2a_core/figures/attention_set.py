@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2a_core.attention.heads import WalkThresholds
-from r2a_core.figures.attention import AttentionRun, draw_box_plots, draw_head_maps, read_columns
+from r2a_core.figures.attention import AttentionRun, draw_box_plots, draw_head_maps
 from r2a_core.figures.maps import MapSource, draw_attention_maps
 from r2a_core.figures.tokens import SpanSource, draw_span_figures
 from r2a_core.figures.walks import draw_walk_overview
+from r2a_core.frames import read_frame
 
 REASONED = "with_reasoning"
 
@@ -64,10 +65,10 @@ def draw_traces(files: FigureFiles, run: AttentionRun, folder: Path) -> list[Pat
     tokens = stem / f"{run.dataset}-tokens.parquet"
     maps = MapSource(run.model, run.dataset, stem / f"{run.dataset}.parquet", tokens, run.path)
     spans = SpanSource(run.model, run.dataset, tokens, stem / f"{run.dataset}-spans.parquet")
-    count = read_columns(tokens, ["item_id"], "maps").height
+    count = read_frame(tokens, ["item_id"], "maps").height
     return [*draw_attention_maps(maps, folder, count=count), *draw_span_figures(spans, folder)]
 
 
 def has_source(run: AttentionRun, source: str) -> bool:
     """Whether a run has rows of that source. Raises R2AError when its file is missing."""
-    return bool((read_columns(run.path, ["source"], "attention")["source"] == source).any())
+    return bool((read_frame(run.path, ["source"], "attention")["source"] == source).any())

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from r2a_core.figures.style import INK, SETTING_COLOURS
+from r2a_core.frames import write_frame
 from r2a_core.store import write_whole
 
 STEPS = {
@@ -97,7 +98,7 @@ def _by_dataset(frame: pl.DataFrame) -> pl.DataFrame:
 def save_table(frame: pl.DataFrame, path_without_suffix: Path) -> list[Path]:
     """Writes <path>.parquet and <path>.csv; returns both."""
     paths = [path_without_suffix.with_name(f"{path_without_suffix.name}.{kind}") for kind in ("parquet", "csv")]
-    write_whole(paths[0], frame.write_parquet)
+    write_frame(paths[0], frame)
     write_whole(paths[1], frame.write_csv)
     return paths
 

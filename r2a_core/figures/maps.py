@@ -21,8 +21,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from r2a_core.errors import R2AError
-from r2a_core.figures.attention import RED, SEGMENT_LABELS, read_columns
+from r2a_core.figures.attention import RED, SEGMENT_LABELS
 from r2a_core.figures.style import GREEN, ORANGE, save_figure
+from r2a_core.frames import read_frame
 
 MAP = colormaps["Blues"].with_extremes(under="white", bad="white")
 FLOOR = 1e-3  # attention weight below which a map stays white
@@ -77,7 +78,7 @@ class Walk:
 
 def read_traces(path: Path) -> dict[str, Trace]:
     """Traces by item id, in file order, from <dataset>-tokens.parquet."""
-    frame = read_columns(path, ["item_id", "think_open", "think_close", "n_tokens", "reflection"], "maps")
+    frame = read_frame(path, ["item_id", "think_open", "think_close", "n_tokens", "reflection"], "maps")
     return {row[0]: Trace(row[0], row[1], row[2], row[3], tuple(row[4] or ())) for row in frame.iter_rows()}
 
 
@@ -95,7 +96,7 @@ def read_patterns(source: MapSource, traces: Mapping[str, Trace]) -> dict[tuple[
     """Every map by (map name, item id), in file order. Raises R2AError when a pattern is not rows x columns long."""
     columns = ["item_id", "kind", "layer", "head", "row_token", "col_token", "pattern"]
     patterns = {}
-    for row in read_columns(source.maps, columns, "maps").iter_rows(named=True):
+    for row in read_frame(source.maps, columns, "maps").iter_rows(named=True):
         name, item_id = map_name(row["kind"], row["layer"], row["head"]), row["item_id"]
         if item_id not in traces:
             raise R2AError(f"{source.tokens} has no trace {item_id!r}", "rebuild both with: dvc repro maps")
@@ -118,7 +119,7 @@ def read_walks(source: MapSource, traces: Mapping[str, Trace]) -> dict[tuple[str
     if source.attention is None:
         return {}
     columns = ["item_id", "layer", "head", "source", "walk_correlation", "centroid", "spread"]
-    frame = read_columns(source.attention, columns, "attention")
+    frame = read_frame(source.attention, columns, "attention")
     shown = (pl.col("source") == "answer") & pl.col("item_id").is_in(list(traces)) & pl.col("centroid").is_not_null()
     walks = {}
     for row in frame.filter(shown).iter_rows(named=True):

@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from r2a_core.errors import R2AError
 from r2a_core.figures.style import BLUE, GREEN, GRID, INK, ORANGE, VERMILION, save_figure
+from r2a_core.frames import read_frame
 from r2a_core.patching.statistics import FINAL, Crossing, CrossingParams, crossing, layer_curves
 
 COLUMNS = ("pair_id", "probe", "component", "layer", "position", "role", "clean_token", "corrupted_token", "nld")
@@ -53,13 +54,8 @@ class PositionMap:
 
 
 def read_cells(path: Path) -> pl.DataFrame:
-    """The resid_pre cells of one model. Raises R2AError when the file or one of its columns is missing."""
-    if not path.exists():
-        raise R2AError(f"{path} does not exist", "build it with: dvc repro patch")
-    missing = [name for name in COLUMNS if name not in pl.read_parquet_schema(path)]
-    if missing:
-        raise R2AError(f"{path} has no column {', '.join(missing)}", "rebuild it with: dvc repro patch")
-    return pl.read_parquet(path, columns=list(COLUMNS)).filter(pl.col("component") == "resid_pre")
+    """The resid_pre cells of one model. Raises R2AError when the file or a column is missing or damaged."""
+    return read_frame(path, COLUMNS, "patch").filter(pl.col("component") == "resid_pre")
 
 
 def example_pair(tables: Mapping[str, pl.DataFrame], wanted: str | None) -> str | None:

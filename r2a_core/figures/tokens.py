@@ -25,9 +25,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from r2a_core.errors import R2AError
-from r2a_core.figures.attention import RED, read_columns
+from r2a_core.figures.attention import RED
 from r2a_core.figures.maps import map_name, short_id
 from r2a_core.figures.style import save_figure
+from r2a_core.frames import read_frame
 
 FONT, POINTS = "DejaVu Sans Mono", 7.0
 CHARACTER = 0.60205 * POINTS / 72  # inches, advance of one character of FONT
@@ -145,9 +146,9 @@ def read_spans(source: SpanSource, head: tuple[int, int] | None = None) -> list[
 
     Raises R2AError when a span is not inside its trace or its weights are not one a token.
     """
-    texts = dict(read_columns(source.tokens, ["item_id", "tokens"], "maps").iter_rows())
+    texts = dict(read_frame(source.tokens, ["item_id", "tokens"], "maps").iter_rows())
     columns = ["item_id", "kind", "layer", "head", "span_start", "span_end", "weights"]
-    frame = read_columns(source.spans, columns, "maps")
+    frame = read_frame(source.spans, columns, "maps")
     if head is not None:
         chosen = (pl.col("layer") == head[0]) & (pl.col("head") == head[1])
         frame = frame.filter((pl.col("kind") != "head") | chosen)

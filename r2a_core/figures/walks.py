@@ -15,8 +15,9 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
 
 from r2a_core.attention.heads import WalkThresholds
-from r2a_core.figures.attention import RED, HeadMarks, read_columns, read_head_marks
+from r2a_core.figures.attention import RED, HeadMarks, read_head_marks
 from r2a_core.figures.style import INK, SKY, save_figure
+from r2a_core.frames import read_frame
 
 PANEL = (2.9, 2.4)  # inches, about the size of one scatter panel
 DISC = 0.16  # inches between the discs that carry a rank
@@ -43,7 +44,7 @@ def walk_overview_figure(
     rows = fig.subfigures(len(heads), 1, squeeze=False)[:, 0]
     columns = ["dataset", "layer", "head", "rank", "answer_to_reasoning", "walk_correlation", "uniformity"]
     for (model, path), row in zip(heads.items(), rows, strict=True):
-        scores = read_columns(path, columns, "heads").filter(pl.col("dataset") == dataset).sort("rank")
+        scores = read_frame(path, columns, "heads").filter(pl.col("dataset") == dataset).sort("rank")
         marks = read_head_marks(path, dataset, count)
         grid = row.add_gridspec(1, 3)
         _walk_scatter(row.add_subplot(grid[0]), scores, count, thresholds)

@@ -12,6 +12,8 @@ import numpy as np
 import polars as pl
 
 from r2a_core.errors import R2AError
+from r2a_core.frames import read_frame
+from r2a_core.frames import read_frame
 
 JUDGEMENT_SCHEMA = {
     "item_id": pl.String,
@@ -45,13 +47,7 @@ class Disagreement:
 def read_judgements(path: Path) -> pl.DataFrame:
     """The table of a model and dataset. Raises R2AError when it is damaged, lacks a column or holds impossible rows."""
     again = "judge again: dvc repro judge"
-    try:
-        frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise R2AError(f"{path} cannot be read: {error}", again) from None
-    if missing := [name for name in JUDGEMENT_SCHEMA if name not in frame.columns]:
-        raise R2AError(f"{path} has no column {', '.join(missing)}", again)
-    frame = frame.select(list(JUDGEMENT_SCHEMA))
+    frame = read_frame(path, JUDGEMENT_SCHEMA, "judge")
     good = pl.col("status").is_in(STATUSES) & (pl.col("score").is_not_null() == (pl.col("status") == "ok"))
     good &= pl.col("score").is_null() | pl.col("score").is_between(1, 10)
     if (odd := frame.filter(~good)).height:

@@ -20,11 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from r2a_core.errors import R2AError
+from r2a_core.frames import read_frame, write_frame
 from r2a_core.patching.alignment import AlignedPair
 from r2a_core.patching.candidates import pair_digest
 from r2a_core.patching.params import PairCaptureParams
 from r2a_core.patching.runs import CleanRun, capture_clean, run_unpatched
-from r2a_core.store import link_or_copy, sha256, write_whole
+from r2a_core.store import link_or_copy, sha256
 
 METADATA_KEY = "r2a"
 REBUILD = "rebuild the clean runs with: dvc repro capture_pairs"
@@ -119,7 +120,7 @@ def write_index(folder: Path, shards: Sequence[Path]) -> pl.DataFrame:
         for pair in header["pairs"]:
             rows.append(same | pair | {"status": "captured" if pair["reason"] is None else "weak"})
     frame = pl.DataFrame(rows, schema=INDEX_SCHEMA)
-    write_whole(folder / "index.parquet", frame.write_parquet)
+    write_frame(folder / "index.parquet", frame)
     return frame
 
 
@@ -137,12 +138,14 @@ def read_header(path: Path) -> dict[str, Any]:
         raise R2AError(f"{path} is not a shard of clean runs: its metadata lacks {METADATA_KEY}", REBUILD) from None
 
 
+def read_index(folder: Path) -> pl.DataFrame:
+    """The index of a captured model. Raises R2AError when it is missing, damaged or of another schema."""
+    return read_frame(folder / "index.parquet", INDEX_SCHEMA, "capture_pairs")
+
+
 def captured_shards(folder: Path) -> list[CaptureShard]:
-    """The shards of a captured model with the rows of its index. Raises R2AError when the index is missing."""
-    index = folder / "index.parquet"
-    if not index.is_file():
-        raise R2AError(f"{index} does not exist", REBUILD)
-    rows = pl.read_parquet(index).rows(named=True)
+    """The shards of a captured model with the rows of its index. Errors as in `read_index`."""
+    rows = read_index(folder).rows(named=True)
     names = dict.fromkeys(row["shard"] for row in rows)
     return [CaptureShard(folder / name, [row for row in rows if row["shard"] == name]) for name in names]
 

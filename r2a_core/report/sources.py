@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import polars as pl
 from pydantic import Field
 
-from r2a_core.errors import R2AError
+from r2a_core import frames
 
 Run = tuple[str, str]  # model, dataset
 Count = Annotated[int, Field(gt=0)]
@@ -102,16 +102,7 @@ def study_sources(data: Path, models: Sequence[str], datasets: Sequence[str], se
 
 def read_frame(path: Path, columns: Sequence[str], stage: str) -> pl.DataFrame | None:
     """Those columns of a parquet file, None where it is absent. Raises R2AError when it is damaged or lacks one."""
-    if not path.is_file():
-        return None
-    again = f"rebuild it with: dvc repro {stage}"
-    try:
-        missing = [name for name in columns if name not in pl.read_parquet_schema(path)]
-        if missing:
-            raise R2AError(f"{path} has no column {', '.join(missing)}", again)
-        return pl.read_parquet(path, columns=list(columns))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise R2AError(f"{path} is damaged or cut off: {error}", again) from None
+    return frames.read_frame(path, columns, stage) if path.is_file() else None
 
 
 def plain(value: Any) -> Any:
