@@ -1,7 +1,8 @@
 """From responses to accuracy (paper section 3): the funnel, the grades and the comparison of both settings.
 
-items, generations of each setting -> `Evaluation`: one row a response (data/evaluation/<model>/<dataset>.parquet), and
-a summary (the .json beside it, and data/metrics/evaluate-<model>-<dataset>.json).
+items, generations of each setting, judgements of open answers -> `Evaluation`: one row a response
+(data/evaluation/<model>/<dataset>.parquet), and a summary (the .json beside it, and
+data/metrics/evaluate-<model>-<dataset>.json).
 
 Run r counts from 0; with retry on, run `runs` + r holds a second attempt at the items that failed in run r. "Once"
 counts first attempts only; "twice" puts the second attempt in the place of a first one that it gets further than.
@@ -17,6 +18,7 @@ from pydantic import Field
 
 from r2a_core.data.items import Item
 from r2a_core.errors import R2AError
+from r2a_core.grading.areas import judged_in_both, judged_parts, with_judged_scores, without_accuracy
 from r2a_core.grading.boxed import boxed_answers
 from r2a_core.grading.comparison import SETTINGS, compare_settings
 from r2a_core.grading.worker import grade_many
@@ -43,7 +45,7 @@ class EvaluateParams:
     """The section `evaluate` of params.yaml."""
 
     timeout_seconds: Annotated[float, Field(gt=0)]  # s, wall time to grade one answer
-    bootstrap_draws: Annotated[int, Field(ge=100)]  # resamples for the 95% interval
+    bootstrap_draws: Annotated[int, Field(ge=100, le=1_000_000)]  # resamples for the 95% interval
     seed: Annotated[int, Field(ge=0)]  # of the bootstrap
 
 
@@ -64,19 +66,27 @@ def evaluate(
     model: str,
     dataset: str,
     decoding: str,
+    judgements: pl.DataFrame | None = None,
 ) -> Evaluation:
     """Grades the responses of both settings (keys of `generations`) and compares them item by item.
 
-    `decoding` is a label for the tables, "greedy" for example. Items of kind `open` get no score here. Raises R2AError
-    when a response belongs to no item, stands there twice or carries no box although its status says so.
+    `decoding` is a label for the tables, "greedy" for example. Items of kind `open` have the scores of `judgements`
+    (r2a_core.judging.judgements), and none without; those that the judge scored in one setting only do not count.
+    Raises R2AError when a response belongs to no item, stands there twice or carries no box although its status says
+    so, and when judgements and responses do not belong together.
     """
     attempts = _attempts(items, generations, runs)
     grades = _grades(attempts, params.timeout_seconds)
     graded = attempts.with_columns(grades.extracted, grades.scores)
+    if judgements is not None:
+        graded = with_judged_scores(graded, judgements)
+    is_judged = judgements is not None and judgements.height > 0
     once = graded.filter(pl.col("run") < runs)
     twice = _best_attempts(graded)
     keys = ["setting", "run", "item_id"]
-    common = _common(twice)
+    common, common_once = _common(twice), _common(once)
+    if is_judged:
+        common, common_once = judged_in_both(common), judged_in_both(common_once)
     frame = graded.join(common.select(*keys, common=pl.lit(True)), on=keys, how="left", maintain_order="left")
     frame = frame.with_columns(pl.col("common").fill_null(value=False)).select(list(EVALUATION_SCHEMA))
     summary: dict[str, Any] = {
@@ -93,8 +103,12 @@ def evaluate(
         "tokens": {setting: _mean_lengths(twice, setting) for setting in generations},
         "accuracy_all": {setting: _accuracy_of_all(once, setting) for setting in generations},
         "paired": compare_settings(common, params.bootstrap_draws, params.seed),
-        "paired_once": compare_settings(_common(once), params.bootstrap_draws, params.seed),
+        "paired_once": compare_settings(common_once, params.bootstrap_draws, params.seed),
     }
+    if is_judged:
+        assert judgements is not None
+        summary |= {name: without_accuracy(summary[name]) for name in ("paired", "paired_once")}
+        summary |= judged_parts(common, items, judgements, params.bootstrap_draws, params.seed)
     return Evaluation(frame.cast(EVALUATION_SCHEMA), summary)  # type: ignore[arg-type]
 
 

@@ -111,7 +111,9 @@ def open_responses(items: Sequence[Item], generations: Mapping[str, pl.DataFrame
     for setting in SETTINGS:
         rows = generations[setting].select(COLUMNS).filter(pl.col("status") == "ok")
         if lost := [item_id for item_id in rows["item_id"] if item_id not in place]:
-            raise R2AError(f"{setting}: a response to {lost[0]!r}, which is no item", "generate again: dvc repro generate")
+            raise R2AError(
+                f"{setting}: a response to {lost[0]!r}, which is no item", "generate again: dvc repro generate"
+            )
         ordered = sorted(rows.iter_rows(named=True), key=lambda row: (row["run"], place[row["item_id"]]))
         for row in ordered:
             item = items[place[row["item_id"]]]
@@ -155,9 +157,7 @@ def judge_all(
 def request(config: JudgeParams, template: JudgeTemplate, judgement: Judgement, attempt: int) -> Request:
     """The question to the judge and the digest of all that its reply depends on."""
     response, extra = judgement.response, json.loads(judgement.response.item.extra)
-    material = Material(
-        extra.get("history", []), response.item.question, response.answer, extra.get("checklist", [])
-    )
+    material = Material(extra.get("history", []), response.item.question, response.answer, extra.get("checklist", []))
     content = judge_message(template, material, judgement.fault)
     how: dict[str, Any] = {
         "max_tokens": config.max_tokens,

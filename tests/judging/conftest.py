@@ -1,0 +1,22 @@
+"""A judge on the loopback, and the built-in tokenizer."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from r2a_core.models.loading import LoadedTokenizer, resolve_tags
+from r2a_core.models.tags import Tags
+from r2a_core.models.tokenizer import build_tokenizer
+from tests.judging.served_judge import JudgeServer, serving
+
+
+@pytest.fixture
+def judge_server() -> Iterator[JudgeServer]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def text() -> LoadedTokenizer:
+    tokenizer, tags = build_tokenizer(), Tags()
+    return LoadedTokenizer(tokenizer, tags, resolve_tags(tokenizer, tags))

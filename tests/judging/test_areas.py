@@ -1,0 +1,187 @@
+"""Judged scores by area, compared by hand."""
+
+import json
+import math
+from typing import Any
+
+import polars as pl
+import pytest
+from scipy.stats import t as student
+
+from r2a_core.data.items import Item
+from r2a_core.errors import R2AError
+from r2a_core.grading.areas import areas_in_order
+from r2a_core.grading.comparison import summary_text
+from r2a_core.grading.evaluation import EVALUATION_SCHEMA, EvaluateParams, Evaluation, evaluate
+from r2a_core.judging.judgements import JUDGEMENT_SCHEMA
+
+PARAMS = EvaluateParams(timeout_seconds=10, bootstrap_draws=200, seed=0)
+AREAS = {"poem": "creative tasks", "code": "coding & analysis"}
+SETTINGS = ("with_reasoning", "without_reasoning")
+# Scores with and without reasoning, one number a repeat; None: the reply could not be used.
+SCORES: dict[str, tuple[list[int | None], list[int | None]]] = {
+    "poem-1": ([8, 8], [6, 6]),  # difference 2
+    "poem-2": ([7, 8], [6, 7]),  # 1
+    "poem-3": ([9, 9], [6, 6]),  # 3
+    "code-1": ([5, 5], [6, 6]),  # -1
+    "code-2": ([6, None], [5, 5]),  # 1: the mean of the repeats that gave a score
+    "code-3": ([7, 7], [None, None]),  # not judged without reasoning: counts in no test
+}
+UNFINISHED = ("poem-4", "with_reasoning")
+
+
+def items() -> list[Item]:
+    names = [*SCORES, "poem-4"]
+    return [Item(name, f"Question {name}", None, "open", AREAS[name.split("-")[0]]) for name in names]
+
+
+def generations(setting: str, statuses: dict[str, str] | None = None) -> pl.DataFrame:
+    rows = []
+    for item in items():
+        status = "unfinished" if (item.item_id, setting) == UNFINISHED else "ok"
+        status = (statuses or {}).get(item.item_id, status)
+        bounds = {"think_open": 4, "think_close": 6, "answer_start": 7, "answer_end": 9}
+        row = {"item_id": item.item_id, "run": 0, "status": status, "response": "words"}
+        rows.append(row | (bounds if status == "ok" else dict.fromkeys(bounds)))
+    return pl.DataFrame(rows, schema_overrides=dict.fromkeys(["run", *bounds], pl.Int32))
+
+
+def judgements() -> pl.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for name, sides in [*SCORES.items(), ("poem-4", ([], [4, 6]))]:
+        for setting, scores in zip(SETTINGS, sides, strict=True):
+            for repeat, score in enumerate(scores):
+                rows.append(
+                    {
+                        "item_id": name,
+                        "setting": setting,
+                        "run": 0,
+                        "repeat": repeat,
+                        "status": "refused" if score is None else "ok",
+                        "score": score,
+                        "judge_model": "judge-1",
+                    }
+                )
+    return pl.DataFrame(rows, schema=JUDGEMENT_SCHEMA)
+
+
+def evaluated(table: pl.DataFrame | None, statuses: dict[str, str] | None = None) -> Evaluation:
+    frames = {setting: generations(setting, statuses) for setting in SETTINGS}
+    return evaluate(items(), frames, 1, PARAMS, model="m", dataset="d", decoding="greedy", judgements=table)
+
+
+@pytest.fixture(scope="module")
+def result() -> Evaluation:
+    return evaluated(judgements())
+
+
+def test_an_area_is_compared_over_the_items_judged_in_both_settings(result: Evaluation) -> None:
+    poems = result.summary["areas"]["creative tasks"]
+    assert (poems["n"], poems["mean_with"], poems["mean_without"]) == (3, 24.5 / 3, 18.5 / 3)
+    # differences 2, 1, 3: mean 2, standard deviation 1, so t = 2 / (1 / sqrt(3)) with two degrees of freedom
+    assert poems["t"] == pytest.approx(2 * math.sqrt(3))
+    assert poems["p"] == pytest.approx(2 * student.sf(2 * math.sqrt(3), 2))
+    assert (poems["win"], poems["tie"], poems["loss"]) == (3, 0, 0)
+    code = result.summary["areas"]["coding & analysis"]
+    assert (code["n"], code["mean_with"], code["mean_without"], code["difference"]) == (2, 5.5, 5.5, 0.0)
+    assert code["t"] == pytest.approx(0.0)
+    assert (code["win"], code["tie"], code["loss"]) == (1, 0, 1)
+
+
+def test_overall_is_over_all_items_not_over_areas(result: Evaluation) -> None:
+    overall = result.summary["areas"]["overall"]
+    # differences 2, 1, 3, -1, 1: mean 1.2, sum of squares 16, variance (16 - 5 * 1.44) / 4 = 2.2
+    assert overall["n"] == 5
+    assert overall["difference"] == pytest.approx(1.2)
+    assert overall["t"] == pytest.approx(1.2 / math.sqrt(2.2 / 5))
+    assert overall["mean_with"] == pytest.approx((8 + 7.5 + 9 + 5 + 6) / 5)
+    assert overall["low_with"] <= overall["mean_with"] <= overall["high_with"]
+
+
+def test_disagreement_is_over_all_responses_of_an_area(result: Evaluation) -> None:
+    areas = result.summary["areas"]
+    # with and without: 8 8 | 6 6 | 7 8 | 6 7 | 9 9 | 6 6, and 4 6 of the response that has no partner
+    assert areas["creative tasks"]["disagreement"] == {
+        "responses": 7,
+        "mean_difference": pytest.approx((1 + 1 + 2) / 7),
+        "exact": pytest.approx(4 / 7),
+        "sd": pytest.approx(math.sqrt((0.5 + 0.5 + 2) / 7)),
+    }
+    assert areas["overall"]["disagreement"]["responses"] == 11
+    assert result.summary["judge"]["disagreement"] == areas["overall"]["disagreement"]
+
+
+def test_the_frame_holds_mean_scores_and_marks_what_counts(result: Evaluation) -> None:
+    frame = result.frame
+    assert dict(frame.schema) == EVALUATION_SCHEMA
+    scores = {(row["item_id"], row["setting"]): row["score"] for row in frame.iter_rows(named=True)}
+    assert scores["poem-2", "with_reasoning"] == 7.5
+    assert scores["code-2", "with_reasoning"] == 6.0
+    assert scores["code-3", "without_reasoning"] is None
+    assert scores["poem-4", "without_reasoning"] == 5.0
+    counted = set(frame.filter("common")["item_id"])
+    assert counted == {"poem-1", "poem-2", "poem-3", "code-1", "code-2"}
+
+
+def test_the_summary_has_the_test_but_no_accuracy(result: Evaluation) -> None:
+    paired = result.summary["paired"]
+    assert paired["accuracy_with"] is paired["low_with"] is paired["mcnemar_p"] is None
+    assert (paired["n"], paired["t"], paired["win"]) == (5, result.summary["areas"]["overall"]["t"], 4)
+    assert result.summary["accuracy_all"]["with_reasoning"] is None
+    assert result.summary["funnel"]["with_reasoning"]["once"]["common"] == 6  # valid responses, judged or not
+    assert result.summary["judge"]["replies"] == {"ok": 23, "bad_reply": 0, "refused": 3}
+    read = json.loads(summary_text(result.summary))
+    assert list(read["areas"]) == ["coding & analysis", "creative tasks", "overall"]
+
+
+def test_areas_come_in_the_order_of_the_paper() -> None:
+    found = areas_in_order(["b", "reasoning & planning", "", "a", "coding & analysis", "b"])
+    assert found == ["coding & analysis", "reasoning & planning", "a", "b"]
+
+
+def test_nothing_judged_is_said_not_computed() -> None:
+    nothing = judgements().with_columns(score=pl.lit(None, pl.Int32), status=pl.lit("bad_reply"))
+    summary = evaluated(nothing).summary
+    assert summary["areas"]["overall"]["n"] == 0
+    assert summary["areas"]["overall"]["mean_with"] is None
+    assert "no common items" in summary["areas"]["overall"]["reason"]
+    assert "NaN" not in summary_text(summary)
+
+
+def test_without_judgements_open_items_have_no_scores() -> None:
+    summary = evaluated(None).summary
+    assert "areas" not in summary
+    assert "no scores" in summary["paired"]["reason"]
+
+
+def test_an_empty_table_changes_nothing_for_graded_items() -> None:
+    """Byte for byte: the summary and the frame of a maths dataset with and without the judge's (empty) table."""
+    maths = [Item(name, f"q {name}", "1", "math") for name in "ab"]
+    rows = [
+        {"item_id": name, "run": 0, "status": "ok", "response": f"</think>\\boxed{{{box}}}"}
+        | {"think_open": 1, "think_close": 2, "answer_start": 3, "answer_end": 4}
+        for name, box in (("a", 1), ("b", 2))
+    ]
+    frame = pl.DataFrame(rows)
+    empty = pl.DataFrame(schema=JUDGEMENT_SCHEMA)
+    one, other = (
+        evaluate(
+            maths, dict.fromkeys(SETTINGS, frame), 1, PARAMS, model="m", dataset="d", decoding="-", judgements=table
+        )
+        for table in (None, empty)
+    )
+    assert summary_text(one.summary) == summary_text(other.summary)
+    assert one.frame.equals(other.frame)
+
+
+@pytest.mark.parametrize(
+    ("table", "statuses", "message"),
+    [
+        (judgements().filter(pl.col("item_id") != "poem-2"), {}, "a response that was not judged, to 'poem-2'"),
+        (judgements(), {"code-1": "unfinished"}, "a judgement of no response, to 'code-1'"),
+        (pl.DataFrame(schema=JUDGEMENT_SCHEMA), {}, "a response that was not judged, to 'poem-1'"),
+    ],
+)
+def test_judgements_of_other_responses_are_refused(table: pl.DataFrame, statuses: dict, message: str) -> None:
+    with pytest.raises(R2AError, match=message):
+        evaluated(table, statuses)

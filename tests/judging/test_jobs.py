@@ -1,0 +1,228 @@
+"""Asking a judge over HTTP: what is asked once, what again, and what is refused."""
+
+import collections
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from r2a_core.errors import MissingPrerequisite, R2AError
+from r2a_core.judging.jobs import JudgeParams, Response, connect, judge_all, open_responses
+from r2a_core.judging.judgements import JUDGEMENT_SCHEMA
+from r2a_core.judging.template import JudgeTemplate, read_template
+from r2a_core.store import open_store
+from tests.judging.served_judge import JUDGE, JudgeServer, answer_of, grade, open_item, responses, said
+
+TEMPLATE = read_template()
+TWO = [
+    Response(open_item("code-1"), "with_reasoning", 0, "print(1)"),
+    Response(open_item("poem-2"), "with_reasoning", 0, "A rose."),
+]
+
+
+def run(
+    folder: Path, params: JudgeParams, asked: list[Response] = TWO, template: JudgeTemplate = TEMPLATE
+) -> pl.DataFrame:
+    with open_store(folder, "judge", "m-d") as store:
+        return judge_all(connect(params), store, params, template, asked)
+
+
+def test_scores_go_to_the_right_rows(judge_server: JudgeServer, tmp_path: Path) -> None:
+    judge_server.answer = lambda body: said(grade(3 if answer_of(body) == "print(1)" else 9, "runs", "bare"))
+    frame = run(tmp_path, judge_server.params())
+    assert dict(frame.schema) == JUDGEMENT_SCHEMA
+    assert frame.select("item_id", "status", "score", "judge_model", "strengths", "attempts").rows() == [
+        ("code-1", "ok", 3, JUDGE, "runs", 1),
+        ("poem-2", "ok", 9, JUDGE, "runs", 1),
+    ]
+    assert frame["prompt_tokens"].to_list() == [100, 100]
+    assert frame["reply"].to_list() == [grade(3, "runs", "bare"), grade(9, "runs", "bare")]
+
+
+def test_the_request_is_the_template_with_pinned_settings(judge_server: JudgeServer, tmp_path: Path) -> None:
+    run(tmp_path, judge_server.params(), TWO[:1])
+    (body,) = judge_server.asked
+    assert body["model"] == JUDGE
+    assert (body["temperature"], body["seed"], body["max_tokens"]) == (0.0, 7, 50)
+    assert body["response_format"] == {"type": "json_object"}
+    content = body["messages"][0]["content"]
+    assert "Question code-1." in content
+    assert "- Is it right?" in content
+
+
+def test_what_is_null_or_text_is_not_sent(judge_server: JudgeServer, tmp_path: Path) -> None:
+    run(tmp_path, judge_server.params(temperature=None, seed=None, reply_format="text"), TWO[:1])
+    assert not {"temperature", "seed", "response_format"} & set(judge_server.asked[0])
+
+
+def test_a_second_run_asks_nothing_and_gives_the_same(judge_server: JudgeServer, tmp_path: Path) -> None:
+    first = run(tmp_path, judge_server.params())
+    assert len(judge_server.asked) == 2
+    judge_server.answer = lambda body: said(grade(1))
+    assert run(tmp_path, judge_server.params()).equals(first)
+    assert len(judge_server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"max_tokens": 60}, {"temperature": 0.5}, {"seed": 8}, {"reply_format": "text"}], ids=str
+)
+def test_another_setting_asks_again(judge_server: JudgeServer, tmp_path: Path, change: dict[str, Any]) -> None:
+    run(tmp_path, judge_server.params())
+    run(tmp_path, judge_server.params(**change))
+    assert len(judge_server.asked) == 4
+
+
+def test_a_changed_response_asks_again_for_that_one(judge_server: JudgeServer, tmp_path: Path) -> None:
+    run(tmp_path, judge_server.params())
+    run(tmp_path, judge_server.params(), [TWO[0], replace(TWO[1], answer="A tulip.")])
+    assert [answer_of(body) for body in judge_server.asked[2:]] == ["A tulip."]
+    run(tmp_path, judge_server.params(), [replace(TWO[0], item=open_item("code-1", ("Is it fast?",))), TWO[1]])
+    assert [answer_of(body) for body in judge_server.asked[3:]] == ["print(1)"]
+
+
+def test_a_changed_template_asks_again(judge_server: JudgeServer, tmp_path: Path) -> None:
+    run(tmp_path, judge_server.params())
+    run(tmp_path, judge_server.params(), template=replace(TEMPLATE, message=TEMPLATE.message + "\nBe fair."))
+    assert len(judge_server.asked) == 4
+
+
+def test_more_repeats_ask_for_the_new_ones_only(judge_server: JudgeServer, tmp_path: Path) -> None:
+    run(tmp_path, judge_server.params())
+    judge_server.answer = lambda body: said(grade(8))
+    frame = run(tmp_path, judge_server.params(repeats=3))
+    assert len(judge_server.asked) == 6
+    assert frame.select("item_id", "repeat", "score").rows()[:3] == [
+        ("code-1", 0, 5),
+        ("code-1", 1, 8),
+        ("code-1", 2, 8),
+    ]
+    assert len({body["seed"] for body in judge_server.asked}) == 3
+
+
+BAD = ['{"score": 11, "strengths": "", "weaknesses": ""}', "Sure! " + grade(9), '{"score": 9', grade("9")]
+
+
+@pytest.mark.parametrize("reply", BAD)
+def test_a_reply_that_cannot_be_used_is_asked_for_again(judge_server: JudgeServer, tmp_path: Path, reply: str) -> None:
+    judge_server.answer = lambda body: said(reply if len(judge_server.asked) == 1 else grade(6))
+    frame = run(tmp_path, judge_server.params(), TWO[:1])
+    assert frame.select("status", "score", "attempts", "prompt_tokens").rows() == [("ok", 6, 2, 200)]
+    first, second = judge_server.asked
+    assert second["messages"][0]["content"].startswith(first["messages"][0]["content"])
+    assert "could not be used" in second["messages"][0]["content"]
+    assert reply not in second["messages"][0]["content"]
+    assert second["seed"] != first["seed"]
+
+
+def test_after_the_last_attempt_it_counts_as_bad(
+    judge_server: JudgeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    judge_server.answer = lambda body: said("no" if answer_of(body) == "A rose." else grade(6))
+    frame = run(tmp_path, judge_server.params(attempts=2))
+    assert frame.select("status", "score", "attempts", "reply").rows()[1] == ("bad_reply", None, 2, "no")
+    assert judge_server.times("A rose.") == 2
+    assert judge_server.times("print(1)") == 1
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "2 judgements: 1 ok, 1 bad_reply, 0 refused" in told[0]
+    run(tmp_path, judge_server.params(attempts=3))  # one more attempt is one more request
+    assert judge_server.times("A rose.") == 3
+
+
+def test_all_attempts_are_kept_whole(judge_server: JudgeServer, tmp_path: Path) -> None:
+    judge_server.answer = lambda body: said("no" if len(judge_server.asked) == 1 else grade(6))
+    run(tmp_path, judge_server.params(), TWO[:1])
+    kept = [json.loads(path.read_text())["raw"] for path in sorted((tmp_path / "judge" / "m-d").glob("*.json"))]
+    texts = {reply["choices"][0]["message"]["content"] for reply in kept}
+    assert texts == {"no", grade(6)}
+    assert all(reply["model"] == JUDGE for reply in kept)
+
+
+def test_a_reply_that_was_cut_off_is_named_so(judge_server: JudgeServer, tmp_path: Path) -> None:
+    judge_server.answer = lambda body: said('{"strengths": "x', finish="length")
+    run(tmp_path, judge_server.params(attempts=2), TWO[:1])
+    assert "cut off before its end" in judge_server.asked[1]["messages"][0]["content"]
+
+
+@pytest.mark.parametrize(
+    "reply", [said(None, refusal="I cannot judge this."), said("", finish="content_filter")], ids=["refusal", "filter"]
+)
+def test_a_refusal_is_counted_and_not_asked_again(judge_server: JudgeServer, tmp_path: Path, reply: Any) -> None:
+    judge_server.answer = lambda body: reply if answer_of(body) == "A rose." else said(grade(6))
+    frame = run(tmp_path, judge_server.params())
+    assert frame["status"].to_list() == ["ok", "refused"]
+    assert len(judge_server.asked) == 2
+
+
+def test_busy_servers_are_tried_again_and_cost_no_attempt(judge_server: JudgeServer, tmp_path: Path) -> None:
+    judge_server.answer = lambda body: (
+        (500, {"error": {"message": "busy"}}) if len(judge_server.asked) == 1 else said(grade(6))
+    )
+    assert run(tmp_path, judge_server.params(), TWO[:1]).select("score", "attempts").rows() == [(6, 1)]
+
+
+def test_another_model_is_refused_before_it_is_kept(judge_server: JudgeServer, tmp_path: Path) -> None:
+    judge_server.answer = lambda body: said(grade(6), model="judge-2024-08-06")
+    with pytest.raises(R2AError, match="answers as 'judge-2024-08-06', not as 'judge-2024-05-13'") as caught:
+        run(tmp_path, judge_server.params())
+    assert "reported_model" in caught.value.hint
+    assert not list((tmp_path / "judge" / "m-d").glob("*.json"))
+    frame = run(tmp_path, judge_server.params(reported_model="judge-2024-08-06"))
+    assert set(frame["judge_model"]) == {"judge-2024-08-06"}
+
+
+def test_a_server_that_names_no_model_is_recorded_so(judge_server: JudgeServer, tmp_path: Path) -> None:
+    judge_server.answer = lambda body: said(grade(6), model=None)
+    assert run(tmp_path, judge_server.params())["judge_model"].to_list() == [None, None]
+
+
+def test_a_missing_key_names_its_variable_and_the_local_way(
+    judge_server: JudgeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("R2A_TEST_KEY", raising=False)
+    params = judge_server.params()
+    with pytest.raises(MissingPrerequisite, match="R2A_TEST_KEY is not set") as caught:
+        connect(replace(params, endpoint=replace(params.endpoint, key_env="R2A_TEST_KEY")))
+    assert "local judge" in caught.value.hint
+
+
+def test_a_server_that_is_not_there_is_a_missing_prerequisite(judge_server: JudgeServer, tmp_path: Path) -> None:
+    params = judge_server.params()
+    nowhere = replace(params, endpoint=replace(params.endpoint, base_url="http://127.0.0.1:1/v1"))
+    with pytest.raises(MissingPrerequisite, match="gave no reply in 3 tries"):
+        run(tmp_path, nowhere)
+
+
+def test_only_well_formed_responses_to_open_items_are_judged(text) -> None:
+    items = [open_item(name) for name in ("code-1", "poem-2", "plan-3")]
+    maths = replace(items[2], kind="math")
+    answers = {"poem-2": "A <think>rose</think>\nis red. 薔薇", "plan-3": "First.", "code-1": None}
+    frames = {
+        "with_reasoning": responses(text, "with_reasoning", answers),
+        "without_reasoning": responses(text, "without_reasoning", {"plan-3": "Then.", "code-1": " 1 + 1 "}),
+    }
+
+    def found(items: list) -> list[tuple[str, str, str]]:
+        decode = lambda ids: text.tokenizer.decode(ids, clean_up_tokenization_spaces=False)  # noqa: E731
+        return [(one.item.item_id, one.setting, one.answer) for one in open_responses(items, frames, decode)]
+
+    expected = [
+        ("poem-2", "with_reasoning", "A <think>rose</think>\nis red. 薔薇"),
+        ("plan-3", "with_reasoning", "First."),
+        ("code-1", "without_reasoning", " 1 + 1 "),
+        ("plan-3", "without_reasoning", "Then."),
+    ]
+    assert found(items) == expected
+    assert found([*items[:2], maths]) == [one for one in expected if one[0] != "plan-3"]
+    with pytest.raises(R2AError, match="'plan-3', which is no item"):
+        found(items[:2])
+
+
+def test_concurrency_is_bounded_by_the_endpoint(judge_server: JudgeServer, tmp_path: Path) -> None:
+    many = [Response(open_item(f"plan-{n}"), "with_reasoning", 0, f"answer {n}") for n in range(12)]
+    frame = run(tmp_path, judge_server.params(), many)
+    assert collections.Counter(answer_of(body) for body in judge_server.asked) == {f"answer {n}": 1 for n in range(12)}
+    assert frame["item_id"].to_list() == [f"plan-{n}" for n in range(12)]
