@@ -21,7 +21,7 @@ def generate(model: str, dataset: str, setting: str) -> None:
     from r2a_core.traces.prompts import to_setting
     from r2a_core.traces.shards import GenerateParams, GenerationJob, finish_shard, plan_shards, read_shards
     from r2a_core.traces.usage import shards_usage
-    from stages._shards import finished
+    from stages._shards import finished, read_resources
 
     stage = f"{model}-{dataset}-{setting}"
     params = read_params(f"generate@{stage}")
@@ -30,7 +30,7 @@ def generate(model: str, dataset: str, setting: str) -> None:
     set_threads()
     items = read_items(DATA / "datasets" / f"{dataset}.parquet")[: config.limit]
     folder = DATA / "models" / model
-    job = GenerationJob(model, folder, to_setting(setting), source, config, device())
+    job = GenerationJob(model, folder, to_setting(setting), source, config, device(), read_resources().memory_mib)
     base = {"code": code_digest(Path(__file__), ROOT), "model": folder_digest(folder), "setting": setting}
     shards = plan_shards(job, items, base)
     with open_store(WORK, "generate", stage) as store:

@@ -24,7 +24,7 @@ def generate_pairs(model: str) -> None:
     from r2a_core.provenance import code_digest, folder_digest
     from r2a_core.store import open_store
     from r2a_core.traces.shards import GenerationJob, finish_shard, read_shards
-    from stages._shards import finished
+    from stages._shards import finished, read_resources
 
     params = read_params(f"generate_pairs@{model}")
     name = params["run"]["pairs"]
@@ -36,7 +36,7 @@ def generate_pairs(model: str) -> None:
         read_frame(DATA / "pairs" / "selected.parquet", SELECTION_SCHEMA, "select_pairs").filter("kept")["pair_id"]
     )
     folder = DATA / "models" / model
-    job = GenerationJob(model, folder, SETTING, source, config, device())
+    job = GenerationJob(model, folder, SETTING, source, config, device(), read_resources().memory_mib)
     base = {"code": code_digest(Path(__file__), ROOT), "model": folder_digest(folder), "setting": SETTING}
     shards = list(plan_pair_shards(job, items, kept, base))
     with open_store(WORK, "generate_pairs", f"{model}-{name}") as store:

@@ -57,9 +57,11 @@ class TransformersBackend:
 
     loaded: LoadedModel
     sampling: SamplingConfig
+    memory_mib: int | None = None
 
     def respond(self, items: Sequence[Item], requests: Sequence[GenerationRequest], store: WorkStore) -> Responses:
-        return Responses([result.response_ids for result in generate(self.loaded, requests, self.sampling)])
+        results = generate(self.loaded, requests, self.sampling, self.memory_mib)
+        return Responses([result.response_ids for result in results])
 
 
 def request_seed(seed: int, item_id: str, run: int) -> int:

@@ -82,6 +82,7 @@ class GenerationJob:
     source: DatasetParams
     config: GenerateParams
     device: str
+    memory_mib: int | None = None  # for the responses that grow at a time; None = most of what the device has free
 
     @cached_property
     def loaded(self) -> LoadedModel:
@@ -123,7 +124,7 @@ class GenerationJob:
             from r2a_core.traces.vllm_engine import load_engine
 
             return load_engine(self.model_folder, self.device, self.sampling)
-        return TransformersBackend(self.loaded, self.sampling)
+        return TransformersBackend(self.loaded, self.sampling, self.memory_mib)
 
     @property
     def imports(self) -> bool:
