@@ -24,9 +24,7 @@ class ResourceParams:
     ray_address: str | None  # null = start Ray on this machine; auto = the cluster it belongs to; HOST:PORT = another
     workers: Annotated[int, Field(gt=0)] | None  # null = one a GPU, or one a node where there are none
     start_seconds: Annotated[float, Field(gt=0)]  # s to wait for a first worker
-    memory_mib: (
-        Annotated[int, Field(gt=0)] | None
-    )  # MiB for the responses that grow at a time; null = 80% of what is free
+    memory_mib: Annotated[int, Field(gt=0)] | None = None  # MiB for responses growing at a time; null = what is free
 
 
 class Job(Protocol):
