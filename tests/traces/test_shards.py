@@ -14,7 +14,7 @@ from r2a_core.models.loading import LoadedModel
 from r2a_core.models.pointer import ModelPointer
 from r2a_core.models.tags import Tags
 from r2a_core.store import open_store
-from r2a_core.traces import shards
+from r2a_core.traces import backends, shards
 from r2a_core.traces.generation import GenerationRequest
 from r2a_core.traces.shards import GenerateParams, GenerationJob, finish_shard, plan_shards, read_shards
 
@@ -49,13 +49,13 @@ def job(model_folder: Callable[..., Path], loaded: LoadedModel) -> Callable[...,
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[str, int]]]:
     """(item, run) of the requests of each call of the generator."""
     calls: list[list[tuple[str, int]]] = []
-    real = shards.generate
+    real = backends.generate
 
     def counted(loaded: LoadedModel, requests: Sequence[GenerationRequest], *args: Any) -> Any:
         calls.append([(request.item_id, request.run) for request in requests])
         return real(loaded, requests, *args)
 
-    monkeypatch.setattr(shards, "generate", counted)
+    monkeypatch.setattr(backends, "generate", counted)
     return calls
 
 
@@ -155,7 +155,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes(job, asked,
     with pytest.raises(KeyboardInterrupt):
         run(job(), tmp_path / "stopped")
     assert len(asked) == 2
-    monkeypatch.setattr(shards, "generate", counted)
+    monkeypatch.setattr(backends, "generate", counted)
     resumed = run(job(), tmp_path / "stopped")
     assert asked[2:] == [[("q6", 0)]]
     undisturbed = run(job(), tmp_path / "whole")
