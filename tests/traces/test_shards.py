@@ -14,7 +14,7 @@ from r2a_core.models.loading import LoadedModel
 from r2a_core.models.pointer import ModelPointer
 from r2a_core.models.tags import Tags
 from r2a_core.store import open_store
-from r2a_core.traces import backends, shards
+from r2a_core.traces import backends
 from r2a_core.traces.generation import GenerationRequest
 from r2a_core.traces.shards import GenerateParams, GenerationJob, finish_shard, plan_shards, read_shards
 
@@ -144,14 +144,14 @@ def test_limit_and_shard_size_change_no_text(job, tmp_path) -> None:
 
 
 def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes(job, asked, tmp_path, monkeypatch) -> None:
-    counted = shards.generate
+    counted = backends.generate
 
     def stopped(loaded: LoadedModel, requests: Sequence[GenerationRequest], *args: Any) -> Any:
         if len(asked) == 2:
             raise KeyboardInterrupt
         return counted(loaded, requests, *args)
 
-    monkeypatch.setattr(shards, "generate", stopped)
+    monkeypatch.setattr(backends, "generate", stopped)
     with pytest.raises(KeyboardInterrupt):
         run(job(), tmp_path / "stopped")
     assert len(asked) == 2
