@@ -106,6 +106,10 @@ def check_plain(hint: type, value: Any, place: str) -> None:
         raise R2AError(
             f"params.yaml: {place} must be {KINDS[hint]}, found {shown(value)}", f"correct {place} in params.yaml"
         )
+    if isinstance(value, str) and ("\0" in value or any("\ud800" <= each <= "\udfff" for each in value)):
+        raise R2AError(
+            f"params.yaml: {place} holds a NUL or half a character, found {shown(value)}", f"correct {place}"
+        )
     if isinstance(value, str) and SECRET.search(value):
         raise R2AError(
             f"params.yaml: {place} holds a login or an access token",

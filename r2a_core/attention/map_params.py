@@ -16,11 +16,15 @@ from r2a_core.attention.maps import MapConfig
 from r2a_core.errors import R2AError
 
 Token = Annotated[int, Field(ge=0)]
+Place = Annotated[int, Field(ge=0)]  # number of a layer, or of a head in it
 
 
 @dataclass(frozen=True)
 class ChosenSpan:
-    """A stretch of one trace whose attention is shown: `text`, or the tokens start..end (half-open)."""
+    """A stretch of one trace whose attention is shown: `text`, or the tokens start..end (half-open).
+
+    Raises R2AError when it is not one choice of the two.
+    """
 
     model: str
     dataset: str
@@ -29,13 +33,22 @@ class ChosenSpan:
     start: Token | None = None
     end: Token | None = None
 
+    def __post_init__(self) -> None:
+        by_text = self.text and self.start is None and self.end is None
+        by_tokens = self.text is None and self.start is not None and self.end is not None
+        if not by_text and not (by_tokens and (self.start or 0) < (self.end or 0)):
+            raise R2AError(
+                f"params.yaml: the span of {self.item_id!r} in maps.spans is neither a text nor a range of tokens",
+                "give text, or start and end; start must be below end",
+            )
+
     def span(self, pieces: Sequence[str]) -> Span:
-        """The span in tokens. Raises R2AError when the text is not in the trace, or it is not one choice of the two."""
-        if self.text is not None and self.start is None and self.end is None:
+        """The span in tokens. Raises R2AError when the text is not in the trace."""
+        if self.text is not None:
             return span_of_text(self.item_id, pieces, self.text)
-        if self.text is None and self.start is not None and self.end is not None:
-            return Span(self.item_id, self.start, self.end)
-        raise R2AError(f"params.yaml: the span of {self.item_id!r} in maps.spans", "give text, or start and end")
+        assert self.start is not None
+        assert self.end is not None
+        return Span(self.item_id, self.start, self.end)
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,7 @@ class HeadMarkParams:
 class MapParams:
     """The section `maps` of params.yaml."""
 
-    heads: dict[str, tuple[tuple[int, int], ...]]  # model -> [layer, head], ...; others: see shown_heads
+    heads: dict[str, tuple[tuple[Place, Place], ...]]  # model -> [layer, head], ...; others: see shown_heads
     top_heads: Annotated[int, Field(ge=0)]  # Reasoning-Focus Heads
     items: dict[str, tuple[str, ...]]  # dataset -> item ids; others: `traces` representative ones
     traces: Annotated[int, Field(gt=0)]

@@ -1,10 +1,12 @@
 """Params of the sections `pairs` and `patch`: how pairs are aligned, captured and patched."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from r2a_core.errors import R2AError
 from r2a_core.patching.alignment import AlignmentConfig, ProbeStyle, Role
 
 Component = Literal["resid_pre", "z"]
@@ -14,12 +16,17 @@ Component = Literal["resid_pre", "z"]
 class AlignParams:
     """`pairs.align`: which pairs are kept and how they are aligned."""
 
-    probes: tuple[ProbeStyle, ...]  # "Final answer is A." plain, or with the answer boxed
+    probes: Annotated[
+        tuple[ProbeStyle, ...], Field(min_length=1)
+    ]  # "Final answer is A." plain, or with the answer boxed
     padding: Literal["visible", "masked"]  # see AlignmentConfig
     probe_in: Literal["reasoning", "answer", "both"]
     keep_reasoning: bool
     ending_tokens: Annotated[int, Field(gt=0)]  # last tokens to patch
     timeout_seconds: Annotated[float, Field(gt=0)]  # s, wall time to grade one answer
+
+    def __post_init__(self) -> None:
+        refuse_twins(self.probes, "pairs.align.probes", "name each probe once")
 
     @property
     def alignment(self) -> AlignmentConfig:
@@ -42,3 +49,13 @@ class SweepParams:
     components: tuple[Component, ...]  # resid_pre always; z: every head by itself
     restored_roles: tuple[Role, ...]  # z only: tokens whose clean residual streams are in place at every layer
     memory_mib: Annotated[int, Field(gt=0)]  # MiB on the device for the patched rows of one pass
+
+    def __post_init__(self) -> None:
+        refuse_twins(self.components, "patch.sweep.components", "name each component once")
+
+
+def refuse_twins(names: Sequence[str], place: str, hint: str) -> None:
+    """Raises R2AError when a name stands in a list twice: its rows would."""
+    for name in names:
+        if names.count(name) > 1:
+            raise R2AError(f"params.yaml: {place} holds {name!r} twice", hint)

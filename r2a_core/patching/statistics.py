@@ -20,7 +20,7 @@ FINAL = "final"  # the curve of the very last position, where the answer is read
 class CrossingParams:
     """`patch.crossing`: the interval of the layer where the curves cross."""
 
-    bootstrap_draws: Annotated[int, Field(gt=0)]  # resamples of pairs
+    bootstrap_draws: Annotated[int, Field(gt=0, le=100_000)]  # resamples of pairs
     confidence: Annotated[float, Field(gt=0, lt=1)]  # share of the resamples inside the interval
     seed: Annotated[int, Field(ge=0)]
 
