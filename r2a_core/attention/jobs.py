@@ -4,9 +4,10 @@ activations of one model, dataset and setting, their generations, tokenizer -> s
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -16,10 +17,37 @@ from r2a_core.activations.selection import TokenTrace, select_traces
 from r2a_core.attention.pieces import token_pieces
 from r2a_core.attention.statistics import StatisticsConfig, TraceFrames, attention_statistics, segment_medians
 from r2a_core.errors import R2AError
+from r2a_core.models.loading import choose_device, load_tokenizer
 from r2a_core.provenance import fingerprint
 from r2a_core.store import WorkStore
 
 DIGITS = 6  # of metrics
+
+
+@dataclass(frozen=True)
+class StatisticsJob:
+    """What all shards of one model, dataset and setting share."""
+
+    activations: Path  # folder
+    model_folder: Path  # of which the tokenizer is used
+    params: StatisticsConfig
+    device: str
+
+    @cached_property
+    def reader(self) -> ActivationReader:
+        return ActivationReader(self.activations)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        return load_tokenizer(self.model_folder).tokenizer
+
+
+@dataclass(frozen=True)
+class StatisticsFiles:
+    """The tables of one shard."""
+
+    attention: Path
+    sentences: Path
 
 
 @dataclass(frozen=True)
@@ -51,48 +79,41 @@ def texts(tokenizer: Any, traces: Mapping[str, TokenTrace]) -> dict[str, list[st
 
 
 def plan_statistics(
-    reader: ActivationReader, traces: Mapping[str, TokenTrace], config: StatisticsConfig, base: Mapping[str, Any]
+    job: StatisticsJob, traces: Mapping[str, TokenTrace], base: Mapping[str, Any]
 ) -> list[StatisticsShard]:
     """One shard of statistics for each shard of activations, in order. base: digests of code and tokenizer."""
     shards = []
-    for (digest,), rows in reader.index.group_by("sha256", maintain_order=True):
+    for (digest,), rows in job.reader.index.group_by("sha256", maintain_order=True):
         part = tuple(traces[item_id] for item_id in rows["item_id"])
         ids = [trace.token_ids for trace in part]
-        shards.append(StatisticsShard(part, fingerprint(**base, params=asdict(config), activations=digest, ids=ids)))
+        print_ = fingerprint(**base, params=asdict(job.params), activations=digest, ids=ids)
+        shards.append(StatisticsShard(part, print_))
     return shards
 
 
-def statistics_shard(
-    store: WorkStore,
-    shard: StatisticsShard,
-    reader: ActivationReader,
-    tokenizer: Any,
-    config: StatisticsConfig,
-    device: str,
-) -> TraceFrames:
-    """Frames of one shard, from the work store or computed now."""
+def finish_statistics(job: StatisticsJob, store: WorkStore, shard: StatisticsShard) -> StatisticsFiles:
+    """Files of one shard, from the work store or computed now."""
 
     @cache
     def frames() -> TraceFrames:
         by_item = {trace.item_id: trace for trace in shard.traces}
-        stored = (reader.trace(item_id) for item_id in by_item)
-        return attention_statistics(stored, texts(tokenizer, by_item), config, device)
+        stored = (job.reader.trace(item_id) for item_id in by_item)
+        device = str(choose_device(job.device))
+        return attention_statistics(stored, texts(job.tokenizer, by_item), job.params, device)
 
-    def kept(suffix: str, write: Any) -> pl.DataFrame:
-        return pl.read_parquet(store.shard(shard.fingerprint, suffix, write))
-
-    return TraceFrames(
-        kept(".attention.parquet", lambda path: frames().attention.write_parquet(path)),
-        kept(".sentences.parquet", lambda path: frames().sentences.write_parquet(path)),
+    return StatisticsFiles(
+        store.shard(shard.fingerprint, ".attention.parquet", lambda path: frames().attention.write_parquet(path)),
+        store.shard(shard.fingerprint, ".sentences.parquet", lambda path: frames().sentences.write_parquet(path)),
     )
 
 
-def joined(shards: list[TraceFrames]) -> TraceFrames:
+def joined(shards: Iterable[StatisticsFiles]) -> TraceFrames:
     """The frames of all shards, in order; empty frames of the same schemas without any."""
+    shards = list(shards)
     empty = attention_statistics([], {}, StatisticsConfig(()))
     return TraceFrames(
-        pl.concat([empty.attention, *(shard.attention for shard in shards)], rechunk=True),
-        pl.concat([empty.sentences, *(shard.sentences for shard in shards)], rechunk=True),
+        pl.concat([empty.attention, *(pl.read_parquet(shard.attention) for shard in shards)], rechunk=True),
+        pl.concat([empty.sentences, *(pl.read_parquet(shard.sentences) for shard in shards)], rechunk=True),
     )
 
 

@@ -24,6 +24,7 @@ from r2a_core.patching.runs import CleanRun
 from r2a_core.patching.staircase import row_bytes
 from r2a_core.patching.sweep import sweep_heads, sweep_resid
 from r2a_core.provenance import fingerprint
+from r2a_core.store import WorkStore
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,31 @@ class PairShard:
 
 
 @dataclass(frozen=True)
-class PairModel:
-    """A prepared model that loads when a shard first needs it."""
+class PairJob:
+    """What all shards of a model share. The model loads when a shard first needs it."""
 
-    folder: Path
+    model_folder: Path
     device: str
 
     @cached_property
     def loaded(self) -> LoadedModel:
-        return load_model(self.folder, self.device)
+        return load_model(self.model_folder, self.device)
+
+
+@dataclass(frozen=True)
+class PairCaptureJob(PairJob):
+    """Clean runs of a model."""
+
+    params: PairCaptureParams
+
+
+@dataclass(frozen=True)
+class SweepJob(PairJob):
+    """Patched runs of a model."""
+
+    params: SweepParams
+    pairs: dict[tuple[str, str], AlignedPair]  # by (pair_id, probe)
+    base: Mapping[str, Any]  # digests of code and model
 
 
 def plan_capture(rows: pl.DataFrame, params: PairCaptureParams, base: Mapping[str, Any]) -> list[PairShard]:
@@ -61,9 +78,13 @@ def plan_capture(rows: pl.DataFrame, params: PairCaptureParams, base: Mapping[st
     return planned
 
 
-def write_capture(model: PairModel, shard: PairShard, params: PairCaptureParams, path: Path) -> None:
-    """Writes one shard of clean runs."""
-    shards.write_shard(path, model.loaded.model, shard.pairs, params, shard.fingerprint)
+def finish_capture(job: PairCaptureJob, store: WorkStore, shard: PairShard) -> Path:
+    """File of a shard of clean runs, from the store or captured now."""
+
+    def write(path: Path) -> None:
+        shards.write_shard(path, job.loaded.model, shard.pairs, job.params, shard.fingerprint)
+
+    return store.shard(shard.fingerprint, ".safetensors", write)
 
 
 def patch_fingerprint(shard: shards.CaptureShard, params: SweepParams, base: Mapping[str, Any]) -> str:
@@ -71,18 +92,18 @@ def patch_fingerprint(shard: shards.CaptureShard, params: SweepParams, base: Map
     return fingerprint(**base, params=asdict(params), shard=shard.rows[0]["sha256"])
 
 
-def write_cells(
-    model: PairModel,
-    shard: shards.CaptureShard,
-    pairs: dict[tuple[str, str], AlignedPair],
-    params: SweepParams,
-    path: Path,
-) -> None:
+def finish_sweep(job: SweepJob, store: WorkStore, shard: shards.CaptureShard) -> Path:
+    """Patching table of one captured shard, from the store or computed now."""
+    print_ = patch_fingerprint(shard, job.params, job.base)
+    return store.shard(print_, ".parquet", lambda path: write_cells(job, shard, path))
+
+
+def write_cells(job: SweepJob, shard: shards.CaptureShard, path: Path) -> None:
     """Writes the patching table of one captured shard."""
     sweeps = [
         sweep
-        for pair, clean in shards.clean_runs(shard, pairs)
-        for sweep in sweep_pair(model.loaded.model, pair, clean, params)
+        for pair, clean in shards.clean_runs(shard, job.pairs)
+        for sweep in sweep_pair(job.loaded.model, pair, clean, job.params)
     ]
     patching_frame(sweeps).write_parquet(path)
 
