@@ -22,7 +22,7 @@ from r2a_core.errors import MissingPrerequisite
 from r2a_core.models.loading import LoadedModel, load_model, transformers_errors
 from r2a_core.models.pointer import read_pointer, where
 from r2a_core.provenance import fingerprint
-from r2a_core.store import link_or_copy
+from r2a_core.store import WorkStore, link_or_copy
 
 log = logging.getLogger(__name__)
 MEGABYTE, GIGABYTE = 10**6, 10**9
@@ -77,13 +77,13 @@ class CaptureJob:
         pointer = read_pointer(self.model_folder)
         place = where(pointer, self.model_folder, weights=True)
         with transformers_errors(f"the config of {self.model_folder.name}", pointer):
-            return AutoConfig.from_pretrained(**place)
+            return AutoConfig.from_pretrained(**place, trust_remote_code=False)
 
 
 def captured_traces(job: CaptureJob, generations: pl.DataFrame, name: str) -> list[TokenTrace]:
     """The traces to capture, and a line on how many of how many; none, with a warning, of a model without weights."""
     questions = generations["item_id"].n_unique()
-    if read_pointer(job.model_folder).kind == "texts":
+    if not read_pointer(job.model_folder).has_weights:
         log.warning("%s: none of %d traces captured, %s has no weights", name, questions, job.model_folder.name)
         return []
     traces = select_traces(generations)
@@ -106,6 +106,11 @@ def plan_capture(job: CaptureJob, traces: Sequence[TokenTrace], base: Mapping[st
         print_ = fingerprint(**base, params=asdict(config), traces=content)
         shards.append(CaptureShard(part, sum(sizes[number] for number in numbers), print_))
     return shards
+
+
+def finish_capture(job: CaptureJob, store: WorkStore, shard: CaptureShard) -> Path:
+    """File of a shard, from the store or captured now."""
+    return store.shard(shard.fingerprint, ".safetensors", lambda path: capture_shard(job, shard, path))
 
 
 def capture_shard(job: CaptureJob, shard: CaptureShard, path: Path) -> None:
