@@ -164,9 +164,17 @@ def ask_all(
     missing = [request for print_, request in wanted.items() if not store.has(print_, REPLY_SUFFIX)]
     done = len(wanted) - len(missing)
 
+    failures: list[R2AError] = []
+
     def ask(request: Request) -> None:
-        if not client.stopping.is_set():
+        if client.stopping.is_set():
+            return
+        try:
             keep(store, request.fingerprint, request.ask(client))
+        except R2AError as error:
+            failures.append(error)
+            client.stopping.set()
+            raise
 
     pool = ThreadPoolExecutor(concurrency or client.endpoint.concurrency, "endpoint")
     waiting: list[Future[None]] = [pool.submit(ask, request) for request in missing]
@@ -176,12 +184,12 @@ def ask_all(
             done += 1
             if progress is not None:
                 progress(done, len(wanted))
-    except R2AError as error:
-        client.stopping.set()
+    except R2AError:
         pool.shutdown(wait=True, cancel_futures=True)
         kept = sum(store.has(print_, REPLY_SUFFIX) for print_ in wanted)
-        raise type(error)(
-            f"{error.message}\n{kept} of {len(wanted)} replies are there and kept", f"{error.hint}; then run again"
+        first = failures[0]
+        raise type(first)(
+            f"{first.message}; {kept} of {len(wanted)} replies are there and kept", f"{first.hint}; then run again"
         ) from None
     except BaseException:
         client.close()

@@ -1,0 +1,179 @@
+"""Servers on loopback, each a process of its own: one that fails on demand, and `transformers serve`."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r2a_core.remote.client import EndpointParams
+
+HERE = Path(__file__).parent
+KEY_ENV = "R2A_TEST_KEY"
+CANARY = "sk-canary-5f0c9e77d1aa4e6b"  # stands for a key: may turn up in no file, log or error
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message.content }}{% endfor %}"
+    "{% if add_generation_prompt %} <think>\n{% endif %}"
+)
+
+
+def call(url: str, body: Any = None) -> Any:
+    """A JSON request past any proxy; body None = GET."""
+    data = None if body is None else json.dumps(body).encode()
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(urllib.request.Request(url, data, {"Content-Type": "application/json"}), timeout=30) as reply:
+        return json.load(reply)
+
+
+@dataclass(frozen=True)
+class FaultServer:
+    """The process of fault_server.py."""
+
+    port: int
+
+    def plan(self, *faults: dict[str, Any], **rest: Any) -> None:
+        """What happens to the next requests; forgets those before."""
+        call(f"http://127.0.0.1:{self.port}/_plan", {"faults": faults} | rest)
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        return call(f"http://127.0.0.1:{self.port}/_seen")["requests"]
+
+    @property
+    def most_at_a_time(self) -> int:
+        return call(f"http://127.0.0.1:{self.port}/_seen")["most_at_a_time"]
+
+
+def stop(process: subprocess.Popen[Any]) -> None:
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="session")
+def fault_process() -> Iterator[FaultServer]:
+    process = subprocess.Popen([sys.executable, str(HERE / "fault_server.py")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield FaultServer(int(process.stdout.readline()))
+    stop(process)
+
+
+@pytest.fixture
+def server(fault_process: FaultServer, monkeypatch: pytest.MonkeyPatch) -> FaultServer:
+    """The failing server without a plan; the environment holds a key for it."""
+    fault_process.plan()
+    monkeypatch.setenv(KEY_ENV, CANARY)
+    return fault_process
+
+
+@pytest.fixture
+def endpoint(server: FaultServer) -> Callable[..., EndpointParams]:
+    """The failing server as params."""
+
+    def make(**changes: Any) -> EndpointParams:
+        values = {
+            "base_url": f"http://127.0.0.1:{server.port}/v1",
+            "model": "big-one",
+            "key_env": KEY_ENV,
+            "timeout_seconds": 10.0,
+            "concurrency": 3,
+            "attempts": 3,
+            "backoff_seconds": 0.01,
+            "prompt_price": None,
+            "completion_price": None,
+        }
+        return EndpointParams(**(values | changes))
+
+    return make
+
+
+def files_with(text: str, folder: Path) -> Sequence[Path]:
+    """Files below a folder that hold a text anywhere."""
+    return [path for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+
+
+@pytest.fixture(scope="session")
+def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random reasoner of two layers that says words of the built-in tokenizer, as a prepared model folder.
+
+    It has a chat template that builds the study's prompt.
+    """
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from r2a_core.models.pointer import ModelPointer
+    from r2a_core.models.tags import Tags
+    from r2a_core.models.tokenizer import build_tokenizer
+
+    folder = tmp_path_factory.mktemp("served")
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = CHAT_TEMPLATE
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=False,
+    )
+    model = Qwen2ForCausalLM(config).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name:
+                torch.nn.init.normal_(weight, std=0.5)
+        head = model.lm_head.weight
+        for token in range(len(tokenizer)):
+            piece = tokenizer.decode([token])
+            if not (piece.isascii() and piece.strip().isalpha() and len(piece) > 2):
+                head[token] = 0
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    ModelPointer("train", "float32", Tags()).write(folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class RealServer:
+    """A running `transformers serve`."""
+
+    base_url: str
+    model: str
+
+
+@pytest.fixture(scope="session")
+def real_server(served_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """`transformers serve` with the random reasoner."""
+    pytest.importorskip("fastapi")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("serve") / "log"
+    script = Path(sys.executable).with_name("transformers")
+    command = [str(script), "serve", str(served_folder), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
+        for _ in range(300):
+            try:
+                call(f"http://127.0.0.1:{port}/health")
+                break
+            except (urllib.error.URLError, OSError):
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.5)
+        else:
+            stop(process)
+            pytest.fail(log.read_text())
+        yield RealServer(f"http://127.0.0.1:{port}/v1", str(served_folder))
+        stop(process)

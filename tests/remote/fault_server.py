@@ -1,0 +1,112 @@
+"""An OpenAI-compatible server on loopback that fails as it is told to. A process of its own, on the standard library.
+
+usage: python fault_server.py   (prints its port)
+POST /_plan  {"faults": [...], "key": ..., "hold": s}   sets what happens to the next requests
+GET /_seen   {"requests": [...], "most_at_a_time": n}   what came
+
+A fault: {"match": text in the body or "" for any, "times": how often (-1 = always)} and one of
+  {"status": 429, "headers": {...}, "body": text}   an error
+  {"sleep": s}                                      silence, then the usual reply
+  {"drop": true}                                    half a reply, then the connection is cut
+  {"raw": text}                                     HTTP 200 with this body
+  {"choice": {...}, "finish": ...}                  HTTP 200, the reply's choice with these entries
+"""
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+STATE: dict[str, Any] = {"faults": [], "key": None, "hold": 0.0, "requests": [], "now": 0, "most": 0}
+LOCK = threading.Lock()
+USAGE = {"prompt_tokens": 7, "completion_tokens": 11, "total_tokens": 18}
+
+
+def usual_choice(chat: bool) -> dict[str, Any]:
+    if chat:
+        return {"message": {"role": "assistant", "content": "So \\boxed{5}.", "reasoning_content": "2 + 3 = 5\n"}}
+    return {"text": "2 + 3 = 5\n</think>So \\boxed{5}."}
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        with LOCK:
+            seen = {"requests": list(STATE["requests"]), "most_at_a_time": STATE["most"]}
+        self.answer(200, json.dumps(seen))
+
+    def do_POST(self) -> None:
+        text = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        if self.path == "/_plan":
+            with LOCK:
+                STATE.update({"faults": [], "key": None, "hold": 0.0, "requests": [], "most": 0} | json.loads(text))
+            self.answer(200, "{}")
+            return
+        with LOCK:
+            STATE["now"] += 1
+            STATE["most"] = max(STATE["most"], STATE["now"])
+            fault = self.fault(text)
+            STATE["requests"].append(
+                {
+                    "time": time.time(),
+                    "path": self.path,
+                    "key": self.headers["Authorization"],
+                    "organization": self.headers["OpenAI-Organization"],
+                    "body": json.loads(text),
+                }
+            )
+            hold, key = STATE["hold"], STATE["key"]
+        try:
+            time.sleep(hold)
+            if key is not None and self.headers["Authorization"] != f"Bearer {key}":
+                told = {"error": {"message": f"Incorrect API key provided: {self.headers['Authorization']}"}}
+                self.answer(401, json.dumps(told))
+            else:
+                self.respond(fault)
+        except OSError:
+            pass  # the client gave up
+        finally:
+            with LOCK:
+                STATE["now"] -= 1
+
+    def fault(self, text: str) -> dict[str, Any]:
+        """The first fault of the plan that matches, counted."""
+        for fault in STATE["faults"]:
+            left = fault.setdefault("times", 1)
+            if left != 0 and fault.get("match", "") in text:
+                fault["times"] = left - 1
+                return fault
+        return {}
+
+    def respond(self, fault: dict[str, Any]) -> None:
+        time.sleep(fault.get("sleep", 0))
+        if "status" in fault:
+            self.answer(fault["status"], fault.get("body", ""), fault.get("headers"))
+        elif "raw" in fault:
+            self.answer(200, fault["raw"])
+        else:
+            choice = {"index": 0, "finish_reason": fault.get("finish", "stop")} | usual_choice("chat" in self.path)
+            reply = {"model": "served-1", "choices": [choice | fault.get("choice", {})], "usage": USAGE}
+            self.answer(200, json.dumps(reply), half=fault.get("drop", False))
+
+    def answer(self, status: int, body: str, headers: dict[str, str] | None = None, half: bool = False) -> None:
+        content = body.encode()
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if half else content)
+        if half:
+            self.close_connection = True
+
+
+if __name__ == "__main__":
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    print(server.server_port, flush=True)
+    server.serve_forever()

@@ -1,0 +1,136 @@
+"""Many requests at a time: order, concurrency, what is kept when a run fails or is killed, and no second payment."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from r2a_core.errors import R2AError
+from r2a_core.remote.client import Client, EndpointParams, Request, ask_all
+from r2a_core.store import open_store
+from tests.remote.conftest import CANARY, KEY_ENV, FaultServer, files_with
+
+Endpoint = Callable[..., EndpointParams]
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def requests(numbers: range) -> list[Request]:
+    """Questions q0, q1, ..."""
+
+    def one(number: int) -> Request:
+        messages = [{"role": "user", "content": f"<q{number}>"}]
+        return Request(f"print-{number}", lambda client: client.chat(messages, max_tokens=9, temperature=0.0))
+
+    return [one(number) for number in numbers]
+
+
+def run(endpoint: EndpointParams, root: Path, numbers: range) -> list[str]:
+    with open_store(root, "ask", "x") as store:
+        return [str(reply.raw["n"]) for reply in ask_all(Client(endpoint), requests(numbers), store)]
+
+
+def numbered(*numbers: int) -> list[dict[str, object]]:
+    """Replies that name their question."""
+    message = {"message": {"content": "x"}, "finish_reason": "stop"}
+    return [
+        {"match": f"<q{n}>", "times": -1, "raw": json.dumps({"choices": [message], "n": n}), "sleep": 0.02 * (n % 3)}
+        for n in numbers
+    ]
+
+
+def asked(server: FaultServer) -> list[str]:
+    return sorted(request["body"]["messages"][0]["content"] for request in server.requests)
+
+
+def test_replies_come_in_the_order_of_the_requests(server: FaultServer, endpoint: Endpoint, tmp_path: Path) -> None:
+    server.plan(*numbered(*range(12)), hold=0.05)
+    assert run(endpoint(), tmp_path, range(12)) == [str(n) for n in range(12)]
+    assert server.most_at_a_time == 3
+    assert run(endpoint(), tmp_path, range(12)) == [str(n) for n in range(12)]
+    assert len(server.requests) == 12  # the second run asked for nothing
+
+
+def test_equal_requests_are_asked_once(server: FaultServer, endpoint: Endpoint, tmp_path: Path) -> None:
+    with open_store(tmp_path, "ask", "x") as store:
+        replies = ask_all(Client(endpoint()), [*requests(range(2)), *requests(range(2))], store)
+    assert replies[:2] == replies[2:]
+    assert asked(server) == ["<q0>", "<q1>"]
+
+
+def test_a_failure_keeps_what_is_there_and_says_so(server: FaultServer, endpoint: Endpoint, tmp_path: Path) -> None:
+    server.plan({"match": "<q4>", "status": 400, "body": '{"error": {"message": "no"}}'}, *numbered(*range(20)))
+    with pytest.raises(R2AError, match=r"HTTP 400\): no; 4 of 20 replies are there and kept") as caught:
+        run(endpoint(concurrency=1), tmp_path, range(20))
+    assert caught.value.hint.endswith("then run again")
+    assert asked(server) == sorted(f"<q{n}>" for n in range(5))  # none after the failure
+    server.plan(*numbered(*range(20)))
+    assert run(endpoint(), tmp_path, range(20)) == [str(n) for n in range(20)]
+    assert asked(server) == sorted(f"<q{n}>" for n in range(4, 20))
+
+
+def test_requests_under_way_are_kept_when_another_fails(
+    server: FaultServer, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    slow = {"match": "<q1>", "sleep": 0.6, "raw": numbered(1)[0]["raw"]}
+    server.plan(slow, {"match": "<q0>", "status": 400}, *numbered(*range(9)))
+    with pytest.raises(R2AError, match="of 9 replies"):
+        run(endpoint(concurrency=2), tmp_path, range(9))
+    server.plan(*numbered(*range(9)))
+    run(endpoint(), tmp_path, range(9))
+    assert "<q1>" not in asked(server)
+    assert "<q0>" in asked(server)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from r2a_core.remote.client import EndpointParams
+from tests.remote.test_asking_many import run
+run(EndpointParams(sys.argv[1], "big-one", "R2A_TEST_KEY", 10.0, 2, 2, 0.01), Path(sys.argv[2]), range(30))
+"""
+
+
+def test_after_a_kill_only_the_unfinished_are_asked(server: FaultServer, endpoint: Endpoint, tmp_path: Path) -> None:
+    server.plan(*numbered(*range(30)), hold=0.1)
+    params = endpoint(concurrency=2)
+    command = [sys.executable, "-c", SCRIPT, params.base_url, str(tmp_path / "work"), str(ROOT)]
+    log = tmp_path / "log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, env=os.environ | {KEY_ENV: CANARY}, stderr=stream, cwd=ROOT)
+        kept = tmp_path / "work" / "ask" / "x"
+        while len(list(kept.glob("*.sha256")) if kept.is_dir() else []) < 8:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    finished = {path.name.partition(".")[0] for path in kept.glob("*.sha256")}
+    assert 8 <= len(finished) < 30
+    server.plan(*numbered(*range(30)))
+    assert run(params, tmp_path / "work", range(30)) == [str(n) for n in range(30)]
+    assert asked(server) == sorted(f"<q{n}>" for n in range(30) if f"print-{n}" not in finished)
+    assert files_with(CANARY, tmp_path) == []
+
+
+def test_a_damaged_reply_is_named(server: FaultServer, endpoint: Endpoint, tmp_path: Path) -> None:
+    run_once = range(2)
+    server.plan(*numbered(0, 1))
+    run(endpoint(), tmp_path, run_once)
+    path = tmp_path / "ask" / "x" / "print-1.reply.json"
+    path.write_text(path.read_text().replace('"x"', '"y"'))
+    with pytest.raises(R2AError, match=r"print-1\.reply\.json is damaged"):
+        run(endpoint(), tmp_path, run_once)
+
+
+def test_no_key_in_what_is_kept(server: FaultServer, endpoint: Endpoint, tmp_path: Path) -> None:
+    told = {"choices": [{"message": {"content": f"key {CANARY}"}, "finish_reason": "stop"}], "n": CANARY}
+    server.plan({"raw": json.dumps(told), "times": -1})
+    assert run(endpoint(), tmp_path, range(2)) == ["[key]", "[key]"]
+    assert files_with(CANARY, tmp_path) == []
+    assert len(files_with("key [key]", tmp_path)) == 2
