@@ -57,7 +57,7 @@ class RetrievalConfig:
 
     needle: Literal["sentence", "sequence", "question"]
     tests: Annotated[int, Field(gt=0)]
-    context: Annotated[int, Field(gt=0, le=1_000_000)]  # tokens of the longest haystack; shorter ones are spread evenly below it
+    context: Annotated[int, Field(gt=0, le=1_000_000)]  # tokens of the longest haystack; others spread evenly below
     needle_tokens: Annotated[int, Field(gt=CUE)]  # tokens (sequence) or words (sentence) of the needle
     seed: Annotated[int, Field(ge=0)]
 

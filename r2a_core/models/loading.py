@@ -3,6 +3,8 @@
 Inputs: data/models/<name>/ as r2a_core.models.pointer describes it. Remote code is never run unless the caller says so.
 """
 
+import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from r2a_core.models.pointer import ModelPointer, check_unchanged, read_pointer,
 from r2a_core.models.tags import Tags
 from r2a_core.provenance import fingerprint, folder_digest
 
+log = logging.getLogger(__name__)
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -110,6 +113,7 @@ def load_model(
     check_unchanged(pointer, folder.name)
     text = load_tokenizer(folder, trust_remote_code)
     place = where(pointer, folder, weights=True)
+    check_weight_files(place, folder.name)
     with transformers_errors(f"the model {folder.name}", pointer):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             **place,
@@ -129,6 +133,8 @@ def load_model(
             f"{folder.name}: the weight {name} has the shape {tuple(stored)}, config.json asks for {tuple(wanted)}",
             pointer.way_out,
         )
+    if unused := sorted(report["unexpected_keys"]):
+        log.warning("%s: %s (%d in all) of the weights is used nowhere", folder.name, unused[0], len(unused))
     model = model.to(target).eval()
     model.generation_config = GenerationConfig(eos_token_id=text.ids.eos, pad_token_id=text.ids.pad)
     check_weights(model, text.tokenizer, folder.name)
@@ -137,14 +143,37 @@ def load_model(
 
 @contextmanager
 def transformers_errors(what: str, pointer: ModelPointer) -> Iterator[None]:
-    """Turns whatever transformers raises when files are absent or of the wrong form into a sentence with a way out."""
-    from safetensors import SafetensorError
+    """Turns whatever transformers raises when files are absent or of the wrong form into a sentence with a way out.
+
+    That is any exception: a value in config.json may end in a division by zero, and tokenizers raises a bare Exception.
+    """
+    from torch import OutOfMemoryError
 
     try:
         yield
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise MissingPrerequisite(f"{what} cannot be loaded: {reason[0]}", pointer.way_out) from None
+    except (R2AError, OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0][:300]
+        kind = "" if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: "
+        raise MissingPrerequisite(f"{what} cannot be loaded: {kind}{reason}", pointer.way_out) from None
+
+
+def check_weight_files(place: dict[str, Any], name: str) -> None:
+    """Raises R2AError when the index of a local model's weights names a file outside its folder."""
+    index = Path(place["pretrained_model_name_or_path"]) / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        outside = sorted(str(file) for file in files if Path(file).name != file)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise R2AError(f"{name}: {index} is damaged: {error}", "download the model again") from None
+    if outside:
+        raise R2AError(
+            f"{name}: the weights' index names {outside[0]!r}, which is no file of its folder",
+            "use an index that came with the weights",
+        )
 
 
 def choose_device(name: str) -> Any:
@@ -177,6 +206,9 @@ def resolve_tags(tokenizer: Any, tags: Tags) -> TagIds:
         raise R2AError("two of the tags eos, think_open and think_close are the same", "correct the tags of this model")
     bos = None if tags.bos is None else single("bos", tags.bos)
     pad = eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    for name, token in (("the tag bos", bos), ("the tokenizer's padding token", pad)):
+        if token in (think_open, think_close):
+            raise R2AError(f"{name} is the same as a tag of the reasoning", "correct the tags of this model")
     return TagIds(bos, eos, think_open, think_close, pad)
 
 
@@ -185,9 +217,10 @@ def check_weights(model: Any, tokenizer: Any, name: str) -> None:
     import torch
 
     rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
+    needed = max(tokenizer.get_vocab().values()) + 1
+    if needed > rows:
         raise R2AError(
-            f"{name}: the tokenizer has {len(tokenizer)} tokens, the embedding {rows} rows",
+            f"{name}: the tokenizer has {needed} tokens, the embedding {rows} rows",
             "use the tokenizer that came with the weights",
         )
     for key, weight in model.named_parameters():
