@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.masking_utils import AttentionMaskInterface
 
 from r2a_core.errors import R2AError
@@ -62,6 +62,20 @@ class Recorder(Protocol):
 
     def head_outputs(self, layer: int, z: Tensor) -> None:
         """Input of the layer's output projection, (token, n_heads * head_dim)."""
+        ...
+
+
+@runtime_checkable
+class WeighingRecorder(Recorder, Protocol):
+    """A recorder that also wants sums over keys: attention weights times columns of its own.
+
+    The columns join the values, so the sums of all rows come out of the layer's own attention.
+    """
+
+    columns: Tensor  # (token, column); multiples of 8 columns are quickest
+
+    def weighed(self, layer: int, sums: Tensor) -> None:
+        """sums (token, head, column): attention weights times `columns`, in the model's dtype."""
         ...
 
 
@@ -130,11 +144,25 @@ def recorded_attention(
         sinks=None if sinks is None else tuple(sinks.detach().float().flatten().tolist()),
     )
     recorder.attention(layer, query[0], key[0])
-    if softcap is not None or sinks is not None:
-        return eager_by_rows(module, layer, query, key, value, {**kwargs, "scaling": layer.scaling}), None
+    if not isinstance(recorder, WeighingRecorder):
+        return attend(module, layer, query, key, value, kwargs), None
+    columns, width = recorder.columns.to(value), value.shape[-1]
+    value = torch.cat([value, columns.expand(1, layer.n_kv_heads, *columns.shape)], dim=-1)
+    query, key = (pad(each, (0, columns.shape[1])) for each in (query, key))  # SDPA wants all of one width
+    out = attend(module, layer, query, key, value, kwargs)
+    recorder.weighed(layer.layer, out[0, :, :, width:])
+    return out[..., :width].contiguous(), None
+
+
+def attend(
+    module: Any, layer: LayerAttention, query: Tensor, key: Tensor, value: Tensor, kwargs: dict[str, Any]
+) -> Tensor:
+    """Output of a layer's attention, (batch, token, head, head_dim of the values)."""
+    if layer.softcap is not None or layer.sinks is not None:
+        return eager_by_rows(module, layer, query, key, value, {**kwargs, "scaling": layer.scaling})
     if layer.window is not None:
-        return windowed_sdpa(layer, query, key, value), None
-    return sdpa_attention_forward(module, query, key, value, None, scaling=layer.scaling, is_causal=True)
+        return windowed_sdpa(layer, query, key, value)
+    return causal_sdpa(layer, query, key, value)
 
 
 def causal_band(
@@ -159,6 +187,19 @@ def causal_band(
     if not all(bool(edge.all()) for edge in edges):
         raise R2AError("this model's attention mask is neither causal nor a sliding window", "use another model")
     return CausalBand(None if window == q_length else window)
+
+
+def causal_sdpa(layer: LayerAttention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """SDPA of one whole sequence.
+
+    On CUDA only the flash kernel shares keys among grouped heads, and it takes no float32: the way that is left would
+    build the matrix of tokens by tokens, so there each head gets its keys.
+    """
+    groups = layer.n_heads // layer.n_kv_heads
+    if query.is_cuda and query.dtype == torch.float32:
+        key, value, groups = repeat_kv(key, groups), repeat_kv(value, groups), 1
+    z = scaled_dot_product_attention(query, key, value, is_causal=True, scale=layer.scaling, enable_gqa=groups > 1)
+    return z.transpose(1, 2).contiguous()
 
 
 def windowed_sdpa(layer: LayerAttention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
