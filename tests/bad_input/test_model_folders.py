@@ -1,4 +1,4 @@
-"""Model folders that cannot be right: each is refused with what is wrong and a way out, and none runs code or pickles."""
+"""Model folders that cannot be right: each is refused with what is wrong and a way out; none runs code or pickles."""
 
 import json
 import pickle
