@@ -135,7 +135,7 @@ def warn_long(name: str, limit: int) -> None:
 def trace_bytes(model_config: Any, segments: TraceSegments, config: CaptureConfig) -> int:
     """Bytes that a trace's tensors take, from the sizes in a transformers config."""
     text = model_config.get_text_config()
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    head_dim = head_size(text)
     kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     n_layers = text.num_hidden_layers if config.layers is None else len(config.layers)
     queries = text.num_attention_heads * len(kept_rows(segments, config.rows))
@@ -143,3 +143,8 @@ def trace_bytes(model_config: Any, segments: TraceSegments, config: CaptureConfi
     numbers = n_layers * head_dim * (queries + kv_heads * segments.n_tokens)
     numbers += stream * len(kept_rows(segments, config.stream_rows))
     return numbers * STORED_DTYPES[config.dtype].itemsize
+
+
+def head_size(text: Any) -> int:
+    """Numbers in one head's query, key or value, from the text part of a transformers config."""
+    return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads

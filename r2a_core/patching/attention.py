@@ -26,6 +26,7 @@ from r2a_core.errors import R2AError
 
 NAME = "r2a_patching"
 BEYOND_SDPA = ("softcap", "s_aux")  # arguments of layers whose scores are capped, or that have sinks
+MASKED_ROWS = 1024  # query rows a call where a window or masked padding needs an explicit mask
 
 
 @dataclass(frozen=True)
@@ -99,27 +100,6 @@ def planned_attention_on(model: Any) -> Iterator[None]:
         model.set_attn_implementation(own)
 
 
-def by_own_eager(call: LayerCall, query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
-    """z by the model's own eager function, in blocks of at most EAGER_ELEMENTS weights (one token at the least).
-
-    query (row, head, token, head_dim); visible (token, key), True where a token sees a key.
-    """
-    assert call.eager is not None
-    n_rows, n_heads, n_tokens, _ = query.shape
-    per_token = n_heads * key.shape[2]
-    tokens = max(1, min(n_tokens, EAGER_ELEMENTS // per_token))
-    rows = max(1, min(n_rows, EAGER_ELEMENTS // (tokens * per_token)))
-    out = query.new_empty(n_rows, n_tokens, n_heads, value.shape[-1])
-    for start in range(0, n_tokens, tokens):
-        part = slice(start, start + tokens)
-        seen = visible[part]
-        mask = torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, torch.finfo(query.dtype).min)
-        for first in range(0, n_rows, rows):
-            some = slice(first, first + rows)
-            out[some, part] = call.eager(query[some, :, part], key[some], value[some], mask[None, None])[0]
-    return out
-
-
 @dataclass
 class Visibility:
     """Which tokens of one padded sequence see which: causal, padding left out when masked, sliding window if any.
@@ -130,23 +110,44 @@ class Visibility:
 
     positions: Tensor
     keep: Tensor | None
-    masks: dict[int | None, Tensor] = field(default_factory=dict)
 
     def plain(self, window: int | None) -> bool:
         """True when nothing but causality limits what a token sees."""
         return self.keep is None and (window is None or window >= len(self.positions))
 
-    def mask(self, window: int | None) -> Tensor:
-        """(query token, key token), True where visible; made once for each window."""
-        if window not in self.masks:
-            n = len(self.positions)
-            visible = torch.ones(n, n, dtype=torch.bool, device=self.positions.device).tril()
-            if self.keep is not None:
-                visible &= self.keep
-            if window is not None:
-                visible &= self.positions[:, None] - self.positions < window
-            self.masks[window] = visible | torch.eye(n, dtype=torch.bool, device=visible.device)
-        return self.masks[window]
+    def rows(self, window: int | None, start: int, stop: int) -> Tensor:
+        """(query token, key token) for the tokens start..stop and all keys, True where visible."""
+        tokens = torch.arange(len(self.positions), device=self.positions.device)
+        rows = tokens[start:stop, None]
+        visible = tokens <= rows
+        if self.keep is not None:
+            visible &= self.keep
+        if window is not None:
+            visible &= self.positions[start:stop, None] - self.positions < window
+        return visible | (tokens == rows)
+
+
+def by_own_eager(
+    call: LayerCall, query: Tensor, key: Tensor, value: Tensor, visibility: Visibility, first: int = 0
+) -> Tensor:
+    """z by the model's own eager function, in blocks of at most EAGER_ELEMENTS weights (one token at the least).
+
+    query (row, head, token, head_dim) of the tokens from `first` on; key and value of all tokens.
+    """
+    assert call.eager is not None
+    n_rows, n_heads, n_tokens, _ = query.shape
+    per_token = n_heads * key.shape[2]
+    tokens = max(1, min(n_tokens, EAGER_ELEMENTS // per_token))
+    rows = max(1, min(n_rows, EAGER_ELEMENTS // (tokens * per_token)))
+    out = query.new_empty(n_rows, n_tokens, n_heads, value.shape[-1])
+    for start in range(0, n_tokens, tokens):
+        part = slice(start, min(start + tokens, n_tokens))
+        unseen = ~visibility.rows(call.window, first + part.start, first + part.stop)
+        mask = torch.zeros_like(unseen, dtype=query.dtype).masked_fill_(unseen, torch.finfo(query.dtype).min)
+        for first_row in range(0, n_rows, rows):
+            some = slice(first_row, first_row + rows)
+            out[some, part] = call.eager(query[some, :, part], key[some], value[some], mask[None, None])[0]
+    return out
 
 
 @dataclass
@@ -169,19 +170,23 @@ class FullRun:
         return out.contiguous()
 
     def mixed(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """z, (1, token, head, head_dim)."""
+        """z, (1, token, head, head_dim). Masks are made for a block of rows at a time, never for all."""
         if call.eager is not None:
-            return by_own_eager(call, query, key, value, self.visibility.mask(call.window))
-        plain = self.visibility.plain(call.window)
+            return by_own_eager(call, query, key, value, self.visibility)
         groups = query.shape[1] // key.shape[1]
-        return scaled_dot_product_attention(
-            query,
-            key.repeat_interleave(groups, 1),
-            value.repeat_interleave(groups, 1),
-            attn_mask=None if plain else self.visibility.mask(call.window),
-            is_causal=plain,
-            scale=call.scale,
-        ).transpose(1, 2)
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+        if self.visibility.plain(call.window):
+            z = scaled_dot_product_attention(query, key, value, is_causal=True, scale=call.scale)
+            return z.transpose(1, 2)
+        n_tokens = query.shape[2]
+        out = query.new_empty(1, n_tokens, query.shape[1], value.shape[-1])
+        for start in range(0, n_tokens, MASKED_ROWS):
+            stop = min(start + MASKED_ROWS, n_tokens)
+            mask = self.visibility.rows(call.window, start, stop)
+            part = query[:, :, start:stop]
+            z = scaled_dot_product_attention(part, key, value, attn_mask=mask, scale=call.scale)
+            out[:, start:stop] = z.transpose(1, 2)
+        return out
 
 
 @dataclass
@@ -190,31 +195,34 @@ class PackedSuffixes:
 
     A suffix sees the unpatched run's keys and values before its start, and its own from there on. The suffixes are
     handled from the last start to the first: each overwrites the key buffer from its start on, so that what lies before
-    is still the unpatched run's.
+    is still the unpatched run's. In the last layer only the last token of a suffix attends: z of the others is 0.
     """
 
     starts: list[int]  # first token of each suffix, in packed order
     keys: dict[int, Tensor]  # layer -> (kv_head, token, head_dim) of the unpatched run
     values: dict[int, Tensor]
     visibility: Visibility
+    last_layer: int
     bias: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
 
     def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         n_rows, n_heads, n_slots, head_dim = query.shape
         n_tokens = self.keys[call.layer].shape[1]
-        out = query.new_empty(n_rows, n_slots, n_heads, head_dim)
+        out = query.new_zeros(n_rows, n_slots, n_heads, head_dim)
         all_keys = self.keys[call.layer].repeat(n_rows, 1, 1, 1)  # (row, kv_head, token, head_dim)
         all_values = self.values[call.layer].repeat(n_rows, 1, 1, 1)
         for start, packed in sorted(zip(self.starts, self.packed_slices(n_tokens), strict=True), key=lambda s: -s[0]):
             all_keys[:, :, start:] = key[:, :, packed]
             all_values[:, :, start:] = value[:, :, packed]
-            out[:, packed] = self.suffix(call, start, query[:, :, packed], all_keys, all_values)
+            asked = packed if call.layer < self.last_layer else slice(packed.stop - 1, packed.stop)
+            first = n_tokens - (asked.stop - asked.start)
+            out[:, asked] = self.suffix(call, first, query[:, :, asked], all_keys, all_values)
         return out
 
     def suffix(self, call: LayerCall, start: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """z of one suffix, (row, token, head, head_dim); keys and values are those of the whole sequence."""
         if call.eager is not None:
-            return by_own_eager(call, query, keys, values, self.visibility.mask(call.window)[start:])
+            return by_own_eager(call, query, keys, values, self.visibility, start)
         n_rows, n_heads, _, head_dim = query.shape
         n_kv = keys.shape[1]
         grouped = query.reshape(n_rows, n_kv, -1, head_dim)  # GQA groups become further query tokens
@@ -233,7 +241,7 @@ class PackedSuffixes:
     def suffix_bias(self, start: int, window: int | None, groups: int, dtype: torch.dtype) -> Tensor:
         """(group x suffix token, key token), 0 where visible, else -inf; made once for each suffix and window."""
         if (start, window) not in self.bias:
-            visible = self.visibility.mask(window)[start:].repeat(groups, 1)
+            visible = self.visibility.rows(window, start, len(self.visibility.positions)).repeat(groups, 1)
             self.bias[start, window] = torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, -torch.inf)
         return self.bias[start, window]
 

@@ -1,0 +1,228 @@
+"""The account of memory against what is allocated, tensor by tensor, and what it says of traces of 32768 tokens."""
+
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from benchmarks.sizes import PUBLISHED
+from r2a_core.activations.capture import CaptureConfig, capture_trace
+from r2a_core.activations.memory import RESERVE, capture_account, statistics_account, weight_bytes
+from r2a_core.activations.recording import LayerAttention
+from r2a_core.attention import patterns
+from r2a_core.attention.masses import layer_statistics, row_statistics
+from r2a_core.errors import R2AError
+from r2a_core.traces.segments import TraceSegments
+
+LONG = 32768  # tokens
+SIZES = {
+    "vocab_size": 64,
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 65536,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+}
+
+
+class LiveBytes(TorchDispatchMode):
+    """Bytes of all tensors made inside the block that are alive at a time, and their peak."""
+
+    def __init__(self, known: Any = ()) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.seen: Any = weakref.WeakKeyDictionary()
+        self.known = [tensor.untyped_storage() for tensor in known]
+        for storage in self.known:
+            self.seen[storage] = True
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        tree_map_only(Tensor, self.track, out)
+        return out
+
+    def track(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage not in self.seen:
+            self.seen[storage] = True
+            self.live += storage.nbytes()
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(storage, self.drop, storage.nbytes())
+
+    def drop(self, n_bytes: int) -> None:
+        self.live -= n_bytes
+
+
+def build(kind: str, dtype: str, **sizes: Any) -> Any:
+    config = AutoConfig.for_model(kind, **{**SIZES, **sizes})
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=getattr(torch, dtype))
+    return model.eval()
+
+
+def random_trace(n_tokens: int, n_answer: int = 100) -> tuple[list[int], TraceSegments]:
+    ids = torch.randint(1, 64, (n_tokens,), generator=torch.Generator().manual_seed(0)).tolist()
+    return ids, TraceSegments(10, n_tokens - n_answer, n_tokens)
+
+
+def test_live_bytes_by_hand():
+    with LiveBytes() as bytes_:
+        first = torch.zeros(1000)
+        second = first[:500] + 1  # a view and a new tensor of 500 numbers
+        del first
+        third = second * 2
+    assert bytes_.peak == 4000 + 2000
+    assert bytes_.live == 2000 + third.numel() * 4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("kind", "sizes", "phase"),
+    [
+        ("llama", {}, "MLP"),
+        ("qwen2", {}, "MLP"),
+        ("mistral", {"sliding_window": None}, "MLP"),
+        ("phi3", {}, "MLP"),
+        ("phi3", {"intermediate_size": 32}, "attention"),
+        ("qwen3", {"head_dim": 16}, None),
+        ("llama", {"intermediate_size": 32, "num_key_value_heads": 8}, "rotary positions"),
+        ("mistral", {"sliding_window": 64}, "attention in a window"),
+    ],
+)
+@pytest.mark.parametrize("n_tokens", [600, 1500])
+def test_capture_takes_what_its_account_says(kind, sizes, phase, dtype, n_tokens):
+    model = build(kind, dtype, **sizes)
+    ids, segments = random_trace(n_tokens)
+    config = CaptureConfig("answer", "bfloat16", None, (), (), "answer")
+    account = capture_account(model.config, dtype, segments, config)
+    with LiveBytes([*model.parameters(), *model.buffers()]) as bytes_:
+        trace = capture_trace(model, ids, segments, config)
+    expected = account.passing + account.kept  # on the CPU both are in one memory
+    assert phase in (None, account.largest_phase)
+    assert bytes_.peak <= expected <= 1.11 * bytes_.peak
+    if account.largest_phase == "MLP":
+        assert bytes_.peak == expected
+    assert bytes_.live == account.kept == sum(t.nbytes for part in (trace.q, trace.k) for t in part.values())
+
+
+def test_memory_grows_with_the_tokens_and_not_with_their_square():
+    model = build("llama", "float32")
+    peaks = []
+    for n_tokens in (1000, 2000, 4000):
+        ids, segments = random_trace(n_tokens)
+        config = CaptureConfig("all", "bfloat16", None, (), (), "answer")
+        with LiveBytes([*model.parameters(), *model.buffers()]) as bytes_:
+            capture_trace(model, ids, segments, config)
+        peaks.append(bytes_.peak)
+    assert peaks[2] - peaks[1] == 2 * (peaks[1] - peaks[0])
+
+
+@pytest.mark.parametrize("window", [None, 256])
+@pytest.mark.parametrize(("stored", "sinks"), [("bfloat16", False), ("float32", False), ("bfloat16", True)])
+def test_statistics_take_what_their_account_says(stored, sinks, window):
+    n_tokens = 3000
+    config = AutoConfig.for_model("llama", **SIZES, head_dim=16)
+    queries = torch.randn(8, n_tokens, 16).to(getattr(torch, stored))
+    keys = torch.randn(2, n_tokens, 16).to(getattr(torch, stored))
+    layer = LayerAttention(0, 8, 2, 16, 0.25, None, window, (0.0,) * 8 if sinks else None)
+    _, segments = random_trace(n_tokens)
+    with LiveBytes([queries, keys]) as bytes_:
+        row_statistics(queries, keys, 0, layer, segments)
+    measured = bytes_.peak + queries.nbytes + keys.nbytes
+    account = statistics_account(config, stored, n_tokens, n_tokens, patterns.CPU_ELEMENTS, sinks)
+    assert measured <= account.peak <= 1.1 * measured
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_traces_of_32768_tokens_fit_into_80_gigabytes(name):
+    config = AutoConfig.for_model(**PUBLISHED[name])
+    weights = weight_bytes(config, "bfloat16")
+    segments = TraceSegments(200, LONG - 1000, LONG)
+    account = capture_account(
+        config, "bfloat16", segments, CaptureConfig("all", "bfloat16", None, (), (), "answer"), weights
+    )
+    assert account.peak + RESERVE < 40e9, "half of what there is"
+    assert account.largest_phase == "MLP"
+    statistics = statistics_account(config, "bfloat16", LONG, LONG, patterns.GPU_ELEMENTS)
+    assert statistics.peak + RESERVE < 10e9
+    assert account.kept < 12e9
+
+
+def test_weights_of_published_sizes():
+    billions = {name: weight_bytes(AutoConfig.for_model(**PUBLISHED[name]), "bfloat16") / 2e9 for name in PUBLISHED}
+    assert billions == pytest.approx({"r1_qwen_1b5": 1.777, "r1_qwen_7b": 7.616, "r1_llama_8b": 8.030}, abs=1e-3)
+
+
+def test_architectures_without_an_account_are_refused():
+    config = AutoConfig.for_model("gpt_oss")
+    with pytest.raises(R2AError, match="memory of gpt_oss is not accounted for"):
+        capture_account(config, "bfloat16", random_trace(500)[1], CaptureConfig("all", "bfloat16", None, (), (), "all"))
+
+
+def rotated(model: Any, ids: list[int]) -> list[tuple[Tensor, Tensor]]:
+    """Queries and keys after RoPE by the model's own modules, (head, token, head_dim) and (kv_head, ...), by layer."""
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    found, inputs = [], []
+    hooks = [
+        layer.self_attn.register_forward_pre_hook(
+            lambda m, args, kw: inputs.append(kw["hidden_states"]), with_kwargs=True
+        )
+        for layer in model.model.layers
+    ]
+    with torch.no_grad():
+        model(input_ids=torch.tensor([ids]), use_cache=False, logits_to_keep=1)
+        turns = model.model.rotary_emb(inputs[0], torch.arange(len(ids))[None])
+        for layer, hidden in zip(model.model.layers, inputs, strict=True):
+            q, k = layer.self_attn.q_proj(hidden), layer.self_attn.k_proj(hidden)
+            parts = [part.view(1, len(ids), -1, 8).transpose(1, 2) for part in (q, k)]
+            found.append(tuple(part[0] for part in apply_rotary_pos_emb(*parts, *turns)))
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+@pytest.mark.slow
+def test_a_trace_of_32768_tokens(tmp_path):
+    """The real length on a small model: memory as accounted for, means as another computation gives them."""
+    sizes = {
+        "hidden_size": 32,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "head_dim": 8,
+        "initializer_range": 0.5,
+    }
+    model = build("llama", "float32", **sizes)
+    ids, segments = random_trace(LONG, 500)
+    config = CaptureConfig("answer_and_reasoning", "float32", None, (), (), "answer")
+    account = capture_account(model.config, "float32", segments, config)
+    with LiveBytes([*model.parameters(), *model.buffers()]) as bytes_:
+        trace = capture_trace(model, ids, segments, config)
+    assert bytes_.peak <= account.passing + account.kept
+    for layer, (queries, keys) in enumerate(rotated(model, ids)):
+        statistics = layer_statistics(trace, layer)
+        for head in (0, 3):
+            key = keys[head // 2].double()
+            total = torch.zeros(LONG, dtype=torch.float64)
+            for row in segments.answer:
+                scores = key[: row + 1] @ queries[head, row].double() / 8**0.5
+                total[: row + 1] += scores.softmax(0)
+            torch.testing.assert_close(statistics.answer[head], total / len(segments.answer), atol=1e-8, rtol=1e-3)
+        mass = torch.zeros((), dtype=torch.float64)
+        for start in range(
+            segments.reasoning.start, segments.reasoning.stop, 500
+        ):  # the mass on the question, by all rows
+            rows = torch.arange(start, min(start + 500, segments.reasoning.stop))
+            scores = queries[0, rows] @ keys[0].T / 8**0.5
+            scores = scores.masked_fill(torch.arange(LONG) > rows[:, None], -torch.inf)
+            mass += scores.softmax(1)[:, 1:10].double().sum()
+        assert statistics.reasoning is not None
+        assert statistics.reasoning[0, 1:10].sum() == pytest.approx(mass / len(segments.reasoning), rel=1e-4)
