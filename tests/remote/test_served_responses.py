@@ -1,0 +1,327 @@
+"""A served model through the generate stage's shards: prompts, rows, retries, and what is asked again."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from r2a_core.data.items import Item
+from r2a_core.data.prepare import BuiltinDataset
+from r2a_core.errors import R2AError
+from r2a_core.models.loading import load_model
+from r2a_core.models.pointer import ModelPointer, read_pointer
+from r2a_core.models.prepare import EndpointModel, model_params, prepare
+from r2a_core.patching.responding import plan_pair_shards
+from r2a_core.provenance import folder_digest
+from r2a_core.remote.client import EndpointParams
+from r2a_core.store import open_store
+from r2a_core.traces.backends import request_seed
+from r2a_core.traces.rows import GENERATION_SCHEMA
+from r2a_core.traces.shards import GenerateParams, GenerationJob, finish_shard, plan_shards, read_shards
+from r2a_core.traces.usage import Usage, shards_usage
+from tests.remote.conftest import CANARY, FaultServer, files_with
+
+BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
+ITEMS = [Item(f"q{n}", f"What is {n} + 3?", str(n + 3), "math") for n in range(4)]
+SOURCE = BuiltinDataset("arithmetic", " Box it.", n=4, seed=0)
+CLOSED = "<think>\nOkay, I think I have finished thinking.\n</think>"
+PARAMS = GenerateParams(
+    temperature=0.6,
+    max_new_tokens=100,
+    seed=5,
+    runs=1,
+    retry=False,
+    without_mode="finished",
+    limit=None,
+    batch_size=4,
+    tie_margin=1e-3,
+    shard_items=2,
+)
+Prepared = Callable[..., Path]
+
+
+def entry(endpoint: EndpointParams, **changes: Any) -> EndpointModel:
+    """A models entry of kind endpoint."""
+    values = {
+        "kind": "endpoint",
+        "endpoint": vars(endpoint),
+        "api": "completions",
+        "send_bos": False,
+        "continues": None,
+        "send_seed": True,
+        "max_tokens": None,
+    }
+    params = model_params(values | changes, "models.r1_full")
+    assert isinstance(params, EndpointModel)
+    return params
+
+
+@pytest.fixture(scope="module")
+def first_prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared model of kind endpoint."""
+    folder = tmp_path_factory.mktemp("prepared") / "r1_full"
+    prepare(entry(EndpointParams("http://127.0.0.1:1/v1", "big-one", None, 1.0, 1, 1, 0.0)), folder)
+    return folder
+
+
+@pytest.fixture
+def prepared(endpoint: Callable[..., EndpointParams], first_prepared: Path, tmp_path: Path) -> Prepared:
+    """The failing server's model as a prepared model; the tokenizer, the same for all, is not built anew."""
+
+    def make(prices: dict[str, float] | None = None, **changes: Any) -> Path:
+        folder = tmp_path / "models" / "r1_full"
+        shutil.copytree(first_prepared, folder, dirs_exist_ok=True)
+        params = entry(endpoint(**(prices or {})), **changes)
+        ModelPointer("endpoint", None, params.tags, served=params.served).write(folder)
+        return folder
+
+    return make
+
+
+def job_of(folder: Path, setting: Any = "with_reasoning", **params: Any) -> GenerationJob:
+    return GenerationJob("r1_full", folder, setting, SOURCE, replace(PARAMS, **params), "cpu")
+
+
+def run(job: GenerationJob, root: Path, items: Sequence[Item] = ITEMS, code: str = "c") -> tuple[pl.DataFrame, Usage]:
+    """What the generate stage does."""
+    base = {"code": code, "model": folder_digest(job.model_folder), "setting": job.setting}
+    with open_store(root, "generate", "x") as store:
+        paths = [path for shard in plan_shards(job, items, base) for path in finish_shard(job, store, shard)]
+        return read_shards(paths), shards_usage(paths, job.imports)
+
+
+def bodies(server: FaultServer) -> list[dict[str, Any]]:
+    return sorted((request["body"] for request in server.requests), key=lambda body: json.dumps(body.get("messages")))
+
+
+def test_the_pointer_carries_all_but_the_key(
+    server: FaultServer, endpoint: Callable[..., EndpointParams], tmp_path: Path
+) -> None:
+    folder = tmp_path / "r1_full"
+    prepare(entry(endpoint()), folder)
+    served = read_pointer(folder).served
+    assert served is not None
+    assert (served.endpoint.model, served.api) == ("big-one", "completions")
+    assert not read_pointer(folder).has_weights
+    with pytest.raises(R2AError, match="has no weights"):
+        load_model(folder)
+    assert server.requests == []
+    assert files_with(CANARY, tmp_path) == []
+
+
+@pytest.mark.parametrize("damage", ['"served": null', '"served": 3'])
+def test_a_damaged_pointer_is_named(prepared: Prepared, damage: str) -> None:
+    path = prepared() / "model.json"
+    values = json.loads(path.read_text()) | json.loads("{" + damage + "}")
+    path.write_text(json.dumps(values))
+    with pytest.raises(R2AError, match=r"model\.json is damaged"):
+        read_pointer(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("setting", "send_bos", "prompt"),
+    [
+        ("with_reasoning", False, "What is 2 + 3? Box it. <think>\n"),
+        ("with_reasoning", True, f"{BOS}What is 2 + 3? Box it. <think>\n"),
+        ("without_reasoning", True, f"{BOS}What is 2 + 3? Box it. {CLOSED}"),
+    ],
+)
+def test_completions_are_asked_with_the_prompt_of_the_study(
+    server: FaultServer, prepared: Prepared, tmp_path: Path, setting: str, send_bos: bool, prompt: str
+) -> None:
+    rows, _ = run(job_of(prepared(send_bos=send_bos), setting), tmp_path / "work", ITEMS[2:3])
+    (body,) = bodies(server)
+    assert body == {
+        "model": "big-one",
+        "prompt": prompt,
+        "max_tokens": 100,
+        "temperature": 0.6,
+        "seed": request_seed(5, "q2", 0),
+    }
+    assert rows["prompt"].to_list() == [f"{BOS}What is 2 + 3? Box it. " + prompt.partition(" Box it. ")[2]]
+
+
+def test_a_completion_becomes_a_row_like_any_other(server: FaultServer, prepared: Prepared, tmp_path: Path) -> None:
+    job = job_of(prepared())
+    rows, usage = run(job, tmp_path / "work")
+    assert rows.schema == pl.Schema(GENERATION_SCHEMA)
+    assert rows["item_id"].to_list() == ["q0", "q1", "q2", "q3"]
+    assert set(rows["response"]) == {f"2 + 3 = 5\n</think>So \\boxed{{5}}.{EOS}"}
+    for row in rows.iter_rows(named=True):
+        tokens = [*row["prompt_ids"], *row["response_ids"]]
+        assert (row["finish"], row["status"], row["run"], row["seed"]) == ("stop", "ok", 0, 5)
+        assert tokens[row["think_open"]] == job.text.ids.think_open
+        assert tokens[row["think_close"]] == job.text.ids.think_close
+        assert job.text.tokenizer.decode(tokens[row["answer_start"] : row["answer_end"]]) == "So \\boxed{5}."
+    assert usage == Usage(4, 28, 44, None, ("served-1",))
+
+
+CHAT = {"api": "chat", "send_seed": False, "max_tokens": 32}
+
+
+def test_a_chat_with_reasoning(server: FaultServer, prepared: Prepared, tmp_path: Path) -> None:
+    rows, _ = run(job_of(prepared(**CHAT)), tmp_path / "work", ITEMS[:1])
+    assert bodies(server) == [
+        {
+            "model": "big-one",
+            "messages": [{"role": "user", "content": "What is 0 + 3? Box it."}],
+            "max_tokens": 32,
+            "temperature": 0.6,
+        }
+    ]
+    assert rows["response"].to_list() == [f"2 + 3 = 5\n</think>So \\boxed{{5}}.{EOS}"]
+    assert rows["status"].to_list() == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("continues", "last", "rest"),
+    [
+        ("prefix", {"prefix": True}, {}),
+        ("continue_final_message", {}, {"add_generation_prompt": False, "continue_final_message": True}),
+        ("last_message", {}, {}),
+    ],
+)
+def test_a_chat_without_reasoning_starts_the_answer(
+    server: FaultServer, prepared: Prepared, tmp_path: Path, continues: str, last: dict[str, Any], rest: dict[str, Any]
+) -> None:
+    server.plan({"choice": {"message": {"content": "So \\boxed{3}."}}, "times": -1})
+    rows, _ = run(job_of(prepared(**CHAT, continues=continues), "without_reasoning"), tmp_path / "work", ITEMS[:1])
+    (body,) = bodies(server)
+    assert body["messages"][1:] == [{"role": "assistant", "content": CLOSED} | last]
+    assert {name: body[name] for name in body if name not in ("model", "messages", "max_tokens", "temperature")} == rest
+    assert rows["prompt"].to_list() == [f"{BOS}What is 0 + 3? Box it. {CLOSED}"]
+    assert rows["response"].to_list() == [f"So \\boxed{{3}}.{EOS}"]
+    assert rows["status"].to_list() == ["ok"]
+
+
+def test_a_chat_server_that_continues_nothing_is_not_asked(
+    server: FaultServer, prepared: Prepared, tmp_path: Path
+) -> None:
+    with pytest.raises(R2AError, match="r1_full: this chat server continues no message") as caught:
+        run(job_of(prepared(**CHAT), "without_reasoning"), tmp_path / "work")
+    assert "api: completions" in caught.value.hint
+    assert server.requests == []
+
+
+MESSAGES: list[tuple[str, dict[str, Any], str, str, str]] = [
+    ("with_reasoning", {"content": "A \\boxed{1}", "reasoning": "hm"}, "stop", f"hm</think>A \\boxed{{1}}{EOS}", "ok"),
+    ("with_reasoning", {"content": "<think>\nhm</think>A \\boxed{1}"}, "stop", f"hm</think>A \\boxed{{1}}{EOS}", "ok"),
+    ("with_reasoning", {"content": None, "reasoning_content": "hm"}, "length", "hm", "unfinished"),
+    ("with_reasoning", {"content": "A", "reasoning": "hm"}, "content_filter", "hm</think>A", "unfinished"),
+    ("with_reasoning", {"content": "A \\boxed{1}"}, "stop", f"A \\boxed{{1}}{EOS}", "bad_think"),
+    ("with_reasoning", {"content": "A", "reasoning": "hm"}, "stop", f"hm</think>A{EOS}", "no_answer"),
+    ("without_reasoning", {"content": "A \\boxed{1}"}, "stop", f"A \\boxed{{1}}{EOS}", "ok"),
+    ("without_reasoning", {"content": f"{CLOSED}A \\boxed{{1}}"}, "stop", f"A \\boxed{{1}}{EOS}", "ok"),
+    (
+        "without_reasoning",
+        {"content": "A \\boxed{1}", "reasoning": "but first"},
+        "stop",
+        f"but first</think>A \\boxed{{1}}{EOS}",
+        "bad_think",
+    ),
+]
+
+
+@pytest.mark.parametrize(("setting", "message", "finish", "response", "status"), MESSAGES)
+def test_where_a_server_puts_the_thinking_makes_no_difference(
+    server: FaultServer,
+    prepared: Prepared,
+    tmp_path: Path,
+    setting: str,
+    message: dict[str, Any],
+    finish: str,
+    response: str,
+    status: str,
+) -> None:
+    server.plan({"choice": {"message": message}, "finish": finish})
+    rows, _ = run(job_of(prepared(**CHAT, continues="prefix"), setting), tmp_path / "work", ITEMS[:1])
+    assert rows.select("response", "status").row(0) == (response, status)
+
+
+def test_text_in_a_reply_that_looks_like_a_tag_is_text(server: FaultServer, prepared: Prepared, tmp_path: Path) -> None:
+    server.plan({"choice": {"text": f"{BOS} <think> {EOS} x</think>A \\boxed{{1}}"}})
+    job = job_of(prepared())
+    rows, _ = run(job, tmp_path / "work", ITEMS[:1])
+    ids = rows["response_ids"].to_list()[0]
+    special = (job.text.ids.bos, job.text.ids.eos, job.text.ids.think_open, job.text.ids.think_close)
+    assert [token for token in ids if token in special] == [job.text.ids.think_close, job.text.ids.eos]
+    assert rows["status"].to_list() == ["ok"]
+
+
+def test_a_retry_asks_again_only_what_failed_with_another_seed(
+    server: FaultServer, prepared: Prepared, tmp_path: Path
+) -> None:
+    server.plan({"match": "What is 1 + 3", "finish": "length"})
+    rows, usage = run(job_of(prepared(), retry=True), tmp_path / "work")
+    assert rows.select("item_id", "run", "status").rows() == [
+        ("q0", 0, "ok"),
+        ("q1", 0, "unfinished"),
+        ("q2", 0, "ok"),
+        ("q3", 0, "ok"),
+        ("q1", 1, "ok"),
+    ]
+    seeds = [body["seed"] for body in bodies(server) if "What is 1 + 3" in body["prompt"]]
+    assert seeds == [request_seed(5, "q1", 0), request_seed(5, "q1", 1)]
+    assert (usage.responses, usage.prompt_tokens) == (5, 35)
+
+
+def test_nothing_is_bought_twice(server: FaultServer, prepared: Prepared, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    first, usage = run(job_of(prepared()), work, ITEMS[:2])
+    assert len(server.requests) == 2
+    assert usage.cost is None
+    priced = prepared({"prompt_price": 1.0, "completion_price": 100.0, "concurrency": 1, "attempts": 9})
+    again, usage = run(job_of(priced), work, ITEMS[:2], code="edited")
+    assert again.equals(first)
+    assert usage.cost == round(2 * (7 * 1.0 + 11 * 100.0) / 1e6, 6)
+    assert len(server.requests) == 2  # other prices, waits and code: the same requests
+    more, _ = run(job_of(priced), work, ITEMS)
+    assert more.head(2).equals(first)
+    assert len(server.requests) == 4  # two more questions
+    run(job_of(priced, temperature=0.0), work, ITEMS[:1])
+    run(job_of(priced, seed=6), work, ITEMS[:1])
+    run(job_of(prepared(send_bos=True)), work, ITEMS[:1])
+    assert len(server.requests) == 7  # what changes a request is asked for
+
+
+def test_all_questions_are_asked_at_a_time_whatever_the_shard_size(
+    server: FaultServer, prepared: Prepared, tmp_path: Path
+) -> None:
+    server.plan(hold=0.3)
+    job = job_of(prepared({"concurrency": 4}), shard_items=1)
+    assert len(plan_shards(job, ITEMS, {})) == 1
+    run(job, tmp_path / "work")
+    assert server.most_at_a_time == 4
+
+
+def test_what_is_written_is_the_same_bytes_and_holds_no_key(
+    server: FaultServer, prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.plan({"status": 500, "body": CANARY, "times": 2}, {"choice": {"text": f"{CANARY}</think>\\boxed{{1}}"}})
+    texts = []
+    for number, concurrency in enumerate((1, 4)):
+        rows, usage = run(job_of(prepared({"concurrency": concurrency})), tmp_path / f"work{number}")
+        rows.write_parquet(tmp_path / f"{number}.parquet")
+        texts.append(((tmp_path / f"{number}.parquet").read_bytes(), usage.text))
+        server.plan({"choice": {"text": f"{CANARY}</think>\\boxed{{1}}"}})
+    assert "[key]</think>" in rows["response"][0]
+    assert texts[0] == texts[1]
+    assert "4 of 4 replies" in caplog.text
+    assert CANARY not in caplog.text
+    assert files_with(CANARY, tmp_path) == []
+
+
+def test_a_served_model_answers_no_pairs(
+    server: FaultServer, prepared: Prepared, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = job_of(prepared())
+    assert list(plan_pair_shards(job, [Item("p-clean", "x?", "5", "comparison")], {"p"}, {})) == []
+    assert "r1_full has no weights to patch" in caplog.text
+    assert server.requests == []

@@ -1,0 +1,137 @@
+"""Back ends: which one is taken, and vLLM's through a stand-in for its module (stand_in_vllm.py)."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+
+from r2a_core.config import parse
+from r2a_core.data.items import Item
+from r2a_core.data.prepare import BuiltinDataset
+from r2a_core.errors import MissingPrerequisite, R2AError
+from r2a_core.store import open_store
+from r2a_core.traces import vllm_engine
+from r2a_core.traces.backends import TRANSFORMERS, BackendParams, request_seed
+from r2a_core.traces.shards import GenerateParams, GenerationJob, finish_shard, plan_shards, read_shards
+from r2a_core.traces.usage import shards_usage
+
+ITEMS = [Item(f"q{number}", f"{number * 37 % 11} {'and ' * (number % 3)}?", None, "open") for number in range(6)]
+SOURCE = BuiltinDataset("arithmetic", " Answer.", n=6, seed=0)
+PARAMS = GenerateParams(
+    temperature=0.0,
+    max_new_tokens=20,
+    seed=3,
+    runs=1,
+    retry=True,
+    without_mode="finished",
+    limit=None,
+    batch_size=4,
+    tie_margin=1e-3,
+    shard_items=4,
+)
+VLLM = BackendParams("vllm")
+
+
+@pytest.fixture
+def vllm(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The stand-in as the module vllm, on a machine that seems to have a GPU."""
+    spec = importlib.util.spec_from_file_location("vllm", Path(__file__).with_name("stand_in_vllm.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(vllm_engine, "choose_device", lambda name: torch.device("cuda" if name == "auto" else name))
+    return module
+
+
+def run(folder: Path, root: Path, backend: BackendParams, device: str = "auto", **params: Any) -> pl.DataFrame:
+    """What the generate stage does."""
+    config = replace(PARAMS, backend=backend, **params)
+    job = GenerationJob("random", folder, "without_reasoning", SOURCE, config, device)
+    with open_store(root, "generate", "x") as store:
+        paths = [path for shard in plan_shards(job, ITEMS, {}) for path in finish_shard(job, store, shard)]
+        rows, usage = read_shards(paths), shards_usage(paths, job.imports)
+    assert (usage.responses, usage.cost, usage.models) == (rows.height, None, ())
+    assert usage.prompt_tokens == sum(len(ids) for ids in rows["prompt_ids"])
+    assert usage.completion_tokens == sum(len(ids) for ids in rows["response_ids"])
+    return rows
+
+
+def test_which_back_end_is_taken() -> None:
+    params = parse(BackendParams, {"default": "transformers", "models": {"b": "vllm"}}, "generate.backend")
+    assert (params.of("a"), params.of("b")) == ("transformers", "vllm")
+    with pytest.raises(R2AError, match=r"generate\.backend\.default"):
+        parse(BackendParams, {"default": "sglang"}, "generate.backend")
+
+
+@pytest.mark.parametrize("keeps_stop_token", [True, False])
+def test_vllm_gives_the_same_greedy_rows(
+    model_folder: Callable[..., Path], vllm: ModuleType, tmp_path: Path, keeps_stop_token: bool
+) -> None:
+    vllm.LLM.keeps_stop_token = keeps_stop_token
+    rows = run(model_folder(), tmp_path / "vllm", VLLM)
+    assert len(vllm.LLM.made) == 1  # one engine for all shards and retries
+    expected = run(model_folder(), tmp_path / "here", TRANSFORMERS, "cpu")
+    assert rows.equals(expected)
+    assert {"stop", "length"} == set(rows["finish"])
+
+
+def test_what_vllm_is_told(model_folder: Callable[..., Path], vllm: ModuleType, tmp_path: Path) -> None:
+    run(model_folder(), tmp_path, VLLM, temperature=0.6, retry=False)
+    (made,) = vllm.LLM.made
+    folder = str(model_folder())
+    assert (made["model"], made["tokenizer"], made["revision"]) == (folder, folder, None)
+    assert (made["dtype"], made["trust_remote_code"]) == ("float32", False)
+    assert (made["max_model_len"], made["generation_config"]) == (4096 + 20, "vllm")
+    assert [params.seed for params in vllm.LLM.asked] == [request_seed(3, item.item_id, 0) for item in ITEMS]
+    assert {params.temperature for params in vllm.LLM.asked} == {0.6}
+    assert {params.max_tokens for params in vllm.LLM.asked} == {20}
+    assert not any(params.detokenize for params in vllm.LLM.asked)
+
+
+def test_seeds_differ_by_item_and_run() -> None:
+    seeds = [request_seed(seed, item, run) for seed in (0, 1) for item in ("a", "b") for run in (0, 1)]
+    assert len(set(seeds)) == 8
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_another_back_end_makes_other_shards(model_folder: Callable[..., Path], tmp_path: Path) -> None:
+    prints = []
+    for backend in (TRANSFORMERS, VLLM, BackendParams("transformers", {"another": "vllm"})):
+        config = replace(PARAMS, backend=backend)
+        job = GenerationJob("random", model_folder(), "with_reasoning", SOURCE, config, "cpu")
+        prints.append([shard.fingerprint for shard in plan_shards(job, ITEMS, {})])
+    assert not set(prints[0]) & set(prints[1])
+    assert prints[0] == prints[2]
+
+
+def test_a_prompt_that_fills_the_engine_is_named(
+    model_folder: Callable[..., Path], vllm: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_engine, "PROMPT_TOKENS", -8)
+    with pytest.raises(R2AError, match=r"the prompt of q0 has .* tokens, the engine holds 12"):
+        run(model_folder(), tmp_path, VLLM)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:1"])
+def test_vllm_needs_the_first_gpu(
+    model_folder: Callable[..., Path], vllm: ModuleType, tmp_path: Path, device: str
+) -> None:
+    with pytest.raises(MissingPrerequisite, match=f"needs a GPU, and the first one it sees; the device is {device}"):
+        run(model_folder(), tmp_path, VLLM, device)
+
+
+def test_without_vllm_the_way_out_is_told(
+    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(MissingPrerequisite, match=r"\.\[vllm\]"):
+        run(model_folder(), tmp_path, VLLM)
