@@ -1,4 +1,4 @@
-"""Draws Figure 1a and Tables 2 and 3 of everything that ran.
+"""Draws Figures 1a and 1b and Tables 2 and 3 of everything that ran.
 
 params run.models, run.datasets; data/evaluation/<model>/<dataset>.json -> data/figures/evaluation/
 usage: python -m stages.figures_evaluation

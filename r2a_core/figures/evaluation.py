@@ -1,7 +1,7 @@
 """Does reasoning improve the answer? Accuracy with and without it (Figure 1a of the paper) and the tables beside it.
 
-data/evaluation/<model>/<dataset>.json -> <folder>/accuracy, <folder>/table-2-funnel, <folder>/table-3-accuracy
-(PNG and PDF; the tables also as parquet and CSV).
+data/evaluation/<model>/<dataset>.json -> <folder>/accuracy, <folder>/table-2-funnel, <folder>/table-3-accuracy, and of
+judged answers <folder>/judge-scores, <folder>/table-judge-scores (PNG and PDF; the tables also as parquet and CSV).
 """
 
 import json
@@ -12,22 +12,18 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from r2a_core.errors import R2AError
+from r2a_core.figures.bars import NOTE, SIDES, Pair, Scale, draw_pair, legend_handles, wrapped
 from r2a_core.figures.evaluation_tables import accuracy_table, funnel_table, save_table
 from r2a_core.figures.evaluation_tables import draw_accuracy_table as accuracy_sheet
 from r2a_core.figures.evaluation_tables import draw_funnel_table as funnel_sheet
-from r2a_core.figures.style import GRID, INK, SETTING_COLOURS, save_figure
-from r2a_core.grading.statistics import stars
+from r2a_core.figures.judged import draw_judged
+from r2a_core.figures.style import GRID, save_figure
 
 Summary = Mapping[str, Any]
-BAR = 0.36  # of the distance between two models
-SIDES = {"with_reasoning": "with", "without_reasoning": "without"}
-ON_BAR = {"with_reasoning": "white", "without_reasoning": INK}
+PERCENT = Scale(0, 100)
 PAGE_MODELS = 9  # pairs of bars beside one another
-NOTE = "whiskers: 95% bootstrap interval over items   ·   paired t-test: *** p < 0.001, ** p < 0.01, * p < 0.05"
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,10 @@ def read_summaries(paths: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def draw_evaluation(summaries: Sequence[Summary], folder: Path) -> list[Path]:
-    """Figure 1a and Tables 2 and 3 of all summaries into `folder`; returns the files."""
+    """Figures 1a and 1b and Tables 2 and 3 of all summaries into `folder`; returns the files.
+
+    Figure 1b and its table are drawn only where answers were judged.
+    """
     funnel, accuracy = funnel_table(summaries), accuracy_table(summaries)
     return [
         *save_figure(accuracy_figure(summaries), folder / "accuracy"),
@@ -75,6 +74,7 @@ def draw_evaluation(summaries: Sequence[Summary], folder: Path) -> list[Path]:
         *save_table(funnel, folder / "table-2-funnel"),
         *save_figure(accuracy_sheet(accuracy), folder / "table-3-accuracy"),
         *save_table(accuracy, folder / "table-3-accuracy"),
+        *draw_judged(summaries, folder),
     ]
 
 
@@ -98,11 +98,7 @@ def accuracy_figure(summaries: Sequence[Summary]) -> Figure:
     fig, grid = _grid([max(2, len(panel)) for panel in panels])
     for axes, panel in zip(grid, panels, strict=True):
         _panel(axes, panel)
-    handles: list[Patch | Line2D] = [
-        Patch(color=colour, label=setting.replace("_", " ")) for setting, colour in SETTING_COLOURS.items()
-    ]
-    if any(published_accuracy(summary) for summary in graded):
-        handles.append(Line2D([], [], linestyle="none", label="published value", **_DIAMOND))
+    handles = legend_handles(any(published_accuracy(summary) for summary in graded))
     fig.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.5)
     fig.supxlabel(NOTE if fig.get_figwidth() > 5 else NOTE.replace("   ·   ", "\n"), fontsize=7.5, color="#555555")
     return fig
@@ -123,39 +119,11 @@ def _grid(models: Sequence[int]) -> tuple[Figure, list[Axes]]:
     return fig, list(panels.flat[: len(models)])
 
 
-_DIAMOND: dict[str, Any] = {
-    "marker": "D",
-    "markersize": 5,
-    "markerfacecolor": "white",
-    "markeredgecolor": INK,
-    "markeredgewidth": 1.0,
-}
-
-
 def _panel(axes: Axes, summaries: Sequence[Summary]) -> None:
     """Bars of one dataset."""
     for place, summary in enumerate(summaries):
-        paired, published = summary["paired"], published_accuracy(summary)
-        for setting, side in SIDES.items():
-            centre = place + (BAR / 2 + 0.01) * (-1 if side == "with" else 1)
-            mean, low, high = (100 * paired[f"{name}_{side}"] for name in ("accuracy", "low", "high"))
-            axes.bar(centre, mean, BAR, color=SETTING_COLOURS[setting], gid=f"bar-{side}")
-            spread = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
-            axes.errorbar(centre, mean, spread, color=INK, capsize=3, linewidth=1.0, capthick=1.0)
-            inside = mean >= 12
-            axes.annotate(
-                f"{mean:.1f}",
-                (centre, 0 if inside else high),
-                (0, 4),
-                textcoords="offset points",
-                ha="center",
-                color=ON_BAR[setting] if inside else INK,
-                fontsize=8.5,
-            )
-            if published is not None:
-                axes.plot(centre + 0.11, getattr(published, setting), linestyle="none", gid="published", **_DIAMOND)
-        _bracket(axes, place, summary)
-    names = [f"{_wrapped(summary['model'])}\nn = {summary['paired']['n']}" for summary in summaries]
+        draw_pair(axes, place, _pair(summary), PERCENT)
+    names = [f"{wrapped(summary['model'])}\nn = {summary['paired']['n']}" for summary in summaries]
     axes.set_xticks(range(len(summaries)), names, parse_math=False)
     axes.set(xlim=(-0.6, max(2, len(summaries)) - 0.4), ylim=(0, 113), yticks=range(0, 101, 20))
     if len(summaries) == 1:
@@ -167,27 +135,14 @@ def _panel(axes: Axes, summaries: Sequence[Summary]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _bracket(axes: Axes, place: int, summary: Summary) -> None:
-    """A bracket over a pair of bars with the stars of their paired t-test, or why there is no test."""
-    paired = summary["paired"]
-    top = 100 * max(paired["high_with"], paired["high_without"])
-    published = published_accuracy(summary)
-    if published is not None:
-        top = max(top, published.with_reasoning + 2, published.without_reasoning + 2)
-    label = stars(paired["p"]) or "no test"
-    left, right, height = place - BAR / 2, place + BAR / 2, top + 3
-    axes.plot([left, left, right, right], [height - 1.2, height, height, height - 1.2], color=INK, linewidth=0.8)
-    lift = -0.5 if "*" in label else 1.5  # points; stars sit high in their line
-    axes.annotate(label, (place, height), (0, lift), textcoords="offset points", ha="center", va="bottom", fontsize=9)
-
-
-def _wrapped(name: str, width: int = 13) -> str:
-    """A long model name in two lines, broken at the underscore nearest its middle."""
-    breaks = [at for at, letter in enumerate(name) if letter in "_-"]
-    if len(name) <= width or not breaks:
-        return name
-    at = min(breaks, key=lambda place: abs(place - len(name) / 2)) + 1
-    return f"{name[:at]}\n{name[at:]}"
+def _pair(summary: Summary) -> Pair:
+    """Accuracies in percent, and the paper's."""
+    paired, published = summary["paired"], published_accuracy(summary)
+    mean, low, high = (
+        {side: 100 * paired[f"{name}_{side}"] for side in SIDES.values()} for name in ("accuracy", "low", "high")
+    )
+    paper = None if published is None else {side: getattr(published, setting) for setting, side in SIDES.items()}
+    return Pair(mean, low, high, paired["p"], paper)
 
 
 def _empty_figure() -> Figure:

@@ -69,27 +69,28 @@ def funnel_table(summaries: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     ]
     texts = dict.fromkeys(("model", "dataset", "decoding", "setting"), pl.String)
     counts = {f"{step}_{time}": pl.Int64 for step in STEPS for time in ("once", "twice")}
-    return _by_dataset(pl.DataFrame(rows, schema=texts | {"retried": pl.Boolean} | counts))
+    return by_dataset(pl.DataFrame(rows, schema=texts | {"retried": pl.Boolean} | counts))
 
 
 def accuracy_table(summaries: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     """Table 3: one row a model and dataset, labelled by its decoding; accuracies are shares, over the common items.
 
-    `once_` columns are the same for first attempts alone.
+    `once_` columns are the same for first attempts alone. Judged answers have no accuracy and no row.
     """
     rows = [
         {name: str(summary[name]) for name in ("model", "dataset", "decoding")}
         | {name: summary["paired"][name] for name in PAIRED_COLUMNS}
         | {f"once_{name}": summary["paired_once"][name] for name in PAIRED_COLUMNS}
         for summary in summaries
+        if "areas" not in summary
     ]
     texts = dict.fromkeys(("model", "dataset", "decoding"), pl.String)
     numbers = {name: pl.Int64 if name in COUNTS else pl.Float64 for name in PAIRED_COLUMNS}
     schema = texts | numbers | {f"once_{name}": kind for name, kind in numbers.items()}
-    return _by_dataset(pl.DataFrame(rows, schema=schema))
+    return by_dataset(pl.DataFrame(rows, schema=schema))
 
 
-def _by_dataset(frame: pl.DataFrame) -> pl.DataFrame:
+def by_dataset(frame: pl.DataFrame) -> pl.DataFrame:
     """The rows of one dataset together, datasets in the order in which they first come."""
     first = frame.with_row_index("at").select("dataset", order=pl.col("at").min().over("dataset"))["order"]
     return frame.with_columns(first.alias("order")).sort("order", maintain_order=True).drop("order")
@@ -106,15 +107,15 @@ def save_table(frame: pl.DataFrame, path_without_suffix: Path) -> list[Path]:
 def draw_funnel_table(frame: pl.DataFrame) -> Figure:
     """Table 2 as a sheet: counts once / twice, over bars that show their share of all responses."""
     names = [
-        Column("dataset", _width(frame, "dataset"), lambda row: row["dataset"], "left"),
-        Column("model", _width(frame, "model"), lambda row: row["model"], "left"),
+        Column("dataset", text_width(frame, "dataset"), lambda row: row["dataset"], "left"),
+        Column("model", text_width(frame, "model"), lambda row: row["model"], "left"),
         Column("reasoning", 0.95, lambda row: row["setting"].removesuffix("_reasoning"), "left"),
     ]
     steps = [Column(heading, STEP_WIDTH, _counts_of(step), "left") for step, heading in STEPS.items()]
     note = "responses that pass each step; common: valid in both settings"
     if frame["retried"].any():
         note += "; first attempts / after a second attempt at those that failed"
-    fig = _sheet(frame, names + steps, note)
+    fig = sheet(frame, names + steps, note)
     left = sum(column.width for column in names)
     for number, row in enumerate(frame.iter_rows(named=True)):
         for place, step in enumerate(STEPS):
@@ -125,22 +126,22 @@ def draw_funnel_table(frame: pl.DataFrame) -> Figure:
 def draw_accuracy_table(frame: pl.DataFrame) -> Figure:
     """Table 3 as a sheet: accuracies in percent with their 95% intervals, and the tests."""
     columns = [
-        Column("dataset", _width(frame, "dataset"), lambda row: row["dataset"], "left"),
-        Column("model", _width(frame, "model"), lambda row: row["model"], "left"),
-        Column("decoding", _width(frame, "decoding"), lambda row: row["decoding"], "left"),
+        Column("dataset", text_width(frame, "dataset"), lambda row: row["dataset"], "left"),
+        Column("model", text_width(frame, "model"), lambda row: row["model"], "left"),
+        Column("decoding", text_width(frame, "decoding"), lambda row: row["decoding"], "left"),
         Column("n", 0.5, lambda row: str(row["n"])),
         Column("with reasoning", 1.55, lambda row: _interval(row, "with")),
         Column("without", 1.55, lambda row: _interval(row, "without")),
-        Column("t", 0.6, lambda row: _number(row["t"], "{:.2f}")),
-        Column("p", 0.8, lambda row: _number(row["p"], "{:.2g}")),
-        Column("McNemar p", 0.95, lambda row: _number(row["mcnemar_p"], "{:.2g}")),
+        Column("t", 0.6, lambda row: number_text(row["t"], "{:.2f}")),
+        Column("p", 0.8, lambda row: number_text(row["p"], "{:.2g}")),
+        Column("McNemar p", 0.95, lambda row: number_text(row["mcnemar_p"], "{:.2g}")),
         Column("win / tie / loss", 1.25, lambda row: " / ".join(str(row[name]) for name in ("win", "tie", "loss"))),
     ]
     note = "accuracy in % over common items, with 95% bootstrap interval; paired t-test; exact McNemar test"
-    return _sheet(frame, columns, note)
+    return sheet(frame, columns, note)
 
 
-def _width(frame: pl.DataFrame, name: str) -> float:
+def text_width(frame: pl.DataFrame, name: str) -> float:
     """Inches that the longest text of a column takes."""
     longest = max([len(name), *(len(text) for text in frame[name])])
     return 0.085 * longest + 0.25
@@ -163,11 +164,11 @@ def _interval(row: Mapping[str, Any], side: str) -> str:
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def _number(value: float | None, form: str) -> str:
+def number_text(value: float | None, form: str) -> str:
     return "–" if value is None else form.format(value)
 
 
-def _sheet(frame: pl.DataFrame, columns: Sequence[Column], note: str) -> Figure:
+def sheet(frame: pl.DataFrame, columns: Sequence[Column], note: str) -> Figure:
     """A printed table: headings, one line a row, a rule between datasets; a repeated dataset or model is left blank."""
     width, height = sum(column.width for column in columns) + 0.3, (frame.height + 2.5) * ROW
     fig = Figure(figsize=(width, height))

@@ -4,7 +4,7 @@ summaries, evaluation, generation and dataset files -> one record a model and da
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from typing import Any
@@ -13,6 +13,8 @@ import polars as pl
 
 from r2a_core.errors import R2AError
 from r2a_core.figures.evaluation import published_accuracy
+from r2a_core.figures.judged import published_score
+from r2a_core.grading.areas import OVERALL, areas_in_order
 from r2a_core.grading.comparison import SETTINGS
 from r2a_core.grading.evaluation import EVALUATION_SCHEMA, STEP_REACHED
 from r2a_core.grading.statistics import stars
@@ -44,6 +46,7 @@ def evaluation_section(sources: ReportSources, params: ReportParams, gaps: Gaps)
                 "summary": plain(summary),
                 "stars": stars(summary["paired"]["p"]),
                 "published": None if published is None else asdict(published),
+                "judged": plain(judged_areas(summary)),
                 "items": {name: items[name].to_list() for name in items.columns},
                 "texts": pack_json(texts(sources, run, items, chosen, gaps)),
             }
@@ -61,6 +64,18 @@ def read_summary(path: Any) -> dict[str, Any]:
     if missing := [name for name in ("funnel", "paired", "paired_once", "runs", "decoding") if name not in summary]:
         raise R2AError(f"{path} has no {', '.join(missing)}", again)
     return summary
+
+
+def judged_areas(summary: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Mean judge scores by area, `overall` last, each with its stars and the paper's; None where nothing was judged."""
+    if "areas" not in summary:
+        return None
+    records = []
+    for area in [*areas_in_order([area for area in summary["areas"] if area != OVERALL]), OVERALL]:
+        record, published = summary["areas"][area], published_score(summary, area)
+        paper = None if published is None else asdict(published)
+        records.append({**record, "area": area, "stars": stars(record["p"]), "published": paper})
+    return records
 
 
 def item_table(frame: pl.DataFrame, runs: int) -> pl.DataFrame:

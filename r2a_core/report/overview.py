@@ -71,7 +71,11 @@ def dataset_record(sources: ReportSources, params: Mapping[str, Any], name: str)
 def questions(sections: Mapping[str, Records], walk: WalkThresholds) -> list[dict[str, Any]]:
     """The paper's three questions: one sentence from this run's data, a line a run, and the figure they rest on."""
     asked = (
-        ("Does reasoning improve the answers?", accuracy_answer(sections["evaluation"]), "accuracy"),
+        (
+            "Does reasoning improve the answers?",
+            joined(accuracy_answer(sections["evaluation"]), judged_answer(sections["evaluation"])),
+            "accuracy" if any(is_graded(record) for record in sections["evaluation"]) else "judged",
+        ),
         (
             "Do answer tokens attend to the reasoning?",
             attention_answer(sections["attention"], sections["heads"], walk),
@@ -97,11 +101,26 @@ class Answer:
     details: tuple[str, ...] = ()
 
 
-def accuracy_answer(records: Records) -> Answer:
+def joined(*answers: Answer | None) -> Answer:
+    """Several answers to one question as one."""
+    given = [answer for answer in answers if answer is not None]
+    if not given:
+        return Answer("Not answered: no answers are graded or judged in both settings.")
+    return Answer(
+        " ".join(answer.sentence for answer in given), tuple(line for answer in given for line in answer.details)
+    )
+
+
+def is_graded(record: Mapping[str, Any]) -> bool:
+    """Whether a run has accuracies."""
+    return record["summary"]["paired"]["accuracy_with"] is not None
+
+
+def accuracy_answer(records: Records) -> Answer | None:
     """How accuracy with reasoning compares with accuracy without."""
-    graded = [record for record in records if record["summary"]["paired"]["accuracy_with"] is not None]
+    graded = [record for record in records if is_graded(record)]
     if not graded:
-        return Answer("Not answered: no answers are graded in both settings.")
+        return None
     details, gains = [], []
     for record in graded:
         paired = record["summary"]["paired"]
@@ -113,6 +132,25 @@ def accuracy_answer(records: Records) -> Answer:
     sentence = (
         f"Accuracy is significantly higher with reasoning in {better} and lower in {worse} of "
         f"{counted(len(graded), 'comparison')} (p < {SIGNIFICANT}); it changes by {span(gains, '+.1f')} points."
+    )
+    return Answer(sentence, tuple(details))
+
+
+def judged_answer(records: Records) -> Answer | None:
+    """How a judge's scores of answers with reasoning compare with those without."""
+    found = [(record, record["judged"][-1]) for record in records if record["judged"] and record["judged"][-1]["n"]]
+    if not found:
+        return None
+    details, gains = [], []
+    for record, overall in found:
+        test = f"no test: {overall['reason']}" if overall["p"] is None else f"paired t-test p = {overall['p']:.2g}"
+        means = f"judge score {overall['mean_with']:.2f} with, {overall['mean_without']:.2f} without"
+        details.append(f"{name_of(record)}: {means}, n = {overall['n']}, {test}")
+        gains.append(overall["difference"])
+    better, worse = (sum(is_different(overall, sign) for _, overall in found) for sign in (1, -1))
+    sentence = (
+        f"Judge scores are significantly higher with reasoning in {better} and lower in {worse} of "
+        f"{counted(len(found), 'comparison')} (p < {SIGNIFICANT}); the mean score, from 1 to 10, changes by {span(gains, '+.2f')}."
     )
     return Answer(sentence, tuple(details))
 

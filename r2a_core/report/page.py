@@ -25,7 +25,7 @@ from r2a_core.report.traces import traces_section
 
 # In the order in which they are joined: helpers first, one file a figure, then what starts the page.
 SCRIPTS = (
-    *("unpack", "dom", "state", "colours", "charts", "overview", "accuracy", "items"),
+    *("unpack", "dom", "state", "colours", "charts", "overview", "accuracy", "judged", "items"),
     *("boxes", "heads", "walk", "reader", "curves", "cells", "start"),
 )
 MEGABYTE = 1_000_000

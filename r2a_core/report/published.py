@@ -46,6 +46,7 @@ def comparison_rows(sections: Mapping[str, Records]) -> list[dict[str, Any]]:
     """Every number that the paper and this run both have."""
     return [
         *accuracy_rows(sections["evaluation"]),
+        *score_rows(sections["evaluation"]),
         *mass_rows(sections["attention"]),
         *rfh_rows(sections["heads"]),
         *patching_rows(sections["patching"]),
@@ -71,6 +72,19 @@ def accuracy_rows(records: Records) -> Iterator[dict[str, Any]]:
             yield row(
                 record["model"], "items valid in both settings, MATH-500", "items", common, summary["paired"]["n"]
             )
+
+
+def score_rows(records: Records) -> Iterator[dict[str, Any]]:
+    """Mean judge scores by area (Figure 1b), and the items behind them."""
+    for record in records:
+        for area in record["judged"] or []:
+            if area["published"] is None:
+                continue
+            for setting, label in (("with_reasoning", "with"), ("without_reasoning", "without")):
+                measure = f"judge score {label} reasoning, WildBench, {area['area']}"
+                yield row(record["model"], measure, "1 to 10", area["published"][setting], area[f"mean_{label}"])
+            items = f"items judged in both settings, WildBench, {area['area']}"
+            yield row(record["model"], items, "items", area["published"]["n"], area["n"])
 
 
 def mass_rows(records: Records) -> Iterator[dict[str, Any]]:

@@ -1,26 +1,37 @@
-// Figure 1a: accuracy with and without reasoning; and the funnel (Table 2).
+// Figure 1a: accuracy with and without reasoning; and the funnel (Table 2). Also the pair of bars that Figure 1b shares.
 
 const SIDES = [['with_reasoning', 'with'], ['without_reasoning', 'without']];
 const STEPS = [['all', 'all'], ['finished', 'finished'], ['think_format', 'think format'], ['answer_format', 'answer format'],
   ['common', 'common']];
 
-function accuracyRow(run, x, right) {
-  const paired = run.summary.paired, group = s('g', {});
+/** Two bars, with and without reasoning: tested {n, p, reason}; bar(side) -> {mean, low, high} in the units of x, from `zero` on. */
+function pairRow({ name, tested, stars, published, bar, zero = 0, format, data = (mean) => mean }, x, right) {
+  const group = s('g', {});
   SIDES.forEach(([setting, side], line) => {
-    const y = 24 + 22 * line, mean = paired[`accuracy_${side}`];
-    const [low, high] = [x(100 * paired[`low_${side}`]), x(100 * paired[`high_${side}`])];
-    group.append(s('rect', { x: x(0), y, width: Math.max(x(100 * mean) - x(0), 0.5), height: 17, fill: SETTING_COLOURS[setting],
-      'data-value': mean, 'data-side': side }));
-    group.append(s('path', { d: `M${low} ${y + 8.5}H${high}M${low} ${y + 4}v9M${high} ${y + 4}v9`, class: 'whisker' }));
-    group.append(s('text', { x: right, y: y + 13, 'text-anchor': 'end', class: 'value' }, `${(100 * mean).toFixed(1)}%`));
-    if (run.published) group.append(diamond(x(run.published[setting]), y + 8.5));
+    const y = 24 + 22 * line, { mean, low, high } = bar(side), ends = [x(low), x(high)];
+    group.append(s('rect', { x: x(zero), y, width: Math.max(x(mean) - x(zero), 0.5), height: 17, fill: SETTING_COLOURS[setting],
+      'data-value': data(mean), 'data-side': side }));
+    group.append(s('path', { d: `M${ends[0]} ${y + 8.5}H${ends[1]}M${ends[0]} ${y + 4}v9M${ends[1]} ${y + 4}v9`, class: 'whisker' }));
+    group.append(s('text', { x: right, y: y + 13, 'text-anchor': 'end', class: 'value' }, format(mean)));
+    if (published) group.append(diamond(x(published[setting]), y + 8.5));
   });
-  const test = run.stars || 'no test';
-  const p = paired.p === null ? paired.reason : `p = ${show(paired.p, 3)}`;
-  group.append(s('text', { x: x(0), y: 16 }, s('tspan', { class: 'strong' }, run.model),
-    s('tspan', { class: 'muted', dx: 8 }, `n = ${paired.n}, ${test} (${p})`)));
+  const p = tested.p === null ? tested.reason : `p = ${show(tested.p, 3)}`;
+  group.append(s('text', { x: x(zero), y: 16 }, s('tspan', { class: 'strong' }, name),
+    s('tspan', { class: 'muted', dx: 8 }, `n = ${tested.n}, ${stars || 'no test'} (${p})`)));
   return group;
 }
+
+function accuracyRow(run, x, right) {
+  const paired = run.summary.paired, share = (name, side) => paired[`${name}_${side}`];
+  const bar = (side) => ({ mean: 100 * share('accuracy', side), low: 100 * share('low', side), high: 100 * share('high', side) });
+  return pairRow({ name: run.model, tested: paired, stars: run.stars, published: run.published, bar,
+    format: (mean) => `${mean.toFixed(1)}%`, data: (mean) => mean / 100 }, x, right);
+}
+
+/** What the marks of paired bars mean. */
+const pairKey = (published) => key([swatch(BLUE), 'with reasoning'], [swatch(ORANGE), 'without reasoning'],
+  [s('path', { d: 'M2 6H16M2 2v8M16 2v8', class: 'whisker' }), '95% bootstrap interval over items'],
+  published && [diamond(9, 6), 'published value']);
 
 const accuracyFigure = () => figure({ id: 'accuracy', title: 'Accuracy with and without reasoning', keys: [], draw: (body, width) => {
   const graded = DATA.evaluation.filter((run) => run.summary.paired.accuracy_with !== null);
@@ -34,9 +45,7 @@ const accuracyFigure = () => figure({ id: 'accuracy', title: 'Accuracy with and 
     return panel(each, h('h4', {}, `${name} (${[...new Set(runs.map((run) => run.summary.decoding))].join(', ')})`),
       picture(each, bottom + 22, `Accuracy on ${name}`, xAxis(x, [0, 25, 50, 75, 100], 20, bottom, (v) => `${v}%`), rows));
   });
-  body.append(h('div', { class: 'panels' }, panels), key([swatch(BLUE), 'with reasoning'], [swatch(ORANGE), 'without reasoning'],
-    [s('path', { d: 'M2 6H16M2 2v8M16 2v8', class: 'whisker' }), '95% bootstrap interval over items'],
-    graded.some((run) => run.published) && [diamond(9, 6), 'published value']));
+  body.append(h('div', { class: 'panels' }, panels), pairKey(graded.some((run) => run.published)));
   const columns = ['n', 'accuracy_with', 'low_with', 'high_with', 'accuracy_without', 'low_without', 'high_without', 'difference',
     't', 'p', 'mcnemar_p', 'win', 'tie', 'loss'];
   return { caption: 'Share of right answers over the items that are valid in both settings (n). Paired t-test over items: '

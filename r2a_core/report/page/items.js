@@ -16,7 +16,8 @@ function verdict(run, at, setting) {
   const items = run.items, status = items[`status_${setting}`][at];
   if (status === null) return '\u2013';
   const given = items[`extracted_${setting}`][at], score = items[`score_${setting}`][at];
-  const mark = score === null ? STATUSES[status] ?? status : score === 1 ? 'right' : score === 0 ? 'wrong' : show(score, 2);
+  const mark = score === null ? STATUSES[status] ?? status : run.judged ? `${show(score, 2)} of 10`
+    : score === 1 ? 'right' : score === 0 ? 'wrong' : show(score, 2);
   return [h('span', { class: `mark ${mark}` }, mark), given === null ? '' : h('span', { class: 'given' }, visible(given))];
 }
 

@@ -35,7 +35,7 @@ const publishedFigure = () => figure({ id: 'published', title: 'The paper beside
   if (!rows.length) {
     return { missing: 'No model of this run on a dataset of this run is one of the paper\u2019s, so there is nothing to compare.' };
   }
-  const digits = (row) => ({ 'attention mass': 4, NLD: 3, '%': 1, layer: 1 }[row.unit] ?? 0);
+  const digits = (row) => ({ 'attention mass': 4, NLD: 3, '%': 1, layer: 1, '1 to 10': 1 }[row.unit] ?? 0);
   body.append(table([['model'], ['measure'], ['unit'], ['paper', 'number'], ['this run', 'number'], ['difference', 'number']],
     rows.map((row) => [row.model, row.measure, row.unit, fixed(row.published, digits(row)), fixed(row.ours, digits(row)),
       row.ours === null ? '\u2013' : fixed(row.ours - row.published, digits(row))])));

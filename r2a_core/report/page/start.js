@@ -2,7 +2,8 @@
 
 const SECTIONS = [
   ['overview', 'Overview', null, overviewSection],
-  ['evaluation', 'Evaluation', 'Does reasoning improve the answers?', () => [accuracyFigure(), funnelFigure(), itemsFigure()]],
+  ['evaluation', 'Evaluation', 'Does reasoning improve the answers?', () =>
+    [accuracyFigure(), ...(judgedRuns().length ? [judgedFigure()] : []), funnelFigure(), itemsFigure()]],
   ['attention', 'Attention', 'Do answer tokens attend to the reasoning?', () => [boxesFigure(), headsFigure(), walkFigure(), readerFigure()]],
   ['patching', 'Patching', 'Does changing the reasoning\u2019s activations change the answer?', () => [curvesFigure(), cellsFigure(), headPatchFigure()]],
 ];

@@ -1,0 +1,106 @@
+"""A pair of bars, with and without reasoning: means, intervals, the mark of their paired test, the paper's value.
+
+Used for accuracies in percent (Figure 1a) and for a judge's scores (Figure 1b).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from r2a_core.figures.style import INK, SETTING_COLOURS
+from r2a_core.grading.statistics import stars
+
+BAR = 0.36  # of the distance between two pairs
+SIDES = {"with_reasoning": "with", "without_reasoning": "without"}
+ON_BAR = {"with_reasoning": "white", "without_reasoning": INK}
+NOTE = "whiskers: 95% bootstrap interval over items   ·   paired t-test: *** p < 0.001, ** p < 0.01, * p < 0.05"
+DIAMOND: dict[str, Any] = {
+    "marker": "D",
+    "markersize": 5,
+    "markerfacecolor": "white",
+    "markeredgecolor": INK,
+    "markeredgewidth": 1.0,
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The values a pair may take."""
+
+    low: float
+    high: float
+
+    def share(self, percent: float) -> float:
+        """So many percent of the scale's length."""
+        return percent * (self.high - self.low) / 100
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a pair shows, by side ("with", "without"), on its scale."""
+
+    mean: Mapping[str, float]
+    low: Mapping[str, float]
+    high: Mapping[str, float]
+    p: float | None  # of the paired test; None: there is none
+    published: Mapping[str, float] | None  # the paper's means
+
+
+def draw_pair(axes: Axes, place: float, pair: Pair, scale: Scale) -> None:
+    """Both bars around `place`, their values, and the bracket over them."""
+    for setting, side in SIDES.items():
+        centre = place + (BAR / 2 + 0.01) * (-1 if side == "with" else 1)
+        mean, low, high = pair.mean[side], pair.low[side], pair.high[side]
+        colour = SETTING_COLOURS[setting]
+        axes.bar(centre, mean - scale.low, BAR, scale.low, color=colour, gid=f"bar-{side}")
+        spread = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
+        axes.errorbar(centre, mean, spread, color=INK, capsize=3, linewidth=1.0, capthick=1.0)
+        inside = mean >= scale.low + scale.share(12)
+        axes.annotate(
+            f"{mean:.1f}",
+            (centre, scale.low if inside else high),
+            (0, 4),
+            textcoords="offset points",
+            ha="center",
+            color=ON_BAR[setting] if inside else INK,
+            fontsize=8.5,
+        )
+        if pair.published is not None:
+            axes.plot(centre + 0.11, pair.published[side], linestyle="none", gid="published", **DIAMOND)
+    _bracket(axes, place, pair, scale)
+
+
+def _bracket(axes: Axes, place: float, pair: Pair, scale: Scale) -> None:
+    """A bracket over a pair of bars with the stars of their paired t-test, or that there is no test."""
+    top = max(pair.high.values())
+    if pair.published is not None:
+        top = max(top, *(value + scale.share(2) for value in pair.published.values()))
+    label = stars(pair.p) or "no test"
+    left, right, height = place - BAR / 2, place + BAR / 2, top + scale.share(3)
+    foot = height - scale.share(1.2)
+    axes.plot([left, left, right, right], [foot, height, height, foot], color=INK, linewidth=0.8)
+    lift = -0.5 if "*" in label else 1.5  # points; stars sit high in their line
+    axes.annotate(label, (place, height), (0, lift), textcoords="offset points", ha="center", va="bottom", fontsize=9)
+
+
+def legend_handles(published: bool) -> list[Patch | Line2D]:
+    """The key of the bars, and of the paper's value where one is drawn."""
+    handles: list[Patch | Line2D] = [
+        Patch(color=colour, label=setting.replace("_", " ")) for setting, colour in SETTING_COLOURS.items()
+    ]
+    if published:
+        handles.append(Line2D([], [], linestyle="none", label="published value", **DIAMOND))
+    return handles
+
+
+def wrapped(name: str, width: int = 13) -> str:
+    """A long name in two lines, broken at the underscore, hyphen or space nearest its middle."""
+    breaks = [at for at, letter in enumerate(name) if letter in "_- "]
+    if len(name) <= width or not breaks:
+        return name
+    at = min(breaks, key=lambda place: abs(place - len(name) / 2)) + 1
+    return f"{name[:at].rstrip()}\n{name[at:]}"

@@ -1,0 +1,172 @@
+"""Do judges prefer answers after reasoning? Mean scores by area (Figure 1b of the paper) and their table.
+
+summaries with judged areas -> <folder>/judge-scores (PNG and PDF) and <folder>/table-judge-scores (PNG, PDF, parquet
+and CSV); nothing where no answers were judged.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from r2a_core.figures.bars import NOTE, SIDES, Pair, Scale, draw_pair, legend_handles, wrapped
+from r2a_core.figures.evaluation_tables import Column, by_dataset, number_text, save_table, sheet, text_width
+from r2a_core.figures.style import GRID, save_figure
+from r2a_core.grading.areas import AREA_ORDER, OVERALL, areas_in_order
+
+Summary = Mapping[str, Any]
+SCORES = Scale(1, 10)
+COLUMNS = 2  # panels beside one another
+GAP = 0.35  # before the pair over all areas
+TABLE_SCHEMA = {
+    **dict.fromkeys(("model", "dataset", "decoding", "judge", "area"), pl.String),
+    "n": pl.Int64,
+    **{f"{name}_{side}": pl.Float64 for side in SIDES.values() for name in ("mean", "low", "high")},
+    **dict.fromkeys(("difference", "t", "p"), pl.Float64),
+    **dict.fromkeys(("win", "tie", "loss", "repeats"), pl.Int64),
+    **dict.fromkeys(("repeats_difference", "repeats_equal", "repeats_sd"), pl.Float64),
+}
+REPEATS = {"repeats_difference": "mean_difference", "repeats_equal": "exact", "repeats_sd": "sd"}
+
+
+@dataclass(frozen=True)
+class PublishedScore:
+    """Mean judge scores the paper gives, and the number of items behind them."""
+
+    with_reasoning: float
+    without_reasoning: float
+    n: int
+
+
+# Figure 1b, in the order of AREA_ORDER and overall.
+PAPER_DATASET = "wildbench"
+_PAPER = {
+    "r1_llama_8b": ((6.6, 6.5, 150), (7.5, 6.6, 213), (6.8, 6.5, 106), (7.3, 7.0, 164), (7.1, 6.6, 633)),
+    "r1_qwen_7b": ((6.1, 6.1, 146), (6.7, 6.1, 203), (6.2, 5.9, 105), (6.7, 6.6, 159), (6.5, 6.2, 613)),
+    "r1_qwen_1b5": ((5.0, 5.0, 117), (5.4, 4.7, 146), (4.9, 4.5, 90), (5.5, 4.9, 133), (5.2, 4.8, 486)),
+    "r1_full": ((8.1, 8.1, 167), (8.3, 8.4, 213), (8.1, 8.2, 106), (8.4, 8.3, 171), (8.3, 8.2, 657)),
+}
+PAPER_SCORES = {
+    model: {area: PublishedScore(*row) for area, row in zip((*AREA_ORDER, OVERALL), rows, strict=True)}
+    for model, rows in _PAPER.items()
+}
+
+
+def draw_judged(summaries: Sequence[Summary], folder: Path) -> list[Path]:
+    """Figure 1b and its table into `folder`; returns the files, none where no answers were judged."""
+    table = judged_table(summaries)
+    if not table.height:
+        return []
+    return [
+        *save_figure(judged_figure(summaries), folder / "judge-scores"),
+        *save_figure(draw_judged_table(table), folder / "table-judge-scores"),
+        *save_table(table, folder / "table-judge-scores"),
+    ]
+
+
+def published_score(summary: Summary, area: str) -> PublishedScore | None:
+    """What the paper found for this model, dataset and area; None where it has no such run."""
+    if summary["dataset"] != PAPER_DATASET:
+        return None
+    return PAPER_SCORES.get(summary["model"], {}).get(area)
+
+
+def judged_figure(summaries: Sequence[Summary]) -> Figure:
+    """Figure 1b: a panel a model and dataset, a pair of bars an area and one over all common items."""
+    judged = [summary for summary in summaries if "areas" in summary]
+    areas = {area for summary in judged for area in summary["areas"]} - {OVERALL}
+    columns = min(COLUMNS, len(judged))
+    rows = -(-len(judged) // columns)
+    fig = Figure(figsize=(max(4.6, (1.0 * len(areas) + 1.9) * columns), 3.1 * rows + 0.8), layout="constrained")
+    panels = fig.subplots(rows, columns, squeeze=False, sharey=True)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("mean judge score (1 to 10)")
+    for axes in panels.flat[len(judged) :]:
+        axes.set_axis_off()
+    for axes, summary in zip(panels.flat, judged, strict=False):
+        _panel(axes, summary, areas_in_order(list(areas)))
+    handles = legend_handles(any(published_score(summary, OVERALL) for summary in judged))
+    fig.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.5)
+    note = NOTE if fig.get_figwidth() > 5 else NOTE.replace("   ·   ", "\n")
+    fig.supxlabel(f"{note}\n{_judges(judged)}", fontsize=7.5, color="#555555")
+    return fig
+
+
+def _panel(axes: Axes, summary: Summary, areas: Sequence[str]) -> None:
+    """Bars of one model and dataset; an area without items judged in both settings keeps an empty place."""
+    places = {area: float(place) for place, area in enumerate(areas)} | {OVERALL: len(areas) + GAP}
+    labels = []
+    for area, place in places.items():
+        record = summary["areas"].get(area, {"n": 0})
+        lines = wrapped(area, 9).split("\n")
+        labels.append("\n".join([*lines, *[""] * (2 - len(lines)), f"n = {record['n']}"]))  # counts in one line
+        if record["n"]:
+            draw_pair(axes, place, _pair(record, published_score(summary, area)), SCORES)
+    axes.axvline(len(areas) - 0.5 + GAP / 2, color=GRID, linewidth=0.8)
+    axes.set_xticks(list(places.values()), labels, parse_math=False, fontsize=8.5)
+    axes.set(xlim=(-0.55, len(areas) + GAP + 0.55), ylim=(SCORES.low, SCORES.high + 1.2), yticks=range(1, 11))
+    axes.set_title(f"{summary['model']} on {summary['dataset']} ({summary['decoding']})", parse_math=False)
+    axes.grid(axis="y", color=GRID)
+    axes.tick_params(axis="x", length=0)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _pair(record: Mapping[str, Any], published: PublishedScore | None) -> Pair:
+    mean, low, high = ({side: record[f"{name}_{side}"] for side in SIDES.values()} for name in ("mean", "low", "high"))
+    paper = None if published is None else {side: getattr(published, setting) for setting, side in SIDES.items()}
+    return Pair(mean, low, high, record["p"], paper)
+
+
+def _judges(judged: Sequence[Summary]) -> str:
+    """Who judged, and how far repeats lie apart, in one line."""
+    texts = []
+    for summary in judged:
+        judge, gap = summary["judge"], summary["judge"]["disagreement"]["mean_difference"]
+        text = f"judge: {judge['model'] or 'not named by its server'}"
+        if gap is not None:
+            text += f", {judge['repeats']} judgements of each response, {gap:.2f} apart on average"
+        texts.append((f"{summary['model']}, " if gap is not None and len(judged) > 1 else "") + text)
+    return "\n".join(dict.fromkeys(texts))
+
+
+def judged_table(summaries: Sequence[Summary]) -> pl.DataFrame:
+    """One row a model, dataset and area, `overall` last; repeats_ columns say how far repeats of a judgement agree."""
+    rows = []
+    for summary in summaries:
+        areas = summary.get("areas", {})
+        for area in [*areas_in_order(list(set(areas) - {OVERALL})), OVERALL] if areas else []:
+            record = areas[area]
+            row = {name: str(summary[name]) for name in ("model", "dataset", "decoding")}
+            row |= {"judge": summary["judge"]["model"], "area": area, "repeats": summary["judge"]["repeats"]}
+            row |= {name: record["disagreement"][inner] for name, inner in REPEATS.items()}
+            rows.append(row | {name: record[name] for name in TABLE_SCHEMA if name in record})
+    return by_dataset(pl.DataFrame(rows, schema=TABLE_SCHEMA))
+
+
+def draw_judged_table(frame: pl.DataFrame) -> Figure:
+    """The table as a sheet: mean scores with their 95% intervals, the tests, and the agreement of repeats."""
+    columns = [
+        Column("dataset", text_width(frame, "dataset"), lambda row: row["dataset"], "left"),
+        Column("model", text_width(frame, "model"), lambda row: row["model"], "left"),
+        Column("area", text_width(frame, "area"), lambda row: row["area"], "left"),
+        Column("n", 0.5, lambda row: str(row["n"])),
+        Column("with reasoning", 1.55, lambda row: _interval(row, "with")),
+        Column("without", 1.55, lambda row: _interval(row, "without")),
+        Column("t", 0.6, lambda row: number_text(row["t"], "{:.2f}")),
+        Column("p", 0.8, lambda row: number_text(row["p"], "{:.2g}")),
+        Column("win / tie / loss", 1.25, lambda row: " / ".join(str(row[name]) for name in ("win", "tie", "loss"))),
+        Column("repeats differ by", 1.35, lambda row: number_text(row["repeats_difference"], "{:.2f}")),
+    ]
+    note = "mean judge score, 1 to 10, over items judged in both settings, with 95% bootstrap interval; paired t-test"
+    return sheet(frame, columns, note)
+
+
+def _interval(row: Mapping[str, Any], side: str) -> str:
+    if row[f"mean_{side}"] is None:
+        return "–"
+    mean, low, high = (row[f"{name}_{side}"] for name in ("mean", "low", "high"))
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"

@@ -1,0 +1,151 @@
+"""Figure 1b and its table: bars, whiskers and stars are those of the summaries, made up but evaluated for real."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+
+from r2a_core.figures.evaluation import accuracy_figure, draw_evaluation
+from r2a_core.figures.evaluation_tables import accuracy_table
+from r2a_core.figures.judged import (
+    PAPER_SCORES,
+    TABLE_SCHEMA,
+    draw_judged_table,
+    judged_figure,
+    judged_table,
+    published_score,
+)
+from r2a_core.grading.statistics import stars
+from tests.judging.made_up import GAINS, judged_run
+
+ORDER = [*GAINS, "overall"]
+
+
+@pytest.fixture(scope="module")
+def judged() -> list[dict[str, Any]]:
+    """Three runs: a model of the paper judged three times, one judged once, and one of a single area."""
+    return [
+        judged_run("r1_qwen_7b", repeats=3, seed=1).summary,
+        judged_run("a_reasoning_model_with_a_rather_long_name", n=12, level=3, seed=2).summary,
+        judged_run("tiny_qwen2", n=12, seed=3, areas={"creative tasks": 0.5}, dataset="poems").summary,
+    ]
+
+
+def panels(fig: Figure) -> list[Axes]:
+    return [axes for axes in fig.axes if axes.get_title()]
+
+
+def tops(axes: Axes) -> list[float]:
+    bars: list[Any] = [bar for bar in axes.patches if (bar.get_gid() or "").startswith("bar-")]
+    assert all(bar.get_y() == 1 for bar in bars)  # from the lowest score there is
+    return [bar.get_y() + bar.get_height() for bar in bars]
+
+
+def notes(axes: Axes) -> list[str]:
+    return [child.get_text() for child in axes.get_children() if isinstance(child, Annotation)]
+
+
+def test_bars_whiskers_and_stars_show_the_summary(judged: list[dict[str, Any]]) -> None:
+    axes, summary = panels(judged_figure(judged))[0], judged[0]
+    records = [summary["areas"][area] for area in ORDER]
+    assert tops(axes) == pytest.approx([record[f"mean_{side}"] for record in records for side in ("with", "without")])
+    ends = [path.vertices[:, 1] for lines in axes.collections for path in lines.get_paths()]  # type: ignore[attr-defined]
+    expected = [
+        [record[f"{end}_{side}"] for end in ("low", "high")] for record in records for side in ("with", "without")
+    ]
+    assert [list(pair) for pair in ends] == [pytest.approx(pair) for pair in expected]
+    shown = notes(axes)
+    assert shown[2::3] == [stars(record["p"]) for record in records]
+    assert "n.s." in shown
+    assert "***" in shown
+    labels = [label.get_text().replace("\n", " ").replace("  ", " ") for label in axes.get_xticklabels()]
+    assert labels == [f"{area} n = {summary['areas'][area]['n']}" for area in ORDER]
+
+
+def test_the_judge_and_its_repeats_are_named(judged: list[dict[str, Any]]) -> None:
+    gap = judged[0]["judge"]["disagreement"]["mean_difference"]
+    below = judged_figure(judged)._supxlabel.get_text()  # type: ignore[attr-defined]
+    assert f"r1_qwen_7b, judge: gpt-4o-2024-05-13, 3 judgements of each response, {gap:.2f} apart" in below
+    assert below.count("judge: ") == 2  # the same judge without repeats is named once
+
+
+def test_the_published_values_are_marked_for_the_papers_models_only(judged: list[dict[str, Any]]) -> None:
+    first, second, _ = panels(judged_figure(judged))
+    marks = [line.get_ydata()[0] for line in first.lines if line.get_gid() == "published"]  # type: ignore[index]
+    assert marks == [6.1, 6.1, 6.7, 6.1, 6.2, 5.9, 6.7, 6.6, 6.5, 6.2]
+    assert not [line for line in second.lines if line.get_gid() == "published"]
+    assert published_score({**judged[0], "dataset": "poems"}, "overall") is None
+
+
+def test_the_papers_areas_add_up_to_its_overall() -> None:
+    for scores in PAPER_SCORES.values():
+        *areas, overall = (scores[area] for area in ORDER)
+        assert sum(area.n for area in areas) == overall.n
+        for setting in ("with_reasoning", "without_reasoning"):
+            mean = sum(getattr(area, setting) * area.n for area in areas) / overall.n
+            assert mean == pytest.approx(getattr(overall, setting), abs=0.15)
+
+
+def test_an_area_without_items_keeps_its_place(judged: list[dict[str, Any]]) -> None:
+    axes = panels(judged_figure(judged))[2]
+    assert len(tops(axes)) == 4
+    labels = [label.get_text().split("\n")[-1] for label in axes.get_xticklabels()]
+    assert labels == ["n = 0", "n = 11", "n = 0", "n = 0", "n = 11"]
+
+
+def test_the_table_holds_every_area(judged: list[dict[str, Any]]) -> None:
+    frame = judged_table(judged)
+    assert dict(frame.schema) == TABLE_SCHEMA
+    assert frame["area"].to_list() == [*ORDER, *ORDER, "creative tasks", "overall"]
+    for row in frame.iter_rows(named=True):
+        summary = next(summary for summary in judged if summary["model"] == row["model"])
+        record = summary["areas"][row["area"]]
+        for name in ("n", "mean_with", "low_without", "difference", "t", "p", "win", "loss"):
+            assert row[name] == record[name]
+        assert row["repeats_equal"] == record["disagreement"]["exact"]
+    assert frame["repeats"].to_list()[0] == 3
+    shown = [text.get_text() for text in draw_judged_table(frame).texts]
+    first = frame.row(0, named=True)
+    assert f"{first['mean_with']:.2f} [{first['low_with']:.2f}, {first['high_with']:.2f}]" in shown
+    assert "–" in shown  # no repeats, no disagreement
+
+
+def inside(fig: Figure) -> bool:
+    """Whether every text lies within the page."""
+    fig.draw_without_rendering()
+    page = fig.bbox.padded(1)
+    boxes = [text.get_window_extent() for text in fig.findobj(Text) if isinstance(text, Text) and text.get_text()]
+    return all(page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1 for box in boxes)
+
+
+def test_nothing_leaves_the_page_or_overlaps(judged: list[dict[str, Any]]) -> None:
+    for runs in (judged, judged[:1], judged[2:]):
+        fig = judged_figure(runs)
+        assert inside(fig)
+        for axes in panels(fig):
+            boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+            assert not [box for box, other in pairwise(boxes) if box.overlaps(other)]
+    assert inside(draw_judged_table(judged_table(judged)))
+
+
+def test_judged_runs_are_no_accuracies(judged: list[dict[str, Any]]) -> None:
+    assert accuracy_table(judged).height == 0
+    assert accuracy_figure(judged).texts[0].get_text() == "no graded answers valid in both settings"
+
+
+def test_files_come_only_with_judged_answers_and_the_same_twice(judged: list[dict[str, Any]], tmp_path: Path) -> None:
+    names = {"judge-scores.png", "judge-scores.pdf"} | {
+        f"table-judge-scores.{s}" for s in ("png", "pdf", "csv", "parquet")
+    }
+    first, second = draw_evaluation(judged, tmp_path / "a"), draw_evaluation(judged, tmp_path / "b")
+    assert names <= {path.name for path in first}
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
+    assert pl.read_csv(tmp_path / "a" / "table-judge-scores.csv").height == 12
+    graded = [{name: value for name, value in run.items() if name not in ("areas", "judge")} for run in judged]
+    assert not names & {path.name for path in draw_evaluation(graded, tmp_path / "c")}
