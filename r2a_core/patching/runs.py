@@ -190,6 +190,28 @@ def residual_hooks(parts: Anatomy, edit: Callable[[int, Tensor], Tensor], first_
             handle.remove()
 
 
+@contextmanager
+def only_at(module: nn.Module | None, slots: Tensor) -> Iterator[None]:
+    """`module` computes these slots of its input (row, slot, width) alone; its output is 0 elsewhere."""
+    if module is None:
+        yield
+        return
+    whole = module.forward
+
+    def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        found = whole(hidden[:, slots], *args, **kwargs)
+        parts = found if isinstance(found, tuple) else (found,)  # experts also return their router's scores
+        out = parts[0].new_zeros(*hidden.shape[:2], parts[0].shape[-1])
+        out[:, slots] = parts[0]
+        return (out, *parts[1:]) if isinstance(found, tuple) else out
+
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+
+
 def hand_on(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """The forward of a layer that is left out."""
     return hidden_states
