@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.models.pointer import ModelPointer, check_unchanged, read_pointer, where
+from r2a_core.models.pointer import ModelPointer, check_unchanged, check_whole, read_pointer, where
 from r2a_core.models.tags import Tags
 from r2a_core.provenance import fingerprint, folder_digest
 
@@ -60,6 +60,7 @@ class LoadedModel:
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> LoadedTokenizer:
     """The tokenizer of a prepared model, its tags resolved to single tokens. Errors as in `load_model`."""
     pointer = read_pointer(folder)
+    check_whole(pointer, folder)
     place = where(pointer, folder, weights=False)
     with transformers_errors(f"the tokenizer of {folder.name}", pointer):
         tokenizer = read_tokenizer(place, trust_remote_code)

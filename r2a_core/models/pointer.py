@@ -2,10 +2,11 @@
 
 data/models/<name>/model.json, the pointer every kind of model has:
     {"kind": "train" | "hub" | "local" | "texts" | "endpoint", "source": hub id, path or null,
-     "revision": commit or null, "weights": SHA-256 over config and weights or null, "dtype": ..., "tags": {...}}
+     "revision": commit or null, "weights": digest of the files or null, "dtype": ..., "tags": {...}}
 and, for kind `endpoint` only, "served": how the server is asked (r2a_core.models.served; no key).
 Weights and tokenizer lie in the same folder (train; texts and endpoint: tokenizer only), in the Hub cache (hub) or at
-`source` (local).
+`source` (local). The digest is of config and weights (local), or of all other files of the folder (train, texts,
+endpoint).
 """
 
 import json
@@ -21,7 +22,7 @@ from r2a_core.models.served import ServedModel
 from r2a_core.models.tags import Tags
 from r2a_core.provenance import fingerprint
 from r2a_core.remote.endpoint import EndpointParams
-from r2a_core.store import sha256
+from r2a_core.store import TEMPORARY, sha256, write_text_whole
 
 POINTER = "model.json"
 KINDS = ("train", "hub", "local", "texts", "endpoint")
@@ -46,7 +47,7 @@ class ModelPointer:
         if self.served is None:
             del values["served"]
         text = json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False)
-        (folder / POINTER).write_text(text + "\n", encoding="utf-8")
+        write_text_whole(folder / POINTER, text + "\n")
 
     @property
     def has_weights(self) -> bool:
@@ -123,6 +124,22 @@ def weights_digest(path: str) -> str:
             f"{path} has no config.json with *.safetensors weights", "give a model folder in Hugging Face format"
         )
     return fingerprint(files={file.name: sha256(file) for file in [folder / "config.json", *weights]})
+
+
+def files_digest(folder: Path) -> str:
+    """Digest over the files of a prepared folder but its pointer, and what a killed run left of one."""
+    own = (POINTER, f"{TEMPORARY}{POINTER}")
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in own)
+    return fingerprint(files={path.relative_to(folder).as_posix(): sha256(path) for path in files})
+
+
+def check_whole(pointer: ModelPointer, folder: Path) -> None:
+    """Raises R2AError when the files beside a pointer are not those that were prepared: one bit can change a number."""
+    if pointer.kind in ("train", *WITHOUT_WEIGHTS) and pointer.weights not in (None, files_digest(folder)):
+        raise R2AError(
+            f"{folder} is damaged: its files do not match the digest in {POINTER}",
+            "delete the folder, then rebuild it with: dvc repro prepare_model",
+        )
 
 
 def check_unchanged(pointer: ModelPointer, name: str) -> None:

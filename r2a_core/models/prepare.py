@@ -15,7 +15,7 @@ from pydantic import Field
 
 from r2a_core.config import parse, shown
 from r2a_core.errors import R2AError
-from r2a_core.models.pointer import POINTER, ModelPointer, resolve_hub, weights_digest
+from r2a_core.models.pointer import POINTER, ModelPointer, files_digest, resolve_hub, weights_digest
 from r2a_core.models.served import ServedModel
 from r2a_core.models.tags import Tags
 from r2a_core.models.tokenizer import build_tokenizer
@@ -102,12 +102,13 @@ def prepare(
     Raises MissingPrerequisite when the Hub or a folder cannot be reached.
     """
     if (out_dir / POINTER).is_file():
+        (out_dir / POINTER).unlink()  # first: a folder without it is never taken for a model
         shutil.rmtree(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     match params:
         case TrainedModel():
             train_reasoner(params.recipe, out_dir, progress)
-            pointer = ModelPointer("train", params.dtype, params.tags)
+            pointer = ModelPointer("train", params.dtype, params.tags, weights=files_digest(out_dir))
         case HubModel():
             revision = resolve_hub(params.hub_id, params.revision)
             pointer = ModelPointer("hub", params.dtype, params.tags, params.hub_id, revision)
@@ -115,10 +116,11 @@ def prepare(
             pointer = ModelPointer("local", params.dtype, params.tags, params.path, weights=weights_digest(params.path))
         case TextsModel():
             tokenizer_with(params.tags).save_pretrained(str(out_dir))
-            pointer = ModelPointer("texts", None, params.tags)
+            pointer = ModelPointer("texts", None, params.tags, weights=files_digest(out_dir))
         case EndpointModel():
             tokenizer_with(params.tags).save_pretrained(str(out_dir))
-            pointer = ModelPointer("endpoint", None, params.tags, served=params.served)
+            digest = files_digest(out_dir)
+            pointer = ModelPointer("endpoint", None, params.tags, weights=digest, served=params.served)
     pointer.write(out_dir)
     return pointer
 
