@@ -24,9 +24,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.measuring import Rows, hardware, peak_gigabytes, seconds, table
-from benchmarks.patching import build_case, full_forward
+from benchmarks.pairs import build_case, full_forward
 from benchmarks.sizes import PUBLISHED, TINY
 from r2a_core.activations.capture import CaptureConfig, capture_trace
+from r2a_core.activations.capture import Rows as KeptRows
 from r2a_core.activations.memory import capture_account, weight_bytes
 from r2a_core.activations.reading import ActivationReader
 from r2a_core.activations.shards import shard_name, write_index, write_shard
@@ -42,7 +43,7 @@ from r2a_core.traces.segments import TraceSegments
 from r2a_core.traces.slots import GrowingRows
 
 IDS = TagIds(bos=0, eos=1, think_open=2, think_close=3, pad=0)
-CAPTURED = {"answer": "answer rows", "all": "all rows"}
+CAPTURED: dict[KeptRows, str] = {"answer": "answer rows", "all": "all rows"}
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def measure_capture(model: Any, scale: Scale, device: str) -> Rows:
 
 @torch.no_grad()
 def measure_patching(model: Any, scale: Scale, device: str) -> Rows:
-    """Every layer and 11 positions of a pair at once, and some cells by a forward pass each."""
+    """Every layer and 12 positions of a pair at once, and some cells by a forward pass each."""
     rows: Rows = []
     for n_tokens in scale.pairs:
         case = build_case(model, n_tokens, model.config.num_hidden_layers)

@@ -219,10 +219,10 @@ def test_a_trace_of_32768_tokens(tmp_path):
         mass = torch.zeros((), dtype=torch.float64)
         for start in range(
             segments.reasoning.start, segments.reasoning.stop, 500
-        ):  # the mass on the question, by all rows
+        ):  # all rows, their mass on the question
             rows = torch.arange(start, min(start + 500, segments.reasoning.stop))
             scores = queries[0, rows] @ keys[0].T / 8**0.5
             scores = scores.masked_fill(torch.arange(LONG) > rows[:, None], -torch.inf)
             mass += scores.softmax(1)[:, 1:10].double().sum()
         assert statistics.reasoning is not None
-        assert statistics.reasoning[0, 1:10].sum() == pytest.approx(mass / len(segments.reasoning), rel=1e-4)
+        assert statistics.reasoning[0, 1:10].sum() == pytest.approx((mass / len(segments.reasoning)).item(), rel=1e-4)

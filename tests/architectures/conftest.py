@@ -68,13 +68,16 @@ def build_tokenizer(facts: dict[str, Any]) -> PreTrainedTokenizerFast:
 
 def build_weights(facts: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> Any:
     """A random model, wide enough for attention to be far from uniform."""
-    config = AutoConfig.for_model(
-        **{**SIZES, **facts["config"]},
-        vocab_size=len(tokenizer) + 3,
-        bos_token_id=None,
-        eos_token_id=1,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    text = {
+        **SIZES,
+        "vocab_size": len(tokenizer) + 3,
+        "bos_token_id": None,
+        "eos_token_id": 1,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    own = facts["config"]
+    merged = {**own, "text_config": text | own["text_config"]} if "text_config" in own else text | own
+    config = AutoConfig.for_model(**merged)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32)
     for name, weight in model.named_parameters():

@@ -25,8 +25,8 @@ from r2a_core.traces.generation import GenerationRequest, SamplingConfig, genera
 from r2a_core.traces.prompts import Setting, plain_ids, prompt_ids
 from r2a_core.traces.rows import GENERATION_SCHEMA, generation_row
 
-NAMES = ["qwen3_thinking", "magistral", "gemma3", "phi4_reasoning", "gpt_oss", "gemma2"]
-WINDOWED = {"magistral": {0, 1, 2}, "gemma3": {0, 2}, "gpt_oss": {0, 2}, "gemma2": {0, 2}}
+NAMES = ["qwen3_thinking", "magistral", "gemma3", "gemma3_with_vision", "phi4_reasoning", "gpt_oss", "gemma2"]
+WINDOWED = {"magistral": {0, 1, 2}, "gemma3": {0, 2}, "gemma3_with_vision": {0, 2}, "gpt_oss": {0, 2}, "gemma2": {0, 2}}
 WINDOW, N_LAYERS, N_HEADS = 24, 3, 6
 QUESTION, INSTRUCTION = "Which is larger: 5 or 6?", " Think first."
 
@@ -132,7 +132,7 @@ def forward(model: Any, sequence: Any, edits: Any = (), record: dict[str, list[t
             record[kind].append(hidden[0])
         return hidden
 
-    for number, layer in enumerate(model.model.layers):
+    for number, layer in enumerate(model.get_decoder().layers):
 
         def entering(module: Any, args: Any, kwargs: Any, number: int = number) -> Any:
             return (edited("resid", number, args[0]), *args[1:]), kwargs
