@@ -13,7 +13,7 @@ import polars as pl
 from torch import Tensor
 
 from r2a_core.activations.recording import LayerAttention
-from r2a_core.activations.shards import INDEX_SCHEMA, REBUILD, open_shard, read_header, segments_of
+from r2a_core.activations.shards import INDEX_SCHEMA, REBUILD, check_shard_names, open_shard, read_header, segments_of
 from r2a_core.errors import R2AError
 from r2a_core.frames import read_frame
 from r2a_core.store import sha256
@@ -118,11 +118,25 @@ class ActivationReader:
 
 def read_index(path: Path) -> pl.DataFrame:
     """The index of a folder of shards. Raises R2AError when it is missing, damaged or of another schema."""
-    return read_frame(path, INDEX_SCHEMA, "capture")
+    index = read_frame(path, INDEX_SCHEMA, "capture")
+    check_shard_names(index, path, REBUILD)
+    return index
 
 
 def verify_shard(path: Path, rows: pl.DataFrame) -> dict[str, Any]:
     """Header of a shard that agrees with its index rows in traces, fingerprint, tensors and bytes; else R2AError."""
+    altered = R2AError(f"{path} was altered or cut off: its content does not match the index", REBUILD)
+    try:
+        header = compare_header(path, rows)
+    except (KeyError, TypeError, AttributeError, ValueError):  # a header in another form
+        raise altered from None
+    if set(rows["sha256"]) != {sha256(path)}:
+        raise altered
+    return header
+
+
+def compare_header(path: Path, rows: pl.DataFrame) -> dict[str, Any]:
+    """Header of a shard that agrees with its index rows in traces, fingerprint and tensors; else R2AError."""
     with open_shard(path) as tensors:
         header = read_header(path, tensors)
         if set(rows["fingerprint"]) != {header["fingerprint"]}:
@@ -139,8 +153,6 @@ def verify_shard(path: Path, rows: pl.DataFrame) -> dict[str, Any]:
         if wrong:
             shapes = f"{found.get(wrong[0], 'missing')}, the index says {expected.get(wrong[0], 'none')}"
             raise R2AError(f"{path}: the tensor {wrong[0]} is {shapes}", REBUILD)
-    if set(rows["sha256"]) != {sha256(path)}:
-        raise R2AError(f"{path} was altered or cut off: its content does not match the index", REBUILD)
     return header
 
 

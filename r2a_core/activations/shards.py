@@ -12,6 +12,7 @@ z (row, n_heads * head_dim) from token `first_stream_row` on. Equal input gives 
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,12 +26,20 @@ from safetensors.torch import save_file
 from r2a_core.activations.capture import TraceActivations
 from r2a_core.activations.recording import LayerAttention
 from r2a_core.errors import R2AError
+from r2a_core.finite import check_finite
 from r2a_core.frames import write_frame
 from r2a_core.store import sha256, write_whole
 from r2a_core.traces.segments import TraceSegments
 
+SHARD_NAME = re.compile(r"shard-[0-9]{5,}\.safetensors")
 METADATA_KEY = "r2a"
 REBUILD = "rebuild the activations with: dvc repro capture"
+CAPTURED = {  # by letter in a tensor's name: what it is, and its dimensions
+    "q": ("queries", "head", "row", "dimension"),
+    "k": ("keys", "KV head", "token", "dimension"),
+    "residual": ("residual stream", "row", "dimension"),
+    "z": ("head outputs", "row", "dimension"),
+}
 INDEX_SCHEMA = {
     "item_id": pl.String,
     "shard": pl.String,  # file name beside the index
@@ -70,13 +79,26 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.safetensors"
 
 
+def check_shard_names(index: pl.DataFrame, path: Path, rebuild: str) -> None:
+    """Raises R2AError when an index names a file that is no shard beside it."""
+    for name in index["shard"]:
+        if not isinstance(name, str) or not SHARD_NAME.fullmatch(name):
+            raise R2AError(f"{path} names {name!r}, which is no shard of its folder", rebuild)
+
+
 def write_shard(path: Path, traces: Sequence[tuple[str, TraceActivations]], fingerprint: str) -> None:
-    """Writes the activations of some traces, each with its item id, as one whole file."""
+    """Writes the activations of some traces, each with its item id, as one whole file.
+
+    Raises R2AError, naming trace, layer and place, when one of them is not finite.
+    """
     tensors: dict[str, torch.Tensor] = {}
     layers: dict[int, LayerAttention] = {}
     described = []
     for number, (item_id, trace) in enumerate(traces):
         for kind, by_layer in (("q", trace.q), ("k", trace.k), ("residual", trace.residual), ("z", trace.z)):
+            for layer, tensor in by_layer.items():
+                what, *axes = CAPTURED[kind]
+                check_finite(tensor, f"{item_id!r}: {what} of layer {layer}", axes)
             tensors |= {f"{number:05d}.{kind}.{layer:03d}": tensor for layer, tensor in by_layer.items()}
         for layer, attention in trace.layers.items():
             if layer not in layers or layers[layer].window is None:  # a trace shorter than the window shows none

@@ -14,8 +14,11 @@ import polars as pl
 from pydantic import Field
 
 from r2a_core.errors import R2AError
+from r2a_core.finite import check_columns
 
 Head = tuple[int, int]  # layer, head
+MEANT = ("reasoning", "uniform_share", "uniformity", "walk_correlation", "reflection")  # columns averaged over traces
+REBUILD = "rebuild it with: dvc repro attention"
 HEAD_SCHEMA = {
     "layer": pl.Int16,
     "head": pl.Int16,
@@ -70,6 +73,8 @@ def rank_heads(
     frames = [head_means(dataset, frame, top) for dataset, frame in attention.items()]
     heads = pl.concat(frames)
     for scores in (induction, retrieval):
+        names = [name for name in scores.columns if name not in ("layer", "head")]
+        check_columns(scores, names, ("layer", "head"), "scores of heads", "score the heads again: dvc repro heads")
         heads = heads.join(scores, on=["layer", "head"], how="left", maintain_order="left")
     missing = heads.filter(pl.col("induction").is_null() | pl.col("retrieval").is_null())
     if missing.height:
@@ -82,7 +87,8 @@ def head_means(dataset: str, attention: pl.DataFrame, top: int) -> pl.DataFrame:
     """Trace means and both rankings of one dataset, by layer and head."""
     answers = attention.filter(pl.col("source") == "answer").with_columns(pl.col("reasoning").cast(pl.Float64))
     if answers.is_empty():
-        raise R2AError(f"the attention of {dataset} has no answer rows", "rebuild it with: dvc repro attention")
+        raise R2AError(f"the attention of {dataset} has no answer rows", REBUILD)
+    check_columns(answers, MEANT, ("item_id", "layer", "head"), f"attention of {dataset}", REBUILD)
     answers = answers.sort(["item_id", "reasoning", "layer", "head"], descending=[False, True, False, False])
     place = pl.int_range(pl.len()).over("item_id")
 
@@ -98,7 +104,7 @@ def head_means(dataset: str, attention: pl.DataFrame, top: int) -> pl.DataFrame:
             pl.len().cast(pl.Int32).alias("n_traces"),
             mean("reasoning").alias("answer_to_reasoning"),
             pl.col("among").sum().cast(pl.Int32).alias("top10_count"),
-            *(mean(name) for name in ("uniform_share", "uniformity", "walk_correlation", "reflection")),
+            *(mean(name) for name in MEANT if name != "reasoning"),
         )
         .with_columns(above_uniform=pl.col("answer_to_reasoning") - pl.col("uniform_share"))
     )

@@ -21,6 +21,7 @@ from r2a_core.activations.capture import forward
 from r2a_core.activations.recording import LayerAttention, recording
 from r2a_core.attention.patterns import pattern_blocks
 from r2a_core.errors import R2AError
+from r2a_core.finite import check_finite
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class InductionRecorder:
             on_match += (weights * (same & (keys > 0) & (keys - 1 < rows))).sum((1, 2))
             on_offset += (weights * ((keys == rows - self.period + 1) & (rows >= self.first))).sum((1, 2))
             total += weights.sum((1, 2))
+        for name, values in (("induction score", on_offset), ("attention", total)):
+            check_finite(values, f"{name} of layer {layer.layer} on repeated random tokens", ("head",))
         self.offset[layer.layer] = self.offset.get(layer.layer, zero) + on_offset / self.period
         self.match[layer.layer] = self.match.get(layer.layer, zero) + on_match / total
 

@@ -28,6 +28,7 @@ from r2a_core.attention.patterns import pattern_blocks
 from r2a_core.attention.pieces import reflection_in
 from r2a_core.attention.statistics import texts_of
 from r2a_core.errors import R2AError
+from r2a_core.finite import check_finite
 from r2a_core.traces.segments import TraceSegments
 
 CHUNK_ELEMENTS = 4_000_000  # attention weights a map and chunk of rows
@@ -207,6 +208,8 @@ def row_chunks(trace: RecordedTrace, views: Sequence[View], rows: range, device:
                     own = [heads.index(head) for number, head in view.heads if number == layer]
                     if own:
                         target[place, block.keys.start : block.keys.stop] += block.weights[own].sum(dim=0)
+        for view, w in zip(views, weights, strict=True):
+            check_finite(w, f"attention map {view.kind}, layer and head {view.heads[0]}", ("row", "token"))
         yield RowChunk(chunk, [(w / len(view.heads)).cpu().numpy() for view, w in zip(views, weights, strict=True)])
 
 

@@ -23,6 +23,7 @@ from r2a_core.activations.capture import forward
 from r2a_core.activations.recording import LayerAttention, recording
 from r2a_core.attention.patterns import pattern_blocks
 from r2a_core.errors import R2AError
+from r2a_core.finite import check_finite
 from r2a_core.traces.segments import TraceSegments
 
 CUE = 2  # tokens of a sequence needle given again at the end
@@ -92,6 +93,8 @@ class NeedleRecorder:
     def attention(self, layer: LayerAttention, query: Tensor, key: Tensor) -> None:
         hits = torch.zeros(layer.n_heads, dtype=torch.int64)
         for block in pattern_blocks(query, key, 0, layer, self.rows):
+            strongest = block.logits.amax(dim=-1)  # NaN where any logit is
+            check_finite(strongest, f"attention logits of layer {layer.layer} in a needle test", ("head", "row"))
             largest = block.logits.argmax(dim=-1).cpu() + block.keys.start  # (head, row), token
             inside = (largest >= self.needle.start) & (largest < self.needle.stop)
             generated = self.token_ids[block.rows.start + 1 : block.rows.stop + 1]

@@ -16,8 +16,10 @@ from r2a_core.activations.reading import RecordedTrace, StoredTrace
 from r2a_core.attention.masses import LayerStatistics, layer_statistics, masses, uniform_share, walk_correlation
 from r2a_core.attention.pieces import reflection_in, sentence_ranges
 from r2a_core.errors import R2AError
+from r2a_core.finite import check_columns, check_finite
 from r2a_core.traces.segments import SEGMENTS
 
+REBUILD = "rebuild it with: dvc repro attention"
 ATTENTION_SCHEMA = {
     "item_id": pl.String,
     "layer": pl.Int16,
@@ -28,7 +30,7 @@ ATTENTION_SCHEMA = {
     "n_reasoning_tokens": pl.Int32,
     "reflection": pl.Float32,  # mass on reflection phrases of the reasoning
     "walk_correlation": pl.Float32,  # Pearson r of answer row and centroid; null where it does not move
-    "uniformity": pl.Float32,  # exp(entropy) / tokens over the reasoning, mean over answer rows; 1 = uniform
+    "uniformity": pl.Float32,  # exp(entropy) / tokens over the reasoning, mean over answer rows that see some; 1 = even
     "uniform_share": pl.Float32,  # mass on the reasoning if attention were uniform over all that a row sees
     "centroid": pl.List(pl.Float32),  # by answer row, fraction 0..1 of the reasoning; NaN: window holds none of it
     "spread": pl.List(pl.Float32),  # by answer row, fraction of the reasoning
@@ -102,10 +104,23 @@ def trace_statistics(
     attention, by_sentence = [], []
     for layer in sorted(trace.layers):
         statistics = layer_statistics(trace, layer, device)
+        check_statistics(statistics, f"{item_id!r}, layer {layer}")
         attention += source_frames(item_id, trace, layer, statistics, phrases)
         by_sentence.append(masses(statistics.answer, {str(i): tokens for i, tokens in enumerate(sentences)}))
     heads = pl.concat(attention).sort("layer", "head", "source", maintain_order=True)
     return TraceFrames(heads, sentence_frame(item_id, trace, by_sentence, sentences, pieces, phrases))
+
+
+def check_statistics(statistics: LayerStatistics, place: str) -> None:
+    """Raises R2AError at a NaN or an infinity, save in the walk of answer rows that see no reasoning token."""
+    for rows, means in (("answer", statistics.answer), ("reasoning", statistics.reasoning)):
+        if means is not None:
+            check_finite(means, f"{place}: mean attention of the {rows} rows", ("head", "token"))
+    walk = statistics.walk
+    if walk is not None:
+        seeing = (~walk.centroid.isnan().all(dim=0)).nonzero()[:, 0]  # a row sees reasoning in all heads or in none
+        for name, values in vars(walk).items():
+            check_finite(values[:, seeing], f"{place}: {name} on the reasoning", ("head", "answer row"))
 
 
 def source_frames(
@@ -188,8 +203,10 @@ def sentence_frame(
 def segment_medians(attention: pl.DataFrame) -> pl.DataFrame:
     """What Figure 2 shows: mean over layers and heads of each trace, then the median over traces.
 
-    One row a source in the order of the frame: source, n_traces and one column a segment.
+    One row a source in the order of the frame: source, n_traces and one column a segment. Raises R2AError at a mass
+    that is not finite.
     """
+    check_columns(attention, SEGMENTS, ("item_id", "layer", "head", "source"), "attention", REBUILD)
     segments = [pl.col(name).cast(pl.Float64) for name in SEGMENTS]
     traces = attention.group_by("source", "item_id", maintain_order=True).agg(each.mean() for each in segments)
     columns = [pl.len().alias("n_traces"), *(pl.col(name).median() for name in SEGMENTS)]

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from r2a_core.errors import R2AError
+from r2a_core.finite import at
 from r2a_core.memory import MIB, halving
 from r2a_core.models.loading import LoadedModel, load_model
 from r2a_core.patching import shards
@@ -103,9 +104,15 @@ def write_cells(job: SweepJob, shard: shards.CaptureShard, path: Path) -> None:
     sweeps = [
         sweep
         for pair, clean in shards.clean_runs(shard, job.pairs)
-        for sweep in sweep_pair(job.loaded.model, pair, clean, job.params)
+        for sweep in named_sweeps(job.loaded.model, pair, clean, job.params)
     ]
     patching_frame(sweeps).write_parquet(path)
+
+
+def named_sweeps(model: Any, pair: AlignedPair, clean: CleanRun, params: SweepParams) -> list[Sweep]:
+    """`sweep_pair`, whose errors name the pair."""
+    with at(f"pair {pair.pair_id!r} ({pair.probe})"):
+        return sweep_pair(model, pair, clean, params)
 
 
 def sweep_pair(model: Any, pair: AlignedPair, clean: CleanRun, params: SweepParams) -> list[Sweep]:

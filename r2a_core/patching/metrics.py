@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from r2a_core.errors import R2AError
+from r2a_core.finite import HINT, check_columns, check_finite
 
 FRAME_SCHEMA: Any = {
     "pair_id": pl.String,
@@ -35,6 +36,7 @@ FRAME_SCHEMA: Any = {
     "ld_corrupted": pl.Float64,
 }
 ROWS_AT_ONCE = 64  # rows of float32 logits held at a time
+NUMBERS = [name for name, kind in FRAME_SCHEMA.items() if kind == pl.Float64]
 SORT_KEYS = ["pair_id", "probe", "component", "layer", "head", "position"]
 
 
@@ -54,7 +56,10 @@ class AnswerMetrics:
 
 
 def answer_metrics(logits: Tensor, answer_a: int, answer_b: int) -> AnswerMetrics:
-    """Metrics of `logits` (..., vocab), of any float dtype; computed in float32, a few rows at a time."""
+    """Metrics of `logits` (..., vocab), of any float dtype; computed in float32, a few rows at a time.
+
+    Raises R2AError when a difference is not finite, naming the run.
+    """
     rows = logits.reshape(-1, logits.shape[-1])
     values: list[Tensor] = []
     ranks: list[Tensor] = []
@@ -66,7 +71,10 @@ def answer_metrics(logits: Tensor, answer_a: int, answer_b: int) -> AnswerMetric
         values.append(torch.stack([(a - b)[:, 0], log_probs[:, 0] - log_probs[:, 1], probs[:, 0] - probs[:, 1]]).cpu())
         ranks.append(((wide > a).sum(-1) - (wide > b).sum(-1)).cpu())
     shape = logits.shape[:-1]
-    logit, log_prob, prob = (value.reshape(shape).double().numpy() for value in torch.cat(values, 1))
+    together = torch.cat(values, 1)
+    for name, difference in zip(("logit", "log-probability", "probability"), together, strict=True):
+        check_finite(difference, f"the answers' {name} difference", ("run",))
+    logit, log_prob, prob = (value.reshape(shape).double().numpy() for value in together)
     return AnswerMetrics(logit, log_prob, prob, torch.cat(ranks).reshape(shape).numpy())
 
 
@@ -76,7 +84,7 @@ def normalised_logit_diff(logit_diff: NDArray[np.float64], ld_clean: float, ld_c
     Raises R2AError when clean and corrupted runs do not differ.
     """
     span = ld_clean - ld_corrupted
-    if abs(span) < 1e-9:
+    if not abs(span) >= 1e-9:  # a NaN too
         raise R2AError(
             f"clean and corrupted runs have the same logit difference {ld_clean:.6g}: NLD has no scale",
             "drop the pair (the pairs stage does, by its logit difference threshold)",
@@ -107,7 +115,10 @@ class Sweep:
 
 
 def sweep_frame(sweep: Sweep) -> pl.DataFrame:
-    """The cells of one sweep as rows of the patching table. head is null for resid_pre."""
+    """The cells of one sweep as rows of the patching table. head is null for resid_pre.
+
+    Raises R2AError at a number that is not finite, naming the cell.
+    """
     shape = sweep.metrics.logit_diff.shape
     index = np.indices(shape).reshape(len(shape), -1)
     at = index[-1]
@@ -130,7 +141,10 @@ def sweep_frame(sweep: Sweep) -> pl.DataFrame:
     same = {
         name: pl.lit(getattr(sweep, name)) for name in ("pair_id", "probe", "component", "ld_clean", "ld_corrupted")
     }
-    return pl.DataFrame(columns).with_columns(**same).select(*FRAME_SCHEMA).cast(FRAME_SCHEMA)
+    frame = pl.DataFrame(columns).with_columns(**same).select(*FRAME_SCHEMA).cast(FRAME_SCHEMA)
+    cell = ("pair_id", "probe", "component", "layer", "head", "position")
+    check_columns(frame, NUMBERS, cell, "patching", HINT)
+    return frame
 
 
 def patching_frame(sweeps: Sequence[Sweep]) -> pl.DataFrame:

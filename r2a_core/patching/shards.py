@@ -19,7 +19,9 @@ import polars as pl
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from r2a_core.activations.shards import check_shard_names
 from r2a_core.errors import R2AError
+from r2a_core.finite import at, check_finite
 from r2a_core.frames import read_frame, write_frame
 from r2a_core.patching.alignment import AlignedPair
 from r2a_core.patching.candidates import pair_digest
@@ -81,9 +83,15 @@ def write_shard(
     tensors: dict[str, Any] = {}
     described: list[CapturedPair] = []
     for pair in pairs:
-        clean = capture_clean(model, pair, with_z=params.with_z)
+        place = f"pair {pair.pair_id!r} ({pair.probe})"
+        with at(f"{place}, clean run"):
+            clean = capture_clean(model, pair, with_z=params.with_z)
+            check_finite(clean.resid_pre, "residual streams", ("layer", "position", "dimension"))
+            if clean.z is not None:
+                check_finite(clean.z, "head outputs", ("layer", "position", "head", "dimension"))
         last = len(pair.corrupted.ids) - 1
-        ld_corrupted = run_unpatched(model, pair, first=last).metrics.logit_diff.item()
+        with at(f"{place}, corrupted run"):
+            ld_corrupted = run_unpatched(model, pair, first=last).metrics.logit_diff.item()
         reason = weak_reason(clean.logit_diff, ld_corrupted, params.logit_diff_threshold)
         number = None
         if reason is None:
@@ -140,7 +148,9 @@ def read_header(path: Path) -> dict[str, Any]:
 
 def read_index(folder: Path) -> pl.DataFrame:
     """The index of a captured model. Raises R2AError when it is missing, damaged or of another schema."""
-    return read_frame(folder / "index.parquet", INDEX_SCHEMA, "capture_pairs")
+    index = read_frame(folder / "index.parquet", INDEX_SCHEMA, "capture_pairs")
+    check_shard_names(index, folder / "index.parquet", REBUILD)
+    return index
 
 
 def captured_shards(folder: Path) -> list[CaptureShard]:

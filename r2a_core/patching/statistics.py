@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from r2a_core.errors import R2AError
+from r2a_core.finite import check_columns
 
 FINAL = "final"  # the curve of the very last position, where the answer is read off
 
@@ -47,8 +48,10 @@ def pair_curves(frame: pl.DataFrame) -> pl.DataFrame:
     """NLD of resid_pre by pair, probe, curve and layer, averaged over the positions of the curve.
 
     Curves are the roles, and `final`, the last position. Of the flipping tokens only those before `</think>` count
-    where the probe stands in the answer too.
+    where the probe stands in the answer too. Raises R2AError at an NLD that is not finite.
     """
+    cell = ("pair_id", "probe", "layer", "position")
+    check_columns(frame, ["nld"], cell, "patching", "rebuild it with: dvc repro patch")
     keys = ["pair_id", "probe", "curve", "layer"]
     resid = frame.filter(pl.col("component") == "resid_pre")
     in_pair = ["pair_id", "probe"]
