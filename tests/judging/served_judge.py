@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -117,10 +117,17 @@ def open_item(name: str, checklist: tuple[str, ...] = ("Is it right?",)) -> Item
 
 
 def responses(text: LoadedTokenizer, setting: Setting, answers: dict[str, str | None], run: int = 0) -> pl.DataFrame:
-    """Generations to open items by item id; None: the response was not finished."""
+    """Generations to open items by item id, in this order; None: the response was not finished."""
+    return responses_to(text, setting, [open_item(name) for name in answers], answers, run)
+
+
+def responses_to(
+    text: LoadedTokenizer, setting: Setting, items: Sequence[Item], answers: dict[str, str | None], run: int = 0
+) -> pl.DataFrame:
+    """Generations to these items."""
     rows = []
-    for name, answer in answers.items():
-        item = open_item(name)
+    for item in items:
+        answer = answers[item.item_id]
         thinking = "Some thoughts." if setting == "with_reasoning" else ""
         ids = [*plain_ids(text, thinking), text.ids.think_close] if thinking else []
         ids += plain_ids(text, answer or "cut")

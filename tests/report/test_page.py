@@ -25,7 +25,7 @@ def test_two_builds_are_the_same_bytes(page, study, report_params):
 
 
 def test_the_page_names_no_other_place(page):
-    code = without_data(page)
+    code = re.sub(r"'sha256-[^']*'", "", without_data(page))  # Base64 has slashes of its own
     assert "//" not in re.sub(r"^\s*//.*$|\s// .*$", "", code, flags=re.MULTILINE).replace("/*", "").replace("*/", "")
     assert not re.search(r"\b(src|href)=[\"'](?!#)", code)
     assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|WebSocket|sendBeacon|import\(", code)
