@@ -19,6 +19,9 @@ IN_ORDER = (
     ("generate", *TRACES),
     ("capture", *TRACES),
     ("attention", *TRACES),
+    ("generate", "trained", "arithmetic", "with_reasoning"),
+    ("judge", "trained", "arithmetic"),
+    ("evaluate", "trained", "arithmetic"),
 )
 
 
