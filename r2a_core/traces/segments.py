@@ -72,8 +72,11 @@ def classify(
     """Status of a trace by token ids, in funnel order: finished, think format, answer format.
 
     prompt, response: token ids. The prompt holds one `<think>` and, without reasoning, its `</think>`; the trace is
-    well formed when prompt and response hold exactly one `</think>`. `has_answer` sees the answer's token ids.
+    well formed when prompt and response hold exactly one `</think>`. `has_answer` sees the answer's token ids. Raises
+    R2AError for a prompt without `<think>`.
     """
+    if ids.think_open not in prompt:
+        raise R2AError(f"the prompt holds no <think> (token {ids.think_open})", "correct tags.think_open of this model")
     think_open = list(prompt).index(ids.think_open)
     if not response or response[-1] != ids.eos:
         return TraceStatus("unfinished", think_open)

@@ -1,4 +1,4 @@
-"""Dataset files: what no file can be is refused, what a row cannot be is left out and said, and nothing is guessed at."""
+"""Dataset files: what no file can be is refused, what a row cannot be is left out and said; nothing is guessed."""
 
 import json
 from collections.abc import Callable

@@ -1,0 +1,430 @@
+"""A NaN or an infinity planted anywhere among the numbers ends in an error with its place, never in a table."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from r2a_core.activations.capture import CaptureConfig, TraceActivations, capture_trace
+from r2a_core.activations.recording import LayerAttention
+from r2a_core.activations.shards import write_shard
+from r2a_core.attention.choices import Span
+from r2a_core.attention.heads import HEAD_SCHEMA, rank_heads
+from r2a_core.attention.induction import InductionConfig, induction_scores
+from r2a_core.attention.jobs import medians_text
+from r2a_core.attention.maps import MapConfig, choose_views, map_rows, span_rows
+from r2a_core.attention.retrieval import NeedleTest, retrieval_scores
+from r2a_core.attention.statistics import ATTENTION_SCHEMA, StatisticsConfig, trace_statistics
+from r2a_core.errors import MissingPrerequisite, R2AError
+from r2a_core.finite import at, check_columns, check_finite
+from r2a_core.grading.comparison import compare_settings, summary_text
+from r2a_core.grading.statistics import accuracy_with_interval, mcnemar, paired_t, win_tie_loss
+from r2a_core.models.loading import TagIds
+from r2a_core.patching import jobs
+from r2a_core.patching.alignment import AlignedPair, PaddedSequence, PatchPosition
+from r2a_core.patching.metrics import AnswerMetrics, Sweep, answer_metrics, normalised_logit_diff, sweep_frame
+from r2a_core.patching.params import PairCaptureParams, SweepParams
+from r2a_core.patching.runs import capture_clean
+from r2a_core.patching.shards import write_shard as write_pair_shard
+from r2a_core.patching.statistics import CrossingParams, crossing, layer_curves
+from r2a_core.traces.generation import GenerationRequest, SamplingConfig, generate
+from r2a_core.traces.segments import SEGMENTS, TraceSegments
+
+NAN, INF = float("nan"), float("inf")
+SEGMENTED = TraceSegments(think_open=2, think_close=6, n_tokens=10)  # three reasoning tokens, two of the answer
+LOOK = "look at the model"
+
+
+def tiny_model(layer: int | None = None) -> Any:
+    """A random Llama of two layers whose `layer` holds a NaN; 2: the output matrix does."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=40,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        pad_token_id=0,
+        initializer_range=0.2,
+    )
+    model = LlamaForCausalLM(config).eval()
+    if layer is not None:
+        weight = model.lm_head.weight if layer == 2 else model.model.layers[layer].self_attn.q_proj.weight
+        with torch.no_grad():
+            weight[5, 3] = NAN
+    return model
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+@pytest.mark.parametrize("kind", ["tensor", "array"])
+def test_the_first_bad_number_is_named_by_its_axes(refused, kind: str, value: float) -> None:
+    array = np.zeros((2, 3, 4))
+    array[1, 2, 3] = array[1, 0, 2] = value
+    values = torch.from_numpy(array) if kind == "tensor" else array
+    found = f"masses: the value at layer 1, head 0, token 2 is {value}"
+    refused(lambda: check_finite(values, "masses", ("layer", "head", "token")), found, LOOK)
+    check_finite(values[0], "masses", ("head", "token"))
+
+
+def test_numbers_of_half_precision_are_checked_as_they_are(refused) -> None:
+    values = torch.tensor([1.0, 1e30], dtype=torch.bfloat16)
+    check_finite(values, "x", ("row",))
+    refused(lambda: check_finite(values.half(), "x", ("row",)), "x: the value at row 1 is inf", "float16")
+
+
+def test_null_passes_where_nan_does_not(refused) -> None:
+    frame = pl.DataFrame({"head": [0, 1], "r": [None, 0.5]}, schema={"head": pl.Int16, "r": pl.Float64})
+    check_columns(frame, ["r"], ["head"], "walks", "again")
+    bad = frame.with_columns(r=pl.Series([0.5, NAN]))
+    refused(lambda: check_columns(bad, ["r"], ["head"], "walks", "again"), "walks: r is nan at head 1", "again")
+
+
+def test_a_place_keeps_the_kind_of_error() -> None:
+    with pytest.raises(MissingPrerequisite, match="pair 'a': gone") as caught, at("pair 'a'"):
+        raise MissingPrerequisite("gone", "fetch it")
+    assert (caught.value.hint, caught.value.exit_code) == ("fetch it", 3)
+
+
+# Captured activations
+
+
+def captured() -> TraceActivations:
+    layer = LayerAttention(1, n_heads=4, n_kv_heads=2, head_dim=3, scaling=1.0)
+    trace = TraceActivations(SEGMENTED, first_row=0, first_stream_row=0, layers={1: layer})
+    trace.q[1], trace.k[1] = torch.zeros(4, 10, 3), torch.zeros(2, 10, 3)
+    trace.residual[1], trace.z[1] = torch.zeros(10, 12), torch.zeros(10, 12)
+    return trace
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("q", "'a': queries of layer 1: the value at head 1, row 2, dimension 0"),
+        ("k", "'a': keys of layer 1: the value at KV head 1, token 2, dimension 0"),
+        ("residual", "'a': residual stream of layer 1: the value at row 1, dimension 2"),
+        ("z", "'a': head outputs of layer 1: the value at row 1, dimension 2"),
+    ],
+)
+def test_captured_activations(refused, tmp_path, kind: str, says: str) -> None:
+    trace = captured()
+    write_shard(tmp_path / "good.safetensors", [("a", trace)], "f")
+    tensor = getattr(trace, kind)[1]
+    tensor[(1, 2, 0) if tensor.ndim == 3 else (1, 2)] = NAN
+    refused(lambda: write_shard(tmp_path / "s.safetensors", [("a", trace)], "f"), [says, "is nan"], LOOK)
+    assert not (tmp_path / "s.safetensors").exists()
+
+
+def test_a_model_that_computes_nan_is_not_captured(refused, tmp_path) -> None:
+    config = CaptureConfig("all", "bfloat16", None, (), (), "answer")
+    trace = capture_trace(tiny_model(1), list(range(1, 11)), SEGMENTED, config)
+    write = lambda: write_shard(tmp_path / "s.safetensors", [("arithmetic-00007", trace)], "f")  # noqa: E731
+    refused(write, "'arithmetic-00007': queries of layer 1: the value at head 1, row 0, dimension", LOOK)
+
+
+# Attention statistics
+
+
+class Trace:
+    """A trace in memory: one layer, two heads; queries and keys are given."""
+
+    def __init__(self, scale: float = 1.0, constant: bool = False, window: int | None = None, bounds: Any = SEGMENTED):
+        generator = torch.Generator().manual_seed(0)
+        self.segments, self.first_row = bounds, 0
+        self.layers = {0: LayerAttention(0, n_heads=2, n_kv_heads=1, head_dim=4, scaling=0.5, window=window)}
+        shape = (bounds.n_tokens, 4)
+        self.q = torch.zeros(2, *shape) if constant else torch.randn(2, *shape, generator=generator) * scale
+        self.k = torch.randn(1, *shape, generator=generator) * scale
+
+    def queries(self, layer: int) -> torch.Tensor:
+        return self.q
+
+    def keys(self, layer: int) -> torch.Tensor:
+        return self.k
+
+
+def statistics(trace: Any) -> Any:
+    pieces = [f" t{number}" for number in range(trace.segments.n_tokens)]
+    return trace_statistics("q1", trace, pieces, StatisticsConfig(("wait",)))
+
+
+def test_attention_that_overflows(refused) -> None:
+    refused(lambda: statistics(Trace(scale=1e30)), "'q1', layer 0: mean attention of the answer rows: the value", LOOK)
+
+
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_a_planted_query_of_the_reasoning(refused, value: float) -> None:
+    trace = Trace()
+    trace.q[1, 4, 0] = value
+    says = "'q1', layer 0: mean attention of the reasoning rows: the value at head 1, token"
+    refused(lambda: statistics(trace), says, LOOK)
+
+
+def test_maps_of_attention_that_overflows(refused) -> None:
+    trace: Any = Trace(scale=1e30)
+    config = MapConfig(((0, 1),), 1, None, 1, (), 16, 1, ())
+    views = choose_views(trace, [(0, 0)], config)
+    says = "attention map head, layer and head (0, 1): the value at row 0, token 0 is nan"
+    refused(lambda: list(map_rows("q1", trace, views, 16, "cpu")), says, LOOK)
+    refused(lambda: span_rows(trace, Span("q1", 7, 9), views, "cpu"), "the value at row 0, token 0 is nan", LOOK)
+
+
+def test_constant_attention_has_no_correlation_and_is_even() -> None:
+    """Null where a number does not exist: the centroid stays put."""
+    frames = statistics(Trace(constant=True))
+    answer = frames.attention.filter(pl.col("source") == "answer")
+    assert answer["walk_correlation"].to_list() == [None, None]
+    assert answer["uniformity"].to_list() == pytest.approx([1.0, 1.0], abs=1e-6)
+    assert answer["reasoning"].to_list() == pytest.approx(answer["uniform_share"].to_list(), abs=1e-6)
+    assert answer.select(SEGMENTS).sum_horizontal().to_list() == pytest.approx([1.0, 1.0], abs=1e-6)
+
+
+def test_an_answer_of_one_token_has_masses_but_no_correlation() -> None:
+    frames = statistics(Trace(bounds=TraceSegments(2, 6, 9)))
+    answer = frames.attention.filter(pl.col("source") == "answer")
+    assert answer["n_source_tokens"].to_list() == [1, 1]
+    assert answer["walk_correlation"].to_list() == [None, None]
+    assert answer.select(SEGMENTS).sum_horizontal().to_list() == pytest.approx([1.0, 1.0], abs=1e-6)
+
+
+def test_a_trace_without_reasoning_has_no_reasoning_rows() -> None:
+    frames = statistics(Trace(bounds=TraceSegments(2, 3, 9)))
+    assert frames.attention["source"].unique().to_list() == ["answer"]
+    assert frames.attention["reasoning"].to_list() == [0, 0]
+    for name in ("walk_correlation", "uniformity", "centroid", "spread"):
+        assert frames.attention[name].null_count() == 2, name
+    assert frames.sentences.is_empty()
+
+
+def test_rows_whose_window_holds_no_reasoning_are_no_error() -> None:
+    answer = statistics(Trace(window=2)).attention.filter(pl.col("source") == "answer")
+    assert answer["uniformity"].to_list() == [None, None]
+    assert all(math.isnan(place) for row in answer["centroid"].to_list() for place in row)
+    assert answer["reasoning"].to_list() == [0, 0]
+
+
+# Heads
+
+
+def attention_frame(**change: float) -> pl.DataFrame:
+    row = {"item_id": "q1", "layer": 3, "source": "answer", "n_source_tokens": 2, "n_reasoning_tokens": 3}
+    row |= dict.fromkeys((*SEGMENTS, "reflection", "uniformity", "uniform_share", "walk_correlation"), 0.25)
+    return pl.DataFrame([row | {"head": 0}, row | {"head": 1} | change], schema=ATTENTION_SCHEMA)
+
+
+def scores(**change: float) -> tuple[pl.DataFrame, pl.DataFrame]:
+    row = {"layer": 3, "induction": 0.1, "induction_match": 0.1, "retrieval": 0.1}
+    frame = pl.DataFrame([row | {"head": 0}, row | {"head": 1} | change])
+    frame = frame.cast({"layer": pl.Int16, "head": pl.Int16})
+    return frame.select("layer", "head", "induction", "induction_match"), frame.select("layer", "head", "retrieval")
+
+
+@pytest.mark.parametrize("column", ["reasoning", "reflection", "uniformity", "uniform_share", "walk_correlation"])
+def test_a_ranking_takes_no_nan(refused, column: str) -> None:
+    says = f"attention of arithmetic: {column} is nan at item_id 'q1', layer 3, head 1"
+    frames = {"arithmetic": attention_frame(**{column: NAN})}
+    refused(lambda: rank_heads(frames, *scores()), says, "dvc repro attention")
+
+
+@pytest.mark.parametrize("column", ["induction", "induction_match", "retrieval"])
+def test_a_ranking_takes_no_score_that_is_nan(refused, column: str) -> None:
+    frames = {"arithmetic": attention_frame()}
+    assert dict(rank_heads(frames, *scores()).schema) == HEAD_SCHEMA
+    says = f"scores of heads: {column} is inf at layer 3, head 1"
+    refused(lambda: rank_heads(frames, *scores(**{column: INF})), says, "dvc repro heads")
+
+
+@pytest.mark.parametrize("segment", SEGMENTS)
+def test_medians_take_no_nan(refused, segment: str) -> None:
+    says = f"attention: {segment} is nan at item_id 'q1', layer 3, head 1, source 'answer'"
+    refused(lambda: medians_text(attention_frame(**{segment: NAN})), says, "dvc repro attention")
+
+
+def test_scores_of_a_model_that_computes_nan(refused) -> None:
+    config = InductionConfig(sequences=1, period=4, seed=0)
+    says = "of layer 1 on repeated random tokens: the value at head 1 is nan"
+    refused(lambda: induction_scores(tiny_model(1), range(10, 30), 1, config), says, LOOK)
+    test = NeedleTest((1, 5, 6, 7), range(1, 3), 2, (5, 6))
+    says = "attention logits of layer 1 in a needle test: the value at head 1, row 0 is nan"
+    refused(lambda: retrieval_scores(tiny_model(1), [test]), says, LOOK)
+
+
+def test_a_vocabulary_or_a_set_of_tests_that_is_too_small(refused) -> None:
+    config = InductionConfig(sequences=1, period=20, seed=0)
+    refused(lambda: induction_scores(tiny_model(), range(5), 1, config), "found 5", "lower heads.induction.period")
+    refused(lambda: retrieval_scores(tiny_model(), []), "the needle test has no tests", "capture more traces")
+
+
+# Patching
+
+
+def pair() -> AlignedPair:
+    sides = [PaddedSequence((1, 2, 9, token, 5, 6), (False,) * 6, masked=False) for token in (3, 4)]
+    places = (PatchPosition(3, "flip", "c", "k"), PatchPosition(4, "think_close", "x", "x"))
+    return AlignedPair(
+        "p7", "plain", sides[0], sides[1], (*places, PatchPosition(5, "answer_end", "{", "{")), 3, 4, 2, 4
+    )
+
+
+def test_clean_runs_of_a_model_that_computes_nan(refused, tmp_path) -> None:
+    params = PairCaptureParams(logit_diff_threshold=0, with_z=True, shard_pairs=1)
+    for layer, says in (
+        (0, "queries of layer 0: the value at row 0, head 1"),
+        (2, "the answers' log-probability difference"),
+    ):
+        write = lambda layer=layer: write_pair_shard(tmp_path / "s", tiny_model(layer), [pair()], params, "f")  # noqa: E731
+        refused(write, ["pair 'p7' (plain), clean run", says, "is nan"], LOOK)
+    assert not (tmp_path / "s").exists()
+
+
+def test_residual_streams_that_overflow(refused, tmp_path) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.model.layers[0].mlp.down_proj.weight[:] = 3e38
+    params = PairCaptureParams(logit_diff_threshold=0, with_z=False, shard_pairs=1)
+    refused(
+        lambda: write_pair_shard(tmp_path / "s", model, [pair()], params, "f"), "pair 'p7' (plain), clean run", LOOK
+    )
+
+
+def test_cells_of_a_model_that_computes_nan(refused) -> None:
+    clean = capture_clean(tiny_model(), pair())
+    params = SweepParams(("resid_pre",), (), 64)
+    assert jobs.named_sweeps(tiny_model(), pair(), clean, params)
+    says = ["pair 'p7' (plain)", "queries of layer 1: the value at row 0, head 1, token 0, dimension 1 is nan"]
+    refused(lambda: jobs.named_sweeps(tiny_model(1), pair(), clean, params), says, LOOK)
+    says = ["pair 'p7' (plain)", "the value at row", "is nan"]
+    spoilt = replace(clean, resid_pre=clean.resid_pre.clone())
+    spoilt.resid_pre[1, 0, 0] = INF
+    refused(lambda: jobs.named_sweeps(tiny_model(), pair(), spoilt, params), says, LOOK)
+
+
+def sweep(**change: Any) -> Sweep:
+    metrics = AnswerMetrics(*(np.ones((2, 3)) for _ in range(3)), np.zeros((2, 3), np.int64))  # type: ignore[arg-type]
+    labels = {
+        "roles": ("flip", "think_close", "answer_end"),
+        "clean_tokens": ("a",) * 3,
+        "corrupted_tokens": ("b",) * 3,
+    }
+    values = {"metrics": metrics, "ld_clean": 5.0, "ld_corrupted": -5.0, "positions": (3, 4, 5), **labels} | change
+    return Sweep(pair_id="p7", probe="plain", component="resid_pre", **values)
+
+
+@pytest.mark.parametrize("name", ["logit_diff", "log_prob_diff", "prob_diff"])
+def test_a_cell_that_is_nan_is_named(refused, name: str) -> None:
+    assert sweep_frame(sweep()).height == 6
+    spoilt = sweep().metrics
+    getattr(spoilt, name)[1, 2] = NAN
+    cell = "at pair_id 'p7', probe 'plain', component 'resid_pre', layer 1, head None, position 5"
+    refused(lambda: sweep_frame(sweep(metrics=spoilt)), [f"patching: {name} is nan", cell], LOOK)
+
+
+@pytest.mark.parametrize("change", [{"ld_clean": NAN}, {"ld_corrupted": NAN}, {"ld_clean": -5.0}])
+def test_runs_without_a_scale(refused, change: dict[str, float]) -> None:
+    refused(lambda: sweep_frame(sweep(**change)), "NLD has no scale", "drop the pair")
+
+
+def test_an_infinite_scale(refused) -> None:
+    refused(lambda: sweep_frame(sweep(ld_clean=INF)), "patching: ld_clean is inf at pair_id 'p7'", LOOK)
+    assert normalised_logit_diff(np.array([0.0]), 5.0, -5.0).tolist() == [0.5]
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_logits_of_the_answers_that_are_no_numbers(refused, value: float) -> None:
+    logits = torch.zeros(3, 8)
+    logits[2, 4] = value
+    refused(lambda: answer_metrics(logits, 4, 5), "the answers' logit difference: the value at run 2 is", LOOK)
+
+
+def test_a_nan_elsewhere_in_the_vocabulary_is_found_too(refused) -> None:
+    logits = torch.zeros(3, 8)
+    logits[1, 0] = NAN
+    refused(lambda: answer_metrics(logits, 4, 5), "the answers' log-probability difference: the value at run 1", LOOK)
+    logits[1, 0] = -INF  # a token that the model rules out
+    assert answer_metrics(logits, 4, 5).log_prob_diff.tolist() == [0, 0, 0]
+
+
+def test_curves_take_no_nan(refused) -> None:
+    frame = sweep_frame(sweep())
+    spoilt = frame.with_columns(nld=pl.Series([0.1, 0.2, NAN, 0.1, 0.2, 0.3]))
+    says = "patching: nld is nan at pair_id 'p7', probe 'plain', layer 0, position 5"
+    refused(lambda: layer_curves(spoilt), says, "dvc repro patch")
+    refused(lambda: crossing(spoilt, "plain", CrossingParams(10, 0.95, 0)), says, "dvc repro patch")
+
+
+def test_one_pair_has_no_spread_and_no_interval() -> None:
+    curves = layer_curves(sweep_frame(sweep()))
+    assert curves["sd"].null_count() == curves.height
+    assert curves["n_pairs"].to_list() == [1] * curves.height
+    found = crossing(sweep_frame(sweep()), "plain", CrossingParams(10, 0.95, 0))
+    assert (found.layer, found.low, found.high, found.share_crossing) == (None, None, None, 0.0)
+
+
+# Generation
+
+
+def test_logits_that_are_no_numbers_end_generation(refused) -> None:
+    loaded: Any = SimpleNamespace(model=tiny_model(2), ids=TagIds(1, 2, 3, 4, 0))
+    request = GenerationRequest("arithmetic-00003", 0, (1, 7, 3))
+    for temperature in (0.0, 0.7):
+        config = SamplingConfig(temperature, 4, 0, 1, 0.001)
+        says = "arithmetic-00003: the logits of response token 0 are not numbers"
+        refused(lambda config=config: generate(loaded, [request], config), says, "weights")
+
+
+# Evaluation
+
+
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_scores_that_are_no_numbers(refused, value: float) -> None:
+    says, hint = "are not numbers, the first at position 1", "grade or judge every item"
+    refused(lambda: accuracy_with_interval([1, value], where="scores of m"), ["scores of m", says], hint)
+    for test in (paired_t, mcnemar, win_tie_loss):
+        refused(lambda test=test: test([1, 0], [1, value]), ["scores without", says], hint)
+        refused(lambda test=test: test([1, value], [1, 0]), ["scores with", says], hint)
+
+
+@pytest.mark.parametrize("test", [paired_t, mcnemar, win_tie_loss])
+def test_scores_of_other_items(refused, test: Any) -> None:
+    refused(lambda: test([1, 0], [1]), "2 scores with reasoning, 1 without", "compare the same items")
+
+
+def test_a_score_that_is_missing_for_some_items(refused) -> None:
+    rows = pl.DataFrame(
+        [("a", s, x) for s, x in (("with_reasoning", 1.0), ("without_reasoning", None))]
+        + [("b", s, 1.0) for s in ("with_reasoning", "without_reasoning")],
+        schema={"item_id": pl.String, "setting": pl.String, "score": pl.Float64},
+        orient="row",
+    )
+    says = "scores without_reasoning: 1 of 2 scores are not numbers, the first at position 0"
+    refused(lambda: compare_settings(rows, 100, 0), says, "grade or judge every item")
+    refused(lambda: compare_settings(rows.head(3), 100, 0), "the two settings hold different items", "common items")
+
+
+@pytest.mark.parametrize(("scored", "reason"), [([], "no common items"), ([1], "one item has no variance")])
+def test_too_few_items_for_a_test_give_null_and_the_reason(scored: list[int], reason: str) -> None:
+    found = paired_t(scored, scored)
+    assert (found.n, found.t, found.p, found.reason) == (len(scored), None, None, reason)
+    assert mcnemar(scored, scored).p == 1.0
+    whole = accuracy_with_interval(scored, 100)
+    assert (whole.mean, whole.low, whole.high) == ((1.0, 1.0, 1.0) if scored else (None, None, None))
+
+
+def test_settings_that_never_differ_give_null_and_the_reason() -> None:
+    assert paired_t([1, 0, 1], [1, 0, 1]).reason == "no item differs between the settings"
+    assert paired_t([2, 3, 4], [1, 2, 3]).reason == "every item differs by the same amount"
+
+
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_a_summary_names_the_number_that_is_none(refused, value: float) -> None:
+    refused(lambda: summary_text({"a": {"b": value}}), f"the summary's a.b is {value}", "data/evaluation")
+
+
+def test_errors_are_the_projects_own() -> None:
+    assert issubclass(MissingPrerequisite, R2AError)
