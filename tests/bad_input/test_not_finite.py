@@ -54,7 +54,7 @@ def tiny_model(layer: int | None = None) -> Any:
         pad_token_id=0,
         initializer_range=0.2,
     )
-    model = LlamaForCausalLM(config).eval()
+    model: Any = LlamaForCausalLM(config).eval()
     if layer is not None:
         weight = model.lm_head.weight if layer == 2 else model.model.layers[layer].self_attn.q_proj.weight
         with torch.no_grad():
@@ -274,10 +274,8 @@ def pair() -> AlignedPair:
 
 def test_clean_runs_of_a_model_that_computes_nan(refused, tmp_path) -> None:
     params = PairCaptureParams(logit_diff_threshold=0, with_z=True, shard_pairs=1)
-    for layer, says in (
-        (0, "queries of layer 0: the value at row 0, head 1"),
-        (2, "the answers' log-probability difference"),
-    ):
+    of_layer = {0: "queries of layer 0: the value at row 0, head 1", 2: "the answers' log-probability difference"}
+    for layer, says in of_layer.items():
         write = lambda layer=layer: write_pair_shard(tmp_path / "s", tiny_model(layer), [pair()], params, "f")  # noqa: E731
         refused(write, ["pair 'p7' (plain), clean run", says, "is nan"], LOOK)
     assert not (tmp_path / "s").exists()
