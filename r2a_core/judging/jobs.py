@@ -27,6 +27,8 @@ from r2a_core.store import WorkStore
 
 log = logging.getLogger(__name__)
 MOST_REPEATS = 100
+# How servers say that a filter before the judge keeps one request out; other bad requests are the same for all.
+FILTERED = ("content management policy", "content_filter", "flagged as potentially violating")
 COLUMNS = ("item_id", "run", "status", "prompt_ids", "response_ids", "answer_start", "answer_end")
 Decode = Callable[[list[int]], str]
 
@@ -167,7 +169,12 @@ def request(config: JudgeParams, template: JudgeTemplate, judgement: Judgement, 
     }
 
     def ask(client: Client) -> Reply:
-        reply = client.chat([{"role": "user", "content": content}], **how)
+        try:
+            reply = client.chat([{"role": "user", "content": content}], **how)
+        except R2AError as error:
+            if not any(words in error.message for words in FILTERED):
+                raise
+            return Reply("", None, "content_filter", 0, 0, None, {"error": error.message})
         check_model(reply, config)
         return reply
 

@@ -13,7 +13,6 @@ import polars as pl
 
 from r2a_core.errors import R2AError
 from r2a_core.frames import read_frame
-from r2a_core.frames import read_frame
 
 JUDGEMENT_SCHEMA = {
     "item_id": pl.String,

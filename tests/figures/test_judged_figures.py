@@ -54,7 +54,8 @@ def test_bars_whiskers_and_stars_show_the_summary(judged: list[dict[str, Any]]) 
     axes, summary = panels(judged_figure(judged))[0], judged[0]
     records = [summary["areas"][area] for area in ORDER]
     assert tops(axes) == pytest.approx([record[f"mean_{side}"] for record in records for side in ("with", "without")])
-    ends = [path.vertices[:, 1] for lines in axes.collections for path in lines.get_paths()]  # type: ignore[attr-defined]
+    lines: list[Any] = list(axes.collections)
+    ends: list[Any] = [path.vertices[:, 1] for line in lines for path in line.get_paths()]
     expected = [
         [record[f"{end}_{side}"] for end in ("low", "high")] for record in records for side in ("with", "without")
     ]

@@ -157,6 +157,23 @@ def test_a_refusal_is_counted_and_not_asked_again(judge_server: JudgeServer, tmp
     assert len(judge_server.asked) == 2
 
 
+def test_a_request_that_a_filter_keeps_out_is_a_refusal_too(judge_server: JudgeServer, tmp_path: Path) -> None:
+    told = "The response was filtered due to the prompt triggering Azure OpenAI's content management policy."
+    filtered = (400, {"error": {"message": told, "code": "content_filter"}})
+    judge_server.answer = lambda body: filtered if answer_of(body) == "A rose." else said(grade(6))
+    frame = run(tmp_path, judge_server.params())
+    assert frame.select("status", "score", "prompt_tokens").rows() == [("ok", 6, 100), ("refused", None, 0)]
+    assert run(tmp_path, judge_server.params()).equals(frame)
+    assert len(judge_server.asked) == 2
+
+
+def test_another_bad_request_stops_the_run_in_a_sentence(judge_server: JudgeServer, tmp_path: Path) -> None:
+    judge_server.answer = lambda body: (400, {"error": {"message": "response_format is not supported"}})
+    with pytest.raises(R2AError, match=r"does not take the request .*response_format is not supported"):
+        run(tmp_path, judge_server.params())
+    assert not list((tmp_path / "judge" / "m-d").glob("*.json"))
+
+
 def test_busy_servers_are_tried_again_and_cost_no_attempt(judge_server: JudgeServer, tmp_path: Path) -> None:
     judge_server.answer = lambda body: (
         (500, {"error": {"message": "busy"}}) if len(judge_server.asked) == 1 else said(grade(6))
