@@ -17,6 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,10 @@ class Environment:
     code: str  # digest of r2a_core
     torch: str  # version
     transformers: str  # version
-    threads: int  # CPU threads of torch
 
     @staticmethod
     def here() -> "Environment":
-        from importlib.metadata import version
-
-        import torch
-
-        return Environment(code_state(), torch.__version__, version("transformers"), torch.get_num_threads())
+        return Environment(code_state(), version("torch"), version("transformers"))
 
 
 def code_state() -> str:
@@ -63,28 +59,29 @@ def code_state() -> str:
 class Worker:
     """The process that finishes shards, one at a time. Ray gives it one GPU, or none."""
 
-    def __init__(self, finish: Callable[..., Any], job: Any, store: WorkStore, environment: Environment) -> None:
+    def __init__(self, finish: Callable[..., Any], job: Any, store: WorkStore, threads: int) -> None:
+        """threads: CPU threads of torch."""
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
         for chatty in ("httpx", "transformers"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
-        self.finish_shard, self.job, self.store, self.environment = finish, job, store, environment
+        self.finish_shard, self.job, self.store = finish, job, store
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)  # if torch is imported later
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(threads)
 
-    def check(self, mark: str) -> None:
+    def check(self, mark: str, driver: Environment) -> None:
         """Raises R2AError when this worker cannot write the driver's bytes into its store. mark: a file there."""
-        import torch
-
-        torch.set_num_threads(self.environment.threads)
         node = platform.node()
         if not (self.store.folder / mark).is_file():
             raise R2AError(
                 f"the node {node} does not see the work store {self.store.folder}",
                 "put the project on a file system that all nodes share, at the same path",
             )
-        own = Environment.here()
-        if own != self.environment:
-            what = [name for name, value in vars(own).items() if value != getattr(self.environment, name)]
+        own = vars(Environment.here())
+        unlike = [name for name, value in vars(driver).items() if own[name] != value]
+        if unlike:
             raise R2AError(
-                f"the worker on {node} differs from the driver in {', '.join(what)}",
+                f"the worker on {node} differs from the driver in {', '.join(unlike)}",
                 "run driver and workers from one environment and one checkout",
             )
 
@@ -100,15 +97,18 @@ def finish_on_ray(
     Raises what `finish` raises; R2AError when workers keep dying at one shard; MissingPrerequisite when there is no
     Ray, no cluster, no GPU where R2A_DEVICE=cuda wants one, or no worker within resources.start_seconds.
     """
+    import torch
+
     check_device(job.device)
+    threads = torch.get_num_threads()
     with connected(resources) as ray, marked(store) as mark:
         kind, count = share(ray, job.device, resources.workers)
         actor = ray.remote(Worker).options(num_cpus=1, num_gpus=int(kind == "GPU"), scheduling_strategy="SPREAD")
-        task = (finish, replace(job), store, Environment.here())  # replace: without a model that is loaded here
+        here = Environment.here()
 
         def start() -> tuple[Any, Any]:
-            worker = actor.remote(*task)
-            return worker, worker.check.remote(mark)
+            worker = actor.remote(finish, replace(job), store, threads)  # replace: without a model that is loaded here
+            return worker, worker.check.remote(mark, here)
 
         count = min(count, len(shards))
         log.info("Ray: up to %d workers, one a %s", count, kind)

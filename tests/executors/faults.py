@@ -1,0 +1,90 @@
+"""What workers run in the tests of executors: jobs that note what happens to them, and shards that go wrong once."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from r2a_core.store import WorkStore
+
+WAIT = 120  # s
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + WAIT
+    while not path.exists():
+        assert time.monotonic() < end, f"{path.name} never came"
+        time.sleep(0.05)
+
+
+def node_id() -> str:
+    import ray
+
+    return ray.get_runtime_context().get_node_id()
+
+
+@dataclass(frozen=True)
+class NotingJob:
+    """A job whose "model" leaves a note when it loads, and whose first shard takes longest."""
+
+    notes: Path
+    device: str = "cpu"
+
+    @cached_property
+    def loaded(self) -> str:
+        (self.notes / f"loaded-{os.getpid()}").touch(exist_ok=False)
+        return node_id()
+
+
+def slow_first(job: NotingJob, store: WorkStore, shard: int) -> tuple[int, str]:
+    node = job.loaded
+    if shard == 0:
+        wait_for(job.notes / "finished-5")
+    (job.notes / f"finished-{shard}").touch()
+    return shard, node
+
+
+def killed_once(notes: Path, victim: str, job: Any, store: WorkStore, shard: Any) -> Path:
+    """finish_capture, but the first worker at the shard `victim` is killed when its file is written, not yet named."""
+    from r2a_core.activations import jobs as capture_jobs
+
+    def write_and_die(path: Path) -> None:
+        capture_jobs.capture_shard(job, shard, path)
+        (notes / "killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if shard.fingerprint == victim and not (notes / "killed").exists():
+        return store.shard(shard.fingerprint, ".safetensors", write_and_die)
+    return capture_jobs.finish_capture(job, store, shard)
+
+
+def always_killed(notes: Path, job: NotingJob, store: WorkStore, shard: int) -> Path:
+    if shard == 1:
+        with (notes / "deaths").open("a") as stream:
+            stream.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return store.shard(f"{shard:032x}", ".txt", lambda path: path.write_text(str(shard)))  # type: ignore[arg-type]
+
+
+def stuck_on(notes: Path, node: str, job: Any, store: WorkStore, shard: Any) -> list[Path]:
+    """finish_shard, but a worker on `node` hangs until its node is lost, and the others begin when it does."""
+    from r2a_core.traces.shards import finish_shard
+
+    if node_id() == node:
+        (notes / "stuck").touch()
+        time.sleep(2 * WAIT)
+    wait_for(notes / "stuck")
+    return finish_shard(job, store, shard)
+
+
+def failing(error: Exception, job: NotingJob, store: WorkStore, shard: int) -> int:
+    if shard == 1:
+        raise error
+    return shard
+
+
+def plus_one(job: NotingJob, store: WorkStore, shard: int) -> int:
+    return shard + 1
