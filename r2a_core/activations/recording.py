@@ -9,6 +9,7 @@ Works on one sequence without padding and without a cache, for causal attention 
 anything else is refused by name.
 """
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from r2a_core.errors import R2AError
 NAME = "r2a_recording"
 WINDOW_ROWS = 512  # query rows a call where a sliding window needs an explicit mask
 EAGER_ELEMENTS = 4_000_000  # attention weights a call of the model's own eager function
+EAGER_ROWS = 64  # query rows of such a call at the least: each call gives every head its keys anew
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ def eager_by_rows(
     """The model's own eager attention, a block of rows at a time. Raises R2AError when its module has none."""
     eager = eager_function(module)
     n_tokens = query.shape[2]
-    rows = max(1, EAGER_ELEMENTS // (layer.n_heads * n_tokens))
+    rows = eager_rows(layer.n_heads, n_tokens, layer.window)
     blocks = []
     for start in range(0, n_tokens, rows):
         stop = min(start + rows, n_tokens)
@@ -237,6 +239,13 @@ def eager_by_rows(
         part = (query[:, :, start:stop], key[:, :, low:stop], value[:, :, low:stop], mask[None, None])
         blocks.append(eager(module, *part, dropout=0.0, **kwargs)[0])
     return torch.cat(blocks, dim=1)
+
+
+def eager_rows(n_heads: int, n_tokens: int, window: int | None) -> int:
+    """Query rows of a call of the model's own eager function; n rows in a window see n + window - 1 keys."""
+    elements = EAGER_ELEMENTS // n_heads
+    banded = 0 if window is None else (math.isqrt(window**2 + 4 * elements) - window) // 2
+    return max(EAGER_ROWS, elements // n_tokens, banded)
 
 
 def eager_function(module: Any) -> Callable[..., Any]:

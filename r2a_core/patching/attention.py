@@ -21,8 +21,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from r2a_core.activations.recording import EAGER_ELEMENTS, eager_function
+from r2a_core.activations.recording import EAGER_ELEMENTS, eager_function, eager_rows
 from r2a_core.errors import R2AError
+from r2a_core.finite import check_finite
 
 NAME = "r2a_patching"
 BEYOND_SDPA = ("softcap", "s_aux")  # arguments of layers whose scores are capped, or that have sinks
@@ -61,6 +62,8 @@ def planned_attention(
     if problem := unsupported(module, plan, window, kwargs):
         raise R2AError(f"patching does not support {type(module).__name__}: {problem}", "use another model")
     assert plan is not None
+    for name, values in (("queries", query), ("keys", key)):  # SDPA would make zeros of them
+        check_finite(values, f"{name} of layer {module.layer_idx}", ("row", "head", "token", "dimension"))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     beyond = any(kwargs.get(name) is not None for name in BEYOND_SDPA)
     eager = partial(eager_function(module), module, dropout=0.0, **kwargs, scaling=scale) if beyond else None
@@ -126,27 +129,32 @@ class Visibility:
             visible &= self.positions[start:stop, None] - self.positions < window
         return visible | (tokens == rows)
 
+    def keys(self, window: int | None, start: int, stop: int) -> slice:
+        """Keys among which are all that the tokens start..stop see. A window counts in tokens only without padding."""
+        return slice(0 if window is None or self.keep is not None else max(0, start - window + 1), stop)
+
 
 def by_own_eager(
     call: LayerCall, query: Tensor, key: Tensor, value: Tensor, visibility: Visibility, first: int = 0
 ) -> Tensor:
-    """z by the model's own eager function, in blocks of at most EAGER_ELEMENTS weights (one token at the least).
+    """z by the model's own eager function, in blocks of about EAGER_ELEMENTS weights.
 
     query (row, head, token, head_dim) of the tokens from `first` on; key and value of all tokens.
     """
     assert call.eager is not None
     n_rows, n_heads, n_tokens, _ = query.shape
-    per_token = n_heads * key.shape[2]
-    tokens = max(1, min(n_tokens, EAGER_ELEMENTS // per_token))
-    rows = max(1, min(n_rows, EAGER_ELEMENTS // (tokens * per_token)))
+    tokens = min(n_tokens, eager_rows(n_heads, key.shape[2], call.window if visibility.keep is None else None))
+    rows = max(1, EAGER_ELEMENTS // (n_heads * tokens * key.shape[2]))
     out = query.new_empty(n_rows, n_tokens, n_heads, value.shape[-1])
     for start in range(0, n_tokens, tokens):
         part = slice(start, min(start + tokens, n_tokens))
-        unseen = ~visibility.rows(call.window, first + part.start, first + part.stop)
+        seen = visibility.keys(call.window, first + part.start, first + part.stop)
+        unseen = ~visibility.rows(call.window, first + part.start, first + part.stop)[:, seen]
         mask = torch.zeros_like(unseen, dtype=query.dtype).masked_fill_(unseen, torch.finfo(query.dtype).min)
         for first_row in range(0, n_rows, rows):
             some = slice(first_row, first_row + rows)
-            out[some, part] = call.eager(query[some, :, part], key[some], value[some], mask[None, None])[0]
+            block = (query[some, :, part], key[some, :, seen], value[some, :, seen], mask[None, None])
+            out[some, part] = call.eager(*block)[0]
     return out
 
 
@@ -182,9 +190,10 @@ class FullRun:
         out = query.new_empty(1, n_tokens, query.shape[1], value.shape[-1])
         for start in range(0, n_tokens, MASKED_ROWS):
             stop = min(start + MASKED_ROWS, n_tokens)
-            mask = self.visibility.rows(call.window, start, stop)
-            part = query[:, :, start:stop]
-            z = scaled_dot_product_attention(part, key, value, attn_mask=mask, scale=call.scale)
+            seen = self.visibility.keys(call.window, start, stop)
+            mask = self.visibility.rows(call.window, start, stop)[:, seen]
+            part = (query[:, :, start:stop], key[:, :, seen], value[:, :, seen])
+            z = scaled_dot_product_attention(*part, attn_mask=mask, scale=call.scale)
             out[:, start:stop] = z.transpose(1, 2)
         return out
 
@@ -227,7 +236,10 @@ class PackedSuffixes:
         n_kv = keys.shape[1]
         grouped = query.reshape(n_rows, n_kv, -1, head_dim)  # GQA groups become further query tokens
         bias = self.suffix_bias(start, call.window, n_heads // n_kv, query.dtype)
-        z = scaled_dot_product_attention(grouped, keys, values, attn_mask=bias, scale=call.scale)
+        seen = self.visibility.keys(call.window, start, keys.shape[2])
+        z = scaled_dot_product_attention(
+            grouped, keys[:, :, seen], values[:, :, seen], attn_mask=bias, scale=call.scale
+        )
         return z.reshape(n_rows, n_heads, -1, head_dim).transpose(1, 2)
 
     def packed_slices(self, n_tokens: int) -> list[slice]:
@@ -239,9 +251,14 @@ class PackedSuffixes:
         return slices
 
     def suffix_bias(self, start: int, window: int | None, groups: int, dtype: torch.dtype) -> Tensor:
-        """(group x suffix token, key token), 0 where visible, else -inf; made once for each suffix and window."""
+        """(group x suffix token, key token), 0 where visible, else -inf; made once for each suffix and window.
+
+        Of the keys that the suffix sees (`Visibility.keys`).
+        """
         if (start, window) not in self.bias:
-            visible = self.visibility.rows(window, start, len(self.visibility.positions)).repeat(groups, 1)
+            stop = len(self.visibility.positions)
+            seen = self.visibility.keys(window, start, stop)
+            visible = self.visibility.rows(window, start, stop)[:, seen].repeat(groups, 1)
             self.bias[start, window] = torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, -torch.inf)
         return self.bias[start, window]
 

@@ -24,6 +24,7 @@ KINDS = ["qwen2", "llama", "qwen3", "mistral", "gemma2", "gemma3_text", "gpt_oss
 def test_recording_leaves_the_model_output_as_it_was(tiny_model, kind, monkeypatch):
     monkeypatch.setattr(module, "WINDOW_ROWS", 5)
     monkeypatch.setattr(module, "EAGER_ELEMENTS", 6 * 33 * 4)
+    monkeypatch.setattr(module, "EAGER_ROWS", 3)
     model, ids = tiny_model(kind), torch.tensor([IDS])
     with torch.no_grad():
         expected = model(input_ids=ids, use_cache=False).logits

@@ -201,7 +201,8 @@ def test_blocks_of_the_models_own_eager_attention_change_nothing(architecture, n
     model = architecture(name).loaded.model
     pair = aligned_pair(architecture(name).loaded.text)
     whole = sweep_resid(model, pair, capture_clean(model, pair), 256)
-    monkeypatch.setattr("r2a_core.patching.attention.EAGER_ELEMENTS", 6 * len(pair.clean.ids) * 7)
+    monkeypatch.setattr("r2a_core.patching.attention.EAGER_ELEMENTS", 6 * len(pair.clean.ids) * 14)
+    monkeypatch.setattr("r2a_core.patching.attention.eager_rows", lambda *sizes: 7)
     cut = sweep_resid(model, pair, capture_clean(model, pair), 256)
     np.testing.assert_allclose(cut.nld, whole.nld, atol=1e-4)
 

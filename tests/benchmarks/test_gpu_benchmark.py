@@ -27,7 +27,7 @@ def test_every_part_is_measured_on_the_cpu(monkeypatch, tmp_path, capsys):
     assert [row["T"] for row in parts["capture"]] == [256] * 4 + [512] * 4
     assert all(row["seconds"] > 0 for row in parts["capture"])
     [patched] = parts["patching"]
-    assert patched["cells"] == 3 * 11
+    assert patched["cells"] == 3 * 12
     assert patched["difference in NLD"] < 0.2
     assert parts["shards"][0]["GB"] == pytest.approx(3 * (4 + 2) * 256 * 16 * 2 / 1e9, rel=0.1)
     drift = {row["quantity"]: row for row in parts["parity"]}
