@@ -20,6 +20,7 @@ from r2a_core.models.served import ServedModel
 from r2a_core.models.tags import Tags
 from r2a_core.models.tokenizer import build_tokenizer
 from r2a_core.models.training import TrainingRecipe, train_reasoner
+from r2a_core.store import disk_errors
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -99,7 +100,7 @@ def prepare(
 ) -> ModelPointer:
     """Writes the model folder of one entry, in the place of one prepared before.
 
-    Raises MissingPrerequisite when the Hub or a folder cannot be reached.
+    Raises MissingPrerequisite when the Hub or a folder cannot be reached, or the disk is full or not to be written.
     """
     if (out_dir / POINTER).is_file():
         (out_dir / POINTER).unlink()  # first: a folder without it is never taken for a model
@@ -107,7 +108,8 @@ def prepare(
     out_dir.mkdir(parents=True, exist_ok=True)
     match params:
         case TrainedModel():
-            train_reasoner(params.recipe, out_dir, progress)
+            with disk_errors(None, out_dir / POINTER):
+                train_reasoner(params.recipe, out_dir, progress)
             pointer = ModelPointer("train", params.dtype, params.tags, weights=files_digest(out_dir))
         case HubModel():
             revision = resolve_hub(params.hub_id, params.revision)
@@ -115,14 +117,20 @@ def prepare(
         case LocalModel():
             pointer = ModelPointer("local", params.dtype, params.tags, params.path, weights=weights_digest(params.path))
         case TextsModel():
-            tokenizer_with(params.tags).save_pretrained(str(out_dir))
+            save_tokenizer(params.tags, out_dir)
             pointer = ModelPointer("texts", None, params.tags, weights=files_digest(out_dir))
         case EndpointModel():
-            tokenizer_with(params.tags).save_pretrained(str(out_dir))
+            save_tokenizer(params.tags, out_dir)
             digest = files_digest(out_dir)
             pointer = ModelPointer("endpoint", None, params.tags, weights=digest, served=params.served)
     pointer.write(out_dir)
     return pointer
+
+
+def save_tokenizer(tags: Tags, out_dir: Path) -> None:
+    """Writes the built-in tokenizer of a model without weights."""
+    with disk_errors(None, out_dir / POINTER):
+        tokenizer_with(tags).save_pretrained(str(out_dir))
 
 
 def tokenizer_with(tags: Tags) -> Any:
