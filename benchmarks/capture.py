@@ -1,175 +1,150 @@
-"""Time and peak memory of capture against a plain forward pass and against eager output_attentions.
+"""Segment masses of a trace: inside our forward pass, from transformers' output_attentions, and from TransformerLens.
 
-Random Qwen2 model (8 layers, width 512, 8 heads, 2 KV heads), one thread, float32. A trace of T tokens: 50 of
-question, 10% of answer, the rest reasoning. Times are medians of rounds in which the ways take turns; peak memory is
-the growth of the process's resident set over the loaded model, each way in a process of its own (Linux).
-
-usage: python benchmarks/capture.py [--lengths 512,1024,2048,4096] [--long 8192,10000] [--rounds 3]
-prints a markdown table
+Bench -> Section. Times against a plain forward pass by SDPA and against the peers; peaks of memory and their growth.
 """
 
-import argparse
-import gc
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
+from benchmarks.cases import SMALL, TINY, Shape
+from benchmarks.fits import exponent
+from benchmarks.report import Section, Table, Target
+from benchmarks.turns import Bench, Contender, Ratio, Timing, Worker, take_turns
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+TEXT = """
+Masses of answer rows and of reasoning rows on the six segments, mean over rows, of every layer and head: the study's
+Figures 2 and 3. *Live*: masses come out of the forward pass itself (`segment_masses_live`). *Capture*: queries of
+answer and reasoning rows and all keys are copied out in bfloat16, as the stage `capture` stores them; statistics come
+later. *Eager*: transformers' `output_attentions=True`. *TransformerLens*: `run_with_hooks` with a segment sum on each
+layer's `hook_pattern`. Random Qwen2 model of {n_layers} layers, width {width}, {n_heads} heads and {n_kv_heads} KV
+heads. A trace has 50 tokens of question and 14% of answer, as the paper's; the rest is reasoning.
+"""
+PEERS = {"eager": "eager_masses", "TransformerLens": "lens_masses"}
+OURS = {"plain": "forward", "live": "live_masses", "capture": "capture"}
 
-from r2a_core.activations.capture import CaptureConfig, capture_trace
-from r2a_core.attention.live import segment_masses_live
-from r2a_core.attention.masses import layer_statistics
-from r2a_core.traces.segments import TraceSegments
 
-LAYERS, WIDTH = 8, 512
-ANSWER = CaptureConfig("answer", "bfloat16", None, (), (), "answer")
-BOTH = CaptureConfig("answer_and_reasoning", "bfloat16", None, (), (), "answer")
+@dataclass(frozen=True)
+class Sizes:
+    """What is measured."""
+
+    shape: Shape
+    times: tuple[tuple[str, int, bool], ...]  # dtype, tokens, with the peers
+    peaks: tuple[tuple[int, bool], ...]  # tokens, with the peers
+    goal_tokens: int
 
 
-def build_model() -> Any:
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+FULL = Sizes(
+    replace(SMALL, n_layers=4),
+    tuple(("float32", n_tokens, n_tokens <= 4096) for n_tokens in (512, 1024, 2048, 4096, 8192))
+    + (("bfloat16", 2048, True), ("bfloat16", 4096, True)),
+    ((1024, True), (2048, True), (4096, True), (8192, False)),
+    4096,
+)
+QUICK = Sizes(TINY, (("float32", 64, True), ("bfloat16", 64, True)), ((64, True), (128, True)), 64)
 
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=1024,
-        hidden_size=WIDTH,
-        intermediate_size=3 * WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=8,
-        num_key_value_heads=2,
-        max_position_embeddings=32768,
+
+def measure(bench: Bench) -> Section:
+    sizes = QUICK if bench.quick else FULL
+    with bench.workers("ours", "theirs") as (ours, theirs):
+        same_weights(ours, theirs, sizes.shape)
+        found = {key: time_one(bench, sizes.shape, ours, theirs, *key) for key in sizes.times}
+    peaks = measure_peaks(bench, sizes)
+    return Section(
+        "Capture with segment masses",
+        TEXT.format(**asdict(sizes.shape)),
+        [times_table(found), peaks_table(peaks)],
+        targets(found, peaks, sizes),
     )
-    return Qwen2ForCausalLM(config).eval()
 
 
-def plain(model: Any, ids: list[int], segments: TraceSegments) -> None:
-    """One forward pass by SDPA, nothing recorded."""
-    model.set_attn_implementation("sdpa")
-    model(input_ids=torch.tensor([ids]), use_cache=False, logits_to_keep=1)
+def same_weights(ours: Worker, theirs: Worker, shape: Shape) -> None:
+    """Raises RuntimeError when the two sides have different weights."""
+    digests = [worker.ask(do="run", way="digest", case={"shape": asdict(shape)}, times=1) for worker in (ours, theirs)]
+    if digests[0]["result"] != digests[1]["result"]:
+        raise RuntimeError("the two environments make different weights of one seed")
 
 
-def capture_answer(model: Any, ids: list[int], segments: TraceSegments) -> None:
-    """Queries of answer rows and all keys, in memory."""
-    model.set_attn_implementation("sdpa")
-    capture_trace(model, ids, segments, ANSWER)
+def time_one(
+    bench: Bench, shape: Shape, ours: Worker, theirs: Worker, dtype: str, n_tokens: int, with_peers: bool
+) -> dict[str, Timing]:
+    """Timings of all ways at one length; raises RuntimeError when they find different masses."""
+    case: dict[str, Any] = {"shape": asdict(replace(shape, dtype=dtype)), "n_tokens": n_tokens}
+    contenders = [Contender(name, ours, way, case) for name, way in OURS.items()]
+    if with_peers:
+        contenders += [Contender(name, theirs, way, case) for name, way in PEERS.items()]
+    timings = take_turns(contenders, bench.rounds, bench.clock)
+    for worker in (ours, theirs):
+        worker.ask(do="forget")
+    if with_peers:
+        gap = largest_gap(timings["live"].result, timings["eager"].result)
+        if gap > (1e-4 if dtype == "float32" else 0.05):
+            raise RuntimeError(f"live masses differ from eager attention by {gap}")
+        timings["eager"].result = gap
+        timings["TransformerLens"].result = largest_gap(timings["live"].result, timings["TransformerLens"].result)
+    return timings
 
 
-def capture_both(model: Any, ids: list[int], segments: TraceSegments) -> None:
-    """Queries of answer and reasoning rows and all keys, in memory."""
-    model.set_attn_implementation("sdpa")
-    capture_trace(model, ids, segments, BOTH)
+def largest_gap(ours: list[float], theirs: list[float]) -> float:
+    return max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
 
 
-def capture_and_measure(model: Any, ids: list[int], segments: TraceSegments) -> None:
-    """The same, and all statistics of answer and reasoning rows from it."""
-    model.set_attn_implementation("sdpa")
-    trace = capture_trace(model, ids, segments, BOTH)
-    for layer in trace.layers:
-        layer_statistics(trace, layer)
+def measure_peaks(bench: Bench, sizes: Sizes) -> dict[tuple[str, int], float]:
+    """MB over the loaded model by way and tokens, after a run on a short trace."""
+    found = {}
+    with bench.workers("ours", "theirs", memory=True) as (ours, theirs):
+        for n_tokens, with_peers in sizes.peaks:
+            sides = [(ours, OURS)] + ([(theirs, PEERS)] if with_peers else [])
+            for worker, ways in sides:
+                for name, way in ways.items():
+                    case = {"shape": asdict(sizes.shape), "n_tokens": n_tokens}
+                    worker.ask(do="run", way=way, case={**case, "n_tokens": 64}, times=1)
+                    found[name, n_tokens] = worker.ask(do="peak", way=way, case=case)["mb"]
+                    worker.ask(do="forget")
+    return found
 
 
-def measure_answer(model: Any, ids: list[int], segments: TraceSegments) -> None:
-    """Capture of answer rows, and their statistics."""
-    model.set_attn_implementation("sdpa")
-    trace = capture_trace(model, ids, segments, ANSWER)
-    for layer in trace.layers:
-        layer_statistics(trace, layer)
+def times_table(found: dict[tuple[str, int, bool], dict[str, Timing]]) -> Table:
+    head = ["dtype", "T", "plain SDPA, s", "live / plain", "capture / plain", "eager / live", "TransformerLens / live"]
+    rows = []
+    for (dtype, n_tokens, with_peers), timings in found.items():
+        row = [dtype, str(n_tokens), f"{timings['plain'].median:.3f}"]
+        row += [str(Ratio.of(timings[name], timings["plain"])) for name in ("live", "capture")]
+        row += [str(Ratio.of(timings[name], timings["live"])) if with_peers else "-" for name in PEERS]
+        rows.append(row)
+    gaps = [timing["eager"].result for (dtype, _, peers), timing in found.items() if peers and dtype == "float32"]
+    return Table(head, rows, f"Largest difference of a mass from eager attention in float32: {max(gaps):.0e}.")
 
 
-def live(model: Any, ids: list[int], segments: TraceSegments) -> None:
-    """Masses of answer and reasoning rows inside the forward pass."""
-    model.set_attn_implementation("sdpa")
-    segment_masses_live(model, ids, segments)
+def peaks_table(peaks: dict[tuple[str, int], float]) -> Table:
+    lengths = sorted({n_tokens for _, n_tokens in peaks})
+    rows = []
+    for name in (*OURS, *PEERS):
+        known = {n_tokens: peaks[name, n_tokens] for n_tokens in lengths if (name, n_tokens) in peaks}
+        cells = [f"{known[n_tokens]:.0f}" if n_tokens in known else "-" for n_tokens in lengths]
+        rows.append([name, *cells, f"{exponent(list(known), list(known.values())):.2f}"])
+    caption = "Peak memory over the loaded model in MB, float32, and the exponent of T that fits it best."
+    return Table(["way", *(f"T = {n_tokens}" for n_tokens in lengths), "exponent"], rows, caption)
 
 
-def eager(model: Any, ids: list[int], segments: TraceSegments) -> None:
-    """transformers' output_attentions, and the segment masses of the answer rows from it."""
-    model.set_attn_implementation("eager")
-    out = model(input_ids=torch.tensor([ids]), use_cache=False, logits_to_keep=1, output_attentions=True)
-    for pattern in out.attentions:
-        for tokens in segments.ranges().values():
-            pattern[0, :, segments.answer.start : segments.answer.stop, tokens.start : tokens.stop].sum(-1).mean(-1)
-
-
-WAYS: dict[str, Callable[[Any, list[int], TraceSegments], None]] = {
-    "plain SDPA": plain,
-    "capture, answer rows": capture_answer,
-    "+ statistics": measure_answer,
-    "capture, answer and reasoning rows": capture_both,
-    "+ statistics of both": capture_and_measure,
-    "live masses of both": live,
-    "eager output_attentions": eager,
-}
-
-
-def trace_of(n_tokens: int) -> tuple[list[int], TraceSegments]:
-    ids = torch.randint(1, 1024, (n_tokens,), generator=torch.Generator().manual_seed(1)).tolist()
-    return ids, TraceSegments(50, n_tokens - n_tokens // 10 - 2, n_tokens)
-
-
-@torch.no_grad()
-def peak_memory(way: str, n_tokens: int) -> None:
-    """Prints the growth of the resident set in MB; run in a process of its own."""
-    torch.set_num_threads(1)
-    model = build_model()
-    WAYS[way](model, *trace_of(64))
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident now
-    before = memory("VmRSS")
-    WAYS[way](model, *trace_of(n_tokens))
-    print(memory("VmHWM") - before)
-
-
-def memory(name: str) -> float:
-    """A size from Linux's account of this process, MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
-
-
-@torch.no_grad()
-def time_ways(ways: list[str], n_tokens: int, rounds: int) -> dict[str, float]:
-    """Median seconds of each way."""
-    torch.set_num_threads(1)
-    model = build_model()
-    ids, segments = trace_of(n_tokens)
-    taken: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(rounds):
-        for way in ways:
-            start = time.process_time()
-            WAYS[way](model, ids, segments)
-            taken[way].append(time.process_time() - start)
-    return {way: statistics.median(seconds) for way, seconds in taken.items()}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lengths", default="512,1024,2048,4096", help="tokens, every way")
-    parser.add_argument("--long", default="8192,10000", help="tokens, every way but eager")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--peak", nargs=2, metavar=("WAY", "TOKENS"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.peak:
-        peak_memory(options.peak[0], int(options.peak[1]))
-        return
-    print("| T | way | CPU seconds | over plain | peak MB |\n|---|---|---|---|---|")
-    lengths = [(int(n), list(WAYS)) for n in options.lengths.split(",") if n]
-    lengths += [
-        (int(n), [way for way in WAYS if way != "eager output_attentions"]) for n in options.long.split(",") if n
-    ]
-    for n_tokens, ways in lengths:
-        seconds = time_ways(ways, n_tokens, options.rounds)
-        for way in ways:
-            command = [sys.executable, __file__, "--peak", way, str(n_tokens)]
-            peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            ratio = seconds[way] / seconds["plain SDPA"]
-            print(f"| {n_tokens} | {way} | {seconds[way]:.2f} | {ratio:.2f} | {peak:.0f} |", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def targets(
+    found: dict[tuple[str, int, bool], dict[str, Timing]], peaks: dict[tuple[str, int], float], sizes: Sizes
+) -> list[Target]:
+    goal = sizes.goal_tokens
+    over = max(
+        Ratio.of(each["live"], each["plain"]).median for (kind, _, _), each in found.items() if kind == "float32"
+    )
+    made = [Target.at_most("masses inside the forward pass, over a plain one, worst length", 1.15, over)]
+    for dtype, faster in (("float32", 5), ("bfloat16", 12)):
+        timings = found[dtype, goal, True]
+        ratio = Ratio.of(timings["TransformerLens"], timings["live"]).median
+        made.append(Target.at_least(f"TransformerLens over live masses, T = {goal}, {dtype}", faster, ratio))
+    timings = found["float32", goal, True]
+    ratio = Ratio.of(timings["eager"], timings["live"]).median
+    made.append(Target.at_least(f"eager output_attentions over live masses, T = {goal}, float32", 3.5, ratio))
+    extra = {name: peaks[name, goal] - peaks["plain", goal] for name in ("live", *PEERS)}
+    share = 100 * max(0.0, extra["live"]) / min(extra[name] for name in PEERS)
+    made.append(Target.at_most(f"extra memory over a plain pass against the peers', T = {goal}", 3, share, "%"))
+    longest = sorted({n_tokens for name, n_tokens in peaks if name == "live"})
+    power = exponent(longest, [peaks["live", n_tokens] for n_tokens in longest])
+    made.append(Target.at_most("exponent of T in the memory of live masses", 1.1, power, ""))
+    return made

@@ -1,228 +1,131 @@
-"""Time to patch every cell of a pair: the packed staircase, one full forward per cell, and TransformerLens.
+"""Every cell of a pair: the packed staircase, one full forward pass a cell, TransformerLens, and the token-layer bound.
 
-Random Llama and Qwen2 models (width 512, 8 heads, 2 KV heads), one thread, float32. A pair has T tokens; patched are 8
-tokens of a probe that ends 180 tokens before the end, and the last 3, at every layer. The ways take turns. The
-staircase is timed whole: clean run, corrupted run and all cells. A forward per cell costs the same for every cell, so
-the other two ways run a few cells a round, and the time of a pair is the median of a cell times the number of cells,
-without the clean run. Cells that several ways have are compared.
-
-usage: python benchmarks/patching.py [--tokens 512,1024,2048] [--layers 8] [--rounds 5] [--cells 3] [--device cpu]
-prints a markdown table; TransformerLens takes part where it is installed
+Bench -> Section. A forward pass a cell costs the same for every cell, so the peers run a few cells a round.
 """
 
-import argparse
-import contextlib
-import importlib.util
-import statistics
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
-import torch
+from benchmarks.cases import SMALL, TINY, Shape, build_pair
+from benchmarks.report import Section, Table, Target
+from benchmarks.turns import Bench, Contender, Ratio, Timing, take_turns
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+TEXT = """
+The residual stream patched at 12 positions (9 tokens of a probe before `</think>`, which is 130 tokens before the
+end, and the last 3) and every layer: {cells} cells. Random models of {n_layers} layers, width {width}, {n_heads}
+heads and {n_kv_heads} KV heads, float32. *Ours* is timed whole: clean run, corrupted run and all cells. *A forward a
+cell* is an ordinary transformers forward pass with a hook, and a clean and a corrupted run; *TransformerLens* is
+`run_with_hooks` on `hook_resid_pre`, and a clean and a corrupted run. Both run {count} cells a round, and a pair
+costs {cells} times that of one.
 
-from r2a_core.patching.alignment import AlignedPair, PaddedSequence, PatchPosition, Role
-from r2a_core.patching.metrics import Sweep
-from r2a_core.patching.runs import CleanRun, capture_clean
-from r2a_core.patching.sweep import sweep_resid
-
-WIDTH, VOCABULARY, SUFFIX, PROBE, LAST, MEMORY_MIB = 512, 1024, 180, 8, 3, 2048
-Cell = tuple[int, int]  # layer, token
+The bound counts token-layers: a cell (l, p) changes the tokens from p on in the layers from l on, so it takes (T - p)
+(L - l) of the T L token-layers of a forward pass. *Cells / bound* is the time of the cells alone, over a plain
+forward pass by SDPA times that share; *whole / bound* counts the clean and the corrupted run on both sides.
+"""
 
 
 @dataclass(frozen=True)
-class Case:
-    """A pair on a model, with the clean residual streams, and the cells in a fixed shuffled order."""
+class Sizes:
+    """Models, tokens of pairs, cells a round of the ways that take one at a time."""
 
-    model: Any
-    pair: AlignedPair
-    clean: CleanRun
-    cells: list[Cell]
-
-
-def build_model(kind: str, n_layers: int, device: str) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
-
-    torch.manual_seed(0)
-    sizes: dict[str, Any] = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": WIDTH,
-        "intermediate_size": 3 * WIDTH,
-        "num_hidden_layers": n_layers,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 8192,
-        "initializer_range": 0.08,  # wide, so that cells have an effect
-    }
-    model: Any = LlamaForCausalLM(LlamaConfig(**sizes)) if kind == "llama" else Qwen2ForCausalLM(Qwen2Config(**sizes))
-    model.set_attn_implementation("sdpa")
-    return model.to(device).eval()
+    shapes: tuple[Shape, ...]
+    lengths: tuple[int, ...]
+    count: int
 
 
-def build_case(model: Any, n_tokens: int, n_layers: int) -> Case:
-    generator = torch.Generator().manual_seed(1)
-    close = n_tokens - SUFFIX - 1
-    ids = torch.randint(1, VOCABULARY, (n_tokens,), generator=generator).tolist()
-    other = torch.randint(1, VOCABULARY, (n_tokens,), generator=generator).tolist()
-    corrupted = other[: close - PROBE] + ids[close - PROBE :]
-    flip = close - 3
-    corrupted[flip] = ids[flip] % (VOCABULARY - 1) + 1
-    roles: dict[int, Role] = dict.fromkeys(range(close - PROBE, close), "probe")
-    roles |= {flip: "flip", **dict.fromkeys(range(n_tokens - LAST, n_tokens), "answer_end")}
-    positions = tuple(PatchPosition(index, role, "", "") for index, role in sorted(roles.items()))
-    sides = [PaddedSequence(tuple(side), (False,) * n_tokens, False) for side in (ids, corrupted)]
-    pair = AlignedPair("p", "plain", sides[0], sides[1], positions, 1, 2, think_open=10, think_close=close)
-    cells = [(layer, token) for layer in range(n_layers) for token in pair.indices]
-    order = torch.randperm(len(cells), generator=generator).tolist()
-    return Case(model, pair, capture_clean(model, pair), [cells[index] for index in order])
+FULL = Sizes((SMALL, replace(SMALL, kind="llama")), (1000, 2000), 2)
+QUICK = Sizes((TINY, replace(TINY, kind="llama")), (48,), 2)
+GOALS = {1000: 40, 2000: 100}  # tokens -> times TransformerLens
 
 
-def staircase(case: Case) -> Sweep:
-    """All cells of the pair, from the two sequences on."""
-    return sweep_resid(case.model, case.pair, capture_clean(case.model, case.pair), MEMORY_MIB)
+@dataclass(frozen=True)
+class Pair:
+    """What one pair on one model took."""
+
+    kind: str
+    n_tokens: int
+    ours: Timing
+    full_forwards: Ratio  # over ours
+    lens: Ratio  # over ours
+    cells_over_bound: Ratio
+    whole_over_bound: Ratio
+    forwards: float  # forward passes that the cells' token-layers make
+    gap: float  # largest difference in NLD from a forward a cell
 
 
-def logit_diff(case: Case, logits: torch.Tensor) -> float:
-    return (logits[case.pair.answer_a] - logits[case.pair.answer_b]).item()
+def measure(bench: Bench) -> Section:
+    sizes = QUICK if bench.quick else FULL
+    shape = sizes.shapes[0]
+    found = [time_one(bench, each, n_tokens, sizes.count) for each in sizes.shapes for n_tokens in sizes.lengths]
+    text = TEXT.format(**asdict(shape), cells=12 * shape.n_layers, count=sizes.count)
+    head = ["model", "T", "ours, s", "a forward a cell", "TransformerLens", "cells / bound", "whole / bound", "bound"]
+    rows = [
+        [
+            pair.kind,
+            str(pair.n_tokens),
+            f"{pair.ours.median:.2f}",
+            *map(str, (pair.full_forwards, pair.lens, pair.cells_over_bound, pair.whole_over_bound)),
+            f"{pair.forwards:.2f} passes",
+        ]
+        for pair in found
+    ]
+    gap = max(pair.gap for pair in found)
+    table = Table(head, rows, f"Times over ours. Largest difference in NLD from a forward a cell: {gap:.0e}.")
+    return Section("Patching", text, [table], [target for pair in found for target in targets(pair)])
 
 
-def clean_vector(case: Case, cell: Cell) -> torch.Tensor:
-    return case.clean.resid_pre[cell[0], case.clean.rows_of([cell[1]])[0]].to(case.model.device)
-
-
-def full_forward(case: Case, cell: Cell) -> float:
-    """One cell by a forward pre-hook on its layer and an ordinary forward pass."""
-    vector = clean_vector(case, cell)
-
-    def hook(module: Any, args: Any, kwargs: Any) -> Any:
-        hidden = args[0].clone()
-        hidden[0, cell[1]] = vector
-        return (hidden, *args[1:]), kwargs
-
-    handle = case.model.model.layers[cell[0]].register_forward_pre_hook(hook, with_kwargs=True)
-    ids = torch.tensor([case.pair.corrupted.ids], device=case.model.device)
-    logits = case.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[0, -1]
-    handle.remove()
-    return logit_diff(case, logits)
-
-
-def lens_cell(case: Case, hooked: Any) -> Callable[[Case, Cell], float]:
-    """One cell by TransformerLens's run_with_hooks."""
-
-    def run(case: Case, cell: Cell) -> float:
-        vector = clean_vector(case, cell)
-
-        def patch(stream: torch.Tensor, hook: Any) -> torch.Tensor:
-            stream[0, cell[1]] = vector
-            return stream
-
-        ids = torch.tensor([case.pair.corrupted.ids], device=case.model.device)
-        logits = hooked.run_with_hooks(ids, fwd_hooks=[(f"blocks.{cell[0]}.hook_resid_pre", patch)])
-        return logit_diff(case, logits[0, -1])
-
-    return run
-
-
-def hooked_transformer(model: Any, kind: str, device: str) -> Any:
-    """The same weights as a HookedTransformer, unprocessed."""
-    from transformer_lens import HookedTransformer, HookedTransformerConfig  # pyright: ignore[reportMissingImports]
-    from transformer_lens.pretrained import weight_conversions  # pyright: ignore[reportMissingImports]
-
-    config = model.config
-    lens = HookedTransformerConfig(
-        n_layers=config.num_hidden_layers,
-        d_model=config.hidden_size,
-        d_head=config.hidden_size // config.num_attention_heads,
-        n_heads=config.num_attention_heads,
-        n_key_value_heads=config.num_key_value_heads,
-        d_mlp=config.intermediate_size,
-        d_vocab=config.vocab_size,
-        n_ctx=config.max_position_embeddings,
-        eps=config.rms_norm_eps,
-        act_fn="silu",
-        normalization_type="RMS",
-        positional_embedding_type="rotary",
-        rotary_dim=config.hidden_size // config.num_attention_heads,
-        rotary_base=int(config.rope_parameters["rope_theta"]),
-        rotary_adjacent_pairs=False,
-        final_rms=True,
-        gated_mlp=True,
-        original_architecture="LlamaForCausalLM" if kind == "llama" else "Qwen2ForCausalLM",
-        device=device,
+def time_one(bench: Bench, shape: Shape, n_tokens: int, count: int) -> Pair:
+    """One pair on one model, all ways in turns."""
+    case = {"shape": asdict(shape), "n_tokens": n_tokens}
+    few = {**case, "count": count}
+    with bench.workers("ours", "theirs") as (ours, theirs):
+        contenders = [
+            Contender("ours", ours, "patch_pair", case),
+            Contender("cells", ours, "patch_cells", case),
+            Contender("plain", ours, "forward", case),
+            Contender("full", theirs, "full_forward_cells", few),
+            Contender("lens", theirs, "lens_cells", few),
+            Contender("lens runs", theirs, "lens_runs", case),
+        ]
+        timings = take_turns(contenders, bench.rounds, bench.clock)
+    forwards = sum(n_tokens - p for p in build_pair(n_tokens).positions) * (shape.n_layers + 1) / 2 / n_tokens
+    n_cells = 12 * shape.n_layers
+    runs = {"full": scaled(timings["plain"], 2), "lens": timings["lens runs"]}
+    whole = {name: added(scaled(timings[name], n_cells / count), runs[name]) for name in runs}
+    bound, cells = scaled(timings["plain"], forwards), timings["cells"]
+    return Pair(
+        shape.kind,
+        n_tokens,
+        timings["ours"],
+        Ratio.of(whole["full"], timings["ours"]),
+        Ratio.of(whole["lens"], timings["ours"]),
+        Ratio.of(cells, bound),
+        Ratio.of(timings["ours"], scaled(timings["plain"], forwards + 2)),
+        forwards,
+        largest_gap(timings, n_tokens),
     )
-    with contextlib.redirect_stdout(sys.stderr):
-        hooked = HookedTransformer(lens)
-    convert = getattr(weight_conversions, f"convert_{kind}_weights")
-    plain = {"fold_ln": False, "center_writing_weights": False, "center_unembed": False, "fold_value_biases": False}
-    hooked.load_and_process_state_dict(convert(model, lens), **plain)
-    return hooked.eval()
 
 
-@contextlib.contextmanager
-def timed(times: list[float], device: str, count: int = 1) -> Iterator[None]:
-    """Appends the seconds of each of `count` equal things done inside."""
-    if device != "cpu":
-        torch.cuda.synchronize()
-    start = time.perf_counter() if device != "cpu" else time.process_time()
-    yield
-    if device != "cpu":
-        torch.cuda.synchronize()
-    now = time.perf_counter() if device != "cpu" else time.process_time()
-    times.append((now - start) / count)
+def scaled(timing: Timing, factor: float) -> Timing:
+    return Timing([factor * seconds for seconds in timing.seconds])
 
 
-@torch.no_grad()
-def compare(kind: str, n_tokens: int, options: argparse.Namespace) -> None:
-    """Prints the rows of one model and length."""
-    model = build_model(kind, options.layers, options.device)
-    case = build_case(model, n_tokens, options.layers)
-    by_cell: dict[str, Callable[[Case, Cell], float]] = {"one full forward per cell": full_forward}
-    if importlib.util.find_spec("transformer_lens"):
-        by_cell["TransformerLens"] = lens_cell(case, hooked_transformer(model, kind, options.device))
-    seconds: dict[str, list[float]] = {way: [] for way in ("packed staircase", *by_cell)}
-    errors = dict.fromkeys(by_cell, 0.0)
-    sweep = staircase(case)
-    for way in by_cell.values():
-        way(case, case.cells[0])
-    for number in range(options.rounds):
-        with timed(seconds["packed staircase"], options.device):
-            sweep = staircase(case)
-        chosen = [case.cells[(number * options.cells + k) % len(case.cells)] for k in range(options.cells)]
-        for name, way in by_cell.items():
-            with timed(seconds[name], options.device, options.cells):
-                found = [way(case, cell) for cell in chosen]
-            expected = [sweep.metrics.logit_diff[layer, sweep.positions.index(token)] for layer, token in chosen]
-            span = abs(sweep.ld_clean - sweep.ld_corrupted)
-            gaps = [abs(ours - theirs) / span for ours, theirs in zip(expected, found, strict=True)]
-            errors[name] = max([errors[name], *gaps])
-    ours = statistics.median(seconds["packed staircase"])
-    print(f"| {kind} | {n_tokens} | packed staircase | {ours:.2f} | 1 | |")
-    for name in by_cell:
-        pair = statistics.median(seconds[name]) * len(case.cells)
-        print(f"| {kind} | {n_tokens} | {name} | {pair:.1f} | {pair / ours:.1f} | {errors[name]:.0e} |", flush=True)
+def added(one: Timing, other: Timing) -> Timing:
+    return Timing([a + b for a, b in zip(one.seconds, other.seconds, strict=True)])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", default="512,1024,2048", help="lengths of a pair")
-    parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cells", type=int, default=3, help="cells a round of the ways that take one at a time")
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    unit = "CPU seconds" if options.device == "cpu" else "seconds"
-    print(
-        f"| model | T | way | {unit} a pair | over staircase | largest difference in NLD |\n|---|---|---|---|---|---|"
-    )
-    for kind in ("llama", "qwen2"):
-        for length in options.tokens.split(","):
-            compare(kind, int(length), options)
+def largest_gap(timings: dict[str, Timing], n_tokens: int) -> float:
+    """Largest difference in NLD between ours and a forward a cell; RuntimeError when it is more than rounding."""
+    (clean, corrupted), grid = timings["ours"].result
+    columns = build_pair(n_tokens).positions
+    gaps = [abs(grid[layer][columns.index(token)] - found) for layer, token, found in timings["full"].result]
+    gap = max(gaps) / abs(clean - corrupted)
+    if gap > 1e-3:
+        raise RuntimeError(f"patched cells differ from full forward passes by {gap} NLD")
+    return gap
 
 
-if __name__ == "__main__":
-    main()
+def targets(pair: Pair) -> list[Target]:
+    name = f"{pair.kind}, T = {pair.n_tokens}"
+    lens = Target.at_least(f"TransformerLens over ours, whole, {name}", GOALS.get(pair.n_tokens, 0), pair.lens.median)
+    bound = Target.at_most(f"cells over the token-layer bound, {name}", 1.4, pair.cells_over_bound.median)
+    return [lens, bound]

@@ -1,0 +1,115 @@
+"""What both sides of a benchmark get: the same random model, the same tokens, the same pair.
+
+Shape -> model, number of tokens -> token ids, segments, pairs. Needs torch and transformers alone, so that it runs in
+the peers' environment too; torch's seed gives both the same weights, which `weights_digest` tells.
+"""
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+VOCABULARY, SUFFIX, PROBE, LAST, CELLS_SEED = 1024, 130, 9, 3, 3
+KINDS = {"qwen2": "Qwen2", "llama": "Llama"}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a random model."""
+
+    kind: str  # qwen2 | llama
+    n_layers: int
+    width: int
+    n_heads: int
+    n_kv_heads: int
+    mlp: int
+    dtype: str = "float32"
+
+
+SMALL = Shape("qwen2", 8, 512, 8, 2, 1536)
+REAL = Shape("qwen2", 2, 1536, 12, 2, 8960)  # two layers of the sizes of R1-Distill-Qwen-1.5B, which has 28
+TINY = Shape("qwen2", 2, 32, 4, 2, 48)
+
+
+@functools.lru_cache(maxsize=1)
+def build_model(shape: Shape, attention: str = "sdpa") -> Any:
+    """The random model of a shape, in eval mode; its last one is kept."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{KINDS[shape.kind]}Config")(
+        vocab_size=VOCABULARY,
+        hidden_size=shape.width,
+        intermediate_size=shape.mlp,
+        num_hidden_layers=shape.n_layers,
+        num_attention_heads=shape.n_heads,
+        num_key_value_heads=shape.n_kv_heads,
+        max_position_embeddings=32768,
+        initializer_range=0.08 if shape.width <= 512 else 0.02,  # wide, so that patched cells have an effect
+    )
+    model = getattr(transformers, f"{KINDS[shape.kind]}ForCausalLM")(config)
+    model.set_attn_implementation(attention)
+    return model.to(getattr(torch, shape.dtype)).eval()
+
+
+def weights_digest(shape: Shape) -> str:
+    """Digest of the weights; equal on both sides."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(build_model(shape).state_dict().items()):
+        digest.update(f"{name} {tensor.double().sum().item()!r} {tensor.double().abs().sum().item()!r}".encode())
+    return digest.hexdigest()
+
+
+def random_ids(n_tokens: int, seed: int = 1, vocabulary: int = VOCABULARY) -> list[int]:
+    return torch.randint(1, vocabulary, (n_tokens,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def segment_bounds(n_tokens: int) -> dict[str, range]:
+    """Token ranges of a trace: 50 tokens of question, 14% of answer (as in the paper's traces), the rest reasoning."""
+    close = n_tokens - n_tokens * 14 // 100 - 2
+    bounds = [0, 1, 50, 51, close, close + 1, n_tokens - 1]
+    names = ("bos", "query", "think_open", "reasoning", "think_close", "answer")
+    return {name: range(*pair) for name, pair in zip(names, pairwise(bounds), strict=True)}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sequences and the tokens to patch: 9 tokens of a probe before `</think>`, and the last 3."""
+
+    clean: list[int]
+    corrupted: list[int]
+    positions: list[int]
+    close: int  # of `</think>`
+
+
+def build_pair(n_tokens: int, vocabulary: int = VOCABULARY) -> Pair:
+    """A pair whose answer, as in the built-in pairs, is a short suffix: 130 tokens from `</think>` on."""
+    close = n_tokens - min(SUFFIX, n_tokens // 2)
+    positions = [*range(close - PROBE, close), *range(n_tokens - LAST, n_tokens)]
+    return Pair(*(random_ids(n_tokens, seed, vocabulary) for seed in (1, 2)), positions, close)
+
+
+def chosen_cells(pair: Pair, n_layers: int) -> list[tuple[int, int]]:
+    """All (layer, token) cells of a pair in a fixed shuffled order."""
+    cells = [(layer, token) for layer in range(n_layers) for token in pair.positions]
+    order = torch.randperm(len(cells), generator=torch.Generator().manual_seed(CELLS_SEED)).tolist()
+    return [cells[index] for index in order]
+
+
+def patched_forward(model: Any, ids: Sequence[int], layer: int, token: int, vector: torch.Tensor) -> torch.Tensor:
+    """Logits of the last token when the residual stream entering `layer` is `vector` at `token`: one forward pass."""
+
+    def hook(module: Any, args: Any, kwargs: Any) -> Any:
+        hidden = args[0].clone()
+        hidden[0, token] = vector
+        return (hidden, *args[1:]), kwargs
+
+    handle = model.model.layers[layer].register_forward_pre_hook(hook, with_kwargs=True)
+    given = torch.tensor([list(ids)], device=model.device)
+    logits = model(input_ids=given, use_cache=False, logits_to_keep=1).logits[0, -1]
+    handle.remove()
+    return logits

@@ -1,0 +1,95 @@
+"""Cost curves: time and peak memory against tokens, traces, layers and pairs, with the power that fits each.
+
+Bench -> Section and docs/images/costs_*.png.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cases import SMALL, TINY, Shape
+from benchmarks.fits import exponent, plot_curves
+from benchmarks.report import Section, Table
+from benchmarks.turns import Bench, Worker
+
+TEXT = """
+Small random Qwen2 models (float32); a time is the smallest of {rounds} runs, memory is the peak over the loaded
+model. The power is the slope of log cost over log size by least squares, over the whole range and over its last step:
+where the two differ, the curve bends.
+"""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One axis: a case for each size."""
+
+    axis: str
+    ways: tuple[str, ...]
+    cases: dict[int, dict[str, Any]]
+
+
+def measure(bench: Bench) -> Section:
+    shape = TINY if bench.quick else replace(SMALL, n_layers=4)
+    found: dict[str, dict[str, dict[int, tuple[float, float]]]] = {}
+    with bench.workers("ours") as (timer,), bench.workers("ours", memory=True) as (scale,):
+        for curve in curves(bench, shape):
+            found[curve.axis] = {
+                way: {size: cost(bench, timer, scale, way, case) for size, case in curve.cases.items()}
+                for way in curve.ways
+            }
+    images = []
+    for axis, ways in found.items():
+        for index, unit in enumerate(("seconds", "MB")):
+            name = f"costs_{axis.replace(' ', '_')}_{'time' if index == 0 else 'memory'}.png"
+            drawn = {way: (list(costs), [cost[index] for cost in costs.values()]) for way, costs in ways.items()}
+            plot_curves(bench.images / name, axis, unit, drawn)
+            images.append((name, f"{unit} over {axis}"))
+    head = ["over", "way", "sizes", "time at the ends, s", "power", "last step", "memory, MB", "power", "last step"]
+    rows = [row(axis, way, costs) for axis, ways in found.items() for way, costs in ways.items()]
+    return Section("Cost curves", TEXT.format(rounds=bench.rounds), [Table(head, rows)], [], images)
+
+
+def curves(bench: Bench, shape: Shape) -> list[Curve]:
+    """The axes: tokens, layers, traces, pairs."""
+    lengths = (32, 64) if bench.quick else (256, 512, 1024, 2048, 4096, 8192)
+    counts = (1, 2) if bench.quick else (1, 2, 4, 8, 16)
+    few = 48 if bench.quick else 512
+    same = {"shape": asdict(shape), "n_tokens": few}
+    deep = {n: {**same, "shape": asdict(replace(shape, n_layers=n))} for n in counts}
+    folders = {n: Path(bench.scratch, f"traces-{n}") for n in counts}
+    for folder in folders.values():
+        folder.mkdir()
+    stored = {n: {**same, "rows": "answer", "folder": str(folder), "traces": n} for n, folder in folders.items()}
+    return [
+        Curve("tokens", ("live_masses", "capture"), {n: {**same, "n_tokens": n} for n in lengths}),
+        Curve("tokens of a pair", ("patch_pair",), {n: {**same, "n_tokens": n} for n in lengths if n <= 4096}),
+        Curve("layers", ("live_masses", "capture", "patch_pair"), deep),
+        Curve("traces", ("stored_statistics",), stored),
+        Curve("pairs", ("patch_pair",), {n: {**same, "pairs": n} for n in counts}),
+    ]
+
+
+def cost(bench: Bench, timer: Worker, scale: Worker, way: str, case: dict[str, Any]) -> tuple[float, float]:
+    """Seconds and MB of one case."""
+    timer.ask(do="run", way=way, case=case, times=1)
+    seconds = min(timer.ask(do="run", way=way, case=case, times=bench.rounds)[bench.clock])
+    timer.ask(do="forget")
+    scale.ask(do="prepare", way=way, case=case)
+    megabytes = scale.ask(do="peak", way=way, case=case)["mb"]
+    scale.ask(do="forget")
+    return seconds, megabytes
+
+
+def row(axis: str, way: str, costs: dict[int, tuple[float, float]]) -> list[str]:
+    sizes = list(costs)
+    cells = [axis, way.replace("_", " "), f"{sizes[0]}-{sizes[-1]}"]
+    for index, digits in ((0, 2), (1, 0)):
+        values = [cost[index] for cost in costs.values()]
+        cells.append(f"{values[0]:.{digits}f}, {values[-1]:.{digits}f}")
+        cells += [power(sizes, values), power(sizes[-2:], values[-2:])]
+    return cells
+
+
+def power(sizes: Sequence[float], costs: Sequence[float]) -> str:
+    return f"{exponent(sizes, costs):.2f}"

@@ -1,0 +1,66 @@
+"""Shards on the disk: writing against cp, reading against dd, and one tensor out of many.
+
+Bench -> Section. Times by the clock on the wall: cp and dd are processes of their own.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import Section, Table, Target
+from benchmarks.turns import Bench, Contender, Ratio, Timing, take_turns
+
+TEXT = """
+One activation shard of {megabytes} MB with 32 tensors. Writing ends when the file is whole, synced and renamed; `cp`
+is synced too. *Cold* reading comes after the file was taken out of the page cache, *warm* reading finds it there;
+`dd` reads the same file with blocks of 1 MB and keeps nothing. *Verified* reads compare the file's SHA-256 with the
+index first, as every stage does when it first opens a shard. One tensor of the cold shard took {read:.2f} MB from the
+disk; it holds {held:.2f} MB of the file's {whole:.0f} MB.
+"""
+READS = ("tensors", "verified", "dd")
+
+
+def measure(bench: Bench) -> Section:
+    megabytes = 4 if bench.quick else 256
+    folders = iter(range(100))
+
+    def place() -> dict[str, Any]:
+        folder = Path(bench.scratch, f"disk-{next(folders)}")
+        folder.mkdir()
+        return {"folder": str(folder), "megabytes": megabytes}
+
+    with bench.workers("ours") as (ours,):
+        contenders = [Contender("write", ours, "disk_write", place()), Contender("cp", ours, "disk_copy", place())]
+        timings = take_turns(contenders, bench.rounds, "wall")
+        for cold in (True, False):
+            state, case = "cold" if cold else "warm", {**place(), "cold": cold}
+            contenders = [Contender(f"{what}, {state}", ours, "disk_read", {**case, "what": what}) for what in READS]
+            timings |= take_turns(contenders, bench.rounds, "wall")
+        read, held, whole = ours.ask(do="run", way="bytes_read", case=place(), times=1)["result"]
+    rows = [
+        line("writing, against cp", timings["write"], timings["cp"]),
+        *(
+            line(f"{what}, {state}, against dd", timings[f"{what}, {state}"], timings[f"dd, {state}"])
+            for state in ("cold", "warm")
+            for what in ("tensors", "verified")
+        ),
+    ]
+    table = Table(["", "MB/s", "theirs, MB/s", "speed over theirs"], rows)
+    text = TEXT.format(megabytes=megabytes, read=read / 1e6, held=held / 1e6, whole=whole / 1e6)
+    targets = [
+        Target.at_least("writing a shard, over cp", 0.8, Ratio.of(timings["cp"], timings["write"]).median),
+        *(
+            Target.at_least(f"reading tensors, {state}, over dd", 0.8, speed(timings, "tensors", state).median)
+            for state in ("cold", "warm")
+        ),
+        Target.at_most("bytes from the disk for one tensor, over its size", 1.2, read / held),
+    ]
+    return Section("Shards", text, [table], targets)
+
+
+def speed(timings: dict[str, Timing], what: str, state: str) -> Ratio:
+    return Ratio.of(timings[f"dd, {state}"], timings[f"{what}, {state}"])
+
+
+def line(name: str, ours: Timing, theirs: Timing) -> list[str]:
+    rates = [f"{timing.result / 1e6 / timing.median:.0f}" for timing in (ours, theirs)]
+    return [name, *rates, str(Ratio.of(theirs, ours))]

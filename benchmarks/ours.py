@@ -1,0 +1,292 @@
+"""This project's ways, and what they are measured against in the same process: a plain forward pass, the disk itself.
+
+Each way is a function of a case that builds what it needs and returns a call to be timed; the call returns numbers to
+be compared with the peers'.
+"""
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.cases import Shape, build_model, random_ids, segment_bounds, weights_digest
+from benchmarks.pairs import aligned
+from r2a_core.activations.capture import CaptureConfig, TraceActivations, capture_trace
+from r2a_core.activations.reading import ActivationReader, StoredTrace
+from r2a_core.activations.shards import shard_name, write_index, write_shard
+from r2a_core.attention.live import segment_masses_live
+from r2a_core.attention.masses import layer_statistics
+from r2a_core.models.loading import LoadedModel, LoadedTokenizer, TagIds, load_model
+from r2a_core.models.tags import Tags
+from r2a_core.patching.anatomy import anatomy
+from r2a_core.patching.runs import capture_clean, run_unpatched
+from r2a_core.patching.staircase import PatchedRows, Staircase
+from r2a_core.patching.sweep import lanes_of, sweep_resid
+from r2a_core.traces.generation import GenerationRequest, SamplingConfig, generate
+from r2a_core.traces.segments import TraceSegments
+
+Run = Callable[[], Any]
+MEMORY_MIB = 4096  # for patched rows
+
+
+def config(rows: str) -> CaptureConfig:
+    """Capture of these rows of all layers, as the study stores them."""
+    return CaptureConfig(rows, "bfloat16", None, (), (), "answer")  # pyright: ignore[reportArgumentType]
+
+
+def segments_of(n_tokens: int) -> TraceSegments:
+    """The segments of `segment_bounds`."""
+    bounds = segment_bounds(n_tokens)
+    return TraceSegments(bounds["think_open"].start, bounds["think_close"].start, n_tokens)
+
+
+def digest(shape: dict[str, Any]) -> Run:
+    return lambda: weights_digest(Shape(**shape))
+
+
+def forward(shape: dict[str, Any], n_tokens: int) -> Run:
+    """A plain forward pass by SDPA."""
+    model, ids = build_model(Shape(**shape)), torch.tensor([random_ids(n_tokens)])
+
+    def run() -> None:
+        model(input_ids=ids, use_cache=False, logits_to_keep=1)
+
+    return run
+
+
+def capture(shape: dict[str, Any], n_tokens: int, rows: str = "answer_and_reasoning") -> Run:
+    """Queries and keys of one trace, in memory."""
+    model, ids, segments = build_model(Shape(**shape)), random_ids(n_tokens), segments_of(n_tokens)
+
+    def run() -> None:
+        capture_trace(model, ids, segments, config(rows))
+
+    return run
+
+
+def live_masses(shape: dict[str, Any], n_tokens: int) -> Run:
+    """Segment masses of answer and reasoning rows inside the forward pass, in the order of theirs.segment_sums."""
+    model, ids, segments = build_model(Shape(**shape)), random_ids(n_tokens), segments_of(n_tokens)
+
+    def run() -> list[float]:
+        found = segment_masses_live(model, ids, segments)
+        assert found.reasoning is not None
+        return torch.stack([found.answer, found.reasoning], 1).transpose(2, 3).flatten().tolist()
+
+    return run
+
+
+def captured(shape: dict[str, Any], n_tokens: int, rows: str, folder: str, traces: int = 1) -> list[StoredTrace]:
+    """The same trace captured and stored some times over, each in a shard."""
+    model, place = build_model(Shape(**shape)), Path(folder)
+    trace = capture_trace(model, random_ids(n_tokens), segments_of(n_tokens), config(rows))
+    paths = [place / shard_name(number) for number in range(traces)]
+    for number, path in enumerate(paths):
+        write_shard(path, [(f"t{number:05d}", trace)], "benchmark")
+    write_index(place / "index.parquet", paths)
+    return list(ActivationReader(place))
+
+
+def stored_statistics(shape: dict[str, Any], n_tokens: int, rows: str, folder: str, traces: int = 1) -> Run:
+    """All statistics of traces from their shards, read anew and verified each time."""
+    captured(shape, n_tokens, rows, folder, traces)
+
+    def run() -> None:
+        for trace in ActivationReader(Path(folder)):
+            for layer in trace.layers:
+                layer_statistics(trace, layer)
+
+    return run
+
+
+def stored_reading(shape: dict[str, Any], n_tokens: int, rows: str, folder: str) -> Run:
+    """Reading and verifying the same shards, nothing else."""
+    captured(shape, n_tokens, rows, folder)
+
+    def run() -> None:
+        for trace in ActivationReader(Path(folder)):
+            for layer in trace.layers:
+                trace.queries(layer)
+                trace.keys(layer)
+
+    return run
+
+
+def patch_pair(shape: dict[str, Any], n_tokens: int, pairs: int = 1) -> Run:
+    """Clean run, corrupted run and all cells of a pair: logit differences (layer, position)."""
+    model, pair = build_model(Shape(**shape)), aligned(n_tokens)
+
+    def run() -> Any:
+        for _ in range(pairs):
+            sweep = sweep_resid(model, pair, capture_clean(model, pair), MEMORY_MIB)
+        return [[sweep.ld_clean, sweep.ld_corrupted], sweep.metrics.logit_diff.tolist()]
+
+    return run
+
+
+def patch_cells(shape: dict[str, Any], n_tokens: int) -> Run:
+    """The cells alone, with clean and corrupted run there already."""
+    model, pair = build_model(Shape(**shape)), aligned(n_tokens)
+    parts, clean = anatomy(model), capture_clean(model, pair)
+    unpatched = run_unpatched(model, pair, first=min(pair.indices))
+    rows = [PatchedRows(layer, clean.resid_pre[layer][None]) for layer in range(parts.n_layers)]
+
+    def run() -> None:
+        Staircase(model, parts, pair, unpatched, {}, MEMORY_MIB).climb(lanes_of(pair), rows)
+
+    return run
+
+
+def generate_together(
+    prompts: dict[str, list[int]], max_new_tokens: int, batch_size: int, folder: str | None, temperature: float
+) -> Run:
+    """Responses to prompts, by item id, by the study's own generation."""
+    loaded = load_model(Path(folder), "cpu") if folder else random_reasoner()
+    requests = [GenerationRequest(item_id, 0, tuple(prompt)) for item_id, prompt in prompts.items()]
+    sampling = SamplingConfig(temperature, max_new_tokens, 0, batch_size, 0.001)
+
+    def run() -> list[list[int]]:
+        return [list(response.response_ids) for response in generate(loaded, requests, sampling)]
+
+    return run
+
+
+def random_reasoner() -> LoadedModel:
+    """A random model without a tokenizer, for a trial."""
+    from benchmarks.cases import TINY
+
+    return LoadedModel(build_model(TINY), LoadedTokenizer(None, Tags(), TagIds(0, 1, 2, 3, 0)), "")
+
+
+def big_trace(megabytes: int) -> TraceActivations:
+    """Activations of about this size: 16 layers of a trace of 2048 tokens, random."""
+    from r2a_core.activations.recording import LayerAttention
+
+    trace = TraceActivations(segments_of(2048), 51, 51)
+    heads = max(4, megabytes * 10**6 // (16 * 2048 * 64 * 2 * 5) * 4)
+    for layer in range(16):
+        trace.layers[layer] = LayerAttention(layer, heads, heads // 4, 64, 0.125)
+        trace.q[layer] = torch.randn(heads, 2048, 64).bfloat16()
+        trace.k[layer] = torch.randn(heads // 4, 2048, 64).bfloat16()
+    return trace
+
+
+def disk_write(folder: str, megabytes: int) -> Run:
+    """Writes a shard: whole, synced and renamed."""
+    trace, numbers = big_trace(megabytes), itertools.count()
+
+    def run() -> int:
+        path = fresh(Path(folder), next(numbers))
+        write_shard(path, [("t", trace)], "benchmark")
+        return path.stat().st_size
+
+    return run
+
+
+def disk_copy(folder: str, megabytes: int) -> Run:
+    """cp of such a shard, synced."""
+    source, numbers = Path(folder) / "source", itertools.count()
+    write_shard(source, [("t", big_trace(megabytes))], "benchmark")
+
+    def run() -> int:
+        path = fresh(Path(folder), next(numbers))
+        subprocess.run(["cp", "--reflink=never", source, path], check=True)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        return path.stat().st_size
+
+    return run
+
+
+def fresh(folder: Path, number: int) -> Path:
+    """A new file's path; the one before it is removed, so that nothing is overwritten in place."""
+    (folder / f"copy-{number - 1}").unlink(missing_ok=True)
+    return folder / f"copy-{number}"
+
+
+def forget(path: Path) -> None:
+    """Takes a file out of the page cache."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def disk_read(folder: str, megabytes: int, cold: bool, what: str) -> Run:
+    """Reads a stored shard. what: tensors (each layer's q and k), verified (the same after its digest), dd, one (one
+    tensor)."""
+    place = Path(folder)
+    path = place / shard_name(0)
+    write_shard(path, [("t", big_trace(megabytes))], "benchmark")
+    write_index(place / "index.parquet", [path])
+    trace = ActivationReader(place).trace("t")
+
+    def tensors(trace: StoredTrace) -> None:
+        for layer in trace.layers:
+            trace.queries(layer)
+            trace.keys(layer)
+
+    ways: dict[str, Callable[[], Any]] = {
+        "tensors": lambda: tensors(trace),
+        "verified": lambda: tensors(ActivationReader(place).trace("t")),
+        "dd": lambda: subprocess.run(["dd", f"if={path}", "of=/dev/null", "bs=1M", "status=none"], check=True),
+        "one": lambda: trace.keys(7),
+    }
+
+    def run() -> int:
+        ways[what]()
+        return path.stat().st_size
+
+    def cold_run() -> int:
+        forget(path)
+        return run()
+
+    return cold_run if cold else run
+
+
+def bytes_read(folder: str, megabytes: int) -> Run:
+    """Bytes that one tensor of a shard that is not in memory takes from the disk, and its size."""
+    disk_read(folder, megabytes, True, "one")
+    path = Path(folder) / shard_name(0)
+    trace = ActivationReader(Path(folder)).trace("t")
+
+    def run() -> list[int]:
+        forget(path)
+        before = disk_bytes()
+        size = trace.keys(7).nbytes
+        return [disk_bytes() - before, size, path.stat().st_size]
+
+    return run
+
+
+def disk_bytes() -> int:
+    """Bytes that this process has taken from disks."""
+    lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("read_bytes"))
+
+
+if sys.platform != "linux":
+    raise SystemExit("error: the benchmark reads Linux's accounts of memory and disk\nhint: run it on Linux")
+
+WAYS: dict[str, Callable[..., Run]] = {
+    way.__name__: way
+    for way in (
+        digest,
+        forward,
+        capture,
+        live_masses,
+        stored_statistics,
+        stored_reading,
+        patch_pair,
+        patch_cells,
+        generate_together,
+        disk_write,
+        disk_copy,
+        disk_read,
+        bytes_read,
+    )
+}

@@ -1,0 +1,198 @@
+"""The peers' ways: transformers' own attention maps and generation, and TransformerLens's hooks.
+
+Each way is a function of a case that builds what it needs and returns a call to be timed; the call returns numbers to
+be compared with ours.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.cases import (
+    TINY,
+    Pair,
+    Shape,
+    build_model,
+    build_pair,
+    chosen_cells,
+    patched_forward,
+    random_ids,
+    segment_bounds,
+    weights_digest,
+)
+
+Run = Callable[[], Any]
+
+
+def digest(shape: dict[str, Any]) -> Run:
+    return lambda: weights_digest(Shape(**shape))
+
+
+def segment_sums(pattern: torch.Tensor, bounds: dict[str, range]) -> list[torch.Tensor]:
+    """Mean mass of each segment over answer rows and over reasoning rows, (head,) each; pattern (head, row, key)."""
+    rows = [pattern[:, bounds[name].start : bounds[name].stop] for name in ("answer", "reasoning")]
+    return [part[..., keys.start : keys.stop].sum(-1).mean(-1) for part in rows for keys in bounds.values()]
+
+
+def eager_masses(shape: dict[str, Any], n_tokens: int) -> Run:
+    """transformers' output_attentions=True, and the segment sums of every layer's matrices."""
+    model, bounds = build_model(Shape(**shape), "eager"), segment_bounds(n_tokens)
+    ids = torch.tensor([random_ids(n_tokens)])
+
+    def run() -> list[float]:
+        out = model(input_ids=ids, use_cache=False, logits_to_keep=1, output_attentions=True)
+        sums = [torch.stack(segment_sums(pattern[0], bounds)) for pattern in out.attentions]
+        return torch.stack(sums).double().flatten().tolist()
+
+    return run
+
+
+def hooked_transformer(shape: Shape, n_tokens: int) -> Any:
+    """The same weights as a HookedTransformer, unprocessed."""
+    from transformer_lens import HookedTransformer, HookedTransformerConfig  # pyright: ignore[reportMissingImports]
+    from transformer_lens.pretrained import weight_conversions  # pyright: ignore[reportMissingImports]
+
+    model = build_model(shape)
+    config = model.config
+    lens = HookedTransformerConfig(
+        n_layers=shape.n_layers,
+        d_model=shape.width,
+        d_head=shape.width // shape.n_heads,
+        n_heads=shape.n_heads,
+        n_key_value_heads=shape.n_kv_heads,
+        d_mlp=shape.mlp,
+        d_vocab=config.vocab_size,
+        n_ctx=n_tokens,
+        eps=config.rms_norm_eps,
+        act_fn="silu",
+        normalization_type="RMS",
+        positional_embedding_type="rotary",
+        rotary_dim=shape.width // shape.n_heads,
+        rotary_base=int(config.rope_parameters["rope_theta"]),
+        rotary_adjacent_pairs=False,
+        final_rms=True,
+        gated_mlp=True,
+        original_architecture="LlamaForCausalLM" if shape.kind == "llama" else "Qwen2ForCausalLM",
+        device="cpu",
+        dtype=getattr(torch, shape.dtype),
+    )
+    hooked = HookedTransformer(lens)
+    convert = getattr(weight_conversions, f"convert_{shape.kind}_weights")
+    plain = {"fold_ln": False, "center_writing_weights": False, "center_unembed": False, "fold_value_biases": False}
+    hooked.load_and_process_state_dict(convert(model, lens), **plain)
+    return hooked.eval()
+
+
+def lens_masses(shape: dict[str, Any], n_tokens: int) -> Run:
+    """TransformerLens's run_with_hooks with a segment sum on every layer's hook_pattern."""
+    size, bounds = Shape(**shape), segment_bounds(n_tokens)
+    hooked, ids = hooked_transformer(size, n_tokens), torch.tensor([random_ids(n_tokens)])
+
+    def run() -> list[float]:
+        sums: list[torch.Tensor] = []
+
+        def hook(pattern: torch.Tensor, hook: Any) -> None:
+            sums.append(torch.stack(segment_sums(pattern[0], bounds)))
+
+        names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(size.n_layers)]
+        hooked.run_with_hooks(ids, return_type=None, fwd_hooks=[(name, hook) for name in names])
+        return torch.stack(sums).double().flatten().tolist()
+
+    return run
+
+
+def difference(logits: torch.Tensor) -> float:
+    """Logit difference of the two answers, tokens 1 and 2."""
+    return (logits[1] - logits[2]).item()
+
+
+def lens_pair(shape: dict[str, Any], n_tokens: int) -> tuple[Any, Pair, dict[str, torch.Tensor]]:
+    """The hooked model, the pair, and the clean residual streams by hook name."""
+    hooked, pair = hooked_transformer(Shape(**shape), n_tokens), build_pair(n_tokens)
+    _, cache = hooked.run_with_cache(torch.tensor([pair.clean]), names_filter=lambda name: name.endswith("resid_pre"))
+    return hooked, pair, dict(cache)
+
+
+def lens_runs(shape: dict[str, Any], n_tokens: int) -> Run:
+    """Clean run with its residual streams kept, and corrupted run."""
+    hooked, pair, _ = lens_pair(shape, n_tokens)
+
+    def run() -> list[float]:
+        clean, _ = hooked.run_with_cache(
+            torch.tensor([pair.clean]), names_filter=lambda name: name.endswith("resid_pre")
+        )
+        return [difference(logits[0, -1]) for logits in (clean, hooked(torch.tensor([pair.corrupted])))]
+
+    return run
+
+
+def lens_cells(shape: dict[str, Any], n_tokens: int, count: int) -> Run:
+    """Some cells by run_with_hooks, a forward pass each; the next ones each time it is called."""
+    hooked, pair, clean = lens_pair(shape, n_tokens)
+
+    def cell(layer: int, token: int) -> float:
+        name = f"blocks.{layer}.hook_resid_pre"
+
+        def patch(stream: torch.Tensor, hook: Any) -> torch.Tensor:
+            stream[0, token] = clean[name][0, token]
+            return stream
+
+        return difference(hooked.run_with_hooks(torch.tensor([pair.corrupted]), fwd_hooks=[(name, patch)])[0, -1])
+
+    return next_cells(cell, chosen_cells(pair, shape["n_layers"]), count)
+
+
+def full_forward_cells(shape: dict[str, Any], n_tokens: int, count: int) -> Run:
+    """Some cells by a forward pre-hook on a layer of the transformers model and an ordinary forward pass each."""
+    model, pair = build_model(Shape(**shape)), build_pair(n_tokens)
+    clean = model(input_ids=torch.tensor([pair.clean]), use_cache=False, output_hidden_states=True).hidden_states
+
+    def cell(layer: int, token: int) -> float:
+        return difference(patched_forward(model, pair.corrupted, layer, token, clean[layer][0, token]))
+
+    return next_cells(cell, chosen_cells(pair, shape["n_layers"]), count)
+
+
+def next_cells(cell: Callable[[int, int], float], cells: list[tuple[int, int]], count: int) -> Run:
+    """A call that computes the next `count` of the cells: (layer, token, logit difference) of each."""
+    done = [0]
+
+    def run() -> list[tuple[int, int, float]]:
+        chosen = [cells[(done[0] + step) % len(cells)] for step in range(count)]
+        done[0] += count
+        return [(layer, token, cell(layer, token)) for layer, token in chosen]
+
+    return run
+
+
+def generate_alone(folder: str | None, prompts: list[list[int]], lengths: list[int], temperature: float) -> Run:
+    """transformers' generate, one prompt at a time: greedy to its end, sampled to the given length."""
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) if folder else build_model(TINY)
+    stop = model.config.eos_token_id if folder else 1
+    model.eval().generation_config = GenerationConfig(eos_token_id=stop, pad_token_id=0)
+
+    def run() -> list[list[int]]:
+        made = []
+        for prompt, length in zip(prompts, lengths, strict=True):
+            ids = torch.tensor([prompt])
+            options = {"max_new_tokens": length, "attention_mask": torch.ones_like(ids), "do_sample": temperature > 0}
+            if temperature > 0:
+                options |= {"temperature": temperature, "top_k": 0, "min_new_tokens": length}
+            made.append(model.generate(ids, **options)[0, len(prompt) :].tolist())
+        return made
+
+    return run
+
+
+WAYS: dict[str, Callable[..., Run]] = {
+    "digest": digest,
+    "eager_masses": eager_masses,
+    "lens_masses": lens_masses,
+    "lens_runs": lens_runs,
+    "lens_cells": lens_cells,
+    "full_forward_cells": full_forward_cells,
+    "generate_alone": generate_alone,
+}
