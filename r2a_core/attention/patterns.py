@@ -16,6 +16,7 @@ from r2a_core.activations.recording import LayerAttention, visible_keys
 
 CPU_ELEMENTS = 1_000_000  # attention weights a block: 4 MB
 GPU_ELEMENTS = 64_000_000  # attention weights a block: 256 MB
+ALIGNED = 16  # blocks end at multiples of as many keys, which are quicker to compute with
 UNSEEN = -1e30  # logit of a key that a row does not see; its weight is exactly 0
 
 
@@ -42,8 +43,10 @@ def pattern_blocks(
     elements = max_elements or (CPU_ELEMENTS if queries.device.type == "cpu" else GPU_ELEMENTS)
     step = rows_per_block(elements // n_heads, rows.stop, layer.window)
     keys = keys[:, : rows.stop].float()
-    for start in range(rows.start, rows.stop, step):
-        stop = min(start + step, rows.stop)
+    start = rows.start
+    while start < rows.stop:
+        stop = start + step
+        stop = min(stop - stop % ALIGNED if step > ALIGNED else stop, rows.stop)
         low = 0 if layer.window is None else max(0, start - layer.window + 1)
         query = queries[:, start - first_row : stop - first_row].float()
         logits = block_logits(query, keys[:, low:stop], layer)
@@ -51,6 +54,7 @@ def pattern_blocks(
         unseen = ~visible_keys(start, stop, mixed, layer.window, logits.device)
         logits[:, :, mixed - low :].masked_fill_(unseen, UNSEEN)
         yield PatternBlock(range(start, stop), range(low, stop), logits, softmax_with_sinks(logits, layer))
+        start = stop
 
 
 def rows_per_block(elements: int, n_tokens: int, window: int | None) -> int:
