@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-.PHONY: repro test test-slow check lint audit format deps pin doctor install clean-work
+.PHONY: repro test test-slow check lint audit format deps pin doctor bench install clean-work
 
 repro: install
 	python -m stages.doctor --params-only
@@ -41,6 +41,10 @@ pin: install
 
 doctor: install
 	python -m stages.doctor
+
+# Ours and its peers in turns, half an hour on an idle machine -> docs/benchmarks.md
+bench: install
+	python -m benchmarks.run
 
 install: $(READY)
 
