@@ -235,5 +235,7 @@ def tell_outcome(endpoint: EndpointParams, frame: pl.DataFrame) -> None:
         ", ".join(f"{count} {status}" for status, count in counts.items()),
         spent,
     )
+    if frame.filter(pl.col("status") == "ok")["judge_model"].null_count():
+        log.warning("%s does not say which model judged: the column judge_model is empty", endpoint.base_url)
     if frame.height and lost == frame.height:
         log.warning("no reply of the judge could be used: choose another judge, or a larger judge.max_tokens")

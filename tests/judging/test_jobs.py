@@ -191,9 +191,12 @@ def test_another_model_is_refused_before_it_is_kept(judge_server: JudgeServer, t
     assert set(frame["judge_model"]) == {"judge-2024-08-06"}
 
 
-def test_a_server_that_names_no_model_is_recorded_so(judge_server: JudgeServer, tmp_path: Path) -> None:
+def test_a_server_that_names_no_model_is_recorded_so(
+    judge_server: JudgeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     judge_server.answer = lambda body: said(grade(6), model=None)
     assert run(tmp_path, judge_server.params())["judge_model"].to_list() == [None, None]
+    assert "does not say which model judged" in caplog.text
 
 
 def test_a_missing_key_names_its_variable_and_the_local_way(
