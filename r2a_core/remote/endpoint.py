@@ -40,7 +40,7 @@ class EndpointParams:
             )
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise R2AError(
-                f"params.yaml: the base_url {self.base_url.partition('?')[0]!r} is no plain http(s) address",
+                f"params.yaml: the base_url {re.split('[?#]', self.base_url)[0]!r} is no plain http(s) address",
                 "for example https://api.deepseek.com or http://127.0.0.1:8000/v1",
             )
         if self.key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", self.key_env):

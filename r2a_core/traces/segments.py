@@ -24,7 +24,7 @@ class TraceSegments:
     n_tokens: int  # T, including the final EOS
 
     def __post_init__(self) -> None:
-        if not 1 <= self.think_open < self.think_close < self.n_tokens - 1:
+        if not 1 <= self.think_open < self.think_close < self.n_tokens - 2:
             raise R2AError(
                 f"segments out of order: <think> at {self.think_open}, </think> at {self.think_close}, "
                 f"{self.n_tokens} tokens",
