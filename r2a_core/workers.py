@@ -64,6 +64,7 @@ class Worker:
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
         for chatty in ("httpx", "transformers"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a log is no place for bars
         self.finish_shard, self.job, self.store = finish, job, store
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)  # if torch is imported later
         if "torch" in sys.modules:
@@ -102,8 +103,8 @@ def finish_on_ray(
     check_device(job.device)
     threads = torch.get_num_threads()
     with connected(resources) as ray, marked(store) as mark:
-        kind, count = share(ray, job.device, resources.workers)
-        actor = ray.remote(Worker).options(num_cpus=1, num_gpus=int(kind == "GPU"), scheduling_strategy="SPREAD")
+        gpus, count = share(ray, job.device, resources.workers)
+        actor = ray.remote(Worker).options(num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD")
         here = Environment.here()
 
         def start() -> tuple[Any, Any]:
@@ -111,7 +112,7 @@ def finish_on_ray(
             return worker, worker.check.remote(mark, here)
 
         count = min(count, len(shards))
-        log.info("Ray: up to %d workers, one a %s", count, kind)
+        log.info("Ray: up to %d %s", count, "GPUs, a worker each" if gpus else "workers without a GPU")
         yield from Crew(ray, start, shards, resources.start_seconds).results(count)
 
 
@@ -188,18 +189,18 @@ def no_cluster(address: str, reason: object) -> MissingPrerequisite:
     return MissingPrerequisite(f"no Ray cluster at {address}: {reason}", GUIDE)
 
 
-def share(ray: Any, device: str, workers: int | None) -> tuple[str, int]:
-    """What a worker takes (GPU or CPU), and how many workers there are."""
+def share(ray: Any, device: str, workers: int | None) -> tuple[int, int]:
+    """GPUs a worker takes (0 or 1), and how many workers there are."""
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if device == "cpu" or (device == "auto" and gpus == 0):
         nodes = sum(1 for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1)
-        return "CPU", workers or max(nodes, 1)
+        return 0, workers or max(nodes, 1)
     if gpus == 0 and workers is None:
         raise MissingPrerequisite(
             "R2A_DEVICE=cuda, but the Ray cluster has no GPU",
             "start Ray on nodes with GPUs, or set resources.workers where nodes come on demand",
         )
-    return "GPU", workers or gpus
+    return 1, workers or gpus
 
 
 class Crew:

@@ -115,6 +115,7 @@ def generation_case(model_folder: Path) -> tuple[GenerationJob, list[Any]]:
     return job, plan_shards(job, items, {"code": "c"})
 
 
+@pytest.mark.slow
 def test_a_lost_node_changes_no_byte(
     tmp_path: Path,
     model_folder: Path,
@@ -131,7 +132,7 @@ def test_a_lost_node_changes_no_byte(
         wait_for(tmp_path / "stuck")
         cluster.remove_node(lost, allow_graceful=False)
 
-    removal = threading.Thread(target=remove)
+    removal = threading.Thread(target=remove, daemon=True)
     removal.start()
     finish = partial(stuck_on, tmp_path, lost.node_id)
     assert run(tmp_path, "ray", finish, job, shards, replace(on_cluster, workers=3)) == undisturbed
@@ -142,14 +143,15 @@ def test_a_lost_node_changes_no_byte(
 # What a worker says
 
 
-@pytest.mark.parametrize("error", [R2AError("a wrong pair", "mend it"), MissingPrerequisite("no disk", "free some")])
-def test_a_mistake_is_raised_as_itself(tmp_path: Path, on_cluster: ResourceParams, error: R2AError) -> None:
-    with pytest.raises(type(error)) as raised:
+def test_a_mistake_is_raised_as_itself(tmp_path: Path, on_cluster: ResourceParams) -> None:
+    error = MissingPrerequisite("no model", "fetch it")
+    with pytest.raises(MissingPrerequisite) as raised:
         run(tmp_path, "ray", partial(failing, error), NotingJob(tmp_path), range(3), on_cluster)
-    assert type(raised.value) is type(error)
-    assert (raised.value.message, raised.value.hint) == (error.message, error.hint)
+    assert type(raised.value) is MissingPrerequisite
+    assert (raised.value.message, raised.value.hint) == ("no model", "fetch it")
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_its_number(tmp_path: Path, on_cluster: ResourceParams) -> None:
     error = OSError(28, "No space left", "x")
     with pytest.raises(OSError, match="No space left") as raised:
@@ -157,6 +159,7 @@ def test_a_full_disk_keeps_its_number(tmp_path: Path, on_cluster: ResourceParams
     assert raised.value.errno == 28
 
 
+@pytest.mark.slow
 def test_a_bug_keeps_its_traceback(tmp_path: Path, on_cluster: ResourceParams) -> None:
     with pytest.raises(ZeroDivisionError, match="in failing"):
         run(tmp_path, "ray", partial(failing, ZeroDivisionError()), NotingJob(tmp_path), range(3), on_cluster)
@@ -192,6 +195,7 @@ def listening(process: Any) -> set[str]:
         return set()
 
 
+@pytest.mark.slow
 def test_an_own_cluster_listens_on_loopback_only(tmp_path: Path, cluster: Any) -> None:
     import psutil
 
