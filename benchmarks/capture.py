@@ -35,8 +35,10 @@ class Sizes:
 
 FULL = Sizes(
     replace(SMALL, n_layers=4),
-    tuple(("float32", n_tokens, n_tokens <= 4096) for n_tokens in (512, 1024, 2048, 4096, 8192))
-    + (("bfloat16", 2048, True), ("bfloat16", 4096, True)),
+    (
+        *(("float32", n_tokens, n_tokens <= 4096) for n_tokens in (512, 1024, 2048, 4096, 8192)),
+        ("bfloat16", 4096, True),
+    ),
     ((1024, True), (2048, True), (4096, True), (8192, False)),
     4096,
 )

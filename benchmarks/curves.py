@@ -53,8 +53,8 @@ def measure(bench: Bench) -> Section:
 def curves(bench: Bench, shape: Shape) -> list[Curve]:
     """The axes: tokens, layers, traces, pairs."""
     lengths = (32, 64) if bench.quick else (256, 512, 1024, 2048, 4096, 8192)
-    counts = (1, 2) if bench.quick else (1, 2, 4, 8, 16)
-    few = 48 if bench.quick else 512
+    counts = (1, 2) if bench.quick else (1, 2, 4, 8)
+    few = 48 if bench.quick else 256
     same = {"shape": asdict(shape), "n_tokens": few}
     deep = {n: {**same, "shape": asdict(replace(shape, n_layers=n))} for n in counts}
     folders = {n: Path(bench.scratch, f"traces-{n}") for n in counts}
@@ -73,7 +73,7 @@ def curves(bench: Bench, shape: Shape) -> list[Curve]:
 def cost(bench: Bench, timer: Worker, scale: Worker, way: str, case: dict[str, Any]) -> tuple[float, float]:
     """Seconds and MB of one case."""
     timer.ask(do="run", way=way, case=case, times=1)
-    seconds = min(timer.ask(do="run", way=way, case=case, times=bench.rounds)[bench.clock])
+    seconds = min(timer.ask(do="run", way=way, case=case, times=max(1, bench.rounds - 1))[bench.clock])
     timer.ask(do="forget")
     scale.ask(do="prepare", way=way, case=case)
     megabytes = scale.ask(do="peak", way=way, case=case)["mb"]

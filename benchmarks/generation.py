@@ -21,7 +21,7 @@ sampled at a temperature so high that the model loses its thread, which spreads 
 TINY_MODEL = ROOT / "data" / "models" / "tiny_qwen2"
 PROMPTS = ROOT / "data" / "generations" / "tiny_qwen2"
 NAMES = ("arithmetic", "comparison")
-MOST_TOKENS, BATCH, COUNT = 400, 128, 16
+MOST_TOKENS, PROMPTS_EACH, BATCH, COUNT = 400, 64, 64, 12
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def study_prompts() -> list[list[int]]:
     if not (TINY_MODEL / "config.json").is_file():
         sys.exit("error: the tiny models are not trained yet\nhint: make repro, or choose other --parts")
     files = [Path(PROMPTS, name, "with_reasoning.parquet") for name in NAMES]
-    return [prompt for file in files for prompt in pl.read_parquet(file)["prompt_ids"].to_list()]
+    return [prompt for file in files for prompt in pl.read_parquet(file)["prompt_ids"].head(PROMPTS_EACH).to_list()]
 
 
 def time_one(

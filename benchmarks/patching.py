@@ -25,15 +25,14 @@ forward pass by SDPA times that share; *whole / bound* counts the clean and the 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Models, tokens of pairs, cells a round of the ways that take one at a time."""
+    """Pairs (model, tokens), cells a round of the ways that take one at a time."""
 
-    shapes: tuple[Shape, ...]
-    lengths: tuple[int, ...]
+    pairs: tuple[tuple[Shape, int], ...]
     count: int
 
 
-FULL = Sizes((SMALL, replace(SMALL, kind="llama")), (1000, 2000), 2)
-QUICK = Sizes((TINY, replace(TINY, kind="llama")), (48,), 2)
+FULL = Sizes(((SMALL, 1000), (replace(SMALL, kind="llama"), 1000), (SMALL, 2000)), 1)
+QUICK = Sizes(((TINY, 48), (replace(TINY, kind="llama"), 48)), 2)
 GOALS = {1000: 40, 2000: 100}  # tokens -> times TransformerLens
 
 
@@ -54,8 +53,8 @@ class Pair:
 
 def measure(bench: Bench) -> Section:
     sizes = QUICK if bench.quick else FULL
-    shape = sizes.shapes[0]
-    found = [time_one(bench, each, n_tokens, sizes.count) for each in sizes.shapes for n_tokens in sizes.lengths]
+    shape = sizes.pairs[0][0]
+    found = [time_one(bench, each, n_tokens, sizes.count) for each, n_tokens in sizes.pairs]
     text = TEXT.format(**asdict(shape), cells=12 * shape.n_layers, count=sizes.count)
     head = ["model", "T", "ours, s", "a forward a cell", "TransformerLens", "cells / bound", "whole / bound", "bound"]
     rows = [

@@ -37,7 +37,8 @@ def measure(bench: Bench) -> Section:
     found: dict[tuple[str, str], dict[str, Timing]] = {}
     for model, shape in sizes.models.items():
         for rows in NAMES:
-            found[model, rows] = time_one(bench, shape, sizes.n_tokens, rows, model == sizes.peers_on)
+            with_peers = model == sizes.peers_on and rows == "answer_and_reasoning"
+            found[model, rows] = time_one(bench, shape, sizes.n_tokens, rows, with_peers)
     table = Table(
         ["model", "rows", "statistics, s", "plain pass", "eager", "TransformerLens", "statistics / reading"],
         [row(model, rows, timings) for (model, rows), timings in found.items()],

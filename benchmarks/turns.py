@@ -16,6 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORTEST = 0.2  # seconds that a contender runs in a round, by repeating what is shorter
+LONG = 10  # seconds of a first round that counts
 
 
 class Worker:
@@ -96,21 +97,25 @@ class Contender:
 
 
 def take_turns(contenders: Sequence[Contender], rounds: int, clock: str) -> dict[str, Timing]:
-    """Timings by name, after a first run that is not counted; every other round goes backwards.
+    """Timings by name; every other round goes backwards. clock: cpu (seconds of the process) or wall.
 
-    clock: cpu (seconds of the process) or wall.
+    A first round warms up and tells how often to repeat what is short; it counts where it took long enough not to care.
     """
-    timings = {contender.name: Timing() for contender in contenders}
-    times = {}
-    for contender in contenders:
-        first = contender.worker.ask(do="run", way=contender.way, case=contender.case, times=1)
-        times[contender.name] = max(1, round(SHORTEST / max(first[clock][0], 1e-4)))
-    for number in range(rounds):
-        for contender in contenders[:: -1 if number % 2 else 1]:
-            answer = contender.worker.ask(do="run", way=contender.way, case=contender.case, times=times[contender.name])
-            timings[contender.name].seconds.append(statistics.median(answer[clock]))
-            timings[contender.name].result = answer["result"]
-    return timings
+    first = one_round(contenders, {}, clock)
+    done = [first] if sum(seconds for seconds, _ in first.values()) > LONG else []
+    times = {name: max(1, round(SHORTEST / max(seconds, 1e-4))) for name, (seconds, _) in first.items()}
+    while len(done) < rounds:
+        done.append(one_round(contenders[:: -1 if len(done) % 2 else 1], times, clock))
+    return {each.name: Timing([found[each.name][0] for found in done], done[-1][each.name][1]) for each in contenders}
+
+
+def one_round(contenders: Sequence[Contender], times: dict[str, int], clock: str) -> dict[str, tuple[float, Any]]:
+    """Seconds (median of `times` runs, once if not named) and result of each contender, one after the other."""
+    found = {}
+    for each in contenders:
+        answer = each.worker.ask(do="run", way=each.way, case=each.case, times=times.get(each.name, 1))
+        found[each.name] = statistics.median(answer[clock]), answer["result"]
+    return found
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,11 @@ class Counter:
 
     def __init__(self) -> None:
         self.ran: list[str] = []
+        self.times: list[int] = []
 
     def ask(self, **message):
         self.ran.append(message["way"])
+        self.times.append(message["times"])
         taken = [float(len(self.ran))] * message["times"]
         return {"cpu": taken, "wall": [0.0] * message["times"], "result": len(self.ran)}
 
@@ -44,6 +46,16 @@ def test_ways_take_turns_and_change_the_order_every_round():
     assert timings["a"].seconds == [3, 6, 7]
     assert timings["b"].seconds == [4, 5, 8]
     assert timings["b"].result == 8
+
+
+def test_a_long_first_round_counts_and_a_short_way_is_repeated():
+    worker = Counter()
+    worker.ran = ["long"] * 10
+    long = [Contender(name, worker, name, {}) for name in ("a", "b")]  # type: ignore[arg-type]
+    assert take_turns(long, rounds=2, clock="cpu")["a"].seconds == [11, 14]
+    short = [Contender("c", worker, "c", {})]  # type: ignore[arg-type]
+    assert take_turns(short, rounds=1, clock="wall")["c"].seconds == [0]
+    assert worker.times[-2:] == [1, 2000]
 
 
 def test_a_ratio_is_that_of_the_same_round():

@@ -5,7 +5,7 @@ Input: a model and an AlignedPair. Output: CleanRun (what is patched in; plain t
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,11 +191,19 @@ def residual_hooks(parts: Anatomy, edit: Callable[[int, Tensor], Tensor], first_
 
 
 @contextmanager
-def only_at(module: nn.Module | None, slots: Tensor) -> Iterator[None]:
-    """`module` computes these slots of its input (row, slot, width) alone; its output is 0 elsewhere."""
-    if module is None:
+def only_ends(layer: Any, slots: Tensor) -> Iterator[None]:
+    """In `layer`, queries, the attention's output projection and the MLP are computed for these slots alone."""
+    inside = [getattr(layer.self_attn, "q_proj", None), getattr(layer.self_attn, "o_proj", None)]
+    with ExitStack() as stack:
+        for module in (*inside, getattr(layer, "mlp", None)):
+            if module is not None:
+                stack.enter_context(only_at(module, slots))
         yield
-        return
+
+
+@contextmanager
+def only_at(module: nn.Module, slots: Tensor) -> Iterator[None]:
+    """`module` computes these slots of its input (row, slot, width) alone; its output is 0 elsewhere."""
     whole = module.forward
 
     def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -6,8 +6,8 @@ Output: the metrics of every row and lane.
 A patched residual stream leaves all layers below it and all tokens before it as they were. So a pass climbs the layers
 once; at layer l it gains the rows patched there, each the unpatched run's residual stream with a token's replaced.
 A row carries no token before the patched one: their keys and values come from the unpatched run. The suffixes of all
-lanes lie one after the other in a row. After the last layer only the ends of the suffixes count, so there the others
-get no attention and no MLP.
+lanes lie one after the other in a row. After the last layer only the ends of the suffixes count, so in it the others
+get keys and values and nothing else.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from r2a_core.patching.alignment import AlignedPair
 from r2a_core.patching.anatomy import Anatomy
 from r2a_core.patching.attention import PackedSuffixes, planned_attention_on
 from r2a_core.patching.metrics import AnswerMetrics, answer_metrics
-from r2a_core.patching.runs import UnpatchedRun, only_at, residual_hooks
+from r2a_core.patching.runs import UnpatchedRun, only_ends, residual_hooks
 
 MIB = 2**20
 
@@ -110,12 +110,11 @@ class Staircase:
             return self.hold(layer, torch.cat(grown), token)
 
         ends = torch.tensor(packing.ends, device=self.parts.device)
-        last = self.parts.layers[-1]
         cache = (unpatched.keys, unpatched.values, unpatched.visibility)
         plan = PackedSuffixes(packing.starts, *cache, last_layer=self.parts.n_layers - 1)
         ids = torch.tensor([self.aligned.corrupted.ids], device=self.parts.device)[:, token]
         edits = residual_hooks(self.parts, grow, rows[0].layer)
-        with planned_attention_on(self.model), edits, only_at(getattr(last, "mlp", None), ends):
+        with planned_attention_on(self.model), edits, only_ends(self.parts.layers[-1], ends):
             logits = self.model(
                 input_ids=ids,
                 position_ids=unpatched.visibility.positions[token][None],
