@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 
-from r2a_core.activations.capture import CaptureConfig, capture_trace
+from r2a_core.activations.capture import CaptureConfig, capture_trace, trace_bytes
 from r2a_core.activations.reading import ActivationReader
 from r2a_core.activations.selection import select_traces
 from r2a_core.activations.shards import shard_name, write_index, write_shard
@@ -84,6 +84,8 @@ def test_stored_masses_equal_eager_attention(architecture, name, tmp_path):
     [trace] = select_traces(pl.DataFrame([row], schema=GENERATION_SCHEMA))
     config = CaptureConfig("answer_and_reasoning", "float32", None, (1,), (), "answer")
     captured = capture_trace(found.loaded.model, trace.token_ids, trace.segments, config)
+    kept = [tensor for part in (captured.q, captured.k, captured.residual) for tensor in part.values()]
+    assert trace_bytes(found.loaded.model.config, trace.segments, config) == sum(tensor.nbytes for tensor in kept)
     write_shard(tmp_path / shard_name(0), [(trace.item_id, captured)], "print")
     write_index(tmp_path / "index.parquet", [tmp_path / shard_name(0)])
     stored = ActivationReader(tmp_path).trace("q")
