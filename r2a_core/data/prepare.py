@@ -87,13 +87,21 @@ def local_file(imports: Path, name: str) -> Path:
     """A file of the imports folder. Raises R2AError when it is absent, or its name or a link leads out."""
     path = imports / name
     inside = not Path(name).is_absolute() and ".." not in Path(name).parts
-    if inside and not path.is_file():
+    if inside and not is_file(path):
         raise R2AError(f"{imports.name}/{name} does not exist", f"copy the file into {imports.name}/")
     if not inside or not path.resolve().is_relative_to(imports.resolve()):
         raise R2AError(
             f"the file {name!r} lies outside {imports.name}/", f"copy it into {imports.name}/ and give its name"
         )
     return path
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file of that name exists; no name that the file system refuses does."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def load_dataset(params: DatasetParams, imports: Path) -> LoadedItems:

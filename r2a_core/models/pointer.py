@@ -117,9 +117,12 @@ def ask_hub(hub_id: str, revision: str, timeout: float = HUB_TIMEOUT) -> str | N
 
 def weights_digest(path: str) -> str:
     """Digest over config and weights of a local model folder. Raises MissingPrerequisite when they are absent."""
-    folder = Path(path).expanduser()
-    weights = sorted(folder.glob("*.safetensors"))
-    if not (folder / "config.json").is_file() or not weights:
+    try:
+        folder = Path(path).expanduser()
+        weights = sorted(folder.glob("*.safetensors")) if (folder / "config.json").is_file() else []
+    except (OSError, RuntimeError):  # a name that the file system refuses, a home of nobody
+        weights = []
+    if not weights:
         raise MissingPrerequisite(
             f"{path} has no config.json with *.safetensors weights", "give a model folder in Hugging Face format"
         )

@@ -1,0 +1,89 @@
+"""Any text as an answer: finding its box and reading its notation never raises, and boxes hold what stands in them."""
+
+import re
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from r2a_core.attention.choices import last_box
+from r2a_core.grading.boxed import boxed_answers, has_boxed
+from r2a_core.grading.notation import is_words, quantity, refusal, tidy, units_disagree, word_key
+
+REPEATABLE = settings(derandomize=True, deadline=None, max_examples=500)
+MARKS = (
+    *(
+        "\\boxed{",
+        "\\fbox {",
+        "{",
+        "}",
+        "\\{",
+        "\\}",
+        "\\",
+        "$",
+        "^",
+        "_",
+        "\\circ",
+        "\\frac",
+        "\\overline{",
+        "%",
+        "\\%",
+    ),
+    *(
+        "\\text{",
+        "cm",
+        "square ",
+        "\\mathrm{",
+        "0.",
+        "1",
+        "12",
+        "٣",
+        "²",
+        ",",
+        "\\dots",
+        "!",
+        "(",
+        ")",
+        "[",
+        "]",
+        " and ",
+    ),
+)
+answers = st.lists(st.sampled_from(MARKS) | st.text(max_size=3), max_size=14).map("".join)
+
+
+@REPEATABLE
+@given(answers)
+@example("\\boxed{" * 500)
+@example("0.\\overline{" + "9" * 900 + "}")
+@example("1" * 999 + "_{99999999999999999999}")
+def test_notation_never_raises(text: str) -> None:
+    why = refusal(text)
+    assert why is None or why
+    if why is None:
+        tidied = tidy(text)
+        assert isinstance(is_words(tidied), bool)
+        assert isinstance(word_key(tidied), str)
+        found = quantity(tidied)
+        assert isinstance(found.latex, str)
+        assert not units_disagree(found, found)
+
+
+@REPEATABLE
+@given(answers)
+def test_boxes_are_what_stands_in_them(text: str) -> None:
+    boxes = boxed_answers(text)
+    assert has_boxed(text) == bool(boxes)
+    for box in boxes:
+        assert box
+        assert box == box.strip()
+        assert re.search(r"\\(?:boxed|fbox)\s*\{\s*" + re.escape(box) + r"\s*\}", text)
+    place = last_box(text)
+    if place is not None:
+        assert text[: place.start].rstrip(" \n\t").endswith("{") or text[place.start - 1] == "{"
+
+
+@REPEATABLE
+@given(answers.map(lambda text: re.sub(r"[{}\\\\]", "", text)).filter(str.strip), st.text("ab \n", max_size=5))
+def test_an_answer_is_found_in_its_box(answer: str, around: str) -> None:
+    assert boxed_answers(f"{around}\\boxed{{{answer}}}{around}") == [answer.strip()]
+    assert boxed_answers(f"\\boxed{{1}}{around}\\boxed{{\\frac{{{answer}}}{{2}}}}")[-1] == f"\\frac{{{answer}}}{{2}}"

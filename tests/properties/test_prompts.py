@@ -1,0 +1,81 @@
+"""No text can produce a tag: neither a question in a prompt, nor an imported text beyond its own tags."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from r2a_core.data.imported import ImportedText
+from r2a_core.data.items import Item
+from r2a_core.models.loading import LoadedTokenizer, resolve_tags
+from r2a_core.models.tags import Tags
+from r2a_core.models.tokenizer import PAD, build_tokenizer
+from r2a_core.traces.prompts import plain_ids, prompt_ids
+from r2a_core.traces.rows import generation_row, split_imported
+
+TAGS = Tags()
+SPELLED = [str(TAGS.bos), TAGS.eos, TAGS.think_open, TAGS.think_close, PAD]
+parts = st.one_of(
+    st.sampled_from([*SPELLED, "<", ">", "<think", "think>", "</", "<｜", "▁of▁", "｜>", "\n", " ", "Otter", "12"]),
+    st.text(max_size=4),
+)
+texts = st.lists(parts, max_size=8).map("".join)
+REPEATABLE = settings(
+    derandomize=True, deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture(scope="module")
+def built_in() -> LoadedTokenizer:
+    tokenizer = build_tokenizer()
+    return LoadedTokenizer(tokenizer, TAGS, resolve_tags(tokenizer, TAGS))
+
+
+@pytest.fixture(scope="module", params=["bytes", "built in"])
+def text(request: pytest.FixtureRequest, byte_text: LoadedTokenizer, built_in: LoadedTokenizer) -> LoadedTokenizer:
+    return byte_text if request.param == "bytes" else built_in
+
+
+def added_ids(text: LoadedTokenizer) -> set[int]:
+    return set(text.tokenizer.get_added_vocab().values())
+
+
+@REPEATABLE
+@given(content=texts)
+def test_plain_text_holds_no_tag_and_comes_back(text: LoadedTokenizer, content: str) -> None:
+    ids = plain_ids(text, content)
+    assert not added_ids(text) & set(ids)
+    assert text.tokenizer.decode(ids, clean_up_tokenization_spaces=False) == content
+
+
+@REPEATABLE
+@given(question=texts, instruction=texts, reasoning=st.booleans(), mode=st.sampled_from(["finished", "empty"]))
+def test_a_prompt_holds_its_own_tags_only(
+    text: LoadedTokenizer, question: str, instruction: str, reasoning: bool, mode: Any
+) -> None:
+    ids = prompt_ids(text, question, instruction, "with_reasoning" if reasoning else "without_reasoning", mode)
+    own = [token for token in ids if token in added_ids(text)]
+    assert own == [text.ids.bos, text.ids.think_open, *([] if reasoning else [text.ids.think_close])]
+    assert ids[0] == text.ids.bos
+    assert ids.index(text.ids.think_open) >= 2
+
+
+@REPEATABLE
+@given(question=texts.filter(str.strip), content=texts, reasoning=st.booleans(), stop=st.booleans())
+def test_an_imported_text_holds_one_think_tag_and_one_bos(
+    text: LoadedTokenizer, question: str, content: str, reasoning: bool, stop: bool
+) -> None:
+    setting = "with_reasoning" if reasoning else "without_reasoning"
+    found = ImportedText(content, "stop" if stop else None)
+    item = Item("q", question, "1", "math")
+    split = split_imported(text, item, found, setting, "", "finished")
+    ids = [*split.prompt, *split.response]
+    assert ids.count(text.ids.think_open) == 1
+    assert [place for place, token in enumerate(ids) if token == text.ids.bos] == [0]
+    assert text.ids.eos not in ids[:-1]
+    row = generation_row(text, item, 0, split.prompt, split.response, None, lambda answer: True)
+    assert row["status"] in ("ok", "unfinished", "bad_think", "no_answer")
+    assert (row["status"] == "unfinished") == (ids[-1] != text.ids.eos)
+    if stop:
+        assert row["status"] != "unfinished"

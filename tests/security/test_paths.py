@@ -1,0 +1,116 @@
+"""Names in params and in files never lead out of their folders."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+
+from r2a_core.activations.capture import TraceActivations
+from r2a_core.activations.reading import ActivationReader
+from r2a_core.activations.recording import LayerAttention
+from r2a_core.activations.shards import shard_name, write_index, write_shard
+from r2a_core.data.prepare import dataset_params, load_dataset, local_file
+from r2a_core.errors import R2AError
+from r2a_core.frames import write_frame
+from r2a_core.models.prepare import model_params
+from r2a_core.patching.shards import INDEX_SCHEMA, captured_shards
+from r2a_core.traces.segments import TraceSegments
+from stages._params import check_sections, read_yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+ROW = {"unique_id": "u", "problem": "1+1?", "answer": "2", "subject": "", "level": 1}
+
+
+@pytest.fixture
+def imports(tmp_path: Path) -> Path:
+    """imports/ with a file, a folder, and links that lead out of it; beside it a file that is none of its own."""
+    folder = tmp_path / "imports"
+    (folder / "sub").mkdir(parents=True)
+    for path in (folder / "own.jsonl", folder / "sub" / "own.jsonl", tmp_path / "secret.jsonl"):
+        path.write_text(json.dumps(ROW))
+    (folder / "link.jsonl").symlink_to(tmp_path / "secret.jsonl")
+    (folder / "out").symlink_to(tmp_path)
+    (folder / "inner.jsonl").symlink_to(folder / "own.jsonl")
+    (folder / "dangling.jsonl").symlink_to(tmp_path / "none.jsonl")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../secret.jsonl", "sub/../../secret.jsonl", "./../secret.jsonl", "/etc/passwd", "//etc/passwd"),
+        *("link.jsonl", "out/secret.jsonl", "sub/../link.jsonl"),
+    ],
+)
+def test_a_file_outside_is_not_read(imports: Path, name: str) -> None:
+    params = dataset_params({"kind": "math500", "instruction": "", "revision": "main", "file": name}, "datasets.x")
+    with pytest.raises(R2AError, match="lies outside imports/") as caught:
+        load_dataset(params, imports)
+    assert "copy it into" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["none.jsonl", "dangling.jsonl", "sub", ".", "", "own.jsonl/x", "a" * 300])
+def test_a_name_of_no_file_is_said(imports: Path, name: str) -> None:
+    with pytest.raises(R2AError, match="does not exist"):
+        local_file(imports, name)
+
+
+@pytest.mark.parametrize("name", ["own.jsonl", "sub/own.jsonl", "inner.jsonl", "./own.jsonl"])
+def test_a_file_inside_is_read(imports: Path, name: str) -> None:
+    assert local_file(imports, name).read_text() == json.dumps(ROW)
+
+
+@pytest.mark.parametrize("section", ["models", "datasets"])
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "", "a b", "a;b", "$(x)", "a\nb", "é", "-x", "a.b", 5])
+def test_a_name_that_could_be_a_path_or_a_command_is_refused(section: str, name: Any) -> None:
+    params = read_yaml(ROOT / "params.yaml")
+    params[section][name] = {"kind": "texts"} if section == "models" else params["datasets"]["arithmetic"]
+    with pytest.raises(R2AError, match="is no name") as caught:
+        check_sections(params)
+    assert "letters, digits and _" in caught.value.hint
+
+
+@pytest.mark.parametrize("hub_id", ["../a", "a/..", "/a/b", "~/a", "a/b/../..", "file:///a/b", ".a/b", "a\\b/c"])
+def test_a_hub_id_that_could_be_a_path_is_refused(hub_id: str) -> None:
+    tags = {"bos": None, "eos": "e", "think_open": "o", "think_close": "c"}
+    values = {"kind": "hub", "hub_id": hub_id, "revision": "main", "dtype": "float32", "tags": tags}
+    with pytest.raises(R2AError, match=r"models\.x\.hub_id"):
+        model_params(values, "models.x")
+
+
+def stored(folder: Path) -> Path:
+    """One captured trace."""
+    trace = TraceActivations(TraceSegments(1, 3, 6), 0, 4)
+    trace.layers[0] = LayerAttention(0, 2, 1, 3, 0.5)
+    trace.q[0], trace.k[0] = torch.ones(2, 6, 3), torch.ones(1, 6, 3)
+    write_shard(folder / shard_name(0), [("a", trace)], "f")
+    write_index(folder / "index.parquet", [folder / shard_name(0)])
+    return folder
+
+
+NAMES = ["../elsewhere/shard-00000.safetensors", "/tmp/shard-00000.safetensors", "..", "shard-0.safetensors", None]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "shard-00000.safetensors/../x", "shard-00000.bin", "shard-٠٠٠٠٠.safetensors"])
+def test_an_index_names_shards_of_its_own_folder_only(tmp_path: Path, name: str | None) -> None:
+    for place in ("here", "elsewhere"):
+        (tmp_path / place).mkdir()
+        stored(tmp_path / place)
+    index = tmp_path / "here" / "index.parquet"
+    frame = pl.read_parquet(index)
+    write_frame(index, frame.with_columns(shard=pl.lit(name, pl.String)))
+    with pytest.raises(R2AError, match="is no shard of its folder") as caught:
+        ActivationReader(tmp_path / "here").trace("a")
+    assert "dvc repro capture" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_index_of_pairs_names_shards_of_its_own_folder_only(tmp_path: Path, name: str | None) -> None:
+    row = dict.fromkeys(INDEX_SCHEMA) | {"pair_id": "p", "probe": "plain", "status": "captured", "shard": name}
+    write_frame(tmp_path / "index.parquet", pl.DataFrame([row], INDEX_SCHEMA))
+    with pytest.raises(R2AError, match="is no shard of its folder") as caught:
+        captured_shards(tmp_path)
+    assert "dvc repro capture_pairs" in caught.value.hint
