@@ -31,7 +31,7 @@ def heads(model: str) -> None:
     params, datasets = parse(scoring.HeadsParams, values["heads"], "heads"), values["run"]["datasets"]
     set_threads()
     folder = DATA / "models" / model
-    for stale in sorted({path.name for path in (DATA / "attention" / model).iterdir()} - set(datasets)):
+    for stale in sorted({path.name for path in (DATA / "attention" / model).glob("*")} - set(datasets)):
         logging.warning("%s: the attention of %s is left out, as run.datasets does not name it", model, stale)
     attention = scoring.read_ranked(
         {name: DATA / "attention" / model / name / f"{SETTING}.parquet" for name in datasets}

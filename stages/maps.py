@@ -24,7 +24,7 @@ def maps(model: str, dataset: str) -> None:
     from r2a_core.attention.links import attention_links
     from r2a_core.attention.map_params import HeadMarkParams, MapParams
     from r2a_core.attention.maps import attention_maps
-    from r2a_core.attention.statistics import ATTENTION_SCHEMA
+    from r2a_core.attention.statistics import ATTENTION_SCHEMA, StatisticsConfig
     from r2a_core.config import parse
     from r2a_core.frames import read_frame, write_frame
     from r2a_core.models.loading import choose_device, load_tokenizer
@@ -42,7 +42,7 @@ def maps(model: str, dataset: str) -> None:
     pieces = texts(load_tokenizer(DATA / "models" / model).tokenizer, traces)
     attention = read_frame(DATA / "attention" / model / dataset / f"{SETTING}.parquet", ATTENTION_SCHEMA, "attention")
     heads = read_frame(DATA / "heads" / f"{model}.parquet", HEAD_SCHEMA, "heads").filter(pl.col("dataset") == dataset)
-    phrases = values["attention"]["reflection_phrases"]
+    phrases = parse(StatisticsConfig, values["attention"], "attention").reflection_phrases
     config = params.of(model, dataset, pieces, heads, parse(HeadMarkParams, values["heads"], "heads"), phrases)
     target = str(choose_device(device()))
     frames = attention_maps(reader, pieces, attention, heads, config, target)

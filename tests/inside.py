@@ -65,6 +65,7 @@ class Study:
     def run(self, stage: str, *arguments: str) -> Ended:
         """Runs `python -m stages.STAGE ARGUMENTS` in this process."""
         module = importlib.import_module(f"stages.{stage}")
+        self.monkeypatch.chdir(self.root)
         self.monkeypatch.setattr(_stage, "ROOT", self.root)
         for name, path in (("DATA", self.data), ("WORK", self.root / ".work")):
             if hasattr(module, name):

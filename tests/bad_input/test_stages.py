@@ -201,7 +201,7 @@ CASES: dict[str, tuple[Spoil, tuple[str, ...], int, str, str]] = {
         "does not exist",
         "dvc repro capture",
     ),
-    "nothing to rank": (nothing, ("heads", "tiny"), 3, "does not exist", "dvc repro attention"),
+    "nothing to rank": (nothing, ("heads", "tiny"), 2, "with_reasoning.parquet is missing", "dvc repro attention"),
     "nothing to map": (nothing, ("maps", "tiny", "texts"), 3, "does not exist", "dvc repro"),
     "no pairs to select": (nothing, ("select_pairs",), 3, "does not exist", "dvc repro prepare_dataset"),
     "no pairs to answer": (nothing, ("generate_pairs", "tiny"), 3, "does not exist", "dvc repro"),
