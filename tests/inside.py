@@ -20,6 +20,9 @@ from stages._params import read_yaml
 ROOT = Path(__file__).resolve().parents[1]
 ASKED = "<｜begin▁of▁sentence｜>{question} <think>\n"
 EOS = "<｜end▁of▁sentence｜>"
+STAGES = {  # imported before any folder of theirs is changed
+    path.stem: importlib.import_module(f"stages.{path.stem}") for path in (ROOT / "stages").glob("[a-z]*.py")
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Study:
 
     def run(self, stage: str, *arguments: str) -> Ended:
         """Runs `python -m stages.STAGE ARGUMENTS` in this process."""
-        module = importlib.import_module(f"stages.{stage}")
+        module = STAGES[stage]
         self.monkeypatch.chdir(self.root)
         self.monkeypatch.setattr(_stage, "ROOT", self.root)
         for name, path in (("DATA", self.data), ("WORK", self.root / ".work")):

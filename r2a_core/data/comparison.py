@@ -140,16 +140,24 @@ def pairs_of(items: Sequence[Item]) -> list[ComparisonPair]:
     """The inverse of `pair_items`. Raises R2AError when the questions are not those of pairs."""
     pairs = []
     for clean, corrupted in zip(items[::2], items[1::2], strict=False):
-        extra = json.loads(clean.extra)
-        pair_id = str(extra.get("pair_id")) if isinstance(extra, dict) else ""
+        pair_id, comparator = named(clean.extra)
         ids = (clean.item_id, corrupted.item_id)
         if ids != (f"{pair_id}-clean", f"{pair_id}-corrupted") or clean.gold is None or corrupted.gold is None:
             raise no_pairs(clean.item_id)
         texts = (clean.question, clean.gold, corrupted.question, corrupted.gold)
-        pairs.append(ComparisonPair(pair_id, *texts, extra["comparator"], clean.subject))
+        pairs.append(ComparisonPair(pair_id, *texts, comparator, clean.subject))
     if len(items) % 2:
         raise no_pairs(items[-1].item_id)
     return pairs
+
+
+def named(extra: str) -> tuple[str, str]:
+    """Pair and comparator that a question's `extra` names; empty where it names none."""
+    try:
+        values = json.loads(extra)
+        return str(values["pair_id"]), str(values["comparator"])
+    except (ValueError, KeyError, TypeError):
+        return "", ""
 
 
 def no_pairs(item_id: str) -> R2AError:

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from r2a_core.data.comparison import ComparisonPair
+from r2a_core.errors import R2AError
 from r2a_core.grading.boxed import boxed_answers
 from r2a_core.grading.worker import grade_many
 from r2a_core.models.loading import LoadedTokenizer
@@ -105,9 +106,18 @@ def pair_rows(
 
 
 def responses_of(generations: pl.DataFrame) -> dict[str, Response]:
-    """Responses by question id."""
+    """Responses by question id. Raises R2AError for a status that is none and for two responses to a question."""
     columns = ["item_id", "prompt_ids", "response_ids", "response", "status"]
-    return {row[0]: Response(*row[1:]) for row in generations.select(columns).iter_rows()}
+    again = "generate them again: dvc repro generate_pairs"
+    found: dict[str, Response] = {}
+    for item_id, *rest in generations.select(columns).iter_rows():
+        response = Response(*rest)
+        if response.status not in ("ok", *FAULTS):
+            raise R2AError(f"the response to {item_id!r} has the unknown status {response.status!r}", again)
+        if item_id in found:
+            raise R2AError(f"there are two responses to {item_id!r}", again)
+        found[item_id] = response
+    return found
 
 
 def judge(pairs: Sequence[ComparisonPair], responses: Mapping[str, Response], grade: Grader) -> dict[str, Verdict]:
@@ -120,11 +130,11 @@ def judge(pairs: Sequence[ComparisonPair], responses: Mapping[str, Response], gr
             if response is None:
                 reason = f"the {side} question has no response of this model"
                 verdicts.setdefault(pair.pair_id, Verdict("no_response", reason))
-            elif response.status != "ok":
-                reason = f"the {side} response {FAULTS[response.status]}"
-                verdicts.setdefault(pair.pair_id, Verdict(response.status, reason))
+            elif response.status != "ok" or not (boxes := boxed_answers(response.text)):
+                fault = response.status if response.status != "ok" else "no_answer"
+                verdicts.setdefault(pair.pair_id, Verdict(fault, f"the {side} response {FAULTS[fault]}"))
             else:
-                due.append((pair.pair_id, side, boxed_answers(response.text)[-1], gold))
+                due.append((pair.pair_id, side, boxes[-1], gold))
     for (pair_id, side, answer, gold), right in zip(due, grade([(each[2], each[3]) for each in due]), strict=True):
         if not right:
             verdicts.setdefault(pair_id, Verdict("wrong", f"the {side} response answers {answer!r}, not {gold!r}"))

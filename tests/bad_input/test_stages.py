@@ -1,4 +1,4 @@
-"""Stages on bad input: exit code 2 (a mistake) or 3 (something is missing), a sentence, and the way out as last line."""
+"""Stages on bad input: exit code 2 (a mistake) or 3 (something is missing), a sentence, and a way out as last line."""
 
 import json
 import os
