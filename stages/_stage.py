@@ -9,7 +9,7 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,19 @@ def known_trouble(error: Exception) -> R2AError | None:
     return None
 
 
+class Params(dict[str, Any]):
+    """Params in one another; a key that is not there is named as params.yaml has it."""
+
+    def __init__(self, values: Mapping[str, Any], place: str = "") -> None:
+        super().__init__(
+            {key: Params(each, f"{place}{key}.") if isinstance(each, dict) else each for key, each in values.items()}
+        )
+        self.place = place
+
+    def __missing__(self, key: str) -> Any:
+        raise R2AError(f"params.yaml has no {self.place}{key}", "add it, or take what names it out of run")
+
+
 def read_params(stage: str) -> dict[str, Any]:
     """The params that dvc.yaml declares for `stage` (for example "generate@tiny_qwen2-arithmetic-with_reasoning").
 
@@ -93,7 +106,7 @@ def read_params(stage: str) -> dict[str, Any]:
     from dvc.exceptions import DvcException
 
     try:
-        return params_show(stages=os.environ.get("DVC_STAGE") or stage, deps=True, repo=str(ROOT))
+        return Params(params_show(stages=os.environ.get("DVC_STAGE") or stage, deps=True, repo=str(ROOT)))
     except (DvcException, KeyError) as error:
         raise R2AError(
             f"the params of stage {stage} cannot be read: {error}", "check run and the names it lists in params.yaml"

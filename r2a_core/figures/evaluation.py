@@ -13,7 +13,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from r2a_core.errors import R2AError
+from r2a_core.errors import MissingPrerequisite, R2AError
 from r2a_core.figures.bars import NOTE, SIDES, Pair, Scale, draw_pair, legend_handles, wrapped
 from r2a_core.figures.evaluation_tables import accuracy_table, funnel_table, save_table
 from r2a_core.figures.evaluation_tables import draw_accuracy_table as accuracy_sheet
@@ -54,7 +54,7 @@ def read_summaries(paths: Sequence[Path]) -> list[dict[str, Any]]:
     summaries = []
     for path in paths:
         if not path.exists():
-            raise R2AError(f"{path} does not exist", "build it with: dvc repro evaluate")
+            raise MissingPrerequisite(f"{path} does not exist", "build it with: dvc repro evaluate")
         summary = json.loads(path.read_text(encoding="utf-8"))
         if missing := [name for name in ("model", "dataset", "funnel", "paired") if name not in summary]:
             raise R2AError(f"{path} has no {', '.join(missing)}", "rebuild it with: dvc repro evaluate")

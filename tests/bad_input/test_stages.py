@@ -94,7 +94,7 @@ def environment(**values: str) -> Spoil:
 
 TRACES = {"kind": "traces", "instruction": ""}
 TAGS = {"bos": "<s>", "eos": "</s>", "think_open": "<think>", "think_close": "</think>"}
-PREPARE = ("prepare_dataset", "texts")
+PREPARE, JUDGE, EVALUATE = ("prepare_dataset", "texts"), ("judge", "tiny", "texts"), ("evaluate", "tiny", "texts")
 CASES: dict[str, tuple[Spoil, tuple[str, ...], int, str, str]] = {
     "no such dataset": (nothing, ("prepare_dataset", "maths"), 2, "the params of stage", "check run"),
     "a dataset of another folder": (nothing, ("prepare_dataset", "../texts"), 2, "the params of stage", "check run"),
@@ -107,7 +107,14 @@ CASES: dict[str, tuple[Spoil, tuple[str, ...], int, str, str]] = {
     "a key given twice": (params_file("run: {}\nrun: {}\n"), PREPARE, 2, "the params of stage", "check run"),
     "params that are no text": (params_file(b"\xff\xfe\x00"), PREPARE, 2, "the params of stage", "check run"),
     "no section run": (params_file("models: {}\n"), PREPARE, 2, "the params of stage", "check run"),
-    "a dataset without entry": (params(datasets={}), PREPARE, 2, "the params of stage", "check run"),
+    "a dataset without entry": (
+        params(datasets={}),
+        PREPARE,
+        2,
+        "params.yaml has no datasets",
+        "take what names it out",
+    ),
+    "models without entry": (params(models={}), ("prepare_model", "tiny"), 2, "params.yaml has no models", "add it"),
     "an unknown key": (
         dataset(**TRACES, file="texts.jsonl", files=1),
         PREPARE,
@@ -119,7 +126,7 @@ CASES: dict[str, tuple[Spoil, tuple[str, ...], int, str, str]] = {
     "no file": (dataset(**TRACES, file="none.jsonl"), PREPARE, 2, "imports/none.jsonl does not exist", "copy the file"),
     "a file elsewhere": (dataset(**TRACES, file="../params.yaml"), PREPARE, 2, "lies outside imports/", "copy it into"),
     "a file of another form": (
-        file("imports/texts.jsonl", "{}\n"),
+        file("imports/texts.jsonl", '{"a": 1}\n'),
         PREPARE,
         2,
         "texts.jsonl has no column model",
@@ -161,9 +168,9 @@ CASES: dict[str, tuple[Spoil, tuple[str, ...], int, str, str]] = {
     "a damaged tokenizer": (
         after(PREPARE, then=file("data/models/tiny/tokenizer.json", "{")),
         GENERATE,
-        3,
-        "the tokenizer of tiny cannot be loaded",
-        "dvc repro",
+        2,
+        "its files do not match the digest in model.json",
+        "delete the folder, then rebuild it",
     ),
     "threads in words": (
         environment(R2A_THREADS="two"),
@@ -173,16 +180,17 @@ CASES: dict[str, tuple[Spoil, tuple[str, ...], int, str, str]] = {
         "R2A_THREADS=2",
     ),
     "no threads": (environment(R2A_THREADS="0"), GENERATE, 2, "R2A_THREADS must be a positive", "R2A_THREADS=2"),
+    "nothing to judge": (after(PREPARE), JUDGE, 3, "with_reasoning.parquet does not", "dvc repro"),
     "nothing to evaluate": (
         after(PREPARE),
-        ("evaluate", "tiny", "texts"),
+        EVALUATE,
         3,
         "with_reasoning.parquet does not",
         "dvc repro",
     ),
     "damaged generations": (
         after(PREPARE, then=file("data/generations/tiny/texts/with_reasoning.parquet", "x")),
-        ("evaluate", "tiny", "texts"),
+        EVALUATE,
         2,
         "with_reasoning.parquet is damaged",
         "dvc repro",
@@ -228,7 +236,7 @@ def test_a_stage_ends_in_a_sentence_and_a_way_out(study: Study, case: str) -> No
 
 def test_a_study_of_texts_runs_and_counts_its_answers(study: Study) -> None:
     """The stages that the cases above spoil, unspoilt; item ids with slashes and dots become no paths."""
-    for stage in (PREPARE, GENERATE, (*GENERATE[:3], "without_reasoning"), ("evaluate", "tiny", "texts")):
+    for stage in (PREPARE, GENERATE, (*GENERATE[:3], "without_reasoning"), JUDGE, EVALUATE):
         ended = study.run(*stage)
         assert ended.code == 0, ended.err
     rows = pl.read_parquet(study.data / "evaluation" / "tiny" / "texts.parquet")

@@ -73,6 +73,7 @@ def test_a_study_leaves_no_secret_behind(study: Study, caplog: pytest.LogCapture
         ("prepare_model", "tiny"),
         ("generate", *texts, "with_reasoning"),
         ("generate", *texts, "without_reasoning"),
+        ("judge", *texts),
         ("evaluate", *texts),
         ("capture", *texts, "with_reasoning"),
         ("report",),
