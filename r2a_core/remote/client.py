@@ -8,10 +8,11 @@ keeps each reply in the work store, so that a run that was stopped asks and pays
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from r2a_core.errors import MissingPrerequisite, R2AError
@@ -23,6 +24,7 @@ from r2a_core.store import WorkStore
 __all__ = ["Client", "EndpointParams", "Reply", "Request", "ask_all"]
 log = logging.getLogger(__name__)
 REPLY_SUFFIX = ".reply.json"
+LISTEN_SECONDS = 0.5  # an interrupt that another thread gets is noticed after this time
 CHATTY = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")  # loggers that name every request
 
 
@@ -88,11 +90,6 @@ class Client:
             "stop": None if stop is None else list(stop),
         }
         return self._ask(self._openai.completions.with_raw_response.create, body, extra, completion_reply)
-
-    def close(self) -> None:
-        """Ends every request under way."""
-        self.stopping.set()
-        self._openai.close()
 
     def _ask(self, create: Callable[..., Any], body: dict[str, Any], extra: Any, read: Callable[[Any], Reply]) -> Reply:
         """The reply to one request, tried up to endpoint.attempts times.
@@ -162,41 +159,63 @@ def ask_all(
     """
     wanted = {request.fingerprint: request for request in requests}
     missing = [request for print_, request in wanted.items() if not store.has(print_, REPLY_SUFFIX)]
+    workers = Workers(client, missing, store)
     done = len(wanted) - len(missing)
-
-    failures: list[R2AError] = []
-
-    def ask(request: Request) -> None:
-        if client.stopping.is_set():
-            return
-        try:
-            keep(store, request.fingerprint, request.ask(client))
-        except R2AError as error:
-            failures.append(error)
-            client.stopping.set()
-            raise
-
-    pool = ThreadPoolExecutor(concurrency or client.endpoint.concurrency, "endpoint")
-    waiting: list[Future[None]] = [pool.submit(ask, request) for request in missing]
-    try:
-        for future in as_completed(waiting):
-            future.result()
+    for failure in workers.outcomes(min(concurrency or client.endpoint.concurrency, len(missing))):
+        if failure is None:
             done += 1
             if progress is not None:
                 progress(done, len(wanted))
-    except R2AError:
-        pool.shutdown(wait=True, cancel_futures=True)
-        kept = sum(store.has(print_, REPLY_SUFFIX) for print_ in wanted)
-        first = failures[0]
+    first = workers.first_failure
+    if isinstance(first, R2AError):
         raise type(first)(
-            f"{first.message}; {kept} of {len(wanted)} replies are there and kept", f"{first.hint}; then run again"
+            f"{first.message}; {done} of {len(wanted)} replies are there and kept", f"{first.hint}; then run again"
         ) from None
-    except BaseException:
-        client.close()
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
+    if first is not None:
+        raise first
     return [kept_reply(store, request.fingerprint) for request in requests]
+
+
+class Workers:
+    """Threads that send requests and keep the replies. They are daemons: an interrupted run waits for no server."""
+
+    def __init__(self, client: Client, requests: Sequence[Request], store: WorkStore) -> None:
+        self.client, self.store, self.waiting = client, store, deque(requests)
+        self.told: SimpleQueue[Exception | str | None] = SimpleQueue()  # None = a reply is kept; "" = a thread ended
+        self.first_failure: Exception | None = None
+        self.lock = threading.Lock()
+
+    def outcomes(self, count: int) -> Iterator[Exception | None]:
+        """What came of each request that was sent, as it comes: None or why it failed. `count` threads."""
+        for _ in range(count):
+            threading.Thread(target=self.work, daemon=True).start()
+        running = count
+        while running:
+            try:
+                outcome = self.told.get(timeout=LISTEN_SECONDS)
+            except Empty:
+                continue
+            if isinstance(outcome, str):
+                running -= 1
+            else:
+                yield outcome
+
+    def work(self) -> None:
+        """Sends requests until there are none left or one failed for good."""
+        while self.waiting and not self.client.stopping.is_set():
+            try:
+                request = self.waiting.popleft()
+            except IndexError:  # another thread was quicker
+                break
+            try:
+                keep(self.store, request.fingerprint, request.ask(self.client))
+                self.told.put(None)
+            except Exception as error:
+                with self.lock:
+                    self.first_failure = self.first_failure or error
+                self.client.stopping.set()
+                self.told.put(error)
+        self.told.put("")
 
 
 def keep(store: WorkStore, print_: str, reply: Reply) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,12 +10,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from r2a_core.models.pointer import ModelPointer
+from r2a_core.models.prepare import EndpointModel, prepare
 from r2a_core.remote.client import EndpointParams
 
 HERE = Path(__file__).parent
@@ -56,6 +60,16 @@ class FaultServer:
 def stop(process: subprocess.Popen[Any]) -> None:
     process.kill()
     process.wait()
+
+
+@contextmanager
+def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A process with the key in its environment; it does not outlive the block."""
+    process = subprocess.Popen(command, env=os.environ | {KEY_ENV: CANARY}, **options)
+    try:
+        yield process
+    finally:
+        stop(process)
 
 
 @pytest.fixture(scope="session")
@@ -104,12 +118,12 @@ def files_with(text: str, folder: Path) -> Sequence[Path]:
 def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random reasoner of two layers that says words of the built-in tokenizer, as a prepared model folder.
 
-    It has a chat template that builds the study's prompt.
+    It has a chat template that builds the study's prompt. Llama's, as the server would put the rules of Qwen2's own
+    tokenizer in place of the built-in one's.
     """
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    from r2a_core.models.pointer import ModelPointer
     from r2a_core.models.tags import Tags
     from r2a_core.models.tokenizer import build_tokenizer
 
@@ -117,7 +131,7 @@ def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = build_tokenizer()
     tokenizer.chat_template = CHAT_TEMPLATE
     torch.manual_seed(0)
-    config = Qwen2Config(
+    config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=48,
@@ -126,7 +140,7 @@ def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_key_value_heads=2,
         tie_word_embeddings=False,
     )
-    model = Qwen2ForCausalLM(config).eval()
+    model = LlamaForCausalLM(config).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "norm" not in name:
@@ -177,3 +191,18 @@ def real_server(served_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
             pytest.fail(log.read_text())
         yield RealServer(f"http://127.0.0.1:{port}/v1", str(served_folder))
         stop(process)
+
+
+@pytest.fixture(scope="session")
+def endpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[EndpointModel, Path], Path]:
+    """Prepares a model of kind endpoint at a path; the tokenizer, the same for all, is built once."""
+    first = tmp_path_factory.mktemp("prepared") / "r1_full"
+    nowhere = EndpointParams("http://127.0.0.1:1/v1", "big-one", None, 1.0, 1, 1, 0.0)
+    prepare(EndpointModel(nowhere, "completions", False, None, True, None, "endpoint"), first)
+
+    def make(params: EndpointModel, folder: Path) -> Path:
+        shutil.copytree(first, folder, dirs_exist_ok=True)
+        ModelPointer("endpoint", None, params.tags, served=params.served).write(folder)
+        return folder
+
+    return make

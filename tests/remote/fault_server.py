@@ -18,7 +18,8 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-STATE: dict[str, Any] = {"faults": [], "key": None, "hold": 0.0, "requests": [], "now": 0, "most": 0}
+FRESH: dict[str, Any] = {"faults": [], "key": None, "hold": 0.0, "requests": [], "now": 0, "most": 0}
+STATE: dict[str, Any] = dict(FRESH, plan=0)
 LOCK = threading.Lock()
 USAGE = {"prompt_tokens": 7, "completion_tokens": 11, "total_tokens": 18}
 
@@ -44,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
         text = self.rfile.read(int(self.headers["Content-Length"])).decode()
         if self.path == "/_plan":
             with LOCK:
-                STATE.update({"faults": [], "key": None, "hold": 0.0, "requests": [], "most": 0} | json.loads(text))
+                STATE.update(FRESH | {"requests": [], "plan": STATE["plan"] + 1} | json.loads(text))
             self.answer(200, "{}")
             return
         with LOCK:
@@ -60,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
                     "body": json.loads(text),
                 }
             )
-            hold, key = STATE["hold"], STATE["key"]
+            hold, key, plan = STATE["hold"], STATE["key"], STATE["plan"]
         try:
             time.sleep(hold)
             if key is not None and self.headers["Authorization"] != f"Bearer {key}":
@@ -72,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
             pass  # the client gave up
         finally:
             with LOCK:
-                STATE["now"] -= 1
+                STATE["now"] -= plan == STATE["plan"]  # else it is of a client of the plan before
 
     def fault(self, text: str) -> dict[str, Any]:
         """The first fault of the plan that matches, counted."""

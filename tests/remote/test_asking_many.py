@@ -1,7 +1,6 @@
 """Many requests at a time: order, concurrency, what is kept when a run fails or is killed, and no second payment."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 from r2a_core.errors import R2AError
 from r2a_core.remote.client import Client, EndpointParams, Request, ask_all
 from r2a_core.store import open_store
-from tests.remote.conftest import CANARY, KEY_ENV, FaultServer, files_with
+from tests.remote.conftest import CANARY, FaultServer, files_with, running
 
 Endpoint = Callable[..., EndpointParams]
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -77,8 +76,8 @@ def test_a_failure_keeps_what_is_there_and_says_so(server: FaultServer, endpoint
 def test_requests_under_way_are_kept_when_another_fails(
     server: FaultServer, endpoint: Endpoint, tmp_path: Path
 ) -> None:
-    slow = {"match": "<q1>", "sleep": 0.6, "raw": numbered(1)[0]["raw"]}
-    server.plan(slow, {"match": "<q0>", "status": 400}, *numbered(*range(9)))
+    slow = {"match": "<q1>", "sleep": 1.5, "raw": numbered(1)[0]["raw"]}
+    server.plan(slow, {"match": "<q0>", "sleep": 1.0, "status": 400}, *numbered(*range(9)))
     with pytest.raises(R2AError, match="of 9 replies"):
         run(endpoint(concurrency=2), tmp_path, range(9))
     server.plan(*numbered(*range(9)))
@@ -88,12 +87,13 @@ def test_requests_under_way_are_kept_when_another_fails(
 
 
 SCRIPT = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with it ignored
 sys.path.insert(0, sys.argv[3])
 from r2a_core.remote.client import EndpointParams
 from tests.remote.test_asking_many import run
-run(EndpointParams(sys.argv[1], "big-one", "R2A_TEST_KEY", 10.0, 2, 2, 0.01), Path(sys.argv[2]), range(30))
+run(EndpointParams(sys.argv[1], "big-one", "R2A_TEST_KEY", 60.0, 2, 2, 0.01), Path(sys.argv[2]), range(30))
 """
 
 
@@ -102,9 +102,8 @@ def test_after_a_kill_only_the_unfinished_are_asked(server: FaultServer, endpoin
     params = endpoint(concurrency=2)
     command = [sys.executable, "-c", SCRIPT, params.base_url, str(tmp_path / "work"), str(ROOT)]
     log = tmp_path / "log"
-    with log.open("w") as stream:
-        process = subprocess.Popen(command, env=os.environ | {KEY_ENV: CANARY}, stderr=stream, cwd=ROOT)
-        kept = tmp_path / "work" / "ask" / "x"
+    kept = tmp_path / "work" / "ask" / "x"
+    with log.open("w") as stream, running(command, stderr=stream, cwd=ROOT) as process:
         while len(list(kept.glob("*.sha256")) if kept.is_dir() else []) < 8:
             assert process.poll() is None, log.read_text()
             time.sleep(0.02)
@@ -116,6 +115,20 @@ def test_after_a_kill_only_the_unfinished_are_asked(server: FaultServer, endpoin
     assert run(params, tmp_path / "work", range(30)) == [str(n) for n in range(30)]
     assert asked(server) == sorted(f"<q{n}>" for n in range(30) if f"print-{n}" not in finished)
     assert files_with(CANARY, tmp_path) == []
+
+
+def test_an_interrupt_waits_for_no_server(server: FaultServer, endpoint: Endpoint, tmp_path: Path) -> None:
+    server.plan(*numbered(0, 1), {"sleep": 60, "times": -1})
+    command = [sys.executable, "-c", SCRIPT, endpoint().base_url, str(tmp_path / "work"), str(ROOT)]
+    with running(command, stderr=subprocess.DEVNULL, cwd=ROOT) as process:
+        while len(server.requests) < 4:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=20)  # s; the server is silent for 60, and the client would wait as long
+    assert process.returncode != 0
+    kept = tmp_path / "work" / "ask" / "x"
+    assert sorted(path.name for path in kept.glob("*.json")) == ["print-0.reply.json", "print-1.reply.json"]
 
 
 def test_a_damaged_reply_is_named(server: FaultServer, endpoint: Endpoint, tmp_path: Path) -> None:

@@ -21,6 +21,11 @@ VALUES: dict[str, Any] = {
 }
 
 
+def made(**changes: Any) -> EndpointParams:
+    values: dict[str, Any] = VALUES | changes
+    return EndpointParams(**values)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -46,7 +51,7 @@ def test_unsafe_or_impossible_records_are_refused(change: dict[str, Any], says: 
 
 def test_a_login_in_an_address_is_refused_where_no_params_file_is_read() -> None:
     with pytest.raises(R2AError, match="user name or password") as caught:
-        EndpointParams(**VALUES | {"base_url": "https://me:pw7@host/v1"})
+        made(base_url="https://me:pw7@host/v1")
     assert "pw7" not in str(caught.value)
 
 
@@ -65,7 +70,7 @@ def test_safe_records(change: dict[str, Any]) -> None:
 
 
 def test_the_key_comes_from_the_named_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    endpoint = EndpointParams(**VALUES)
+    endpoint = made()
     for missing in (None, "", "  \n"):
         monkeypatch.delenv("SOME_KEY", raising=False)
         if missing is not None:
@@ -79,12 +84,12 @@ def test_the_key_comes_from_the_named_variable(monkeypatch: pytest.MonkeyPatch) 
         endpoint.key()
     assert "abc" not in str(caught.value)
     assert "abc" not in repr(endpoint)
-    assert EndpointParams(**VALUES | {"key_env": None}).key() is None
+    assert made(key_env=None).key() is None
 
 
 def test_cost_is_tokens_by_price() -> None:
-    endpoint = EndpointParams(**VALUES)
+    endpoint = made()
     assert endpoint.cost(2_000_000, 500_000) == 2.0  # 2 x 0.5 + 0.5 x 2
     assert endpoint.cost(None, 5) is None
-    assert EndpointParams(**VALUES | {"prompt_price": None}).cost(1, 1) is None
-    assert EndpointParams(**VALUES | {"prompt_price": 0.0, "completion_price": 0.0}).cost(1, 1) == 0.0
+    assert made(prompt_price=None).cost(1, 1) is None
+    assert made(prompt_price=0.0, completion_price=0.0).cost(1, 1) == 0.0

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +9,15 @@ from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 
+from r2a_core.activations.jobs import CaptureJob, CaptureParams, captured_traces
+from r2a_core.config import parse
 from r2a_core.data.items import Item
 from r2a_core.data.prepare import BuiltinDataset
 from r2a_core.errors import R2AError
 from r2a_core.models.loading import load_model
-from r2a_core.models.pointer import ModelPointer, read_pointer
+from r2a_core.models.pointer import read_pointer
 from r2a_core.models.prepare import EndpointModel, model_params, prepare
 from r2a_core.patching.responding import plan_pair_shards
 from r2a_core.provenance import folder_digest
@@ -27,6 +29,7 @@ from r2a_core.traces.shards import GenerateParams, GenerationJob, finish_shard, 
 from r2a_core.traces.usage import Usage, shards_usage
 from tests.remote.conftest import CANARY, FaultServer, files_with
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 ITEMS = [Item(f"q{n}", f"What is {n} + 3?", str(n + 3), "math") for n in range(4)]
 SOURCE = BuiltinDataset("arithmetic", " Box it.", n=4, seed=0)
@@ -62,24 +65,12 @@ def entry(endpoint: EndpointParams, **changes: Any) -> EndpointModel:
     return params
 
 
-@pytest.fixture(scope="module")
-def first_prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared model of kind endpoint."""
-    folder = tmp_path_factory.mktemp("prepared") / "r1_full"
-    prepare(entry(EndpointParams("http://127.0.0.1:1/v1", "big-one", None, 1.0, 1, 1, 0.0)), folder)
-    return folder
-
-
 @pytest.fixture
-def prepared(endpoint: Callable[..., EndpointParams], first_prepared: Path, tmp_path: Path) -> Prepared:
-    """The failing server's model as a prepared model; the tokenizer, the same for all, is not built anew."""
+def prepared(endpoint: Callable[..., EndpointParams], endpoint_folder: Callable[..., Path], tmp_path: Path) -> Prepared:
+    """The failing server's model as a prepared model."""
 
     def make(prices: dict[str, float] | None = None, **changes: Any) -> Path:
-        folder = tmp_path / "models" / "r1_full"
-        shutil.copytree(first_prepared, folder, dirs_exist_ok=True)
-        params = entry(endpoint(**(prices or {})), **changes)
-        ModelPointer("endpoint", None, params.tags, served=params.served).write(folder)
-        return folder
+        return endpoint_folder(entry(endpoint(**(prices or {})), **changes), tmp_path / "models" / "r1_full")
 
     return make
 
@@ -304,13 +295,14 @@ def test_what_is_written_is_the_same_bytes_and_holds_no_key(
     server: FaultServer, prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    server.plan({"status": 500, "body": CANARY, "times": 2}, {"choice": {"text": f"{CANARY}</think>\\boxed{{1}}"}})
+    echo = {"match": "What is 0 + 3", "choice": {"text": f"{CANARY}</think>\\boxed{{1}}"}}
+    server.plan({"status": 500, "body": CANARY, "times": 2}, echo)
     texts = []
     for number, concurrency in enumerate((1, 4)):
         rows, usage = run(job_of(prepared({"concurrency": concurrency})), tmp_path / f"work{number}")
         rows.write_parquet(tmp_path / f"{number}.parquet")
         texts.append(((tmp_path / f"{number}.parquet").read_bytes(), usage.text))
-        server.plan({"choice": {"text": f"{CANARY}</think>\\boxed{{1}}"}})
+        server.plan(echo)
     assert "[key]</think>" in rows["response"][0]
     assert texts[0] == texts[1]
     assert "4 of 4 replies" in caplog.text
@@ -325,3 +317,13 @@ def test_a_served_model_answers_no_pairs(
     assert list(plan_pair_shards(job, [Item("p-clean", "x?", "5", "comparison")], {"p"}, {})) == []
     assert "r1_full has no weights to patch" in caplog.text
     assert server.requests == []
+
+
+def test_a_served_model_has_no_activations(
+    server: FaultServer, prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = prepared()
+    rows, _ = run(job_of(folder), tmp_path / "work")
+    params = parse(CaptureParams, yaml.safe_load((ROOT / "params.yaml").read_text())["capture"], "capture")
+    assert captured_traces(CaptureJob(folder, params, "cpu"), rows, "x") == []
+    assert "none of 4 traces captured, r1_full has no weights" in caplog.text

@@ -1,0 +1,176 @@
+"""A real server: `transformers serve` on loopback with a random reasoner, against the same model run here."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from r2a_core.data.builtin import arithmetic
+from r2a_core.data.items import Item, items_frame
+from r2a_core.data.prepare import BuiltinDataset
+from r2a_core.errors import R2AError
+from r2a_core.frames import write_frame
+from r2a_core.models.loading import load_tokenizer
+from r2a_core.models.prepare import model_params
+from r2a_core.remote.client import Client, EndpointParams
+from r2a_core.store import open_store
+from r2a_core.traces.rows import GENERATION_SCHEMA
+from r2a_core.traces.shards import GenerateParams, GenerationJob, finish_shard, plan_shards, read_shards
+from tests.remote.conftest import CANARY, KEY_ENV, RealServer, files_with
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+INSTRUCTION = " Answer."
+N_TOKENS = 24
+GREEDY = GenerateParams(
+    temperature=0.0,
+    max_new_tokens=N_TOKENS,
+    seed=0,
+    runs=1,
+    retry=False,
+    without_mode="finished",
+    limit=None,
+    batch_size=4,
+    tie_margin=1e-3,
+    shard_items=10,
+)
+
+
+@pytest.fixture(scope="module")
+def items() -> list[Item]:
+    return arithmetic(4, 0)
+
+
+def entry(server: RealServer, **changes: Any) -> dict[str, Any]:
+    """The server's model as an entry of `models` in params.yaml."""
+    endpoint = {
+        "base_url": server.base_url,
+        "model": server.model,
+        "key_env": KEY_ENV,
+        "timeout_seconds": 120.0,
+        "concurrency": 2,
+        "attempts": 2,
+        "backoff_seconds": 0.1,
+        "prompt_price": 1.0,
+        "completion_price": 10.0,
+    }
+    rest = {"api": "completions", "send_bos": True, "continues": None, "send_seed": True, "max_tokens": None}
+    return {"kind": "endpoint", "endpoint": endpoint} | rest | changes
+
+
+def texts(folder: Path, setting: Any, items: list[Item], root: Path) -> list[str]:
+    """The responses that the generate stage would write."""
+    source = BuiltinDataset("arithmetic", INSTRUCTION, n=4, seed=0)
+    job = GenerationJob("served", folder, setting, source, GREEDY, "cpu")
+    with open_store(root, "generate", "x") as store:
+        rows = read_shards([path for shard in plan_shards(job, items, {}) for path in finish_shard(job, store, shard)])
+    return rows["response"].to_list()
+
+
+@pytest.fixture(scope="module")
+def expected(served_folder: Path, items: list[Item], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What the model says when it runs here, by setting."""
+    root = tmp_path_factory.mktemp("here")
+    return {
+        setting: texts(served_folder, setting, items, root / setting)
+        for setting in ("with_reasoning", "without_reasoning")
+    }
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_ENV, CANARY)
+
+
+@pytest.mark.parametrize(
+    ("api", "setting"),
+    [("completions", "with_reasoning"), ("completions", "without_reasoning"), ("chat", "with_reasoning")],
+)
+def test_a_server_says_what_the_model_says_here(
+    real_server: RealServer,
+    endpoint_folder: Callable[..., Path],
+    items: list[Item],
+    expected: dict[str, list[str]],
+    tmp_path: Path,
+    api: str,
+    setting: str,
+) -> None:
+    folder = endpoint_folder(model_params(entry(real_server, api=api), "models.served"), tmp_path / "served")
+    said = texts(folder, setting, items, tmp_path / "work")
+    assert said == expected[setting]
+    assert len(set(said)) == len(items)  # the model says something else to each question
+
+
+def test_counts_and_model_are_the_servers(real_server: RealServer, served_folder: Path) -> None:
+    client = Client(model_params(entry(real_server), "models.served").endpoint)  # type: ignore[union-attr]
+    reply = client.complete("How many", max_tokens=7, temperature=0.0)
+    assert (reply.completion_tokens, reply.finish, reply.model) == (7, "length", real_server.model)
+    chat = client.chat([{"role": "user", "content": "How many"}], max_tokens=7, temperature=0.0)
+    ids = load_tokenizer(served_folder).tokenizer.encode("How many <think>\n")
+    assert (reply.prompt_tokens, chat.prompt_tokens, chat.completion_tokens) == (2, len(ids) + 1, 7)
+
+
+def test_what_the_server_refuses_is_told_in_its_words(
+    real_server: RealServer, endpoint_folder: Callable[..., Path], items: list[Item], tmp_path: Path
+) -> None:
+    other = entry(real_server)
+    other["endpoint"] |= {"model": "another"}
+    client = Client(EndpointParams(**other["endpoint"]))
+    with pytest.raises(R2AError, match=r"Server is pinned to .*; requested 'another'"):
+        client.complete("x", max_tokens=1, temperature=0.0)
+    chat = entry(real_server, api="chat", continues="continue_final_message")
+    folder = endpoint_folder(model_params(chat, "models.served"), tmp_path / "served")
+    with pytest.raises(R2AError, match="Unexpected fields"):  # this server continues no message
+        texts(folder, "without_reasoning", items, tmp_path / "work")
+
+
+def test_the_stage_in_a_project_of_its_own(
+    real_server: RealServer,
+    endpoint_folder: Callable[..., Path],
+    items: list[Item],
+    expected: dict[str, list[str]],
+    tmp_path: Path,
+) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["run"] |= {"models": ["served"], "datasets": ["arithmetic"]}
+    params["models"] = {"served": entry(real_server)}
+    params["datasets"]["arithmetic"] |= {"n": 4, "instruction": INSTRUCTION}
+    params["generate"] |= {"temperature": 0.0, "max_new_tokens": N_TOKENS, "retry": True}
+    for name in ("r2a_core", "stages"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True), encoding="utf-8")
+    (tmp_path / "imports").mkdir()
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    no_scm = True\n    analytics = False\n")
+    data = tmp_path / "data"
+    write_frame(data / "datasets" / "arithmetic.parquet", items_frame(items))
+    endpoint_folder(model_params(params["models"]["served"], "models.served"), data / "models" / "served")
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.generate", "served", "arithmetic", "with_reasoning"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    rows = pl.read_parquet(data / "generations" / "served" / "arithmetic" / "with_reasoning.parquet")
+    assert rows.schema == pl.Schema(GENERATION_SCHEMA)
+    assert rows["item_id"].to_list() == [item.item_id for item in items] * 2
+    assert rows["run"].to_list() == [0] * 4 + [1] * 4  # a random model leaves the funnel each time
+    assert rows["response"].to_list() == expected["with_reasoning"] * 2
+    usage = json.loads((data / "metrics" / "generate-served-arithmetic-with_reasoning.json").read_text())
+    assert (usage["responses"], usage["completion_tokens"], usage["models"]) == (8, 8 * N_TOKENS, [real_server.model])
+    assert usage["cost"] == round((usage["prompt_tokens"] + 10 * 8 * N_TOKENS) / 1e6, 6)
+    assert said.count("4 of 4 replies") == 2
+    assert CANARY not in said
+    assert files_with(CANARY, tmp_path) == []
