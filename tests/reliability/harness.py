@@ -26,8 +26,9 @@ from tests.reliability.zygote import Zygote
 
 POLL, LIMIT = 0.002, 240.0  # s between looks at the work store; s for one command
 TRAINING = 1.0  # s that a model of three steps takes, about
-# What SIGKILL hits: the stage (twice), the stage that dvc started, dvc alone, dvc and then the stage it left behind.
-WAYS = ("stage", "stage, again", "stage under dvc", "dvc", "dvc, then stage")
+# What SIGKILL hits: the stage (twice), the stage that dvc started, dvc, and then, for every other stage, what it left.
+WAYS = ("stage", "stage, again", "stage under dvc")
+LAST_WAYS = ("dvc", "dvc, then stage")
 STAGES = {  # stage@item of the small study: script and arguments, folder of its shards in the work store
     "prepare_model@trained": (("prepare_model", "trained"), "prepare_model/trained"),
     "generate@memorised-arithmetic-with_reasoning": (
@@ -48,6 +49,7 @@ STAGES = {  # stage@item of the small study: script and arguments, folder of its
 }
 FINAL = [name for name in STAGES if not name.startswith(("generate_pairs", "capture_pairs"))]  # patch needs those two
 REFUSED = "another run is already writing"
+KILLS = [(stage, way) for number, stage in enumerate(STAGES) for way in (*WAYS, LAST_WAYS[number % len(LAST_WAYS)])]
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,20 @@ def forget(project: Project, stage: str) -> None:
 
 
 def start(project: Project, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """Starts a command in the copy; its output goes to a file."""
+    """Starts a command in a session of its own, with its output in a file. SIGINT works there, as in a terminal."""
+
+    def listen() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+
     with log.open("wb") as output:
         return subprocess.Popen(
-            command, cwd=project.root, env=project.environment, stdout=output, stderr=output, start_new_session=True
+            command,
+            cwd=project.root,
+            env=project.environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=listen,
         )
 
 
@@ -228,10 +240,9 @@ def main(folder: Path, rounds: int) -> None:
         study = undisturbed(project, zygote, random.Random(0))
         print(f"undisturbed: {study.totals}, {len(study.snapshot)} files", file=sys.stderr, flush=True)
         for _ in range(rounds):
-            for stage in STAGES:
-                for way in WAYS:
-                    trials.append(kill_once(study, stage, way, folder / "killed.log"))
-                    print(trials[-1], file=sys.stderr, flush=True)
+            for stage, way in KILLS:
+                trials.append(kill_once(study, stage, way, folder / "killed.log"))
+                print(trials[-1], file=sys.stderr, flush=True)
     print(table(trials))
 
 

@@ -112,6 +112,8 @@ def call(ready: Ready, patch: pytest.MonkeyPatch, stage: str, *arguments: str) -
     params: Any = yaml.safe_load((ready.project.root / "params.yaml").read_text(encoding="utf-8"))
     params["run"] |= {"datasets": ["arithmetic"] if stage == "figures_evaluation" else ["texts"]}
     params["run"] |= {"settings": ["with_reasoning"]}
+    if stage in ("maps", "figures_attention"):  # declare a part of the section
+        params["heads"] = {name: params["heads"][name] for name in ("top", "walk")}
     module = importlib.import_module(f"stages.{stage}")
     patch.setenv("R2A_DEVICE", "cpu")
     patch.setattr(module, "DATA", ready.project.data)

@@ -121,3 +121,22 @@ def test_room_for_activations_is_asked_for_before_the_first_is_computed(ready: R
         assert hint.startswith("hint: free some space, or lower capture.limit")
         assert not finished(folder)
     assert ready.project.snapshot() == ready.snapshot
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "says"), [("size=4k", "No space left on device"), ("size=64m,ro", "Read-only file system")]
+)
+def test_dvc_names_a_cache_that_cannot_be_written_and_goes_on_later(ready: Ready, options: str, says: str) -> None:
+    cache = ready.project.root / ".dvc" / "cache"
+    command = ("dvc", "repro", "--single-item", "--force", "prepare_dataset@arithmetic")
+    with small_disk(cache, options):
+        failed = ready.project.run(*command, check=False)
+    assert failed.returncode == 255
+    assert "Traceback" not in failed.stderr
+    last = failed.stderr.splitlines()[-1]
+    assert last.startswith("ERROR: failed to reproduce 'prepare_dataset@arithmetic'")
+    assert says in last
+    assert str(cache) in failed.stderr
+    ready.project.run(*command)
+    assert ready.project.snapshot() == ready.snapshot
