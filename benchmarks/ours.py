@@ -111,8 +111,8 @@ def stored_reading(shape: dict[str, Any], n_tokens: int, rows: str, folder: str)
     def run() -> None:
         for trace in ActivationReader(Path(folder)):
             for layer in trace.layers:
-                trace.queries(layer)
-                trace.keys(layer)
+                trace.queries(layer).clone()
+                trace.keys(layer).clone()
 
     return run
 
@@ -217,8 +217,7 @@ def forget(path: Path) -> None:
 
 
 def disk_read(folder: str, megabytes: int, cold: bool, what: str) -> Run:
-    """Reads a stored shard. what: tensors (each layer's q and k), verified (the same after its digest), dd, one (one
-    tensor)."""
+    """Reads a stored shard into memory. what: tensors (q and k of each layer), verified (its digest before), dd."""
     place = Path(folder)
     path = place / shard_name(0)
     write_shard(path, [("t", big_trace(megabytes))], "benchmark")
@@ -227,14 +226,13 @@ def disk_read(folder: str, megabytes: int, cold: bool, what: str) -> Run:
 
     def tensors(trace: StoredTrace) -> None:
         for layer in trace.layers:
-            trace.queries(layer)
-            trace.keys(layer)
+            trace.queries(layer).clone()  # what is read is mapped, and comes from the disk when it is used
+            trace.keys(layer).clone()
 
     ways: dict[str, Callable[[], Any]] = {
         "tensors": lambda: tensors(trace),
         "verified": lambda: tensors(ActivationReader(place).trace("t")),
         "dd": lambda: subprocess.run(["dd", f"if={path}", "of=/dev/null", "bs=1M", "status=none"], check=True),
-        "one": lambda: trace.keys(7),
     }
 
     def run() -> int:
@@ -249,15 +247,15 @@ def disk_read(folder: str, megabytes: int, cold: bool, what: str) -> Run:
 
 
 def bytes_read(folder: str, megabytes: int) -> Run:
-    """Bytes that one tensor of a shard that is not in memory takes from the disk, and its size."""
-    disk_read(folder, megabytes, True, "one")
+    """Bytes that one tensor of a shard that is not in memory takes from the disk, its size and that of the file."""
+    disk_read(folder, megabytes, True, "tensors")
     path = Path(folder) / shard_name(0)
     trace = ActivationReader(Path(folder)).trace("t")
 
     def run() -> list[int]:
         forget(path)
         before = disk_bytes()
-        size = trace.keys(7).nbytes
+        size = trace.keys(7).clone().nbytes
         return [disk_bytes() - before, size, path.stat().st_size]
 
     return run
