@@ -47,7 +47,7 @@ def node() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def on_cluster(cluster: Any) -> ResourceParams:
     """Params that run shards on both nodes of the cluster."""
-    return ResourceParams("ray", cluster.address, workers=2, start_seconds=60.0)
+    return ResourceParams("ray", cluster.address, workers=2, start_seconds=300.0)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 
 from r2a_core.store import WorkStore
 
-WAIT = 120  # s
+WAIT = 300  # s
 
 
 def wait_for(path: Path) -> None:

@@ -200,7 +200,7 @@ def test_an_own_cluster_listens_on_loopback_only(tmp_path: Path, cluster: Any) -
     import psutil
 
     before = set(psutil.Process().children(recursive=True))
-    how = ResourceParams("ray", None, workers=1, start_seconds=60.0)
+    how = ResourceParams("ray", None, workers=1, start_seconds=300.0)
     with open_store(tmp_path, "stage", "item") as store:
         results = finish_shards(plus_one, NotingJob(tmp_path), store, [1, 2], how)
         assert next(results) == 2
