@@ -5,6 +5,7 @@ its rounding depends on what it batches: texts differ from those of the transfor
 from themselves.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ def load_engine(folder: Path, device: str, sampling: SamplingConfig) -> VllmBack
 
     Raises MissingPrerequisite without vLLM, a GPU or the model's files.
     """
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a fork could not use CUDA after this process has
     try:
         from vllm import LLM  # type: ignore[import-not-found]
     except ImportError as error:
@@ -91,6 +93,7 @@ def load_engine(folder: Path, device: str, sampling: SamplingConfig) -> VllmBack
         revision=place.get("revision"),
         tokenizer_revision=place.get("revision"),
         dtype=pointer.dtype,
+        load_format="safetensors",
         max_model_len=limit,
         seed=sampling.seed,
         trust_remote_code=False,
@@ -104,7 +107,7 @@ def context_length(place: dict[str, Any], pointer: Any, name: str) -> int:
     from transformers import AutoConfig
 
     with transformers_errors(f"the config of {name}", pointer):
-        return AutoConfig.from_pretrained(**place).get_text_config().max_position_embeddings
+        return AutoConfig.from_pretrained(**place, trust_remote_code=False).get_text_config().max_position_embeddings
 
 
 def local_place(place: dict[str, Any]) -> str:

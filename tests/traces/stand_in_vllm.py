@@ -53,6 +53,7 @@ class LLM:
         tokenizer: str | None = None,
         trust_remote_code: bool = False,
         dtype: str = "auto",
+        load_format: str = "auto",
         revision: str | None = None,
         tokenizer_revision: str | None = None,
         seed: int = 0,

@@ -48,6 +48,7 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "vllm", module)
     spec.loader.exec_module(module)
+    monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     monkeypatch.setattr(vllm_engine, "choose_device", lambda name: torch.device("cuda" if name == "auto" else name))
     return module
 
@@ -89,7 +90,7 @@ def test_what_vllm_is_told(model_folder: Callable[..., Path], vllm: ModuleType, 
     (made,) = vllm.LLM.made
     folder = str(model_folder())
     assert (made["model"], made["tokenizer"], made["revision"]) == (folder, folder, None)
-    assert (made["dtype"], made["trust_remote_code"]) == ("float32", False)
+    assert (made["dtype"], made["trust_remote_code"], made["load_format"]) == ("float32", False, "safetensors")
     assert (made["max_model_len"], made["generation_config"]) == (4096 + 20, "vllm")
     assert [params.seed for params in vllm.LLM.asked] == [request_seed(3, item.item_id, 0) for item in ITEMS]
     assert {params.temperature for params in vllm.LLM.asked} == {0.6}
