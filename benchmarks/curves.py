@@ -52,9 +52,9 @@ def measure(bench: Bench) -> Section:
 
 def curves(bench: Bench, shape: Shape) -> list[Curve]:
     """The axes: tokens, layers, traces, pairs."""
-    lengths = (32, 64) if bench.quick else (256, 512, 1024, 2048, 4096, 8192)
+    lengths = (64, 128) if bench.quick else (256, 512, 1024, 2048, 4096, 8192)
     counts = (1, 2) if bench.quick else (1, 2, 4, 8)
-    few = 48 if bench.quick else 256
+    few = 64 if bench.quick else 256
     same = {"shape": asdict(shape), "n_tokens": few}
     deep = {n: {**same, "shape": asdict(replace(shape, n_layers=n))} for n in counts}
     folders = {n: Path(bench.scratch, f"traces-{n}") for n in counts}
