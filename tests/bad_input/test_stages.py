@@ -180,7 +180,6 @@ CASES: dict[str, tuple[Spoil, tuple[str, ...], int, str, str]] = {
         "R2A_THREADS=2",
     ),
     "no threads": (environment(R2A_THREADS="0"), GENERATE, 2, "R2A_THREADS must be a positive", "R2A_THREADS=2"),
-    "nothing to judge": (after(PREPARE), JUDGE, 3, "with_reasoning.parquet does not", "dvc repro"),
     "nothing to evaluate": (
         after(PREPARE),
         EVALUATE,

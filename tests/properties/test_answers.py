@@ -1,5 +1,6 @@
 """Any text as an answer: finding its box and reading its notation never raises, and boxes hold what stands in them."""
 
+import json
 import re
 
 from hypothesis import example, given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from r2a_core.attention.choices import last_box
 from r2a_core.grading.boxed import boxed_answers, has_boxed
 from r2a_core.grading.notation import is_words, quantity, refusal, tidy, units_disagree, word_key
+from r2a_core.judging.verdict import Verdict, read_verdict
 
 REPEATABLE = settings(derandomize=True, deadline=None, max_examples=500)
 MARKS = (
@@ -87,3 +89,28 @@ def test_boxes_are_what_stands_in_them(text: str) -> None:
 def test_an_answer_is_found_in_its_box(answer: str, around: str) -> None:
     assert boxed_answers(f"{around}\\boxed{{{answer}}}{around}") == [answer.strip()]
     assert boxed_answers(f"\\boxed{{1}}{around}\\boxed{{\\frac{{{answer}}}{{2}}}}")[-1] == f"\\frac{{{answer}}}{{2}}"
+
+
+replies = st.one_of(
+    answers,
+    st.dictionaries(
+        st.sampled_from(["score", "strengths", "weaknesses", "x"]),
+        st.integers(-1, 12) | st.floats() | st.none() | st.booleans() | st.text(max_size=5) | st.just("\ud800"),
+        max_size=4,
+    ).map(json.dumps),
+)
+
+
+@REPEATABLE
+@given(replies, st.sampled_from(["{}", "```json\n{}\n```", " {}\n", "My grade: {}", "{}{}"]))
+@example('{"score": 7, "strengths": "\\ud800", "weaknesses": "none"}', "{}")
+@example('{"score": ' + "9" * 5000 + ', "strengths": "a", "weaknesses": "b"}', "{}")
+@example("[" * 100_000, "{}")
+def test_a_judges_reply_is_a_verdict_or_a_fault(reply: str, around: str) -> None:
+    found = read_verdict(around.replace("{}", reply))
+    if isinstance(found, Verdict):
+        assert 1 <= found.score <= 10
+        for text in (found.strengths, found.weaknesses):
+            assert text.encode("utf-8").decode("utf-8") == text
+    else:
+        assert found.reason
