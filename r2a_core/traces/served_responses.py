@@ -47,7 +47,7 @@ class EndpointBackend:
         asked = [self.request(item, request) for item, request in zip(items, requests, strict=True)]
         replies = ask_all(self.client, asked, store, progress=self.log_progress)
         usage = served_usage(replies, self.served)
-        log.info("%s: %s", self.name, " ".join(usage.text.split()))
+        log.info("%s: %s", self.name, usage.sentence)
         return Responses([self.response_ids(reply) for reply in replies], usage)
 
     def log_progress(self, done: int, total: int) -> None:

@@ -32,6 +32,13 @@ class Usage:
         """As JSON text."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
+    @property
+    def sentence(self) -> str:
+        """In words, for a log."""
+        tokens = f"{self.prompt_tokens} prompt and {self.completion_tokens} completion tokens"
+        cost = "" if self.cost is None else f", cost {self.cost:.{DIGITS}g}"
+        return f"{self.responses} responses of {', '.join(self.models) or 'an unnamed model'}, {tokens}{cost}"
+
     def write(self, path: Path) -> None:
         path.write_text(self.text, encoding="utf-8")
 

@@ -151,6 +151,8 @@ def test_a_completion_becomes_a_row_like_any_other(server: FaultServer, prepared
         assert tokens[row["think_close"]] == job.text.ids.think_close
         assert job.text.tokenizer.decode(tokens[row["answer_start"] : row["answer_end"]]) == "So \\boxed{5}."
     assert usage == Usage(4, 28, 44, None, ("served-1",))
+    assert usage.sentence == "4 responses of served-1, 28 prompt and 44 completion tokens"
+    assert replace(usage, cost=0.25).sentence.endswith("tokens, cost 0.25")
 
 
 CHAT = {"api": "chat", "send_seed": False, "max_tokens": 32}
