@@ -12,7 +12,7 @@ repro: install
 	python tools/repro.py
 
 test: install
-	python -m pytest -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 python -m pytest -m "not slow and not gpu" -n auto --dist loadfile
 
 test-slow: install
 	python -m pytest -m "slow"
