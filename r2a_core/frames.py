@@ -10,6 +10,7 @@ file of another tool has none: of it only the form is checked.
 """
 
 import hashlib
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,12 +30,24 @@ UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 def write_frame(path: Path, frame: pl.DataFrame) -> None:
     """Writes a frame as parquet with its digest, whole or not at all."""
+    write_whole(path, lambda temporary: save_frame(temporary, frame))
 
-    def write(temporary: Path) -> None:
-        frame.write_parquet(temporary)
-        add_digest(temporary)
 
-    write_whole(path, write)
+def save_frame(path: Path, frame: pl.DataFrame) -> None:
+    """Writes a frame as parquet with its digest to a path that somebody else makes whole (a shard of the work store).
+
+    The bytes are made in memory: polars does not say why it cannot write, the operating system does.
+    """
+    stream = io.BytesIO()
+    frame.write_parquet(stream)
+    place = footer_place(stream)
+    assert place is not None
+    content = stream.getbuffer()
+    digest = digest_around(stream, place, place)
+    with path.open("wb") as file:
+        file.write(content[:place])
+        file.write(LABEL + digest.encode())
+        file.write(content[place:])
 
 
 def read_frame(path: Path, columns: Mapping[str, Any] | Sequence[str], stage: str) -> pl.DataFrame:
@@ -64,18 +77,6 @@ def read_frame(path: Path, columns: Mapping[str, Any] | Sequence[str], stage: st
 def first_line(error: BaseException) -> str:
     """What an error says, in one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def add_digest(path: Path) -> None:
-    """Puts the digest of a parquet file between its pages and its footer."""
-    with path.open("r+b") as file:
-        place = footer_place(file)
-        assert place is not None, f"{path} is no parquet file"
-        file.seek(place)
-        footer = file.read()
-        digest = digest_around(file, place, place)
-        file.seek(place)
-        file.write(LABEL + digest.encode() + footer)
 
 
 def digest_holds(path: Path) -> bool:

@@ -17,6 +17,7 @@ from r2a_core.activations.selection import TokenTrace, select_traces
 from r2a_core.attention.pieces import token_pieces
 from r2a_core.attention.statistics import StatisticsConfig, TraceFrames, attention_statistics, segment_medians
 from r2a_core.errors import R2AError
+from r2a_core.frames import save_frame
 from r2a_core.models.loading import choose_device, load_tokenizer
 from r2a_core.provenance import fingerprint
 from r2a_core.store import WorkStore
@@ -102,8 +103,8 @@ def finish_statistics(job: StatisticsJob, store: WorkStore, shard: StatisticsSha
         return attention_statistics(stored, texts(job.tokenizer, by_item), job.params, device)
 
     return StatisticsFiles(
-        store.shard(shard.fingerprint, ".attention.parquet", lambda path: frames().attention.write_parquet(path)),
-        store.shard(shard.fingerprint, ".sentences.parquet", lambda path: frames().sentences.write_parquet(path)),
+        store.shard(shard.fingerprint, ".attention.parquet", lambda path: save_frame(path, frames().attention)),
+        store.shard(shard.fingerprint, ".sentences.parquet", lambda path: save_frame(path, frames().sentences)),
     )
 
 

@@ -25,7 +25,7 @@ from r2a_core.attention.retrieval import (
 )
 from r2a_core.attention.statistics import ATTENTION_SCHEMA
 from r2a_core.errors import R2AError
-from r2a_core.frames import read_frame
+from r2a_core.frames import read_frame, save_frame
 from r2a_core.models.loading import LoadedModel
 from r2a_core.provenance import fingerprint
 from r2a_core.store import WorkStore
@@ -101,7 +101,7 @@ def stored_scores(
     """Scores from the work store, or computed now by the model that `load` gives. base: digests of code and model."""
     configs = {"induction": asdict(job.induction), "retrieval": asdict(job.retrieval)}
     digest = fingerprint(**base, **configs, traces=[trace.token_ids for trace in job.needle_traces])
-    return pl.read_parquet(store.shard(digest, ".parquet", lambda path: head_scores(load(), job).write_parquet(path)))
+    return pl.read_parquet(store.shard(digest, ".parquet", lambda path: save_frame(path, head_scores(load(), job))))
 
 
 def head_scores(loaded: LoadedModel, job: ScoreJob) -> pl.DataFrame:

@@ -13,6 +13,7 @@ import polars as pl
 
 from r2a_core.errors import R2AError
 from r2a_core.finite import at
+from r2a_core.frames import save_frame
 from r2a_core.memory import MIB, halving
 from r2a_core.models.loading import LoadedModel, load_model
 from r2a_core.patching import shards
@@ -106,7 +107,7 @@ def write_cells(job: SweepJob, shard: shards.CaptureShard, path: Path) -> None:
         for pair, clean in shards.clean_runs(shard, job.pairs)
         for sweep in named_sweeps(job.loaded.model, pair, clean, job.params)
     ]
-    patching_frame(sweeps).write_parquet(path)
+    save_frame(path, patching_frame(sweeps))
 
 
 def named_sweeps(model: Any, pair: AlignedPair, clean: CleanRun, params: SweepParams) -> list[Sweep]:

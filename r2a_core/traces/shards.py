@@ -18,6 +18,7 @@ from pydantic import Field
 from r2a_core.data.imported import authors, text_for
 from r2a_core.data.items import Item
 from r2a_core.data.prepare import DatasetParams, FileDataset
+from r2a_core.frames import save_frame
 from r2a_core.grading.boxed import has_boxed
 from r2a_core.models.loading import LoadedModel, LoadedTokenizer, load_model, load_tokenizer
 from r2a_core.models.pointer import ModelPointer, read_pointer
@@ -210,7 +211,7 @@ def read_shards(paths: Sequence[Path]) -> pl.DataFrame:
 def write_shard(job: GenerationJob, store: WorkStore, shard: GenerationShard, path: Path) -> None:
     """Writes the rows of one shard, in question order, as parquet. A server's counts are kept in the store."""
     rows = imported_rows(job, shard) if job.imports else generated_rows(job, store, shard)
-    pl.DataFrame(rows, schema=GENERATION_SCHEMA).write_parquet(path)
+    save_frame(path, pl.DataFrame(rows, schema=GENERATION_SCHEMA))
 
 
 def generated_rows(job: GenerationJob, store: WorkStore, shard: GenerationShard) -> list[dict[str, Any]]:
