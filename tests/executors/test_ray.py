@@ -207,5 +207,6 @@ def test_an_own_cluster_listens_on_loopback_only(tmp_path: Path, cluster: Any) -
         own = set(psutil.Process().children(recursive=True)) - before
         assert set().union(*map(listening, own)) == {"127.0.0.1", "::ffff:127.0.0.1"}
         assert list(results) == [3]
-    assert not [process for process in own if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    _, left = psutil.wait_procs(own, timeout=60)
+    assert left == []
     assert not list(store.folder.glob(f"{TEMPORARY}*"))
