@@ -3,7 +3,9 @@ place, it is named and refused, and the way out is said."""
 
 import importlib
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import yaml
 
 from r2a_core.errors import R2AError
 from tests.reliability.conftest import QUESTIONS, TRACES, Ready
-from tests.reliability.small_project import ROOT
+from tests.reliability.small_project import ROOT, Project
 
 LATER = (  # stages that the other tests of this folder do without, in order
     ("prepare_dataset", "couples"),
@@ -78,7 +80,6 @@ BARE_READS = {  # modules that read parquet files by polars itself
     "r2a_core/attention/scoring.py": "the work store",
     "r2a_core/traces/shards.py": "the work store",
     "r2a_core/traces/usage.py": "the work store",
-    "stages/generate_pairs.py": "the work store",
     "stages/patch.py": "the work store",
 }
 
@@ -100,11 +101,14 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.fixture(scope="module")
 def whole(ready: Ready) -> Ready:
-    """The small project with the later stages run too."""
+    """A copy of the small project with the later stages run too."""
+    root = ready.log.with_name("whole")
+    shutil.copytree(ready.project.root, root, ignore=shutil.ignore_patterns(".git", ".dvc"))
+    copy = replace(ready, project=Project(root))
     for stage, *arguments in LATER:
         with pytest.MonkeyPatch.context() as patch:
-            call(ready, patch, stage, *arguments)
-    return ready
+            call(copy, patch, stage, *arguments)
+    return copy
 
 
 def call(ready: Ready, patch: pytest.MonkeyPatch, stage: str, *arguments: str) -> None:
