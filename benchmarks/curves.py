@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import SMALL, TINY, Shape
-from benchmarks.fits import exponent, plot_curves
+from benchmarks.fits import Costs, exponent, plot_curves
 from benchmarks.report import Section, Table
 from benchmarks.turns import Bench, Worker
 
@@ -18,6 +18,8 @@ Small random Qwen2 models (float32); a time is the smallest of {rounds} runs, me
 model. The power is the slope of log cost over log size by least squares, over the whole range and over its last step:
 where the two differ, the curve bends.
 """
+
+UNITS = ("seconds", "MB")
 
 
 @dataclass(frozen=True)
@@ -31,20 +33,15 @@ class Curve:
 
 def measure(bench: Bench) -> Section:
     shape = TINY if bench.quick else replace(SMALL, n_layers=4)
-    found: dict[str, dict[str, dict[int, tuple[float, float]]]] = {}
+    found: dict[str, dict[str, Costs]] = {}
     with bench.workers("ours") as (timer,), bench.workers("ours", memory=True) as (scale,):
         for curve in curves(bench, shape):
-            found[curve.axis] = {
-                way: {size: cost(bench, timer, scale, way, case) for size, case in curve.cases.items()}
-                for way in curve.ways
-            }
+            found[curve.axis] = {way: costs_of(bench, timer, scale, way, curve.cases) for way in curve.ways}
     images = []
     for axis, ways in found.items():
-        for index, unit in enumerate(("seconds", "MB")):
-            name = f"costs_{axis.replace(' ', '_')}_{'time' if index == 0 else 'memory'}.png"
-            drawn = {way: (list(costs), [cost[index] for cost in costs.values()]) for way, costs in ways.items()}
-            plot_curves(bench.images / name, axis, unit, drawn)
-            images.append((name, f"{unit} over {axis}"))
+        name = f"costs_{axis.replace(' ', '_')}.png"
+        plot_curves(bench.images / name, axis, UNITS, {way.replace("_", " "): costs for way, costs in ways.items()})
+        images.append((name, f"Time and memory over {axis}"))
     head = ["over", "way", "sizes", "time at the ends, s", "power", "last step", "memory, MB", "power", "last step"]
     rows = [row(axis, way, costs) for axis, ways in found.items() for way, costs in ways.items()]
     return Section("Cost curves", TEXT.format(rounds=bench.rounds), [Table(head, rows)], [], images)
@@ -70,18 +67,20 @@ def curves(bench: Bench, shape: Shape) -> list[Curve]:
     ]
 
 
-def cost(bench: Bench, timer: Worker, scale: Worker, way: str, case: dict[str, Any]) -> tuple[float, float]:
-    """Seconds and MB of one case."""
-    timer.ask(do="run", way=way, case=case, times=1)
-    seconds = min(timer.ask(do="run", way=way, case=case, times=max(1, bench.rounds - 1))[bench.clock])
-    timer.ask(do="forget")
-    scale.ask(do="prepare", way=way, case=case)
-    megabytes = scale.ask(do="peak", way=way, case=case)["mb"]
-    scale.ask(do="forget")
-    return seconds, megabytes
+def costs_of(bench: Bench, timer: Worker, scale: Worker, way: str, cases: dict[int, dict[str, Any]]) -> Costs:
+    """Seconds and MB of each case, after a run of the smallest that is not counted."""
+    found: Costs = {}
+    for size, case in cases.items():
+        for worker in (timer, scale) if not found else (timer,):
+            worker.ask(do="run", way=way, case=case, times=1)
+        seconds = min(timer.ask(do="run", way=way, case=case, times=max(1, bench.rounds - 1))[bench.clock])
+        found[size] = seconds, scale.ask(do="peak", way=way, case=case)["mb"]
+        for worker in (timer, scale):
+            worker.ask(do="forget")
+    return found
 
 
-def row(axis: str, way: str, costs: dict[int, tuple[float, float]]) -> list[str]:
+def row(axis: str, way: str, costs: Costs) -> list[str]:
     sizes = list(costs)
     cells = [axis, way.replace("_", " "), f"{sizes[0]}-{sizes[-1]}"]
     for index, digits in ((0, 2), (1, 0)):

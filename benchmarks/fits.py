@@ -15,19 +15,25 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
 
 
-def plot_curves(path: Path, label: str, unit: str, curves: dict[str, tuple[Sequence[float], Sequence[float]]]) -> None:
-    """One small picture: each curve's costs (unit) over sizes (label), logarithmic, its power in the legend."""
+Costs = dict[float, tuple[float, ...]]  # size -> one cost a unit
+
+
+def plot_curves(path: Path, label: str, units: Sequence[str], curves: dict[str, Costs]) -> None:
+    """A panel for each unit: costs over sizes (label), both axes logarithmic, the fitted power in the legend."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(4.2, 3), dpi=110)
-    for name, (sizes, costs) in curves.items():
-        axes.plot(sizes, costs, marker="o", markersize=3, label=f"{name}: {exponent(sizes, costs):.2f}")
-    axes.set(xscale="log", yscale="log", xlabel=label, ylabel=unit)
-    axes.legend(fontsize=7, title="exponent", title_fontsize=7)
-    axes.grid(alpha=0.3, which="both", linewidth=0.4)
+    figure, panels = pyplot.subplots(1, len(units), figsize=(3.8 * len(units), 2.9), dpi=100)
+    for index, (axes, unit) in enumerate(zip(panels, units, strict=True)):
+        for name, costs in curves.items():
+            sizes, values = list(costs), [cost[index] for cost in costs.values()]
+            axes.plot(sizes, values, marker="o", markersize=3, label=f"{name}: {exponent(sizes, values):.2f}")
+        axes.set_xscale("log", base=2)
+        axes.set(yscale="log", xlabel=label, ylabel=unit, xticks=sizes, xticklabels=[f"{size:g}" for size in sizes])
+        axes.legend(fontsize=7, title="exponent", title_fontsize=7)
+        axes.grid(alpha=0.3, which="both", linewidth=0.4)
     figure.tight_layout()
     figure.savefig(path, metadata={"Software": None})
     pyplot.close(figure)

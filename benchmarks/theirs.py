@@ -48,37 +48,37 @@ def eager_masses(shape: dict[str, Any], n_tokens: int) -> Run:
     return run
 
 
-def hooked_transformer(shape: Shape, n_tokens: int) -> Any:
-    """The same weights as a HookedTransformer, unprocessed."""
+def hooked_transformer(model: Any, n_tokens: int) -> Any:
+    """The weights of a transformers Llama or Qwen2 as a HookedTransformer, unprocessed, for up to n_tokens."""
     from transformer_lens import HookedTransformer, HookedTransformerConfig  # pyright: ignore[reportMissingImports]
     from transformer_lens.pretrained import weight_conversions  # pyright: ignore[reportMissingImports]
 
-    model = build_model(shape)
     config = model.config
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     lens = HookedTransformerConfig(
-        n_layers=shape.n_layers,
-        d_model=shape.width,
-        d_head=shape.width // shape.n_heads,
-        n_heads=shape.n_heads,
-        n_key_value_heads=shape.n_kv_heads,
-        d_mlp=shape.mlp,
+        n_layers=config.num_hidden_layers,
+        d_model=config.hidden_size,
+        d_head=head_dim,
+        n_heads=config.num_attention_heads,
+        n_key_value_heads=config.num_key_value_heads,
+        d_mlp=config.intermediate_size,
         d_vocab=config.vocab_size,
         n_ctx=n_tokens,
         eps=config.rms_norm_eps,
         act_fn="silu",
         normalization_type="RMS",
         positional_embedding_type="rotary",
-        rotary_dim=shape.width // shape.n_heads,
+        rotary_dim=head_dim,
         rotary_base=int(config.rope_parameters["rope_theta"]),
         rotary_adjacent_pairs=False,
         final_rms=True,
         gated_mlp=True,
-        original_architecture="LlamaForCausalLM" if shape.kind == "llama" else "Qwen2ForCausalLM",
+        original_architecture=type(model).__name__,
         device="cpu",
-        dtype=getattr(torch, shape.dtype),
+        dtype=model.dtype,
     )
     hooked = HookedTransformer(lens)
-    convert = getattr(weight_conversions, f"convert_{shape.kind}_weights")
+    convert = getattr(weight_conversions, f"convert_{config.model_type}_weights")
     plain = {"fold_ln": False, "center_writing_weights": False, "center_unembed": False, "fold_value_biases": False}
     hooked.load_and_process_state_dict(convert(model, lens), **plain)
     return hooked.eval()
@@ -87,7 +87,7 @@ def hooked_transformer(shape: Shape, n_tokens: int) -> Any:
 def lens_masses(shape: dict[str, Any], n_tokens: int) -> Run:
     """TransformerLens's run_with_hooks with a segment sum on every layer's hook_pattern."""
     size, bounds = Shape(**shape), segment_bounds(n_tokens)
-    hooked, ids = hooked_transformer(size, n_tokens), torch.tensor([random_ids(n_tokens)])
+    hooked, ids = hooked_transformer(build_model(size), n_tokens), torch.tensor([random_ids(n_tokens)])
 
     def run() -> list[float]:
         sums: list[torch.Tensor] = []
@@ -109,7 +109,7 @@ def difference(logits: torch.Tensor) -> float:
 
 def lens_pair(shape: dict[str, Any], n_tokens: int) -> tuple[Any, Pair, dict[str, torch.Tensor]]:
     """The hooked model, the pair, and the clean residual streams by hook name."""
-    hooked, pair = hooked_transformer(Shape(**shape), n_tokens), build_pair(n_tokens)
+    hooked, pair = hooked_transformer(build_model(Shape(**shape)), n_tokens), build_pair(n_tokens)
     _, cache = hooked.run_with_cache(torch.tensor([pair.clean]), names_filter=lambda name: name.endswith("resid_pre"))
     return hooked, pair, dict(cache)
 

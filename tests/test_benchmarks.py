@@ -127,4 +127,4 @@ def test_every_part_runs(tmp_path, monkeypatch):
     assert found == set(run.PARTS)
     targets = json.loads((tmp_path / "capture.json").read_text())["section"]["targets"]
     assert targets[0]["what"].startswith("masses inside the forward pass")
-    assert len(list((tmp_path / "images").glob("costs_*.png"))) == 10
+    assert len(list((tmp_path / "images").glob("costs_*.png"))) == 5

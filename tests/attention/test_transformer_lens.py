@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from benchmarks.theirs import hooked_transformer
 from r2a_core.attention.induction import InductionRecorder
 from r2a_core.attention.live import segment_masses_live
 from r2a_core.traces.segments import TraceSegments
@@ -13,38 +14,7 @@ pytest.importorskip("transformer_lens")
 @pytest.fixture
 def hooked(tiny_model):
     """The tiny Llama as a HookedTransformer, weights unprocessed."""
-    from transformer_lens import HookedTransformer, HookedTransformerConfig  # pyright: ignore[reportMissingImports]
-    from transformer_lens.pretrained.weight_conversions import convert_llama_weights  # pyright: ignore[reportMissingImports]
-
-    model = tiny_model("llama")
-    config = model.config
-    lens = HookedTransformerConfig(
-        n_layers=config.num_hidden_layers,
-        d_model=config.hidden_size,
-        d_head=config.head_dim,
-        n_heads=config.num_attention_heads,
-        n_key_value_heads=config.num_key_value_heads,
-        d_mlp=config.intermediate_size,
-        d_vocab=config.vocab_size,
-        n_ctx=512,
-        eps=config.rms_norm_eps,
-        act_fn="silu",
-        normalization_type="RMS",
-        positional_embedding_type="rotary",
-        rotary_dim=config.head_dim,
-        rotary_base=int(config.rope_parameters["rope_theta"]),
-        rotary_adjacent_pairs=False,
-        final_rms=True,
-        gated_mlp=True,
-        original_architecture="LlamaForCausalLM",
-        device="cpu",
-    )
-    transformer = HookedTransformer(lens)
-    state = convert_llama_weights(model, lens)
-    transformer.load_and_process_state_dict(
-        state, fold_ln=False, center_writing_weights=False, center_unembed=False, fold_value_biases=False
-    )
-    return transformer
+    return hooked_transformer(tiny_model("llama"), 512)
 
 
 def patterns(hooked, ids: torch.Tensor) -> torch.Tensor:

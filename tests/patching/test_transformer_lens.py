@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.theirs import hooked_transformer
 from r2a_core.patching.alignment import AlignedPair, PaddedSequence, PatchPosition
 from r2a_core.patching.runs import capture_clean
 from r2a_core.patching.sweep import sweep_heads, sweep_resid
@@ -33,34 +34,7 @@ def model():
 @pytest.fixture(scope="module")
 def hooked(model):
     """The same weights as a HookedTransformer, unprocessed."""
-    from transformer_lens import HookedTransformer, HookedTransformerConfig  # pyright: ignore[reportMissingImports]
-    from transformer_lens.pretrained.weight_conversions import convert_llama_weights  # pyright: ignore[reportMissingImports]
-
-    config = HookedTransformerConfig(
-        n_layers=N_LAYERS,
-        d_model=32,
-        d_head=8,
-        n_heads=N_HEADS,
-        n_key_value_heads=2,
-        d_mlp=48,
-        d_vocab=VOCABULARY,
-        n_ctx=128,
-        eps=model.config.rms_norm_eps,
-        act_fn="silu",
-        normalization_type="RMS",
-        positional_embedding_type="rotary",
-        rotary_dim=8,
-        rotary_base=int(model.config.rope_parameters["rope_theta"]),
-        rotary_adjacent_pairs=False,
-        final_rms=True,
-        gated_mlp=True,
-        original_architecture="LlamaForCausalLM",
-        device="cpu",
-    )
-    lens = HookedTransformer(config)
-    plain = {"fold_ln": False, "center_writing_weights": False, "center_unembed": False, "fold_value_biases": False}
-    lens.load_and_process_state_dict(convert_llama_weights(model, config), **plain)
-    return lens
+    return hooked_transformer(model, 128)
 
 
 @pytest.fixture(scope="module")
