@@ -212,7 +212,7 @@ def test_a_local_folder_that_is_no_model(refused, folder: Path, tmp_path: Path, 
     refused(lambda: prepare(params, tmp_path / "m"), "has no config.json with *.safetensors", "Hugging Face format")
 
 
-@pytest.mark.parametrize("path", ["", "no/such/folder", "a\0b", "x" * 5000, "~nobody_of_that_name/m"])
+@pytest.mark.parametrize("path", ["", "no/such/folder", "a\0b", "x" * 300, "~nobody_of_that_name/m"])
 def test_a_local_path_that_leads_nowhere(refused, tmp_path: Path, path: str) -> None:
     params = LocalModel("local", path, "float32", TAGS)
     refused(lambda: prepare(params, tmp_path / "m"), "has no config.json with *.safetensors", "Hugging Face format")

@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
     tokenizer.add_tokens(WORDS[1:])
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]").save_pretrained(str(folder))
     torch.manual_seed(0)
-    sizes = {"vocab_size": 5, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    sizes: dict[str, Any] = {"vocab_size": 5, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
     LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2)).save_pretrained(str(folder))
     ModelPointer("train", "float32", TAGS).write(folder)
     (folder / "evil.py").write_text(CODE.format(canary=str(tmp_path / "canary")))
