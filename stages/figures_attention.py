@@ -20,10 +20,10 @@ def figures_attention() -> None:
     run, top = params["run"], params["heads"]["top"]
     thresholds = parse(WalkThresholds, params["heads"]["walk"], "heads.walk")
     files = FigureFiles(DATA / "attention", DATA / "heads", DATA / "maps")
+    folder = DATA / "figures" / "attention"
+    folder.mkdir(parents=True, exist_ok=True)  # an output, also when no model of the run has weights
     for dataset in run["datasets"]:
-        drawn = draw_dataset(
-            files, run["models"], dataset, run["settings"], DATA / "figures" / "attention", top, thresholds
-        )
+        drawn = draw_dataset(files, run["models"], dataset, run["settings"], folder, top, thresholds)
         if not drawn:
             logging.warning("%s: no model has captured traces, so nothing is drawn", dataset)
 
