@@ -87,10 +87,11 @@ class Pair:
 
 
 def build_pair(n_tokens: int, vocabulary: int = VOCABULARY) -> Pair:
-    """A pair whose answer, as in the built-in pairs, is a short suffix: 130 tokens from `</think>` on."""
+    """A pair of random tokens, 130 of them from `</think>` on; the paper's published cases have 171 and 197."""
     close = n_tokens - min(SUFFIX, n_tokens // 2)
     positions = [*range(close - PROBE, close), *range(n_tokens - LAST, n_tokens)]
-    return Pair(*(random_ids(n_tokens, seed, vocabulary) for seed in (1, 2)), positions, close)
+    clean, corrupted = (random_ids(n_tokens, seed, vocabulary) for seed in (1, 2))
+    return Pair(clean, corrupted, positions, close)
 
 
 def chosen_cells(pair: Pair, n_layers: int) -> list[tuple[int, int]]:
