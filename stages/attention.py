@@ -35,10 +35,10 @@ def attention(model: str, dataset: str, setting: str) -> None:
     shards = jobs.plan_statistics(job, traces, base)
     with open_store(WORK, "attention", stage) as store:
         frames = jobs.joined(finished(jobs.finish_statistics, job, store, shards, stage))
-    out = DATA / "attention" / model / dataset
-    write_frame(out / f"{setting}.parquet", frames.attention)
-    write_frame(out / f"{setting}-sentences.parquet", frames.sentences)
-    write_text_whole(DATA / "metrics" / f"attention-{stage}.json", jobs.medians_text(frames.attention))
+        out = DATA / "attention" / model / dataset
+        write_frame(out / f"{setting}.parquet", frames.attention)
+        write_frame(out / f"{setting}-sentences.parquet", frames.sentences)
+        write_text_whole(DATA / "metrics" / f"attention-{stage}.json", jobs.medians_text(frames.attention))
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ def generate(model: str, dataset: str, setting: str) -> None:
         done = finished(finish_shard, job, store, shards, stage, here=job.pointer.served is not None)
         paths = [path for found in done for path in found]
         frame, usage = read_shards(paths), shards_usage(paths, job.imports)
-    write_frame(DATA / "generations" / model / dataset / f"{setting}.parquet", frame)
-    write_text_whole(DATA / "metrics" / f"generate-{stage}.json", usage.text)
+        write_frame(DATA / "generations" / model / dataset / f"{setting}.parquet", frame)
+        write_text_whole(DATA / "metrics" / f"generate-{stage}.json", usage.text)
 
 
 if __name__ == "__main__":

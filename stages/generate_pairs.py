@@ -42,7 +42,7 @@ def generate_pairs(model: str) -> None:
     with open_store(WORK, "generate_pairs", f"{model}-{name}") as store:
         done = finished(finish_shard, job, store, shards, f"{model}-{name}")
         frame = read_shards([path for paths in done for path in paths])
-    write_frame(DATA / "generations" / model / name / f"{SETTING}.parquet", frame)
+        write_frame(DATA / "generations" / model / name / f"{SETTING}.parquet", frame)
 
 
 if __name__ == "__main__":

@@ -42,9 +42,9 @@ def patch(model: str) -> None:
     with open_store(WORK, "patch", f"{model}-{name}") as store:
         tables = finished(jobs.finish_sweep, job, store, shards, f"{model}-{name}")
         cells = joined([pl.read_parquet(path) for path in tables])
-    write_frame(DATA / "patching" / f"{model}.parquet", cells)
-    summary = patching_summary(model, rows, read_index(clean), cells, crossing)
-    write_text_whole(DATA / "metrics" / f"patching-{model}.json", summary_text(summary))
+        write_frame(DATA / "patching" / f"{model}.parquet", cells)
+        summary = patching_summary(model, rows, read_index(clean), cells, crossing)
+        write_text_whole(DATA / "metrics" / f"patching-{model}.json", summary_text(summary))
 
 
 if __name__ == "__main__":
