@@ -8,6 +8,7 @@ a user types. `computed again` in the table is the number of shards that two run
 the signal came. A finished shard that is computed anew raises an error.
 """
 
+import fcntl
 import random
 import shutil
 import signal
@@ -151,7 +152,7 @@ def stage_process(dvc: psutil.Process, stage: str) -> psutil.Process | None:
 
 
 def await_moment(study: Study, stage: str, process: psutil.Process) -> psutil.Process | None:
-    """Waits for a random moment of a stage's work and halts the stage; its process, or None where it was quicker.
+    """Waits for a random moment of a stage's work and halts the stage; its process, or None where it was done by then.
 
     process: the stage, or the dvc above it.
     """
@@ -166,7 +167,20 @@ def await_moment(study: Study, stage: str, process: psutil.Process) -> psutil.Pr
     if script is None or script.status() == psutil.STATUS_ZOMBIE:
         return None
     script.suspend()
-    return script
+    if is_held(lock):
+        return script
+    script.resume()
+    return None
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process holds the lock of a stage: it still writes."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def kill_once(study: Study, stage: str, way: str, log: Path) -> Trial:
