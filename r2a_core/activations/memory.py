@@ -116,7 +116,8 @@ def statistics_account(
     """The account of the statistics of one stored layer, which are computed without the model.
 
     n_rows: tokens whose queries are stored. block_elements: attention weights a block (attention.patterns). Two blocks
-    are alive at once, each as logits and as weights.
+    are alive at once, each as logits and as weights. Blocks of few rows are up to a third smaller than counted here:
+    they end at multiples of 16 rows.
     """
     text = model_config.get_text_config()
     heads, size = text.num_attention_heads, DTYPE_BYTES[stored]

@@ -150,7 +150,8 @@ def judged_answer(records: Records) -> Answer | None:
     better, worse = (sum(is_different(overall, sign) for _, overall in found) for sign in (1, -1))
     sentence = (
         f"Judge scores are significantly higher with reasoning in {better} and lower in {worse} of "
-        f"{counted(len(found), 'comparison')} (p < {SIGNIFICANT}); the mean score, from 1 to 10, changes by {span(gains, '+.2f')}."
+        f"{counted(len(found), 'comparison')} (p < {SIGNIFICANT}); the mean score, from 1 to 10, changes by "
+        f"{span(gains, '+.2f')}."
     )
     return Answer(sentence, tuple(details))
 

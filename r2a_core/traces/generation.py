@@ -7,6 +7,7 @@ token) gives: a draw from the softmax. Rounding differs between batch shapes, so
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -210,7 +211,7 @@ def next_tokens(
     for place, (row, margin) in enumerate(zip(rows, choice.margins.tolist(), strict=True)):
         if row.ended:
             continue
-        if margin != margin:
+        if not math.isfinite(margin):
             raise R2AError(
                 f"{row.request.item_id}: the logits of response token {len(row.tokens)} are not numbers",
                 "check the model's weights, or set its dtype to float32 in params.yaml",
