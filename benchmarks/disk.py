@@ -1,6 +1,6 @@
-"""Shards on the disk: writing against cp, reading against dd, and one tensor out of many.
+"""Shards on the disk: writing against cp, reading against the file as one block, and one tensor out of many.
 
-Bench -> Section. Times by the clock on the wall: cp and dd are processes of their own.
+Bench -> Section. Times by the clock on the wall: cp is a process of its own, and disks make wait.
 """
 
 from pathlib import Path
@@ -12,11 +12,11 @@ from benchmarks.turns import Bench, Contender, Ratio, Timing, take_turns
 TEXT = """
 One activation shard of {megabytes} MB with 32 tensors. Writing ends when the file is whole, synced and renamed; `cp`
 is synced too. *Cold* reading comes after the file was taken out of the page cache, *warm* reading finds it there;
-`dd` reads the same file with blocks of 1 MB and keeps nothing. *Verified* reads compare the file's SHA-256 with the
+*raw* reads the same file into memory as one block. *Verified* reads compare the file's SHA-256 with the
 index first, as every stage does when it first opens a shard; from then on the file is in the page cache. One tensor
 of {held:.2f} MB of the cold file of {whole:.0f} MB took {read:.2f} MB from the disk, the system's readahead included.
 """
-READS = ("tensors", "verified", "dd")
+READS = ("tensors", "verified", "raw")
 
 
 def measure(bench: Bench) -> Section:
@@ -39,7 +39,7 @@ def measure(bench: Bench) -> Section:
     rows = [
         line("writing, against cp", timings["write"], timings["cp"]),
         *(
-            line(f"{what}, {state}, against dd", timings[f"{what}, {state}"], timings[f"dd, {state}"])
+            line(f"{what}, {state}, against raw", timings[f"{what}, {state}"], timings[f"raw, {state}"])
             for state in ("cold", "warm")
             for what in ("tensors", "verified")
         ),
@@ -49,7 +49,7 @@ def measure(bench: Bench) -> Section:
     targets = [
         Target.at_least("writing a shard, over cp", 0.8, Ratio.of(timings["cp"], timings["write"]).median),
         *(
-            Target.at_least(f"reading tensors, {state}, over dd", 0.8, speed(timings, "tensors", state).median)
+            Target.at_least(f"reading tensors, {state}, over raw", 0.8, speed(timings, "tensors", state).median)
             for state in ("cold", "warm")
         ),
     ]
@@ -57,7 +57,7 @@ def measure(bench: Bench) -> Section:
 
 
 def speed(timings: dict[str, Timing], what: str, state: str) -> Ratio:
-    return Ratio.of(timings[f"dd, {state}"], timings[f"{what}, {state}"])
+    return Ratio.of(timings[f"raw, {state}"], timings[f"{what}, {state}"])
 
 
 def line(name: str, ours: Timing, theirs: Timing) -> list[str]:
