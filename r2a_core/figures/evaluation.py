@@ -55,7 +55,10 @@ def read_summaries(paths: Sequence[Path]) -> list[dict[str, Any]]:
     for path in paths:
         if not path.exists():
             raise MissingPrerequisite(f"{path} does not exist", "build it with: dvc repro evaluate")
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            summary = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise R2AError(f"{path} is damaged or cut off: {error}", "rebuild it with: dvc repro evaluate") from None
         if missing := [name for name in ("model", "dataset", "funnel", "paired") if name not in summary]:
             raise R2AError(f"{path} has no {', '.join(missing)}", "rebuild it with: dvc repro evaluate")
         summaries.append(summary)
