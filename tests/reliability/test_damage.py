@@ -66,9 +66,6 @@ TABLES = {  # stage and its arguments -> tables it reads, each with the stage th
     ("figures_attention",): {
         f"{MASSES}.parquet": "attention",
         "heads/trained.parquet": "heads",
-        "maps/trained/texts.parquet": "maps",
-        "maps/trained/texts-tokens.parquet": "maps",
-        "maps/trained/texts-spans.parquet": "maps",
     },
     ("figures_patching",): {"patching/trained.parquet": "patch"},
 }
