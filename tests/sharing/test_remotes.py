@@ -27,7 +27,6 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A clone in which both stages have run, committed, without a remote."""
     project = small_project(tmp_path_factory.mktemp("sharing") / "first", models=["trained"])
     (project.root / "imports" / "texts.jsonl").unlink()  # no part of git, and a dependency of every dataset
-    project.run("dvc", "remote", "remove", "local")
     project.run("dvc", "repro", *TARGETS)
     git(project.root, "add", "--all")
     git(project.root, "commit", "--quiet", "--message", "computed")
@@ -35,28 +34,31 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @contextmanager
-def remote(kind: str, folder: Path) -> Iterator[list[list[str]]]:
-    """A shared place; the dvc commands that name it in a clone."""
-    add = ["dvc", "remote", "add", "--local", "--default", "shared"]
-    modify = ["dvc", "remote", "modify", "--local", "shared"]
+def remote(kind: str, folder: Path) -> Iterator[str]:
+    """A shared place; what .dvc/config.local says of it in a clone."""
+    head = "[core]\n    remote = shared\n['remote \"shared\"']\n"
     if kind == "directory":
-        yield [[*add, str(folder / "shared")]]
+        yield f"{head}    url = {folder / 'shared'}\n"
     elif kind == "ssh":
         with ssh_server(folder / "ssh") as server:
-            own = [[*modify, "keyfile", str(server.key)], [*modify, "allow_agent", "false"]]
-            yield [[*add, f"ssh://user@127.0.0.1:{server.port}/shared"], *own]
+            url = f"ssh://user@127.0.0.1:{server.port}/shared"
+            yield f"{head}    url = {url}\n    keyfile = {server.key}\n    allow_agent = false\n"
     else:
         with s3_server("shared") as address:
-            yield [[*add, "s3://shared/cache"], [*modify, "endpointurl", address]]
+            yield f"{head}    url = s3://shared/cache\n    endpointurl = {address}\n"
 
 
-def clone(first: Project, root: Path, commands: list[list[str]]) -> Project:
+def push(project: Project, config: str) -> None:
+    """Pushes what the first clone has computed."""
+    (project.root / ".dvc" / "config.local").write_text(config, encoding="utf-8")
+    project.run("dvc", "push", *TARGETS)
+
+
+def clone(first: Project, root: Path, config: str) -> Project:
     """A fresh clone of the first one's commits that knows the shared place."""
     git(root.parent, "clone", "--quiet", str(first.root), str(root))
-    second = Project(root)
-    for command in commands:
-        second.run(*command)
-    return second
+    (root / ".dvc" / "config.local").write_text(config, encoding="utf-8")
+    return Project(root)
 
 
 @pytest.mark.parametrize("kind", ["directory", "ssh", "s3"])
@@ -65,12 +67,9 @@ def test_a_fresh_clone_pulls_and_runs_nothing(
 ) -> None:
     for name, value in FAKE_KEYS.items():
         monkeypatch.setenv(name, value)
-    with remote(kind, tmp_path) as commands:
-        (computed.root / ".dvc" / "config.local").unlink(missing_ok=True)
-        for command in commands:
-            computed.run(*command)
-        computed.run("dvc", "push", *TARGETS)
-        second = clone(computed, tmp_path / "second", commands)
+    with remote(kind, tmp_path) as config:
+        push(computed, config)
+        second = clone(computed, tmp_path / "second", config)
         assert second.snapshot() == {}
         second.run("dvc", "pull", *TARGETS)
         repeated = second.run("dvc", "repro", *TARGETS).stdout
@@ -81,12 +80,9 @@ def test_a_fresh_clone_pulls_and_runs_nothing(
 
 
 def test_clones_with_other_params_share_what_is_common(computed: Project, tmp_path: Path) -> None:
-    with remote("directory", tmp_path) as commands:
-        (computed.root / ".dvc" / "config.local").unlink(missing_ok=True)
-        for command in commands:
-            computed.run(*command)
-        computed.run("dvc", "push", *TARGETS)
-        second = clone(computed, tmp_path / "second", commands)
+    with remote("directory", tmp_path) as config:
+        push(computed, config)
+        second = clone(computed, tmp_path / "second", config)
         path = second.root / "params.yaml"
         params = yaml.safe_load(path.read_text(encoding="utf-8"))
         params["datasets"]["arithmetic"]["n"] = 5
