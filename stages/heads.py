@@ -37,20 +37,20 @@ def heads(model: str) -> None:
         {name: DATA / "attention" / model / name / f"{SETTING}.parquet" for name in datasets}
     )
     scores = pl.DataFrame(schema=scoring.SCORE_SCHEMA)
-    if not attention:
-        logging.warning("%s: no trace was captured, so no head is ranked", model)
-    else:
-        generations = read_frame(
-            DATA / "generations" / model / datasets[0] / f"{SETTING}.parquet", GENERATION_SCHEMA, "generate"
-        )
-        job = scoring.ScoreJob(params.induction, params.retrieval.of(model), select_traces(generations))
-        base = {"code": code_digest(Path(__file__), ROOT), "model": folder_digest(folder)}
-        with open_store(WORK, "heads", model) as store:
+    with open_store(WORK, "heads", model) as store:
+        if not attention:
+            logging.warning("%s: no trace was captured, so no head is ranked", model)
+        else:
+            generations = read_frame(
+                DATA / "generations" / model / datasets[0] / f"{SETTING}.parquet", GENERATION_SCHEMA, "generate"
+            )
+            job = scoring.ScoreJob(params.induction, params.retrieval.of(model), select_traces(generations))
+            base = {"code": code_digest(Path(__file__), ROOT), "model": folder_digest(folder)}
             scores = scoring.stored_scores(store, job, base, lambda: load_model(folder, device()))
-    frame = scoring.ranked(attention, scores, params.top)
-    write_frame(DATA / "heads" / f"{model}.parquet", frame)
-    summary = scoring.summary(frame, scores, params)
-    write_text_whole(DATA / "metrics" / f"heads-{model}.json", scoring.summary_text(summary))
+        frame = scoring.ranked(attention, scores, params.top)
+        write_frame(DATA / "heads" / f"{model}.parquet", frame)
+        summary = scoring.summary(frame, scores, params)
+        write_text_whole(DATA / "metrics" / f"heads-{model}.json", scoring.summary_text(summary))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def judge(model: str, dataset: str) -> None:
 
     config = parse(JudgeParams, read_params(f"judge@{model}-{dataset}")["judge"], "judge")
     items = read_items(DATA / "datasets" / f"{dataset}.parquet")
-    frame = pl.DataFrame(schema=JUDGEMENT_SCHEMA)
+    frame, responses = pl.DataFrame(schema=JUDGEMENT_SCHEMA), []
     if any(item.kind == "open" for item in items):
         folder = DATA / "generations" / model / dataset
         tokenizer = load_tokenizer(DATA / "models" / model).tokenizer
@@ -35,11 +35,10 @@ def judge(model: str, dataset: str) -> None:
             {setting: read_frame(folder / f"{setting}.parquet", GENERATION_SCHEMA, "generate") for setting in SETTINGS},
             lambda ids: tokenizer.decode(ids, clean_up_tokenization_spaces=False),
         )
+    with open_store(WORK, "judge", f"{model}-{dataset}") as store:
         if responses:
-            client, template = connect(config), read_template()
-            with open_store(WORK, "judge", f"{model}-{dataset}") as store:
-                frame = judge_all(client, store, config, template, responses)
-    write_frame(DATA / "judgements" / model / f"{dataset}.parquet", frame)
+            frame = judge_all(connect(config), store, config, read_template(), responses)
+        write_frame(DATA / "judgements" / model / f"{dataset}.parquet", frame)
 
 
 if __name__ == "__main__":
