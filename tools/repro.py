@@ -1,7 +1,9 @@
-"""dvc repro, with the models of the run prepared side by side first: training one takes minutes and a single core.
+"""dvc repro, with the stages of the built-in models side by side: each keeps one core busy, most of it in training.
 
 usage: python tools/repro.py [ARGUMENTS OF dvc repro]
-Exit code: that of the first dvc that fails.
+Only stages of models that the pipeline trains run side by side, as many models as there are cores: the others may need
+a device alone. A last `dvc repro` runs what is left, and all of it where nothing is trained. Exit code: that of the
+first dvc that fails.
 """
 
 import os
@@ -12,18 +14,46 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+COMMON = ("prepare_dataset", "prepare_pairs")  # before any model
+OF_A_MODEL = ("prepare_model", "generate", "judge", "evaluate", "capture", "attention", "heads", "maps")
+BETWEEN = ("select_pairs",)  # needs all models
+OF_ITS_PAIRS = ("generate_pairs", "pairs", "capture_pairs", "patch")
 
 
 def main() -> None:
-    models = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["run"]["models"]
-    waiting = [f"prepare_model@{model}" for model in models]
-    while waiting:
-        some, waiting = waiting[: os.cpu_count()], waiting[os.cpu_count() :]
-        started = [subprocess.Popen(["dvc", "--wait-for-lock", "repro", "--single-item", stage]) for stage in some]
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    trained = [name for name in params["run"]["models"] if params["models"][name]["kind"] == "train"]
+    if len(trained) > 1:
+        listed = subprocess.run(["dvc", "stage", "list", "--name-only"], check=True, capture_output=True, text=True)
+        names = listed.stdout.split()
+        side_by_side([in_order(names, COMMON)])
+        side_by_side([in_order(names, OF_A_MODEL, model) for model in trained])
+        if len(trained) == len(params["run"]["models"]):
+            side_by_side([list(BETWEEN)])
+            side_by_side([in_order(names, OF_ITS_PAIRS, model) for model in trained])
+    sys.exit(subprocess.call(["dvc", "repro", *sys.argv[1:]]))
+
+
+def in_order(names: list[str], stages: tuple[str, ...], model: str | None = None) -> list[str]:
+    """The stages' own names, such as generate@tiny_qwen2-arithmetic-with_reasoning, in the order of `stages`."""
+    found = []
+    for stage in stages:
+        for name in names:
+            base, _, item = name.partition("@")
+            if base == stage and model in (None, item.partition("-")[0]):
+                found.append(name)
+    return found
+
+
+def side_by_side(chains: list[list[str]]) -> None:
+    """Runs chains of stages, each in its order, one process a chain. Exits with the first code that is not 0."""
+    at_once = os.cpu_count() or 1
+    for start in range(0, len(chains), at_once):
+        command = ["dvc", "--wait-for-lock", "repro", "--single-item"]
+        started = [subprocess.Popen([*command, *chain]) for chain in chains[start : start + at_once]]
         for code in [process.wait() for process in started]:
             if code:
                 sys.exit(code)
-    sys.exit(subprocess.call(["dvc", "repro", *sys.argv[1:]]))
 
 
 if __name__ == "__main__":

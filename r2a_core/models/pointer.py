@@ -121,7 +121,7 @@ def weights_digest(path: str) -> str:
         folder = Path(path).expanduser()
         weights = sorted(folder.glob("*.safetensors")) if (folder / "config.json").is_file() else []
     except (OSError, RuntimeError):  # a name that the file system refuses, a home of nobody
-        weights = []
+        folder, weights = Path(path), []
     if not weights:
         raise MissingPrerequisite(
             f"{path} has no config.json with *.safetensors weights", "give a model folder in Hugging Face format"
