@@ -46,11 +46,15 @@ def in_order(names: list[str], stages: tuple[str, ...], model: str | None = None
 
 
 def side_by_side(chains: list[list[str]]) -> None:
-    """Runs chains of stages, each in its order, one process a chain. Exits with the first code that is not 0."""
+    """Runs chains of stages, each in its order, one process a chain. Exits with the first code that is not 0.
+
+    A chain has one CPU thread unless R2A_THREADS says otherwise: more would wait for one another.
+    """
+    own = {"R2A_THREADS": "1"} | dict(os.environ)
     at_once = os.cpu_count() or 1
     for start in range(0, len(chains), at_once):
         command = ["dvc", "--wait-for-lock", "repro", "--single-item"]
-        started = [subprocess.Popen([*command, *chain]) for chain in chains[start : start + at_once]]
+        started = [subprocess.Popen([*command, *chain], env=own) for chain in chains[start : start + at_once]]
         for code in [process.wait() for process in started]:
             if code:
                 sys.exit(code)
