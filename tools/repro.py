@@ -3,7 +3,8 @@
 usage: python tools/repro.py [ARGUMENTS OF dvc repro]
 Only stages of models that the pipeline trains run side by side, as many models as there are cores: the others may need
 a device alone. A last `dvc repro` runs what is left, and all of it where nothing is trained. Exit code: that of the
-first dvc that fails.
+last one, which meets every error again that was more than a moment's: a stage may read dvc.lock while another is
+writing it.
 """
 
 import os
@@ -46,18 +47,21 @@ def in_order(names: list[str], stages: tuple[str, ...], model: str | None = None
 
 
 def side_by_side(chains: list[list[str]]) -> None:
-    """Runs chains of stages, each in its order, one process a chain. Exits with the first code that is not 0.
+    """Runs chains of stages, each in its order, one process a chain; a chain that fails is tried once more.
 
     A chain has one CPU thread unless R2A_THREADS says otherwise: more would wait for one another.
     """
     own = {"R2A_THREADS": "1"} | dict(os.environ)
     at_once = os.cpu_count() or 1
+    command = ["dvc", "--wait-for-lock", "repro", "--single-item"]
     for start in range(0, len(chains), at_once):
-        command = ["dvc", "--wait-for-lock", "repro", "--single-item"]
-        started = [subprocess.Popen([*command, *chain], env=own) for chain in chains[start : start + at_once]]
-        for code in [process.wait() for process in started]:
-            if code:
-                sys.exit(code)
+        some = chains[start : start + at_once]
+        for _ in range(2):
+            started = [subprocess.Popen([*command, *chain], env=own) for chain in some]
+            codes = [process.wait() for process in started]
+            some = [chain for chain, code in zip(some, codes, strict=True) if code]
+            if not some:
+                break
 
 
 if __name__ == "__main__":
