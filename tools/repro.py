@@ -24,7 +24,7 @@ OF_ITS_PAIRS = ("generate_pairs", "pairs", "capture_pairs", "patch")
 def main() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     trained = [name for name in params["run"]["models"] if params["models"][name]["kind"] == "train"]
-    if len(trained) > 1:
+    if len(trained) > 1 and subprocess.call(["dvc", "status", "--quiet"]):  # there is something to do
         listed = subprocess.run(["dvc", "stage", "list", "--name-only"], check=True, capture_output=True, text=True)
         names = listed.stdout.split()
         side_by_side([in_order(names, COMMON)])
