@@ -19,18 +19,9 @@ def reference() -> Path:
 @pytest.fixture(scope="session")
 def byte_text() -> Any:
     """A LoadedTokenizer whose tokens are the bytes (ids 0..255) and the tags (from 256 on)."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
     from r2a_core.models.loading import LoadedTokenizer, resolve_tags
     from r2a_core.models.tags import Tags
+    from tests.small_models import byte_tokenizer
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({symbol: number for number, symbol in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
-    tags = Tags()
-    tokenizer.add_special_tokens([AddedToken(str(tag), normalized=False) for tag in (tags.bos, tags.eos)])
-    tokenizer.add_tokens([AddedToken(tag, normalized=False) for tag in (tags.think_open, tags.think_close)])
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=tags.bos, eos_token=tags.eos)
-    return LoadedTokenizer(fast, tags, resolve_tags(fast, tags))
+    tokenizer, tags = byte_tokenizer(), Tags()
+    return LoadedTokenizer(tokenizer, tags, resolve_tags(tokenizer, tags))

@@ -12,12 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from r2a_core.models.loading import load_model, load_tokenizer
 from r2a_core.models.pointer import ModelPointer, read_pointer, weights_digest
 from r2a_core.models.prepare import LocalModel, prepare
 from r2a_core.models.tags import Tags
+from tests.small_models import one_layer_llama
 
 TAGS = Tags(bos="<s>", eos="</s>", think_open="<think>", think_close="</think>")
 WORDS = ["[UNK]", "<s>", "</s>", "<think>", "</think>", "Hm", "so"]
@@ -38,18 +39,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of one layer, as a folder of kind `train`."""
     folder = tmp_path_factory.mktemp("original")
     words_tokenizer({word: number for number, word in enumerate(WORDS)}).save_pretrained(str(folder))
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=7,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    LlamaForCausalLM(config).save_pretrained(str(folder))
+    one_layer_llama().save_pretrained(str(folder))
     ModelPointer("train", "float32", TAGS).write(folder)
     return folder
 

@@ -18,7 +18,7 @@ from r2a_core.errors import MissingPrerequisite, R2AError
 from r2a_core.executors import ResourceParams, finish_shards
 from r2a_core.store import TEMPORARY, open_store
 from r2a_core.traces.segments import TraceSegments
-from r2a_core.traces.shards import GenerateParams, GenerationJob, finish_shard, plan_shards
+from r2a_core.traces.shards import GenerationJob, finish_shard, plan_shards
 from r2a_core.workers import ATTEMPTS
 from tests.executors.faults import (
     NotingJob,
@@ -30,6 +30,7 @@ from tests.executors.faults import (
     stuck_on,
     wait_for,
 )
+from tests.small_models import GREEDY as BASE_PARAMS
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
@@ -99,18 +100,7 @@ def test_a_shard_that_kills_every_worker_is_given_up(tmp_path: Path, on_cluster:
 
 def generation_case(model_folder: Path) -> tuple[GenerationJob, list[Any]]:
     items = [Item(f"q{number}", f"Which is {number}?", None, "open") for number in range(6)]
-    params = GenerateParams(
-        temperature=0.8,
-        max_new_tokens=8,
-        seed=0,
-        runs=1,
-        retry=True,
-        without_mode="finished",
-        limit=None,
-        batch_size=4,
-        tie_margin=1e-3,
-        shard_items=1,
-    )
+    params = replace(BASE_PARAMS, temperature=0.8, max_new_tokens=8, retry=True, shard_items=1)
     job = GenerationJob("random", model_folder, "with_reasoning", BuiltinDataset("arithmetic", "", 6, 0), params, "cpu")
     return job, plan_shards(job, items, {"code": "c"})
 

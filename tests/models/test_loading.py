@@ -11,12 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from r2a_core.errors import MissingPrerequisite, R2AError
 from r2a_core.models.loading import choose_device, load_model, load_tokenizer, resolve_tags
 from r2a_core.models.pointer import ModelPointer, weights_digest
 from r2a_core.models.tags import Tags
+from tests.small_models import one_layer_llama
 
 TAGS = Tags(bos="<s>", eos="</s>", think_open="<think>", think_close="</think>")
 
@@ -33,18 +34,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="</s>").save_pretrained(
         str(folder)
     )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=7,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    model = LlamaForCausalLM(config)
+    model = one_layer_llama()
     model.generation_config.update(do_sample=True, temperature=0.1, repetition_penalty=2.0)
     model.save_pretrained(str(folder))
     ModelPointer("train", "float32", TAGS).write(folder)

@@ -126,25 +126,13 @@ def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from r2a_core.models.tags import Tags
     from r2a_core.models.tokenizer import build_tokenizer
+    from tests.small_models import two_layers
 
     folder = tmp_path_factory.mktemp("served")
     tokenizer = build_tokenizer()
     tokenizer.chat_template = CHAT_TEMPLATE
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=False,
-    )
-    model = LlamaForCausalLM(config).eval()
+    model = two_layers(LlamaForCausalLM, LlamaConfig, len(tokenizer))
     with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "norm" not in name:
-                torch.nn.init.normal_(weight, std=0.5)
         head = model.lm_head.weight
         for token in range(len(tokenizer)):
             piece = tokenizer.decode([token])

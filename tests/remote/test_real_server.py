@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +24,14 @@ from r2a_core.models.prepare import model_params
 from r2a_core.remote.client import Client, EndpointParams
 from r2a_core.store import open_store
 from r2a_core.traces.rows import GENERATION_SCHEMA
-from r2a_core.traces.shards import GenerateParams, GenerationJob, finish_shard, plan_shards, read_shards
+from r2a_core.traces.shards import GenerationJob, finish_shard, plan_shards, read_shards
 from tests.remote.conftest import CANARY, KEY_ENV, RealServer, files_with
+from tests.small_models import GREEDY as BASE_PARAMS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 INSTRUCTION = " Answer."
 N_TOKENS = 24
-GREEDY = GenerateParams(
-    temperature=0.0,
-    max_new_tokens=N_TOKENS,
-    seed=0,
-    runs=1,
-    retry=False,
-    without_mode="finished",
-    limit=None,
-    batch_size=4,
-    tie_margin=1e-3,
-    shard_items=10,
-)
+GREEDY = replace(BASE_PARAMS, max_new_tokens=N_TOKENS, shard_items=10)
 
 
 @pytest.fixture(scope="module")

@@ -25,27 +25,17 @@ from r2a_core.remote.client import EndpointParams
 from r2a_core.store import open_store
 from r2a_core.traces.backends import request_seed
 from r2a_core.traces.rows import GENERATION_SCHEMA
-from r2a_core.traces.shards import GenerateParams, GenerationJob, finish_shard, plan_shards, read_shards
+from r2a_core.traces.shards import GenerationJob, finish_shard, plan_shards, read_shards
 from r2a_core.traces.usage import Usage, shards_usage
 from tests.remote.conftest import CANARY, FaultServer, files_with
+from tests.small_models import GREEDY as BASE_PARAMS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 ITEMS = [Item(f"q{n}", f"What is {n} + 3?", str(n + 3), "math") for n in range(4)]
 SOURCE = BuiltinDataset("arithmetic", " Box it.", n=4, seed=0)
 CLOSED = "<think>\nOkay, I think I have finished thinking.\n</think>"
-PARAMS = GenerateParams(
-    temperature=0.6,
-    max_new_tokens=100,
-    seed=5,
-    runs=1,
-    retry=False,
-    without_mode="finished",
-    limit=None,
-    batch_size=4,
-    tie_margin=1e-3,
-    shard_items=2,
-)
+PARAMS = replace(BASE_PARAMS, temperature=0.6, max_new_tokens=100, seed=5, shard_items=2)
 Prepared = Callable[..., Path]
 
 

@@ -6,24 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from r2a_core.models.loading import LoadedModel, LoadedTokenizer, load_model, resolve_tags
 from r2a_core.models.pointer import ModelPointer
 from r2a_core.models.tags import Tags
-
-
-def byte_tokenizer() -> Any:
-    """Bytes and the tags; ids 0..255 are the bytes in the order of their printable characters."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({symbol: number for number, symbol in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
-    tags = Tags()
-    tokenizer.add_special_tokens([AddedToken(str(tag), normalized=False) for tag in (tags.bos, tags.eos)])
-    tokenizer.add_tokens([AddedToken(tag, normalized=False) for tag in (tags.think_open, tags.think_close)])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=tags.bos, eos_token=tags.eos)
+from tests.small_models import byte_tokenizer, two_layers
 
 
 def random_model(tokenizer: Any, twins: bool) -> Any:
@@ -31,21 +19,8 @@ def random_model(tokenizer: Any, twins: bool) -> Any:
 
     twins: every second token's logit is that of the token before it but for 1e-7, so that rounding alone decides.
     """
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=False,
-    )
-    model = Qwen2ForCausalLM(config).eval()
+    model = two_layers(Qwen2ForCausalLM, Qwen2Config, len(tokenizer))
     with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "norm" not in name:
-                torch.nn.init.normal_(weight, std=0.5)
         head = model.lm_head.weight
         head *= 0.6
         head[tokenizer.eos_token_id] *= 2

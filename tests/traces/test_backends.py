@@ -19,23 +19,13 @@ from r2a_core.errors import MissingPrerequisite, R2AError
 from r2a_core.store import open_store
 from r2a_core.traces import vllm_engine
 from r2a_core.traces.backends import TRANSFORMERS, BackendParams, request_seed
-from r2a_core.traces.shards import GenerateParams, GenerationJob, finish_shard, plan_shards, read_shards
+from r2a_core.traces.shards import GenerationJob, finish_shard, plan_shards, read_shards
 from r2a_core.traces.usage import shards_usage
+from tests.small_models import GREEDY as BASE_PARAMS
 
 ITEMS = [Item(f"q{number}", f"{number * 37 % 11} {'and ' * (number % 3)}?", None, "open") for number in range(6)]
 SOURCE = BuiltinDataset("arithmetic", " Answer.", n=6, seed=0)
-PARAMS = GenerateParams(
-    temperature=0.0,
-    max_new_tokens=20,
-    seed=3,
-    runs=1,
-    retry=True,
-    without_mode="finished",
-    limit=None,
-    batch_size=4,
-    tie_margin=1e-3,
-    shard_items=4,
-)
+PARAMS = replace(BASE_PARAMS, seed=3, retry=True)
 VLLM = BackendParams("vllm")
 
 

@@ -1,5 +1,6 @@
 """Existing texts as generations: forms a text may come in, and the published ones from file to accuracy."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -16,7 +17,8 @@ from r2a_core.models.prepare import TextsModel, prepare
 from r2a_core.models.tags import Tags
 from r2a_core.store import open_store
 from r2a_core.traces.rows import generation_row, split_imported
-from r2a_core.traces.shards import GenerateParams, GenerationJob, finish_shard, plan_shards, read_shards
+from r2a_core.traces.shards import GenerationJob, finish_shard, plan_shards, read_shards
+from tests.small_models import GREEDY as BASE_PARAMS
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 ITEM = Item("q", "What is 2+3?", "5", "math")
@@ -77,18 +79,7 @@ def test_other_tags_fit_by_params(tmp_path: Path) -> None:
     assert row["think_open"] == len(split.prompt) - 1
 
 
-PARAMS = GenerateParams(
-    temperature=0.0,
-    max_new_tokens=1,
-    seed=0,
-    runs=1,
-    retry=True,
-    without_mode="finished",
-    limit=None,
-    batch_size=1,
-    tie_margin=0.0,
-    shard_items=1,
-)
+PARAMS = replace(BASE_PARAMS, max_new_tokens=1, retry=True, batch_size=1, tie_margin=0.0, shard_items=1)
 TEXTS_OF = {"r1_llama_8b": "r1-llama-8b", "r1_qwen_7b": "r1-qwen-7b", "r1_qwen_1b5": "r1-qwen-1.5b"}
 # Questions with a text in each setting, and right answers with and without reasoning.
 QUESTIONS = 108

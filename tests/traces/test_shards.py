@@ -16,22 +16,12 @@ from r2a_core.models.tags import Tags
 from r2a_core.store import open_store
 from r2a_core.traces import backends
 from r2a_core.traces.generation import GenerationRequest
-from r2a_core.traces.shards import GenerateParams, GenerationJob, finish_shard, plan_shards, read_shards
+from r2a_core.traces.shards import GenerationJob, finish_shard, plan_shards, read_shards
+from tests.small_models import GREEDY as BASE_PARAMS
 
 ITEMS = [Item(f"q{number}", f"{number * 37 % 11} {'and ' * (number % 3)}?", None, "open") for number in range(7)]
 SOURCE = BuiltinDataset("arithmetic", " Answer.", n=7, seed=0)
-PARAMS = GenerateParams(
-    temperature=0.6,
-    max_new_tokens=20,
-    seed=0,
-    runs=1,
-    retry=False,
-    without_mode="finished",
-    limit=None,
-    batch_size=4,
-    tie_margin=1e-3,
-    shard_items=3,
-)
+PARAMS = replace(BASE_PARAMS, temperature=0.6, shard_items=3)
 BASE = {"code": "c", "model": "m", "setting": "without_reasoning"}
 
 
