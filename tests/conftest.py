@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import dvc  # noqa: F401  its log keeps the stdout of the first import: not that of a test, which closes
 import pytest
 
 REFERENCE = Path(__file__).resolve().parent.parent.parent / "shared" / "reference"
