@@ -1,42 +1,46 @@
 # make repro    set up and run the study        make test     set up and run the tests
 # make check    lint, types, audit and tests   make doctor   what this machine has and lacks
+# make install sets up what the pipeline needs, make develop also what its tests and checks need
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEVELOP := $(VENV)/.develop
+# What is imported is compiled then; compiling all of it would take longer than anything else here.
+PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-.PHONY: repro test test-slow check lint audit format deps pin doctor bench install clean-work
+.PHONY: repro test test-slow check lint audit format deps pin doctor bench install develop clean-work
 
 repro: install
 	python -m stages.doctor --params-only
 	python tools/repro.py
 
-test: install
+test: develop
 	OMP_NUM_THREADS=1 python -m pytest -m "not slow and not gpu" -n auto --dist loadfile
 
-test-slow: install
+test-slow: develop
 	python -m pytest -m "slow"
 
 check: lint audit test
 
-lint: install
+lint: develop
 	ruff format --check .
 	ruff check .
 	pyright
 
 # Known vulnerabilities of the pinned packages; asks PyPI.
-audit: install
+audit: develop
 	python tools/audit.py constraints.txt
 
-format: install
+format: develop
 	ruff format .
 	ruff check --fix .
 
 # Code dependencies of every stage in dvc.yaml, from what its script imports.
-deps: install
+deps: develop
 	python tools/update_deps.py
 
-pin: install
+pin: develop
 	python tools/pin.py
 
 doctor: install
@@ -52,7 +56,13 @@ $(READY): pyproject.toml constraints.txt tools/install_torch.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11"; echo "hint: make PYTHON=python3.12 repro"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python tools/install_torch.py constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,check]"
+	$(PIP) --editable .
+	touch $@
+
+develop: $(DEVELOP)
+
+$(DEVELOP): $(READY)
+	$(PIP) --editable ".[test,check]"
 	touch $@
 
 # Finished shards of interrupted or superseded runs. Removing them is safe: dvc repro computes what it needs.

@@ -165,7 +165,7 @@ def random_reasoner() -> LoadedModel:
 
 def big_trace(megabytes: int) -> TraceActivations:
     """Activations of about this size: 16 layers of a trace of 2048 tokens, random."""
-    from r2a_core.activations.recording import LayerAttention
+    from r2a_core.activations.attending import LayerAttention
 
     trace = TraceActivations(segments_of(2048), 51, 51)
     heads = max(4, megabytes * 10**6 // (16 * 2048 * 64 * 2 * 5) * 4)

@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from r2a_core.errors import R2AError
 
 Record = TypeVar("Record")
+# Branch, tag or commit of a Hub repository; it becomes part of a path in the Hub's cache.
+Revision = Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")]
 LARGEST = 2**63  # whole numbers stay below it on either side, as table columns and random generators ask
 KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 SECRET = re.compile(  # a login or a key in an address, or what access tokens of usual services look like

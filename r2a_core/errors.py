@@ -22,3 +22,8 @@ class MissingPrerequisite(R2AError):  # noqa: N818  the name says it
     """Something outside the project is missing: a model, a token, a GPU, disk space."""
 
     exit_code = 3
+
+
+def first_line(error: BaseException) -> str:
+    """What any error says, in one line; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import polars as pl
 
-from r2a_core.errors import MissingPrerequisite, R2AError
+from r2a_core.errors import MissingPrerequisite, R2AError, first_line
 from r2a_core.store import write_whole
 
 MAGIC, LABEL = b"PAR1", b"sha256 "
@@ -72,11 +72,6 @@ def read_frame(path: Path, columns: Mapping[str, Any] | Sequence[str], stage: st
         return pl.read_parquet(path, columns=list(columns))
     except UNREADABLE as error:
         raise R2AError(f"{path} is damaged or cut off: {first_line(error)}", again) from None
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def digest_holds(path: Path) -> bool:

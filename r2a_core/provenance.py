@@ -7,6 +7,7 @@ fingerprint holds its digest, so an edit reruns exactly what it can change.
 import ast
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,10 @@ def fingerprint(**parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def folder_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of the files of a folder (a prepared model, say)."""
+def folder_digest(folder: Path, without: Collection[str] = ()) -> str:
+    """SHA-256 over the names and contents of a folder's files (of a prepared model, say), but those named `without`."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in without):
         digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
         with path.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from r2a_core.activations.jobs import CaptureParams
 from r2a_core.attention.map_params import MapParams
@@ -26,11 +26,9 @@ from r2a_core.patching.params import AlignParams, PairCaptureParams, SweepParams
 from r2a_core.patching.responding import PairGenerationParams
 from r2a_core.patching.statistics import CrossingParams
 from r2a_core.report.sources import ReportParams
+from r2a_core.settings import SETTINGS, Setting
 from r2a_core.traces.shards import GenerateParams
-
-Setting = Literal["with_reasoning", "without_reasoning"]
-SETTINGS = get_args(Setting)
-CHECKOUT = "git checkout params.yaml"
+from stages._pipeline import read_yaml
 
 
 @dataclass(frozen=True)
@@ -146,24 +144,6 @@ def check_pairs(run: RunParams, datasets: dict[str, Any]) -> None:
         raise R2AError(
             f"params.yaml: {run.pairs!r} is in run.datasets and in run.pairs", "name it once: two stages would write it"
         )
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A params file as a mapping, read as DVC reads it. Raises R2AError when it is no YAML or no mapping."""
-    from ruamel.yaml import YAML, YAMLError
-
-    try:
-        params = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise R2AError(f"{path.name} cannot be read: {error.strerror}", f"take it back from git: {CHECKOUT}") from None
-    except (YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise R2AError(
-            f"{path.name} is not valid YAML: {reason}", "mind the indentation and the quotes, and give no key twice"
-        ) from None
-    if not isinstance(params, dict):
-        raise R2AError(f"{path.name} holds no sections", f"take it back from git: {CHECKOUT}")
-    return params
 
 
 def check_name(name: Any, section: str) -> None:

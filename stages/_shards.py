@@ -8,23 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 from r2a_core.config import parse
-from r2a_core.errors import R2AError
 from r2a_core.executors import Job, ResourceParams, finish_shards
 from r2a_core.store import WorkStore
+from stages._pipeline import read_yaml
 from stages._stage import ROOT, progress
 
 
 def read_resources() -> ResourceParams:
     """The section `resources` of params.yaml. Raises R2AError when it is missing or wrong."""
-    import yaml
-
-    try:
-        params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise R2AError(
-            f"params.yaml cannot be read: {error}", "take it back from git: git checkout params.yaml"
-        ) from None
-    return parse(ResourceParams, (params or {}).get("resources"), "resources")
+    return parse(ResourceParams, read_yaml(ROOT / "params.yaml").get("resources"), "resources")
 
 
 def finished(

@@ -18,6 +18,7 @@ import typer
 from r2a_core.errors import MissingPrerequisite, R2AError
 from r2a_core.memory import is_out_of_memory
 from r2a_core.store import disk_error_number, disk_trouble
+from stages._pipeline import declared_params
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
@@ -102,15 +103,7 @@ def read_params(stage: str) -> dict[str, Any]:
 
     Raises R2AError when dvc.yaml has no such stage or params.yaml lacks one of its keys.
     """
-    from dvc.api import params_show
-    from dvc.exceptions import DvcException
-
-    try:
-        return Params(params_show(stages=os.environ.get("DVC_STAGE") or stage, deps=True, repo=str(ROOT)))
-    except (DvcException, KeyError) as error:
-        raise R2AError(
-            f"the params of stage {stage} cannot be read: {error}", "check run and the names it lists in params.yaml"
-        ) from error
+    return Params(declared_params(ROOT, os.environ.get("DVC_STAGE") or stage))
 
 
 def progress(done: Iterable[Any], total: int, what: str) -> Iterator[Any]:

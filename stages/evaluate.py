@@ -16,8 +16,9 @@ def evaluate(model: str, dataset: str) -> None:
     from r2a_core.data.prepare import dataset_params
     from r2a_core.frames import read_frame, write_frame
     from r2a_core.grading import evaluation
-    from r2a_core.grading.comparison import SETTINGS, summary_text
+    from r2a_core.grading.comparison import summary_text
     from r2a_core.judging.judgements import read_judgements
+    from r2a_core.settings import SETTINGS
     from r2a_core.store import write_text_whole
     from r2a_core.traces.rows import GENERATION_SCHEMA
     from r2a_core.traces.shards import GenerateParams

@@ -16,11 +16,11 @@ def judge(model: str, dataset: str) -> None:
     from r2a_core.config import parse
     from r2a_core.data.items import read_items
     from r2a_core.frames import read_frame, write_frame
-    from r2a_core.grading.comparison import SETTINGS
     from r2a_core.judging.jobs import JudgeParams, connect, judge_all, open_responses
     from r2a_core.judging.judgements import JUDGEMENT_SCHEMA
     from r2a_core.judging.template import read_template
     from r2a_core.models.loading import load_tokenizer
+    from r2a_core.settings import SETTINGS
     from r2a_core.store import open_store
     from r2a_core.traces.rows import GENERATION_SCHEMA
 

@@ -15,7 +15,7 @@ import pytest
 
 from r2a_core.models.prepare import TextsModel, prepare
 from stages import _stage
-from stages._params import read_yaml
+from stages._pipeline import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 ASKED = "<｜begin▁of▁sentence｜>{question} <think>\n"

@@ -43,7 +43,7 @@ def test_pins_bring_no_cuda_packages():
     assert re.fullmatch(r"[\d.]+", PINS["torch"])  # a local label such as +cpu is on no index
 
 
-def test_the_params_file_is_valid_and_names_what_runs():
+def test_the_pipeline_is_valid_and_names_what_runs():
     run = check_all_params(ROOT / "params.yaml")
     assert run.models
     assert run.settings == ("with_reasoning", "without_reasoning")

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PIP = [sys.executable, "-m", "pip", "install", "--quiet"]
+PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile"]
 
 
 def pinned_version(constraints: Path) -> str:

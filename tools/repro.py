@@ -1,10 +1,10 @@
 """dvc repro, with the stages of the built-in models side by side: each keeps one core busy, most of it in training.
 
-usage: python tools/repro.py [ARGUMENTS OF dvc repro]
+usage: python tools/repro.py
 Only stages of models that the pipeline trains run side by side, as many models as there are cores: the others may need
 a device alone. A last `dvc repro` runs what is left, and all of it where nothing is trained. Exit code: that of the
-last one, which meets every error again that was more than a moment's: a stage may read dvc.lock while another is
-writing it.
+last one, which meets every error again that was more than a moment's: dvc may read dvc.lock while another is writing
+it.
 """
 
 import os
@@ -24,7 +24,10 @@ OF_ITS_PAIRS = ("generate_pairs", "pairs", "capture_pairs", "patch")
 def main() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     trained = [name for name in params["run"]["models"] if params["models"][name]["kind"] == "train"]
-    if len(trained) > 1 and subprocess.call(["dvc", "status", "--quiet"]):  # there is something to do
+    if len(trained) > 1:
+        if subprocess.call(["dvc", "status", "--quiet"]) == 0:
+            print("Data and pipelines are up to date.")
+            return
         listed = subprocess.run(["dvc", "stage", "list", "--name-only"], check=True, capture_output=True, text=True)
         names = listed.stdout.split()
         side_by_side([in_order(names, COMMON)])
@@ -32,7 +35,7 @@ def main() -> None:
         if len(trained) == len(params["run"]["models"]):
             side_by_side([list(BETWEEN)])
             side_by_side([in_order(names, OF_ITS_PAIRS, model) for model in trained])
-    sys.exit(subprocess.call(["dvc", "repro", *sys.argv[1:]]))
+    sys.exit(subprocess.call(["dvc", "repro"]))
 
 
 def in_order(names: list[str], stages: tuple[str, ...], model: str | None = None) -> list[str]:

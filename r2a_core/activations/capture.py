@@ -14,8 +14,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from r2a_core.activations.recording import LayerAttention, recording
+from r2a_core.activations.attending import LayerAttention
+from r2a_core.activations.recording import recording
 from r2a_core.errors import R2AError
+from r2a_core.models.sizes import head_size, n_kv_heads
 from r2a_core.traces.segments import TraceSegments
 
 log = logging.getLogger(__name__)
@@ -136,15 +138,9 @@ def trace_bytes(model_config: Any, segments: TraceSegments, config: CaptureConfi
     """Bytes that a trace's tensors take, from the sizes in a transformers config."""
     text = model_config.get_text_config()
     head_dim = head_size(text)
-    kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     n_layers = text.num_hidden_layers if config.layers is None else len(config.layers)
     queries = text.num_attention_heads * len(kept_rows(segments, config.rows))
     stream = len(config.residual_layers) * text.hidden_size + len(config.z_layers) * text.num_attention_heads * head_dim
-    numbers = n_layers * head_dim * (queries + kv_heads * segments.n_tokens)
+    numbers = n_layers * head_dim * (queries + n_kv_heads(text) * segments.n_tokens)
     numbers += stream * len(kept_rows(segments, config.stream_rows))
     return numbers * STORED_DTYPES[config.dtype].itemsize
-
-
-def head_size(text: Any) -> int:
-    """Numbers in one head's query, key or value, from the text part of a transformers config."""
-    return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads

@@ -8,9 +8,10 @@ the CUDA context, the workspaces of its kernels and what its allocator cannot us
 from dataclasses import dataclass
 from typing import Any
 
-from r2a_core.activations.capture import CaptureConfig, head_size, trace_bytes
-from r2a_core.activations.recording import WINDOW_ROWS
+from r2a_core.activations.attending import WINDOW_ROWS
+from r2a_core.activations.capture import CaptureConfig, trace_bytes
 from r2a_core.errors import R2AError
+from r2a_core.models.sizes import head_size, n_kv_heads
 from r2a_core.traces.segments import TraceSegments
 
 MLP_WIDTHS = {"llama": 3, "qwen2": 3, "qwen3": 3, "mistral": 3, "phi3": 4}  # MLP tensors alive at once, at most
@@ -77,9 +78,8 @@ def capture_account(
 
 def attention_phases(text: Any, size: int, n_tokens: int) -> dict[str, dict[str, int]]:
     """What the attention of a layer adds, part by part."""
-    n_kv = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     queries = n_tokens * text.num_attention_heads * head_size(text) * size
-    keys = n_tokens * n_kv * head_size(text) * size
+    keys = n_tokens * n_kv_heads(text) * head_size(text) * size
     stream = n_tokens * text.hidden_size * size
     phases = {"norm before attention": {"float32": NORM * n_tokens * text.hidden_size}}
     if text.model_type in WITH_QK_NORM:
@@ -121,8 +121,7 @@ def statistics_account(
     """
     text = model_config.get_text_config()
     heads, size = text.num_attention_heads, DTYPE_BYTES[stored]
-    n_kv = getattr(text, "num_key_value_heads", None) or heads
-    keys = n_kv * n_tokens * head_size(text)
+    keys = n_kv_heads(text) * n_tokens * head_size(text)
     elements = max(block_elements, heads * n_tokens)  # one row at the least
     throughout = {
         "queries": heads * n_rows * head_size(text) * size,

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import polars as pl
 from torch import Tensor
 
-from r2a_core.activations.recording import LayerAttention
+from r2a_core.activations.attending import LayerAttention
 from r2a_core.activations.shards import INDEX_SCHEMA, REBUILD, check_shard_names, open_shard, read_header, segments_of
 from r2a_core.errors import R2AError
 from r2a_core.frames import read_frame

@@ -23,8 +23,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from r2a_core.activations.attending import LayerAttention
 from r2a_core.activations.capture import TraceActivations
-from r2a_core.activations.recording import LayerAttention
 from r2a_core.errors import R2AError
 from r2a_core.finite import check_finite
 from r2a_core.frames import write_frame

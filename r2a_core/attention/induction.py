@@ -17,8 +17,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from r2a_core.activations.attending import LayerAttention
 from r2a_core.activations.capture import forward
-from r2a_core.activations.recording import LayerAttention, recording
+from r2a_core.activations.recording import recording
 from r2a_core.attention.patterns import pattern_blocks
 from r2a_core.errors import R2AError
 from r2a_core.finite import check_finite

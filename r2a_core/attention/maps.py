@@ -20,8 +20,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from r2a_core.activations.attending import LayerAttention
 from r2a_core.activations.reading import ActivationReader, RecordedTrace
-from r2a_core.activations.recording import LayerAttention
 from r2a_core.attention.choices import Span, choose_traces, default_span, ranked_heads
 from r2a_core.attention.heads import Head
 from r2a_core.attention.patterns import pattern_blocks

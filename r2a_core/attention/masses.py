@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from r2a_core.activations.attending import LayerAttention
 from r2a_core.activations.reading import RecordedTrace
-from r2a_core.activations.recording import LayerAttention
 from r2a_core.attention.patterns import PatternBlock, pattern_blocks
 from r2a_core.traces.segments import TraceSegments
 

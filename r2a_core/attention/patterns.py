@@ -5,14 +5,13 @@ small enough to stay in the cache of a CPU, so no matrix of all rows and tokens 
 of the layer's own attention. Everything is float32, whatever the stored type.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from r2a_core.activations.recording import LayerAttention, visible_keys
+from r2a_core.activations.attending import LayerAttention, rows_per_block, visible_keys
 
 CPU_ELEMENTS = 1_000_000  # attention weights a block: 4 MB
 GPU_ELEMENTS = 64_000_000  # attention weights a block: 256 MB
@@ -55,13 +54,6 @@ def pattern_blocks(
         logits[:, :, mixed - low :].masked_fill_(unseen, UNSEEN)
         yield PatternBlock(range(start, stop), range(low, stop), logits, softmax_with_sinks(logits, layer))
         start = stop
-
-
-def rows_per_block(elements: int, n_tokens: int, window: int | None) -> int:
-    """Rows of a block of at most `elements` weights a head; n rows see n + window - 1 keys, and never more than all."""
-    whole = elements // n_tokens
-    banded = 0 if window is None else (math.isqrt(window**2 + 4 * elements) - window) // 2
-    return max(1, whole, banded)
 
 
 def block_logits(query: Tensor, key: Tensor, layer: LayerAttention) -> Tensor:

@@ -15,9 +15,9 @@ from typing import Any
 from r2a_core.data.items import Item
 from r2a_core.data.tables import LoadedItems, RejectedRow, label_of, read_rows, refuse_none, text_of
 from r2a_core.errors import R2AError
+from r2a_core.settings import SETTINGS
 
 COLUMNS = ("model", "setting", "unique_id", "problem", "response", "answer")
-SETTINGS = ("with_reasoning", "without_reasoning")
 FINISHES = ("stop", "length")
 
 

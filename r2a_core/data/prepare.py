@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from r2a_core.config import parse, shown
+from r2a_core.config import Revision, parse, shown
 from r2a_core.data import builtin
 from r2a_core.data.comparison import PAIRS_TABLE, load_pair_items, pair_items
 from r2a_core.data.hub import fetch, load_math500, load_wildbench
@@ -19,8 +19,6 @@ from r2a_core.data.imported import load_traces
 from r2a_core.data.items import Item
 from r2a_core.data.tables import LoadedItems
 from r2a_core.errors import R2AError
-
-REVISION = r"^\w[\w.-]*(/\w[\w.-]*)*$"  # of a branch, tag or commit; it becomes part of a path in the Hub's cache
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class HubDataset:
 
     kind: Literal["math500", "wildbench"]
     instruction: str
-    revision: Annotated[str, Field(pattern=REVISION)]  # commit on the Hub; not used with a local file
+    revision: Revision  # commit on the Hub; not used with a local file
     file: str | None = None  # name inside imports/, instead of the Hub
 
 

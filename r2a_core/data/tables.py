@@ -15,8 +15,8 @@ from typing import Any
 import polars as pl
 
 from r2a_core.data.items import Item
-from r2a_core.errors import R2AError
-from r2a_core.frames import UNREADABLE, first_line
+from r2a_core.errors import R2AError, first_line
+from r2a_core.frames import UNREADABLE
 
 LARGEST_FIELD = 1 << 30  # characters of one CSV field
 

@@ -5,6 +5,7 @@ Summaries of the evaluate stage -> funnel and accuracy frames -> parquet, CSV an
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ STEPS = {
 ROW = 0.27  # inches
 STEP_WIDTH = 1.25  # inches
 SHADE = {"once": 0.30, "twice": 0.14}  # opacity of the bar behind a count
+OUTCOMES = ("win", "tie", "loss")
 PAIRED_COLUMNS = (
     "n",
     "accuracy_with",
@@ -38,11 +40,9 @@ PAIRED_COLUMNS = (
     "t",
     "p",
     "mcnemar_p",
-    "win",
-    "tie",
-    "loss",
+    *OUTCOMES,
 )
-COUNTS = ("n", "win", "tie", "loss")
+COUNTS = ("n", *OUTCOMES)
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,9 @@ class Column:
     width: float
     show: Callable[[Mapping[str, Any]], str]
     align: str = "right"
+
+
+OUTCOMES_COLUMN = Column("win / tie / loss", 1.25, lambda row: " / ".join(str(row[name]) for name in OUTCOMES))
 
 
 def funnel_table(summaries: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
@@ -107,8 +110,7 @@ def save_table(frame: pl.DataFrame, path_without_suffix: Path) -> list[Path]:
 def draw_funnel_table(frame: pl.DataFrame) -> Figure:
     """Table 2 as a sheet: counts once / twice, over bars that show their share of all responses."""
     names = [
-        Column("dataset", text_width(frame, "dataset"), lambda row: row["dataset"], "left"),
-        Column("model", text_width(frame, "model"), lambda row: row["model"], "left"),
+        *name_columns(frame, "dataset", "model"),
         Column("reasoning", 0.95, lambda row: row["setting"].removesuffix("_reasoning"), "left"),
     ]
     steps = [Column(heading, STEP_WIDTH, _counts_of(step), "left") for step, heading in STEPS.items()]
@@ -126,19 +128,29 @@ def draw_funnel_table(frame: pl.DataFrame) -> Figure:
 def draw_accuracy_table(frame: pl.DataFrame) -> Figure:
     """Table 3 as a sheet: accuracies in percent with their 95% intervals, and the tests."""
     columns = [
-        Column("dataset", text_width(frame, "dataset"), lambda row: row["dataset"], "left"),
-        Column("model", text_width(frame, "model"), lambda row: row["model"], "left"),
-        Column("decoding", text_width(frame, "decoding"), lambda row: row["decoding"], "left"),
-        Column("n", 0.5, lambda row: str(row["n"])),
-        Column("with reasoning", 1.55, lambda row: _interval(row, "with")),
-        Column("without", 1.55, lambda row: _interval(row, "without")),
-        Column("t", 0.6, lambda row: number_text(row["t"], "{:.2f}")),
-        Column("p", 0.8, lambda row: number_text(row["p"], "{:.2g}")),
+        *name_columns(frame, "dataset", "model", "decoding"),
+        *paired_columns(_interval),
         Column("McNemar p", 0.95, lambda row: number_text(row["mcnemar_p"], "{:.2g}")),
-        Column("win / tie / loss", 1.25, lambda row: " / ".join(str(row[name]) for name in ("win", "tie", "loss"))),
+        OUTCOMES_COLUMN,
     ]
     note = "accuracy in % over common items, with 95% bootstrap interval; paired t-test; exact McNemar test"
     return sheet(frame, columns, note)
+
+
+def name_columns(frame: pl.DataFrame, *names: str) -> list[Column]:
+    """Columns of texts, each as wide as its longest."""
+    return [Column(name, text_width(frame, name), itemgetter(name), "left") for name in names]
+
+
+def paired_columns(interval: Callable[[Mapping[str, Any], str], str]) -> list[Column]:
+    """Number of pairs, both means as `interval(row, side)` shows them (sides: with, without), and the paired t-test."""
+    return [
+        Column("n", 0.5, lambda row: str(row["n"])),
+        Column("with reasoning", 1.55, lambda row: interval(row, "with")),
+        Column("without", 1.55, lambda row: interval(row, "without")),
+        Column("t", 0.6, lambda row: number_text(row["t"], "{:.2f}")),
+        Column("p", 0.8, lambda row: number_text(row["p"], "{:.2g}")),
+    ]
 
 
 def text_width(frame: pl.DataFrame, name: str) -> float:

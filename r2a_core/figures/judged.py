@@ -14,7 +14,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from r2a_core.figures.bars import NOTE, SIDES, Pair, Scale, draw_pair, legend_handles, wrapped
-from r2a_core.figures.evaluation_tables import Column, by_dataset, number_text, save_table, sheet, text_width
+from r2a_core.figures.evaluation_tables import (
+    OUTCOMES,
+    OUTCOMES_COLUMN,
+    Column,
+    by_dataset,
+    name_columns,
+    number_text,
+    paired_columns,
+    save_table,
+    sheet,
+)
 from r2a_core.figures.style import GRID, save_figure
 from r2a_core.grading.areas import AREA_ORDER, OVERALL, areas_in_order
 
@@ -27,7 +37,7 @@ TABLE_SCHEMA = {
     "n": pl.Int64,
     **{f"{name}_{side}": pl.Float64 for side in SIDES.values() for name in ("mean", "low", "high")},
     **dict.fromkeys(("difference", "t", "p"), pl.Float64),
-    **dict.fromkeys(("win", "tie", "loss", "repeats"), pl.Int64),
+    **dict.fromkeys((*OUTCOMES, "repeats"), pl.Int64),
     **dict.fromkeys(("repeats_difference", "repeats_equal", "repeats_sd"), pl.Float64),
 }
 REPEATS = {"repeats_difference": "mean_difference", "repeats_equal": "exact", "repeats_sd": "sd"}
@@ -150,15 +160,9 @@ def judged_table(summaries: Sequence[Summary]) -> pl.DataFrame:
 def draw_judged_table(frame: pl.DataFrame) -> Figure:
     """The table as a sheet: mean scores with their 95% intervals, the tests, and the agreement of repeats."""
     columns = [
-        Column("dataset", text_width(frame, "dataset"), lambda row: row["dataset"], "left"),
-        Column("model", text_width(frame, "model"), lambda row: row["model"], "left"),
-        Column("area", text_width(frame, "area"), lambda row: row["area"], "left"),
-        Column("n", 0.5, lambda row: str(row["n"])),
-        Column("with reasoning", 1.55, lambda row: _interval(row, "with")),
-        Column("without", 1.55, lambda row: _interval(row, "without")),
-        Column("t", 0.6, lambda row: number_text(row["t"], "{:.2f}")),
-        Column("p", 0.8, lambda row: number_text(row["p"], "{:.2g}")),
-        Column("win / tie / loss", 1.25, lambda row: " / ".join(str(row[name]) for name in ("win", "tie", "loss"))),
+        *name_columns(frame, "dataset", "model", "area"),
+        *paired_columns(_interval),
+        OUTCOMES_COLUMN,
         Column("repeats differ by", 1.35, lambda row: number_text(row["repeats_difference"], "{:.2f}")),
     ]
     note = "mean judge score, 1 to 10, over items judged in both settings, with 95% bootstrap interval; paired t-test"

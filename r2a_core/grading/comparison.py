@@ -12,8 +12,8 @@ import polars as pl
 
 from r2a_core.errors import R2AError
 from r2a_core.grading.statistics import accuracy_with_interval, mcnemar, paired_t, win_tie_loss
+from r2a_core.settings import SETTINGS
 
-SETTINGS = ("with_reasoning", "without_reasoning")
 NO_SCORES = "the items have no scores"
 
 

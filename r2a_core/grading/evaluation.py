@@ -20,8 +20,9 @@ from r2a_core.data.items import Item
 from r2a_core.errors import R2AError
 from r2a_core.grading.areas import judged_in_both, judged_parts, with_judged_scores, without_accuracy
 from r2a_core.grading.boxed import boxed_answers
-from r2a_core.grading.comparison import SETTINGS, compare_settings
+from r2a_core.grading.comparison import compare_settings
 from r2a_core.grading.worker import grade_many
+from r2a_core.settings import SETTINGS
 
 log = logging.getLogger(__name__)
 STEP_REACHED = {"unfinished": 0, "bad_think": 1, "no_answer": 2, "ok": 3}  # funnel steps passed after "all"

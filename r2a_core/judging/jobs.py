@@ -17,12 +17,13 @@ from pydantic import Field
 
 from r2a_core.data.items import Item
 from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.grading.comparison import SETTINGS
 from r2a_core.judging.judgements import JUDGEMENT_SCHEMA, STATUSES
 from r2a_core.judging.template import JudgeTemplate, Material, judge_message
 from r2a_core.judging.verdict import Fault, Verdict, read_verdict
 from r2a_core.provenance import fingerprint
-from r2a_core.remote.client import Client, EndpointParams, Reply, Request, ask_all
+from r2a_core.remote.client import Client, EndpointParams, Reply, Request, ask_all, progress_log
+from r2a_core.remote.reply import total
+from r2a_core.settings import SETTINGS
 from r2a_core.store import WorkStore
 
 log = logging.getLogger(__name__)
@@ -97,8 +98,8 @@ class Judgement:
             "strengths": verdict.strengths if verdict else None,
             "weaknesses": verdict.weaknesses if verdict else None,
             "attempts": len(self.replies),
-            "prompt_tokens": total([reply.prompt_tokens for reply in self.replies]),
-            "completion_tokens": total([reply.completion_tokens for reply in self.replies]),
+            "prompt_tokens": total(reply.prompt_tokens for reply in self.replies),
+            "completion_tokens": total(reply.completion_tokens for reply in self.replies),
             "reply": last.text.encode("utf-8", errors="replace").decode("utf-8"),
         }
 
@@ -144,7 +145,7 @@ def judge_all(
     left = judgements
     for attempt in range(config.attempts):
         requests = [request(config, template, each, attempt) for each in left]
-        replies = ask_all(client, requests, store, progress=told_progress)
+        replies = ask_all(client, requests, store, progress=progress_log("judge"))
         for judgement, reply in zip(left, replies, strict=True):
             judgement.take(reply)
         left = [each for each in left if each.status == "bad_reply"]
@@ -208,16 +209,6 @@ def faults(judgements: Sequence[Judgement]) -> Iterator[str]:
     """Each fault with how often it came, the most frequent first."""
     for fault, count in Counter(each.fault for each in judgements).most_common():
         yield f"{fault} ({count})"
-
-
-def total(counts: Sequence[int | None]) -> int | None:
-    """The sum of token counts; None where the server left one out."""
-    return None if any(count is None for count in counts) else sum(counts)  # type: ignore[arg-type]
-
-
-def told_progress(done: int, wanted: int) -> None:
-    if done == wanted or done % max(1, wanted // 10) == 0:
-        log.info("judge: %d of %d replies", done, wanted)
 
 
 def tell_outcome(endpoint: EndpointParams, frame: pl.DataFrame) -> None:

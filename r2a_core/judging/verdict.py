@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from r2a_core.data.tables import fields_once
+
 SCORES = range(1, 11)
 FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL | re.IGNORECASE)
 
@@ -34,7 +36,7 @@ def read_verdict(text: str) -> Verdict | Fault:
     body = text.strip()
     fenced = FENCED.fullmatch(body)
     try:
-        found = json.loads(fenced[1] if fenced else body, object_pairs_hook=one_of_each, parse_constant=refuse)
+        found = json.loads(fenced[1] if fenced else body, object_pairs_hook=fields_once, parse_constant=refuse)
     except (ValueError, RecursionError):
         return Fault("it was not one JSON object")
     if not isinstance(found, dict):
@@ -46,14 +48,6 @@ def read_verdict(text: str) -> Verdict | Fault:
     if strengths is None or weaknesses is None:
         return Fault("its strengths or weaknesses were not given as text")
     return Verdict(score, strengths, weaknesses)
-
-
-def one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON. Raises ValueError when it gives a key twice."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
 
 
 def refuse(name: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r2a_core.errors import MissingPrerequisite, R2AError
+from r2a_core.errors import MissingPrerequisite, R2AError, first_line
 from r2a_core.models.pointer import ModelPointer, check_unchanged, check_whole, read_pointer, where
 from r2a_core.models.tags import Tags
 from r2a_core.provenance import fingerprint, folder_digest
@@ -155,9 +155,10 @@ def transformers_errors(what: str, pointer: ModelPointer) -> Iterator[None]:
     except (R2AError, OutOfMemoryError):
         raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or ["no reason given"])[0][:300]
         kind = "" if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: "
-        raise MissingPrerequisite(f"{what} cannot be loaded: {kind}{reason}", pointer.way_out) from None
+        raise MissingPrerequisite(
+            f"{what} cannot be loaded: {kind}{first_line(error)[:300]}", pointer.way_out
+        ) from None
 
 
 def check_weight_files(place: dict[str, Any], name: str) -> None:

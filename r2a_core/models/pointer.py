@@ -20,7 +20,7 @@ from r2a_core.data.hub import hub_access
 from r2a_core.errors import MissingPrerequisite, R2AError
 from r2a_core.models.served import ServedModel
 from r2a_core.models.tags import Tags
-from r2a_core.provenance import fingerprint
+from r2a_core.provenance import fingerprint, folder_digest
 from r2a_core.remote.endpoint import EndpointParams
 from r2a_core.store import TEMPORARY, sha256, write_text_whole
 
@@ -131,9 +131,7 @@ def weights_digest(path: str) -> str:
 
 def files_digest(folder: Path) -> str:
     """Digest over the files of a prepared folder but its pointer, and what a killed run left of one."""
-    own = (POINTER, f"{TEMPORARY}{POINTER}")
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in own)
-    return fingerprint(files={path.relative_to(folder).as_posix(): sha256(path) for path in files})
+    return folder_digest(folder, without=(POINTER, f"{TEMPORARY}{POINTER}"))
 
 
 def check_whole(pointer: ModelPointer, folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from r2a_core.config import parse, shown
+from r2a_core.config import Revision, parse, shown
 from r2a_core.errors import R2AError
 from r2a_core.models.pointer import POINTER, ModelPointer, files_digest, resolve_hub, weights_digest
 from r2a_core.models.served import ServedModel
@@ -41,7 +41,7 @@ class HubModel:
 
     kind: Literal["hub"]
     hub_id: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")]
-    revision: Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")]  # branch, tag or commit; a commit is pinned
+    revision: Revision  # branch, tag or commit; a commit is pinned
     dtype: Dtype
     tags: Tags
 

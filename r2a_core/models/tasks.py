@@ -49,7 +49,7 @@ PROBE_ENDS = (
 )  # many, for the answer itself to be read, not what follows
 RANK_WORDS = (
     (":", "has", "so"),
-    (" or", "gets", "thus"),
+    (" or", "gets", "hence"),
 )  # before a thing: what stands there in the question
 FACT, READ, FREE = 8.0, 2.0, 0.3  # weights in the loss: results to know, what is read off the question, free choices
 THOUGHT_ABOVE = 15  # counts from which taking gets a second thought
@@ -144,7 +144,8 @@ def with_reasoning(
     trace = write_trace(rng, problem, perturbed)
     final = trace.final
     thinking = [Piece("\n", 0.0), *trace.thinking]
-    thinking += [Piece(f"So, the {asked(problem)} is "), Piece(final, READ), Piece(".\n")]
+    # In the words of the answer's last paragraph: what looks up what followed a word then ends at the trace's end.
+    thinking += [Piece(f"Thus, the {asked(problem)} is "), Piece(final, READ), Piece(".\n")]
     contradicted = perturbed and rng.random() < mix.contradicted
     if contradicted:
         final = other_answer(rng, problem, final)

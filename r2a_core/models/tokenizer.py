@@ -19,9 +19,9 @@ TAGS = Tags()
 FRAME_WORDS = """
  has . , ? = + - * : ( ) { } the How many now Considering which is or speed price in on so
  Please reason step by and put your final answer within \\boxed but not overthinking Okay I think have finished thinking
- gets thus So Wait that holds for Alternatively Thus count one Final sure done
+ gets hence Wait that holds for Alternatively Thus count one Final sure done
 """
-BEFORE_VALUES = "has gets or is so thus , : ?"
+BEFORE_VALUES = "has gets or is so hence , : ?"
 ENGLISH = """
  a an of to it be as was are with this from we can let so if then by he his her they you my me do does did what when
  where there their will would could should about into out up more most some any all each two three four first second

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from r2a_core.errors import R2AError
+from r2a_core.models.sizes import head_size, n_kv_heads
 
 SUPPORTED_LAYER_TYPES = {"full_attention", "sliding_attention"}
 
@@ -50,8 +51,8 @@ def anatomy(model: Any) -> Anatomy:
     return Anatomy(
         layers=layers,
         n_heads=config.num_attention_heads,
-        n_kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        n_kv_heads=n_kv_heads(config),
+        head_dim=head_size(config),
         d_model=config.hidden_size,
         d_mlp=config.intermediate_size * (getattr(config, "num_experts_per_tok", None) or 1),
         n_vocab=config.vocab_size,

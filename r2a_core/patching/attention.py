@@ -21,7 +21,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from r2a_core.activations.recording import EAGER_ELEMENTS, eager_function, eager_rows
+from r2a_core.activations.attending import EAGER_ELEMENTS, eager_function, eager_rows
 from r2a_core.errors import R2AError
 from r2a_core.finite import check_finite
 

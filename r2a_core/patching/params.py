@@ -16,9 +16,8 @@ Component = Literal["resid_pre", "z"]
 class AlignParams:
     """`pairs.align`: which pairs are kept and how they are aligned."""
 
-    probes: Annotated[
-        tuple[ProbeStyle, ...], Field(min_length=1)
-    ]  # "Final answer is A." plain, or with the answer boxed
+    # "Final answer is A." plain, or with the answer boxed
+    probes: Annotated[tuple[ProbeStyle, ...], Field(min_length=1)]
     padding: Literal["visible", "masked"]  # see AlignmentConfig
     probe_in: Literal["reasoning", "answer", "both"]
     keep_reasoning: bool

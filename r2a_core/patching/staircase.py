@@ -20,13 +20,12 @@ import torch
 from torch import Tensor
 
 from r2a_core.errors import R2AError
+from r2a_core.memory import MIB
 from r2a_core.patching.alignment import AlignedPair
 from r2a_core.patching.anatomy import Anatomy
 from r2a_core.patching.attention import PackedSuffixes, planned_attention_on
 from r2a_core.patching.metrics import AnswerMetrics, answer_metrics
 from r2a_core.patching.runs import UnpatchedRun, only_ends, residual_hooks
-
-MIB = 2**20
 
 
 @dataclass(frozen=True)

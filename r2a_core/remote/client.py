@@ -21,9 +21,10 @@ from r2a_core.remote.reply import BadReply, Reply, chat_reply, completion_reply
 from r2a_core.remote.retries import Failure, cleaned, failure_of, wait_seconds
 from r2a_core.store import WorkStore
 
-__all__ = ["Client", "EndpointParams", "Reply", "Request", "ask_all"]
+__all__ = ["Client", "EndpointParams", "Reply", "Request", "ask_all", "progress_log"]
 log = logging.getLogger(__name__)
 REPLY_SUFFIX = ".reply.json"
+PROGRESS_LINES = 20  # in a log
 LISTEN_SECONDS = 0.5  # an interrupt that another thread gets is noticed after this time
 CHATTY = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")  # loggers that name every request
 
@@ -174,6 +175,16 @@ def ask_all(
     if first is not None:
         raise first
     return [kept_reply(store, request.fingerprint) for request in requests]
+
+
+def progress_log(name: str) -> Callable[[int, int], None]:
+    """A `progress` that logs about PROGRESS_LINES lines under `name`."""
+
+    def tell(done: int, total: int) -> None:
+        if done == total or done % max(1, total // PROGRESS_LINES) == 0:
+            log.info("%s: %d of %d replies", name, done, total)
+
+    return tell
 
 
 class Workers:

@@ -4,7 +4,7 @@ Servers put a model's thinking into `reasoning_content` (DeepSeek, vLLM, SGLang,
 vLLM, OpenRouter), into parts of the content (Mistral), or leave it in the content between its tags.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -130,3 +130,9 @@ def server_sentence(body: Any) -> str:
     if isinstance(body, list):
         return server_sentence(body[0]["msg"]) if body and isinstance(body[0], Mapping) and "msg" in body[0] else ""
     return " ".join(str(body).split())[:400] if body is not None else ""
+
+
+def total(counts: Iterable[int | None]) -> int | None:
+    """The sum of token counts; None where one of them is unknown."""
+    values = list(counts)
+    return None if any(value is None for value in values) else sum(value for value in values if value is not None)

@@ -15,11 +15,11 @@ from r2a_core.errors import R2AError
 from r2a_core.figures.evaluation import published_accuracy
 from r2a_core.figures.judged import published_score
 from r2a_core.grading.areas import OVERALL, areas_in_order
-from r2a_core.grading.comparison import SETTINGS
 from r2a_core.grading.evaluation import EVALUATION_SCHEMA, STEP_REACHED
 from r2a_core.grading.statistics import stars
 from r2a_core.report.packing import pack_json
 from r2a_core.report.sources import Gaps, ReportParams, ReportSources, Run, plain, read_frame
+from r2a_core.settings import SETTINGS
 
 OUTCOMES = ("win", "loss", "unpaired", "tie")  # the order in which items with texts are chosen, one of each in turn
 SHOWN = ("item_id", "status", "extracted", "score", "common", "run", "gold")

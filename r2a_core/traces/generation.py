@@ -18,6 +18,7 @@ from pydantic import Field
 from r2a_core.errors import R2AError
 from r2a_core.memory import halving, rows_that_fit
 from r2a_core.models.loading import LoadedModel
+from r2a_core.models.sizes import head_size, n_kv_heads
 from r2a_core.traces.slots import GrowingRows
 
 TURNOVER = 8  # responses leave and join when an eighth of the batch has ended
@@ -158,9 +159,7 @@ def row_bytes(model: Any, n_tokens: int) -> int:
     """Bytes that a response of `n_tokens`, its prompt included, takes: keys and values, and its logits as numbers of 4
     and 8 bytes (see `choose`)."""
     text = model.config.get_text_config()
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    cache = 2 * text.num_hidden_layers * heads * head_dim * n_tokens * model.dtype.itemsize
+    cache = 2 * text.num_hidden_layers * n_kv_heads(text) * head_size(text) * n_tokens * model.dtype.itemsize
     return cache + text.vocab_size * (2 * 4 + 4 * 8)
 
 

@@ -7,22 +7,22 @@
 Text is tokenised part by part and tags are put in by id, so that a question can never produce one.
 """
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from r2a_core.errors import R2AError
 from r2a_core.models.loading import LoadedTokenizer
+from r2a_core.settings import SETTINGS, Setting
 
-Setting = Literal["with_reasoning", "without_reasoning"]
 WithoutMode = Literal["finished", "empty"]
 THINKING = {"finished": "\nOkay, I think I have finished thinking.\n", "empty": "\n\n"}
 
 
 def to_setting(name: str) -> Setting:
     """The setting of that name. Raises R2AError for any other."""
-    for setting in get_args(Setting):
+    for setting in SETTINGS:
         if setting == name:
             return setting
-    raise R2AError(f"the setting {name!r} is unknown", f"the settings are {', '.join(get_args(Setting))}")
+    raise R2AError(f"the setting {name!r} is unknown", f"the settings are {', '.join(SETTINGS)}")
 
 
 def prompt_ids(

@@ -11,7 +11,8 @@ import polars as pl
 from r2a_core.data.imported import ImportedText
 from r2a_core.data.items import Item
 from r2a_core.models.loading import LoadedTokenizer
-from r2a_core.traces.prompts import Setting, WithoutMode, plain_ids, prompt_ids
+from r2a_core.settings import Setting
+from r2a_core.traces.prompts import WithoutMode, plain_ids, prompt_ids
 from r2a_core.traces.segments import classify
 
 GENERATION_SCHEMA = {

@@ -15,16 +15,16 @@ from r2a_core.errors import R2AError
 from r2a_core.models.loading import LoadedTokenizer
 from r2a_core.models.served import ServedModel
 from r2a_core.provenance import fingerprint
-from r2a_core.remote.client import Client, Reply, Request, ask_all
+from r2a_core.remote.client import Client, Reply, Request, ask_all, progress_log
+from r2a_core.settings import Setting
 from r2a_core.store import WorkStore
 from r2a_core.traces.backends import Responses, request_seed
 from r2a_core.traces.generation import GenerationRequest, SamplingConfig
-from r2a_core.traces.prompts import THINKING, Setting, WithoutMode
+from r2a_core.traces.prompts import THINKING, WithoutMode
 from r2a_core.traces.rows import tagged_ids
 from r2a_core.traces.usage import served_usage
 
 log = logging.getLogger(__name__)
-LINES = 20  # of progress in a log
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,10 @@ class EndpointBackend:
 
     def respond(self, items: Sequence[Item], requests: Sequence[GenerationRequest], store: WorkStore) -> Responses:
         asked = [self.request(item, request) for item, request in zip(items, requests, strict=True)]
-        replies = ask_all(self.client, asked, store, progress=self.log_progress)
+        replies = ask_all(self.client, asked, store, progress=progress_log(self.name))
         usage = served_usage(replies, self.served)
         log.info("%s: %s", self.name, usage.sentence)
         return Responses([self.response_ids(reply) for reply in replies], usage)
-
-    def log_progress(self, done: int, total: int) -> None:
-        if done == total or done % max(1, total // LINES) == 0:
-            log.info("%s: %d of %d replies", self.name, done, total)
 
     def request(self, item: Item, request: GenerationRequest) -> Request:
         """What is sent for one response, and its fingerprint."""

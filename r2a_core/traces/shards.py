@@ -23,23 +23,19 @@ from r2a_core.grading.boxed import has_boxed
 from r2a_core.models.loading import LoadedModel, LoadedTokenizer, load_model, load_tokenizer
 from r2a_core.models.pointer import ModelPointer, read_pointer
 from r2a_core.provenance import fingerprint
+from r2a_core.settings import Setting
 from r2a_core.store import WorkStore
 from r2a_core.traces.backends import TRANSFORMERS, Backend, BackendParams, TransformersBackend
 from r2a_core.traces.generation import GenerationRequest, SamplingConfig
-from r2a_core.traces.prompts import Setting, WithoutMode, prompt_ids
+from r2a_core.traces.prompts import WithoutMode, prompt_ids
 from r2a_core.traces.rows import GENERATION_SCHEMA, generation_row, split_imported
 from r2a_core.traces.served_responses import EndpointBackend, check_continues
 from r2a_core.traces.usage import USAGE_SUFFIX
 
 log = logging.getLogger(__name__)
 IMPORTED_PER_SHARD = 100  # texts
-NOT_IN_A_ROW = (
-    "limit",
-    "runs",
-    "retry",
-    "batch_size",
-    "backend",
-)  # params that change which rows there are, but no row
+# Params that change which rows there are, but no row.
+NOT_IN_A_ROW = ("limit", "runs", "retry", "batch_size", "backend")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from r2a_core.models.served import ServedModel
-from r2a_core.remote.reply import Reply
+from r2a_core.remote.reply import Reply, total
 
 USAGE_SUFFIX = ".usage.json"  # beside the shard of rows, where a server counted
 DIGITS = 6  # of money
@@ -79,8 +79,3 @@ def shard_usage(path: Path, imported: bool) -> Usage:
         return Usage(rows.height, None, None, None)
     prompt, response = (int(rows[name].list.len().sum()) for name in ("prompt_ids", "response_ids"))
     return Usage(rows.height, prompt, response, None)
-
-
-def total(counts: Iterable[int | None]) -> int | None:
-    values = list(counts)
-    return None if any(value is None for value in values) else sum(value for value in values if value is not None)

@@ -8,7 +8,7 @@ from transformers.masking_utils import (
     sliding_window_causal_mask_function,
 )
 
-from r2a_core.activations import recording as module
+from r2a_core.activations import attending
 from r2a_core.activations.capture import CaptureConfig, TraceRecorder, capture_trace
 from r2a_core.activations.recording import causal_band, recording
 from r2a_core.errors import R2AError
@@ -22,9 +22,9 @@ KINDS = ["qwen2", "llama", "qwen3", "mistral", "gemma2", "gemma3_text", "gpt_oss
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_recording_leaves_the_model_output_as_it_was(tiny_model, kind, monkeypatch):
-    monkeypatch.setattr(module, "WINDOW_ROWS", 5)
-    monkeypatch.setattr(module, "EAGER_ELEMENTS", 6 * 33 * 4)
-    monkeypatch.setattr(module, "EAGER_ROWS", 3)
+    monkeypatch.setattr(attending, "WINDOW_ROWS", 5)
+    monkeypatch.setattr(attending, "EAGER_ELEMENTS", 6 * 33 * 4)
+    monkeypatch.setattr(attending, "EAGER_ROWS", 3)
     model, ids = tiny_model(kind), torch.tensor([IDS])
     with torch.no_grad():
         expected = model(input_ids=ids, use_cache=False).logits

@@ -21,8 +21,9 @@ from r2a_core.patching.alignment import AlignedPair, AlignmentConfig, PairSide, 
 from r2a_core.patching.runs import capture_clean
 from r2a_core.patching.staircase import Lane
 from r2a_core.patching.sweep import sweep_heads, sweep_resid
+from r2a_core.settings import Setting
 from r2a_core.traces.generation import GenerationRequest, SamplingConfig, generate
-from r2a_core.traces.prompts import Setting, plain_ids, prompt_ids
+from r2a_core.traces.prompts import plain_ids, prompt_ids
 from r2a_core.traces.rows import GENERATION_SCHEMA, generation_row
 
 NAMES = ["qwen3_thinking", "magistral", "gemma3", "gemma3_with_vision", "phi4_reasoning", "gpt_oss", "gemma2"]

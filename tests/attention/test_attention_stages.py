@@ -22,7 +22,8 @@ from r2a_core.models.loading import load_model, load_tokenizer
 from r2a_core.models.pointer import ModelPointer
 from r2a_core.models.tags import Tags
 from r2a_core.models.tokenizer import build_tokenizer
-from r2a_core.traces.prompts import Setting, plain_ids, prompt_ids
+from r2a_core.settings import SETTINGS, Setting
+from r2a_core.traces.prompts import plain_ids, prompt_ids
 from r2a_core.traces.rows import GENERATION_SCHEMA, generation_row
 from r2a_core.traces.segments import SEGMENTS
 from stages import attention, capture, figures_attention, heads, maps
@@ -31,7 +32,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 STAGES = (capture, attention, heads, maps, figures_attention)
 MODELS = ("tiny_a", "tiny_b")
-SETTINGS: tuple[Setting, ...] = ("with_reasoning", "without_reasoning")
 N_LAYERS, N_HEADS, N_TRACES = 4, 4, 5
 TEXTS_ONLY = "no_weights"
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from r2a_core.activations.recording import LayerAttention
+from r2a_core.activations.attending import LayerAttention
 from r2a_core.attention.heads import HEAD_SCHEMA, head_sets, rank_heads
 from r2a_core.attention.induction import InductionConfig, InductionRecorder, induction_scores, ordinary_tokens
 from r2a_core.attention.retrieval import (

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from r2a_core.activations.attending import LayerAttention
 from r2a_core.activations.capture import CaptureConfig, capture_trace
 from r2a_core.activations.reading import ActivationReader
-from r2a_core.activations.recording import LayerAttention
 from r2a_core.activations.shards import shard_name, write_index, write_shard
 from r2a_core.attention.live import segment_masses_live
 from r2a_core.attention.masses import (

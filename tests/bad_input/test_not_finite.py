@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from r2a_core.activations.attending import LayerAttention
 from r2a_core.activations.capture import CaptureConfig, TraceActivations, capture_trace
-from r2a_core.activations.recording import LayerAttention
 from r2a_core.activations.shards import write_shard
 from r2a_core.attention.choices import Span
 from r2a_core.attention.heads import HEAD_SCHEMA, rank_heads

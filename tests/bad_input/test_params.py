@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from stages._params import check_all_params, check_sections, read_yaml
+from stages._params import check_all_params, check_sections
+from stages._pipeline import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = json.loads(Path(__file__).with_name("params.json").read_text(encoding="utf-8"))

@@ -96,17 +96,41 @@ TRACES = {"kind": "traces", "instruction": ""}
 TAGS = {"bos": "<s>", "eos": "</s>", "think_open": "<think>", "think_close": "</think>"}
 PREPARE, JUDGE, EVALUATE = ("prepare_dataset", "texts"), ("judge", "tiny", "texts"), ("evaluate", "tiny", "texts")
 CASES: dict[str, tuple[Spoil, tuple[str, ...], int, str, str]] = {
-    "no such dataset": (nothing, ("prepare_dataset", "maths"), 2, "the params of stage", "check run"),
-    "a dataset of another folder": (nothing, ("prepare_dataset", "../texts"), 2, "the params of stage", "check run"),
-    "no such setting": (nothing, ("generate", "tiny", "texts", "both"), 2, "the params of stage", "check run"),
-    "no such model": (nothing, ("prepare_model", "huge"), 2, "the params of stage", "check run"),
-    "no params": (params_file(None), PREPARE, 2, "the params of stage", "check run"),
-    "empty params": (params_file(""), PREPARE, 2, "the params of stage", "check run"),
-    "params that are a list": (params_file("- a\n"), PREPARE, 2, "the params of stage", "check run"),
-    "params with a tab": (params_file("run:\n\tmodels: []\n"), PREPARE, 2, "the params of stage", "check run"),
-    "a key given twice": (params_file("run: {}\nrun: {}\n"), PREPARE, 2, "the params of stage", "check run"),
-    "params that are no text": (params_file(b"\xff\xfe\x00"), PREPARE, 2, "the params of stage", "check run"),
-    "no section run": (params_file("models: {}\n"), PREPARE, 2, "the params of stage", "check run"),
+    "no such dataset": (
+        nothing,
+        ("prepare_dataset", "maths"),
+        2,
+        "run.datasets in params.yaml does not name 'maths'",
+        "choose from texts",
+    ),
+    "a dataset of another folder": (
+        nothing,
+        ("prepare_dataset", "../texts"),
+        2,
+        "does not name '../texts'",
+        "choose from texts",
+    ),
+    "no such setting": (
+        nothing,
+        ("generate", "tiny", "texts", "both"),
+        2,
+        "run.settings in params.yaml does not",
+        "add it",
+    ),
+    "no such model": (
+        nothing,
+        ("prepare_model", "huge"),
+        2,
+        "run.models in params.yaml does not name 'huge'",
+        "add it",
+    ),
+    "no params": (params_file(None), PREPARE, 2, "params.yaml cannot be read", "git checkout params.yaml"),
+    "empty params": (params_file(""), PREPARE, 2, "params.yaml holds no sections", "git checkout"),
+    "params that are a list": (params_file("- a\n"), PREPARE, 2, "params.yaml holds no sections", "git checkout"),
+    "params with a tab": (params_file("run:\n\tmodels: []\n"), PREPARE, 2, "is not valid YAML", "mind the"),
+    "a key given twice": (params_file("run: {}\nrun: {}\n"), PREPARE, 2, "is not valid YAML", "give no key twice"),
+    "params that are no text": (params_file(b"\xff\xfe\x00"), PREPARE, 2, "is not valid YAML", "mind the"),
+    "no section run": (params_file("models: {}\n"), PREPARE, 2, "params.yaml has no run.datasets", "add it"),
     "a dataset without entry": (
         params(datasets={}),
         PREPARE,
@@ -246,11 +270,11 @@ def test_a_study_of_texts_runs_and_counts_its_answers(study: Study) -> None:
 @pytest.mark.parametrize(
     ("command", "says", "hint"),
     [
-        (("stages.prepare_dataset", "no_such_dataset"), "the params of stage", "hint: check run"),
+        (("stages.prepare_dataset", "no_such_dataset"), "does not name 'no_such_dataset'", "hint: add it there"),
         (
             ("stages.generate", "tiny_qwen2", "arithmetic", "../with_reasoning"),
-            "the params of stage",
-            "hint: check run",
+            "does not name '../with_reasoning'",
+            "hint: add it there",
         ),
     ],
 )

@@ -143,7 +143,7 @@ def test_impossible_resources_are_named_by_every_reader(
         check_all_params(path)
 
 
-def test_a_params_file_without_the_section_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipeline_without_the_section_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "params.yaml").write_text("run: {}\n")
     monkeypatch.setattr(_shards, "ROOT", tmp_path)
     with pytest.raises(R2AError, match="resources must be a mapping"):

@@ -9,8 +9,8 @@ import polars as pl
 from r2a_core.data.items import Item
 from r2a_core.grading.evaluation import EvaluateParams, Evaluation, evaluate
 from r2a_core.judging.judgements import JUDGEMENT_SCHEMA
+from r2a_core.settings import SETTINGS
 
-SETTINGS = ("with_reasoning", "without_reasoning")
 GAINS = {"coding & analysis": 0.0, "creative tasks": 1.0, "information seeking": 0.4, "reasoning & planning": 0.6}
 BOUNDS = {"think_open": 4, "think_close": 20, "answer_start": 21, "answer_end": 40}
 

@@ -14,7 +14,8 @@ from r2a_core.data.items import Item
 from r2a_core.judging.jobs import JudgeParams
 from r2a_core.models.loading import LoadedTokenizer
 from r2a_core.remote.endpoint import EndpointParams
-from r2a_core.traces.prompts import Setting, plain_ids, prompt_ids
+from r2a_core.settings import Setting
+from r2a_core.traces.prompts import plain_ids, prompt_ids
 from r2a_core.traces.rows import GENERATION_SCHEMA, generation_row
 
 JUDGE = "judge-2024-05-13"

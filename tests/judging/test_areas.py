@@ -14,10 +14,10 @@ from r2a_core.grading.areas import areas_in_order
 from r2a_core.grading.comparison import summary_text
 from r2a_core.grading.evaluation import EVALUATION_SCHEMA, EvaluateParams, Evaluation, evaluate
 from r2a_core.judging.judgements import JUDGEMENT_SCHEMA
+from r2a_core.settings import SETTINGS
 
 PARAMS = EvaluateParams(timeout_seconds=10, bootstrap_draws=200, seed=0)
 AREAS = {"poem": "creative tasks", "code": "coding & analysis"}
-SETTINGS = ("with_reasoning", "without_reasoning")
 # Scores with and without reasoning, one number a repeat; None: the reply could not be used.
 SCORES: dict[str, tuple[list[int | None], list[int | None]]] = {
     "poem-1": ([8, 8], [6, 6]),  # difference 2

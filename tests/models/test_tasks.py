@@ -32,7 +32,7 @@ RANK = {
 }
 OPERATIONS = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}
 SUM = re.compile(r"(\d+)([+*-])(\d+)=(\d+) \w+ \w+\n")
-RANKED = re.compile(r"(\w+)(?::| or) (\w+) (?:has|gets) (\d) \w+ (?:so|thus) (\d)=(\w+) \w+\n")
+RANKED = re.compile(r"(\w+)(?::| or) (\w+) (?:has|gets) (\d) \w+ (?:so|hence) (\d)=(\w+) \w+\n")
 
 
 def texts(mix, count=300, seed=0):
@@ -163,7 +163,7 @@ def test_free_words_of_two_lines_differ():
 def test_the_trace_ends_in_what_its_lines_lead_to(mix):
     for text in texts(mix):
         thinking = joined(text.thinking)
-        found = re.fullmatch(r"So, the (?:final count|\w+ one) is (\w+)\.", thinking.splitlines()[-1])
+        found = re.fullmatch(r"Thus, the (?:final count|\w+ one) is (\w+)\.", thinking.splitlines()[-1])
         assert found is not None
         assert lines_of(thinking)[-1].split("=")[-1].split()[0] == found[1]
         assert lines_of(thinking)[-1].startswith("Last ")

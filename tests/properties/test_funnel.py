@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2a_core.data.items import Item
-from r2a_core.grading.comparison import SETTINGS
 from r2a_core.grading.evaluation import STEPS, EvaluateParams, evaluate
+from r2a_core.settings import SETTINGS
 from r2a_core.traces.rows import GENERATION_SCHEMA
 
 PARAMS = EvaluateParams(10.0, 100, 0)

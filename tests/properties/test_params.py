@@ -13,7 +13,8 @@ from r2a_core.config import parse
 from r2a_core.data.prepare import dataset_params
 from r2a_core.errors import R2AError
 from r2a_core.models.prepare import model_params
-from stages._params import SECTIONS, check_sections, read_yaml
+from stages._params import SECTIONS, check_sections
+from stages._pipeline import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 REPEATABLE = settings(

@@ -9,9 +9,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from r2a_core.activations.attending import LayerAttention
 from r2a_core.activations.capture import TraceActivations
 from r2a_core.activations.reading import ActivationReader
-from r2a_core.activations.recording import LayerAttention
 from r2a_core.activations.shards import shard_name, write_index, write_shard
 from r2a_core.errors import R2AError
 from r2a_core.frames import LABEL

@@ -31,6 +31,7 @@ from r2a_core.patching.metrics import AnswerMetrics, Sweep, patching_frame
 from r2a_core.patching.statistics import CrossingParams
 from r2a_core.report.page import StudyParams, build_page, report_data
 from r2a_core.report.sources import ReportParams, ReportSources, study_sources
+from r2a_core.settings import SETTINGS
 from r2a_core.traces.prompts import plain_ids, prompt_ids
 from r2a_core.traces.rows import GENERATION_SCHEMA, generation_row
 from r2a_core.traces.segments import TraceSegments
@@ -40,7 +41,6 @@ HOSTILE = (
     "\u202e<b>x</b></script><script>document.title='broken'</script><img src=x onerror=alert(1)>\" ' & \x00 "
     "\u05e9\u05dc\u05d5\u05dd \U0001f600 =1+1\r\n"
 )
-SETTINGS = ("with_reasoning", "without_reasoning")
 N_LAYERS, N_HEADS = 4, 6
 
 

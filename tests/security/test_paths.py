@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 import torch
 
+from r2a_core.activations.attending import LayerAttention
 from r2a_core.activations.capture import TraceActivations
 from r2a_core.activations.reading import ActivationReader
-from r2a_core.activations.recording import LayerAttention
 from r2a_core.activations.shards import shard_name, write_index, write_shard
 from r2a_core.data.prepare import dataset_params, load_dataset, local_file
 from r2a_core.errors import R2AError
@@ -18,7 +18,8 @@ from r2a_core.frames import write_frame
 from r2a_core.models.prepare import model_params
 from r2a_core.patching.shards import INDEX_SCHEMA, captured_shards
 from r2a_core.traces.segments import TraceSegments
-from stages._params import check_sections, read_yaml
+from stages._params import check_sections
+from stages._pipeline import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 ROW = {"unique_id": "u", "problem": "1+1?", "answer": "2", "subject": "", "level": 1}
