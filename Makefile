@@ -6,8 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEVELOP := $(VENV)/.develop
-# What is imported is compiled then; compiling all of it would take longer than anything else here.
 PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
+# On all cores, which pip does on one. What is no Python (templates) does not compile, and need not.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: repro test test-slow check lint audit format deps pin doctor bench install develop clean-work
 
@@ -57,12 +58,14 @@ $(READY): pyproject.toml constraints.txt tools/install_torch.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python tools/install_torch.py constraints.txt
 	$(PIP) --editable .
+	$(COMPILE)
 	touch $@
 
 develop: $(DEVELOP)
 
 $(DEVELOP): $(READY)
 	$(PIP) --editable ".[test,check]"
+	$(COMPILE)
 	touch $@
 
 # Finished shards of interrupted or superseded runs. Removing them is safe: dvc repro computes what it needs.

@@ -6,12 +6,16 @@ usage: python -m stages.figures_attention
 """
 
 import logging
+from functools import partial
 
 from stages._stage import DATA, read_params, run_stage
 
 
 def figures_attention() -> None:
     """Write data/figures/attention/."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
     from r2a_core.attention.heads import WalkThresholds
     from r2a_core.config import parse
     from r2a_core.figures.attention_set import FigureFiles, draw_dataset
@@ -22,10 +26,12 @@ def figures_attention() -> None:
     files = FigureFiles(DATA / "attention", DATA / "heads", DATA / "maps")
     folder = DATA / "figures" / "attention"
     folder.mkdir(parents=True, exist_ok=True)  # an output, also when no model of the run has weights
-    for dataset in run["datasets"]:
-        drawn = draw_dataset(files, run["models"], dataset, run["settings"], folder, top, thresholds)
-        if not drawn:
-            logging.warning("%s: no model has captured traces, so nothing is drawn", dataset)
+    draw = partial(draw_dataset, files, run["models"], settings=run["settings"], folder=folder)
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # polars has threads, which a fork would lose
+        drawn = pool.map(partial(draw, top=top, thresholds=thresholds), run["datasets"])
+        for dataset, paths in zip(run["datasets"], drawn, strict=True):
+            if not paths:
+                logging.warning("%s: no model has captured traces, so nothing is drawn", dataset)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,16 @@ class RecordedTrace(Protocol):
 
 
 @dataclass(frozen=True)
+class OpenShard:
+    """A verified shard."""
+
+    path: Path
+    header: dict[str, Any]
+    tensors: Any  # safetensors' open file: its tensors stay on disk until asked for
+    names: frozenset[str]  # of the tensors
+
+
+@dataclass(frozen=True)
 class StoredTrace:
     """One trace of a verified shard; its tensors stay on disk until asked for."""
 
@@ -47,7 +57,7 @@ class StoredTrace:
     first_stream_row: int  # token of row 0 of residual and z
     layers: dict[int, LayerAttention]
     number: int  # place in its shard
-    shard: Path
+    shard: OpenShard
 
     def queries(self, layer: int) -> Tensor:
         """(head, row, head_dim), after RoPE, in the stored dtype."""
@@ -68,13 +78,12 @@ class StoredTrace:
     def tensor(self, kind: str, layer: int) -> Tensor:
         """One tensor. Raises R2AError when it was not captured."""
         name = f"{self.number:05d}.{kind}.{layer:03d}"
-        with open_shard(self.shard) as tensors:
-            if name not in tensors.keys():  # noqa: SIM118 (an open shard is no mapping)
-                raise R2AError(
-                    f"{self.shard} holds no {kind} of layer {layer} for {self.item_id!r}",
-                    f"add the layer to the params of capture, then: dvc repro capture (holds {sorted(self.layers)})",
-                )
-            return tensors.get_tensor(name)
+        if name not in self.shard.names:
+            raise R2AError(
+                f"{self.shard.path} holds no {kind} of layer {layer} for {self.item_id!r}",
+                f"add the layer to the params of capture, then: dvc repro capture (holds {sorted(self.layers)})",
+            )
+        return self.shard.tensors.get_tensor(name)
 
 
 @dataclass
@@ -83,7 +92,7 @@ class ActivationReader:
 
     folder: Path
     index: pl.DataFrame = field(init=False)
-    verified: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)  # shard -> header
+    opened: dict[str, OpenShard] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.index = read_index(self.folder / "index.parquet")
@@ -101,19 +110,17 @@ class ActivationReader:
         if rows.is_empty():
             raise R2AError(f"{self.folder} has no trace {item_id!r}", "choose another item, or capture more traces")
         row = rows.row(0, named=True)
-        header = self.header(row["shard"])
-        number = [trace["item_id"] for trace in header["traces"]].index(item_id)
-        layers = {layer["layer"]: layer_attention(layer) for layer in header["layers"]}
-        shard = self.folder / row["shard"]
+        shard = self.shard(row["shard"])
+        number = [trace["item_id"] for trace in shard.header["traces"]].index(item_id)
+        layers = {layer["layer"]: layer_attention(layer) for layer in shard.header["layers"]}
         rows_from = (row["first_row"], row["first_stream_row"])
         return StoredTrace(item_id, segments_of(row), *rows_from, layers, number, shard)
 
-    def header(self, shard: str) -> dict[str, Any]:
-        """Header of a shard, after comparing the shard with the index."""
-        if shard not in self.verified:
-            rows = self.index.filter(pl.col("shard") == shard)
-            self.verified[shard] = verify_shard(self.folder / shard, rows)
-        return self.verified[shard]
+    def shard(self, name: str) -> OpenShard:
+        """A shard, opened and compared with the index when it is first asked for."""
+        if name not in self.opened:
+            self.opened[name] = verified_shard(self.folder / name, self.index.filter(pl.col("shard") == name))
+        return self.opened[name]
 
 
 def read_index(path: Path) -> pl.DataFrame:
@@ -123,36 +130,36 @@ def read_index(path: Path) -> pl.DataFrame:
     return index
 
 
-def verify_shard(path: Path, rows: pl.DataFrame) -> dict[str, Any]:
-    """Header of a shard that agrees with its index rows in traces, fingerprint, tensors and bytes; else R2AError."""
+def verified_shard(path: Path, rows: pl.DataFrame) -> OpenShard:
+    """A shard that agrees with its index rows in traces, fingerprint, tensors and bytes; else R2AError."""
     altered = R2AError(f"{path} was altered or cut off: its content does not match the index", REBUILD)
+    tensors = open_shard(path)
     try:
-        header = compare_header(path, rows)
+        header = compared_header(path, tensors, rows)
     except (KeyError, TypeError, AttributeError, ValueError):  # a header in another form
         raise altered from None
     if set(rows["sha256"]) != {sha256(path)}:
         raise altered
-    return header
+    return OpenShard(path, header, tensors, frozenset(tensors.keys()))
 
 
-def compare_header(path: Path, rows: pl.DataFrame) -> dict[str, Any]:
-    """Header of a shard that agrees with its index rows in traces, fingerprint and tensors; else R2AError."""
-    with open_shard(path) as tensors:
-        header = read_header(path, tensors)
-        if set(rows["fingerprint"]) != {header["fingerprint"]}:
-            raise R2AError(f"{path} belongs to another run: its fingerprint is {header['fingerprint']}", REBUILD)
-        if sorted(trace["item_id"] for trace in header["traces"]) != sorted(rows["item_id"]):
-            raise R2AError(f"{path} holds other traces than the index says", REBUILD)
-        expected = {
-            name: tuple(shape)
-            for names, shapes in rows.select("tensors", "shapes").iter_rows()
-            for name, shape in zip(names, shapes, strict=True)
-        }
-        found = {name: tuple(tensors.get_slice(name).get_shape()) for name in sorted(tensors.keys())}
-        wrong = sorted(name for name in expected | found if expected.get(name) != found.get(name))
-        if wrong:
-            shapes = f"{found.get(wrong[0], 'missing')}, the index says {expected.get(wrong[0], 'none')}"
-            raise R2AError(f"{path}: the tensor {wrong[0]} is {shapes}", REBUILD)
+def compared_header(path: Path, tensors: Any, rows: pl.DataFrame) -> dict[str, Any]:
+    """Header of an open shard that agrees with its index rows in traces, fingerprint and tensors; else R2AError."""
+    header = read_header(path, tensors)
+    if set(rows["fingerprint"]) != {header["fingerprint"]}:
+        raise R2AError(f"{path} belongs to another run: its fingerprint is {header['fingerprint']}", REBUILD)
+    if sorted(trace["item_id"] for trace in header["traces"]) != sorted(rows["item_id"]):
+        raise R2AError(f"{path} holds other traces than the index says", REBUILD)
+    expected = {
+        name: tuple(shape)
+        for names, shapes in rows.select("tensors", "shapes").iter_rows()
+        for name, shape in zip(names, shapes, strict=True)
+    }
+    found = {name: tuple(tensors.get_slice(name).get_shape()) for name in sorted(tensors.keys())}
+    wrong = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+    if wrong:
+        shapes = f"{found.get(wrong[0], 'missing')}, the index says {expected.get(wrong[0], 'none')}"
+        raise R2AError(f"{path}: the tensor {wrong[0]} is {shapes}", REBUILD)
     return header
 
 

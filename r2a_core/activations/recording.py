@@ -8,6 +8,7 @@ Works on one sequence without padding and without a cache, for causal attention 
 anything else is refused by name.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,8 +18,6 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import AttentionInterface
-from transformers.masking_utils import AttentionMaskInterface
 
 from r2a_core.activations.attending import LayerAttention, attend
 from r2a_core.errors import R2AError
@@ -74,6 +73,7 @@ def recording(
 
     Raises R2AError for layers that the model does not have.
     """
+    register()
     own = model.config._attn_implementation
     hooks = []
     token = active.set(recorder)
@@ -190,5 +190,11 @@ def z_hook(recorder: Recorder, number: int) -> Callable[..., None]:
     return hook
 
 
-AttentionInterface.register(NAME, recorded_attention)
-AttentionMaskInterface.register(NAME, causal_band)
+@functools.cache
+def register() -> None:
+    """Makes our attention known to transformers, whose import is left to those who run a model."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
+
+    AttentionInterface.register(NAME, recorded_attention)
+    AttentionMaskInterface.register(NAME, causal_band)

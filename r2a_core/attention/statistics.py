@@ -179,25 +179,23 @@ def sentence_frame(
 ) -> pl.DataFrame:
     """One row a sentence, layer and head. by_layer: mass (head,) of each sentence number, by layer in order."""
     marked = {token for phrase in phrases for token in phrase}
-    frames = []
+    heads = [(layer, head) for layer in sorted(trace.layers) for head in range(trace.layers[layer].n_heads)]
+    columns: dict[str, list[object]] = {name: [] for name in SENTENCE_SCHEMA}
     for number, tokens in enumerate(sentences):
-        values = [by_sentence[str(number)].numpy() for by_sentence in by_layer]
-        frame = pl.DataFrame(
-            {
-                "layer": np.repeat(sorted(trace.layers), [len(value) for value in values]),
-                "head": np.concatenate([np.arange(len(value)) for value in values]),
-                "mass": np.concatenate(values),
-            }
-        ).with_columns(
-            item_id=pl.lit(item_id),
-            sentence=number,
-            start=tokens.start,
-            end=tokens.stop,
-            text=pl.lit("".join(pieces[tokens.start : tokens.stop])),
-            reflection=any(token in marked for token in tokens),
-        )
-        frames.append(frame.select(list(SENTENCE_SCHEMA)).cast(SENTENCE_SCHEMA))  # type: ignore[arg-type]
-    return pl.concat([pl.DataFrame(schema=SENTENCE_SCHEMA), *frames])
+        columns["layer"] += [layer for layer, _ in heads]
+        columns["head"] += [head for _, head in heads]
+        columns["mass"] += [mass for by_sentence in by_layer for mass in by_sentence[str(number)].tolist()]
+        of_sentence = {
+            "item_id": item_id,
+            "sentence": number,
+            "start": tokens.start,
+            "end": tokens.stop,
+            "text": "".join(pieces[tokens.start : tokens.stop]),
+            "reflection": any(token in marked for token in tokens),
+        }
+        for name, value in of_sentence.items():
+            columns[name] += [value] * len(heads)
+    return pl.DataFrame(columns, schema=SENTENCE_SCHEMA)
 
 
 def segment_medians(attention: pl.DataFrame) -> pl.DataFrame:

@@ -54,6 +54,7 @@ def save_figure(fig: Figure, path_without_suffix: Path) -> list[Path]:
         path = path_without_suffix.with_name(f"{path_without_suffix.name}.{suffix}")
         partial = path.with_name(f".{path.name}.tmp")
         fig.savefig(partial, format=suffix, metadata=metadata)
+        fig.set_layout_engine("none")  # laid out once: the next file has the same layout
         partial.replace(path)
         paths.append(path)
     return paths

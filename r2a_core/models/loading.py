@@ -64,7 +64,11 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> LoadedToken
     place = where(pointer, folder, weights=False)
     with transformers_errors(f"the tokenizer of {folder.name}", pointer):
         tokenizer = read_tokenizer(place, trust_remote_code)
-    return LoadedTokenizer(tokenizer, pointer.tags, resolve_tags(tokenizer, pointer.tags))
+    try:
+        ids = resolve_tags(tokenizer, pointer.tags)
+    except R2AError as error:
+        raise R2AError(f"{folder}: {error.message}", f"{error.hint}, then: dvc repro prepare_model") from None
+    return LoadedTokenizer(tokenizer, pointer.tags, ids)
 
 
 def read_tokenizer(place: dict[str, Any], trust_remote_code: bool) -> Any:

@@ -99,7 +99,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def read_all(folder: Path) -> list[Any]:
     """All that a reader is told of a folder, as values that can be compared."""
     return [
-        (vars(trace) | {"shard": trace.shard.name}, trace.queries(0).tolist(), trace.keys(0).tolist())
+        (vars(trace) | {"shard": trace.shard.path.name}, trace.queries(0).tolist(), trace.keys(0).tolist())
         for trace in ActivationReader(folder)
     ]
 
