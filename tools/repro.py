@@ -19,6 +19,7 @@ COMMON = ("prepare_dataset", "prepare_pairs")  # before any model
 OF_A_MODEL = ("prepare_model", "generate", "judge", "evaluate", "capture", "attention", "heads", "maps")
 BETWEEN = ("select_pairs",)  # needs all models
 OF_ITS_PAIRS = ("generate_pairs", "pairs", "capture_pairs", "patch")
+FIGURES = (("figures_attention",), ("figures_evaluation", "figures_patching"))
 
 
 def main() -> None:
@@ -30,11 +31,12 @@ def main() -> None:
             return
         listed = subprocess.run(["dvc", "stage", "list", "--name-only"], check=True, capture_output=True, text=True)
         names = listed.stdout.split()
-        side_by_side([in_order(names, COMMON)])
+        side_by_side([[name] for name in in_order(names, COMMON)])
         side_by_side([in_order(names, OF_A_MODEL, model) for model in trained])
         if len(trained) == len(params["run"]["models"]):
             side_by_side([list(BETWEEN)])
             side_by_side([in_order(names, OF_ITS_PAIRS, model) for model in trained])
+            side_by_side([list(stages) for stages in FIGURES])
     sys.exit(subprocess.call(["dvc", "repro"]))
 
 
