@@ -14,7 +14,7 @@ from benchmarks.report import Section, Table
 from benchmarks.turns import Bench, Worker
 
 TEXT = """
-Small random Qwen2 models (float32); a time is the smallest of {rounds} runs, memory is the peak over the loaded
+Small random Qwen2 models (float32); a time is the smallest of {runs} runs, memory is the peak over the loaded
 model. The power is the slope of log cost over log size by least squares, over the whole range and over its last step:
 where the two differ, the curve bends.
 """
@@ -44,7 +44,12 @@ def measure(bench: Bench) -> Section:
         images.append((name, f"Time and memory over {axis}"))
     head = ["over", "way", "sizes", "time at the ends, s", "power", "last step", "memory, MB", "power", "last step"]
     rows = [row(axis, way, costs) for axis, ways in found.items() for way, costs in ways.items()]
-    return Section("Cost curves", TEXT.format(rounds=bench.rounds), [Table(head, rows)], [], images)
+    return Section("Cost curves", TEXT.format(runs=runs_of(bench)), [Table(head, rows)], [], images)
+
+
+def runs_of(bench: Bench) -> int:
+    """Runs of each case: as many as rounds, less the one that warms up."""
+    return max(1, bench.rounds - 1)
 
 
 def curves(bench: Bench, shape: Shape) -> list[Curve]:
@@ -73,7 +78,7 @@ def costs_of(bench: Bench, timer: Worker, scale: Worker, way: str, cases: dict[i
     for size, case in cases.items():
         for worker in (timer, scale) if not found else (timer,):
             worker.ask(do="run", way=way, case=case, times=1)
-        seconds = min(timer.ask(do="run", way=way, case=case, times=max(1, bench.rounds - 1))[bench.clock])
+        seconds = min(timer.ask(do="run", way=way, case=case, times=runs_of(bench))[bench.clock])
         found[size] = seconds, scale.ask(do="peak", way=way, case=case)["mb"]
         for worker in (timer, scale):
             worker.ask(do="forget")
