@@ -26,21 +26,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.measuring import Rows, hardware, peak_gigabytes, seconds, table
 from benchmarks.pairs import build_case, full_forward
 from benchmarks.sizes import PUBLISHED, TINY
-from r2a_core.activations.capture import CaptureConfig, capture_trace
-from r2a_core.activations.capture import Rows as KeptRows
+from r2a_core.activations.capture import capture_trace
 from r2a_core.activations.memory import capture_account, weight_bytes
-from r2a_core.activations.reading import ActivationReader
-from r2a_core.activations.shards import shard_name, write_index, write_shard
+from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
 from r2a_core.attention.live import segment_masses_live
 from r2a_core.attention.masses import layer_statistics
-from r2a_core.models.loading import LoadedModel, LoadedTokenizer, TagIds
-from r2a_core.models.tags import Tags
+from r2a_core.config import CaptureConfig, SamplingConfig, Tags
+from r2a_core.config import Rows as KeptRows
+from r2a_core.generation import decode as generation
+from r2a_core.generation.decode import DecodingBatch, GenerationRequest, generate
+from r2a_core.models.load import LoadedModel
 from r2a_core.patching.runs import capture_clean
 from r2a_core.patching.sweep import sweep_resid
-from r2a_core.traces import generation
-from r2a_core.traces.generation import GenerationRequest, SamplingConfig, generate
-from r2a_core.traces.segments import TraceSegments
-from r2a_core.traces.slots import GrowingRows
+from r2a_core.tokenizer import LoadedTokenizer, TagIds
+from r2a_core.trace import TraceSegments
 
 IDS = TagIds(bos=0, eos=1, think_open=2, think_close=3, pad=0)
 CAPTURED: dict[KeptRows, str] = {"answer": "answer rows", "all": "all rows"}
@@ -225,7 +224,7 @@ def lead_shift(model: Any, scale: Scale) -> dict[str, float]:
     A tie_margin of the largest shift over the temperature makes every text independent of its batch.
     """
     prompts = [random_ids(model, 100 + seed % 7 * 10, seed) for seed in range(scale.batches[0])]
-    rows = GrowingRows.start(model, prompts, IDS.pad)
+    rows = DecodingBatch.start(model, prompts, IDS.pad)
     shifts = []
     for _ in range(min(scale.new_tokens, 32)):
         for number, prompt in enumerate(prompts):

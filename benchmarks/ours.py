@@ -16,19 +16,25 @@ import torch
 
 from benchmarks.cases import Shape, build_model, random_ids, segment_bounds, weights_digest
 from benchmarks.pairs import aligned
-from r2a_core.activations.capture import CaptureConfig, TraceActivations, capture_trace
-from r2a_core.activations.reading import ActivationReader, StoredTrace
-from r2a_core.activations.shards import shard_name, write_index, write_shard
+from r2a_core.activations.capture import capture_trace
+from r2a_core.activations.store import (
+    ActivationReader,
+    StoredTrace,
+    TraceActivations,
+    shard_name,
+    write_index,
+    write_shard,
+)
 from r2a_core.attention.live import segment_masses_live
 from r2a_core.attention.masses import layer_statistics
-from r2a_core.models.loading import LoadedModel, LoadedTokenizer, TagIds, load_model
-from r2a_core.models.tags import Tags
-from r2a_core.patching.anatomy import anatomy
-from r2a_core.patching.runs import capture_clean, run_unpatched
-from r2a_core.patching.staircase import PatchedRows, Staircase
+from r2a_core.config import CaptureConfig, SamplingConfig, Tags
+from r2a_core.generation.decode import GenerationRequest, generate
+from r2a_core.models.load import LoadedModel, load_model
+from r2a_core.patching.packed import PackedSweep, PatchRows
+from r2a_core.patching.runs import capture_clean, model_shape, run_unpatched
 from r2a_core.patching.sweep import lanes_of, sweep_resid
-from r2a_core.traces.generation import GenerationRequest, SamplingConfig, generate
-from r2a_core.traces.segments import TraceSegments
+from r2a_core.tokenizer import LoadedTokenizer, TagIds
+from r2a_core.trace import TraceSegments
 
 Run = Callable[[], Any]
 MEMORY_MIB = 4096  # for patched rows
@@ -132,12 +138,12 @@ def patch_pair(shape: dict[str, Any], n_tokens: int, pairs: int = 1) -> Run:
 def patch_cells(shape: dict[str, Any], n_tokens: int) -> Run:
     """The cells alone, with clean and corrupted run there already."""
     model, pair = build_model(Shape(**shape)), aligned(n_tokens)
-    parts, clean = anatomy(model), capture_clean(model, pair)
+    parts, clean = model_shape(model), capture_clean(model, pair)
     unpatched = run_unpatched(model, pair, first=min(pair.indices))
-    rows = [PatchedRows(layer, clean.resid_pre[layer][None]) for layer in range(parts.n_layers)]
+    rows = [PatchRows(layer, clean.resid_pre[layer][None]) for layer in range(parts.n_layers)]
 
     def run() -> None:
-        Staircase(model, parts, pair, unpatched, {}, MEMORY_MIB).climb(lanes_of(pair), rows)
+        PackedSweep(model, parts, pair, unpatched, {}, MEMORY_MIB).climb(lanes_of(pair), rows)
 
     return run
 
@@ -165,7 +171,7 @@ def random_reasoner() -> LoadedModel:
 
 def big_trace(megabytes: int) -> TraceActivations:
     """Activations of about this size: 16 layers of a trace of 2048 tokens, random."""
-    from r2a_core.activations.attending import LayerAttention
+    from r2a_core.activations.blockwise import LayerAttention
 
     trace = TraceActivations(segments_of(2048), 51, 51)
     heads = max(4, megabytes * 10**6 // (16 * 2048 * 64 * 2 * 5) * 4)

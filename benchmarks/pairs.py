@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.cases import VOCABULARY, build_pair, chosen_cells, patched_forward
-from r2a_core.patching.alignment import AlignedPair, PaddedSequence, PatchPosition
+from r2a_core.pairs.align import AlignedPair, PaddedSequence, PatchPosition
 from r2a_core.patching.runs import CleanRun, capture_clean
 
 Cell = tuple[int, int]  # layer, token

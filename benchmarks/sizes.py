@@ -67,10 +67,10 @@ def account_rows() -> Rows:
     """Memory of traces in bfloat16 as the account has it, GB."""
     from transformers import AutoConfig
 
-    from r2a_core.activations.capture import CaptureConfig
     from r2a_core.activations.memory import capture_account, statistics_account, weight_bytes
-    from r2a_core.attention.patterns import GPU_ELEMENTS
-    from r2a_core.traces.segments import TraceSegments
+    from r2a_core.attention.masses import GPU_ELEMENTS
+    from r2a_core.config import CaptureConfig
+    from r2a_core.trace import TraceSegments
 
     rows: Rows = []
     for name, sizes in PUBLISHED.items():

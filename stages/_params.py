@@ -9,25 +9,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r2a_core.activations.jobs import CaptureParams
-from r2a_core.attention.map_params import MapParams
-from r2a_core.attention.scoring import HeadsParams
-from r2a_core.attention.statistics import StatisticsConfig
-from r2a_core.config import parse, shown
-from r2a_core.data.comparison import PAIR_KINDS
-from r2a_core.data.prepare import dataset_params
-from r2a_core.errors import R2AError
-from r2a_core.executors import ResourceParams
-from r2a_core.figures.patching import PatchingFigureParams
-from r2a_core.grading.evaluation import EvaluateParams
-from r2a_core.judging.jobs import JudgeParams
-from r2a_core.models.prepare import model_params
-from r2a_core.patching.params import AlignParams, PairCaptureParams, SweepParams
-from r2a_core.patching.responding import PairGenerationParams
-from r2a_core.patching.statistics import CrossingParams
-from r2a_core.report.sources import ReportParams
-from r2a_core.settings import SETTINGS, Setting
-from r2a_core.traces.shards import GenerateParams
+from r2a_core.config import (
+    AlignParams,
+    CaptureParams,
+    CrossingParams,
+    EvaluateParams,
+    GenerateParams,
+    HeadsParams,
+    JudgeParams,
+    MapParams,
+    PairCaptureParams,
+    PairGenerationParams,
+    PatchingFigureParams,
+    ReportParams,
+    ResourceParams,
+    StatisticsConfig,
+    SweepParams,
+    dataset_params,
+    format_value,
+    model_params,
+    parse,
+)
+from r2a_core.data.pairs import PAIR_KINDS
+from r2a_core.infra.errors import R2AError
+from r2a_core.trace import SETTINGS, Setting
 from stages._pipeline import read_yaml
 
 
@@ -86,7 +91,7 @@ def check_sections(params: dict[str, Any]) -> RunParams:
     known = [*SECTIONS, "models", "datasets"]
     for section in params:
         if section not in known:
-            raise R2AError(f"params.yaml has the unknown section {shown(section)}", f"it has {', '.join(known)}")
+            raise R2AError(f"params.yaml has the unknown section {format_value(section)}", f"it has {', '.join(known)}")
     records = {section: parse(record, params.get(section), section) for section, record in SECTIONS.items()}
     for section, check in (("models", model_params), ("datasets", dataset_params)):
         if not isinstance(params.get(section), dict):
@@ -122,7 +127,7 @@ def check_mentions(records: dict[str, Any], params: dict[str, Any]) -> None:
         for name in names:
             if name not in params[section]:
                 raise R2AError(
-                    f"params.yaml: {place} names {shown(name)}, which {section} does not have",
+                    f"params.yaml: {place} names {format_value(name)}, which {section} does not have",
                     f"the {section} are {', '.join(params[section])}",
                 )
 
@@ -131,7 +136,7 @@ def check_pairs(run: RunParams, datasets: dict[str, Any]) -> None:
     """Raises R2AError when run.pairs names no dataset of pairs, or one that run.datasets names too."""
     if run.pairs not in datasets:
         raise R2AError(
-            f"params.yaml: run.pairs names {shown(run.pairs)}, which datasets does not have",
+            f"params.yaml: run.pairs names {format_value(run.pairs)}, which datasets does not have",
             f"the datasets are {', '.join(datasets)}",
         )
     kind = datasets[run.pairs]["kind"]
@@ -150,7 +155,7 @@ def check_name(name: Any, section: str) -> None:
     """Raises R2AError for the name of an entry that cannot be a folder's, a command's and a key's."""
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_]+", name):
         raise R2AError(
-            f"params.yaml: {section}: {shown(name)} is no name", "a name is letters, digits and _; rename it"
+            f"params.yaml: {section}: {format_value(name)} is no name", "a name is letters, digits and _; rename it"
         )
 
 
@@ -161,7 +166,7 @@ def check_names(names: tuple[str, ...], entries: Collection[str], section: str) 
     for name in names:
         if name not in entries:
             raise R2AError(
-                f"params.yaml: run.{section} names {shown(name)}, which {section} does not have",
+                f"params.yaml: run.{section} names {format_value(name)}, which {section} does not have",
                 f"the {section} are {', '.join(entries)}",
             )
         if names.count(name) > 1:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from r2a_core.errors import R2AError
+from r2a_core.infra.errors import R2AError
 
 NAMED = re.compile(r"\$\{([\w.]+)\}")  # ${run.models}, ${item.model}
 

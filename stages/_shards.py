@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from r2a_core.config import parse
-from r2a_core.executors import Job, ResourceParams, finish_shards
-from r2a_core.store import WorkStore
+from r2a_core.config import ResourceParams, parse
+from r2a_core.infra.shards import Job, WorkStore, finish_shards
 from stages._pipeline import read_yaml
 from stages._stage import ROOT, progress
 

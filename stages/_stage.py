@@ -15,9 +15,9 @@ from typing import Any
 
 import typer
 
-from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.memory import is_out_of_memory
-from r2a_core.store import disk_error_number, disk_trouble
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.files import disk_error_number, disk_trouble
+from r2a_core.infra.memory import is_out_of_memory
 from stages._pipeline import declared_params
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,13 +13,11 @@ from stages._stage import DATA, ROOT, WORK, device, read_params, run_stage, set_
 
 def attention(model: str, dataset: str, setting: str) -> None:
     """Write data/attention/MODEL/DATASET/SETTING.parquet, the masses by sentence, and the metrics file."""
-    from r2a_core.attention import jobs
-    from r2a_core.attention.statistics import StatisticsConfig
-    from r2a_core.config import parse
-    from r2a_core.frames import read_frame, write_frame
-    from r2a_core.provenance import code_digest, folder_digest
-    from r2a_core.store import open_store, write_text_whole
-    from r2a_core.traces.rows import GENERATION_SCHEMA
+    from r2a_core.attention import tables as jobs
+    from r2a_core.config import StatisticsConfig, parse
+    from r2a_core.generation.rows import GENERATION_SCHEMA
+    from r2a_core.infra.files import read_frame, write_frame, write_text_whole
+    from r2a_core.infra.shards import code_digest, folder_digest, open_store
     from stages._shards import finished
 
     stage = f"{model}-{dataset}-{setting}"
@@ -34,7 +32,7 @@ def attention(model: str, dataset: str, setting: str) -> None:
     base = {"code": code_digest(Path(__file__), ROOT), "model": folder_digest(folder)}
     shards = jobs.plan_statistics(job, traces, base)
     with open_store(WORK, "attention", stage) as store:
-        frames = jobs.joined(finished(jobs.finish_statistics, job, store, shards, stage))
+        frames = jobs.concat_statistics(finished(jobs.finish_statistics, job, store, shards, stage))
         out = DATA / "attention" / model / dataset
         write_frame(out / f"{setting}.parquet", frames.attention)
         write_frame(out / f"{setting}-sentences.parquet", frames.sentences)

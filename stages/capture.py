@@ -12,16 +12,16 @@ from stages._stage import DATA, ROOT, WORK, device, read_params, run_stage, set_
 
 def capture(model: str, dataset: str, setting: str) -> None:
     """Write data/activations/MODEL/DATASET/SETTING/."""
-    from r2a_core.activations import jobs
+    from r2a_core import config
+    from r2a_core.activations import capture as jobs
     from r2a_core.config import parse
-    from r2a_core.frames import read_frame
-    from r2a_core.provenance import code_digest, folder_digest
-    from r2a_core.store import open_store
-    from r2a_core.traces.rows import GENERATION_SCHEMA
+    from r2a_core.generation.rows import GENERATION_SCHEMA
+    from r2a_core.infra.files import read_frame
+    from r2a_core.infra.shards import code_digest, folder_digest, open_store
     from stages._shards import finished
 
     stage = f"{model}-{dataset}-{setting}"
-    params = parse(jobs.CaptureParams, read_params(f"capture@{stage}")["capture"], "capture")
+    params = parse(config.CaptureParams, read_params(f"capture@{stage}")["capture"], "capture")
     set_threads()
     job = jobs.CaptureJob(DATA / "models" / model, params, device())
     generations = read_frame(

@@ -12,14 +12,12 @@ from stages._stage import DATA, ROOT, WORK, device, read_params, run_stage, set_
 
 def capture_pairs(model: str) -> None:
     """Write data/activations/MODEL/PAIRS/clean/: shards and their index."""
-    from r2a_core.config import parse
-    from r2a_core.frames import read_frame
-    from r2a_core.patching import jobs
-    from r2a_core.patching.candidates import PAIR_SCHEMA
-    from r2a_core.patching.params import PairCaptureParams
-    from r2a_core.patching.shards import assemble
-    from r2a_core.provenance import code_digest, folder_digest
-    from r2a_core.store import open_store
+    from r2a_core.config import PairCaptureParams, parse
+    from r2a_core.infra.files import read_frame
+    from r2a_core.infra.shards import code_digest, folder_digest, open_store
+    from r2a_core.pairs.filter import PAIR_SCHEMA
+    from r2a_core.patching import stage as jobs
+    from r2a_core.patching.store import assemble
     from stages._shards import finished
 
     params = read_params(f"capture_pairs@{model}")

@@ -11,20 +11,18 @@ from stages._stage import DATA, read_params, run_stage
 
 def evaluate(model: str, dataset: str) -> None:
     """Write data/evaluation/MODEL/DATASET.parquet, its summary as JSON, and the metrics file."""
-    from r2a_core.config import parse
+    from r2a_core import config
+    from r2a_core.config import GenerateParams, dataset_params, parse
     from r2a_core.data.items import read_items
-    from r2a_core.data.prepare import dataset_params
-    from r2a_core.frames import read_frame, write_frame
-    from r2a_core.grading import evaluation
-    from r2a_core.grading.comparison import summary_text
-    from r2a_core.judging.judgements import read_judgements
-    from r2a_core.settings import SETTINGS
-    from r2a_core.store import write_text_whole
-    from r2a_core.traces.rows import GENERATION_SCHEMA
-    from r2a_core.traces.shards import GenerateParams
+    from r2a_core.evaluation import funnel as evaluation
+    from r2a_core.evaluation.judge_reply import read_judgements
+    from r2a_core.evaluation.paired import summary_text
+    from r2a_core.generation.rows import GENERATION_SCHEMA
+    from r2a_core.infra.files import read_frame, write_frame, write_text_whole
+    from r2a_core.trace import SETTINGS
 
     params = read_params(f"evaluate@{model}-{dataset}")
-    config = parse(evaluation.EvaluateParams, params["evaluate"], "evaluate")
+    config = parse(config.EvaluateParams, params["evaluate"], "evaluate")
     generated = parse(GenerateParams, params["generate"], "generate")
     imported = dataset_params(params["datasets"][dataset], f"datasets.{dataset}").kind == "traces"
     folder = DATA / "generations" / model / dataset

@@ -16,8 +16,7 @@ def figures_attention() -> None:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    from r2a_core.attention.heads import WalkThresholds
-    from r2a_core.config import parse
+    from r2a_core.config import WalkThresholds, parse
     from r2a_core.figures.attention_set import FigureFiles, draw_dataset
 
     params = read_params("figures_attention")

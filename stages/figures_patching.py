@@ -9,9 +9,8 @@ from stages._stage import DATA, read_params, run_stage
 
 def figures_patching() -> None:
     """Write data/figures/patching/."""
-    from r2a_core.config import parse
-    from r2a_core.figures.patching import PatchingFigureParams, draw_patching
-    from r2a_core.patching.statistics import CrossingParams
+    from r2a_core.config import CrossingParams, PatchingFigureParams, parse
+    from r2a_core.figures.patching import draw_patching
 
     params = read_params("figures_patching")
     chosen = parse(PatchingFigureParams, params["patch"]["figures"], "patch.figures")

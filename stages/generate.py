@@ -12,15 +12,13 @@ from stages._stage import DATA, ROOT, WORK, device, read_params, run_stage, set_
 
 def generate(model: str, dataset: str, setting: str) -> None:
     """Write data/generations/MODEL/DATASET/SETTING.parquet and its metrics file."""
-    from r2a_core.config import parse
+    from r2a_core.config import GenerateParams, dataset_params, parse
     from r2a_core.data.items import read_items
-    from r2a_core.data.prepare import dataset_params
-    from r2a_core.frames import write_frame
-    from r2a_core.provenance import code_digest, folder_digest
-    from r2a_core.store import open_store, write_text_whole
-    from r2a_core.traces.prompts import to_setting
-    from r2a_core.traces.shards import GenerateParams, GenerationJob, finish_shard, plan_shards, read_shards
-    from r2a_core.traces.usage import shards_usage
+    from r2a_core.generation.stage import GenerationJob, finish_shard, plan_shards, read_shards
+    from r2a_core.generation.usage import shards_usage
+    from r2a_core.infra.files import write_frame, write_text_whole
+    from r2a_core.infra.shards import code_digest, folder_digest, open_store
+    from r2a_core.prompts import to_setting
     from stages._shards import finished, read_resources
 
     stage = f"{model}-{dataset}-{setting}"

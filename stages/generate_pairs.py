@@ -15,15 +15,12 @@ SETTING = "with_reasoning"
 def generate_pairs(model: str) -> None:
     """Write data/generations/MODEL/PAIRS/with_reasoning.parquet."""
 
-    from r2a_core.config import parse
+    from r2a_core.config import PairGenerationParams, dataset_params, parse
     from r2a_core.data.items import read_items
-    from r2a_core.data.prepare import dataset_params
-    from r2a_core.frames import read_frame, write_frame
-    from r2a_core.patching.responding import PairGenerationParams, plan_pair_shards
-    from r2a_core.patching.selection import SELECTION_SCHEMA
-    from r2a_core.provenance import code_digest, folder_digest
-    from r2a_core.store import open_store
-    from r2a_core.traces.shards import GenerationJob, finish_shard, read_shards
+    from r2a_core.generation.stage import GenerationJob, finish_shard, plan_pair_shards, read_shards
+    from r2a_core.infra.files import read_frame, write_frame
+    from r2a_core.infra.shards import code_digest, folder_digest, open_store
+    from r2a_core.pairs.filter import SELECTION_SCHEMA
     from stages._shards import finished, read_resources
 
     params = read_params(f"generate_pairs@{model}")

@@ -18,17 +18,17 @@ def heads(model: str) -> None:
     """Write data/heads/MODEL.parquet and its metrics file."""
     import polars as pl
 
-    from r2a_core.activations.selection import select_traces
-    from r2a_core.attention import scoring
+    from r2a_core import config
+    from r2a_core.attention import heads as scoring
     from r2a_core.config import parse
-    from r2a_core.frames import read_frame, write_frame
-    from r2a_core.models.loading import load_model
-    from r2a_core.provenance import code_digest, folder_digest
-    from r2a_core.store import open_store, write_text_whole
-    from r2a_core.traces.rows import GENERATION_SCHEMA
+    from r2a_core.generation.rows import GENERATION_SCHEMA
+    from r2a_core.infra.files import read_frame, write_frame, write_text_whole
+    from r2a_core.infra.shards import code_digest, folder_digest, open_store
+    from r2a_core.models.load import load_model
+    from r2a_core.trace import select_traces
 
     values = read_params(f"heads@{model}")
-    params, datasets = parse(scoring.HeadsParams, values["heads"], "heads"), values["run"]["datasets"]
+    params, datasets = parse(config.HeadsParams, values["heads"], "heads"), values["run"]["datasets"]
     set_threads()
     folder = DATA / "models" / model
     for stale in sorted({path.name for path in (DATA / "attention" / model).glob("*")} - set(datasets)):

@@ -13,16 +13,15 @@ def judge(model: str, dataset: str) -> None:
     """Write data/judgements/MODEL/DATASET.parquet."""
     import polars as pl
 
-    from r2a_core.config import parse
+    from r2a_core.config import JudgeParams, parse
     from r2a_core.data.items import read_items
-    from r2a_core.frames import read_frame, write_frame
-    from r2a_core.judging.jobs import JudgeParams, connect, judge_all, open_responses
-    from r2a_core.judging.judgements import JUDGEMENT_SCHEMA
-    from r2a_core.judging.template import read_template
-    from r2a_core.models.loading import load_tokenizer
-    from r2a_core.settings import SETTINGS
-    from r2a_core.store import open_store
-    from r2a_core.traces.rows import GENERATION_SCHEMA
+    from r2a_core.evaluation.judge import connect, judge_all, open_responses, read_template
+    from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA
+    from r2a_core.generation.rows import GENERATION_SCHEMA
+    from r2a_core.infra.files import read_frame, write_frame
+    from r2a_core.infra.shards import open_store
+    from r2a_core.models.load import load_tokenizer
+    from r2a_core.trace import SETTINGS
 
     config = parse(JudgeParams, read_params(f"judge@{model}-{dataset}")["judge"], "judge")
     items = read_items(DATA / "datasets" / f"{dataset}.parquet")

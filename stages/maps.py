@@ -18,17 +18,15 @@ def maps(model: str, dataset: str) -> None:
     """Write data/maps/MODEL/DATASET.parquet and its -tokens, -spans and -links.parquet."""
     import polars as pl
 
-    from r2a_core.activations.reading import ActivationReader
+    from r2a_core.activations.store import ActivationReader
     from r2a_core.attention.heads import HEAD_SCHEMA
-    from r2a_core.attention.jobs import stored_traces, texts
-    from r2a_core.attention.links import attention_links
-    from r2a_core.attention.map_params import HeadMarkParams, MapParams
-    from r2a_core.attention.maps import attention_maps
-    from r2a_core.attention.statistics import ATTENTION_SCHEMA, StatisticsConfig
-    from r2a_core.config import parse
-    from r2a_core.frames import read_frame, write_frame
-    from r2a_core.models.loading import choose_device, load_tokenizer
-    from r2a_core.traces.rows import GENERATION_SCHEMA
+    from r2a_core.attention.map_selection import map_config
+    from r2a_core.attention.maps import attention_links, attention_maps
+    from r2a_core.attention.tables import ATTENTION_SCHEMA, stored_traces, token_texts
+    from r2a_core.config import HeadMarkParams, MapParams, StatisticsConfig, parse
+    from r2a_core.generation.rows import GENERATION_SCHEMA
+    from r2a_core.infra.files import read_frame, write_frame
+    from r2a_core.models.load import choose_device, load_tokenizer
 
     values = read_params(f"maps@{model}-{dataset}")
     params = parse(MapParams, values["maps"], "maps")
@@ -39,11 +37,11 @@ def maps(model: str, dataset: str) -> None:
     )
     if not traces:
         logging.warning("%s, %s: no trace was captured, so there are no maps", model, dataset)
-    pieces = texts(load_tokenizer(DATA / "models" / model).tokenizer, traces)
+    pieces = token_texts(load_tokenizer(DATA / "models" / model).tokenizer, traces)
     attention = read_frame(DATA / "attention" / model / dataset / f"{SETTING}.parquet", ATTENTION_SCHEMA, "attention")
     heads = read_frame(DATA / "heads" / f"{model}.parquet", HEAD_SCHEMA, "heads").filter(pl.col("dataset") == dataset)
     phrases = parse(StatisticsConfig, values["attention"], "attention").reflection_phrases
-    config = params.of(model, dataset, pieces, heads, parse(HeadMarkParams, values["heads"], "heads"), phrases)
+    config = map_config(params, model, dataset, pieces, heads, parse(HeadMarkParams, values["heads"], "heads"), phrases)
     target = str(choose_device(device()))
     frames = attention_maps(reader, pieces, attention, heads, config, target)
     drawn = replace(config, items=tuple(frames.tokens["item_id"]))

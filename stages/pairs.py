@@ -10,15 +10,13 @@ from stages._stage import DATA, read_params, run_stage
 
 def pairs(model: str) -> None:
     """Write data/pairs/MODEL.parquet: every pair and probe, aligned or with the reason why not."""
-    from r2a_core.config import parse
-    from r2a_core.data.comparison import pairs_of
+    from r2a_core.config import AlignParams, parse
     from r2a_core.data.items import read_items
-    from r2a_core.frames import read_frame, write_frame
-    from r2a_core.models.loading import load_tokenizer
-    from r2a_core.patching.candidates import grader, pair_rows
-    from r2a_core.patching.params import AlignParams
-    from r2a_core.patching.selection import SELECTION_SCHEMA
-    from r2a_core.traces.rows import GENERATION_SCHEMA
+    from r2a_core.data.pairs import pairs_of
+    from r2a_core.generation.rows import GENERATION_SCHEMA
+    from r2a_core.infra.files import read_frame, write_frame
+    from r2a_core.models.load import load_tokenizer
+    from r2a_core.pairs.filter import SELECTION_SCHEMA, grader, pair_rows
 
     params = read_params(f"pairs@{model}")
     config = parse(AlignParams, params["pairs"]["align"], "pairs.align")

@@ -14,18 +14,15 @@ def patch(model: str) -> None:
     """Write data/patching/MODEL.parquet and data/metrics/patching-MODEL.json."""
     import polars as pl
 
-    from r2a_core.config import parse
-    from r2a_core.frames import read_frame, write_frame
-    from r2a_core.grading.comparison import summary_text
-    from r2a_core.patching import jobs
-    from r2a_core.patching.candidates import PAIR_SCHEMA, aligned_pairs
-    from r2a_core.patching.metrics import joined
-    from r2a_core.patching.params import SweepParams
-    from r2a_core.patching.shards import captured_shards, read_index
-    from r2a_core.patching.statistics import CrossingParams
+    from r2a_core.config import CrossingParams, SweepParams, parse
+    from r2a_core.evaluation.paired import summary_text
+    from r2a_core.infra.files import read_frame, write_frame, write_text_whole
+    from r2a_core.infra.shards import code_digest, folder_digest, open_store
+    from r2a_core.pairs.filter import PAIR_SCHEMA, aligned_pairs
+    from r2a_core.patching import stage as jobs
+    from r2a_core.patching.metrics import concat_sweeps
+    from r2a_core.patching.store import captured_shards, read_index
     from r2a_core.patching.summary import patching_summary
-    from r2a_core.provenance import code_digest, folder_digest
-    from r2a_core.store import open_store, write_text_whole
     from stages._shards import finished
 
     params = read_params(f"patch@{model}")
@@ -41,7 +38,7 @@ def patch(model: str) -> None:
     shards = captured_shards(clean)
     with open_store(WORK, "patch", f"{model}-{name}") as store:
         tables = finished(jobs.finish_sweep, job, store, shards, f"{model}-{name}")
-        cells = joined([pl.read_parquet(path) for path in tables])
+        cells = concat_sweeps([pl.read_parquet(path) for path in tables])
         write_frame(DATA / "patching" / f"{model}.parquet", cells)
         summary = patching_summary(model, rows, read_index(clean), cells, crossing)
         write_text_whole(DATA / "metrics" / f"patching-{model}.json", summary_text(summary))

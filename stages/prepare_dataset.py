@@ -13,9 +13,10 @@ SHOWN_REJECTIONS = 10
 
 def prepare_dataset(dataset: str) -> None:
     """Write data/datasets/DATASET.parquet."""
+    from r2a_core.config import dataset_params
     from r2a_core.data.items import items_frame
-    from r2a_core.data.prepare import dataset_params, load_dataset
-    from r2a_core.frames import write_frame
+    from r2a_core.data.prepare import load_dataset
+    from r2a_core.infra.files import write_frame
 
     params = read_params(f"prepare_dataset@{dataset}")["datasets"][dataset]
     loaded = load_dataset(dataset_params(params, f"datasets.{dataset}"), ROOT / "imports")

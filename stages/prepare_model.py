@@ -13,8 +13,9 @@ STEPS_A_LINE = 100  # training steps between two lines of the log
 
 def prepare_model(model: str) -> None:
     """Write data/models/MODEL/."""
-    from r2a_core.models.prepare import model_params, prepare
-    from r2a_core.store import open_store
+    from r2a_core.config import model_params
+    from r2a_core.infra.shards import open_store
+    from r2a_core.models.prepare import prepare
 
     params = model_params(read_params(f"prepare_model@{model}")["models"][model], f"models.{model}")
     with open_store(WORK, "prepare_model", model):  # for its lock: training is one piece of work

@@ -38,13 +38,11 @@ def report(
     machine: Annotated[Path | None, typer.Option(help="Write a copy that names this machine and its versions.")] = None,
 ) -> None:
     """Write data/report/index.html and data/report/plots/, or a copy of the page with machine facts."""
-    from r2a_core.attention.heads import WalkThresholds
-    from r2a_core.config import parse
-    from r2a_core.patching.statistics import CrossingParams
-    from r2a_core.report.curves import plot_tables
+    from r2a_core.config import CrossingParams, ReportParams, WalkThresholds, parse
+    from r2a_core.infra.files import write_text_whole, write_whole
     from r2a_core.report.page import StudyParams, build_page, report_data
-    from r2a_core.report.sources import ReportParams, study_sources
-    from r2a_core.store import write_text_whole, write_whole
+    from r2a_core.report.plot_tables import plot_tables
+    from r2a_core.report.sources import study_sources
 
     params = read_params("report")
     run = params["run"]

@@ -9,12 +9,12 @@ from stages._stage import DATA, read_params, run_stage
 
 def select_pairs() -> None:
     """Write data/pairs/selected.parquet."""
-    from r2a_core.data.comparison import pairs_of
     from r2a_core.data.items import read_items
-    from r2a_core.frames import write_frame
-    from r2a_core.models.loading import load_tokenizer
+    from r2a_core.data.pairs import pairs_of
+    from r2a_core.infra.files import write_frame
+    from r2a_core.models.load import load_tokenizer
     from r2a_core.models.pointer import read_pointer
-    from r2a_core.patching import selection
+    from r2a_core.pairs import filter as selection
 
     run = read_params("select_pairs")["run"]
     pairs = pairs_of(read_items(DATA / "datasets" / f"{run['pairs']}.parquet"))

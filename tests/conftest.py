@@ -20,8 +20,9 @@ def reference() -> Path:
 @pytest.fixture(scope="session")
 def byte_text() -> Any:
     """A LoadedTokenizer whose tokens are the bytes (ids 0..255) and the tags (from 256 on)."""
-    from r2a_core.models.loading import LoadedTokenizer, resolve_tags
-    from r2a_core.models.tags import Tags
+    from r2a_core.config import Tags
+    from r2a_core.models.load import resolve_tags
+    from r2a_core.tokenizer import LoadedTokenizer
     from tests.small_models import byte_tokenizer
 
     tokenizer, tags = byte_tokenizer(), Tags()

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from r2a_core.models.prepare import TextsModel, prepare
+from r2a_core.config import TextsModel
+from r2a_core.models.prepare import prepare
 from stages import _stage
 from stages._pipeline import read_yaml
 

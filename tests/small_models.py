@@ -6,8 +6,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from r2a_core.models.tags import Tags
-from r2a_core.traces.shards import GenerateParams
+from r2a_core.config import GenerateParams, Tags
 
 GREEDY = GenerateParams(
     temperature=0.0,

@@ -7,7 +7,7 @@ import pytest
 from pydantic import Field
 
 from r2a_core.config import parse
-from r2a_core.errors import R2AError
+from r2a_core.infra.errors import R2AError
 
 
 @dataclass(frozen=True)

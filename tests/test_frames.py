@@ -8,8 +8,8 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.frames import read_frame, write_frame
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.files import read_frame, write_frame
 
 SCHEMA = {"item_id": pl.String, "ids": pl.List(pl.Int32), "score": pl.Float64}
 FLIPS, CUTS = 400, 60

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from r2a_core.provenance import code_digest, code_files, fingerprint, folder_digest
+from r2a_core.infra.shards import code_digest, code_files, fingerprint, folder_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]

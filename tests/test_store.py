@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.store import link_or_copy, open_store, write_whole
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.files import link_or_copy, write_whole
+from r2a_core.infra.shards import open_store
 
 
 def counting_writer(calls: list[str], text: str):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from r2a_core.provenance import PACKAGES, code_files
+from r2a_core.infra.shards import PACKAGES, code_files
 
 ROOT = Path(__file__).resolve().parent.parent
 

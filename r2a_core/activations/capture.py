@@ -2,63 +2,40 @@
 
 model, token ids, segments, CaptureConfig -> TraceActivations. Memory grows with the number of tokens, never with its
 square: logits of one position only, no cache, no attention matrix.
+
+The capture stage's work, cut into shards that do not depend on one another.
+
+traces of one model, dataset and setting -> shards of about `shard_mb`, each with the digest of all that its bytes
+depend on; finished shards -> the folder of shards and index that later stages read.
 """
 
 import functools
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
+import polars as pl
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from r2a_core.activations.attending import LayerAttention
-from r2a_core.activations.recording import recording
-from r2a_core.errors import R2AError
-from r2a_core.models.sizes import head_size, n_kv_heads
-from r2a_core.traces.segments import TraceSegments
+from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.hooks import recording
+from r2a_core.activations.store import TraceActivations, plan_shards, shard_name, write_index, write_shard
+from r2a_core.config import CaptureConfig, CaptureParams, Rows
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.files import link_or_copy
+from r2a_core.infra.shards import WorkStore, fingerprint
+from r2a_core.models.load import LoadedModel, head_size, load_model, n_kv_heads, transformers_errors
+from r2a_core.models.pointer import from_pretrained_args, read_pointer
+from r2a_core.trace import TokenTrace, TraceSegments, select_traces
 
 log = logging.getLogger(__name__)
 
-Rows = Literal["answer", "answer_and_reasoning", "all"]
 STORED_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-LayerNumber = Annotated[int, Field(ge=0)]
-
-
-@dataclass(frozen=True)
-class CaptureConfig:
-    """What is kept of a forward pass."""
-
-    rows: Rows  # tokens whose queries are kept; reasoning rows are needed for their masses and for whole maps
-    dtype: Literal["bfloat16", "float32"]  # of what is stored
-    layers: tuple[LayerNumber, ...] | None  # decoder layers whose queries and keys are kept; null = all
-    residual_layers: tuple[LayerNumber, ...]  # layers whose entering residual stream is kept
-    z_layers: tuple[LayerNumber, ...]  # layers whose head outputs are kept
-    stream_rows: Rows  # tokens whose residual streams and head outputs are kept
-
-
-@dataclass(frozen=True)
-class TraceActivations:
-    """Activations of one trace on the CPU. Tensors by layer; rows are consecutive tokens from `first_row` on."""
-
-    segments: TraceSegments
-    first_row: int  # token of query row 0
-    first_stream_row: int  # token of row 0 of residual and z
-    layers: dict[int, LayerAttention] = field(default_factory=dict)
-    q: dict[int, Tensor] = field(default_factory=dict)  # (head, row, head_dim), after RoPE
-    k: dict[int, Tensor] = field(default_factory=dict)  # (kv_head, token, head_dim), after RoPE
-    residual: dict[int, Tensor] = field(default_factory=dict)  # (row, d_model), entering the layer
-    z: dict[int, Tensor] = field(default_factory=dict)  # (row, n_heads * head_dim)
-
-    def queries(self, layer: int) -> Tensor:
-        """(head, row, head_dim)."""
-        return self.q[layer]
-
-    def keys(self, layer: int) -> Tensor:
-        """(kv_head, token, head_dim)."""
-        return self.k[layer]
 
 
 def kept_rows(segments: TraceSegments, rows: Rows) -> range:
@@ -144,3 +121,99 @@ def trace_bytes(model_config: Any, segments: TraceSegments, config: CaptureConfi
     numbers = n_layers * head_dim * (queries + n_kv_heads(text) * segments.n_tokens)
     numbers += stream * len(kept_rows(segments, config.stream_rows))
     return numbers * STORED_DTYPES[config.dtype].itemsize
+
+
+MEGABYTE, GIGABYTE = 10**6, 10**9
+
+
+@dataclass(frozen=True)
+class CaptureShard:
+    """Some traces, the size of their tensors, and the digest of all that the shard depends on."""
+
+    traces: tuple[TokenTrace, ...]
+    n_bytes: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class CaptureJob:
+    """What all shards of one model, dataset and setting share. The model loads when a shard first needs it."""
+
+    model_folder: Path
+    params: CaptureParams
+    device: str
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        return load_model(self.model_folder, self.device)
+
+    @cached_property
+    def sizes(self) -> Any:
+        """The model's transformers config, without its weights."""
+        from transformers import AutoConfig
+
+        pointer = read_pointer(self.model_folder)
+        place = from_pretrained_args(pointer, self.model_folder, weights=True)
+        with transformers_errors(f"the config of {self.model_folder.name}", pointer):
+            return AutoConfig.from_pretrained(**place, trust_remote_code=False)
+
+
+def captured_traces(job: CaptureJob, generations: pl.DataFrame, name: str) -> list[TokenTrace]:
+    """The traces to capture, and a line on how many of how many; none, with a warning, of a model without weights."""
+    questions = generations["item_id"].n_unique()
+    if not read_pointer(job.model_folder).has_weights:
+        log.warning("%s: none of %d traces captured, %s has no weights", name, questions, job.model_folder.name)
+        return []
+    traces = select_traces(generations)
+    chosen = traces[: job.params.limit]
+    log.info("%s: %d of %d well-formed traces, %d questions", name, len(chosen), len(traces), questions)
+    return chosen
+
+
+def plan_capture(job: CaptureJob, traces: Sequence[TokenTrace], base: Mapping[str, Any]) -> list[CaptureShard]:
+    """Shards of the traces in their order. More traces leave every shard but the last as it was.
+
+    base: digests of code and model.
+    """
+    config = job.params.config
+    sizes = [trace_bytes(job.sizes, trace.segments, config) for trace in traces]
+    shards = []
+    for numbers in plan_shards(sizes, job.params.shard_mb * MEGABYTE):
+        part = tuple(traces[number] for number in numbers)
+        content = [[trace.item_id, trace.token_ids, asdict(trace.segments)] for trace in part]
+        print_ = fingerprint(**base, params=asdict(config), traces=content)
+        shards.append(CaptureShard(part, sum(sizes[number] for number in numbers), print_))
+    return shards
+
+
+def finish_capture(job: CaptureJob, store: WorkStore, shard: CaptureShard) -> Path:
+    """File of a shard, from the store or captured now."""
+    return store.shard(shard.fingerprint, ".safetensors", lambda path: capture_shard(job, shard, path))
+
+
+def capture_shard(job: CaptureJob, shard: CaptureShard, path: Path) -> None:
+    """Writes one shard: a forward pass a trace."""
+    model, config = job.loaded.model, job.params.config
+    traces = [(trace.item_id, capture_trace(model, trace.token_ids, trace.segments, config)) for trace in shard.traces]
+    write_shard(path, traces, shard.fingerprint)
+
+
+def check_room(shards: Sequence[CaptureShard], is_stored: Callable[[CaptureShard], bool], folder: Path) -> None:
+    """Raises MissingPrerequisite when the disk of `folder` cannot hold the shards that are still to be computed."""
+    needed = sum(shard.n_bytes for shard in shards if not is_stored(shard))
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise MissingPrerequisite(
+            f"the activations need {needed / GIGABYTE:.1f} GB, the disk of {folder} has {free / GIGABYTE:.1f} GB free",
+            "free some space, or lower capture.limit, or choose capture.layers or fewer capture.rows",
+        )
+
+
+def assemble(folder: Path, shards: Sequence[Path]) -> None:
+    """Makes `folder` hold exactly these shards, linked where possible, and last their index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in [folder / "index.parquet", *folder.glob("shard-*")]:
+        old.unlink(missing_ok=True)
+    for number, shard in enumerate(shards):
+        link_or_copy(shard, folder / shard_name(number))
+    write_index(folder / "index.parquet", shards)

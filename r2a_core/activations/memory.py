@@ -8,18 +8,25 @@ the CUDA context, the workspaces of its kernels and what its allocator cannot us
 from dataclasses import dataclass
 from typing import Any
 
-from r2a_core.activations.attending import WINDOW_ROWS
-from r2a_core.activations.capture import CaptureConfig, trace_bytes
-from r2a_core.errors import R2AError
-from r2a_core.models.sizes import head_size, n_kv_heads
-from r2a_core.traces.segments import TraceSegments
+from r2a_core.activations.blockwise import WINDOW_ROWS
+from r2a_core.activations.capture import trace_bytes
+from r2a_core.config import CaptureConfig
+from r2a_core.infra.errors import R2AError
+from r2a_core.models.load import head_size, n_kv_heads
+from r2a_core.trace import TraceSegments
 
 MLP_WIDTHS = {"llama": 3, "qwen2": 3, "qwen3": 3, "mistral": 3, "phi3": 4}  # MLP tensors alive at once, at most
+
 WITH_QK_NORM = ("qwen3",)
+
 WITH_FUSED_QKV = ("phi3",)
+
 RESERVE = 4 * 2**30  # bytes
+
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+
 FLOAT32, INT64 = 4, 8  # bytes
+
 NORM = 2 * FLOAT32  # bytes a number of a norm's input: it works in float32, on a copy and its square
 
 

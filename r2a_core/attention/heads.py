@@ -3,22 +3,44 @@ heads.
 
 attention frames by dataset (with reasoning), induction and retrieval scores -> one row a dataset, layer and head
 (HEAD_SCHEMA). The first `top` heads by `rank` are the Reasoning-Focus Heads (paper section 4).
+
+The heads stage's work: scores of a model's heads, their ranking on each dataset, and the summary of both.
+
+attention frames of a model by dataset (with reasoning), its traces, the model -> scores, HEAD_SCHEMA, metrics.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Annotated
+from pathlib import Path
+from typing import Any
 
 import polars as pl
-from pydantic import Field
 
-from r2a_core.errors import R2AError
-from r2a_core.finite import check_columns
+from r2a_core.attention.induction import induction_scores, ordinary_tokens
+from r2a_core.attention.retrieval import NeedleTest, question_tests, retrieval_scores, sentence_tests, sequence_tests
+from r2a_core.attention.tables import ATTENTION_SCHEMA
+from r2a_core.config import HeadsParams, InductionConfig, RetrievalConfig, WalkThresholds
+from r2a_core.infra.checks import check_columns
+from r2a_core.infra.errors import R2AError
+from r2a_core.infra.files import read_frame, save_frame
+from r2a_core.infra.shards import WorkStore, fingerprint
+from r2a_core.models.load import LoadedModel
+from r2a_core.trace import TokenTrace
 
 Head = tuple[int, int]  # layer, head
-MEANT = ("reasoning", "uniform_share", "uniformity", "walk_correlation", "reflection")  # columns averaged over traces
+
+AVERAGED = (
+    "reasoning",
+    "uniform_share",
+    "uniformity",
+    "walk_correlation",
+    "reflection",
+)  # columns averaged over traces
+
 REBUILD = "rebuild it with: dvc repro attention"
+
 HEAD_SCHEMA = {
     "layer": pl.Int16,
     "head": pl.Int16,
@@ -37,14 +59,6 @@ HEAD_SCHEMA = {
     "induction_match": pl.Float64,
     "retrieval": pl.Float64,  # see attention/retrieval.py
 }
-
-
-@dataclass(frozen=True)
-class WalkThresholds:
-    """A head walks along the reasoning when its mass on it and its walk correlation reach these."""
-
-    mass: Annotated[float, Field(gt=0, le=1)] = 0.6  # attention mass answer -> reasoning
-    correlation: Annotated[float, Field(gt=0, le=1)] = 0.7  # of answer position and attention centroid
 
 
 @dataclass(frozen=True)
@@ -88,7 +102,7 @@ def head_means(dataset: str, attention: pl.DataFrame, top: int) -> pl.DataFrame:
     answers = attention.filter(pl.col("source") == "answer").with_columns(pl.col("reasoning").cast(pl.Float64))
     if answers.is_empty():
         raise R2AError(f"the attention of {dataset} has no answer rows", REBUILD)
-    check_columns(answers, MEANT, ("item_id", "layer", "head"), f"attention of {dataset}", REBUILD)
+    check_columns(answers, AVERAGED, ("item_id", "layer", "head"), f"attention of {dataset}", REBUILD)
     answers = answers.sort(["item_id", "reasoning", "layer", "head"], descending=[False, True, False, False])
     place = pl.int_range(pl.len()).over("item_id")
 
@@ -104,7 +118,7 @@ def head_means(dataset: str, attention: pl.DataFrame, top: int) -> pl.DataFrame:
             pl.len().cast(pl.Int32).alias("n_traces"),
             mean("reasoning").alias("answer_to_reasoning"),
             pl.col("among").sum().cast(pl.Int32).alias("top10_count"),
-            *(mean(name) for name in MEANT if name != "reasoning"),
+            *(mean(name) for name in AVERAGED if name != "reasoning"),
         )
         .with_columns(above_uniform=pl.col("answer_to_reasoning") - pl.col("uniform_share"))
     )
@@ -137,7 +151,7 @@ def head_sets(heads: pl.DataFrame, dataset: str, top: int = 10) -> HeadSets:
     )
 
 
-def walks(heads: pl.DataFrame, n_layers: int, thresholds: WalkThresholds) -> pl.DataFrame:
+def rank_by_walk(heads: pl.DataFrame, n_layers: int, thresholds: WalkThresholds) -> pl.DataFrame:
     """Heads of the middle half of the layers by falling `margin`, which is at least 1 where a head walks.
 
     margin: the smaller of mass and walk correlation, each over its threshold. `heads`: rows of one dataset.
@@ -148,3 +162,126 @@ def walks(heads: pl.DataFrame, n_layers: int, thresholds: WalkThresholds) -> pl.
     )
     known = heads.filter(middle & pl.col("walk_correlation").is_not_null()).with_columns(margin=margin)
     return known.sort("margin", "layer", "head", descending=[True, False, False])
+
+
+RANKED_COLUMNS = [name for name in ATTENTION_SCHEMA if name not in ("centroid", "spread")]
+
+SCORE_SCHEMA = {
+    "layer": pl.Int16,
+    "head": pl.Int16,
+    "induction": pl.Float64,
+    "induction_match": pl.Float64,
+    "retrieval": pl.Float64,
+    "copied": pl.Float64,  # of the needles, by the model: the same in each row
+}
+
+DIGITS = 6  # of metrics
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """What the scores of one model depend on, besides the model."""
+
+    induction: InductionConfig
+    retrieval: RetrievalConfig
+    traces: Sequence[TokenTrace]
+
+    @property
+    def needle_traces(self) -> list[TokenTrace]:
+        """The traces whose questions are needles: the first that have a question and reasoning."""
+        if self.retrieval.needle != "question":
+            return []
+        usable = [trace for trace in self.traces if len(trace.segments.query) and len(trace.segments.reasoning)]
+        return usable[: self.retrieval.tests]
+
+
+def read_ranked(files: Mapping[str, Path]) -> dict[str, pl.DataFrame]:
+    """The attention frames with answer rows, by dataset, without the columns that a ranking does not need.
+
+    Raises R2AError when a file is missing.
+    """
+    frames = {}
+    for dataset, path in files.items():
+        if not path.is_file():
+            raise R2AError(f"{path} is missing", "name with_reasoning in run.settings, then: dvc repro attention")
+        frame = read_frame(path, RANKED_COLUMNS, "attention").filter(pl.col("source") == "answer")
+        if frame.height:
+            frames[dataset] = frame
+    return frames
+
+
+def stored_scores(
+    store: WorkStore, job: ScoreJob, base: Mapping[str, Any], load: Callable[[], LoadedModel]
+) -> pl.DataFrame:
+    """Scores from the work store, or computed now by the model that `load` gives. base: digests of code and model."""
+    configs = {"induction": asdict(job.induction), "retrieval": asdict(job.retrieval)}
+    digest = fingerprint(**base, **configs, traces=[trace.token_ids for trace in job.needle_traces])
+    return pl.read_parquet(store.shard(digest, ".parquet", lambda path: save_frame(path, head_scores(load(), job))))
+
+
+def head_scores(loaded: LoadedModel, job: ScoreJob) -> pl.DataFrame:
+    """Scores of all heads by layer and head, in SCORE_SCHEMA."""
+    model = loaded.model
+    vocabulary = ordinary_tokens(loaded.tokenizer, model.get_input_embeddings().weight.shape[0])
+    by_induction = induction_scores(model, vocabulary, loaded.ids.bos, job.induction)
+    found = retrieval_scores(model, needle_tests(loaded, vocabulary, job.needle_traces, job.retrieval))
+    scores = by_induction.join(found.heads, on=["layer", "head"], maintain_order="left")
+    return scores.with_columns(copied=found.copied).select(list(SCORE_SCHEMA))
+
+
+def needle_tests(
+    loaded: LoadedModel, vocabulary: Sequence[int], traces: Sequence[TokenTrace], config: RetrievalConfig
+) -> list[NeedleTest]:
+    """The needle tests of the kind that the config names; `traces` are for the kind `question`."""
+    if config.needle == "sentence":
+        return sentence_tests(loaded.tokenizer, loaded.ids.bos, config)
+    if config.needle == "sequence":
+        return sequence_tests(vocabulary, loaded.ids.bos, config)
+    return question_tests([(trace.token_ids, trace.segments) for trace in traces], config.tests)
+
+
+def ranked(attention: Mapping[str, pl.DataFrame], scores: pl.DataFrame, top: int) -> pl.DataFrame:
+    """All heads on each dataset, in HEAD_SCHEMA; no rows without attention frames."""
+    if not attention:
+        return pl.DataFrame(schema=HEAD_SCHEMA)
+    induction = scores.select("layer", "head", "induction", "induction_match")
+    return rank_heads(attention, induction, scores.select("layer", "head", "retrieval"), top)
+
+
+def summary(heads: pl.DataFrame, scores: pl.DataFrame, params: HeadsParams) -> dict[str, Any]:
+    """Metrics by dataset: the Reasoning-Focus Heads, what they share with other sets, and the heads that walk."""
+    by_dataset = {}
+    n_layers = 0 if scores.is_empty() else int(scores["layer"].max()) + 1  # type: ignore[arg-type]
+    for dataset in heads["dataset"].unique(maintain_order=True):
+        frame = heads.filter(pl.col("dataset") == dataset)
+        middle = rank_by_walk(frame, n_layers, params.walk)
+        sets = head_sets(heads, dataset, params.top)
+        by_dataset[dataset] = {
+            "n_traces": frame["n_traces"][0],
+            "reasoning_focus_heads": [head_name(*head) for head in sets.rfh],
+            "first_mass": round(frame["answer_to_reasoning"].max(), DIGITS),  # type: ignore[arg-type]
+            "overlap": sets.overlaps(),
+            "walking_heads": middle.filter(pl.col("margin") >= 1).height,
+            "best_walk": walk_summary(middle.row(0, named=True)) if middle.height else None,
+        }
+    copied = None if scores.is_empty() else round(scores["copied"][0], DIGITS)
+    return {"datasets": by_dataset, "needle_copied": copied}
+
+
+def walk_summary(head: Mapping[str, Any]) -> dict[str, Any]:
+    """The head that walks best, in figures."""
+    return {
+        "head": head_name(head["layer"], head["head"]),
+        "mass": round(head["answer_to_reasoning"], DIGITS),
+        "correlation": round(head["walk_correlation"], DIGITS),
+    }
+
+
+def head_name(layer: int, head: int) -> str:
+    """L10.H31."""
+    return f"L{layer}.H{head}"
+
+
+def summary_text(values: Mapping[str, Any]) -> str:
+    """Metrics as JSON text."""
+    return json.dumps(values, indent=1, allow_nan=False) + "\n"

@@ -9,29 +9,20 @@ model, token ids to draw from -> layer, head, induction, induction_match, on rep
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from r2a_core.activations.attending import LayerAttention
+from r2a_core.activations.blockwise import LayerAttention
 from r2a_core.activations.capture import forward
-from r2a_core.activations.recording import recording
-from r2a_core.attention.patterns import pattern_blocks
-from r2a_core.errors import R2AError
-from r2a_core.finite import check_finite
-
-
-@dataclass(frozen=True)
-class InductionConfig:
-    """Repeated random sequences."""
-
-    sequences: Annotated[int, Field(gt=0)]
-    period: Annotated[int, Field(gt=1)]  # tokens; each sequence is BOS and twice this
-    seed: Annotated[int, Field(ge=0)]
+from r2a_core.activations.hooks import recording
+from r2a_core.attention.masses import pattern_blocks
+from r2a_core.config import InductionConfig
+from r2a_core.infra.checks import check_finite
+from r2a_core.infra.errors import R2AError
 
 
 @dataclass

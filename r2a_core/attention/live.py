@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r2a_core.activations.attending import LayerAttention
+from r2a_core.activations.blockwise import LayerAttention
 from r2a_core.activations.capture import forward
-from r2a_core.activations.recording import recording
-from r2a_core.traces.segments import SEGMENTS, TraceSegments
+from r2a_core.activations.hooks import recording
+from r2a_core.trace import SEGMENTS, TraceSegments
 
 COLUMNS = 8  # of the values, at least one a segment
 

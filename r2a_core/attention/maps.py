@@ -7,32 +7,37 @@ stored activations, token texts, attention and head frames -> three frames:
     from the span's rows to each token
 
 Maps are built a block of rows at a time and keep the maximum of each cell, so that a token x token matrix never exists.
+
+Which reasoning tokens each answer token attends to: the strongest few by map, and how much mass they leave out.
+
+stored activations, attention and head frames -> LINK_SCHEMA, one row an item, map and answer token. The maps are those
+of attention/maps.py: single heads, the mean of the Reasoning-Focus Heads, the mean of all heads.
 """
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
 
 import numpy as np
 import polars as pl
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from r2a_core.activations.attending import LayerAttention
-from r2a_core.activations.reading import ActivationReader, RecordedTrace
-from r2a_core.attention.choices import Span, choose_traces, default_span, ranked_heads
+from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.store import ActivationReader, RecordedTrace
 from r2a_core.attention.heads import Head
-from r2a_core.attention.patterns import pattern_blocks
-from r2a_core.attention.pieces import reflection_in
-from r2a_core.attention.statistics import texts_of
-from r2a_core.errors import R2AError
-from r2a_core.finite import check_finite
-from r2a_core.traces.segments import TraceSegments
+from r2a_core.attention.map_selection import MapConfig, Span, choose_traces, default_span, ranked_heads
+from r2a_core.attention.masses import pattern_blocks
+from r2a_core.attention.tables import texts_of
+from r2a_core.infra.checks import check_finite
+from r2a_core.infra.errors import R2AError
+from r2a_core.tokenizer import reflection_in
+from r2a_core.trace import TraceSegments
 
 CHUNK_ELEMENTS = 4_000_000  # attention weights a map and chunk of rows
+
 VIEW_SCHEMA = {"item_id": pl.String, "kind": pl.String, "layer": pl.Int16, "head": pl.Int16}
+
 MAP_SCHEMA = {
     **VIEW_SCHEMA,  # kind: head | rfh_mean | head_mean; layer and head are null for means
     "n_tokens": pl.Int32,
@@ -40,6 +45,7 @@ MAP_SCHEMA = {
     "col_token": pl.List(pl.Int32),  # first token of each pooled column
     "pattern": pl.List(pl.Float32),  # attention weight, maximum over the cell; rows x columns, row by row
 }
+
 TOKEN_SCHEMA = {
     "item_id": pl.String,
     "tokens": pl.List(pl.String),
@@ -48,6 +54,7 @@ TOKEN_SCHEMA = {
     "n_tokens": pl.Int32,
     "reflection": pl.List(pl.Int32),  # tokens at which a reflection phrase of the reasoning starts
 }
+
 SPAN_SCHEMA = {
     **VIEW_SCHEMA,
     "span_start": pl.Int32,
@@ -57,21 +64,7 @@ SPAN_SCHEMA = {
 
 
 @dataclass(frozen=True)
-class MapConfig:
-    """Which maps are drawn."""
-
-    heads: tuple[tuple[int, int], ...] | None  # layer, head; null = the first `top_heads` Reasoning-Focus Heads
-    top_heads: Annotated[int, Field(ge=0)]
-    items: tuple[str, ...] | None  # null = `traces` representative ones
-    traces: Annotated[int, Field(gt=0)]
-    spans: tuple[Span, ...]  # in place of an item's default span, its final result; their items are shown as well
-    cells: Annotated[int, Field(ge=8)]  # most rows and columns of a map
-    top: Annotated[int, Field(gt=0)]  # heads that count as Reasoning-Focus Heads
-    reflection_phrases: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class View:
+class HeadGroup:
     """One map: a head, or the mean of several."""
 
     kind: str  # head | rfh_mean | head_mean
@@ -84,7 +77,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class MapFrames:
+class MapTables:
     """MAP_SCHEMA, TOKEN_SCHEMA and SPAN_SCHEMA."""
 
     maps: pl.DataFrame
@@ -93,7 +86,7 @@ class MapFrames:
 
 
 @dataclass(frozen=True)
-class RowChunk:
+class QueryBlock:
     """Attention weights of consecutive rows over all tokens, one matrix a view."""
 
     rows: range
@@ -107,7 +100,7 @@ def attention_maps(
     heads: pl.DataFrame,
     config: MapConfig,
     device: str = "cpu",
-) -> MapFrames:
+) -> MapTables:
     """Maps, tokens and spans of the chosen traces of one dataset.
 
     pieces: text of each token, by item id (of the chosen ones at least); attention: ATTENTION_SCHEMA of the dataset;
@@ -125,14 +118,14 @@ def attention_maps(
         chosen = [span for span in config.spans if span.item_id == item_id]
         for span in chosen or [default_span(item_id, trace.segments, texts)]:
             spans += span_rows(trace, span, views, device)
-    return MapFrames(
+    return MapTables(
         pl.DataFrame(maps, schema=MAP_SCHEMA),
         pl.DataFrame(tokens, schema=TOKEN_SCHEMA),
         pl.DataFrame(spans, schema=SPAN_SCHEMA),
     )
 
 
-def choose_views(trace: RecordedTrace, rfh: Sequence[Head], config: MapConfig) -> list[View]:
+def choose_views(trace: RecordedTrace, rfh: Sequence[Head], config: MapConfig) -> list[HeadGroup]:
     """Single heads, then the mean of the Reasoning-Focus Heads, then that of all heads."""
     everything = [(layer, head) for layer in sorted(trace.layers) for head in range(trace.layers[layer].n_heads)]
     single = list(config.heads) if config.heads is not None else list(rfh[: config.top_heads])
@@ -141,12 +134,12 @@ def choose_views(trace: RecordedTrace, rfh: Sequence[Head], config: MapConfig) -
         raise R2AError(
             f"layer {absent[0][0]}, head {absent[0][1]} was not captured", "choose another head for the maps"
         )
-    views = [View("head", (head,)) for head in single]
-    return [*views, View("rfh_mean", tuple(rfh)), View("head_mean", tuple(everything))]
+    views = [HeadGroup("head", (head,)) for head in single]
+    return [*views, HeadGroup("rfh_mean", tuple(rfh)), HeadGroup("head_mean", tuple(everything))]
 
 
 def map_rows(
-    item_id: str, trace: RecordedTrace, views: Sequence[View], cells: int, device: str
+    item_id: str, trace: RecordedTrace, views: Sequence[HeadGroup], cells: int, device: str
 ) -> Iterator[dict[str, object]]:
     """One row of MAP_SCHEMA a view; rows are those that were captured, without the final EOS."""
     n_tokens = trace.segments.n_tokens
@@ -173,7 +166,7 @@ def first_tokens(segments: TraceSegments, tokens: range, cells: int) -> np.ndarr
     return np.array([token for part in parts for token in part[::width]])
 
 
-def span_rows(trace: RecordedTrace, span: Span, views: Sequence[View], device: str) -> list[dict[str, object]]:
+def span_rows(trace: RecordedTrace, span: Span, views: Sequence[HeadGroup], device: str) -> list[dict[str, object]]:
     """One row of SPAN_SCHEMA a view. Raises R2AError when the span's rows were not captured."""
     last = trace.segments.n_tokens - 1
     if not trace.first_row <= span.start < span.end <= last:
@@ -190,7 +183,7 @@ def span_rows(trace: RecordedTrace, span: Span, views: Sequence[View], device: s
     ]
 
 
-def row_chunks(trace: RecordedTrace, views: Sequence[View], rows: range, device: str) -> Iterator[RowChunk]:
+def row_chunks(trace: RecordedTrace, views: Sequence[HeadGroup], rows: range, device: str) -> Iterator[QueryBlock]:
     """Weights of each view over chunks of `rows`, in order."""
     n_tokens = trace.segments.n_tokens
     wanted = sorted({head for view in views for head in view.heads})
@@ -210,7 +203,7 @@ def row_chunks(trace: RecordedTrace, views: Sequence[View], rows: range, device:
                         target[place, block.keys.start : block.keys.stop] += block.weights[own].sum(dim=0)
         for view, w in zip(views, weights, strict=True):
             check_finite(w, f"attention map {view.kind}, layer and head {view.heads[0]}", ("row", "token"))
-        yield RowChunk(chunk, [(w / len(view.heads)).cpu().numpy() for view, w in zip(views, weights, strict=True)])
+        yield QueryBlock(chunk, [(w / len(view.heads)).cpu().numpy() for view, w in zip(views, weights, strict=True)])
 
 
 def select_heads(
@@ -235,3 +228,64 @@ def token_row(
         "n_tokens": segments.n_tokens,
         "reflection": [each.start for each in reflection_in(pieces, segments.reasoning, phrases)],
     }
+
+
+LINK_SCHEMA = {
+    **VIEW_SCHEMA,  # kind: head | rfh_mean | head_mean; layer and head are null for means
+    "row": pl.Int32,  # the answer token
+    "tokens": pl.List(pl.Int32),  # reasoning tokens by falling weight, ties by place; all of a short reasoning
+    "weights": pl.List(pl.Float32),  # attention weight of each
+    "reasoning": pl.Float32,  # attention mass on the whole reasoning
+    "outside": pl.Float32,  # attention mass on the reasoning tokens that are not in `tokens`
+}
+
+
+def attention_links(
+    reader: ActivationReader,
+    attention: pl.DataFrame,
+    heads: pl.DataFrame,
+    config: MapConfig,
+    strongest: int,
+    device: str = "cpu",
+) -> pl.DataFrame:
+    """The `strongest` reasoning tokens of every answer token, for the traces and maps that `attention_maps` draws.
+
+    attention: ATTENTION_SCHEMA of the dataset; heads: rows of HEAD_SCHEMA of the dataset. Raises R2AError when a chosen
+    trace or head does not exist.
+    """
+    rfh = ranked_heads(heads)[: config.top]
+    items = config.items if config.items is not None else choose_traces(attention, rfh, config.traces)
+    rows: list[dict[str, object]] = []
+    for item_id in items:
+        trace = reader.trace(item_id)
+        rows += link_rows(item_id, trace, choose_views(trace, rfh, config), strongest, device)
+    return pl.DataFrame(rows, schema=LINK_SCHEMA)
+
+
+def link_rows(
+    item_id: str, trace: RecordedTrace, views: Sequence[HeadGroup], strongest: int, device: str
+) -> list[dict[str, object]]:
+    """Rows of LINK_SCHEMA of one trace, maps in the order of `views`, answer tokens in theirs."""
+    by_view: list[list[dict[str, object]]] = [[] for _ in views]
+    reasoning = trace.segments.reasoning
+    for chunk in row_chunks(trace, views, trace.segments.answer, device):
+        for rows, view, weights in zip(by_view, views, chunk.weights, strict=True):
+            part = weights[:, reasoning.start : reasoning.stop]  # (row, reasoning token)
+            for row, link in zip(chunk.rows, strongest_links(part, reasoning.start, strongest), strict=True):
+                rows.append({**view.key(item_id), "row": row, **link})
+    return [row for rows in by_view for row in rows]
+
+
+def strongest_links(weights: np.ndarray, first_token: int, strongest: int) -> Iterator[dict[str, object]]:
+    """For each row of `weights` (row, reasoning token): its strongest tokens, their weights, all mass and the rest."""
+    order = np.argsort(-weights, axis=1, kind="stable")[:, :strongest]
+    chosen = np.take_along_axis(weights, order, axis=1)
+    mass = weights.sum(axis=1, dtype=np.float64)
+    outside = np.maximum(mass - chosen.sum(axis=1, dtype=np.float64), 0.0)
+    for row in range(len(weights)):
+        yield {
+            "tokens": (order[row] + first_token).tolist(),
+            "weights": chosen[row].tolist(),
+            "reasoning": float(mass[row]),
+            "outside": float(outside[row]),
+        }

@@ -11,33 +11,37 @@ Needles come in three kinds, to suit what a model can copy:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from r2a_core.activations.attending import LayerAttention
+from r2a_core.activations.blockwise import LayerAttention
 from r2a_core.activations.capture import forward
-from r2a_core.activations.recording import recording
-from r2a_core.attention.patterns import pattern_blocks
-from r2a_core.errors import R2AError
-from r2a_core.finite import check_finite
-from r2a_core.traces.segments import TraceSegments
+from r2a_core.activations.hooks import recording
+from r2a_core.attention.masses import pattern_blocks
+from r2a_core.config import CUE, RetrievalConfig
+from r2a_core.infra.checks import check_finite
+from r2a_core.infra.errors import R2AError
+from r2a_core.trace import TraceSegments
 
-CUE = 2  # tokens of a sequence needle given again at the end
 FILLER = (
     "The {a} {b} stood beside the {c} all morning, and nobody in the village thought much of it. ",
     "When the rain stopped, a {b} was carried past the {a} gate towards the {c}. ",
     "Most people there prefer a {c} to a {b}, though the {a} ones are rarely seen in winter. ",
     "In the {a} season the {b} is mended first, and the {c} has to wait its turn. ",
 )
+
 NEEDLE = "The password of the {a} {b} is {words}. "
+
 QUESTION = "\nQuestion: What is the password of the {a} {b}?\nAnswer: The password of the {a} {b} is"
+
 ADJECTIVES = ("blue", "broken", "narrow", "silent", "wooden", "yellow", "early", "heavy", "northern", "old")
+
 NOUNS = ("barrel", "bridge", "candle", "garden", "ladder", "market", "mirror", "river", "tower", "wagon", "kettle")
+
 WORDS = (
     "apple",
     "falcon",
@@ -51,17 +55,6 @@ WORDS = (
     "thunder",
     "velvet",
 )
-
-
-@dataclass(frozen=True)
-class RetrievalConfig:
-    """The needle test."""
-
-    needle: Literal["sentence", "sequence", "question"]
-    tests: Annotated[int, Field(gt=0)]
-    context: Annotated[int, Field(gt=0, le=1_000_000)]  # tokens of the longest haystack; others spread evenly below
-    needle_tokens: Annotated[int, Field(gt=CUE)]  # tokens (sequence) or words (sentence) of the needle
-    seed: Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from r2a_core.data.items import Item
-from r2a_core.data.tables import LoadedItems, collect, label_of, read_rows, text_of
-from r2a_core.errors import MissingPrerequisite, R2AError
+from r2a_core.data.user_tables import LoadedItems, collect, label_of, read_rows, text_of
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
 
 log = logging.getLogger(__name__)
+
 ETAG_TIMEOUT = 20.0  # seconds to wait for the Hub's first answer
+
 MATH500_COLUMNS = ("problem", "answer", "subject", "level", "unique_id")
+
 WILDBENCH_COLUMNS = ("session_id", "conversation_input", "checklist", "primary_tag")
+
 SOURCES = {
     "math500": ("HuggingFaceH4/MATH-500", "test.jsonl"),
     "wildbench": ("allenai/WildBench", "v2/test-00000-of-00001.parquet"),
 }
+
 AREAS = {
     "Coding & Debugging": "coding & analysis",
     "Data Analysis": "coding & analysis",

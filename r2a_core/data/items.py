@@ -7,10 +7,11 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
-from r2a_core.errors import R2AError
-from r2a_core.frames import read_frame
+from r2a_core.infra.errors import R2AError
+from r2a_core.infra.files import read_frame
 
 Kind = Literal["math", "open", "comparison"]
+
 ITEM_SCHEMA: dict[str, Any] = {
     "item_id": pl.String,
     "question": pl.String,

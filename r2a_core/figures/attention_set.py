@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2a_core.attention.heads import WalkThresholds
-from r2a_core.figures.attention import AttentionRun, draw_box_plots, draw_head_maps
+from r2a_core.config import WalkThresholds
+from r2a_core.figures.head_maps import draw_head_maps
 from r2a_core.figures.maps import MapSource, draw_attention_maps
+from r2a_core.figures.segment_masses import AttentionRun, draw_box_plots
 from r2a_core.figures.tokens import SpanSource, draw_span_figures
 from r2a_core.figures.walks import draw_walk_overview
-from r2a_core.frames import read_frame
+from r2a_core.infra.files import read_frame
 
 REASONED = "with_reasoning"
 

@@ -11,13 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from r2a_core.evaluation.paired import stars
 from r2a_core.figures.style import INK, SETTING_COLOURS
-from r2a_core.grading.statistics import stars
 
 BAR = 0.36  # of the distance between two pairs
+
 SIDES = {"with_reasoning": "with", "without_reasoning": "without"}
+
 ON_BAR = {"with_reasoning": "white", "without_reasoning": INK}
+
 NOTE = "whiskers: 95% bootstrap interval over items   ·   paired t-test: *** p < 0.001, ** p < 0.01, * p < 0.05"
+
 DIAMOND: dict[str, Any] = {
     "marker": "D",
     "markersize": 5,
@@ -28,7 +32,7 @@ DIAMOND: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Scale:
+class AxisRange:
     """The values a pair may take."""
 
     low: float
@@ -40,7 +44,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Pair:
+class BarPair:
     """What a pair shows, by side ("with", "without"), on its scale."""
 
     mean: Mapping[str, float]
@@ -50,7 +54,7 @@ class Pair:
     published: Mapping[str, float] | None  # the paper's means
 
 
-def draw_pair(axes: Axes, place: float, pair: Pair, scale: Scale) -> None:
+def draw_pair(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None:
     """Both bars around `place`, their values, and the bracket over them."""
     for setting, side in SIDES.items():
         centre = place + (BAR / 2 + 0.01) * (-1 if side == "with" else 1)
@@ -74,7 +78,7 @@ def draw_pair(axes: Axes, place: float, pair: Pair, scale: Scale) -> None:
     _bracket(axes, place, pair, scale)
 
 
-def _bracket(axes: Axes, place: float, pair: Pair, scale: Scale) -> None:
+def _bracket(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None:
     """A bracket over a pair of bars with the stars of their paired t-test, or that there is no test."""
     top = max(pair.high.values())
     if pair.published is not None:

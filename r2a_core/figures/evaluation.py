@@ -13,16 +13,18 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.figures.bars import NOTE, SIDES, Pair, Scale, draw_pair, legend_handles, wrapped
+from r2a_core.figures.bars import NOTE, SIDES, AxisRange, BarPair, draw_pair, legend_handles, wrapped
 from r2a_core.figures.evaluation_tables import accuracy_table, funnel_table, save_table
 from r2a_core.figures.evaluation_tables import draw_accuracy_table as accuracy_sheet
 from r2a_core.figures.evaluation_tables import draw_funnel_table as funnel_sheet
 from r2a_core.figures.judged import draw_judged
 from r2a_core.figures.style import GRID, save_figure
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
 
 Summary = Mapping[str, Any]
-PERCENT = Scale(0, 100)
+
+PERCENT = AxisRange(0, 100)
+
 PAGE_MODELS = 9  # pairs of bars beside one another
 
 
@@ -36,12 +38,14 @@ class PublishedAccuracy:
 
 # Figure 1a (temperature 0.6) and Table 3 (greedy).
 PAPER_DATASET = "math500"
+
 PAPER_SAMPLED = {
     "r1_llama_8b": PublishedAccuracy(93.5, 79.7),
     "r1_qwen_7b": PublishedAccuracy(94.3, 84.0),
     "r1_qwen_1b5": PublishedAccuracy(89.5, 81.0),
     "r1_full": PublishedAccuracy(96.1, 90.6),
 }
+
 PAPER_GREEDY = {
     "r1_llama_8b": PublishedAccuracy(94.1, 77.5),
     "r1_qwen_7b": PublishedAccuracy(95.4, 84.8),
@@ -138,14 +142,14 @@ def _panel(axes: Axes, summaries: Sequence[Summary]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _pair(summary: Summary) -> Pair:
+def _pair(summary: Summary) -> BarPair:
     """Accuracies in percent, and the paper's."""
     paired, published = summary["paired"], published_accuracy(summary)
     mean, low, high = (
         {side: 100 * paired[f"{name}_{side}"] for side in SIDES.values()} for name in ("accuracy", "low", "high")
     )
     paper = None if published is None else {side: getattr(published, setting) for setting, side in SIDES.items()}
-    return Pair(mean, low, high, paired["p"], paper)
+    return BarPair(mean, low, high, paired["p"], paper)
 
 
 def _empty_figure() -> Figure:

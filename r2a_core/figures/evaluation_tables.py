@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from r2a_core.figures.style import INK, SETTING_COLOURS
-from r2a_core.frames import write_frame
-from r2a_core.store import write_whole
+from r2a_core.infra.files import write_frame, write_whole
 
 STEPS = {
     "all": "all",
@@ -24,10 +23,15 @@ STEPS = {
     "answer_format": "answer format",
     "common": "common",
 }
+
 ROW = 0.27  # inches
+
 STEP_WIDTH = 1.25  # inches
+
 SHADE = {"once": 0.30, "twice": 0.14}  # opacity of the bar behind a count
+
 OUTCOMES = ("win", "tie", "loss")
+
 PAIRED_COLUMNS = (
     "n",
     "accuracy_with",
@@ -42,6 +46,7 @@ PAIRED_COLUMNS = (
     "mcnemar_p",
     *OUTCOMES,
 )
+
 COUNTS = ("n", *OUTCOMES)
 
 
@@ -117,7 +122,7 @@ def draw_funnel_table(frame: pl.DataFrame) -> Figure:
     note = "responses that pass each step; common: valid in both settings"
     if frame["retried"].any():
         note += "; first attempts / after a second attempt at those that failed"
-    fig = sheet(frame, names + steps, note)
+    fig = table_figure(frame, names + steps, note)
     left = sum(column.width for column in names)
     for number, row in enumerate(frame.iter_rows(named=True)):
         for place, step in enumerate(STEPS):
@@ -134,7 +139,7 @@ def draw_accuracy_table(frame: pl.DataFrame) -> Figure:
         OUTCOMES_COLUMN,
     ]
     note = "accuracy in % over common items, with 95% bootstrap interval; paired t-test; exact McNemar test"
-    return sheet(frame, columns, note)
+    return table_figure(frame, columns, note)
 
 
 def name_columns(frame: pl.DataFrame, *names: str) -> list[Column]:
@@ -180,7 +185,7 @@ def number_text(value: float | None, form: str) -> str:
     return "–" if value is None else form.format(value)
 
 
-def sheet(frame: pl.DataFrame, columns: Sequence[Column], note: str) -> Figure:
+def table_figure(frame: pl.DataFrame, columns: Sequence[Column], note: str) -> Figure:
     """A printed table: headings, one line a row, a rule between datasets; a repeated dataset or model is left blank."""
     width, height = sum(column.width for column in columns) + 0.3, (frame.height + 2.5) * ROW
     fig = Figure(figsize=(width, height))

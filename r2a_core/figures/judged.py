@@ -13,7 +13,8 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from r2a_core.figures.bars import NOTE, SIDES, Pair, Scale, draw_pair, legend_handles, wrapped
+from r2a_core.evaluation.judged_scores import AREA_ORDER, OVERALL, areas_in_order
+from r2a_core.figures.bars import NOTE, SIDES, AxisRange, BarPair, draw_pair, legend_handles, wrapped
 from r2a_core.figures.evaluation_tables import (
     OUTCOMES,
     OUTCOMES_COLUMN,
@@ -23,15 +24,18 @@ from r2a_core.figures.evaluation_tables import (
     number_text,
     paired_columns,
     save_table,
-    sheet,
+    table_figure,
 )
 from r2a_core.figures.style import GRID, save_figure
-from r2a_core.grading.areas import AREA_ORDER, OVERALL, areas_in_order
 
 Summary = Mapping[str, Any]
-SCORES = Scale(1, 10)
+
+SCORES = AxisRange(1, 10)
+
 COLUMNS = 2  # panels beside one another
+
 GAP = 0.35  # before the pair over all areas
+
 TABLE_SCHEMA = {
     **dict.fromkeys(("model", "dataset", "decoding", "judge", "area"), pl.String),
     "n": pl.Int64,
@@ -40,6 +44,7 @@ TABLE_SCHEMA = {
     **dict.fromkeys((*OUTCOMES, "repeats"), pl.Int64),
     **dict.fromkeys(("repeats_difference", "repeats_equal", "repeats_sd"), pl.Float64),
 }
+
 REPEATS = {"repeats_difference": "mean_difference", "repeats_equal": "exact", "repeats_sd": "sd"}
 
 
@@ -54,12 +59,14 @@ class PublishedScore:
 
 # Figure 1b, in the order of AREA_ORDER and overall.
 PAPER_DATASET = "wildbench"
+
 _PAPER = {
     "r1_llama_8b": ((6.6, 6.5, 150), (7.5, 6.6, 213), (6.8, 6.5, 106), (7.3, 7.0, 164), (7.1, 6.6, 633)),
     "r1_qwen_7b": ((6.1, 6.1, 146), (6.7, 6.1, 203), (6.2, 5.9, 105), (6.7, 6.6, 159), (6.5, 6.2, 613)),
     "r1_qwen_1b5": ((5.0, 5.0, 117), (5.4, 4.7, 146), (4.9, 4.5, 90), (5.5, 4.9, 133), (5.2, 4.8, 486)),
     "r1_full": ((8.1, 8.1, 167), (8.3, 8.4, 213), (8.1, 8.2, 106), (8.4, 8.3, 171), (8.3, 8.2, 657)),
 }
+
 PAPER_SCORES = {
     model: {area: PublishedScore(*row) for area, row in zip((*AREA_ORDER, OVERALL), rows, strict=True)}
     for model, rows in _PAPER.items()
@@ -125,10 +132,10 @@ def _panel(axes: Axes, summary: Summary, areas: Sequence[str]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _pair(record: Mapping[str, Any], published: PublishedScore | None) -> Pair:
+def _pair(record: Mapping[str, Any], published: PublishedScore | None) -> BarPair:
     mean, low, high = ({side: record[f"{name}_{side}"] for side in SIDES.values()} for name in ("mean", "low", "high"))
     paper = None if published is None else {side: getattr(published, setting) for setting, side in SIDES.items()}
-    return Pair(mean, low, high, record["p"], paper)
+    return BarPair(mean, low, high, record["p"], paper)
 
 
 def _judges(judged: Sequence[Summary]) -> str:
@@ -166,7 +173,7 @@ def draw_judged_table(frame: pl.DataFrame) -> Figure:
         Column("repeats differ by", 1.35, lambda row: number_text(row["repeats_difference"], "{:.2f}")),
     ]
     note = "mean judge score, 1 to 10, over items judged in both settings, with 95% bootstrap interval; paired t-test"
-    return sheet(frame, columns, note)
+    return table_figure(frame, columns, note)
 
 
 def _interval(row: Mapping[str, Any], side: str) -> str:

@@ -20,13 +20,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from r2a_core.errors import R2AError
-from r2a_core.figures.attention import RED, SEGMENT_LABELS
+from r2a_core.figures.head_maps import RED
+from r2a_core.figures.segment_masses import SEGMENT_LABELS
 from r2a_core.figures.style import GREEN, ORANGE, save_figure
-from r2a_core.frames import read_frame
+from r2a_core.infra.errors import R2AError
+from r2a_core.infra.files import read_frame
 
 MAP = colormaps["Blues"].with_extremes(under="white", bad="white")
+
 FLOOR = 1e-3  # attention weight below which a map stays white
+
 PANEL = 3.1  # inches
 
 

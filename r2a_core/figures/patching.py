@@ -17,28 +17,26 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from r2a_core.errors import R2AError
+from r2a_core.config import CrossingParams, PatchingFigureParams
 from r2a_core.figures.style import BLUE, GREEN, GRID, INK, ORANGE, VERMILION, save_figure
-from r2a_core.frames import read_frame
-from r2a_core.patching.statistics import FINAL, Crossing, CrossingParams, crossing, layer_curves
+from r2a_core.infra.errors import R2AError
+from r2a_core.infra.files import read_frame
+from r2a_core.patching.summary import FINAL, Crossing, crossing, layer_curves
 
 COLUMNS = ("pair_id", "probe", "component", "layer", "position", "role", "clean_token", "corrupted_token", "nld")
+
 CURVES = {  # by curve: label, colour, line
     "flip": ("flipping token", VERMILION, "-"),
     FINAL: ('final "{"', BLUE, "-"),
     "probe": ("other probe tokens", GREEN, "--"),
     "think_close": ("</think>", ORANGE, ":"),
 }
+
 PROBE_TITLES = {"plain": "“Final answer is A.”", "boxed": "“Final answer is \\boxed{A}.”"}
+
 HEAT = colormaps["RdBu_r"].with_extremes(bad="0.85")
+
 PAPER_CROSSINGS = {"r1_llama_8b": 15, "r1_qwen_7b": 20, "r1_qwen_1b5": 21}  # layers, Figure 8 of the paper
-
-
-@dataclass(frozen=True)
-class PatchingFigureParams:
-    """`patch.figures`: what is drawn."""
-
-    example: str | None  # pair of Figure 7; null = the first pair that most models have
 
 
 @dataclass(frozen=True)

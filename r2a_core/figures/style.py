@@ -11,9 +11,13 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's eight colours, which stay apart for every kind of colour blindness.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+
 SKY, PURPLE, YELLOW, INK = "#56B4E9", "#CC79A7", "#F0E442", "#222222"
+
 PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, INK)
+
 SETTING_COLOURS = {"with_reasoning": BLUE, "without_reasoning": ORANGE}
+
 GRID = "#DDDDDD"
 
 STYLE = {
@@ -36,6 +40,7 @@ STYLE = {
     "xtick.color": INK,
     "ytick.color": INK,
 }
+
 matplotlib.style.use(["default", STYLE])
 
 

@@ -24,19 +24,25 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from r2a_core.errors import R2AError
-from r2a_core.figures.attention import RED
+from r2a_core.figures.head_maps import RED
 from r2a_core.figures.maps import map_name, short_id
 from r2a_core.figures.style import save_figure
-from r2a_core.frames import read_frame
+from r2a_core.infra.errors import R2AError
+from r2a_core.infra.files import read_frame
 
 FONT, POINTS = "DejaVu Sans Mono", 7.0
+
 CHARACTER = 0.60205 * POINTS / 72  # inches, advance of one character of FONT
+
 LINE = 1.5 * POINTS / 72  # inches
+
 LEFT, RIGHT, TOP, TITLE, BOTTOM = 0.15, 0.85, 0.3, 0.38, 0.1  # inches
+
 # The light part of the colours only: black text stays readable on each of them.
 SHADES = ListedColormap(colormaps["Blues"](np.linspace(0, 0.65, 256)), "light blues")
+
 KIND_ORDER = ("head_mean", "rfh_mean", "head")
+
 STAND_INS = {"\n": "\u21b5", "\t": "\u21e5"}
 
 

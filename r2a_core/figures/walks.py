@@ -14,14 +14,17 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
 
-from r2a_core.attention.heads import WalkThresholds
-from r2a_core.figures.attention import RED, HeadMarks, read_head_marks
+from r2a_core.config import WalkThresholds
+from r2a_core.figures.head_maps import RED, HeadMarks, read_head_marks
 from r2a_core.figures.style import INK, SKY, save_figure
-from r2a_core.frames import read_frame
+from r2a_core.infra.files import read_frame
 
 PANEL = (2.9, 2.4)  # inches, about the size of one scatter panel
+
 DISC = 0.16  # inches between the discs that carry a rank
+
 KINDS = ("RFH", "induction", "retrieval")
+
 MEMBERSHIPS = tuple(kinds for kinds in product((True, False), repeat=3) if any(kinds))
 
 

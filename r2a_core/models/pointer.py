@@ -15,18 +15,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from r2a_core.config import adapter
+from r2a_core.config import EndpointParams, ServedModel, Tags, adapter
 from r2a_core.data.hub import hub_access
-from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.models.served import ServedModel
-from r2a_core.models.tags import Tags
-from r2a_core.provenance import fingerprint, folder_digest
-from r2a_core.remote.endpoint import EndpointParams
-from r2a_core.store import TEMPORARY, sha256, write_text_whole
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.files import TEMPORARY, sha256, write_text_whole
+from r2a_core.infra.shards import fingerprint, folder_digest
 
 POINTER = "model.json"
+
 KINDS = ("train", "hub", "local", "texts", "endpoint")
+
 WITHOUT_WEIGHTS = ("texts", "endpoint")
+
 HUB_TIMEOUT = 20.0  # seconds
 
 
@@ -152,7 +152,7 @@ def check_unchanged(pointer: ModelPointer, name: str) -> None:
         )
 
 
-def where(pointer: ModelPointer, folder: Path, weights: bool) -> dict[str, Any]:
+def from_pretrained_args(pointer: ModelPointer, folder: Path, weights: bool) -> dict[str, Any]:
     """Arguments of from_pretrained for the place of a pointer's files: with `weights`, or the tokenizer alone.
 
     Only kind `hub` may use the network, and only for what its cache lacks at the pinned commit.

@@ -6,93 +6,23 @@ tokenizer), endpoint (no weights: an OpenAI-compatible server gives its texts, t
 """
 
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field
-
-from r2a_core.config import Revision, parse, shown
-from r2a_core.errors import R2AError
+from r2a_core.builtin.tokenizer import build_tokenizer
+from r2a_core.builtin.train import train_reasoner
+from r2a_core.config import (
+    EndpointModel,
+    HubModel,
+    LocalModel,
+    ModelParams,
+    Tags,
+    TextsModel,
+    TrainedModel,
+)
+from r2a_core.infra.files import disk_errors
 from r2a_core.models.pointer import POINTER, ModelPointer, files_digest, resolve_hub, weights_digest
-from r2a_core.models.served import ServedModel
-from r2a_core.models.tags import Tags
-from r2a_core.models.tokenizer import build_tokenizer
-from r2a_core.models.training import TrainingRecipe, train_reasoner
-from r2a_core.store import disk_errors
-
-Dtype = Literal["float32", "bfloat16", "float16"]
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A built-in reasoner that the pipeline trains."""
-
-    kind: Literal["train"]
-    recipe: TrainingRecipe
-    dtype: Dtype = "float32"
-    tags: Tags = field(default_factory=Tags)
-
-
-@dataclass(frozen=True)
-class HubModel:
-    """A model of the Hugging Face Hub."""
-
-    kind: Literal["hub"]
-    hub_id: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")]
-    revision: Revision  # branch, tag or commit; a commit is pinned
-    dtype: Dtype
-    tags: Tags
-
-
-@dataclass(frozen=True)
-class LocalModel:
-    """A model folder of this machine, in Hugging Face format."""
-
-    kind: Literal["local"]
-    path: str
-    dtype: Dtype
-    tags: Tags
-
-
-@dataclass(frozen=True)
-class TextsModel:
-    """A model known by its texts alone."""
-
-    kind: Literal["texts"]
-    tags: Tags = field(default_factory=Tags)
-
-
-@dataclass(frozen=True)
-class EndpointModel(ServedModel):
-    """A model behind an OpenAI-compatible endpoint."""
-
-    kind: Literal["endpoint"]
-    tags: Tags = field(default_factory=Tags)
-
-    @property
-    def served(self) -> ServedModel:
-        """How it is asked, without what every model has."""
-        return ServedModel(**{each.name: getattr(self, each.name) for each in fields(ServedModel)})
-
-
-ModelParams = TrainedModel | HubModel | LocalModel | TextsModel | EndpointModel
-RECORDS: dict[str, type] = {
-    "train": TrainedModel,
-    "hub": HubModel,
-    "local": LocalModel,
-    "texts": TextsModel,
-    "endpoint": EndpointModel,
-}
-
-
-def model_params(values: Any, section: str) -> ModelParams:
-    """The record of one model entry. Raises R2AError for an unknown kind, key or value."""
-    kind = values.get("kind") if isinstance(values, Mapping) else None
-    if not isinstance(kind, str) or kind not in RECORDS:
-        raise R2AError(f"params.yaml: {section}.kind is {shown(kind)}", f"the kinds are {', '.join(RECORDS)}")
-    return parse(RECORDS[kind], values, section)
 
 
 def prepare(

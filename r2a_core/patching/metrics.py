@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from r2a_core.errors import R2AError
-from r2a_core.finite import HINT, check_columns, check_finite
+from r2a_core.infra.checks import HINT, check_columns, check_finite
+from r2a_core.infra.errors import R2AError
 
 FRAME_SCHEMA: Any = {
     "pair_id": pl.String,
@@ -35,8 +35,11 @@ FRAME_SCHEMA: Any = {
     "ld_clean": pl.Float64,
     "ld_corrupted": pl.Float64,
 }
+
 ROWS_AT_ONCE = 64  # rows of float32 logits held at a time
+
 NUMBERS = [name for name, kind in FRAME_SCHEMA.items() if kind == pl.Float64]
+
 SORT_KEYS = ["pair_id", "probe", "component", "layer", "head", "position"]
 
 
@@ -149,9 +152,9 @@ def sweep_frame(sweep: Sweep) -> pl.DataFrame:
 
 def patching_frame(sweeps: Sequence[Sweep]) -> pl.DataFrame:
     """The patching table of some sweeps, sorted; empty with the right columns when there are none."""
-    return joined([sweep_frame(sweep) for sweep in sweeps])
+    return concat_sweeps([sweep_frame(sweep) for sweep in sweeps])
 
 
-def joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+def concat_sweeps(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Patching tables as one, sorted by pair, probe, component, layer, head and position."""
     return pl.concat([pl.DataFrame(schema=FRAME_SCHEMA), *frames]).sort(SORT_KEYS, maintain_order=True)

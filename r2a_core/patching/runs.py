@@ -1,4 +1,9 @@
-"""One forward pass of an aligned sequence, with what patching needs kept: residual streams, keys and values, z.
+"""Where the residual streams of a Hugging Face decoder are, and whether patching can be exact on it.
+
+Input: a loaded causal language model. Output: its decoder layers and sizes; models with layers that the sweep cannot
+reproduce (chunked or linear attention, state spaces) are refused by name.
+
+One forward pass of an aligned sequence, with what patching needs kept: residual streams, keys and values, z.
 
 Input: a model and an AlignedPair. Output: CleanRun (what is patched in; plain tensors, to be saved) and UnpatchedRun
 (what is patched into; lives only as long as the sweep of its pair).
@@ -12,11 +17,59 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from r2a_core.errors import R2AError
-from r2a_core.patching.alignment import AlignedPair, PaddedSequence
-from r2a_core.patching.anatomy import Anatomy, anatomy
-from r2a_core.patching.attention import FullRun, Visibility, planned_attention_on
+from r2a_core.infra.errors import R2AError
+from r2a_core.models.load import head_size, n_kv_heads
+from r2a_core.pairs.align import AlignedPair, PaddedSequence
 from r2a_core.patching.metrics import AnswerMetrics, answer_metrics
+from r2a_core.patching.packed_attention import FullPlan, MaskSpec, planned_attention_on
+
+SUPPORTED_LAYER_TYPES = {"full_attention", "sliding_attention"}
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Decoder layers in order and the sizes of one model."""
+
+    layers: tuple[Any, ...]  # nn.Module
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    d_model: int
+    d_mlp: int  # of the experts of one token together
+    n_vocab: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.layers)
+
+
+def model_shape(model: Any) -> ModelShape:
+    """Decoder layers and sizes of `model`. Raises R2AError when it is in training mode or of an unsupported kind."""
+    name = type(model).__name__
+    if model.training:
+        raise R2AError(f"{name} is in training mode: dropout would change every cell", "call model.eval() first")
+    config = model.config.get_text_config()
+    unsupported = sorted(set(getattr(config, "layer_types", None) or []) - SUPPORTED_LAYER_TYPES)
+    layers = tuple[Any, ...](getattr(model.get_decoder(), "layers", ()))
+    if unsupported or not layers or not all(hasattr(layer, "self_attn") for layer in layers):
+        found = (
+            f"layers of type {', '.join(unsupported)}" if unsupported else "no list of decoder layers with self_attn"
+        )
+        raise R2AError(f"patching does not support {name}: it has {found}", "use a model with softmax attention layers")
+    embedding = model.get_input_embeddings().weight
+    return ModelShape(
+        layers=layers,
+        n_heads=config.num_attention_heads,
+        n_kv_heads=n_kv_heads(config),
+        head_dim=head_size(config),
+        d_model=config.hidden_size,
+        d_mlp=config.intermediate_size * (getattr(config, "num_experts_per_tok", None) or 1),
+        n_vocab=config.vocab_size,
+        dtype=embedding.dtype,
+        device=embedding.device,
+    )
 
 
 @dataclass(frozen=True)
@@ -73,7 +126,7 @@ class UnpatchedRun:
     z: dict[int, Tensor]  # layer -> (token - first, head, head_dim); empty when not asked for
     keys: dict[int, Tensor]  # layer -> (kv_head, token, head_dim)
     values: dict[int, Tensor]
-    visibility: Visibility
+    visibility: MaskSpec
     metrics: AnswerMetrics  # of the unpatched run itself
 
 
@@ -82,10 +135,10 @@ def capture_clean(
     model: Any, aligned: AlignedPair, positions: Sequence[int] | None = None, with_z: bool = False
 ) -> CleanRun:
     """Residual streams (and z) of the clean run at `positions` (default: the positions to patch) at every layer."""
-    parts = anatomy(model)
+    parts = model_shape(model)
     chosen = tuple(sorted(set(aligned.indices if positions is None else positions)))
     tokens = torch.tensor(chosen, device=parts.device)
-    plan = FullRun(visibility_of(aligned.clean, parts.device), z_tokens=tokens if with_z else None)
+    plan = FullPlan(visibility_of(aligned.clean, parts.device), z_tokens=tokens if with_z else None)
     recorded: list[Tensor] = []
 
     def record(layer: int, hidden: Tensor) -> Tensor:
@@ -107,10 +160,10 @@ def run_unpatched(
 
     restored: token -> clean residual streams (layer, d_model), put in place at every layer.
     """
-    parts = anatomy(model)
+    parts = model_shape(model)
     visibility = visibility_of(aligned.corrupted, parts.device)
     tail = torch.arange(first, len(aligned.corrupted.ids), device=parts.device)
-    plan = FullRun(visibility, keep_cache=True, z_tokens=tail if with_z else None)
+    plan = FullPlan(visibility, keep_cache=True, z_tokens=tail if with_z else None)
     recorded: list[Tensor] = []
 
     def record(layer: int, hidden: Tensor) -> Tensor:
@@ -126,16 +179,16 @@ def run_unpatched(
     return UnpatchedRun(first, torch.stack(recorded), plan.z, plan.keys, plan.values, visibility, metrics)
 
 
-def visibility_of(sequence: PaddedSequence, device: torch.device) -> Visibility:
+def visibility_of(sequence: PaddedSequence, device: torch.device) -> MaskSpec:
     """Positions and padding of a sequence. Masked padding is not seen and takes no RoPE position."""
     if not sequence.masked or not any(sequence.pad):
-        return Visibility(torch.arange(len(sequence.ids), device=device), None)
+        return MaskSpec(torch.arange(len(sequence.ids), device=device), None)
     keep = ~torch.tensor(sequence.pad, device=device)
-    return Visibility((keep.long().cumsum(0) - 1).clamp(min=0), keep)
+    return MaskSpec((keep.long().cumsum(0) - 1).clamp(min=0), keep)
 
 
 def run_sequence(
-    model: Any, parts: Anatomy, sequence: PaddedSequence, plan: FullRun, edit: Callable[[int, Tensor], Tensor]
+    model: Any, parts: ModelShape, sequence: PaddedSequence, plan: FullPlan, edit: Callable[[int, Tensor], Tensor]
 ) -> Tensor:
     """One forward of `sequence` with `edit` on every residual stream; returns the last position's logits (1, vocab)."""
     ids = torch.tensor([sequence.ids], device=parts.device)
@@ -150,7 +203,7 @@ def run_sequence(
 
 
 @contextmanager
-def residual_hooks(parts: Anatomy, edit: Callable[[int, Tensor], Tensor], first_layer: int = 0) -> Iterator[None]:
+def residual_hooks(parts: ModelShape, edit: Callable[[int, Tensor], Tensor], first_layer: int = 0) -> Iterator[None]:
     """Calls edit(layer, hidden) on the residual stream entering each layer, and on the last layer's output as layer L.
 
     hidden is (row, token, d_model); what `edit` returns goes on, with any number of rows. Layers before `first_layer`
@@ -180,7 +233,7 @@ def residual_hooks(parts: Anatomy, edit: Callable[[int, Tensor], Tensor], first_
     handles.append(parts.layers[-1].register_forward_hook(leaving))
     skipped = parts.layers[:first_layer]
     for layer in skipped:
-        layer.forward = hand_on
+        layer.forward = identity_forward
     try:
         yield
     finally:
@@ -191,18 +244,18 @@ def residual_hooks(parts: Anatomy, edit: Callable[[int, Tensor], Tensor], first_
 
 
 @contextmanager
-def only_ends(layer: Any, slots: Tensor) -> Iterator[None]:
+def last_tokens_only(layer: Any, slots: Tensor) -> Iterator[None]:
     """In `layer`, queries, the attention's output projection and the MLP are computed for these slots alone."""
     inside = [getattr(layer.self_attn, "q_proj", None), getattr(layer.self_attn, "o_proj", None)]
     with ExitStack() as stack:
         for module in (*inside, getattr(layer, "mlp", None)):
             if module is not None:
-                stack.enter_context(only_at(module, slots))
+                stack.enter_context(compute_only(module, slots))
         yield
 
 
 @contextmanager
-def only_at(module: nn.Module, slots: Tensor) -> Iterator[None]:
+def compute_only(module: nn.Module, slots: Tensor) -> Iterator[None]:
     """`module` computes these slots of its input (row, slot, width) alone; its output is 0 elsewhere."""
     whole = module.forward
 
@@ -220,6 +273,6 @@ def only_at(module: nn.Module, slots: Tensor) -> Iterator[None]:
         del module.forward
 
 
-def hand_on(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def identity_forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """The forward of a layer that is left out."""
     return hidden_states

@@ -3,14 +3,22 @@
 rows of data/pairs/<model>.parquet, of the captured index and of data/patching/<model>.parquet -> a JSON-able record:
 how many pairs each filter drops, and by probe the best mean NLD of the flipping token and of the last position, the
 largest mean NLD of the other probe tokens, and the layer where the two curves cross. No torch is needed here.
+
+What all pairs of one model say together: mean curves by layer and the layer at which they cross (paper section 5).
+
+Input: the patching table (see `metrics`). Output: frames and records; no torch is needed here.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from r2a_core.patching.statistics import FINAL, CrossingParams, crossing, layer_curves
+from r2a_core.config import CrossingParams
+from r2a_core.infra.checks import check_columns
+from r2a_core.infra.errors import R2AError
 
 
 def patching_summary(
@@ -76,3 +84,104 @@ def largest_other(cells: pl.DataFrame) -> dict[str, Any] | None:
     )
     best = means.sort(pl.col("nld").abs(), "offset", "layer", descending=[True, False, False]).row(0, named=True)
     return {"nld": best["nld"], "layer": best["layer"], "offset": best["offset"], "token": best["token"]}
+
+
+FINAL = "final"  # the curve of the very last position, where the answer is read off
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Layer from which on the final position restores more than the flipping token; bootstrap interval over pairs.
+
+    layer, low and high are fractional layers, None where the mean curves do not cross; low and high bound the central
+    `confidence` of the resamples that cross, `share_crossing` says how many do. One pair has no interval.
+    """
+
+    probe: str
+    n_pairs: int
+    layer: float | None
+    low: float | None
+    high: float | None
+    share_crossing: float
+    confidence: float
+    n_resamples: int
+
+
+def pair_curves(frame: pl.DataFrame) -> pl.DataFrame:
+    """NLD of resid_pre by pair, probe, curve and layer, averaged over the positions of the curve.
+
+    Curves are the roles, and `final`, the last position. Of the flipping tokens only those before `</think>` count
+    where the probe stands in the answer too. Raises R2AError at an NLD that is not finite.
+    """
+    cell = ("pair_id", "probe", "layer", "position")
+    check_columns(frame, ["nld"], cell, "patching", "rebuild it with: dvc repro patch")
+    keys = ["pair_id", "probe", "curve", "layer"]
+    resid = frame.filter(pl.col("component") == "resid_pre")
+    in_pair = ["pair_id", "probe"]
+    close = pl.col("position").filter(pl.col("role") == "think_close").min().over(in_pair)
+    resid = resid.with_columns(
+        early=pl.col("position") < close.fill_null(0), last=pl.col("position").max().over(in_pair) == pl.col("position")
+    )
+    has_early = (pl.col("early") & (pl.col("role") == "flip")).any().over(in_pair)
+    roles = resid.filter((pl.col("role") != "flip") | pl.col("early") | ~has_early).with_columns(curve=pl.col("role"))
+    final = resid.filter("last").with_columns(curve=pl.lit(FINAL))
+    both = pl.concat([roles, final]).sort([*keys, "position"], maintain_order=True)
+    return both.group_by(keys, maintain_order=True).agg(pl.col("nld").mean())
+
+
+def layer_curves(frame: pl.DataFrame) -> pl.DataFrame:
+    """Mean and sample standard deviation of NLD over pairs by probe, curve and layer, with the number of pairs.
+
+    sd is null for a single pair.
+    """
+    keys = ["probe", "curve", "layer"]
+    return (
+        pair_curves(frame)
+        .sort([*keys, "pair_id"], maintain_order=True)
+        .group_by(keys, maintain_order=True)
+        .agg(mean=pl.col("nld").mean(), sd=pl.col("nld").std(ddof=1), n_pairs=pl.len())
+    )
+
+
+def crossing_layer(rising: NDArray[np.float64], falling: NDArray[np.float64]) -> float | None:
+    """Fractional layer from which on `rising` stays at or above `falling` (both by layer), or None.
+
+    Interpolated between the last layer where it is below and the next. None when it ends below, or never was below.
+    """
+    gap = rising - falling
+    below = np.flatnonzero(gap < 0)
+    if len(below) == 0 or below[-1] == len(gap) - 1:
+        return None
+    last = below[-1]
+    return float(last + gap[last] / (gap[last] - gap[last + 1]))
+
+
+def crossing(frame: pl.DataFrame, probe: str, params: CrossingParams) -> Crossing:
+    """Where the mean `final` curve overtakes the mean `flip` curve, resampling pairs with replacement.
+
+    Raises R2AError when the table holds no pair of `probe`.
+    """
+    curves = pair_curves(frame.filter(pl.col("probe") == probe))
+    final, flip = curve_matrix(curves, FINAL), curve_matrix(curves, "flip")
+    if len(final) == 0 or final.shape != flip.shape:
+        raise R2AError(
+            f"probe {probe!r} has {len(final)} pairs with a final curve and {len(flip)} with a flip curve",
+            "patch at least one pair of this probe at every layer",
+        )
+    generator = np.random.default_rng(params.seed)
+    draws = generator.integers(0, len(final), (params.bootstrap_draws, len(final)))
+    found = [crossing_layer(final[draw].mean(0), flip[draw].mean(0)) for draw in draws]
+    layers = [layer for layer in found if layer is not None]
+    tail = (1 - params.confidence) / 2
+    spread = layers and len(final) > 1
+    low, high = np.quantile(layers, [tail, 1 - tail]).tolist() if spread else (None, None)
+    share = len(layers) / params.bootstrap_draws
+    layer = crossing_layer(final.mean(0), flip.mean(0))
+    return Crossing(probe, len(final), layer, low, high, share, params.confidence, params.bootstrap_draws)
+
+
+def curve_matrix(curves: pl.DataFrame, curve: str) -> NDArray[np.float64]:
+    """One curve as (pair, layer), pairs in the order of their ids."""
+    chosen = curves.filter(pl.col("curve") == curve).sort(["pair_id", "layer"])
+    n_pairs = chosen["pair_id"].n_unique()
+    return chosen["nld"].to_numpy().reshape(n_pairs, len(chosen) // max(n_pairs, 1))

@@ -14,17 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r2a_core.errors import R2AError
-from r2a_core.patching.alignment import AlignedPair, PatchPosition
-from r2a_core.patching.anatomy import Anatomy, anatomy
-from r2a_core.patching.attention import SwappedHeads, planned_attention_on
+from r2a_core.infra.errors import R2AError
+from r2a_core.pairs.align import AlignedPair, PatchPosition
 from r2a_core.patching.metrics import AnswerMetrics, Sweep
-from r2a_core.patching.runs import CleanRun, UnpatchedRun, residual_hooks, run_unpatched
-from r2a_core.patching.staircase import Lane, PatchedRows, Staircase
+from r2a_core.patching.packed import PackedSweep, PatchRows, PatchSite
+from r2a_core.patching.packed_attention import HeadSwapPlan, planned_attention_on
+from r2a_core.patching.runs import CleanRun, ModelShape, UnpatchedRun, model_shape, residual_hooks, run_unpatched
 
 
 def sweep_resid(
-    model: Any, aligned: AlignedPair, clean: CleanRun, memory_mib: int, lanes: Sequence[Lane] | None = None
+    model: Any, aligned: AlignedPair, clean: CleanRun, memory_mib: int, lanes: Sequence[PatchSite] | None = None
 ) -> Sweep:
     """Metrics of resid_pre patched at every layer and each position of the pair, (layer, position).
 
@@ -32,14 +31,14 @@ def sweep_resid(
     model and the unpatched run. lanes: sets of tokens to patch together instead of the pair's single positions.
     Raises R2AError when the clean run lacks a position, or one row of one position is larger than the bound.
     """
-    parts = anatomy(model)
+    parts = model_shape(model)
     chosen = list(lanes or lanes_of(aligned))
     tokens = [token for lane in chosen for token in lane.tokens]
     streams = clean.resid_pre[:, clean.rows_of(tokens)]
     unpatched = run_unpatched(model, aligned, first=min(tokens))
-    rows = [PatchedRows(layer, streams[layer][None]) for layer in range(parts.n_layers)]
-    metrics = Staircase(model, parts, aligned, unpatched, {}, memory_mib).climb(chosen, rows)
-    return label(aligned, "resid_pre", metrics, (parts.n_layers,), clean, unpatched, chosen)
+    rows = [PatchRows(layer, streams[layer][None]) for layer in range(parts.n_layers)]
+    metrics = PackedSweep(model, parts, aligned, unpatched, {}, memory_mib).climb(chosen, rows)
+    return to_sweep(aligned, "resid_pre", metrics, (parts.n_layers,), clean, unpatched, chosen)
 
 
 def sweep_heads(
@@ -47,7 +46,7 @@ def sweep_heads(
     aligned: AlignedPair,
     clean: CleanRun,
     memory_mib: int,
-    lanes: Sequence[Lane] | None = None,
+    lanes: Sequence[PatchSite] | None = None,
     restored: Sequence[int] = (),
 ) -> Sweep:
     """Metrics of one head's z patched at every layer, head and position, (layer, head, position).
@@ -56,7 +55,7 @@ def sweep_heads(
     corrupted run without them. clean must hold z at the patched and resid_pre at the restored tokens. Raises as
     `sweep_resid`, and when the clean run holds no z.
     """
-    parts = anatomy(model)
+    parts = model_shape(model)
     if clean.z is None:
         raise R2AError("the clean run was captured without z", "capture it with z to patch heads")
     chosen = list(lanes or lanes_of(aligned))
@@ -65,33 +64,33 @@ def sweep_heads(
     held = {token: clean.resid_pre[:, row] for token, row in zip(restored, clean.rows_of(restored), strict=True)}
     unpatched = run_unpatched(model, aligned, first=min(tokens), with_z=True, restored=held)
     rows = head_rows(model, parts, unpatched, tokens, clean_z)
-    metrics = Staircase(model, parts, aligned, unpatched, held, memory_mib).climb(chosen, rows)
+    metrics = PackedSweep(model, parts, aligned, unpatched, held, memory_mib).climb(chosen, rows)
     corrupted = run_unpatched(model, aligned, first=min(tokens)) if held else unpatched
-    return label(aligned, "z", metrics, (parts.n_layers, parts.n_heads), clean, corrupted, chosen)
+    return to_sweep(aligned, "z", metrics, (parts.n_layers, parts.n_heads), clean, corrupted, chosen)
 
 
-def lanes_of(aligned: AlignedPair) -> list[Lane]:
+def lanes_of(aligned: AlignedPair) -> list[PatchSite]:
     """Each position of the pair by itself."""
-    return [Lane((index,)) for index in aligned.indices]
+    return [PatchSite((index,)) for index in aligned.indices]
 
 
 @torch.no_grad()
 def head_rows(
-    model: Any, parts: Anatomy, unpatched: UnpatchedRun, tokens: Sequence[int], clean_z: Tensor
-) -> list[PatchedRows]:
+    model: Any, parts: ModelShape, unpatched: UnpatchedRun, tokens: Sequence[int], clean_z: Tensor
+) -> list[PatchRows]:
     """Residual streams after each layer with one head's z patched in it: rows are heads, starting one layer up."""
     token = torch.tensor(tokens, device=parts.device)
     local = token - unpatched.first
-    rows: list[PatchedRows] = []
+    rows: list[PatchRows] = []
 
     def replace(layer: int, hidden: Tensor) -> Tensor:
         if layer > 0:
-            rows.append(PatchedRows(layer, hidden))
+            rows.append(PatchRows(layer, hidden))
         if layer == parts.n_layers:
             return hidden
         return unpatched.resid_pre[layer, local].repeat(parts.n_heads, 1, 1)
 
-    plan = SwappedHeads({layer: z[local] for layer, z in unpatched.z.items()}, clean_z)
+    plan = HeadSwapPlan({layer: z[local] for layer, z in unpatched.z.items()}, clean_z)
     positions = unpatched.visibility.positions[token][None]
     with planned_attention_on(model), residual_hooks(parts, replace):
         model(
@@ -104,14 +103,14 @@ def head_rows(
     return rows
 
 
-def label(
+def to_sweep(
     aligned: AlignedPair,
     component: str,
     metrics: AnswerMetrics,
     shape: tuple[int, ...],
     clean: CleanRun,
     corrupted: UnpatchedRun,
-    lanes: Sequence[Lane],
+    lanes: Sequence[PatchSite],
 ) -> Sweep:
     """The metrics (row, lane) as a Sweep of shape (*shape, lane); a lane is labelled by its last token."""
     known = {position.index: position for position in aligned.positions}

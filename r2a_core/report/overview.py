@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from r2a_core.attention.heads import WalkThresholds
-from r2a_core.errors import R2AError
+from r2a_core.config import WalkThresholds
+from r2a_core.infra.errors import R2AError
 from r2a_core.report.published import comparison_rows
-from r2a_core.report.sources import Gaps, ReportSources, read_frame
+from r2a_core.report.sources import MissingParts, ReportSources, read_frame
 
 Records = Sequence[Mapping[str, Any]]
+
 SIGNIFICANT = 0.05
 
 
@@ -22,7 +23,7 @@ def overview(
     params: Mapping[str, Any],
     walk: WalkThresholds,
     sections: Mapping[str, Records],
-    gaps: Gaps,
+    gaps: MissingParts,
 ) -> dict[str, Any]:
     """What ran, questions with answers, and the comparison with the paper."""
     return {
@@ -36,7 +37,7 @@ def overview(
 
 
 def model_record(
-    sources: ReportSources, params: Mapping[str, Any], name: str, sections: Mapping[str, Records], gaps: Gaps
+    sources: ReportSources, params: Mapping[str, Any], name: str, sections: Mapping[str, Records], gaps: MissingParts
 ) -> dict[str, Any]:
     """Kind, source, pinned revision and size of a model."""
     path = sources.pointers[name]
@@ -94,19 +95,19 @@ def questions(sections: Mapping[str, Records], walk: WalkThresholds) -> list[dic
 
 
 @dataclass(frozen=True)
-class Answer:
+class Finding:
     """One sentence, and what it sums up, a line a run."""
 
     sentence: str
     details: tuple[str, ...] = ()
 
 
-def joined(*answers: Answer | None) -> Answer:
+def joined(*answers: Finding | None) -> Finding:
     """Several answers to one question as one."""
     given = [answer for answer in answers if answer is not None]
     if not given:
-        return Answer("Not answered: no answers are graded or judged in both settings.")
-    return Answer(
+        return Finding("Not answered: no answers are graded or judged in both settings.")
+    return Finding(
         " ".join(answer.sentence for answer in given), tuple(line for answer in given for line in answer.details)
     )
 
@@ -116,7 +117,7 @@ def is_graded(record: Mapping[str, Any]) -> bool:
     return record["summary"]["paired"]["accuracy_with"] is not None
 
 
-def accuracy_answer(records: Records) -> Answer | None:
+def accuracy_answer(records: Records) -> Finding | None:
     """How accuracy with reasoning compares with accuracy without."""
     graded = [record for record in records if is_graded(record)]
     if not graded:
@@ -133,10 +134,10 @@ def accuracy_answer(records: Records) -> Answer | None:
         f"Accuracy is significantly higher with reasoning in {better} and lower in {worse} of "
         f"{counted(len(graded), 'comparison')} (p < {SIGNIFICANT}); it changes by {span(gains, '+.1f')} points."
     )
-    return Answer(sentence, tuple(details))
+    return Finding(sentence, tuple(details))
 
 
-def judged_answer(records: Records) -> Answer | None:
+def judged_answer(records: Records) -> Finding | None:
     """How a judge's scores of answers with reasoning compare with those without."""
     found = [(record, record["judged"][-1]) for record in records if record["judged"] and record["judged"][-1]["n"]]
     if not found:
@@ -153,7 +154,7 @@ def judged_answer(records: Records) -> Answer | None:
         f"{counted(len(found), 'comparison')} (p < {SIGNIFICANT}); the mean score, from 1 to 10, changes by "
         f"{span(gains, '+.2f')}."
     )
-    return Answer(sentence, tuple(details))
+    return Finding(sentence, tuple(details))
 
 
 def is_different(paired: Mapping[str, Any], sign: int) -> bool:
@@ -161,7 +162,7 @@ def is_different(paired: Mapping[str, Any], sign: int) -> bool:
     return paired["p"] is not None and paired["p"] < SIGNIFICANT and sign * paired["difference"] > 0
 
 
-def attention_answer(records: Records, heads: Records, walk: WalkThresholds) -> Answer:
+def attention_answer(records: Records, heads: Records, walk: WalkThresholds) -> Finding:
     """How much mass answers put on the reasoning, and how many heads walk along it."""
     medians = {
         name_of(record): record["boxes"]["answer"]["segments"]["reasoning"]["median"]
@@ -170,7 +171,7 @@ def attention_answer(records: Records, heads: Records, walk: WalkThresholds) -> 
         and "reasoning" in record["boxes"].get("answer", {}).get("segments", {})
     }
     if not medians:
-        return Answer("Not answered: no attention has been measured.")
+        return Finding("Not answered: no attention has been measured.")
     walking = {name_of(record): walking_heads(record["scores"], walk) for record in heads}
     share = span(list(medians.values()), ".3f")
     sentence = f"Answer tokens put {share} of their attention on the reasoning (median over traces)"
@@ -181,7 +182,7 @@ def attention_answer(records: Records, heads: Records, walk: WalkThresholds) -> 
         f"{name}: median mass {median:.4f}" + (f", {counted(walking[name], 'walking head')}" if name in walking else "")
         for name, median in medians.items()
     ]
-    return Answer(f"{sentence}.", tuple(lines))
+    return Finding(f"{sentence}.", tuple(lines))
 
 
 def walking_heads(scores: Mapping[str, Sequence[Any]], walk: WalkThresholds) -> int:
@@ -190,7 +191,7 @@ def walking_heads(scores: Mapping[str, Sequence[Any]], walk: WalkThresholds) -> 
     return sum(mass >= walk.mass and r is not None and r >= walk.correlation for mass, r in pairs)
 
 
-def patching_answer(records: Records) -> Answer:
+def patching_answer(records: Records) -> Finding:
     """How much of the logit difference the flipping token and the last position restore, and where they cross."""
     flips, finals, lines = [], [], []
     for record in records:
@@ -207,16 +208,16 @@ def patching_answer(records: Records) -> Answer:
                 f"position {final.value:.2f} (layer {final.layer}), {where}, {counted(flip.n_pairs, 'pair')}"
             )
     if not lines:
-        return Answer("Not answered: no pair has been patched.")
+        return Finding("Not answered: no pair has been patched.")
     sentence = (
         f"Patching the flipping token in the reasoning restores up to {span(flips, '.2f')} of the logit difference, "
         f"patching the last position up to {span(finals, '.2f')} (best layer of the mean over pairs; 1 = all of it)."
     )
-    return Answer(sentence, tuple(lines))
+    return Finding(sentence, tuple(lines))
 
 
 @dataclass(frozen=True)
-class Best:
+class PeakLayer:
     """The layer at which a mean curve is highest."""
 
     layer: int
@@ -224,12 +225,12 @@ class Best:
     n_pairs: int
 
 
-def best_layer(curves: Records, probe: str, curve: str) -> Best | None:
+def best_layer(curves: Records, probe: str, curve: str) -> PeakLayer | None:
     """Where a curve is highest; None when there is none."""
     for record in curves:
         if (record["probe"], record["curve"]) == (probe, curve):
             place = max(range(len(record["mean"])), key=lambda index: record["mean"][index])
-            return Best(record["layer"][place], record["mean"][place], record["n_pairs"][place])
+            return PeakLayer(record["layer"][place], record["mean"][place], record["n_pairs"][place])
     return None
 
 

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from r2a_core.attention.heads import WalkThresholds
-from r2a_core.errors import R2AError
-from r2a_core.patching.statistics import CrossingParams
-from r2a_core.report.attention import attention_section, heads_section
-from r2a_core.report.evaluation import evaluation_section
+from r2a_core.config import CrossingParams, ReportParams, WalkThresholds
+from r2a_core.infra.errors import R2AError
+from r2a_core.report.encode import ascii_json, script_safe
 from r2a_core.report.overview import overview
-from r2a_core.report.packing import ascii_json, script_safe
-from r2a_core.report.patching import patching_section
-from r2a_core.report.sources import Gaps, ReportParams, ReportSources, plain
+from r2a_core.report.sections import attention_section, evaluation_section, heads_section, patching_section
+from r2a_core.report.sources import MissingParts, ReportSources, plain
 from r2a_core.report.traces import traces_section
 
 # In the order in which they are joined: helpers first, one file a figure, then what starts the page.
@@ -28,6 +25,7 @@ SCRIPTS = (
     *("unpack", "dom", "state", "colours", "charts", "overview", "accuracy", "judged", "items"),
     *("boxes", "heads", "walk", "reader", "curves", "cells", "start"),
 )
+
 MEGABYTE = 1_000_000
 
 
@@ -45,7 +43,7 @@ def report_data(
     sources: ReportSources, params: ReportParams, study: StudyParams, machine: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Everything the page shows, as JSON-able values. machine: facts to print with it, if any."""
-    gaps = Gaps()
+    gaps = MissingParts()
     sections: dict[str, list[dict[str, Any]]] = {
         "evaluation": evaluation_section(sources, params, gaps),
         "attention": attention_section(sources, gaps),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from r2a_core.figures.attention import SEGMENT_LABELS
+from r2a_core.figures.segment_masses import SEGMENT_LABELS
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -28,7 +28,9 @@ PAPER_PATCHING = {
     "r1_qwen_7b": PublishedPatching(0.42, 0.47, 0.97, 20, 67),
     "r1_qwen_1b5": PublishedPatching(0.36, 0.51, 0.89, 21, 22),
 }
+
 PAPER_COMMON = {"r1_llama_8b": 355, "r1_qwen_7b": 457, "r1_qwen_1b5": 400, "r1_full": 490}  # items, MATH-500, sampled
+
 # Reasoning-Focus Heads by trace mean, recomputed from the published data of MATH-500.
 PAPER_RFH = {
     "r1_llama_8b": (

@@ -6,29 +6,13 @@ data/ folder, names of models, datasets and settings -> ReportSources; path, col
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import polars as pl
-from pydantic import Field
 
-from r2a_core import frames
+from r2a_core.infra import files
 
 Run = tuple[str, str]  # model, dataset
-Count = Annotated[int, Field(gt=0)]
-
-
-@dataclass(frozen=True)
-class ReportParams:
-    """The section `report` of params.yaml: how much of the study the page carries."""
-
-    title: str
-    texts: Count  # items of each model and dataset whose two texts can be read
-    traces: Count  # traces of each model and dataset in the trace reader
-    heads: Count  # single heads of each trace in the trace reader
-    rows: Annotated[int, Field(ge=8)]  # most rows of a trajectory map
-    columns: Annotated[int, Field(ge=8, le=512)]  # most columns of a trajectory map
-    pairs: Count  # pairs of each model in the patching map
-    megabytes: Annotated[float, Field(gt=0)]  # a larger page is refused
 
 
 @dataclass(frozen=True)
@@ -39,7 +23,7 @@ class ReportSources:
     datasets: tuple[str, ...]
     settings: tuple[str, ...]
     items: Mapping[str, Path]  # by dataset
-    summaries: Mapping[Run, Path]  # JSON of r2a_core.grading.evaluation
+    summaries: Mapping[Run, Path]  # JSON of r2a_core.evaluation.funnel
     evaluations: Mapping[Run, Path]
     generations: Mapping[tuple[str, str, str], Path]  # by model, dataset, setting
     attention: Mapping[tuple[str, str, str], Path]
@@ -58,7 +42,7 @@ class ReportSources:
 
 
 @dataclass
-class Gaps:
+class MissingParts:
     """What a page lacks, in words, in the order in which it was missed."""
 
     found: list[dict[str, str]] = field(default_factory=list)
@@ -102,7 +86,7 @@ def study_sources(data: Path, models: Sequence[str], datasets: Sequence[str], se
 
 def read_frame(path: Path, columns: Sequence[str], stage: str) -> pl.DataFrame | None:
     """Those columns of a parquet file, None where it is absent. Raises R2AError when it is damaged or lacks one."""
-    return frames.read_frame(path, columns, stage) if path.is_file() else None
+    return files.read_frame(path, columns, stage) if path.is_file() else None
 
 
 def plain(value: Any) -> Any:

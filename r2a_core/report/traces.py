@@ -1,6 +1,10 @@
 """Single traces to read: tokens, and which reasoning tokens each answer token attends to (paper section 4, Figure 4).
 
 tokens, maps, links, attention and sentence files -> one record a model and dataset with its first traces.
+
+The walk of every head along the reasoning of one trace, small enough to travel in the page.
+
+attention frame of one model and dataset, trace -> centroid and spread by head and group of answer tokens.
 """
 
 from collections.abc import Sequence
@@ -10,14 +14,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from r2a_core.errors import R2AError
+from r2a_core.config import ReportParams
 from r2a_core.figures.maps import Pattern, Trace, map_name, read_traces
-from r2a_core.report.packing import pack, pack_json, weight_levels
-from r2a_core.report.sources import Gaps, ReportParams, ReportSources, Run, read_frame
-from r2a_core.report.walks import walk_record
+from r2a_core.infra.errors import R2AError
+from r2a_core.report.encode import pack, pack_json, weight_levels
+from r2a_core.report.sources import MissingParts, ReportSources, Run, read_frame
 
 SETTING = "with_reasoning"
+
 VIEW = ["item_id", "kind", "layer", "head"]
+
 NO_TOKEN = 65535  # fills the rows of links that hold fewer tokens
 
 
@@ -41,7 +47,7 @@ class TraceView:
         return same
 
 
-def traces_section(sources: ReportSources, params: ReportParams, top: int, gaps: Gaps) -> list[dict[str, Any]]:
+def traces_section(sources: ReportSources, params: ReportParams, top: int, gaps: MissingParts) -> list[dict[str, Any]]:
     """One record for each model and dataset that has traces to read."""
     records = []
     for model, dataset in sources.runs:
@@ -202,3 +208,44 @@ def map_record(pattern: Pattern, trace: Trace, params: ReportParams) -> dict[str
 def cuts(count: int, most: int) -> np.ndarray:
     """First of each group when `count` cells are pooled, equally many a group, to at most `most`."""
     return np.arange(0, count, -(-count // most))
+
+
+GROUPS = 32  # most groups of answer tokens
+
+STEPS = 254  # a fraction 0..1 of the reasoning in whole steps
+
+UNKNOWN = 255  # a group whose rows see none of the reasoning
+
+
+def walk_record(attention: pl.DataFrame | None, trace: Trace) -> dict[str, Any] | None:
+    """Centroid and spread, (head, group), and walk correlation, (head,), of all heads by layer and head.
+
+    None when the trace has no walks.
+    """
+    if attention is None:
+        return None
+    own = (pl.col("item_id") == trace.item_id) & (pl.col("source") == "answer") & pl.col("centroid").is_not_null()
+    rows = attention.filter(own).sort("layer", "head")
+    if rows.is_empty():
+        return None
+    start, stop = trace.segments["answer"]
+    width = -(-(stop - start) // GROUPS)
+    return {
+        "layer": rows["layer"].to_list(),
+        "head": rows["head"].to_list(),
+        "first_row": start,
+        "last_row": stop,
+        "width": width,
+        "correlation": pack(rows["walk_correlation"].cast(pl.Float64).fill_null(float("nan")).to_numpy(), "f4"),
+        **{name: pack(fractions(np.array(rows[name].to_list()), width), "u1") for name in ("centroid", "spread")},
+    }
+
+
+def fractions(values: np.ndarray, width: int) -> np.ndarray:
+    """Means of `values` (head, row) over groups of `width` answer rows, in steps of 1 / STEPS; NaN does not count."""
+    starts = np.arange(0, values.shape[1], width)
+    known = ~np.isnan(values)
+    totals = np.add.reduceat(np.where(known, values, 0.0), starts, axis=1)
+    counts = np.add.reduceat(known.astype(float), starts, axis=1)
+    means = np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
+    return np.where(np.isnan(means), UNKNOWN, np.rint(np.clip(np.nan_to_num(means), 0, 1) * STEPS))

@@ -10,12 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from r2a_core.activations.attending import LayerAttention
-from r2a_core.activations.capture import TraceActivations
-from r2a_core.activations.reading import ActivationReader
-from r2a_core.activations.shards import plan_shards, shard_name, write_index, write_shard
-from r2a_core.errors import R2AError
-from r2a_core.traces.segments import TraceSegments
+from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.store import (
+    ActivationReader,
+    TraceActivations,
+    plan_shards,
+    shard_name,
+    write_index,
+    write_shard,
+)
+from r2a_core.infra.errors import R2AError
+from r2a_core.trace import TraceSegments
 
 
 def random_trace(seed: int, n_tokens: int = 12, layers: tuple[int, ...] = (0, 3), dtype=torch.bfloat16, window=None):

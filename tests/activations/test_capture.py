@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from r2a_core.activations.capture import CaptureConfig, capture_trace, kept_rows, trace_bytes
+from r2a_core.activations.capture import capture_trace, kept_rows, trace_bytes
 from r2a_core.attention.masses import layer_statistics
-from r2a_core.errors import R2AError
-from r2a_core.traces.segments import TraceSegments
+from r2a_core.config import CaptureConfig
+from r2a_core.infra.errors import R2AError
+from r2a_core.trace import TraceSegments
 
 ANSWER = CaptureConfig("answer", "bfloat16", None, (), (), "answer")
 

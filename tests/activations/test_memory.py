@@ -11,13 +11,14 @@ from torch.utils._pytree import tree_map_only
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from benchmarks.sizes import PUBLISHED
-from r2a_core.activations.attending import LayerAttention
-from r2a_core.activations.capture import CaptureConfig, capture_trace
+from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.capture import capture_trace
 from r2a_core.activations.memory import RESERVE, capture_account, statistics_account, weight_bytes
-from r2a_core.attention import patterns
+from r2a_core.attention import masses as patterns
 from r2a_core.attention.masses import layer_statistics, row_statistics
-from r2a_core.errors import R2AError
-from r2a_core.traces.segments import TraceSegments
+from r2a_core.config import CaptureConfig
+from r2a_core.infra.errors import R2AError
+from r2a_core.trace import TraceSegments
 
 LONG = 32768  # tokens
 SIZES = {

@@ -8,11 +8,12 @@ from transformers.masking_utils import (
     sliding_window_causal_mask_function,
 )
 
-from r2a_core.activations import attending
-from r2a_core.activations.capture import CaptureConfig, TraceRecorder, capture_trace
-from r2a_core.activations.recording import causal_band, recording
-from r2a_core.errors import R2AError
-from r2a_core.traces.segments import TraceSegments
+from r2a_core.activations import blockwise as attending
+from r2a_core.activations.capture import TraceRecorder, capture_trace
+from r2a_core.activations.hooks import recording, sliding_causal_mask
+from r2a_core.config import CaptureConfig
+from r2a_core.infra.errors import R2AError
+from r2a_core.trace import TraceSegments
 
 SEGMENTS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
 IDS = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(1)).tolist()
@@ -81,7 +82,7 @@ def test_residual_streams_and_head_outputs(tiny_model):
     ],
 )
 def test_window_is_found_from_the_mask(mask, window):
-    assert causal_band(10, 10, mask).window == window
+    assert sliding_causal_mask(10, 10, mask).window == window
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_window_is_found_from_the_mask(mask, window):
 )
 def test_other_masks_are_refused(mask):
     with pytest.raises(R2AError, match="neither causal nor a sliding window"):
-        causal_band(10, 10, mask)
+        sliding_causal_mask(10, 10, mask)
 
 
 def test_batches_padding_and_caches_are_refused(tiny_model):

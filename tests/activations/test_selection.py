@@ -2,8 +2,7 @@
 
 import polars as pl
 
-from r2a_core.activations.selection import TokenTrace, select_traces
-from r2a_core.traces.segments import TraceSegments
+from r2a_core.trace import TokenTrace, TraceSegments, select_traces
 
 
 def generations(*rows: tuple[str, int, str]) -> pl.DataFrame:

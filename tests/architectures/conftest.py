@@ -16,8 +16,9 @@ import yaml
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from r2a_core.models.loading import LoadedModel, load_model
-from r2a_core.models.prepare import model_params, prepare
+from r2a_core.config import model_params
+from r2a_core.models.load import LoadedModel, load_model
+from r2a_core.models.prepare import prepare
 
 HERE = Path(__file__).parent
 ARCHITECTURES = json.loads((HERE / "architectures.json").read_text())

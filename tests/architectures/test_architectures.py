@@ -9,22 +9,22 @@ import polars as pl
 import pytest
 import torch
 
-from r2a_core.activations.capture import CaptureConfig, capture_trace, trace_bytes
-from r2a_core.activations.reading import ActivationReader
-from r2a_core.activations.selection import select_traces
-from r2a_core.activations.shards import shard_name, write_index, write_shard
+from r2a_core.activations.capture import capture_trace, trace_bytes
+from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
 from r2a_core.attention.masses import layer_statistics, masses
+from r2a_core.config import AlignmentConfig, CaptureConfig, SamplingConfig
 from r2a_core.data.items import Item
-from r2a_core.errors import R2AError
-from r2a_core.models.loading import load_model, load_tokenizer
-from r2a_core.patching.alignment import AlignedPair, AlignmentConfig, PairSide, align
+from r2a_core.generation.decode import GenerationRequest, generate
+from r2a_core.generation.rows import GENERATION_SCHEMA, generation_row
+from r2a_core.infra.errors import R2AError
+from r2a_core.models.load import load_model, load_tokenizer
+from r2a_core.pairs.align import AlignedPair, PairSide, align
+from r2a_core.patching.packed import PatchSite
 from r2a_core.patching.runs import capture_clean
-from r2a_core.patching.staircase import Lane
 from r2a_core.patching.sweep import sweep_heads, sweep_resid
-from r2a_core.settings import Setting
-from r2a_core.traces.generation import GenerationRequest, SamplingConfig, generate
-from r2a_core.traces.prompts import plain_ids, prompt_ids
-from r2a_core.traces.rows import GENERATION_SCHEMA, generation_row
+from r2a_core.prompts import prompt_ids
+from r2a_core.tokenizer import plain_ids
+from r2a_core.trace import Setting, select_traces
 
 NAMES = ["qwen3_thinking", "magistral", "gemma3", "gemma3_with_vision", "phi4_reasoning", "gpt_oss", "gemma2"]
 WINDOWED = {"magistral": {0, 1, 2}, "gemma3": {0, 2}, "gemma3_with_vision": {0, 2}, "gpt_oss": {0, 2}, "gemma2": {0, 2}}
@@ -168,7 +168,7 @@ def test_patched_cells_equal_one_forward_each(architecture, name):
         return (logit_diff(forward(found.plain, pair.corrupted, [edit])) - ld_corrupted) / (ld_clean - ld_corrupted)
 
     chosen = [place.index for place in pair.positions if place.role in ("flip", "think_close")] + [pair.indices[-1]]
-    lanes = [Lane((token,)) for token in chosen]
+    lanes = [PatchSite((token,)) for token in chosen]
     clean = capture_clean(found.loaded.model, pair, with_z=True)
     assert clean.logit_diff == pytest.approx(ld_clean, abs=1e-4)
     resid = sweep_resid(found.loaded.model, pair, clean, 256, lanes)
@@ -204,8 +204,8 @@ def test_blocks_of_the_models_own_eager_attention_change_nothing(architecture, n
     model = architecture(name).loaded.model
     pair = aligned_pair(architecture(name).loaded.text)
     whole = sweep_resid(model, pair, capture_clean(model, pair), 256)
-    monkeypatch.setattr("r2a_core.patching.attention.EAGER_ELEMENTS", 6 * len(pair.clean.ids) * 14)
-    monkeypatch.setattr("r2a_core.patching.attention.eager_rows", lambda *sizes: 7)
+    monkeypatch.setattr("r2a_core.patching.packed_attention.EAGER_ELEMENTS", 6 * len(pair.clean.ids) * 14)
+    monkeypatch.setattr("r2a_core.patching.packed_attention.eager_rows", lambda *sizes: 7)
     cut = sweep_resid(model, pair, capture_clean(model, pair), 256)
     np.testing.assert_allclose(cut.nld, whole.nld, atol=1e-4)
 

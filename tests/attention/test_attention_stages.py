@@ -13,19 +13,18 @@ import pytest
 import torch
 import yaml
 
-from r2a_core.activations import jobs as capture_jobs
-from r2a_core.attention import scoring
+from r2a_core.activations import capture as capture_jobs
+from r2a_core.attention import heads as scoring
+from r2a_core.builtin.tokenizer import build_tokenizer
+from r2a_core.config import Tags
 from r2a_core.data.items import Item
-from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.grading.boxed import has_boxed
-from r2a_core.models.loading import load_model, load_tokenizer
+from r2a_core.generation.rows import GENERATION_SCHEMA, generation_row
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.models.load import load_model, load_tokenizer
 from r2a_core.models.pointer import ModelPointer
-from r2a_core.models.tags import Tags
-from r2a_core.models.tokenizer import build_tokenizer
-from r2a_core.settings import SETTINGS, Setting
-from r2a_core.traces.prompts import plain_ids, prompt_ids
-from r2a_core.traces.rows import GENERATION_SCHEMA, generation_row
-from r2a_core.traces.segments import SEGMENTS
+from r2a_core.prompts import prompt_ids
+from r2a_core.tokenizer import plain_ids
+from r2a_core.trace import SEGMENTS, SETTINGS, Setting, has_boxed
 from stages import attention, capture, figures_attention, heads, maps
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -7,21 +7,21 @@ import polars as pl
 import pytest
 import torch
 
-from r2a_core.activations.attending import LayerAttention
+from r2a_core.activations.blockwise import LayerAttention
 from r2a_core.attention.heads import HEAD_SCHEMA, head_sets, rank_heads
-from r2a_core.attention.induction import InductionConfig, InductionRecorder, induction_scores, ordinary_tokens
+from r2a_core.attention.induction import InductionRecorder, induction_scores, ordinary_tokens
 from r2a_core.attention.retrieval import (
     NeedleRecorder,
     NeedleTest,
-    RetrievalConfig,
     question_tests,
     retrieval_scores,
     sentence_tests,
     sequence_tests,
 )
-from r2a_core.attention.statistics import ATTENTION_SCHEMA, segment_medians
-from r2a_core.errors import R2AError
-from r2a_core.traces.segments import SEGMENTS, TraceSegments
+from r2a_core.attention.tables import ATTENTION_SCHEMA, segment_medians
+from r2a_core.config import InductionConfig, RetrievalConfig
+from r2a_core.infra.errors import R2AError
+from r2a_core.trace import SEGMENTS, TraceSegments
 
 PAPER = {
     "r1-llama-8b": (

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from r2a_core.activations.capture import CaptureConfig, capture_trace
-from r2a_core.attention.links import LINK_SCHEMA, link_rows, strongest_links
-from r2a_core.attention.maps import View
-from r2a_core.traces.segments import TraceSegments
+from r2a_core.activations.capture import capture_trace
+from r2a_core.attention.maps import LINK_SCHEMA, HeadGroup, link_rows, strongest_links
+from r2a_core.config import CaptureConfig
+from r2a_core.trace import TraceSegments
 
 SEGMENTS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
 
@@ -19,7 +19,11 @@ def test_links_equal_eager_attention(tiny_model, kind):
     trace = capture_trace(model, ids, SEGMENTS, CaptureConfig("answer", "float32", None, (), (), "answer"))
     with torch.no_grad():
         pattern = torch.stack(model(input_ids=torch.tensor([ids]), output_attentions=True).attentions)[:, 0].numpy()
-    views = [View("head", ((1, 4),)), View("rfh_mean", ((0, 2), (1, 5))), View("head_mean", tuple(np.ndindex(2, 6)))]
+    views = [
+        HeadGroup("head", ((1, 4),)),
+        HeadGroup("rfh_mean", ((0, 2), (1, 5))),
+        HeadGroup("head_mean", tuple(np.ndindex(2, 6))),
+    ]
     expected = [pattern[1, 4], (pattern[0, 2] + pattern[1, 5]) / 2, pattern.mean(axis=(0, 1))]
     rows = link_rows("i", trace, views, 3, "cpu")
     assert [row["kind"] for row in rows] == ["head"] * 9 + ["rfh_mean"] * 9 + ["head_mean"] * 9

@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 import torch
 
-from r2a_core.activations.capture import CaptureConfig, capture_trace
-from r2a_core.activations.reading import ActivationReader
-from r2a_core.activations.shards import shard_name, write_index, write_shard
+from r2a_core.activations.capture import capture_trace
+from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
 from r2a_core.attention import maps as module
-from r2a_core.attention.choices import (
+from r2a_core.attention.heads import rank_heads
+from r2a_core.attention.map_selection import (
+    MapConfig,
     Span,
     choose_traces,
     default_span,
@@ -21,11 +22,11 @@ from r2a_core.attention.choices import (
     shown_heads,
     span_of_text,
 )
-from r2a_core.attention.heads import WalkThresholds, rank_heads
-from r2a_core.attention.maps import MAP_SCHEMA, SPAN_SCHEMA, TOKEN_SCHEMA, MapConfig, attention_maps, first_tokens
-from r2a_core.attention.statistics import StatisticsConfig, attention_statistics
-from r2a_core.errors import R2AError
-from r2a_core.traces.segments import TraceSegments
+from r2a_core.attention.maps import MAP_SCHEMA, SPAN_SCHEMA, TOKEN_SCHEMA, attention_maps, first_tokens
+from r2a_core.attention.tables import attention_statistics
+from r2a_core.config import CaptureConfig, StatisticsConfig, WalkThresholds
+from r2a_core.infra.errors import R2AError
+from r2a_core.trace import TraceSegments
 
 SEGMENTS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
 REASONING = ["\n", *"abc", ".", " Wait", " d", "e", ".\n", *"fgh", ".", " k", "\n"]

@@ -6,20 +6,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2a_core.activations.attending import LayerAttention
-from r2a_core.activations.capture import CaptureConfig, capture_trace
-from r2a_core.activations.reading import ActivationReader
-from r2a_core.activations.shards import shard_name, write_index, write_shard
+from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.capture import capture_trace
+from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
 from r2a_core.attention.live import segment_masses_live
 from r2a_core.attention.masses import (
     layer_statistics,
     masses,
+    pattern_blocks,
     row_statistics,
     uniform_share,
     walk_correlation,
 )
-from r2a_core.attention.patterns import pattern_blocks
-from r2a_core.traces.segments import TraceSegments
+from r2a_core.config import CaptureConfig
+from r2a_core.trace import TraceSegments
 
 SEGMENTS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
 IDS = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(1)).tolist()

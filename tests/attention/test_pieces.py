@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
-from r2a_core.attention.pieces import reflection_in, sentence_ranges, token_pieces
+from r2a_core.tokenizer import reflection_in, sentence_ranges, token_pieces
 
 
 @pytest.fixture(scope="module")

@@ -5,19 +5,13 @@ import polars as pl
 import pytest
 import torch
 
-from r2a_core.activations.capture import CaptureConfig, capture_trace
-from r2a_core.activations.reading import ActivationReader
-from r2a_core.activations.shards import shard_name, write_index, write_shard
-from r2a_core.attention.pieces import token_pieces
-from r2a_core.attention.statistics import (
-    ATTENTION_SCHEMA,
-    SENTENCE_SCHEMA,
-    StatisticsConfig,
-    attention_statistics,
-    trace_statistics,
-)
-from r2a_core.errors import R2AError
-from r2a_core.traces.segments import SEGMENTS, TraceSegments
+from r2a_core.activations.capture import capture_trace
+from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
+from r2a_core.attention.tables import ATTENTION_SCHEMA, SENTENCE_SCHEMA, attention_statistics, trace_statistics
+from r2a_core.config import CaptureConfig, StatisticsConfig
+from r2a_core.infra.errors import R2AError
+from r2a_core.tokenizer import token_pieces
+from r2a_core.trace import SEGMENTS, TraceSegments
 
 CONFIG = StatisticsConfig(reflection_phrases=("wait", "alternatively"))
 BOUNDS = TraceSegments(think_open=6, think_close=22, n_tokens=33)

@@ -6,7 +6,7 @@ import torch
 from benchmarks.theirs import hooked_transformer
 from r2a_core.attention.induction import InductionRecorder
 from r2a_core.attention.live import segment_masses_live
-from r2a_core.traces.segments import TraceSegments
+from r2a_core.trace import TraceSegments
 
 pytest.importorskip("transformer_lens")
 
@@ -39,7 +39,7 @@ def test_induction_match_is_what_detect_head_computes(hooked, tiny_model):
     )
 
     from r2a_core.activations.capture import forward
-    from r2a_core.activations.recording import recording
+    from r2a_core.activations.hooks import recording
 
     repeat = torch.randperm(60, generator=torch.Generator().manual_seed(2))[:20] + 2
     ids = torch.cat([torch.tensor([1]), repeat, repeat])

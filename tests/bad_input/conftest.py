@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from r2a_core.errors import R2AError
+from r2a_core.infra.errors import R2AError
 
 Refused = Callable[..., R2AError]
 

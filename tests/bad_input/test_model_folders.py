@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from r2a_core.models.loading import load_model, load_tokenizer
+from r2a_core.config import LocalModel, Tags
+from r2a_core.models.load import load_model, load_tokenizer
 from r2a_core.models.pointer import ModelPointer, read_pointer, weights_digest
-from r2a_core.models.prepare import LocalModel, prepare
-from r2a_core.models.tags import Tags
+from r2a_core.models.prepare import prepare
 from tests.small_models import one_layer_llama
 
 TAGS = Tags(bos="<s>", eos="</s>", think_open="<think>", think_close="</think>")

@@ -11,30 +11,43 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from r2a_core.activations.attending import LayerAttention
-from r2a_core.activations.capture import CaptureConfig, TraceActivations, capture_trace
-from r2a_core.activations.shards import write_shard
-from r2a_core.attention.choices import Span
+from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.capture import capture_trace
+from r2a_core.activations.store import TraceActivations, write_shard
 from r2a_core.attention.heads import HEAD_SCHEMA, rank_heads
-from r2a_core.attention.induction import InductionConfig, induction_scores
-from r2a_core.attention.jobs import medians_text
-from r2a_core.attention.maps import MapConfig, choose_views, map_rows, span_rows
+from r2a_core.attention.induction import induction_scores
+from r2a_core.attention.map_selection import MapConfig, Span
+from r2a_core.attention.maps import choose_views, map_rows, span_rows
 from r2a_core.attention.retrieval import NeedleTest, retrieval_scores
-from r2a_core.attention.statistics import ATTENTION_SCHEMA, StatisticsConfig, trace_statistics
-from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.finite import at, check_columns, check_finite
-from r2a_core.grading.comparison import compare_settings, summary_text
-from r2a_core.grading.statistics import accuracy_with_interval, mcnemar, paired_t, win_tie_loss
-from r2a_core.models.loading import TagIds
-from r2a_core.patching import jobs
-from r2a_core.patching.alignment import AlignedPair, PaddedSequence, PatchPosition
+from r2a_core.attention.tables import ATTENTION_SCHEMA, medians_text, trace_statistics
+from r2a_core.config import (
+    CaptureConfig,
+    CrossingParams,
+    InductionConfig,
+    PairCaptureParams,
+    SamplingConfig,
+    StatisticsConfig,
+    SweepParams,
+)
+from r2a_core.evaluation.paired import (
+    accuracy_with_interval,
+    compare_settings,
+    mcnemar,
+    paired_t,
+    summary_text,
+    win_tie_loss,
+)
+from r2a_core.generation.decode import GenerationRequest, generate
+from r2a_core.infra.checks import check_columns, check_finite, error_context
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.pairs.align import AlignedPair, PaddedSequence, PatchPosition
+from r2a_core.patching import stage as jobs
 from r2a_core.patching.metrics import AnswerMetrics, Sweep, answer_metrics, normalised_logit_diff, sweep_frame
-from r2a_core.patching.params import PairCaptureParams, SweepParams
 from r2a_core.patching.runs import capture_clean
-from r2a_core.patching.shards import write_shard as write_pair_shard
-from r2a_core.patching.statistics import CrossingParams, crossing, layer_curves
-from r2a_core.traces.generation import GenerationRequest, SamplingConfig, generate
-from r2a_core.traces.segments import SEGMENTS, TraceSegments
+from r2a_core.patching.store import write_shard as write_pair_shard
+from r2a_core.patching.summary import crossing, layer_curves
+from r2a_core.tokenizer import TagIds
+from r2a_core.trace import SEGMENTS, TraceSegments
 
 NAN, INF = float("nan"), float("inf")
 SEGMENTED = TraceSegments(think_open=2, think_close=6, n_tokens=10)  # three reasoning tokens, two of the answer
@@ -87,7 +100,7 @@ def test_null_passes_where_nan_does_not(refused) -> None:
 
 
 def test_a_place_keeps_the_kind_of_error() -> None:
-    with pytest.raises(MissingPrerequisite, match="pair 'a': gone") as caught, at("pair 'a'"):
+    with pytest.raises(MissingPrerequisite, match="pair 'a': gone") as caught, error_context("pair 'a'"):
         raise MissingPrerequisite("gone", "fetch it")
     assert (caught.value.hint, caught.value.exit_code) == ("fetch it", 3)
 

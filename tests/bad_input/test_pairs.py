@@ -6,13 +6,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from r2a_core.data.comparison import ComparisonPair, pair_items, pairs_of
+from r2a_core.config import AlignmentConfig
 from r2a_core.data.items import Item
-from r2a_core.models.loading import LoadedTokenizer
-from r2a_core.patching.alignment import AlignmentConfig
-from r2a_core.patching.candidates import PAIR_SCHEMA, aligned_pairs, pair_rows
-from r2a_core.patching.selection import SELECTION_SCHEMA, select_pairs
-from r2a_core.traces.prompts import plain_ids, prompt_ids
+from r2a_core.data.pairs import ComparisonPair, pair_items, pairs_of
+from r2a_core.pairs.filter import PAIR_SCHEMA, SELECTION_SCHEMA, aligned_pairs, pair_rows, select_pairs
+from r2a_core.prompts import prompt_ids
+from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 
 NAMED = '{"pair_id": "p", "comparator": "y"}'
 CONFIG = AlignmentConfig("visible", "reasoning", keep_reasoning=True, ending_tokens=3)

@@ -8,11 +8,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from r2a_core.data.comparison import read_pairs
+from r2a_core.config import FileDataset, HubDataset
 from r2a_core.data.hub import load_math500, load_wildbench
-from r2a_core.data.imported import load_traces
+from r2a_core.data.imported_texts import load_traces
 from r2a_core.data.items import ITEM_SCHEMA, Item, items_frame, read_items
-from r2a_core.data.prepare import FileDataset, HubDataset, load_dataset
+from r2a_core.data.pairs import read_pairs
+from r2a_core.data.prepare import load_dataset
 
 GOOD = {"unique_id": "u1", "problem": "1+1?", "answer": "2", "subject": "Algebra", "level": 3}
 HEADER = "unique_id,problem,answer,subject,level"

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from r2a_core.data.builtin import arithmetic, comparison, comparison_pairs, is_held_out
-from r2a_core.data.world import DOMAINS
-from r2a_core.errors import R2AError
+from r2a_core.builtin.facts import DOMAINS
+from r2a_core.builtin.questions import arithmetic, comparison, comparison_pairs, is_held_out
+from r2a_core.infra.errors import R2AError
 
 CLAUSE = re.compile(r"(?:First|Second|Third|Last) \w+ (\d+) (more|less|times)\.")
 
@@ -58,7 +58,7 @@ def test_pairs_differ_in_the_context_and_have_opposite_answers():
 
 
 def test_too_many_questions_are_refused(monkeypatch):
-    monkeypatch.setattr("r2a_core.data.builtin.MAX_TRIES", 2000)
+    monkeypatch.setattr("r2a_core.builtin.questions.MAX_TRIES", 2000)
     with pytest.raises(R2AError, match="there are only"):
         comparison(5000, 0)
 

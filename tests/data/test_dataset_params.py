@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from r2a_core.data.prepare import BuiltinDataset, FileDataset, HubDataset, dataset_params, load_dataset, local_file
-from r2a_core.errors import R2AError
+from r2a_core.config import BuiltinDataset, FileDataset, HubDataset, dataset_params
+from r2a_core.data.prepare import load_dataset, local_file
+from r2a_core.infra.errors import R2AError
 
 HUB = {"kind": "math500", "instruction": " Box it.", "revision": "main"}
 

@@ -12,8 +12,8 @@ from huggingface_hub import HfApi, constants, errors
 
 from r2a_core.data.hub import AREAS, fetch, hub_access, load_math500, load_wildbench
 from r2a_core.data.items import Item
-from r2a_core.data.tables import RejectedRow
-from r2a_core.errors import MissingPrerequisite, R2AError
+from r2a_core.data.user_tables import RejectedRow
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MATH: list[dict[str, Any]] = [

@@ -7,9 +7,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from r2a_core.data.imported import ImportedText, authors, load_traces, text_for
-from r2a_core.data.tables import RejectedRow
-from r2a_core.errors import R2AError
+from r2a_core.data.imported_texts import ImportedText, load_traces, models_with_text, text_for
+from r2a_core.data.user_tables import RejectedRow
+from r2a_core.infra.errors import R2AError
 
 ROW: dict[str, Any] = {
     "model": "m-1",
@@ -53,7 +53,7 @@ def test_rows_of_one_id_are_one_question_with_several_texts(tmp_path: Path) -> N
     assert text_for(first, "m-2", "with_reasoning") == ImportedText("Zwei", "length")
     assert text_for(first, "m-2", "without_reasoning") is None
     assert text_for(second, "m-1", "with_reasoning") == ImportedText("Two", "stop")
-    assert (authors(first), authors(second)) == (["m-1", "m-2"], ["m-1"])
+    assert (models_with_text(first), models_with_text(second)) == (["m-1", "m-2"], ["m-1"])
 
 
 def test_subject_and_level_may_be_absent(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_all_published_texts_import(reference: Path) -> None:
     found = {
         (model, setting, item.item_id): text_for(item, model, setting)
         for item in loaded.items
-        for model in authors(item)
+        for model in models_with_text(item)
         for setting in ("with_reasoning", "without_reasoning")
     }
     assert {key: text.content for key, text in found.items() if text is not None} == {

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from r2a_core.data.comparison import FORM as READER_FORM
-from r2a_core.data.comparison import pair_items, pairs_of, read_pairs
+from r2a_core.data.pairs import FORM as READER_FORM
+from r2a_core.data.pairs import pair_items, pairs_of, read_pairs
 
 TABLE = Path(__file__).resolve().parents[2] / "r2a_core" / "data" / "object_comparison_pairs.csv"
 COLUMNS = ["case_id", "query_a", "answer_a", "query_b", "answer_b", "domain"]

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from r2a_core.data.items import Item, items_frame, read_items
-from r2a_core.data.tables import read_rows, text_of
-from r2a_core.errors import R2AError
+from r2a_core.data.user_tables import read_rows, text_of
+from r2a_core.infra.errors import R2AError
 
 Write = Callable[[str, str | bytes], Path]
 

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from r2a_core.executors import ResourceParams
+from r2a_core.builtin.tokenizer import build_tokenizer
+from r2a_core.config import ResourceParams, Tags
+from r2a_core.infra.ray import ONLY_LOOPBACK
 from r2a_core.models.pointer import ModelPointer
-from r2a_core.models.tags import Tags
-from r2a_core.models.tokenizer import build_tokenizer
-from r2a_core.workers import ONLY_LOOPBACK
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ[ONLY_LOOPBACK] = "0"  # before Ray is imported, which reads it then

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from r2a_core.store import WorkStore
+from r2a_core.infra.shards import WorkStore
 
 WAIT = 300  # s
 
@@ -49,7 +49,7 @@ def slow_first(job: NotingJob, store: WorkStore, shard: int) -> tuple[int, str]:
 
 def killed_once(notes: Path, victim: str, job: Any, store: WorkStore, shard: Any) -> Path:
     """finish_capture, but the first worker at the shard `victim` is killed when its file is written, not yet named."""
-    from r2a_core.activations import jobs as capture_jobs
+    from r2a_core.activations import capture as capture_jobs
 
     def write_and_die(path: Path) -> None:
         capture_jobs.capture_shard(job, shard, path)
@@ -71,7 +71,7 @@ def always_killed(notes: Path, job: NotingJob, store: WorkStore, shard: int) -> 
 
 def stuck_on(notes: Path, node: str, job: Any, store: WorkStore, shard: Any) -> list[Path]:
     """finish_shard, but a worker on `node` hangs until its node is lost, and the others begin when it does."""
-    from r2a_core.traces.shards import finish_shard
+    from r2a_core.generation.stage import finish_shard
 
     if node_id() == node:
         (notes / "stuck").touch()

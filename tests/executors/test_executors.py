@@ -10,12 +10,11 @@ import pytest
 import torch
 import yaml
 
-from r2a_core import workers
-from r2a_core.config import parse
-from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.executors import ResourceParams, finish_shards
-from r2a_core.store import WorkStore
-from r2a_core.workers import Environment, Worker, finish_on_ray
+from r2a_core.config import ResourceParams, parse
+from r2a_core.infra import ray as workers
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.ray import Environment, Worker, finish_on_ray
+from r2a_core.infra.shards import WorkStore, finish_shards
 from stages import _shards
 from stages._params import check_all_params
 

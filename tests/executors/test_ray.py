@@ -9,17 +9,16 @@ from typing import Any
 
 import pytest
 
-from r2a_core.activations import jobs as capture_jobs
-from r2a_core.activations.jobs import CaptureJob, CaptureParams, CaptureShard
-from r2a_core.activations.selection import TokenTrace
+from r2a_core.activations import capture as capture_jobs
+from r2a_core.activations.capture import CaptureJob, CaptureShard
+from r2a_core.config import BuiltinDataset, CaptureParams, ResourceParams
 from r2a_core.data.items import Item
-from r2a_core.data.prepare import BuiltinDataset
-from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.executors import ResourceParams, finish_shards
-from r2a_core.store import TEMPORARY, open_store
-from r2a_core.traces.segments import TraceSegments
-from r2a_core.traces.shards import GenerationJob, finish_shard, plan_shards
-from r2a_core.workers import ATTEMPTS
+from r2a_core.generation.stage import GenerationJob, finish_shard, plan_shards
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.files import TEMPORARY
+from r2a_core.infra.ray import ATTEMPTS
+from r2a_core.infra.shards import finish_shards, open_store
+from r2a_core.trace import TokenTrace, TraceSegments
 from tests.executors.faults import (
     NotingJob,
     always_killed,

@@ -9,17 +9,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from r2a_core.errors import R2AError
-from r2a_core.figures.attention import (
-    SEGMENTS,
-    AttentionRun,
-    HeadMarks,
-    box_plot_figure,
-    draw_box_plots,
-    draw_head_maps,
-    head_map_figure,
-    read_head_marks,
-)
+from r2a_core.figures.head_maps import HeadMarks, draw_head_maps, head_map_figure, read_head_marks
+from r2a_core.figures.segment_masses import SEGMENTS, AttentionRun, box_plot_figure, draw_box_plots
+from r2a_core.infra.errors import R2AError
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference"
 needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the published data is not here")

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
-from r2a_core.errors import R2AError
 from r2a_core.figures.evaluation import accuracy_figure, draw_evaluation, read_summaries
 from r2a_core.figures.evaluation_tables import accuracy_table, draw_accuracy_table, draw_funnel_table, funnel_table
 from r2a_core.figures.style import save_figure
+from r2a_core.infra.errors import R2AError
 
 STEPS = ("all", "finished", "think_format", "answer_format", "common")
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
+from r2a_core.evaluation.paired import stars
 from r2a_core.figures.evaluation import accuracy_figure, draw_evaluation
 from r2a_core.figures.evaluation_tables import accuracy_table
 from r2a_core.figures.judged import (
@@ -20,7 +21,6 @@ from r2a_core.figures.judged import (
     judged_table,
     published_score,
 )
-from r2a_core.grading.statistics import stars
 from tests.judging.made_up import GAINS, judged_run
 
 ORDER = [*GAINS, "overall"]

@@ -8,17 +8,10 @@ import polars as pl
 import pytest
 from matplotlib.figure import Figure
 
-from r2a_core.errors import R2AError
-from r2a_core.figures.attention import HeadMarks
-from r2a_core.figures.maps import (
-    MapSource,
-    draw_attention_maps,
-    map_figure,
-    read_patterns,
-    read_traces,
-    read_walks,
-)
+from r2a_core.figures.head_maps import HeadMarks
+from r2a_core.figures.maps import MapSource, draw_attention_maps, map_figure, read_patterns, read_traces, read_walks
 from r2a_core.figures.walks import WalkThresholds, draw_walk_overview, keep_apart, overlap_counts, walk_overview_figure
+from r2a_core.infra.errors import R2AError
 
 # One trace of 16 tokens: BOS, query [1, 4), <think> 4, reasoning [5, 11), </think> 11, answer [12, 15), EOS 15.
 TRACE = {

@@ -9,16 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from r2a_core.errors import R2AError
-from r2a_core.figures.patching import (
-    PatchingFigureParams,
-    draw_patching,
-    example_pair,
-    layer_figure,
-    position_map,
-    position_map_figure,
-)
-from r2a_core.patching.statistics import CrossingParams
+from r2a_core.config import CrossingParams, PatchingFigureParams
+from r2a_core.figures.patching import draw_patching, example_pair, layer_figure, position_map, position_map_figure
+from r2a_core.infra.errors import R2AError
 from r2a_core.patching.summary import probe_summary
 
 INTERVAL = CrossingParams(50, 0.95, 0)

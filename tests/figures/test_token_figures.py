@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2a_core.errors import R2AError
 from r2a_core.figures.tokens import (
     GridText,
     Piece,
@@ -23,6 +22,7 @@ from r2a_core.figures.tokens import (
     span_figure,
     visible,
 )
+from r2a_core.infra.errors import R2AError
 
 TOKENS = ["<s>", "What", " $x_1^{", " is", "?", "\n", "So", " x", " is", " 3", "."]
 MEAN = [0.5, 0.02, 0.04, 0.01, 0.01, 0.02, 0.0, 0.1, 0.1, 0.2, 0.0]

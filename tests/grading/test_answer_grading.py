@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 import sympy.parsing.sympy_parser
 
-from r2a_core.grading.boxed import boxed_answers
-from r2a_core.grading.maths import grade
-from r2a_core.grading.notation import MAX_LENGTH, refusal
+from r2a_core.evaluation.grade import grade
+from r2a_core.evaluation.normalise import MAX_LENGTH, refusal
+from r2a_core.trace import boxed_answers
 
 HERE = Path(__file__).parent
 ANSWERS = json.loads((HERE / "answers.json").read_text(encoding="utf-8"))

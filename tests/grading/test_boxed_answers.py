@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2a_core.grading.boxed import boxed_answers, has_boxed
+from r2a_core.trace import boxed_answers, has_boxed
 
 CASES = [
     (r"so \boxed{5}.", ["5"]),

@@ -8,10 +8,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from r2a_core.config import EvaluateParams
 from r2a_core.data.items import Item
-from r2a_core.errors import R2AError
-from r2a_core.grading.comparison import compare_settings, summary_text
-from r2a_core.grading.evaluation import EVALUATION_SCHEMA, EvaluateParams, Evaluation, evaluate
+from r2a_core.evaluation.funnel import EVALUATION_SCHEMA, Evaluation, evaluate
+from r2a_core.evaluation.paired import compare_settings, summary_text
+from r2a_core.infra.errors import R2AError
 
 PARAMS = EvaluateParams(timeout_seconds=10, bootstrap_draws=200, seed=0)
 ITEMS = [Item(name, f"question {name}", gold, "math") for name, gold in zip("abcdef", "123456", strict=True)]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from r2a_core.errors import MissingPrerequisite
-from r2a_core.grading import worker
-from r2a_core.grading.worker import GradingProcess, grade_many
+from r2a_core.evaluation import sandbox as worker
+from r2a_core.evaluation.sandbox import GradingProcess, grade_many
+from r2a_core.infra.errors import MissingPrerequisite
 
 # A grading process that obeys the answer it is given: it hangs, ends, or calls the answer correct.
 OBEDIENT = """

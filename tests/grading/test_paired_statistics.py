@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from r2a_core.errors import R2AError
-from r2a_core.grading.statistics import accuracy_with_interval, mcnemar, paired_t, stars, win_tie_loss
+from r2a_core.evaluation.paired import accuracy_with_interval, mcnemar, paired_t, stars, win_tie_loss
+from r2a_core.infra.errors import R2AError
 
 
 def test_bootstrap_interval_matches_the_binomial_it_samples() -> None:
@@ -33,7 +33,7 @@ def test_bootstrap_repeats_with_its_seed_and_whatever_the_block_size(monkeypatch
     first = accuracy_with_interval(scores, draws=1_000, seed=3)
     assert accuracy_with_interval(scores, draws=1_000, seed=3) == first
     assert accuracy_with_interval(scores, draws=1_000, seed=4) != first
-    monkeypatch.setattr("r2a_core.grading.statistics.CELLS_AT_ONCE", 50 * 7)
+    monkeypatch.setattr("r2a_core.evaluation.paired.CELLS_AT_ONCE", 50 * 7)
     assert accuracy_with_interval(scores, draws=1_000, seed=3) == first
 
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from r2a_core.models.loading import LoadedTokenizer, resolve_tags
-from r2a_core.models.tags import Tags
-from r2a_core.models.tokenizer import build_tokenizer
+from r2a_core.builtin.tokenizer import build_tokenizer
+from r2a_core.config import Tags
+from r2a_core.models.load import resolve_tags
+from r2a_core.tokenizer import LoadedTokenizer
 from tests.judging.served_judge import JudgeServer, serving
 
 

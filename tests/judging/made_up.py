@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from r2a_core.config import EvaluateParams
 from r2a_core.data.items import Item
-from r2a_core.grading.evaluation import EvaluateParams, Evaluation, evaluate
-from r2a_core.judging.judgements import JUDGEMENT_SCHEMA
-from r2a_core.settings import SETTINGS
+from r2a_core.evaluation.funnel import Evaluation, evaluate
+from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA
+from r2a_core.trace import SETTINGS
 
 GAINS = {"coding & analysis": 0.0, "creative tasks": 1.0, "information seeking": 0.4, "reasoning & planning": 0.6}
 BOUNDS = {"think_open": 4, "think_close": 20, "answer_start": 21, "answer_end": 40}

@@ -10,13 +10,12 @@ from typing import Any
 
 import polars as pl
 
+from r2a_core.config import EndpointParams, JudgeParams
 from r2a_core.data.items import Item
-from r2a_core.judging.jobs import JudgeParams
-from r2a_core.models.loading import LoadedTokenizer
-from r2a_core.remote.endpoint import EndpointParams
-from r2a_core.settings import Setting
-from r2a_core.traces.prompts import plain_ids, prompt_ids
-from r2a_core.traces.rows import GENERATION_SCHEMA, generation_row
+from r2a_core.generation.rows import GENERATION_SCHEMA, generation_row
+from r2a_core.prompts import prompt_ids
+from r2a_core.tokenizer import LoadedTokenizer, plain_ids
+from r2a_core.trace import Setting
 
 JUDGE = "judge-2024-05-13"
 Answer = tuple[int, Any]  # HTTP status, JSON

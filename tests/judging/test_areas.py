@@ -8,13 +8,14 @@ import polars as pl
 import pytest
 from scipy.stats import t as student
 
+from r2a_core.config import EvaluateParams
 from r2a_core.data.items import Item
-from r2a_core.errors import R2AError
-from r2a_core.grading.areas import areas_in_order
-from r2a_core.grading.comparison import summary_text
-from r2a_core.grading.evaluation import EVALUATION_SCHEMA, EvaluateParams, Evaluation, evaluate
-from r2a_core.judging.judgements import JUDGEMENT_SCHEMA
-from r2a_core.settings import SETTINGS
+from r2a_core.evaluation.funnel import EVALUATION_SCHEMA, Evaluation, evaluate
+from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA
+from r2a_core.evaluation.judged_scores import areas_in_order
+from r2a_core.evaluation.paired import summary_text
+from r2a_core.infra.errors import R2AError
+from r2a_core.trace import SETTINGS
 
 PARAMS = EvaluateParams(timeout_seconds=10, bootstrap_draws=200, seed=0)
 AREAS = {"poem": "creative tasks", "code": "coding & analysis"}

@@ -10,11 +10,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.judging.jobs import JudgeParams, Response, connect, judge_all, open_responses
-from r2a_core.judging.judgements import JUDGEMENT_SCHEMA
-from r2a_core.judging.template import JudgeTemplate, read_template
-from r2a_core.store import open_store
+from r2a_core.config import JudgeParams
+from r2a_core.evaluation.judge import JudgeTemplate, Response, connect, judge_all, open_responses, read_template
+from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.shards import open_store
 from tests.judging.served_judge import JUDGE, JudgeServer, answer_of, grade, open_item, responses, said
 
 TEMPLATE = read_template()

@@ -14,12 +14,13 @@ import polars as pl
 import pytest
 import yaml
 
+from r2a_core.config import model_params
 from r2a_core.data.hub import load_wildbench
 from r2a_core.data.items import Item, items_frame
-from r2a_core.frames import write_frame
-from r2a_core.judging.judgements import JUDGEMENT_SCHEMA
-from r2a_core.models.loading import LoadedTokenizer
-from r2a_core.models.prepare import model_params, prepare
+from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA
+from r2a_core.infra.files import write_frame
+from r2a_core.models.prepare import prepare
+from r2a_core.tokenizer import LoadedTokenizer
 from stages import evaluate, figures_evaluation, judge
 from tests.judging.served_judge import Answer, JudgeServer, answer_of, grade, responses_to, said, serving
 

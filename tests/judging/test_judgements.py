@@ -7,8 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from r2a_core.errors import R2AError
-from r2a_core.judging.judgements import (
+from r2a_core.evaluation.judge_reply import (
     JUDGEMENT_SCHEMA,
     Disagreement,
     disagreement,
@@ -16,6 +15,7 @@ from r2a_core.judging.judgements import (
     mean_scores,
     read_judgements,
 )
+from r2a_core.infra.errors import R2AError
 
 
 def judged(rows: list[tuple[str, int, int | None]], setting: str = "with_reasoning") -> pl.DataFrame:

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.models.loading import choose_device, load_model, load_tokenizer, resolve_tags
+from r2a_core.config import Tags
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.models.load import choose_device, load_model, load_tokenizer, resolve_tags
 from r2a_core.models.pointer import ModelPointer, weights_digest
-from r2a_core.models.tags import Tags
 from tests.small_models import one_layer_llama
 
 TAGS = Tags(bos="<s>", eos="</s>", think_open="<think>", think_close="</think>")

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi, constants, errors
 
-from r2a_core.errors import MissingPrerequisite, R2AError
+from r2a_core.config import Tags
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.models.pointer import (
     ModelPointer,
     check_unchanged,
+    from_pretrained_args,
     is_cached,
     read_pointer,
     resolve_hub,
     weights_digest,
-    where,
 )
-from r2a_core.models.tags import Tags
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HUB = ModelPointer("hub", "bfloat16", Tags(), "deepseek-ai/small", COMMIT)
@@ -111,10 +111,10 @@ def test_the_cache_is_used_without_network_once_it_is_whole(unreached: Path) -> 
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert not is_cached("deepseek-ai/small", COMMIT, weights=True)
     with pytest.raises(MissingPrerequisite, match="not reached"):
-        where(HUB, Path("m"), weights=True)
+        from_pretrained_args(HUB, Path("m"), weights=True)
     snapshot(unreached, "model-2.safetensors")
     assert is_cached("deepseek-ai/small", COMMIT, weights=True)
-    assert where(HUB, Path("m"), weights=True) == {
+    assert from_pretrained_args(HUB, Path("m"), weights=True) == {
         "pretrained_model_name_or_path": "deepseek-ai/small",
         "revision": COMMIT,
         "local_files_only": True,
@@ -124,7 +124,7 @@ def test_the_cache_is_used_without_network_once_it_is_whole(unreached: Path) -> 
 def test_other_kinds_never_use_the_network(tmp_path: Path) -> None:
     for kind, place in (("train", tmp_path), ("texts", tmp_path), ("local", tmp_path / "weights")):
         pointer = ModelPointer(kind, None, Tags(), str(tmp_path / "weights"))
-        assert where(pointer, tmp_path, weights=True) == {
+        assert from_pretrained_args(pointer, tmp_path, weights=True) == {
             "pretrained_model_name_or_path": str(place),
             "local_files_only": True,
         }

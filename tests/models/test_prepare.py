@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.models.loading import load_tokenizer
+from r2a_core.config import HubModel, LocalModel, Tags, TextsModel, model_params
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.models.load import load_tokenizer
 from r2a_core.models.pointer import ModelPointer, read_pointer
-from r2a_core.models.prepare import HubModel, LocalModel, TextsModel, model_params, prepare
-from r2a_core.models.tags import Tags
+from r2a_core.models.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

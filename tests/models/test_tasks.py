@@ -8,18 +8,10 @@ from itertools import pairwise
 
 import pytest
 
-from r2a_core.data.builtin import draw_arithmetic, draw_comparison
-from r2a_core.data.world import DOMAINS
-from r2a_core.models.tasks import (
-    BOXED_INSTRUCTION,
-    BRIEF_INSTRUCTION,
-    LEADS,
-    MIDDLES,
-    TAILS,
-    TextMix,
-    correct,
-    training_text,
-)
+from r2a_core.builtin.facts import DOMAINS
+from r2a_core.builtin.questions import draw_arithmetic, draw_comparison
+from r2a_core.builtin.texts import BOXED_INSTRUCTION, BRIEF_INSTRUCTION, LEADS, MIDDLES, TAILS, correct, training_text
+from r2a_core.config import TextMix
 
 PLAIN = TextMix(0.5, 0, 0, 0, 0, 0)
 PERTURBED = TextMix(0.5, 0, 0, 1, 0, 0)

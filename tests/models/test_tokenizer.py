@@ -5,9 +5,9 @@ import random
 import pytest
 from transformers import LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
 
-from r2a_core.models.tags import Tags
-from r2a_core.models.tasks import LEADS, MIDDLES, TAILS
-from r2a_core.models.tokenizer import PAD, build_tokenizer, copied_words
+from r2a_core.builtin.texts import LEADS, MIDDLES, TAILS
+from r2a_core.builtin.tokenizer import PAD, build_tokenizer, copied_words
+from r2a_core.config import Tags
 
 ODD = {
     "unicode": "Größe ≠ größer; naïve café, 数学は楽しい, привет",

@@ -6,13 +6,12 @@ from random import Random
 import pytest
 import torch
 
-from r2a_core.config import parse
-from r2a_core.errors import R2AError
-from r2a_core.models.batches import BatchPlan, TextEncoder, batches, copy_batch
-from r2a_core.models.muon import orthogonalise
-from r2a_core.models.tasks import TextMix, training_text
-from r2a_core.models.tokenizer import build_tokenizer
-from r2a_core.models.training import TrainingRecipe, build_model, learning_rate, train_reasoner
+from r2a_core.builtin.batches import BatchPlan, TextEncoder, batches, copy_batch
+from r2a_core.builtin.texts import training_text
+from r2a_core.builtin.tokenizer import build_tokenizer
+from r2a_core.builtin.train import build_model, learning_rate, orthogonalise, train_reasoner
+from r2a_core.config import TextMix, TrainingRecipe, parse
+from r2a_core.infra.errors import R2AError
 
 MIX = TextMix(comparison=0.5, without_reasoning=0.2, probing=0.3, perturbed=0.3, contradicted=0.5, padded=0.5)
 RECIPE = TrainingRecipe(

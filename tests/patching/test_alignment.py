@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from r2a_core.models.loading import LoadedTokenizer, resolve_tags
-from r2a_core.models.tags import Tags
-from r2a_core.models.tokenizer import build_tokenizer
-from r2a_core.patching.alignment import AlignedPair, AlignmentConfig, PairSide, UnalignedPair, align
-from r2a_core.patching.candidates import PAIR_SCHEMA, aligned_pair, alignment_columns
+from r2a_core.builtin.tokenizer import build_tokenizer
+from r2a_core.config import AlignmentConfig, Tags
+from r2a_core.models.load import resolve_tags
+from r2a_core.pairs.align import AlignedPair, PairSide, UnalignedPair, align
+from r2a_core.pairs.filter import PAIR_SCHEMA, aligned_pair, alignment_columns
 from r2a_core.patching.runs import visibility_of
-from r2a_core.traces.prompts import plain_ids
+from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 
 CONFIG = AlignmentConfig("visible", "reasoning", True, 3)
 CLEAN_THOUGHT = "\nFirst, swan.\n\nSecond, otter.\n"
@@ -153,8 +153,8 @@ def test_a_second_closing_tag_and_equal_answers_are_reasons(text, sides):
 
 
 def test_an_aligned_pair_survives_the_table(text, sides):
-    from r2a_core.data.comparison import ComparisonPair
-    from r2a_core.patching.candidates import Response
+    from r2a_core.data.pairs import ComparisonPair
+    from r2a_core.pairs.filter import Response
 
     pair = ComparisonPair("p", "?", "otter", "?", "swan", "slower", "animals")
     responses = {

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from r2a_core.errors import R2AError
+from r2a_core.infra.errors import R2AError
 from r2a_core.patching.metrics import (
     FRAME_SCHEMA,
     AnswerMetrics,

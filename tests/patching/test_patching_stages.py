@@ -12,19 +12,21 @@ import polars as pl
 import pytest
 import torch
 
-from r2a_core.data.comparison import ComparisonPair, pairs_of
+from r2a_core.builtin.tokenizer import build_tokenizer
+from r2a_core.config import Tags, dataset_params
 from r2a_core.data.items import Item, items_frame, read_items
-from r2a_core.data.prepare import dataset_params, load_dataset
-from r2a_core.errors import R2AError
-from r2a_core.grading.boxed import has_boxed
-from r2a_core.models.loading import LoadedTokenizer, load_model, load_tokenizer
+from r2a_core.data.pairs import ComparisonPair, pairs_of
+from r2a_core.data.prepare import load_dataset
+from r2a_core.generation.rows import GENERATION_SCHEMA, generation_row
+from r2a_core.infra.errors import R2AError
+from r2a_core.models.load import load_model, load_tokenizer
 from r2a_core.models.pointer import ModelPointer
-from r2a_core.models.tags import Tags
-from r2a_core.models.tokenizer import build_tokenizer
-from r2a_core.patching import candidates, jobs
-from r2a_core.patching.candidates import aligned_pairs
-from r2a_core.traces.prompts import plain_ids, prompt_ids
-from r2a_core.traces.rows import GENERATION_SCHEMA, generation_row
+from r2a_core.pairs import filter as candidates
+from r2a_core.pairs.filter import aligned_pairs
+from r2a_core.patching import stage as jobs
+from r2a_core.prompts import prompt_ids
+from r2a_core.tokenizer import LoadedTokenizer, plain_ids
+from r2a_core.trace import has_boxed
 from stages import capture_pairs, figures_patching, generate_pairs, pairs, patch, select_pairs
 
 MODELS = ("tiny_a", "tiny_b")

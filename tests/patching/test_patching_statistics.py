@@ -4,8 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from r2a_core.errors import R2AError
-from r2a_core.patching.statistics import CrossingParams, crossing, crossing_layer, layer_curves
+from r2a_core.config import CrossingParams
+from r2a_core.infra.errors import R2AError
+from r2a_core.patching.summary import crossing, crossing_layer, layer_curves
 
 
 def table(pairs, probe="plain"):

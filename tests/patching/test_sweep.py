@@ -7,12 +7,13 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from r2a_core.errors import R2AError
-from r2a_core.patching import jobs, staircase
-from r2a_core.patching.alignment import AlignedPair, PaddedSequence, PatchPosition, Role
-from r2a_core.patching.params import SweepParams
+from r2a_core.config import Role, SweepParams
+from r2a_core.infra.errors import R2AError
+from r2a_core.pairs.align import AlignedPair, PaddedSequence, PatchPosition
+from r2a_core.patching import packed as staircase
+from r2a_core.patching import stage as jobs
+from r2a_core.patching.packed import PackedSweep, PatchSite
 from r2a_core.patching.runs import CleanRun, capture_clean
-from r2a_core.patching.staircase import Lane, Staircase
 from r2a_core.patching.sweep import sweep_heads, sweep_resid
 
 VOCAB, N_LAYERS, N_HEADS, N_TOKENS = 60, 3, 4, 26
@@ -175,7 +176,7 @@ def test_patching_every_position_of_a_layer_gives_the_clean_run(kind):
     model = build(kind, 3)
     aligned = pair(model, 3, False)
     clean = capture_clean(model, aligned, positions=range(N_TOKENS))
-    sweep = sweep_resid(model, aligned, clean, MEMORY_MIB, lanes=[Lane(tuple(range(N_TOKENS)))])
+    sweep = sweep_resid(model, aligned, clean, MEMORY_MIB, lanes=[PatchSite(tuple(range(N_TOKENS)))])
     np.testing.assert_allclose(sweep.nld, 1, atol=1e-5)
 
 
@@ -244,14 +245,14 @@ def test_passes_cut_by_memory_give_the_same_cells(monkeypatch, memory, n_passes,
     clean = capture_clean(model, aligned, with_z=True)
     whole = sweep_heads(model, aligned, clean, MEMORY_MIB)
     passes = []
-    one_pass = Staircase.one_pass
+    one_pass = PackedSweep.one_pass
 
     def counted(self, packing, rows):
         passes.append(len(packing.starts))
         return one_pass(self, packing, rows)
 
     monkeypatch.setattr(staircase, "MIB", 1000)  # a row of all lanes takes 79 kB, of the first one 24 kB
-    monkeypatch.setattr(Staircase, "one_pass", counted)
+    monkeypatch.setattr(PackedSweep, "one_pass", counted)
     cut = sweep_heads(model, aligned, clean, memory)
     assert len(passes) == n_passes
     assert set(passes) == lanes_per_pass
@@ -302,7 +303,7 @@ def test_out_of_memory_halves_the_passes_and_changes_no_number(monkeypatch, capl
     monkeypatch.setattr(staircase, "MIB", 2**10)
     wide = replace(params, memory_mib=100_000)
     expected = jobs.sweep_pair(model, aligned, clean, wide)
-    one_pass, rows = Staircase.one_pass, []
+    one_pass, rows = PackedSweep.one_pass, []
 
     def small_device(self, packing, part):
         rows.append(sum(len(each.streams) for each in part) * len(packing.starts))
@@ -310,7 +311,7 @@ def test_out_of_memory_halves_the_passes_and_changes_no_number(monkeypatch, capl
             raise torch.OutOfMemoryError("CUDA out of memory")
         return one_pass(self, packing, part)
 
-    monkeypatch.setattr(Staircase, "one_pass", small_device)
+    monkeypatch.setattr(PackedSweep, "one_pass", small_device)
     found = jobs.sweep_pair(model, aligned, clean, wide)
     assert max(rows) > 8 >= min(rows)
     assert "resid_pre of p0 (plain), MiB of patched rows: out of memory at 100000, going on at 50000" in caplog.text

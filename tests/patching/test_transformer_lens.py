@@ -8,7 +8,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.theirs import hooked_transformer
-from r2a_core.patching.alignment import AlignedPair, PaddedSequence, PatchPosition
+from r2a_core.pairs.align import AlignedPair, PaddedSequence, PatchPosition
 from r2a_core.patching.runs import capture_clean
 from r2a_core.patching.sweep import sweep_heads, sweep_resid
 

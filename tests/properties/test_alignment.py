@@ -7,9 +7,10 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r2a_core.models.loading import LoadedTokenizer
-from r2a_core.patching.alignment import ENDING, AlignedPair, AlignmentConfig, PairSide, align
-from r2a_core.traces.prompts import plain_ids, prompt_ids
+from r2a_core.config import AlignmentConfig
+from r2a_core.pairs.align import ENDING, AlignedPair, PairSide, align
+from r2a_core.prompts import prompt_ids
+from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 
 words = st.text("ab \n.é", max_size=10)
 REPEATABLE = settings(

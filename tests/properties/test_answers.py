@@ -6,10 +6,10 @@ import re
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from r2a_core.attention.choices import last_box
-from r2a_core.grading.boxed import boxed_answers, has_boxed
-from r2a_core.grading.notation import is_words, quantity, refusal, tidy, units_disagree, word_key
-from r2a_core.judging.verdict import Verdict, read_verdict
+from r2a_core.attention.map_selection import last_box
+from r2a_core.evaluation.judge_reply import JudgeVerdict, read_verdict
+from r2a_core.evaluation.normalise import is_words, quantity, refusal, tidy, units_disagree, word_key
+from r2a_core.trace import boxed_answers, has_boxed
 
 REPEATABLE = settings(derandomize=True, deadline=None, max_examples=500)
 MARKS = (
@@ -108,7 +108,7 @@ replies = st.one_of(
 @example("[" * 100_000, "{}")
 def test_a_judges_reply_is_a_verdict_or_a_fault(reply: str, around: str) -> None:
     found = read_verdict(around.replace("{}", reply))
-    if isinstance(found, Verdict):
+    if isinstance(found, JudgeVerdict):
         assert 1 <= found.score <= 10
         for text in (found.strengths, found.weaknesses):
             assert text.encode("utf-8").decode("utf-8") == text

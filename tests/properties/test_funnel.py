@@ -6,10 +6,11 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from r2a_core.config import EvaluateParams
 from r2a_core.data.items import Item
-from r2a_core.grading.evaluation import STEPS, EvaluateParams, evaluate
-from r2a_core.settings import SETTINGS
-from r2a_core.traces.rows import GENERATION_SCHEMA
+from r2a_core.evaluation.funnel import STEPS, evaluate
+from r2a_core.generation.rows import GENERATION_SCHEMA
+from r2a_core.trace import SETTINGS
 
 PARAMS = EvaluateParams(10.0, 100, 0)
 STATUSES = ("ok", "no_answer", "bad_think", "unfinished")

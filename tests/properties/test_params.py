@@ -9,10 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r2a_core.config import parse
-from r2a_core.data.prepare import dataset_params
-from r2a_core.errors import R2AError
-from r2a_core.models.prepare import model_params
+from r2a_core.config import dataset_params, model_params, parse
+from r2a_core.infra.errors import R2AError
 from stages._params import SECTIONS, check_sections
 from stages._pipeline import read_yaml
 

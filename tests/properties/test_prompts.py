@@ -6,13 +6,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r2a_core.data.imported import ImportedText
+from r2a_core.builtin.tokenizer import PAD, build_tokenizer
+from r2a_core.config import Tags
+from r2a_core.data.imported_texts import ImportedText
 from r2a_core.data.items import Item
-from r2a_core.models.loading import LoadedTokenizer, resolve_tags
-from r2a_core.models.tags import Tags
-from r2a_core.models.tokenizer import PAD, build_tokenizer
-from r2a_core.traces.prompts import plain_ids, prompt_ids
-from r2a_core.traces.rows import generation_row, split_imported
+from r2a_core.generation.rows import generation_row, split_imported
+from r2a_core.models.load import resolve_tags
+from r2a_core.prompts import prompt_ids
+from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 
 TAGS = Tags()
 SPELLED = [str(TAGS.bos), TAGS.eos, TAGS.think_open, TAGS.think_close, PAD]

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2a_core.errors import R2AError
-from r2a_core.models.loading import TagIds
-from r2a_core.traces.segments import SEGMENTS, TraceSegments, classify
+from r2a_core.infra.errors import R2AError
+from r2a_core.tokenizer import TagIds
+from r2a_core.trace import SEGMENTS, TraceSegments, classify
 
 IDS = TagIds(bos=0, eos=1, think_open=2, think_close=3, pad=1)
 BOX, WORDS = 7, (5, 6, 7)

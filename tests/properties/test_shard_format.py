@@ -9,13 +9,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r2a_core.activations.attending import LayerAttention
-from r2a_core.activations.capture import TraceActivations
-from r2a_core.activations.reading import ActivationReader
-from r2a_core.activations.shards import shard_name, write_index, write_shard
-from r2a_core.errors import R2AError
-from r2a_core.frames import LABEL
-from r2a_core.traces.segments import TraceSegments
+from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.store import ActivationReader, TraceActivations, shard_name, write_index, write_shard
+from r2a_core.infra.errors import R2AError
+from r2a_core.infra.files import LABEL
+from r2a_core.trace import TraceSegments
 
 REPEATABLE = settings(
     derandomize=True, deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from r2a_core.models.loading import LoadedTokenizer, resolve_tags
-from r2a_core.models.tags import Tags
-from r2a_core.models.tokenizer import build_tokenizer
-from r2a_core.traces.prompts import prompt_ids
-from r2a_core.traces.rows import tagged_ids
+from r2a_core.builtin.tokenizer import build_tokenizer
+from r2a_core.config import Tags
+from r2a_core.generation.rows import tagged_ids
+from r2a_core.models.load import resolve_tags
+from r2a_core.prompts import prompt_ids
+from r2a_core.tokenizer import LoadedTokenizer
 from tests.reliability.small_project import BRIEF, questions, response
 
 STEPS, RATE, ENOUGH = 400, 0.004, 0.01  # optimizer steps at most, their rate, loss in nats a token at which to stop

@@ -21,9 +21,9 @@ from typing import Any
 
 import yaml
 
+from r2a_core.config import Tags, dataset_params
 from r2a_core.data.items import Item
-from r2a_core.data.prepare import dataset_params, load_dataset
-from r2a_core.models.tags import Tags
+from r2a_core.data.prepare import load_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 BRIEF = " Please reason step by step (but not overthinking), and put your final answer within \\boxed{}."

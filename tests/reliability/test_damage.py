@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 import yaml
 
-from r2a_core.errors import R2AError
+from r2a_core.infra.errors import R2AError
 from tests.reliability.conftest import QUESTIONS, TRACES, Ready
 from tests.reliability.small_project import ROOT, Project
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
+from r2a_core.config import EndpointModel, EndpointParams
 from r2a_core.models.pointer import ModelPointer
-from r2a_core.models.prepare import EndpointModel, prepare
-from r2a_core.remote.client import EndpointParams
+from r2a_core.models.prepare import prepare
 
 HERE = Path(__file__).parent
 KEY_ENV = "R2A_TEST_KEY"
@@ -124,8 +124,8 @@ def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from r2a_core.models.tags import Tags
-    from r2a_core.models.tokenizer import build_tokenizer
+    from r2a_core.builtin.tokenizer import build_tokenizer
+    from r2a_core.config import Tags
     from tests.small_models import two_layers
 
     folder = tmp_path_factory.mktemp("served")

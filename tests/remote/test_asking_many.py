@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from r2a_core.errors import R2AError
-from r2a_core.remote.client import Client, EndpointParams, Request, ask_all
-from r2a_core.store import open_store
+from r2a_core.config import EndpointParams
+from r2a_core.infra.errors import R2AError
+from r2a_core.infra.shards import open_store
+from r2a_core.openai_api.client import Client, Request, ask_all
 from tests.remote.conftest import CANARY, FaultServer, files_with, running
 
 Endpoint = Callable[..., EndpointParams]
@@ -91,7 +92,7 @@ import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with it ignored
 sys.path.insert(0, sys.argv[3])
-from r2a_core.remote.client import EndpointParams
+from r2a_core.config import EndpointParams
 from tests.remote.test_asking_many import run
 run(EndpointParams(sys.argv[1], "big-one", "R2A_TEST_KEY", 60.0, 2, 2, 0.01), Path(sys.argv[2]), range(30))
 """

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.remote.client import Client, EndpointParams, Reply
-from r2a_core.remote.retries import LONGEST_WAIT, retry_after_seconds, wait_seconds
+from r2a_core.config import EndpointParams
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.openai_api.client import LONGEST_WAIT, Client, Reply, retry_after_seconds, wait_seconds
 from tests.remote.conftest import CANARY, KEY_ENV, FaultServer
 
 Endpoint = Callable[..., EndpointParams]

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from r2a_core.config import parse
-from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.remote.client import EndpointParams
+from r2a_core.config import EndpointParams, parse
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
 
 VALUES: dict[str, Any] = {
     "base_url": "https://api.example.org/v1",

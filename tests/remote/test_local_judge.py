@@ -8,10 +8,12 @@ import polars as pl
 import pytest
 import yaml
 
+from r2a_core.config import model_params
 from r2a_core.data.items import items_frame
-from r2a_core.frames import write_frame
-from r2a_core.models.loading import LoadedTokenizer, load_tokenizer
-from r2a_core.models.prepare import model_params, prepare
+from r2a_core.infra.files import write_frame
+from r2a_core.models.load import load_tokenizer
+from r2a_core.models.prepare import prepare
+from r2a_core.tokenizer import LoadedTokenizer
 from stages import evaluate, judge
 from tests.judging.served_judge import open_item, responses
 from tests.remote.conftest import RealServer

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from r2a_core.remote.reply import BadReply, chat_reply, completion_reply, server_sentence
+from r2a_core.openai_api.reply import ReplyError, chat_reply, completion_reply, server_sentence
 
 
 def raw(message: dict[str, Any] | None, finish: str | None = "stop", **rest: Any) -> dict[str, Any]:
@@ -69,14 +69,14 @@ def test_counts_model_and_finish() -> None:
     ],
 )
 def test_what_is_no_reply(reply: Any, says: str) -> None:
-    with pytest.raises(BadReply, match=says):
+    with pytest.raises(ReplyError, match=says):
         chat_reply(reply)
 
 
 def test_a_completion_is_the_bare_continuation() -> None:
     reply = completion_reply({"choices": [{"text": "hm</think>A.", "finish_reason": "stop"}], "model": "m"})
     assert (reply.text, reply.reasoning, reply.finish) == ("hm</think>A.", None, "stop")
-    with pytest.raises(BadReply, match="without text"):
+    with pytest.raises(ReplyError, match="without text"):
         completion_reply(raw({"content": "chat"}))
 
 

@@ -11,22 +11,18 @@ import polars as pl
 import pytest
 import yaml
 
-from r2a_core.activations.jobs import CaptureJob, CaptureParams, captured_traces
-from r2a_core.config import parse
+from r2a_core.activations.capture import CaptureJob, captured_traces
+from r2a_core.config import BuiltinDataset, CaptureParams, EndpointModel, EndpointParams, model_params, parse
 from r2a_core.data.items import Item
-from r2a_core.data.prepare import BuiltinDataset
-from r2a_core.errors import R2AError
-from r2a_core.models.loading import load_model
+from r2a_core.generation.backends import request_seed
+from r2a_core.generation.rows import GENERATION_SCHEMA
+from r2a_core.generation.stage import GenerationJob, finish_shard, plan_pair_shards, plan_shards, read_shards
+from r2a_core.generation.usage import Usage, shards_usage
+from r2a_core.infra.errors import R2AError
+from r2a_core.infra.shards import folder_digest, open_store
+from r2a_core.models.load import load_model
 from r2a_core.models.pointer import read_pointer
-from r2a_core.models.prepare import EndpointModel, model_params, prepare
-from r2a_core.patching.responding import plan_pair_shards
-from r2a_core.provenance import folder_digest
-from r2a_core.remote.client import EndpointParams
-from r2a_core.store import open_store
-from r2a_core.traces.backends import request_seed
-from r2a_core.traces.rows import GENERATION_SCHEMA
-from r2a_core.traces.shards import GenerationJob, finish_shard, plan_shards, read_shards
-from r2a_core.traces.usage import Usage, shards_usage
+from r2a_core.models.prepare import prepare
 from tests.remote.conftest import CANARY, FaultServer, files_with
 from tests.small_models import GREEDY as BASE_PARAMS
 

@@ -11,30 +11,34 @@ import polars as pl
 import pytest
 import torch
 
-from r2a_core.activations.capture import CaptureConfig, capture_trace
-from r2a_core.activations.reading import ActivationReader
-from r2a_core.activations.shards import shard_name, write_index, write_shard
-from r2a_core.attention.heads import WalkThresholds, rank_heads
-from r2a_core.attention.links import attention_links
-from r2a_core.attention.maps import MapConfig, attention_maps
-from r2a_core.attention.pieces import token_pieces
-from r2a_core.attention.statistics import StatisticsConfig, attention_statistics
+from r2a_core.activations.capture import capture_trace
+from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
+from r2a_core.attention.heads import rank_heads
+from r2a_core.attention.map_selection import MapConfig
+from r2a_core.attention.maps import attention_links, attention_maps
+from r2a_core.attention.tables import attention_statistics
+from r2a_core.builtin.tokenizer import build_tokenizer
+from r2a_core.config import (
+    CaptureConfig,
+    CrossingParams,
+    EvaluateParams,
+    ReportParams,
+    StatisticsConfig,
+    Tags,
+    WalkThresholds,
+)
 from r2a_core.data.items import Item, items_frame
-from r2a_core.grading.boxed import boxed_answers
-from r2a_core.grading.comparison import summary_text
-from r2a_core.grading.evaluation import EvaluateParams, evaluate
-from r2a_core.models.loading import LoadedTokenizer, resolve_tags
+from r2a_core.evaluation.funnel import evaluate
+from r2a_core.evaluation.paired import summary_text
+from r2a_core.generation.rows import GENERATION_SCHEMA, generation_row
+from r2a_core.models.load import resolve_tags
 from r2a_core.models.pointer import ModelPointer
-from r2a_core.models.tags import Tags
-from r2a_core.models.tokenizer import build_tokenizer
 from r2a_core.patching.metrics import AnswerMetrics, Sweep, patching_frame
-from r2a_core.patching.statistics import CrossingParams
+from r2a_core.prompts import prompt_ids
 from r2a_core.report.page import StudyParams, build_page, report_data
-from r2a_core.report.sources import ReportParams, ReportSources, study_sources
-from r2a_core.settings import SETTINGS
-from r2a_core.traces.prompts import plain_ids, prompt_ids
-from r2a_core.traces.rows import GENERATION_SCHEMA, generation_row
-from r2a_core.traces.segments import TraceSegments
+from r2a_core.report.sources import ReportSources, study_sources
+from r2a_core.tokenizer import LoadedTokenizer, plain_ids, token_pieces
+from r2a_core.trace import SETTINGS, TraceSegments, boxed_answers
 
 PHRASES = ("wait", "alternatively")
 HOSTILE = (

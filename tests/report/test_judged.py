@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from r2a_core.grading.comparison import summary_text
+from r2a_core.evaluation.paired import summary_text
 from r2a_core.report.page import build_page, report_data
 from r2a_core.report.sources import study_sources
 from tests.judging.made_up import SETTINGS, judged_run

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 
-from r2a_core.report.packing import pack, pack_json, script_safe, weight_levels
+from r2a_core.report.encode import pack, pack_json, script_safe, weight_levels
 
 HOSTILE = "</script><script>alert(1)</script><!-- & ' \" \u2028 \x00 \u202e \u05d0 \ud800 x \udc00 \U0001f600"
 

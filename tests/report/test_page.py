@@ -10,9 +10,9 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from r2a_core.errors import R2AError
-from r2a_core.report.curves import plot_tables
+from r2a_core.infra.errors import R2AError
 from r2a_core.report.page import SCRIPTS, build_page, page_file, report_data
+from r2a_core.report.plot_tables import plot_tables
 from r2a_core.report.sources import study_sources
 
 

@@ -9,11 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from r2a_core.figures.attention import SEGMENTS
-from r2a_core.report.evaluation import item_table, items_with_texts
-from r2a_core.report.packing import weight_levels
-from r2a_core.report.traces import cuts
-from r2a_core.report.walks import fractions
+from r2a_core.figures.segment_masses import SEGMENTS
+from r2a_core.report.encode import weight_levels
+from r2a_core.report.sections import item_table, items_with_texts
+from r2a_core.report.traces import cuts, fractions
 
 
 def raw(packed: dict[str, Any]) -> np.ndarray:

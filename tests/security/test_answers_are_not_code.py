@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from r2a_core.grading.boxed import boxed_answers
-from r2a_core.grading.worker import grade_many
+from r2a_core.evaluation.sandbox import grade_many
+from r2a_core.trace import boxed_answers
 
 SECONDS = 3.0  # s, wall time of an answer
 

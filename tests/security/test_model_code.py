@@ -10,11 +10,11 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from r2a_core.activations.jobs import CaptureJob
-from r2a_core.errors import R2AError
-from r2a_core.models.loading import load_model, load_tokenizer
+from r2a_core.activations.capture import CaptureJob
+from r2a_core.config import Tags
+from r2a_core.infra.errors import R2AError
+from r2a_core.models.load import load_model, load_tokenizer
 from r2a_core.models.pointer import ModelPointer
-from r2a_core.models.tags import Tags
 
 TAGS = Tags(bos="<s>", eos="</s>", think_open="<think>", think_close="</think>")
 WORDS = ["[UNK]", "<s>", "</s>", "<think>", "</think>"]

@@ -8,16 +8,14 @@ import polars as pl
 import pytest
 import torch
 
-from r2a_core.activations.attending import LayerAttention
-from r2a_core.activations.capture import TraceActivations
-from r2a_core.activations.reading import ActivationReader
-from r2a_core.activations.shards import shard_name, write_index, write_shard
-from r2a_core.data.prepare import dataset_params, load_dataset, local_file
-from r2a_core.errors import R2AError
-from r2a_core.frames import write_frame
-from r2a_core.models.prepare import model_params
-from r2a_core.patching.shards import INDEX_SCHEMA, captured_shards
-from r2a_core.traces.segments import TraceSegments
+from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.store import ActivationReader, TraceActivations, shard_name, write_index, write_shard
+from r2a_core.config import dataset_params, model_params
+from r2a_core.data.prepare import load_dataset, local_file
+from r2a_core.infra.errors import R2AError
+from r2a_core.infra.files import write_frame
+from r2a_core.patching.store import INDEX_SCHEMA, captured_shards
+from r2a_core.trace import TraceSegments
 from stages._params import check_sections
 from stages._pipeline import read_yaml
 

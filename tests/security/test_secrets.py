@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.models.prepare import model_params
-from r2a_core.remote.client import Client
-from r2a_core.remote.endpoint import EndpointParams
+from r2a_core.config import EndpointParams, model_params
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.openai_api.client import Client
 from tests.inside import ROOT, Ended, Study, made_study
 
 CANARY = "c4n4ryS3cretOfNobody7719"

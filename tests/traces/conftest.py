@@ -8,9 +8,10 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from r2a_core.models.loading import LoadedModel, LoadedTokenizer, load_model, resolve_tags
+from r2a_core.config import Tags
+from r2a_core.models.load import LoadedModel, load_model, resolve_tags
 from r2a_core.models.pointer import ModelPointer
-from r2a_core.models.tags import Tags
+from r2a_core.tokenizer import LoadedTokenizer
 from tests.small_models import byte_tokenizer, two_layers
 
 

@@ -12,15 +12,14 @@ import polars as pl
 import pytest
 import torch
 
-from r2a_core.config import parse
+from r2a_core.config import TRANSFORMERS, BackendParams, BuiltinDataset, parse
 from r2a_core.data.items import Item
-from r2a_core.data.prepare import BuiltinDataset
-from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.store import open_store
-from r2a_core.traces import vllm_engine
-from r2a_core.traces.backends import TRANSFORMERS, BackendParams, request_seed
-from r2a_core.traces.shards import GenerationJob, finish_shard, plan_shards, read_shards
-from r2a_core.traces.usage import shards_usage
+from r2a_core.generation import vllm as vllm_engine
+from r2a_core.generation.backends import request_seed
+from r2a_core.generation.stage import GenerationJob, finish_shard, plan_shards, read_shards
+from r2a_core.generation.usage import shards_usage
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.shards import open_store
 from tests.small_models import GREEDY as BASE_PARAMS
 
 ITEMS = [Item(f"q{number}", f"{number * 37 % 11} {'and ' * (number % 3)}?", None, "open") for number in range(6)]

@@ -10,20 +10,12 @@ import pytest
 import torch
 from scipy.stats import chisquare, kstest
 
-from r2a_core import memory
-from r2a_core.errors import MissingPrerequisite, R2AError
-from r2a_core.models.loading import LoadedModel
-from r2a_core.traces import generation
-from r2a_core.traces.generation import (
-    Generated,
-    GenerationRequest,
-    SamplingConfig,
-    choose,
-    generate,
-    step_key,
-    uniforms,
-)
-from r2a_core.traces.slots import GrowingRows
+from r2a_core.config import SamplingConfig
+from r2a_core.generation import decode as generation
+from r2a_core.generation.decode import DecodingBatch, Generated, GenerationRequest, choose, generate, step_key, uniforms
+from r2a_core.infra import memory
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.models.load import LoadedModel
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=24, seed=0, batch_size=4, tie_margin=1e-3)
 SAMPLED = replace(GREEDY, temperature=0.6, tie_margin=0.02)
@@ -159,11 +151,11 @@ def test_rows_join_and_leave_without_a_trace_in_the_logits(loaded: LoadedModel) 
         return loaded.model(torch.tensor([ids]), use_cache=False).logits[0, -1]
 
     with torch.no_grad():
-        rows = GrowingRows.start(loaded.model, prompts[:3], loaded.ids.pad)
+        rows = DecodingBatch.start(loaded.model, prompts[:3], loaded.ids.pad)
         rows.step(torch.tensor([7, 8, 9]))
         rows.keep([0, 2])
         assert rows.mask.shape[1] == 7  # the longest left is BOS, 5 tokens and the new one
-        rows.join(GrowingRows.start(loaded.model, prompts[3:], loaded.ids.pad))
+        rows.join(DecodingBatch.start(loaded.model, prompts[3:], loaded.ids.pad))
         rows.step(torch.tensor([20, 21, 22]))
         expected = [prompts[0] + later[0] + [20], prompts[2] + later[2] + [21], prompts[3] + [22]]
         for found, ids in zip(rows.logits, expected, strict=True):
@@ -175,19 +167,19 @@ def test_out_of_memory_halves_the_batch_and_changes_no_text(
 ) -> None:
     expected = by_item(generate(twins, requests(twins), SAMPLED))
     most = []
-    step = GrowingRows.step
+    step = DecodingBatch.step
 
-    def small_device(self: GrowingRows, tokens: torch.Tensor) -> None:
+    def small_device(self: DecodingBatch, tokens: torch.Tensor) -> None:
         most.append(len(tokens))
         if len(tokens) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         step(self, tokens)
 
-    monkeypatch.setattr(GrowingRows, "step", small_device)
+    monkeypatch.setattr(DecodingBatch, "step", small_device)
     assert by_item(generate(twins, requests(twins), replace(SAMPLED, batch_size=10))) == expected
     assert [size for size in dict.fromkeys(most) if size > 1][:3] == [10, 5, 2]
     assert "out of memory at 10, going on at 5" in caplog.text
-    monkeypatch.setattr(GrowingRows, "step", lambda *args: torch.empty(10**18))
+    monkeypatch.setattr(DecodingBatch, "step", lambda *args: torch.empty(10**18))
     with pytest.raises(MissingPrerequisite, match="out of memory even at 1"):
         generate(twins, requests(twins), SAMPLED)
 
@@ -197,18 +189,20 @@ def test_the_memory_bound_sets_how_many_grow_at_a_time(
 ) -> None:
     caplog.set_level("INFO")
     expected = by_item(generate(loaded, requests(loaded), GREEDY))
-    monkeypatch.setattr(memory, "MIB", 3 * generation.row_bytes(loaded.model, 18 + 24))  # longest prompt and response
+    monkeypatch.setattr(
+        memory, "MIB", 3 * generation.sequence_bytes(loaded.model, 18 + 24)
+    )  # longest prompt and response
     assert by_item(generate(loaded, requests(loaded), GREEDY, memory_mib=1)) == expected
     assert "responses at a time: 3 instead of 4" in caplog.text
 
 
 def test_logits_that_are_not_numbers_are_named(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = GrowingRows.step
+    step = DecodingBatch.step
 
-    def spoil(self: GrowingRows, tokens: torch.Tensor) -> None:
+    def spoil(self: DecodingBatch, tokens: torch.Tensor) -> None:
         step(self, tokens)
         self.logits[1] = torch.nan
 
-    monkeypatch.setattr(GrowingRows, "step", spoil)
+    monkeypatch.setattr(DecodingBatch, "step", spoil)
     with pytest.raises(R2AError, match=r"item-\d: the logits of response token 1 are not numbers"):
         generate(loaded, requests(loaded), GREEDY)

@@ -6,18 +6,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from r2a_core.data.imported import ImportedText, load_traces
+from r2a_core.config import EvaluateParams, FileDataset, Tags, TextsModel
+from r2a_core.data.imported_texts import ImportedText, load_traces
 from r2a_core.data.items import Item
-from r2a_core.data.prepare import FileDataset
-from r2a_core.grading.boxed import has_boxed
-from r2a_core.grading.evaluation import EvaluateParams, evaluate
-from r2a_core.models.loading import LoadedTokenizer
+from r2a_core.evaluation.funnel import evaluate
+from r2a_core.generation.rows import generation_row, split_imported
+from r2a_core.generation.stage import GenerationJob, finish_shard, plan_shards, read_shards
+from r2a_core.infra.shards import open_store
 from r2a_core.models.pointer import read_pointer
-from r2a_core.models.prepare import TextsModel, prepare
-from r2a_core.models.tags import Tags
-from r2a_core.store import open_store
-from r2a_core.traces.rows import generation_row, split_imported
-from r2a_core.traces.shards import GenerationJob, finish_shard, plan_shards, read_shards
+from r2a_core.models.prepare import prepare
+from r2a_core.tokenizer import LoadedTokenizer
+from r2a_core.trace import has_boxed
 from tests.small_models import GREEDY as BASE_PARAMS
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2a_core.errors import R2AError
-from r2a_core.models.loading import LoadedTokenizer, resolve_tags
-from r2a_core.models.tags import Tags
-from r2a_core.traces.prompts import plain_ids, prompt_ids, to_setting
+from r2a_core.config import Tags
+from r2a_core.infra.errors import R2AError
+from r2a_core.models.load import resolve_tags
+from r2a_core.prompts import prompt_ids, to_setting
+from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 
 BOXED = " Please reason step by step, and put your final answer within \\boxed{}."
 ASKED = "<｜begin▁of▁sentence｜>What is 2+3?" + BOXED + " <think>\n"

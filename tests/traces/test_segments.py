@@ -2,9 +2,9 @@
 
 import pytest
 
-from r2a_core.errors import R2AError
-from r2a_core.models.loading import TagIds
-from r2a_core.traces.segments import TraceSegments, TraceStatus, classify
+from r2a_core.infra.errors import R2AError
+from r2a_core.tokenizer import TagIds
+from r2a_core.trace import TraceSegments, TraceStatus, classify
 
 IDS = TagIds(bos=0, eos=1, think_open=2, think_close=3, pad=1)
 BOX, WORD = 7, 9

@@ -8,15 +8,14 @@ from typing import Any
 import polars as pl
 import pytest
 
+from r2a_core.config import BuiltinDataset, Tags
 from r2a_core.data.items import Item
-from r2a_core.data.prepare import BuiltinDataset
-from r2a_core.models.loading import LoadedModel
+from r2a_core.generation import backends
+from r2a_core.generation.decode import GenerationRequest
+from r2a_core.generation.stage import GenerationJob, finish_shard, plan_shards, read_shards
+from r2a_core.infra.shards import open_store
+from r2a_core.models.load import LoadedModel
 from r2a_core.models.pointer import ModelPointer
-from r2a_core.models.tags import Tags
-from r2a_core.store import open_store
-from r2a_core.traces import backends
-from r2a_core.traces.generation import GenerationRequest
-from r2a_core.traces.shards import GenerationJob, finish_shard, plan_shards, read_shards
 from tests.small_models import GREEDY as BASE_PARAMS
 
 ITEMS = [Item(f"q{number}", f"{number * 37 % 11} {'and ' * (number % 3)}?", None, "open") for number in range(7)]

@@ -1,0 +1,180 @@
+"""What the maps show when nothing is chosen: the first heads by rank, representative traces, the final result.
+
+attention and head frames, token texts -> heads, item ids, spans.
+
+Attention maps of chosen heads and traces, and the attention from chosen spans (paper section 4, Figures 4, 5, 11,
+12).
+
+stored activations, token texts, attention and head frames -> three frames:
+    maps     MAP_SCHEMA, one row an item and map: single heads, the mean of the Reasoning-Focus Heads, the mean of all
+    heads tokens   TOKEN_SCHEMA, one row an item spans    SPAN_SCHEMA, one row an item, span and map: mean attention
+    from the span's rows to each token
+
+Maps are built a block of rows at a time and keep the maximum of each cell, so that a token x token matrix never exists.
+
+What the section `maps` of params.yaml chooses, by model and dataset, and what it comes to for one of them.
+
+MapParams, token texts -> MapConfig. A span is given by token numbers, or by its text.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import polars as pl
+from pydantic import Field
+
+from r2a_core.attention.heads import Head, rank_by_walk
+from r2a_core.config import ChosenSpan, HeadMarkParams, MapParams, WalkThresholds
+from r2a_core.infra.errors import R2AError
+from r2a_core.tokenizer import sentence_ranges
+from r2a_core.trace import TraceSegments
+
+
+@dataclass(frozen=True)
+class Span:
+    """Tokens start..end (half-open) of a trace."""
+
+    item_id: str
+    start: Annotated[int, Field(ge=0)]
+    end: Annotated[int, Field(gt=0)]
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """Which maps are drawn."""
+
+    heads: tuple[tuple[int, int], ...] | None  # layer, head; null = the first `top_heads` Reasoning-Focus Heads
+    top_heads: Annotated[int, Field(ge=0)]
+    items: tuple[str, ...] | None  # null = `traces` representative ones
+    traces: Annotated[int, Field(gt=0)]
+    spans: tuple[Span, ...]  # in place of an item's default span, its final result; their items are shown as well
+    cells: Annotated[int, Field(ge=8)]  # most rows and columns of a map
+    top: Annotated[int, Field(gt=0)]  # heads that count as Reasoning-Focus Heads
+    reflection_phrases: tuple[str, ...]
+
+
+BOX = re.compile(r"\\boxed\s*\{")
+
+BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+
+
+def ranked_heads(heads: pl.DataFrame) -> list[Head]:
+    """Heads of one dataset by rank, from rows of HEAD_SCHEMA."""
+    return list(heads.sort("rank").select("layer", "head").iter_rows())
+
+
+def shown_heads(heads: pl.DataFrame, count: int, thresholds: WalkThresholds) -> tuple[Head, ...]:
+    """The first `count` heads by rank, then the head of the middle layers that walks best, where one walks.
+
+    heads: rows of HEAD_SCHEMA of one dataset.
+    """
+    chosen = ranked_heads(heads)[:count]
+    n_layers = 0 if heads.is_empty() else int(heads["layer"].max()) + 1  # type: ignore[arg-type]
+    walking = rank_by_walk(heads, n_layers, thresholds).filter(pl.col("margin") >= 1)
+    return tuple(dict.fromkeys([*chosen, *walking.select("layer", "head").head(1).iter_rows()]))
+
+
+def choose_traces(attention: pl.DataFrame, heads: Sequence[Head], count: int) -> list[str]:
+    """Items whose mass on the reasoning, mean over `heads`, is nearest to the median of all items.
+
+    Items whose reasoning holds a reflection phrase come first; ties in the order of the frame.
+    """
+    chosen = pl.DataFrame(list(heads), schema={"layer": pl.Int16, "head": pl.Int16}, orient="row")
+    rows = attention.filter(pl.col("source") == "answer").join(chosen, on=["layer", "head"], maintain_order="left")
+    items = rows.group_by("item_id", maintain_order=True).agg(
+        pl.col("reasoning").cast(pl.Float64).mean(), (pl.col("reflection").max() > 0).alias("reflects")
+    )
+    distance = (pl.col("reasoning") - pl.col("reasoning").median()).abs()
+    ordered = items.with_columns(distance=distance).sort(
+        "reflects", "distance", descending=[True, False], maintain_order=True
+    )
+    return ordered["item_id"].head(count).to_list()
+
+
+def default_span(item_id: str, segments: TraceSegments, pieces: Sequence[str]) -> Span:
+    r"""Tokens of the result: the content of the last \boxed{} of the answer, or else the answer's last sentence."""
+    answer = segments.answer
+    text = "".join(pieces[answer.start : answer.stop])
+    box = last_box(text)
+    if box is None:
+        sentences = sentence_ranges(pieces, answer)
+        last = sentences[-1] if sentences else answer
+        return Span(item_id, last.start, last.stop)
+    inside = tokens_of(pieces, answer, box)
+    return Span(item_id, inside.start, inside.stop)
+
+
+def span_of_text(item_id: str, pieces: Sequence[str], text: str) -> Span:
+    """The tokens that hold the last occurrence of a text in a trace. Raises R2AError when it is not there."""
+    start = "".join(pieces).rfind(text)
+    if start < 0 or not text:
+        raise R2AError(f"the trace {item_id!r} does not hold the text {text!r}", "copy it from the trace as it stands")
+    inside = tokens_of(pieces, range(len(pieces)), range(start, start + len(text)))
+    return Span(item_id, inside.start, inside.stop)
+
+
+def tokens_of(pieces: Sequence[str], tokens: range, characters: range) -> range:
+    """Those of `tokens` that hold some of the characters, counted from the first of `tokens`."""
+    position, inside = 0, []
+    for token in tokens:
+        if position < characters.stop and position + len(pieces[token]) > characters.start:
+            inside.append(token)
+        position += len(pieces[token])
+    return range(inside[0], inside[-1] + 1)
+
+
+def last_box(text: str) -> range | None:
+    r"""Characters inside the last \boxed{...} that closes and is not empty."""
+    for opened in reversed(list(BOX.finditer(text))):
+        depth = 1
+        for mark in BRACE.finditer(text, opened.end()):
+            depth += {"{": 1, "}": -1}.get(mark[0], 0)
+            if depth == 0:
+                if mark.start() > opened.end():
+                    return range(opened.end(), mark.start())
+                break
+    return None
+
+
+def map_config(
+    params: MapParams,
+    model: str,
+    dataset: str,
+    pieces: Mapping[str, Sequence[str]],
+    heads: pl.DataFrame,
+    marks: HeadMarkParams,
+    phrases: Sequence[str],
+) -> MapConfig:
+    """What is shown of one model on one dataset. pieces: texts of the captured traces; heads: of the dataset.
+
+    Raises R2AError for a span of a trace that was not captured.
+    """
+    spans = [span for span in params.spans if (span.model, span.dataset) == (model, dataset)]
+    absent = [span.item_id for span in spans if span.item_id not in pieces]
+    if absent:
+        raise R2AError(
+            f"maps.spans names the item {absent[0]!r}, of which {model} has no captured trace on {dataset}",
+            "choose another item of data/activations, or raise capture.limit",
+        )
+    default = shown_heads(heads, params.top_heads, marks.walk)
+    return MapConfig(
+        heads=params.heads.get(model, default),
+        top_heads=params.top_heads,
+        items=params.items.get(dataset),
+        traces=params.traces,
+        spans=tuple(span_of(span, pieces[span.item_id]) for span in spans),
+        cells=params.cells,
+        top=marks.top,
+        reflection_phrases=tuple(phrases),
+    )
+
+
+def span_of(chosen: ChosenSpan, pieces: Sequence[str]) -> Span:
+    """A chosen span in tokens. Raises R2AError when its text is not in the trace."""
+    if chosen.text is not None:
+        return span_of_text(chosen.item_id, pieces, chosen.text)
+    assert chosen.start is not None
+    assert chosen.end is not None
+    return Span(chosen.item_id, chosen.start, chosen.end)

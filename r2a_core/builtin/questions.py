@@ -1,0 +1,246 @@
+"""The built-in datasets: arithmetic stories and comparisons of things in a small invented world. Our own questions.
+
+Input: a count and a seed. Output: Items (or pairs of questions that differ in their context only), the same for the
+same seed, none of which the built-in models are trained on: a hash of the question decides which side it falls on.
+"""
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from r2a_core.builtin.facts import DOMAINS, NAMES, OBJECTS, PLACES, Domain
+from r2a_core.data.items import Item
+from r2a_core.infra.errors import R2AError
+
+Drawn = TypeVar("Drawn")
+
+HELD_OUT_SHARE = 6  # one question in this many is kept for testing
+
+ORDINALS = ("First", "Second", "Third", "Last")
+
+WORDS = {"+": "more", "-": "less", "*": "times"}  # how a step is told
+
+STEPS = (2, 3, 4)  # steps of an arithmetic story
+
+LARGEST_COUNT = 20  # of objects, at any time
+
+LARGEST_CHANGE = 5  # objects that come or go at a step
+
+MAX_TRIES = 200_000  # draws before a generator gives up
+
+
+@dataclass(frozen=True)
+class Step:
+    """One event of an arithmetic story: the count becomes count + k, count - k or count * k."""
+
+    place: str
+    operator: str  # "+", "-" or "*"
+    operand: int  # 1..LARGEST_CHANGE for + and -, 2 for *
+
+    def apply(self, count: int) -> int:
+        """The count after this step."""
+        return {"+": count + self.operand, "-": count - self.operand, "*": count * self.operand}[self.operator]
+
+    def clause(self) -> str:
+        """How the question tells it."""
+        return f"{self.place} {self.operand} {WORDS[self.operator]}"
+
+
+@dataclass(frozen=True)
+class ArithmeticProblem:
+    """A count of objects and what becomes of it, step by step."""
+
+    name: str
+    thing: str
+    start: int
+    steps: tuple[Step, ...]
+
+    @property
+    def counts(self) -> list[int]:
+        """The count at the start and after each step."""
+        counts = [self.start]
+        for step in self.steps:
+            counts.append(step.apply(counts[-1]))
+        return counts
+
+    @property
+    def question(self) -> str:
+        told = zip(ordinals(len(self.steps)), self.steps, strict=True)
+        events = "".join(f"{ordinal} {step.clause()}. " for ordinal, step in told)
+        return f"{self.name} has {self.start} {self.thing}. {events}How many {self.thing} has {self.name} now?"
+
+    @property
+    def gold(self) -> str:
+        return str(self.counts[-1])
+
+    @property
+    def held_out(self) -> bool:
+        return is_held_out(self.question)
+
+
+@dataclass(frozen=True)
+class ComparisonProblem:
+    """Which of two things has more (or less) of a quality in a context; their ranks there differ."""
+
+    domain: Domain
+    context: str
+    comparator: str
+    first: str
+    second: str
+
+    @property
+    def question(self) -> str:
+        considered = self.domain.contexts[self.context].phrase
+        return f"Considering {considered}, which is {self.comparator}: {self.first} or {self.second}?"
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """Ranks of the first and the second thing, 1..9."""
+        return self.domain.rank(self.context, self.first), self.domain.rank(self.context, self.second)
+
+    @property
+    def gold(self) -> str:
+        low, high = (self.first, self.second) if self.ranks[0] < self.ranks[1] else (self.second, self.first)
+        return low if self.domain.lower(self.comparator) else high
+
+    @property
+    def held_out(self) -> bool:
+        """By the question without its context, so that minimal pairs stay on one side."""
+        return is_held_out(f"which is {self.comparator}: {self.first} or {self.second}?")
+
+
+@dataclass(frozen=True)
+class BuiltinPair:
+    """Two comparison questions that differ in the context only, with opposite answers."""
+
+    pair_id: str
+    clean_question: str
+    clean_answer: str
+    corrupted_question: str
+    corrupted_answer: str
+    comparator: str
+    domain: str
+
+
+def arithmetic(n: int, seed: int) -> list[Item]:
+    """n held-out arithmetic stories; the first items are the same for every n."""
+
+    def item(number: int, problem: ArithmeticProblem) -> Item:
+        extra = json.dumps({"steps": len(problem.steps), "counts": problem.counts})
+        return Item(
+            f"arithmetic-{number:05d}",
+            problem.question,
+            problem.gold,
+            "math",
+            "arithmetic",
+            str(len(problem.steps)),
+            extra,
+        )
+
+    drawn = distinct(draw_arithmetic, f"arithmetic {seed}", lambda problem: problem.question)
+    return [item(number, problem) for number, problem in zip(range(n), drawn)]  # noqa: B905 - drawn is endless
+
+
+def comparison(n: int, seed: int) -> list[Item]:
+    """n held-out comparisons; the first items are the same for every n. Raises R2AError when there are fewer than n."""
+
+    def item(number: int, problem: ComparisonProblem) -> Item:
+        extra = json.dumps({"context": problem.context, "ranks": problem.ranks})
+        return Item(
+            f"comparison-{number:05d}", problem.question, problem.gold, "comparison", problem.domain.name, "", extra
+        )
+
+    drawn = distinct(draw_comparison, f"comparison {seed}", lambda problem: problem.question)
+    return [item(number, problem) for number, problem in zip(range(n), drawn)]  # noqa: B905 - drawn raises at its end
+
+
+def comparison_pairs(n: int, seed: int) -> list[BuiltinPair]:
+    """n minimal pairs of held-out comparisons, the first the same for every n. Raises R2AError when there are fewer."""
+    drawn = distinct(draw_pair, f"comparison pairs {seed}", pair_key)
+    return [
+        BuiltinPair(
+            f"builtin-{number:05d}",
+            clean.question,
+            clean.gold,
+            corrupted.question,
+            corrupted.gold,
+            clean.comparator,
+            clean.domain.name,
+        )
+        for number, (clean, corrupted) in zip(range(n), drawn)  # noqa: B905 - drawn raises at its end
+    ]
+
+
+def ordinals(count: int) -> tuple[str, ...]:
+    """What a list of 1 to 4 things is counted by; the last one says so."""
+    return (*ORDINALS[: count - 1], ORDINALS[-1])
+
+
+def is_held_out(text: str) -> bool:
+    """Whether a question is kept for testing."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % HELD_OUT_SHARE == 0
+
+
+def distinct(draw: Callable[[random.Random, bool], Drawn], seed: str, key: Callable[[Drawn], str]) -> Iterator[Drawn]:
+    """Held-out draws, none twice, without end. Raises R2AError when no new one is found."""
+    rng, seen = random.Random(seed), set()
+    while True:
+        for _ in range(MAX_TRIES):
+            drawn = draw(rng, True)
+            if key(drawn) not in seen:
+                break
+        else:
+            raise R2AError(f"there are only {len(seen)} built-in questions of this kind", "ask for fewer")
+        seen.add(key(drawn))
+        yield drawn
+
+
+def draw_arithmetic(rng: random.Random, held_out: bool) -> ArithmeticProblem:
+    """A random story from one side of the split."""
+    while True:
+        start = count = rng.randint(3, LARGEST_COUNT)
+        steps = []
+        for place in rng.sample(PLACES, rng.choice(STEPS)):
+            steps.append(draw_step(rng, place, count))
+            count = steps[-1].apply(count)
+        problem = ArithmeticProblem(rng.choice(NAMES), rng.choice(OBJECTS), start, tuple(steps))
+        if problem.held_out == held_out:
+            return problem
+
+
+def draw_step(rng: random.Random, place: str, count: int) -> Step:
+    """A random step that keeps the count between 1 and the largest."""
+    while True:
+        operator = rng.choice("+++---*")
+        step = Step(place, operator, 2 if operator == "*" else rng.randint(1, LARGEST_CHANGE))
+        if 1 <= step.apply(count) <= LARGEST_COUNT:
+            return step
+
+
+def draw_comparison(rng: random.Random, held_out: bool) -> ComparisonProblem:
+    """A random comparison from one side of the split."""
+    while True:
+        domain = rng.choice(DOMAINS)
+        first, second = rng.sample(domain.things, 2)
+        context, comparator = rng.choice(tuple(domain.contexts)), rng.choice(domain.comparators)
+        problem = ComparisonProblem(domain, context, comparator, first, second)
+        if problem.ranks[0] != problem.ranks[1] and problem.held_out == held_out:
+            return problem
+
+
+def draw_pair(rng: random.Random, held_out: bool) -> tuple[ComparisonProblem, ComparisonProblem]:
+    """A random clean and corrupted comparison from one side of the split."""
+    while True:
+        clean = draw_comparison(rng, held_out)
+        context = rng.choice([context for context in clean.domain.contexts if context != clean.context])
+        corrupted = ComparisonProblem(clean.domain, context, clean.comparator, clean.first, clean.second)
+        if corrupted.ranks[0] != corrupted.ranks[1] and corrupted.gold != clean.gold:
+            return clean, corrupted
+
+
+def pair_key(pair: tuple[ComparisonProblem, ComparisonProblem]) -> str:
+    """What makes a pair one of its own: clean and corrupted may not just change places."""
+    return " ".join(sorted(problem.question for problem in pair))

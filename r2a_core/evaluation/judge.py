@@ -1,0 +1,294 @@
+"""What the judge is told: the project's own template, filled with one question and one answer.
+
+score_template.txt, question, answer -> the text of one user message. The template follows the criteria that WildBench
+publishes for scoring an answer by itself: strengths and weaknesses first, a checklist, a score from 1 to 10.
+
+The answer was written by a model and may try to talk to the judge. So every part stands between two lines with a mark
+that is drawn from the material itself and cannot be known to whoever wrote it.
+
+Asking the judge: responses -> rows of data/judgements/<model>/<dataset>.parquet.
+
+Each reply is kept in the work store as one JSON file, under a digest of the whole message, the judge and how it was
+asked. So a run that was stopped goes on where it was, more repeats ask for the new ones only, and a changed template or
+response is judged again. A reply that cannot be used is asked for again, with a word on what was wrong.
+"""
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+import polars as pl
+
+from r2a_core.config import MOST_REPEATS, EndpointParams, JudgeParams
+from r2a_core.data.items import Item
+from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA, STATUSES, JudgeVerdict, ReplyFault, read_verdict
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.shards import WorkStore, fingerprint
+from r2a_core.openai_api.client import Client, Reply, Request, ask_all, progress_log
+from r2a_core.openai_api.reply import total
+from r2a_core.trace import SETTINGS
+
+FILE = "score_template.txt"
+
+RULE = "\n=====\n"
+
+PLACES = {"mark", "history", "request", "answer", "checklist"}
+
+NOTHING = "(none)"
+
+
+@dataclass(frozen=True)
+class JudgeTemplate:
+    """The parts of a template file: its version, the message, and what is added when it is asked again."""
+
+    version: int
+    message: str
+    again: str
+
+
+@dataclass(frozen=True)
+class JudgeInput:
+    """What one judgement is about. history: turns before the request, each with role and content."""
+
+    history: Sequence[Mapping[str, str]]
+    request: str
+    answer: str
+    checklist: Sequence[str]
+
+
+def read_template() -> JudgeTemplate:
+    """The template that comes with the project."""
+    return parse_template((files("r2a_core.evaluation") / FILE).read_text(encoding="utf-8"))
+
+
+def parse_template(text: str) -> JudgeTemplate:
+    """A template file's parts. Raises R2AError when a part or a place to fill is missing, or one is unknown."""
+    parts = text.rstrip("\n").split(RULE)
+    if len(parts) != 3 or not parts[0].removeprefix("version ").isdecimal():
+        raise R2AError(f"{FILE} has not the parts version, message and reminder", f"part them by lines of {RULE!r}")
+    template = JudgeTemplate(int(parts[0].removeprefix("version ")), parts[1], parts[2])
+    for part, known in ((template.message, PLACES), (template.again, {"fault"})):
+        if (found := set(part.split("@@")[1::2])) != known:
+            raise R2AError(f"{FILE} fills the places {sorted(found)}", f"its places are {sorted(known)}")
+    return template
+
+
+def judge_message(template: JudgeTemplate, material: JudgeInput, fault: str = "") -> str:
+    """The whole message. fault: what was wrong with the judge's last reply, when it is asked again."""
+    turns = [f"{turn['role']}: {turn['content']}" for turn in material.history]
+    values = {
+        "history": "\n\n".join(turns) or NOTHING,
+        "request": material.request,
+        "answer": material.answer,
+        "checklist": "\n".join(f"- {entry}" for entry in material.checklist) or NOTHING,
+    }
+    values = {name: value.encode("utf-8", errors="replace").decode("utf-8") for name, value in values.items()}
+    message = fill_template(template.message, values | {"mark": delimiter(list(values.values()))})
+    return f"{message}\n\n{fill_template(template.again, {'fault': fault})}" if fault else message
+
+
+def fill_template(text: str, values: Mapping[str, str]) -> str:
+    """`text` with each @@name@@ replaced once: what a value holds is never read as a place."""
+    return "".join(values[piece] if number % 2 else piece for number, piece in enumerate(text.split("@@")))
+
+
+def delimiter(parts: Sequence[str]) -> str:
+    """Eight letters that none of the parts holds, the same for the same parts."""
+    digest = hashlib.sha256("\0".join(parts).encode("utf-8")).hexdigest()
+    drawn = [digest[at : at + 8] for at in range(0, len(digest), 8)]
+    return next(letters for letters in drawn if not any(letters in part for part in parts))
+
+
+log = logging.getLogger(__name__)
+
+# How servers say that a filter before the judge keeps one request out; other bad requests are the same for all.
+FILTERED = ("content management policy", "content_filter", "flagged as potentially violating")
+
+COLUMNS = ("item_id", "run", "status", "prompt_ids", "response_ids", "answer_start", "answer_end")
+
+Decode = Callable[[list[int]], str]
+
+
+@dataclass(frozen=True)
+class Response:
+    """A response to be judged: its question and the text of its answer, without the reasoning."""
+
+    item: Item
+    setting: str
+    run: int
+    answer: str
+
+
+@dataclass
+class Judgement:
+    """One response in one repeat, while the judge is asked and after that."""
+
+    response: Response
+    repeat: int
+    replies: list[Reply] = field(default_factory=list)
+    fault: str = ""  # of the last reply
+    status: str = ""
+    verdict: JudgeVerdict | None = None
+
+    def take(self, reply: Reply) -> None:
+        """Reads a reply."""
+        self.replies.append(reply)
+        found = read_verdict(reply.text)
+        if isinstance(found, JudgeVerdict):
+            self.status, self.verdict = "ok", found
+        elif is_refusal(reply):
+            self.status = "refused"
+        else:
+            self.status, self.fault = "bad_reply", describe_fault(found, reply)
+
+    def row(self) -> dict[str, Any]:
+        """A row of JUDGEMENT_SCHEMA."""
+        verdict, last = self.verdict, self.replies[-1]
+        return {
+            "item_id": self.response.item.item_id,
+            "setting": self.response.setting,
+            "run": self.response.run,
+            "repeat": self.repeat,
+            "status": self.status,
+            "score": verdict.score if verdict else None,
+            "judge_model": last.model,
+            "strengths": verdict.strengths if verdict else None,
+            "weaknesses": verdict.weaknesses if verdict else None,
+            "attempts": len(self.replies),
+            "prompt_tokens": total(reply.prompt_tokens for reply in self.replies),
+            "completion_tokens": total(reply.completion_tokens for reply in self.replies),
+            "reply": last.text.encode("utf-8", errors="replace").decode("utf-8"),
+        }
+
+
+def open_responses(items: Sequence[Item], generations: Mapping[str, pl.DataFrame], decode: Decode) -> list[Response]:
+    """The responses to judge, in the order setting, run, item: to items of kind `open`, well-formed ones only.
+
+    decode: token ids -> text. Raises R2AError for a response to no item of the dataset.
+    """
+    place = {item.item_id: number for number, item in enumerate(items)}
+    found = []
+    for setting in SETTINGS:
+        rows = generations[setting].select(COLUMNS).filter(pl.col("status") == "ok")
+        if lost := [item_id for item_id in rows["item_id"] if item_id not in place]:
+            raise R2AError(
+                f"{setting}: a response to {lost[0]!r}, which is no item", "generate again: dvc repro generate"
+            )
+        ordered = sorted(rows.iter_rows(named=True), key=lambda row: (row["run"], place[row["item_id"]]))
+        for row in ordered:
+            item = items[place[row["item_id"]]]
+            if item.kind == "open":
+                ids = [*row["prompt_ids"], *row["response_ids"]][row["answer_start"] : row["answer_end"]]
+                found.append(Response(item, setting, row["run"], decode(ids)))
+    return found
+
+
+def connect(config: JudgeParams) -> Client:
+    """The judge. Raises MissingPrerequisite without its key."""
+    try:
+        return Client(config.endpoint)
+    except MissingPrerequisite as error:
+        raise MissingPrerequisite(error.message, f"{error.hint}; or name a local judge in judge.endpoint") from None
+
+
+def judge_all(
+    client: Client, store: WorkStore, config: JudgeParams, template: JudgeTemplate, responses: Sequence[Response]
+) -> pl.DataFrame:
+    """Rows of JUDGEMENT_SCHEMA for all responses and repeats, from the store or asked now.
+
+    Raises R2AError when another model than the expected one answers, and what `ask_all` raises.
+    """
+    judgements = [Judgement(response, repeat) for response in responses for repeat in range(config.repeats)]
+    left = judgements
+    for attempt in range(config.attempts):
+        requests = [request(config, template, each, attempt) for each in left]
+        replies = ask_all(client, requests, store, progress=progress_log("judge"))
+        for judgement, reply in zip(left, replies, strict=True):
+            judgement.take(reply)
+        left = [each for each in left if each.status == "bad_reply"]
+        if not left:
+            break
+        log.info("%d of %d replies cannot be used: %s", len(left), len(replies), "; ".join(faults(left)))
+    frame = pl.DataFrame([each.row() for each in judgements], schema=JUDGEMENT_SCHEMA)
+    log_summary(client.endpoint, frame)
+    return frame
+
+
+def request(config: JudgeParams, template: JudgeTemplate, judgement: Judgement, attempt: int) -> Request:
+    """The question to the judge and the digest of all that its reply depends on."""
+    response, extra = judgement.response, json.loads(judgement.response.item.extra)
+    material = JudgeInput(extra.get("history", []), response.item.question, response.answer, extra.get("checklist", []))
+    content = judge_message(template, material, judgement.fault)
+    how: dict[str, Any] = {
+        "max_tokens": config.max_tokens,
+        "temperature": config.temperature,
+        "seed": None if config.seed is None else config.seed + MOST_REPEATS * attempt + judgement.repeat,
+        "response_format": {"type": "json_object"} if config.reply_format == "json_object" else None,
+    }
+
+    def ask(client: Client) -> Reply:
+        try:
+            reply = client.chat([{"role": "user", "content": content}], **how)
+        except R2AError as error:
+            if not any(words in error.message for words in FILTERED):
+                raise
+            return Reply("", None, "content_filter", 0, 0, None, {"error": error.message})
+        check_model(reply, config)
+        return reply
+
+    key = {"item_id": response.item.item_id, "setting": response.setting, "run": response.run}
+    key |= {"repeat": judgement.repeat, "attempt": attempt}
+    judge = {"model": config.endpoint.model, "reported": config.expected_model, "template": template.version}
+    return Request(fingerprint(**key, **judge, **how, content=content), ask)
+
+
+def check_model(reply: Reply, config: JudgeParams) -> None:
+    """Raises R2AError when another model answered than the one the scores shall be of."""
+    if reply.model is not None and reply.model != config.expected_model:
+        raise R2AError(
+            f"the judge at {config.endpoint.base_url} answers as {reply.model!r}, not as {config.expected_model!r}",
+            "name a pinned version in judge.endpoint.model; if this is the judge you mean, put the name it gives "
+            "itself into judge.reported_model",
+        )
+
+
+def is_refusal(reply: Reply) -> bool:
+    """Whether the judge, or a filter before it, declined to judge."""
+    message = (reply.raw.get("choices") or [{}])[0].get("message") or {}
+    return reply.finish == "content_filter" or bool(message.get("refusal"))
+
+
+def describe_fault(fault: ReplyFault, reply: Reply) -> str:
+    return "it was cut off before its end" if reply.finish == "length" else fault.reason
+
+
+def faults(judgements: Sequence[Judgement]) -> Iterator[str]:
+    """Each fault with how often it came, the most frequent first."""
+    for fault, count in Counter(each.fault for each in judgements).most_common():
+        yield f"{fault} ({count})"
+
+
+def log_summary(endpoint: EndpointParams, frame: pl.DataFrame) -> None:
+    """Logs how many judgements came out how, and what they took."""
+    counts = {status: int((frame["status"] == status).sum()) for status in STATUSES}
+    prompt, completion = (total(frame[f"{name}_tokens"].to_list()) for name in ("prompt", "completion"))
+    cost = endpoint.cost(prompt, completion)
+    spent = "" if prompt is None else f"; {prompt} tokens read, {completion} written"
+    spent += "" if cost is None else f", {cost:.2f} in money"
+    lost = frame.height - counts["ok"]
+    log.log(
+        logging.WARNING if lost else logging.INFO,
+        "%d judgements: %s%s",
+        frame.height,
+        ", ".join(f"{count} {status}" for status, count in counts.items()),
+        spent,
+    )
+    if frame.filter(pl.col("status") == "ok")["judge_model"].null_count():
+        log.warning("%s does not say which model judged: the column judge_model is empty", endpoint.base_url)
+    if frame.height and lost == frame.height:
+        log.warning("no reply of the judge could be used: choose another judge, or a larger judge.max_tokens")

@@ -1,0 +1,223 @@
+"""With reasoning against without, item by item: scored rows of both settings -> one flat record of means and tests.
+
+Also how such records become files: JSON with sorted keys, rounded numbers and null for what does not exist.
+
+Statistics of a comparison with and without reasoning: scores of the same items -> means, intervals and tests.
+
+Scores are arrays of shape (n_items,), 0 or 1 for graded answers, 1..10 for judged ones. Where a number does not exist
+(no items, no variance) it is None, with the reason in words; a NaN is an error, never a result.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike
+from scipy.stats import binomtest, ttest_rel
+
+from r2a_core.infra.errors import R2AError
+from r2a_core.trace import SETTINGS
+
+NO_SCORES = "the items have no scores"
+
+
+def compare_settings(rows: pl.DataFrame, draws: int, seed: int) -> dict[str, Any]:
+    """Compares both settings over `rows` (item_id, setting, score): the common items, each with a row in both.
+
+    An item's score is its mean over runs. Keys: n (items); accuracy_with, low_with, high_with and the same _without
+    (the 95% interval); difference, t, p and reason (why there is no t); only_with, only_without and mcnemar_p (null
+    unless the scores are 0 and 1); win, tie, loss.
+    """
+    if rows.height and rows["score"].null_count() == rows.height:
+        return _record(np.empty(0), np.empty(0), draws, seed) | {"reason": NO_SCORES, "n": rows["item_id"].n_unique()}
+    means = rows.sort("item_id").group_by("item_id", "setting", maintain_order=True).agg(pl.col("score").mean())
+    sides = [means.filter(pl.col("setting") == setting) for setting in SETTINGS]
+    if sides[0]["item_id"].to_list() != sides[1]["item_id"].to_list():
+        raise R2AError("the two settings hold different items", "pass the common items only")
+    scores = [side["score"].cast(pl.Float64).fill_null(math.nan).to_numpy() for side in sides]
+    return _record(scores[0], scores[1], draws, seed)
+
+
+def _record(ours: np.ndarray, theirs: np.ndarray, draws: int, seed: int) -> dict[str, Any]:
+    """The flat record of two aligned score arrays, shape (n_items,)."""
+    with_, without = (
+        accuracy_with_interval(scores, draws, seed, where=f"scores {setting}")
+        for scores, setting in zip((ours, theirs), SETTINGS, strict=True)
+    )
+    test, tally = paired_t(ours, theirs), win_tie_loss(ours, theirs)
+    binary = bool(ours.size) and bool(np.isin(np.concatenate([ours, theirs]), (0, 1)).all())
+    exact = mcnemar(ours, theirs) if binary else None
+    return {
+        "n": test.n,
+        "accuracy_with": with_.mean,
+        "low_with": with_.low,
+        "high_with": with_.high,
+        "accuracy_without": without.mean,
+        "low_without": without.low,
+        "high_without": without.high,
+        "difference": test.difference,
+        "t": test.t,
+        "p": test.p,
+        "reason": test.reason,
+        "only_with": exact.only_with if exact else None,
+        "only_without": exact.only_without if exact else None,
+        "mcnemar_p": exact.p if exact else None,
+        "win": tally.win,
+        "tie": tally.tie,
+        "loss": tally.loss,
+    }
+
+
+def summary_text(summary: dict[str, Any]) -> str:
+    """A summary as JSON: keys sorted, numbers rounded to 6 decimals (small ones to 6 digits), one trailing newline.
+
+    Raises R2AError, naming the key, when a number is NaN or infinite.
+    """
+    return json.dumps(_rounded(summary, ""), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _rounded(value: Any, key: str) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(inner, f"{key}.{name}".lstrip(".")) for name, inner in value.items()}
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        raise R2AError(f"the summary's {key} is {value}", "look at the scores of data/evaluation")
+    return round(value, 6) if abs(value) >= 1e-3 else float(f"{value:.6g}")  # a p of 1e-10 must not become 0
+
+
+CELLS_AT_ONCE = 4_000_000  # resampled scores held in memory: 32 MB of indices
+
+
+@dataclass(frozen=True)
+class MeanWithInterval:
+    """A mean score and its bootstrap interval; all None when there are no items."""
+
+    n: int
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class PairedT:
+    """Two-sided paired t-test of scores with reasoning minus without; t and p are None where `reason` says why."""
+
+    n: int
+    difference: float | None  # mean of with - without
+    t: float | None
+    p: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Exact McNemar test: items right in one setting only, and the two-sided probability of so uneven a split."""
+
+    only_with: int
+    only_without: int
+    p: float
+
+
+@dataclass(frozen=True)
+class WinTieLoss:
+    """Items whose score with reasoning is above, equal to or below the one without."""
+
+    win: int
+    tie: int
+    loss: int
+
+
+def accuracy_with_interval(
+    scores: ArrayLike, draws: int = 10_000, seed: int = 0, level: float = 0.95, where: str = "scores"
+) -> MeanWithInterval:
+    """Mean score with its percentile bootstrap interval over items, the same for the same seed.
+
+    Raises R2AError when a score is NaN; `where` says which scores these are.
+    """
+    values = _checked(scores, where)
+    if not values.size:
+        return MeanWithInterval(0, None, None, None)
+    rng = np.random.default_rng(seed)
+    step = max(1, CELLS_AT_ONCE // values.size)
+    means = np.concatenate(
+        [
+            values[rng.integers(0, values.size, (min(step, draws - done), values.size))].mean(axis=1)
+            for done in range(0, draws, step)
+        ]
+    )  # (draws,)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return MeanWithInterval(values.size, float(values.mean()), float(low), float(high))
+
+
+def paired_t(with_scores: ArrayLike, without_scores: ArrayLike, where: str = "scores") -> PairedT:
+    """Paired t-test over items (paper section 3). Raises R2AError when a score is NaN or the items do not match."""
+    ours, theirs = _checked_pairs(with_scores, without_scores, where)
+    n = ours.size
+    if n == 0:
+        return PairedT(0, None, None, None, "no common items")
+    differences = ours - theirs
+    mean = float(differences.mean())
+    if n == 1:
+        return PairedT(n, mean, None, None, "one item has no variance")
+    if np.ptp(differences) < 1e-12:
+        same = "no item differs between the settings" if abs(mean) < 1e-12 else "every item differs by the same amount"
+        return PairedT(n, mean, None, None, same)
+    result = ttest_rel(ours, theirs)
+    return PairedT(n, mean, _number(result.statistic, f"t of {where}"), _number(result.pvalue, f"p of {where}"), None)
+
+
+def mcnemar(with_scores: ArrayLike, without_scores: ArrayLike, where: str = "scores") -> McNemar:
+    """Exact McNemar test on scores of 0 and 1; p is 1 when no item differs. Raises R2AError for any other score."""
+    ours, theirs = _checked_pairs(with_scores, without_scores, where)
+    if not np.isin(np.concatenate([ours, theirs]), (0, 1)).all():
+        raise R2AError(f"McNemar's test takes scores of 0 and 1, {where} holds others", "use the paired t-test")
+    only_with, only_without = int((ours > theirs).sum()), int((ours < theirs).sum())
+    differing = only_with + only_without
+    p = float(binomtest(only_with, differing, 0.5).pvalue) if differing else 1.0
+    return McNemar(only_with, only_without, p)
+
+
+def win_tie_loss(with_scores: ArrayLike, without_scores: ArrayLike, where: str = "scores") -> WinTieLoss:
+    """How many items score higher, equal and lower with reasoning."""
+    ours, theirs = _checked_pairs(with_scores, without_scores, where)
+    return WinTieLoss(int((ours > theirs).sum()), int((ours == theirs).sum()), int((ours < theirs).sum()))
+
+
+def stars(p: float | None) -> str:
+    """Significance marks of a figure: *** below 0.001, ** below 0.01, * below 0.05, n.s. above, nothing without a p."""
+    if p is None:
+        return ""
+    return "***" if p < 0.001 else "**" if p < 0.01 else "*" if p < 0.05 else "n.s."
+
+
+def _checked(scores: ArrayLike, where: str) -> np.ndarray:
+    """Scores as float64, shape (n,). Raises R2AError at a NaN or an infinity, naming the first."""
+    values = np.asarray(scores, dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise R2AError(
+            f"{where}: {bad.size} of {values.size} scores are not numbers, the first at position {bad[0]}",
+            "grade or judge every item that counts, or leave the item out",
+        )
+    return values
+
+
+def _checked_pairs(with_scores: ArrayLike, without_scores: ArrayLike, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Both settings' scores, checked, of equal length."""
+    ours, theirs = _checked(with_scores, f"{where} with"), _checked(without_scores, f"{where} without")
+    if ours.shape != theirs.shape:
+        raise R2AError(
+            f"{where}: {ours.size} scores with reasoning, {theirs.size} without", "compare the same items in both"
+        )
+    return ours, theirs
+
+
+def _number(value: float, where: str) -> float:
+    """A statistic as a float. Raises R2AError when it is NaN."""
+    if not np.isfinite(value):
+        raise R2AError(f"{where} is {value}", "look at the scores of data/evaluation")
+    return float(value)

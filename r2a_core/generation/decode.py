@@ -1,0 +1,332 @@
+"""Rows of text that grow together through one model, and can leave and join between two steps.
+
+The rows are a left-padded batch: the last slot holds the newest token of each, so that all take a step together. A row
+that has ended leaves, and what is then padding for all is cut off; new rows join right-aligned. Position ids count a
+row's own tokens, so that neither slot nor company enters its numbers.
+
+Generation in a batch that stays full, in which an item's text depends on nothing but the item.
+
+prompts -> token ids. Responses that have ended leave the batch and waiting prompts take their place. Each token is the
+arg-max of the logits or, at a temperature, of the logits plus Gumbel noise, which a hash of (seed, item, run, step,
+token) gives: a draw from the softmax. Rounding differs between batch shapes, so a decision with a lead below
+`tie_margin` is made on the logits of the item alone, in a forward pass of its own. Under Gumbel noise those are few.
+"""
+
+import hashlib
+import inspect
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers.cache_utils import Cache, DynamicLayer
+
+from r2a_core.config import SamplingConfig
+from r2a_core.infra.errors import R2AError
+from r2a_core.infra.memory import retry_with_half, rows_that_fit
+from r2a_core.models.load import LoadedModel, head_size, n_kv_heads
+
+ROOM = 256  # slots added when a buffer is full
+
+
+class PreallocatedKVLayer(DynamicLayer):
+    """Keys and values of one layer in buffers with room to grow: a step writes one slot and copies none."""
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.hold(key_states[:, :, :0], value_states[:, :, :0], room=0)
+        self.is_initialized = True
+
+    def hold(self, keys: Tensor, values: Tensor, room: int) -> None:
+        """Takes keys and values (row, kv_head, slot, head_dim) as the content, with room for further slots."""
+        self.key_buffer, self.value_buffer = (pad(each, (0, 0, 0, room)) for each in (keys, values))
+        self.show(keys.shape[2])
+
+    def show(self, n_slots: int) -> None:
+        """The first slots of the buffers are the content."""
+        self.keys, self.values = self.key_buffer[:, :, :n_slots], self.value_buffer[:, :, :n_slots]
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None
+        assert self.values is not None
+        start, stop = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
+        if stop > self.key_buffer.shape[2]:
+            self.hold(self.keys, self.values, room=stop - start + ROOM)
+            self.show(start)
+        self.key_buffer[:, :, start:stop], self.value_buffer[:, :, start:stop] = key_states, value_states
+        self.show(stop)
+        return self.keys, self.values
+
+
+@dataclass
+class DecodingBatch:
+    """Rows at one moment. mask (row, slot): 1 for a row's own tokens, 0 for padding; logits (row, vocabulary), of each
+    row's next token."""
+
+    model: Any
+    cache: Cache
+    mask: Tensor
+    logits: Tensor
+
+    @classmethod
+    def start(cls, model: Any, prompts: Sequence[Sequence[int]], filler: int) -> "DecodingBatch":
+        """Rows that hold their prompts. filler: any token id, for padding."""
+        width = max(map(len, prompts))
+        ids = torch.full((len(prompts), width), filler)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        device = model.device
+        rows = cls(model, Cache(layer_class_to_replicate=PreallocatedKVLayer), mask.to(device), torch.empty(0))
+        rows.forward(ids.to(device), (rows.mask.cumsum(1) - 1).clamp(min=0))
+        return rows
+
+    def step(self, tokens: Tensor) -> None:
+        """Appends one token (row,) to each row."""
+        self.mask = pad(self.mask, (0, 1), value=1)
+        self.forward(tokens[:, None], self.mask.sum(1, keepdim=True) - 1)
+
+    def forward(self, ids: Tensor, positions: Tensor) -> None:
+        """Runs the model over new tokens (row, token)."""
+        cache: Any = {cache_argument(type(self.model)): self.cache}
+        output = self.model(
+            input_ids=ids, attention_mask=self.mask, position_ids=positions, use_cache=True, logits_to_keep=1, **cache
+        )
+        self.logits = output.logits[:, -1].float()
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Leaves only these rows, and cuts off the slots that are padding for all of them."""
+        index = torch.tensor(rows, device=self.mask.device)
+        mask = self.mask[index]
+        left = int(mask.argmax(1).min())
+        self.mask, self.logits = mask[:, left:], self.logits[index]
+        for layer in self.layers:
+            layer.hold(layer.keys[index, :, left:], layer.values[index, :, left:], room=ROOM)
+
+    def join(self, others: "DecodingBatch") -> None:
+        """Takes the rows of `others` behind its own; the shorter side gets padding on its left."""
+        width = max(self.mask.shape[1], others.mask.shape[1])
+        self.mask = torch.cat([pad(each.mask, (width - each.mask.shape[1], 0)) for each in (self, others)])
+        self.logits = torch.cat([self.logits, others.logits])
+        for mine, theirs in zip(self.layers, others.layers, strict=True):
+            keys, values = (
+                torch.cat([pad(each, (0, 0, width - each.shape[2], 0)) for each in pair])
+                for pair in ((mine.keys, theirs.keys), (mine.values, theirs.values))
+            )
+            mine.hold(keys, values, room=ROOM)
+
+    @property
+    def layers(self) -> list[Any]:
+        """The layers of the cache."""
+        return self.cache.layers
+
+
+def cache_argument(model_class: type) -> str:
+    """Under which name a model's forward takes its cache; transformers has had two."""
+    names = inspect.signature(model_class.forward).parameters  # type: ignore[attr-defined]
+    return "cache" if "cache" in names else "past_key_values"
+
+
+TURNOVER = 8  # responses leave and join when an eighth of the batch has ended
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One response wanted."""
+
+    item_id: str
+    run: int
+    prompt_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One response: token ids including the final EOS when it was reached."""
+
+    item_id: str
+    run: int
+    response_ids: tuple[int, ...]
+    finish: str  # stop | length
+
+
+GAMMA = 0x9E3779B97F4A7C15  # odd; splits a key into a stream of keys
+
+MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))  # shifts and factors of splitmix64
+
+WORD = 2**64
+
+
+def step_key(seed: int, item_id: str, run: int, step: int) -> int:
+    """64 bits that stand for one step of one response."""
+    digest = hashlib.blake2b(f"{seed}\0{item_id}\0{run}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "little") + step * GAMMA * GAMMA) % WORD
+
+
+def uniforms(keys: Sequence[int], n_tokens: int, device: Any = "cpu") -> torch.Tensor:
+    """One number in (0, 1) for each key and token, the same on every device. Shape (key, token), float64.
+
+    The splitmix64 hash of key and token, to 53 bits.
+    """
+    start = torch.tensor([signed(key) for key in keys], device=device)
+    state = start[:, None] + torch.arange(1, n_tokens + 1, device=device) * signed(GAMMA)
+    for shift, factor in MIXERS:
+        state = (state ^ ((state >> shift) & (2 ** (64 - shift) - 1))) * signed(factor)
+    return (((state >> 11) & (2**53 - 1)).double() + 0.5) * 2.0**-53
+
+
+def signed(word: int) -> int:
+    """The 64-bit word as torch's int64 holds it."""
+    word %= WORD
+    return word - WORD if word >= WORD // 2 else word
+
+
+@dataclass(frozen=True)
+class SampledTokens:
+    """Chosen token of each row and its lead over the next best."""
+
+    tokens: torch.Tensor  # (row,)
+    margins: torch.Tensor  # (row,), logits; over the temperature where one is set
+
+
+def choose(logits: torch.Tensor, temperature: float, keys: Sequence[int]) -> SampledTokens:
+    """The arg-max of logits (row, vocabulary) or, at a temperature, of logits / temperature plus Gumbel noise.
+
+    The noise of a row comes from its key alone, so the choice is a draw from the softmax that the same key repeats.
+    """
+    scores = logits.double()
+    if temperature > 0:
+        noise = -torch.log(-torch.log(uniforms(keys, logits.shape[-1], logits.device)))
+        scores = scores / temperature + noise
+    best = scores.topk(2, dim=-1)
+    return SampledTokens(best.indices[:, 0], best.values[:, 0] - best.values[:, 1])
+
+
+@dataclass
+class GrowingSequence:
+    """One response while it grows."""
+
+    index: int  # of its request
+    request: GenerationRequest
+    tokens: list[int] = field(default_factory=list)
+    ended: bool = False
+
+    def key(self, config: SamplingConfig) -> int:
+        """The key of the next step."""
+        return step_key(config.seed, self.request.item_id, self.request.run, len(self.tokens))
+
+    def generated(self, eos: int) -> Generated:
+        """The finished response."""
+        finish = "stop" if self.tokens[-1] == eos else "length"
+        return Generated(self.request.item_id, self.request.run, tuple(self.tokens), finish)
+
+
+def generate(
+    loaded: LoadedModel,
+    requests: Sequence[GenerationRequest],
+    config: SamplingConfig,
+    memory_mib: int | None = None,
+) -> list[Generated]:
+    """Responses in the order of `requests`. Each depends on its own item, run and prompt only.
+
+    As many grow at a time as `config.batch_size` and the memory bound (MiB, None = what the device has free) allow;
+    half as many, with a warning, when the device runs out of memory. Raises R2AError when the model's logits are not
+    numbers, MissingPrerequisite when a single response does not fit into memory.
+    """
+    done: dict[int, Generated] = {}
+
+    def compute(size: int) -> None:
+        longest_first = sorted(range(len(requests)), key=lambda index: (-len(requests[index].prompt_ids), index))
+        waiting = [GrowingSequence(index, requests[index]) for index in longest_first if index not in done]
+        for response in grow(loaded, waiting, config, size):
+            done[response.index] = response.generated(loaded.ids.eos)
+
+    if requests:
+        longest = max(len(request.prompt_ids) for request in requests) + config.max_new_tokens
+        row = sequence_bytes(loaded.model, longest)
+        size = rows_that_fit(
+            min(config.batch_size, len(requests)), row, loaded.model.device, memory_mib, "responses at a time"
+        )
+        retry_with_half(
+            compute, size, 1, "responses at a time", "lower generate.max_new_tokens, or use a device with more memory"
+        )
+    return [done[index] for index in range(len(requests))]
+
+
+def sequence_bytes(model: Any, n_tokens: int) -> int:
+    """Bytes that a response of `n_tokens`, its prompt included, takes: keys and values, and its logits as numbers of 4
+    and 8 bytes (see `choose`)."""
+    text = model.config.get_text_config()
+    cache = 2 * text.num_hidden_layers * n_kv_heads(text) * head_size(text) * n_tokens * model.dtype.itemsize
+    return cache + text.vocab_size * (2 * 4 + 4 * 8)
+
+
+@torch.no_grad()
+def grow(
+    loaded: LoadedModel, waiting: list[GrowingSequence], config: SamplingConfig, size: int
+) -> Iterator[GrowingSequence]:
+    """Finished responses as they end, at most `size` of them growing at a time."""
+    few = max(1, size // TURNOVER)
+    batch: DecodingBatch | None = None
+    rows: list[GrowingSequence] = []  # as they lie in the batch, ended ones until the next turnover
+    while waiting or not all(row.ended for row in rows):
+        alive = [place for place, row in enumerate(rows) if not row.ended]
+        if batch is None or len(rows) - len(alive) >= few or (waiting and size - len(alive) >= few):
+            new, waiting = waiting[: size - len(alive)], waiting[size - len(alive) :]
+            batch = turnover(loaded, batch if alive else None, alive, len(rows), new)
+            rows = [rows[place] for place in alive] + new
+        tokens = next_tokens(loaded, batch, rows, config)
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            if not row.ended:
+                row.tokens.append(token)
+                row.ended = token == loaded.ids.eos or len(row.tokens) == config.max_new_tokens
+                if row.ended:
+                    yield row
+        if not all(row.ended for row in rows):
+            batch.step(tokens)
+
+
+def turnover(
+    loaded: LoadedModel, batch: DecodingBatch | None, alive: list[int], n_rows: int, new: list[GrowingSequence]
+) -> DecodingBatch:
+    """The rows of `batch` that are alive, of n_rows, and behind them rows that start with the prompts of `new`."""
+    if batch is not None and len(alive) < n_rows:
+        batch.keep(alive)
+    if not new:
+        assert batch is not None
+        return batch
+    started = DecodingBatch.start(loaded.model, [row.request.prompt_ids for row in new], loaded.ids.pad)
+    if batch is None:
+        return started
+    batch.join(started)
+    return batch
+
+
+def next_tokens(
+    loaded: LoadedModel, batch: DecodingBatch, rows: Sequence[GrowingSequence], config: SamplingConfig
+) -> torch.Tensor:
+    """The next token of each row; any token for rows that have ended."""
+    choice = choose(batch.logits, config.temperature, [row.key(config) for row in rows])
+    for place, (row, margin) in enumerate(zip(rows, choice.margins.tolist(), strict=True)):
+        if row.ended:
+            continue
+        if not math.isfinite(margin):
+            raise R2AError(
+                f"{row.request.item_id}: the logits of response token {len(row.tokens)} are not numbers",
+                "check the model's weights, or set its dtype to float32 in params.yaml",
+            )
+        if margin < config.tie_margin:
+            choice.tokens[place] = choose_alone(loaded.model, row, config)
+    return choice.tokens
+
+
+def choose_alone(model: Any, row: GrowingSequence, config: SamplingConfig) -> torch.Tensor:
+    """The choice on the logits of this response in a forward pass of its own, without padding or cache."""
+    ids = torch.tensor([[*row.request.prompt_ids, *row.tokens]], device=model.device)
+    logits = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[:, -1].float()
+    return choose(logits, config.temperature, [row.key(config)]).tokens[0]

@@ -1,0 +1,128 @@
+"""Responses of a model behind an OpenAI-compatible endpoint.
+
+questions -> requests -> replies, each kept in the work store -> token ids by the built-in tokenizer. A reply is kept
+under a fingerprint of its request alone, so that no edit of code and no change of prices or waits buys it again.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from r2a_core.config import SamplingConfig, ServedModel, WithoutMode
+from r2a_core.data.items import Item
+from r2a_core.generation.backends import Responses, request_seed
+from r2a_core.generation.decode import GenerationRequest
+from r2a_core.generation.rows import tagged_ids
+from r2a_core.generation.usage import served_usage
+from r2a_core.infra.errors import R2AError
+from r2a_core.infra.shards import WorkStore, fingerprint
+from r2a_core.openai_api.client import Client, Reply, Request, ask_all, progress_log
+from r2a_core.prompts import THINKING
+from r2a_core.tokenizer import LoadedTokenizer
+from r2a_core.trace import Setting
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EndpointBackend:
+    """A served model and what all its prompts share."""
+
+    name: str
+    served: ServedModel
+    text: LoadedTokenizer
+    setting: Setting
+    instruction: str
+    mode: WithoutMode
+    sampling: SamplingConfig
+
+    @cached_property
+    def client(self) -> Client:
+        return Client(self.served.endpoint)
+
+    def respond(self, items: Sequence[Item], requests: Sequence[GenerationRequest], store: WorkStore) -> Responses:
+        asked = [self.request(item, request) for item, request in zip(items, requests, strict=True)]
+        replies = ask_all(self.client, asked, store, progress=progress_log(self.name))
+        usage = served_usage(replies, self.served)
+        log.info("%s: %s", self.name, usage.sentence)
+        return Responses([self.response_ids(reply) for reply in replies], usage)
+
+    def request(self, item: Item, request: GenerationRequest) -> Request:
+        """What is sent for one response, and its fingerprint."""
+        body = self.completions_body(request) if self.served.api == "completions" else self.chat_body(item)
+        body |= {
+            "max_tokens": self.served.max_tokens or self.sampling.max_new_tokens,
+            "temperature": self.sampling.temperature,
+        }
+        if self.served.send_seed:
+            body["seed"] = request_seed(self.sampling.seed, request.item_id, request.run)
+        endpoint = self.served.endpoint
+        print_ = fingerprint(
+            base_url=endpoint.base_url,
+            model=endpoint.model,
+            body=body,
+            item=request.item_id,
+            run=request.run,
+            seed=self.sampling.seed,
+        )
+        ask = Client.complete if self.served.api == "completions" else Client.chat
+        return Request(print_, lambda client: ask(client, **body))
+
+    def completions_body(self, request: GenerationRequest) -> dict[str, Any]:
+        """The study's prompt as text."""
+        ids = list(request.prompt_ids)
+        if ids[:1] == [self.text.ids.bos]:
+            del ids[0]
+        bos = (self.text.tags.bos or "") if self.served.send_bos else ""
+        return {"prompt": bos + self.text.tokenizer.decode(ids, clean_up_tokenization_spaces=False)}
+
+    def chat_body(self, item: Item) -> dict[str, Any]:
+        """The question as a message and, without reasoning, the closed thinking as the start of the answer."""
+        messages: list[Mapping[str, Any]] = [{"role": "user", "content": f"{item.question}{self.instruction}"}]
+        if self.setting == "with_reasoning":
+            return {"messages": messages}
+        check_continues(self.served, self.name, self.setting)
+        tags = self.text.tags
+        start: dict[str, Any] = {
+            "role": "assistant",
+            "content": f"{tags.think_open}{THINKING[self.mode]}{tags.think_close}",
+        }
+        if self.served.continues == "prefix":
+            start["prefix"] = True
+        body: dict[str, Any] = {"messages": [*messages, start]}
+        if self.served.continues == "continue_final_message":
+            body["extra"] = {"add_generation_prompt": False, "continue_final_message": True}
+        return body
+
+    def response_ids(self, reply: Reply) -> tuple[int, ...]:
+        """Token ids of a reply as the continuation of the study's prompt, EOS included where the model ended."""
+        ids = tagged_ids(self.text, self.continuation(reply))
+        if reply.finish == "stop" and ids[-1:] != [self.text.ids.eos]:
+            ids.append(self.text.ids.eos)
+        return tuple(ids)
+
+    def continuation(self, reply: Reply) -> str:
+        """Thinking, closing tag and answer, as far as the prompt does not hold them."""
+        tags = self.text.tags
+        if self.served.api == "completions":
+            return reply.text
+        thinking = reply.reasoning
+        if self.setting == "without_reasoning" and (thinking or "").strip() == THINKING[self.mode].strip():
+            thinking = None  # the server gave the start of the answer back
+        if thinking is not None:
+            thinking = thinking.removeprefix("\n") if self.setting == "with_reasoning" else thinking
+            return f"{thinking}{tags.think_close}{reply.text}" if reply.text else thinking
+        opened = reply.text.lstrip()
+        return opened.removeprefix(f"{tags.think_open}\n") if opened.startswith(tags.think_open) else reply.text
+
+
+def check_continues(served: ServedModel, name: str, setting: Setting) -> None:
+    """Raises R2AError where the server has no way to answer without reasoning."""
+    if served.api == "chat" and setting == "without_reasoning" and served.continues is None:
+        raise R2AError(
+            f"{name}: this chat server continues no message, so it cannot be made to answer without reasoning",
+            "take api: completions, or say in `continues` how the server does it, or take without_reasoning out of "
+            "run.settings",
+        )

@@ -1,0 +1,115 @@
+"""Rows of data/generations/<model>/<dataset>/<setting>.parquet, for generated and for imported texts.
+
+token ids -> prompt and response as text and ids, finish, status and segment bounds (GENERATION_SCHEMA).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from r2a_core.config import WithoutMode
+from r2a_core.data.imported_texts import ImportedText
+from r2a_core.data.items import Item
+from r2a_core.prompts import prompt_ids
+from r2a_core.tokenizer import LoadedTokenizer, plain_ids
+from r2a_core.trace import Setting, classify
+
+GENERATION_SCHEMA = {
+    "item_id": pl.String,
+    "run": pl.Int32,
+    "prompt": pl.String,
+    "response": pl.String,
+    "prompt_ids": pl.List(pl.Int32),
+    "response_ids": pl.List(pl.Int32),
+    "finish": pl.String,
+    "seed": pl.Int64,
+    "status": pl.String,
+    "think_open": pl.Int32,
+    "think_close": pl.Int32,
+    "answer_start": pl.Int32,
+    "answer_end": pl.Int32,
+}
+
+
+@dataclass(frozen=True)
+class SplitText:
+    """An imported text: token ids of its prompt and of its response."""
+
+    prompt: list[int]
+    response: list[int]
+
+
+def generation_row(
+    text: LoadedTokenizer,
+    item: Item,
+    run: int,
+    prompt: Sequence[int],
+    response: Sequence[int],
+    seed: int | None,
+    has_answer: Callable[[str], bool],
+) -> dict[str, object]:
+    """One row of GENERATION_SCHEMA. seed is None for imported texts; `has_answer` sees the answer's text."""
+
+    def decode(ids: Sequence[int]) -> str:
+        return text.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+
+    trace = classify(prompt, response, text.ids, lambda answer: has_answer(decode(answer)))
+    return {
+        "item_id": item.item_id,
+        "run": run,
+        "prompt": decode(prompt),
+        "response": decode(response),
+        "prompt_ids": list(prompt),
+        "response_ids": list(response),
+        "finish": "stop" if response and response[-1] == text.ids.eos else "length",
+        "seed": seed,
+        "status": trace.status,
+        "think_open": trace.think_open,
+        "think_close": trace.think_close,
+        "answer_start": trace.answer_start,
+        "answer_end": trace.answer_end,
+    }
+
+
+def split_imported(
+    text: LoadedTokenizer, item: Item, found: ImportedText, setting: Setting, instruction: str, mode: WithoutMode
+) -> SplitText:
+    """Prompt and response of an imported text.
+
+    A full text holds the question before its first `<think>`; its prompt reaches up to there and, without reasoning, to
+    the `</think>` that follows. Any other text is a response alone, and its prompt is the one the model would be given
+    here; where it opens with `<think>` it says itself how the prompt ends.
+    """
+    tags = text.tags
+    body = found.content.removeprefix(tags.bos) if tags.bos else found.content
+    if found.finish == "stop" and not body.rstrip().endswith(tags.eos):
+        body += tags.eos
+    asked = body.find(item.question)
+    opened = body.find(tags.think_open, asked + len(item.question))
+    if asked < 0 or opened < 0 or tags.think_open in body[:asked]:
+        if not body.lstrip().startswith(tags.think_open):
+            return SplitText(prompt_ids(text, item.question, instruction, setting, mode), tagged_ids(text, body))
+        head = f"{item.question}{instruction} "
+        opened, body = len(head), head + body.lstrip()
+    head, rest = body[:opened], body[opened + len(tags.think_open) :]
+    prompt = ([] if text.ids.bos is None else [text.ids.bos]) + plain_ids(text, head) + [text.ids.think_open]
+    if setting == "without_reasoning" and tags.think_close in rest:
+        inside, rest = rest.split(tags.think_close, maxsplit=1)
+        return SplitText(prompt + plain_ids(text, inside) + [text.ids.think_close], tagged_ids(text, rest))
+    newline = "\n" if rest.startswith("\n") else ""
+    return SplitText(prompt + plain_ids(text, newline), tagged_ids(text, rest.removeprefix(newline)))
+
+
+def tagged_ids(text: LoadedTokenizer, content: str) -> list[int]:
+    """Token ids of a model's own words: `</think>` and the final EOS are tags, all else that looks like one is text.
+
+    White space behind the EOS is no part of a text.
+    """
+    eos, stripped = text.tags.eos, content.rstrip()
+    ended = stripped.endswith(eos)
+    parts = (stripped.removesuffix(eos) if ended else content).split(text.tags.think_close)
+    ids = plain_ids(text, parts[0])
+    for part in parts[1:]:
+        ids += [text.ids.think_close, *plain_ids(text, part)]
+    return [*ids, text.ids.eos] if ended else ids

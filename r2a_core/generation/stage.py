@@ -1,0 +1,253 @@
+"""The generate stage's work, cut into shards that do not depend on one another.
+
+questions -> shards of a fixed number of questions and one run each, in the work store. With `retry`, a shard of its own
+holds a second attempt at those questions that left the funnel; the retry of run r is run `runs` + r. Who writes the
+responses is a matter of r2a_core.generation.backends.
+
+How a model answers the questions of the pairs: greedy, with reasoning, in shards of the generate stage's form.
+
+Shards are cut over all questions, then thinned to the selected ones: a pair that is dropped changes its own shard only.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from r2a_core.config import (
+    DatasetParams,
+    FileDataset,
+    GenerateParams,
+    SamplingConfig,
+)
+from r2a_core.data.imported_texts import models_with_text, text_for
+from r2a_core.data.items import Item
+from r2a_core.generation.backends import Backend, TransformersBackend
+from r2a_core.generation.decode import GenerationRequest
+from r2a_core.generation.endpoint import EndpointBackend, check_continues
+from r2a_core.generation.rows import GENERATION_SCHEMA, generation_row, split_imported
+from r2a_core.generation.usage import USAGE_SUFFIX
+from r2a_core.infra.files import save_frame
+from r2a_core.infra.shards import WorkStore, fingerprint
+from r2a_core.models.load import LoadedModel, load_model, load_tokenizer
+from r2a_core.models.pointer import ModelPointer, read_pointer
+from r2a_core.prompts import prompt_ids
+from r2a_core.tokenizer import LoadedTokenizer
+from r2a_core.trace import Setting, has_boxed
+
+log = logging.getLogger(__name__)
+
+IMPORTED_PER_SHARD = 100  # texts
+
+# Params that change which rows there are, but no row.
+NOT_IN_A_ROW = ("limit", "runs", "retry", "batch_size", "backend")
+
+
+@dataclass(frozen=True)
+class GenerationShard:
+    """Some questions of one run, and the digest of all that their rows depend on."""
+
+    items: tuple[Item, ...]
+    run: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class GenerationJob:
+    """What all shards of one model, dataset and setting share. Model and tokenizer load when first needed."""
+
+    model_name: str
+    model_folder: Path
+    setting: Setting
+    source: DatasetParams
+    config: GenerateParams
+    device: str
+    memory_mib: int | None = None  # for the responses that grow at a time; None = most of what the device has free
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        return load_model(self.model_folder, self.device)
+
+    @cached_property
+    def text(self) -> LoadedTokenizer:
+        return load_tokenizer(self.model_folder)
+
+    @cached_property
+    def pointer(self) -> ModelPointer:
+        return read_pointer(self.model_folder)
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        params = self.config
+        return SamplingConfig(
+            params.temperature, params.max_new_tokens, params.seed, params.batch_size, params.tie_margin
+        )
+
+    @property
+    def backend_name(self) -> str:
+        return "endpoint" if self.pointer.served else self.config.backend.of(self.model_name)
+
+    @cached_property
+    def backend(self) -> Backend:
+        """What writes the responses; the model loads here."""
+        if self.pointer.served:
+            return EndpointBackend(
+                f"{self.model_name}, {self.setting}",
+                self.pointer.served,
+                self.text,
+                self.setting,
+                self.source.instruction,
+                self.config.without_mode,
+                self.sampling,
+            )
+        if self.backend_name == "vllm":
+            from r2a_core.generation.vllm import load_engine
+
+            return load_engine(self.model_folder, self.device, self.sampling)
+        return TransformersBackend(self.loaded, self.sampling, self.memory_mib)
+
+    @property
+    def imports(self) -> bool:
+        """Whether the texts exist already and are imported."""
+        return self.source.kind == "traces"
+
+    @property
+    def author(self) -> str:
+        """Name of the model in a file of existing texts."""
+        texts_of = self.source.texts_of if isinstance(self.source, FileDataset) else {}
+        return texts_of.get(self.model_name, self.model_name)
+
+
+def plan_shards(job: GenerationJob, items: Sequence[Item], base: Mapping[str, Any]) -> list[GenerationShard]:
+    """Shards of first attempts. More questions, more runs or a retry leave the earlier full shards as they are.
+
+    `base` is what else the rows depend on: code, model, setting. There are none, and a warning says why, where a
+    dataset of existing texts has none of this model, or a model without weights meets questions without texts. A served
+    model has one shard a run: its replies are kept one by one, and all of them are asked for at a time.
+    """
+    if job.imports:
+        return imported_shards(job, items, base)
+    served = job.pointer.served
+    if not job.pointer.has_weights and served is None:
+        log.warning("%s has no weights and %s holds no texts: no responses", job.model_name, job.source.kind)
+        return []
+    if served is not None:
+        check_continues(served, job.model_name, job.setting)
+    kept = {name: value for name, value in asdict(job.config).items() if name not in NOT_IN_A_ROW}
+    if job.setting == "with_reasoning":
+        del kept["without_mode"]
+    rest = {"params": kept, "backend": job.backend_name, "instruction": job.source.instruction}
+    shards = []
+    for run in range(job.config.runs):
+        for part in chunks(items, job.config.shard_items if served is None else max(len(items), 1)):
+            questions = [(item.item_id, item.question, item.kind) for item in part]
+            print_ = fingerprint(**base, **rest, run=run, items=questions)
+            shards.append(GenerationShard(part, run, print_))
+    return shards
+
+
+def imported_shards(job: GenerationJob, items: Sequence[Item], base: Mapping[str, Any]) -> list[GenerationShard]:
+    """Shards of the questions that have a text of this model and setting."""
+    present = [item for item in items if text_for(item, job.author, job.setting) is not None]
+    if not present:
+        others = sorted({author for item in items for author in models_with_text(item)})
+        log.warning(
+            "no %s text of %r: no responses. The file has texts of %s; texts_of names the one to take",
+            job.setting,
+            job.author,
+            ", ".join(others),
+        )
+    source = {"source": asdict(job.source), "author": job.author, "without_mode": job.config.without_mode}
+    return [
+        GenerationShard(part, 0, fingerprint(**base, **source, items=[asdict(item) for item in part]))
+        for part in chunks(present, IMPORTED_PER_SHARD)
+    ]
+
+
+def chunks(items: Sequence[Item], size: int) -> list[tuple[Item, ...]]:
+    return [tuple(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def finish_shard(job: GenerationJob, store: WorkStore, shard: GenerationShard) -> list[Path]:
+    """Files of a shard, from the store or made now: its rows and, with `retry`, those of a second attempt."""
+    first = store.shard(shard.fingerprint, ".parquet", lambda path: write_shard(job, store, shard, path))
+    if job.imports or not job.config.retry:
+        return [first]
+    run = job.config.runs + shard.run
+    failed = set(pl.read_parquet(first, columns=["item_id", "status"]).filter(pl.col("status") != "ok")["item_id"])
+    left = tuple(item for item in shard.items if item.item_id in failed)
+    if not left:
+        return [first]
+    again = GenerationShard(left, run, fingerprint(first=shard.fingerprint, run=run))
+    return [first, store.shard(again.fingerprint, ".parquet", lambda path: write_shard(job, store, again, path))]
+
+
+def read_shards(paths: Sequence[Path]) -> pl.DataFrame:
+    """The rows of all files, in their order."""
+    return pl.concat([pl.DataFrame(schema=GENERATION_SCHEMA), *(pl.read_parquet(path) for path in paths)])
+
+
+def write_shard(job: GenerationJob, store: WorkStore, shard: GenerationShard, path: Path) -> None:
+    """Writes the rows of one shard, in question order, as parquet. A server's counts are kept in the store."""
+    rows = imported_rows(job, shard) if job.imports else generated_rows(job, store, shard)
+    save_frame(path, pl.DataFrame(rows, schema=GENERATION_SCHEMA))
+
+
+def generated_rows(job: GenerationJob, store: WorkStore, shard: GenerationShard) -> list[dict[str, Any]]:
+    """Rows of freshly generated responses."""
+    text, config = job.text, job.config
+    requests = [
+        GenerationRequest(
+            item.item_id,
+            shard.run,
+            tuple(prompt_ids(text, item.question, job.source.instruction, job.setting, config.without_mode)),
+        )
+        for item in shard.items
+    ]
+    results = job.backend.respond(shard.items, requests, store)
+    if results.usage is not None:
+        store.shard(shard.fingerprint, USAGE_SUFFIX, results.usage.write)
+    return [
+        generation_row(text, item, shard.run, request.prompt_ids, response, config.seed, answer_check(item))
+        for item, request, response in zip(shard.items, requests, results.token_ids, strict=True)
+    ]
+
+
+def imported_rows(job: GenerationJob, shard: GenerationShard) -> list[dict[str, Any]]:
+    """Rows of imported texts."""
+    rows = []
+    for item in shard.items:
+        found = text_for(item, job.author, job.setting)
+        assert found is not None
+        split = split_imported(job.text, item, found, job.setting, job.source.instruction, job.config.without_mode)
+        rows.append(generation_row(job.text, item, 0, split.prompt, split.response, None, answer_check(item)))
+    unended = sum(row["finish"] == "length" for row in rows)
+    if rows and unended == len(rows):
+        log.warning(
+            "none of the %d texts of %r ends in %s: they count as unfinished. Where the mark was cut off, a column "
+            "finish (stop or length) says so",
+            unended,
+            job.author,
+            job.text.tags.eos,
+        )
+    return rows
+
+
+def answer_check(item: Item) -> Callable[[str], bool]:
+    """What the funnel asks of an answer: a boxed result, or, where there is no exact answer, any text."""
+    return (lambda answer: bool(answer.strip())) if item.kind == "open" else has_boxed
+
+
+def plan_pair_shards(
+    job: GenerationJob, items: Sequence[Item], kept: set[str], base: Mapping[str, Any]
+) -> Iterator[GenerationShard]:
+    """Shards of the questions whose pair is in `kept`; none, with a warning, for a model without weights."""
+    if not job.pointer.has_weights:
+        log.warning("%s has no weights to patch: no responses to the pairs", job.model_name)
+        return
+    for part in chunks(items, job.config.shard_items):
+        yield from plan_shards(job, [item for item in part if item.item_id.rpartition("-")[0] in kept], base)

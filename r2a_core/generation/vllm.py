@@ -1,0 +1,121 @@
+"""Responses by vLLM's offline engine, which batches continuously on a GPU.
+
+prompt token ids -> response token ids. Every response has a seed of its own, but vLLM draws its own random numbers and
+its rounding depends on what it batches: texts differ from those of the transformers back end, and, on another machine,
+from themselves.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2a_core.config import SamplingConfig
+from r2a_core.data.items import Item
+from r2a_core.generation.backends import Responses, request_seed
+from r2a_core.generation.decode import GenerationRequest
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.shards import WorkStore
+from r2a_core.models.load import choose_device, load_tokenizer, transformers_errors
+from r2a_core.models.pointer import check_unchanged, from_pretrained_args, read_pointer
+
+PROMPT_TOKENS = 4096  # room for a prompt, beside the response
+
+
+@dataclass(frozen=True)
+class VllmBackend:
+    """A model in a vLLM engine."""
+
+    engine: Any  # vllm.LLM
+    eos: int
+    max_tokens: int  # prompt and response
+    sampling: SamplingConfig
+
+    def respond(self, items: Sequence[Item], requests: Sequence[GenerationRequest], store: WorkStore) -> Responses:
+        """Raises R2AError for a prompt that leaves no room for a response."""
+        for request in requests:
+            if len(request.prompt_ids) >= self.max_tokens:
+                raise R2AError(
+                    f"the prompt of {request.item_id} has {len(request.prompt_ids)} tokens, the engine holds "
+                    f"{self.max_tokens} of prompt and response",
+                    "use the transformers back end, or take the question out",
+                )
+        prompts = [{"prompt_token_ids": list(request.prompt_ids)} for request in requests]
+        outputs = self.engine.generate(prompts, [self.params(request) for request in requests], use_tqdm=False)
+        return Responses([self.response(output.outputs[0]) for output in outputs])
+
+    def params(self, request: GenerationRequest) -> Any:
+        """vLLM's SamplingParams of one response. The study's EOS ends it, and no other token of the model's config."""
+        from vllm import SamplingParams  # type: ignore[import-not-found]
+
+        return SamplingParams(
+            temperature=self.sampling.temperature,
+            max_tokens=min(self.sampling.max_new_tokens, self.max_tokens - len(request.prompt_ids)),
+            seed=request_seed(self.sampling.seed, request.item_id, request.run),
+            stop_token_ids=[self.eos],
+            ignore_eos=True,
+            detokenize=False,
+        )
+
+    def response(self, completion: Any) -> tuple[int, ...]:
+        """Token ids of a completion, the EOS that ended it included."""
+        ids = tuple(completion.token_ids)
+        ended = completion.finish_reason == "stop"
+        return ids if not ended or ids[-1:] == (self.eos,) else (*ids, self.eos)
+
+
+def load_engine(folder: Path, device: str, sampling: SamplingConfig) -> VllmBackend:
+    """The engine of a prepared model, on the first GPU that CUDA_VISIBLE_DEVICES names.
+
+    Raises MissingPrerequisite without vLLM, a GPU or the model's files.
+    """
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a fork could not use CUDA after this process has
+    try:
+        from vllm import LLM  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise MissingPrerequisite(
+            f"vLLM cannot be used: {error}", "pip install '.[vllm]', or take the back end transformers"
+        ) from None
+    target = choose_device(device)
+    if target.type != "cuda" or target.index:
+        raise MissingPrerequisite(
+            f"the back end vllm needs a GPU, and the first one it sees; the device is {target}",
+            "choose a GPU by CUDA_VISIBLE_DEVICES, or take the back end transformers",
+        )
+    pointer = read_pointer(folder)
+    check_unchanged(pointer, folder.name)
+    ids = load_tokenizer(folder).ids
+    place = from_pretrained_args(pointer, folder, weights=True)
+    limit = min(context_length(place, pointer, folder.name), PROMPT_TOKENS + sampling.max_new_tokens)
+    engine = LLM(
+        model=local_place(place),
+        tokenizer=local_place(from_pretrained_args(pointer, folder, weights=False)),
+        revision=place.get("revision"),
+        tokenizer_revision=place.get("revision"),
+        dtype=pointer.dtype,
+        load_format="safetensors",
+        max_model_len=limit,
+        seed=sampling.seed,
+        trust_remote_code=False,
+        generation_config="vllm",
+    )
+    return VllmBackend(engine, ids.eos, limit, sampling)
+
+
+def context_length(place: dict[str, Any], pointer: Any, name: str) -> int:
+    """Most tokens that the model's config allows."""
+    from transformers import AutoConfig
+
+    with transformers_errors(f"the config of {name}", pointer):
+        return AutoConfig.from_pretrained(**place, trust_remote_code=False).get_text_config().max_position_embeddings
+
+
+def local_place(place: dict[str, Any]) -> str:
+    """A folder of this machine where the files are here, else the id of the Hub."""
+    name = place["pretrained_model_name_or_path"]
+    if not place["local_files_only"] or Path(name).is_dir():
+        return name
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(name, revision=place["revision"], local_files_only=True)

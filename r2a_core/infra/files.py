@@ -1,0 +1,232 @@
+"""The work store: finished shards of an expensive stage, kept outside the DVC outputs so that a killed run resumes.
+
+A shard is one file named by its fingerprint, with a `.sha256` file beside it that is written last:
+
+    <root>/<stage>/<item>/<fingerprint><suffix>          the shard
+    <root>/<stage>/<item>/<fingerprint><suffix>.sha256   hex digest of the shard; without it the shard is not finished
+    <root>/<stage>/<item>.lock                           held (flock) by the one run that may write this item
+
+A shard is written to a temporary name, synced and renamed, so a run killed at any moment loses at most the shard it was
+working on. Outputs are assembled from the store at the end and equal those of an undisturbed run.
+
+Tables on disk: parquet files that carry a digest of their own bytes, and a reader that refuses damaged ones by name.
+
+frame -> parquet file, written whole; parquet file -> frame with the columns asked for.
+
+    pages | "sha256 " and 64 hex digits | footer | length of the footer, 4 bytes little endian | "PAR1"
+
+The digest is of all bytes but itself. Parquet readers find pages by their offsets and the footer from the end, so any
+of them reads such a file. Without a digest, four of ten flipped bits would pass unseen as other numbers or texts. A
+file of another tool has none: of it only the form is checked.
+"""
+
+import errno
+import hashlib
+import io
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import polars as pl
+
+from r2a_core.infra.errors import MissingPrerequisite, R2AError, first_line
+
+log = logging.getLogger(__name__)
+
+TEMPORARY = ".tmp-"
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+MEGABYTE = 10**6
+
+
+@contextmanager
+def disk_errors(temporary: Path | None, path: Path) -> Iterator[None]:
+    """Turns a disk that is full or not to be written into MissingPrerequisite, and removes the half-written file.
+
+    What a library raises in its own way is told by the operating system's error number in its text.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = disk_error_number(error)
+        if number is None:
+            raise
+        written = temporary.stat().st_size if temporary is not None and temporary.is_file() else 0
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        raise disk_trouble(path, number, written) from None
+
+
+def disk_error_number(error: BaseException) -> int | None:
+    """The operating system's number of a full or forbidden disk, or None for any other error."""
+    if isinstance(error, OSError) and error.errno is not None:
+        number = error.errno
+    else:
+        told = re.search(r"os error (\d+)", str(error))
+        number = int(told[1]) if told else None
+    return number if number in (*FULL, *FORBIDDEN) else None
+
+
+def disk_trouble(path: Path, number: int, written: int = 0) -> MissingPrerequisite:
+    """The error that names the place, what it has and what to do. written: bytes of the file before the disk ended."""
+    reason = os.strerror(number)
+    if number in FORBIDDEN:
+        return MissingPrerequisite(
+            f"{path} cannot be written: {reason}", f"permit writing to {path.parent}, then run dvc repro again"
+        )
+    place = next(each for each in path.parents if each.is_dir())
+    free = shutil.disk_usage(place).free / MEGABYTE
+    return MissingPrerequisite(
+        f"{path} cannot be written: {reason} after {written / MEGABYTE:.1f} MB; {place} has {free:.1f} MB free",
+        "free some space there, then run dvc repro again: finished shards are kept",
+    )
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def replace_synced(temporary: Path, path: Path) -> None:
+    """Renames a finished temporary file to its name, after its bytes and then its folder entry reached the disk."""
+    with temporary.open("rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls `write` with a temporary name beside `path` and renames the result: readers see whole files only."""
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    with disk_errors(temporary, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        replace_synced(temporary, path)
+
+
+def write_text_whole(path: Path, text: str) -> None:
+    """A small text file, whole or not at all."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_whole(path, write)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """`target` with the content of `source`: a hard link where the file system has them, else a copy."""
+    with disk_errors(target, target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)
+
+
+MAGIC, LABEL = b"PAR1", b"sha256 "
+
+TAIL = 8  # bytes after the footer: its length and the magic
+
+BLOCK = len(LABEL) + 64  # bytes of the digest and its label
+
+# What polars raises at a damaged file: its own errors, and, where a length in it lies, a panic, which is no Exception.
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+
+
+def write_frame(path: Path, frame: pl.DataFrame) -> None:
+    """Writes a frame as parquet with its digest, whole or not at all."""
+    write_whole(path, lambda temporary: save_frame(temporary, frame))
+
+
+def save_frame(path: Path, frame: pl.DataFrame) -> None:
+    """Writes a frame as parquet with its digest to a path that somebody else makes whole (a shard of the work store).
+
+    The bytes are made in memory: polars does not say why it cannot write, the operating system does.
+    """
+    stream = io.BytesIO()
+    frame.write_parquet(stream)
+    place = footer_place(stream)
+    assert place is not None
+    content = stream.getbuffer()
+    digest = digest_around(stream, place, place)
+    with path.open("wb") as file:
+        file.write(content[:place])
+        file.write(LABEL + digest.encode())
+        file.write(content[place:])
+
+
+def read_frame(path: Path, columns: Mapping[str, Any] | Sequence[str], stage: str) -> pl.DataFrame:
+    """The named columns of a parquet file, in that order; a mapping also says their types.
+
+    Raises MissingPrerequisite when the file is absent, R2AError when it is damaged or lacks one of the columns; both
+    name the stage to run.
+    """
+    if not path.is_file():
+        raise MissingPrerequisite(f"{path} does not exist", f"build it with: dvc repro {stage}")
+    again = f"delete it, then rebuild it with: dvc repro {stage}"
+    if not digest_holds(path):
+        raise R2AError(f"{path} is damaged: its content does not match the digest it was written with", again)
+    try:
+        schema = pl.read_parquet_schema(path)
+        if missing := [name for name in columns if name not in schema]:
+            raise R2AError(f"{path} has no column {', '.join(missing)}", again)
+        if isinstance(columns, Mapping):
+            for name, kind in columns.items():
+                if schema[name] != kind:
+                    raise R2AError(f"{path}: the column {name} holds {schema[name]}, not {kind}", again)
+        return pl.read_parquet(path, columns=list(columns))
+    except UNREADABLE as error:
+        raise R2AError(f"{path} is damaged or cut off: {first_line(error)}", again) from None
+
+
+def digest_holds(path: Path) -> bool:
+    """Whether a parquet file has the content it was written with; true of a file without a digest."""
+    with path.open("rb") as file:
+        footer = footer_place(file)
+        if footer is None or footer < BLOCK:
+            return True
+        file.seek(footer - BLOCK)
+        block = file.read(BLOCK)
+        if not block.startswith(LABEL):
+            return True
+        return digest_around(file, footer - BLOCK, footer).encode() == block[len(LABEL) :]
+
+
+def footer_place(file: BinaryIO) -> int | None:
+    """Offset of the footer of an open parquet file; None where the file does not end as one."""
+    size = file.seek(0, os.SEEK_END)
+    if size < TAIL + len(MAGIC):
+        return None
+    file.seek(size - TAIL)
+    tail = file.read(TAIL)
+    place = size - TAIL - int.from_bytes(tail[:4], "little")
+    return place if tail.endswith(MAGIC) and place >= len(MAGIC) else None
+
+
+def digest_around(file: BinaryIO, start: int, stop: int) -> str:
+    """Hex SHA-256 of an open file without its bytes `start` to `stop`."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    left = start
+    while left and (part := file.read(min(left, 1 << 20))):
+        digest.update(part)
+        left -= len(part)
+    file.seek(stop)
+    while part := file.read(1 << 20):
+        digest.update(part)
+    return digest.hexdigest()

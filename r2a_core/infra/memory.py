@@ -1,0 +1,93 @@
+"""The memory plan: how many things a device holds at once, and what happens when it holds fewer.
+
+A stage states what one row of its batch takes and asks `rows_that_fit`; the bound is a param (MiB) or, without one,
+most of what the device has free. Where the device runs out all the same, `halving` takes half as many rows and says so.
+How many rows go together changes no result.
+"""
+
+import gc
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from r2a_core.infra.errors import MissingPrerequisite
+
+log = logging.getLogger(__name__)
+
+MIB = 2**20
+
+SHARE_OF_FREE = 0.8  # of the free memory that a batch may take; the rest is for what passes through the layers
+
+SIGNS = ("out of memory", "can't allocate memory", "not enough memory")  # of an allocator, in its message
+
+Result = TypeVar("Result")
+
+
+def free_bytes(device: Any) -> int:
+    """Bytes that a torch device has free now, torch's own cached blocks included."""
+    import torch
+
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free_host_bytes()
+
+
+def free_host_bytes() -> int:
+    """Bytes that a new allocation may take: what Linux calls available, within the container's limit."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdecimal():
+        return max(0, min(available, int(text) - int(used.read_text())))
+    return available
+
+
+def rows_that_fit(wanted: int, row_bytes: int, device: Any, bound_mib: int | None, what: str) -> int:
+    """How many of `wanted` rows of `row_bytes` go together on `device`: at least 1; a line says so when fewer.
+
+    bound_mib: MiB that they may take; None = SHARE_OF_FREE of what is free now.
+    """
+    room = int(free_bytes(device) * SHARE_OF_FREE) if bound_mib is None else bound_mib * MIB
+    fitting = max(1, min(wanted, room // row_bytes))
+    if fitting < wanted:
+        log.info("%s: %d instead of %d, for %d MiB of memory", what, fitting, wanted, room // MIB)
+    return fitting
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocator of the device or of the host found no memory."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
+
+
+def retry_with_half(compute: Callable[[int], Result], size: int, smallest: int, what: str, way_out: str) -> Result:
+    """compute(size), again with half the size each time memory runs out.
+
+    Raises MissingPrerequisite when it does at the smallest size too.
+    """
+    while True:
+        try:
+            return compute(size)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        if size <= smallest:
+            raise MissingPrerequisite(f"{what}: out of memory even at {size}", way_out)
+        half = max(smallest, size // 2)
+        log.warning("%s: out of memory at %d, going on at %d", what, size, half)
+        size = half
+        release()
+
+
+def release() -> None:
+    """Gives back what a failed computation still holds."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

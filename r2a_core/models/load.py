@@ -1,0 +1,230 @@
+"""A prepared model folder -> model, tokenizer and tag ids, checked before the first forward pass.
+
+Inputs: data/models/<name>/ as r2a_core.models.pointer describes it. Remote code is never run unless the caller says so.
+
+Sizes that a transformers config may leave to be derived from others.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2a_core.config import Tags
+from r2a_core.infra.errors import MissingPrerequisite, R2AError, first_line
+from r2a_core.infra.shards import fingerprint, folder_digest
+from r2a_core.models.pointer import ModelPointer, check_unchanged, check_whole, from_pretrained_args, read_pointer
+from r2a_core.tokenizer import LoadedTokenizer, TagIds
+
+log = logging.getLogger(__name__)
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to run, in eval mode on its device."""
+
+    model: Any  # transformers PreTrainedModel
+    text: LoadedTokenizer
+    fingerprint: str  # digest of the prepared folder (which weights, which tags) and the dtype
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.text.tokenizer
+
+    @property
+    def ids(self) -> TagIds:
+        return self.text.ids
+
+
+def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> LoadedTokenizer:
+    """The tokenizer of a prepared model, its tags resolved to single tokens. Errors as in `load_model`."""
+    pointer = read_pointer(folder)
+    check_whole(pointer, folder)
+    place = from_pretrained_args(pointer, folder, weights=False)
+    with transformers_errors(f"the tokenizer of {folder.name}", pointer):
+        tokenizer = read_tokenizer(place, trust_remote_code)
+    try:
+        ids = resolve_tags(tokenizer, pointer.tags)
+    except R2AError as error:
+        raise R2AError(f"{folder}: {error.message}", f"{error.hint}, then: dvc repro prepare_model") from None
+    return LoadedTokenizer(tokenizer, pointer.tags, ids)
+
+
+def read_tokenizer(place: dict[str, Any], trust_remote_code: bool) -> Any:
+    """The tokenizer that the published tokenizer.json describes; place as `where` gives it.
+
+    AutoTokenizer puts the rules of its own class for the architecture in place of the file's (Qwen2's, for one). It is
+    used only for models without that file.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.utils.hub import cached_file
+
+    where_from = {name: value for name, value in place.items() if name != "pretrained_model_name_or_path"}
+    name = place["pretrained_model_name_or_path"]
+    described = cached_file(name, "tokenizer.json", _raise_exceptions_for_missing_entries=False, **where_from)
+    if described is not None:
+        return PreTrainedTokenizerFast.from_pretrained(**place)
+    return AutoTokenizer.from_pretrained(**place, trust_remote_code=trust_remote_code)
+
+
+def load_model(
+    folder: Path,
+    device: str = "auto",
+    attention: str | None = None,
+    dtype: str | None = None,
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """A prepared model on `device` (auto: CUDA where present), with the attention implementation named.
+
+    attention: the architecture's default when None: SDPA, or eager where it has softcap or sinks, which SDPA lacks.
+    dtype: that of the pointer when None. The model's own generation defaults (temperature, penalties) are dropped: how
+    tokens are chosen is a matter of the study's params. Only safetensors are read.
+
+    Raises MissingPrerequisite when weights or the device are missing, R2AError for models that cannot be right: tags
+    that are not single tokens, embeddings smaller than the vocabulary, absent or non-finite weights, a local folder
+    that has changed since it was prepared.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    pointer = read_pointer(folder)
+    dtype = dtype or pointer.dtype
+    if not pointer.has_weights or dtype is None:
+        raise R2AError(f"{folder.name} has no weights (kind {pointer.kind})", "take it out of stages that run a model")
+    if dtype not in DTYPES:
+        raise R2AError(f"{folder.name}: dtype is {dtype!r}", f"use one of {', '.join(DTYPES)}")
+    target = choose_device(device)
+    check_unchanged(pointer, folder.name)
+    text = load_tokenizer(folder, trust_remote_code)
+    place = from_pretrained_args(pointer, folder, weights=True)
+    check_weight_files(place, folder.name)
+    with transformers_errors(f"the model {folder.name}", pointer):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            **place,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported, and refused below
+        )
+    model, report = loaded
+    if absent := sorted(report["missing_keys"]):
+        raise R2AError(f"{folder.name}: the weights lack {absent[0]} ({len(absent)} in all)", pointer.way_out)
+    if unlike := sorted(report["mismatched_keys"]):
+        name, stored, wanted = unlike[0]
+        raise R2AError(
+            f"{folder.name}: the weight {name} has the shape {tuple(stored)}, config.json asks for {tuple(wanted)}",
+            pointer.way_out,
+        )
+    if unused := sorted(report["unexpected_keys"]):
+        log.warning("%s: %s (%d in all) of the weights is used nowhere", folder.name, unused[0], len(unused))
+    model = model.to(target).eval()
+    model.generation_config = GenerationConfig(eos_token_id=text.ids.eos, pad_token_id=text.ids.pad)
+    check_weights(model, text.tokenizer, folder.name)
+    return LoadedModel(model, text, fingerprint(folder=folder_digest(folder), dtype=dtype))
+
+
+@contextmanager
+def transformers_errors(what: str, pointer: ModelPointer) -> Iterator[None]:
+    """Turns whatever transformers raises when files are absent or of the wrong form into a sentence with a way out.
+
+    That is any exception: a value in config.json may end in a division by zero, and tokenizers raises a bare Exception.
+    """
+    from torch import OutOfMemoryError
+
+    try:
+        yield
+    except (R2AError, OutOfMemoryError):
+        raise
+    except Exception as error:
+        kind = "" if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: "
+        raise MissingPrerequisite(
+            f"{what} cannot be loaded: {kind}{first_line(error)[:300]}", pointer.way_out
+        ) from None
+
+
+def check_weight_files(place: dict[str, Any], name: str) -> None:
+    """Raises R2AError when the index of a local model's weights names a file outside its folder."""
+    index = Path(place["pretrained_model_name_or_path"]) / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        outside = sorted(str(file) for file in files if Path(file).name != file)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise R2AError(f"{name}: {index} is damaged: {error}", "download the model again") from None
+    if outside:
+        raise R2AError(
+            f"{name}: the weights' index names {outside[0]!r}, which is no file of its folder",
+            "use an index that came with the weights",
+        )
+
+
+def choose_device(name: str) -> Any:
+    """The torch device of a name. Raises MissingPrerequisite for CUDA where there is none, R2AError for other names."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise R2AError(f"R2A_DEVICE is {name!r}, which is no device", "use auto, cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise MissingPrerequisite(f"the device {name} is not on this machine", "use R2A_DEVICE=cpu, or see make doctor")
+    return device
+
+
+def resolve_tags(tokenizer: Any, tags: Tags) -> TagIds:
+    """Token ids of the tags. Raises R2AError naming the tag that is not one token of its own."""
+
+    def single(name: str, tag: str) -> int:
+        ids = tokenizer.encode(tag, add_special_tokens=False)
+        if len(ids) != 1 or tokenizer.decode(ids, clean_up_tokenization_spaces=False) != tag:
+            found = f"is {len(ids)} tokens, not one" if len(ids) != 1 else "is unknown to the tokenizer"
+            raise R2AError(f"the tag {name} = {tag!r} {found}", f"correct tags.{name} of this model")
+        return ids[0]
+
+    eos, think_open, think_close = (single(name, getattr(tags, name)) for name in ("eos", "think_open", "think_close"))
+    if len({eos, think_open, think_close}) < 3:
+        raise R2AError("two of the tags eos, think_open and think_close are the same", "correct the tags of this model")
+    bos = None if tags.bos is None else single("bos", tags.bos)
+    pad = eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    for name, token in (("the tag bos", bos), ("the tokenizer's padding token", pad)):
+        if token in (think_open, think_close):
+            raise R2AError(f"{name} is the same as a tag of the reasoning", "correct the tags of this model")
+    return TagIds(bos, eos, think_open, think_close, pad)
+
+
+def check_weights(model: Any, tokenizer: Any, name: str) -> None:
+    """Raises R2AError when the embedding lacks rows for the vocabulary or a weight is not finite."""
+    import torch
+
+    rows = model.get_input_embeddings().weight.shape[0]
+    needed = max(tokenizer.get_vocab().values()) + 1
+    if needed > rows:
+        raise R2AError(
+            f"{name}: the tokenizer has {needed} tokens, the embedding {rows} rows",
+            "use the tokenizer that came with the weights",
+        )
+    for key, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise R2AError(
+                f"{name}: the weight {key} has values that are not finite", "download or train the model again"
+            )
+
+
+def head_size(text: Any) -> int:
+    """Numbers in one head's query, key or value, from the text part of a transformers config."""
+    return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+
+
+def n_kv_heads(text: Any) -> int:
+    """Heads of keys and values in a layer, from the text part of a transformers config: all heads without GQA."""
+    return getattr(text, "num_key_value_heads", None) or text.num_attention_heads

@@ -1,0 +1,79 @@
+"""The study's main numbers as small tables for `dvc plots show` and `dvc plots diff`.
+
+records of the page -> frames of panel, series, x, y (PLOT_SCHEMA), one a plot. x is text.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import polars as pl
+
+from r2a_core.evaluation.funnel import STEPS
+from r2a_core.figures.segment_masses import SEGMENT_LABELS
+
+PLOT_SCHEMA = {"panel": pl.String, "series": pl.String, "x": pl.String, "y": pl.Float64}
+
+Row = tuple[str, str, str, float | None]
+
+
+def plot_tables(data: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
+    """By name: accuracy (%), funnel (responses), masses (medians), heads (mass by rank), patching (NLD by layer)."""
+    rows = {
+        "accuracy": accuracy_rows(data),
+        "funnel": funnel_rows(data),
+        "masses": mass_rows(data),
+        "heads": head_rows(data),
+        "patching": patching_rows(data),
+    }
+    return {name: pl.DataFrame(list(found), schema=PLOT_SCHEMA, orient="row") for name, found in rows.items()}
+
+
+def accuracy_rows(data: Mapping[str, Any]) -> Iterator[Row]:
+    """Accuracy in percent over common items, by model."""
+    for run in data["evaluation"]:
+        for side in ("with", "without"):
+            accuracy = run["summary"]["paired"][f"accuracy_{side}"]
+            if accuracy is not None:
+                yield run["dataset"], f"{side} reasoning", run["model"], 100 * accuracy
+
+
+def funnel_rows(data: Mapping[str, Any]) -> Iterator[Row]:
+    """Responses that pass each step, after the second attempt."""
+    for run in data["evaluation"]:
+        for setting, counts in run["summary"]["funnel"].items():
+            for step in (*STEPS, "common"):
+                yield name_of(run), words(setting), words(step), float(counts["twice"][step])
+
+
+def mass_rows(data: Mapping[str, Any]) -> Iterator[Row]:
+    """Median attention mass over traces, by segment."""
+    for run in data["attention"]:
+        for source, boxes in run["boxes"].items():
+            for segment, box in boxes["segments"].items():
+                series = f"from {source}, {words(run['setting'])}"
+                yield name_of(run), series, SEGMENT_LABELS[segment].strip("<>"), box["median"]
+
+
+def head_rows(data: Mapping[str, Any]) -> Iterator[Row]:
+    """Mass from the answer to the reasoning of every head, by rank; mass of uniform attention beside it."""
+    for run in data["heads"]:
+        scores = run["scores"]
+        for name in ("answer_to_reasoning", "uniform_share"):
+            for rank, value in sorted(zip(scores["rank"], scores[name], strict=True)):
+                yield name_of(run), words(name), str(rank), value
+
+
+def patching_rows(data: Mapping[str, Any]) -> Iterator[Row]:
+    """Mean NLD over pairs, by layer."""
+    for run in data["patching"]:
+        for curve in run["curves"]:
+            for layer, mean in zip(curve["layer"], curve["mean"], strict=True):
+                yield f"{run['model']}, {curve['probe']} probe", words(curve["curve"]), str(layer), mean
+
+
+def name_of(run: Mapping[str, Any]) -> str:
+    return f"{run['model']} on {run['dataset']}"
+
+
+def words(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,159 @@
+r"""A prepared model folder -> model, tokenizer and tag ids, checked before the first forward pass.
+
+Inputs: data/models/<name>/ as r2a_core.models.pointer describes it. Remote code is never run unless the caller says so.
+
+Reflection phrases ("wait", "alternatively", ...) as token ranges of a trace (paper section 4, Figure 4).
+
+The text of single tokens, and the sentences and reflection phrases they spell.
+
+tokenizer, token ids -> one text a token that together give the whole; texts -> sentence and reflection token ranges.
+
+Prompts with and without reasoning (paper section 3), as token ids.
+
+    with_reasoning       BOS + question + instruction + " " + <think> + "\n"
+    without_reasoning    the same, then "Okay, I think I have finished thinking.\n" + </think>   (mode finished)
+                         the same, then "\n" + </think>                                          (mode empty)
+
+Text is tokenised part by part and tags are put in by id, so that a question can never produce one.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from r2a_core.config import Tags
+from r2a_core.infra.errors import R2AError
+
+
+@dataclass(frozen=True)
+class TagIds:
+    """Token ids of a model's tags; bos is None where prompts start without one."""
+
+    bos: int | None
+    eos: int
+    think_open: int
+    think_close: int
+    pad: int
+
+
+@dataclass(frozen=True)
+class LoadedTokenizer:
+    """A tokenizer with its tags resolved."""
+
+    tokenizer: Any  # transformers PreTrainedTokenizerFast
+    tags: Tags
+    ids: TagIds
+
+
+DEFAULT_PHRASES = ("wait", "alternatively", "double check", "double-check")
+
+
+def reflection_ranges(pieces: Sequence[str], phrases: Sequence[str] = DEFAULT_PHRASES) -> list[range]:
+    """Token ranges that spell a phrase, as whole words in any case, in order.
+
+    `pieces`: the decoded text of each token; phrases may span several tokens.
+    """
+    if not phrases:
+        return []
+    starts, position = [], 0
+    for piece in pieces:
+        starts.append(position)
+        position += len(piece)
+    pattern = "|".join(re.escape(phrase) for phrase in sorted(phrases, key=len, reverse=True))
+    found = []
+    for match in re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", "".join(pieces), flags=re.IGNORECASE):
+        covered = [
+            index
+            for index, piece in enumerate(pieces)
+            if starts[index] < match.end() and starts[index] + len(piece) > match.start()
+        ]
+        found.append(range(covered[0], covered[-1] + 1))
+    return found
+
+
+SENTENCE_END = re.compile(r"[.!?][\"'”’)\]*]*(?=\s)|\n+")
+
+PENDING = 4  # tokens: a character has at most four bytes
+
+UNFINISHED = "\ufffd"  # what a part of a character decodes to
+
+
+def token_pieces(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
+    """Text of each token; joined they are the decoded trace.
+
+    A character split over several tokens belongs to the last of them.
+    """
+
+    def decode(start: int, stop: int) -> str:
+        ids = list(token_ids[start:stop])
+        return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    pieces: list[str] = []
+    context, start = 0, 0  # the text of context..start is known; start.. is not finished
+    for stop in range(1, len(token_ids) + 1):
+        text = decode(context, stop)[len(decode(context, start)) :]
+        if text.endswith(UNFINISHED) and stop - start < PENDING and stop < len(token_ids):
+            pieces.append("")
+            continue
+        pieces.append(text)
+        context, start = start, stop
+    return pieces
+
+
+def sentence_ranges(pieces: Sequence[str], tokens: range) -> list[range]:
+    """`tokens` cut into sentences: after . ! ? before white space, and at line breaks. None is only white space.
+
+    `pieces`: text of every token of the trace. A token that ends a sentence belongs to it as a whole.
+    """
+    text = "".join(pieces[tokens.start : tokens.stop])
+    ends = [match.end() for match in SENTENCE_END.finditer(text)]
+    found: list[range] = []
+    start, position = tokens.start, 0
+    for token in tokens:
+        before, position = position, position + len(pieces[token])
+        if bisect_right(ends, position) == bisect_right(ends, before) and token + 1 < tokens.stop:
+            continue
+        if "".join(pieces[start : token + 1]).strip():
+            found.append(range(start, token + 1))
+        elif found:  # white space belongs to the sentence before it
+            found[-1] = range(found[-1].start, token + 1)
+        else:
+            continue
+        start = token + 1
+    return found
+
+
+def reflection_in(pieces: Sequence[str], tokens: range, phrases: Sequence[str]) -> list[range]:
+    """Token ranges that spell a reflection phrase within `tokens`, in order."""
+    found = reflection_ranges(pieces[tokens.start : tokens.stop], phrases)
+    return [range(tokens.start + each.start, tokens.start + each.stop) for each in found]
+
+
+def plain_ids(text: LoadedTokenizer, content: str) -> list[int]:
+    """Token ids of `content` as ordinary text: what looks like a special or added token is spelled out.
+
+    Raises R2AError for text that no tokenizer takes (lone surrogates).
+    """
+    try:
+        content.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise R2AError(f"a text has a lone surrogate at character {error.start}", "remove or replace it") from None
+    ids: list[int] = []
+    for piece in split_added_tokens(text.tokenizer, content):
+        ids += text.tokenizer.encode(piece, add_special_tokens=False)
+    return ids
+
+
+def split_added_tokens(tokenizer: Any, content: str) -> list[str]:
+    """`content` cut inside every occurrence of an added token, so that none is recognised; one piece without any."""
+    pieces, rest = [], content
+    names = [str(token) for token in tokenizer.get_added_vocab() if len(str(token)) > 1]
+    while True:
+        found = [(rest.find(name), name) for name in names if name in rest]
+        if not found:
+            return [*pieces, rest]
+        start, _ = min(found)
+        pieces.append(rest[: start + 1])
+        rest = rest[start + 1 :]

@@ -1,0 +1,154 @@
+"""The two ways in which a model is asked (paper section 3): it reasons, or its reasoning is closed before it begins.
+
+The six segments of a trace's token sequence (paper section 4), by token ids alone.
+
+BOS = {0}; query = [1, o); `<think>` = {o}; reasoning = [o+1, c); `</think>` = {c}; answer = [c+1, T-1),
+with o and c the indices of `<think>` and `</think>` and T the length including the final EOS, which is left out.
+
+Which responses are captured: the first well-formed one of each item.
+
+rows of data/generations/<model>/<dataset>/<setting>.parquet -> TokenTrace records in item order.
+
+Boxed answers: finding them in a text. The last box of an answer is the answer.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import polars as pl
+
+from r2a_core.infra.errors import R2AError
+from r2a_core.tokenizer import TagIds
+
+Setting = Literal["with_reasoning", "without_reasoning"]
+
+SETTINGS: tuple[Setting, ...] = get_args(Setting)
+
+Status = Literal["ok", "unfinished", "bad_think", "no_answer"]
+
+SEGMENTS = ("bos", "query", "think_open", "reasoning", "think_close", "answer")
+
+
+@dataclass(frozen=True)
+class TraceSegments:
+    """Segment bounds of one trace, token indices from 0 at BOS. Raises R2AError when they are out of order."""
+
+    think_open: int
+    think_close: int
+    n_tokens: int  # T, including the final EOS
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.think_open < self.think_close < self.n_tokens - 2:
+            raise R2AError(
+                f"segments out of order: <think> at {self.think_open}, </think> at {self.think_close}, "
+                f"{self.n_tokens} tokens",
+                "a trace needs BOS, <think>, </think>, an answer token and EOS, in this order",
+            )
+
+    @property
+    def query(self) -> range:
+        return range(1, self.think_open)
+
+    @property
+    def reasoning(self) -> range:
+        return range(self.think_open + 1, self.think_close)
+
+    @property
+    def answer(self) -> range:
+        return range(self.think_close + 1, self.n_tokens - 1)
+
+    def ranges(self) -> dict[str, range]:
+        """Half-open token range of each segment, in the order of SEGMENTS."""
+        return {
+            "bos": range(1),
+            "query": self.query,
+            "think_open": range(self.think_open, self.think_open + 1),
+            "reasoning": self.reasoning,
+            "think_close": range(self.think_close, self.think_close + 1),
+            "answer": self.answer,
+        }
+
+
+@dataclass(frozen=True)
+class TraceStatus:
+    """Where a trace leaves the funnel (paper section 3) and its segment bounds, null where they are not determined."""
+
+    status: Status
+    think_open: int | None = None
+    think_close: int | None = None
+    answer_start: int | None = None
+    answer_end: int | None = None  # exclusive; the final EOS is left out
+
+
+def classify(
+    prompt: Sequence[int], response: Sequence[int], ids: TagIds, has_answer: Callable[[list[int]], bool]
+) -> TraceStatus:
+    """Status of a trace by token ids, in funnel order: finished, think format, answer format.
+
+    prompt, response: token ids. The prompt holds one `<think>` and, without reasoning, its `</think>`; the trace is
+    well formed when prompt and response hold exactly one `</think>`. `has_answer` sees the answer's token ids. Raises
+    R2AError for a prompt without `<think>`.
+    """
+    if ids.think_open not in prompt:
+        raise R2AError(f"the prompt holds no <think> (token {ids.think_open})", "correct tags.think_open of this model")
+    think_open = list(prompt).index(ids.think_open)
+    if not response or response[-1] != ids.eos:
+        return TraceStatus("unfinished", think_open)
+    tokens = [*prompt, *response]
+    closes = [index for index, token in enumerate(tokens) if token == ids.think_close]
+    if len(closes) != 1 or closes[0] < think_open:
+        return TraceStatus("bad_think", think_open)
+    start, end = closes[0] + 1, len(tokens) - 1
+    status: Status = "ok" if end > start and has_answer(tokens[start:end]) else "no_answer"
+    return TraceStatus(status, think_open, closes[0], start, end)
+
+
+@dataclass(frozen=True)
+class TokenTrace:
+    """One trace as token ids, final EOS included."""
+
+    item_id: str
+    token_ids: tuple[int, ...]
+    segments: TraceSegments
+
+
+def select_traces(generations: pl.DataFrame, limit: int | None = None) -> list[TokenTrace]:
+    """The first response with status `ok` of each item, in the order in which items appear, the first `limit` of them.
+
+    More items, or more runs of items that have a trace, leave the traces before them as they are.
+    """
+    order = generations["item_id"].unique(maintain_order=True)
+    well_formed = generations.filter(pl.col("status") == "ok").sort("run", maintain_order=True)
+    first = well_formed.unique("item_id", keep="first", maintain_order=True)
+    rows = order.to_frame().join(first, on="item_id", maintain_order="left").head(limit or len(order))
+    traces = []
+    for row in rows.iter_rows(named=True):
+        token_ids = (*row["prompt_ids"], *row["response_ids"])
+        segments = TraceSegments(row["think_open"], row["think_close"], len(token_ids))
+        traces.append(TokenTrace(row["item_id"], token_ids, segments))
+    return traces
+
+
+BOX_MARKS = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+
+
+def boxed_answers(text: str) -> list[str]:
+    r"""Contents of every \boxed{...} and \fbox{...} in order of their start, stripped; the last one is the answer.
+
+    Braces must balance: a box that never closes is left out, and so is an empty one. One pass over the text.
+    """
+    boxes: list[tuple[int, str]] = []
+    opened: list[re.Match[str] | None] = []  # an open brace each; None where it opens no box
+    for mark in BOX_MARKS.finditer(text):
+        if mark[0].endswith("{") and mark[0] != r"\{":
+            opened.append(mark if len(mark[0]) > 1 else None)
+        elif mark[0] == "}" and opened and (box := opened.pop()) is not None:
+            boxes.append((box.start(), text[box.end() : mark.start()].strip()))
+    return [content for _, content in sorted(boxes) if content]
+
+
+def has_boxed(answer_text: str) -> bool:
+    r"""Whether the text after `</think>` holds an answer in a box: the funnel's last step (paper section 3)."""
+    return bool(boxed_answers(answer_text))
