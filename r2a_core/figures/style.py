@@ -3,11 +3,14 @@
 Importing this module sets matplotlib's defaults for the whole process, whatever a user's own matplotlibrc says.
 """
 
+from functools import partial
 from pathlib import Path
 
 import matplotlib.style
 from cycler import cycler
 from matplotlib.figure import Figure
+
+from r2a_core.infra.files import write_whole
 
 # Okabe and Ito's eight colours, which stay apart for every kind of colour blindness.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -47,9 +50,8 @@ matplotlib.style.use(["default", STYLE])
 def save_figure(fig: Figure, path_without_suffix: Path) -> list[Path]:
     """Writes <path>.png (200 dots an inch) and <path>.pdf without date or version; returns both paths, PNG first.
 
-    Folders are made; each file is written under a temporary name and renamed, so a half-drawn figure is never seen.
+    Each file is whole or not there at all.
     """
-    path_without_suffix.parent.mkdir(parents=True, exist_ok=True)
     no_marks: dict[str, dict[str, None]] = {
         "png": {"Software": None},
         "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
@@ -57,9 +59,7 @@ def save_figure(fig: Figure, path_without_suffix: Path) -> list[Path]:
     paths = []
     for suffix, metadata in no_marks.items():
         path = path_without_suffix.with_name(f"{path_without_suffix.name}.{suffix}")
-        partial = path.with_name(f".{path.name}.tmp")
-        fig.savefig(partial, format=suffix, metadata=metadata)
+        write_whole(path, partial(fig.savefig, format=suffix, metadata=metadata))
         fig.set_layout_engine("none")  # laid out once: the next file has the same layout
-        partial.replace(path)
         paths.append(path)
     return paths

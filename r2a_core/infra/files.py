@@ -23,7 +23,9 @@ file of another tool has none: of it only the form is checked.
 import errno
 import hashlib
 import io
+import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -125,6 +127,32 @@ def write_text_whole(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
     write_whole(path, write)
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Writes metrics or a summary as JSON, whole or not at all (see `json_text`)."""
+    write_text_whole(path, json_text(record))
+
+
+def json_text(record: Mapping[str, Any]) -> str:
+    """A record as JSON text: keys in the order given, indented by 2, one trailing newline, floats rounded.
+
+    Floats keep 6 decimals, those below 0.001 in size 6 significant digits (a p of 1e-10 must not become 0). Tuples
+    become lists. Raises R2AError, naming the key, when a number is NaN or infinite; None becomes null.
+    """
+    return json.dumps(_rounded(record, ""), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _rounded(value: Any, key: str) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _rounded(inner, f"{key}.{name}".lstrip(".")) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(inner, f"{key}[{place}]") for place, inner in enumerate(value)]
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        raise R2AError(f"{key} of a summary is {value}", "look for NaN in the tables that it sums up")
+    return round(value, 6) if abs(value) >= 1e-3 else float(f"{value:.6g}")
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -1,0 +1,126 @@
+"""Where everything a study reads and writes lies: the only place that spells a path below data/.
+
+project folder -> paths. dvc.yaml names the same files (tests/pipeline compares the two); docs/data.md says what is in
+them. Nothing here touches the disk.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """The files of one study. Arguments are names in params.yaml: model, dataset (or the set of pairs) and setting."""
+
+    root: Path  # the project: dvc.yaml, params.yaml, data/, imports/, .work/
+
+    @property
+    def data(self) -> Path:
+        """Everything that stages write."""
+        return self.root / "data"
+
+    @property
+    def work(self) -> Path:
+        """Finished shards of unfinished stages, outside DVC."""
+        return self.root / ".work"
+
+    @property
+    def imports(self) -> Path:
+        """The user's own files."""
+        return self.root / "imports"
+
+    def items(self, dataset: str) -> Path:
+        """Questions of a dataset, or of a set of pairs."""
+        return self.data / "datasets" / f"{dataset}.parquet"
+
+    def model(self, model: str) -> Path:
+        """Folder of a prepared model: pointer (model.json), and weights and tokenizer where it keeps them."""
+        return self.data / "models" / model
+
+    def generations(self, model: str, dataset: str, setting: str = "with_reasoning") -> Path:
+        """Responses of one model to one dataset."""
+        return self.data / "generations" / model / dataset / f"{setting}.parquet"
+
+    def judgements(self, model: str, dataset: str) -> Path:
+        """A judge's scores of the responses."""
+        return self.data / "judgements" / model / f"{dataset}.parquet"
+
+    def evaluation(self, model: str, dataset: str) -> Path:
+        """Funnel status and grade of every response."""
+        return self.data / "evaluation" / model / f"{dataset}.parquet"
+
+    def summary(self, model: str, dataset: str) -> Path:
+        """Counts, accuracies and tests of one evaluation (JSON)."""
+        return self.data / "evaluation" / model / f"{dataset}.json"
+
+    def activations(self, model: str, dataset: str, setting: str = "with_reasoning") -> Path:
+        """Folder of stored queries, keys and streams: shards and their index."""
+        return self.data / "activations" / model / dataset / setting
+
+    def clean_runs(self, model: str, pairs: str) -> Path:
+        """Folder of the clean residual streams of the aligned pairs: shards and their index."""
+        return self.data / "activations" / model / pairs / "clean"
+
+    def attention(self, model: str, dataset: str, setting: str = "with_reasoning") -> Path:
+        """Attention masses of every trace and head."""
+        return self.data / "attention" / model / dataset / f"{setting}.parquet"
+
+    def sentences(self, model: str, dataset: str, setting: str = "with_reasoning") -> Path:
+        """Attention from answer sentences to reasoning sentences."""
+        return self.data / "attention" / model / dataset / f"{setting}-sentences.parquet"
+
+    def heads(self, model: str) -> Path:
+        """Reasoning-Focus, induction and retrieval scores of every head."""
+        return self.data / "heads" / f"{model}.parquet"
+
+    def maps(self, model: str, dataset: str) -> Path:
+        """Pooled attention maps of chosen traces."""
+        return self.data / "maps" / model / f"{dataset}.parquet"
+
+    def map_tokens(self, model: str, dataset: str) -> Path:
+        """Tokens of the traces that have maps."""
+        return self.data / "maps" / model / f"{dataset}-tokens.parquet"
+
+    def map_spans(self, model: str, dataset: str) -> Path:
+        """Attention from chosen spans to every token."""
+        return self.data / "maps" / model / f"{dataset}-spans.parquet"
+
+    def map_links(self, model: str, dataset: str) -> Path:
+        """The most attended reasoning tokens of each answer token."""
+        return self.data / "maps" / model / f"{dataset}-links.parquet"
+
+    @property
+    def selected_pairs(self) -> Path:
+        """Pairs that every model of the run can use."""
+        return self.data / "pairs" / "selected.parquet"
+
+    def pairs(self, model: str) -> Path:
+        """Graded, filtered and aligned pairs of one model."""
+        return self.data / "pairs" / f"{model}.parquet"
+
+    def patching(self, model: str) -> Path:
+        """NLD of every pair, layer and patched position."""
+        return self.data / "patching" / f"{model}.parquet"
+
+    def figures(self, kind: str) -> Path:
+        """Folder of the figures of one kind: evaluation, attention or patching."""
+        return self.data / "figures" / kind
+
+    @property
+    def report(self) -> Path:
+        """Folder of the page."""
+        return self.data / "report"
+
+    @property
+    def page(self) -> Path:
+        """The study as one page."""
+        return self.report / "index.html"
+
+    @property
+    def plots(self) -> Path:
+        """Folder of the CSV files of dvc plots."""
+        return self.report / "plots"
+
+    def metrics(self, stage: str, *names: str) -> Path:
+        """Metrics of one stage (JSON, in git): stage evaluate, names model, dataset -> evaluate-M-D.json."""
+        return self.data / "metrics" / f"{'-'.join([stage, *names])}.json"
