@@ -134,21 +134,40 @@ def select_traces(generations: pl.DataFrame, limit: int | None = None) -> list[T
 BOX_MARKS = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 
 
-def boxed_answers(text: str) -> list[str]:
-    r"""Contents of every \boxed{...} and \fbox{...} in order of their start, stripped; the last one is the answer.
+@dataclass(frozen=True)
+class BoxedAnswer:
+    """One box of a text: its stripped content, and where it stands in characters from the start of the text."""
 
-    Braces must balance: a box that never closes is left out, and so is an empty one. One pass over the text.
+    content: str
+    start: int  # of the backslash
+    inside: range  # of the stripped content: text[inside.start : inside.stop] == content
+
+
+def boxed_answers(text: str) -> list[BoxedAnswer]:
+    r"""Returns every \boxed{...} and \fbox{...} in order of their start; spaces may precede the brace.
+
+    Braces must balance, escaped ones apart: a box that never closes is left out, and so is an empty one. One pass over
+    the text.
     """
-    boxes: list[tuple[int, str]] = []
+    boxes: list[BoxedAnswer] = []
     opened: list[re.Match[str] | None] = []  # an open brace each; None where it opens no box
     for mark in BOX_MARKS.finditer(text):
         if mark[0].endswith("{") and mark[0] != r"\{":
             opened.append(mark if len(mark[0]) > 1 else None)
         elif mark[0] == "}" and opened and (box := opened.pop()) is not None:
-            boxes.append((box.start(), text[box.end() : mark.start()].strip()))
-    return [content for _, content in sorted(boxes) if content]
+            untrimmed = text[box.end() : mark.start()]
+            if content := untrimmed.strip():
+                left = box.end() + len(untrimmed) - len(untrimmed.lstrip())
+                boxes.append(BoxedAnswer(content, box.start(), range(left, left + len(content))))
+    return sorted(boxes, key=lambda box: box.start)
+
+
+def last_boxed_answer(text: str) -> BoxedAnswer | None:
+    """Returns the final result of a response: its last box. Funnel, grader, maps and alignment all read this one."""
+    boxes = boxed_answers(text)
+    return boxes[-1] if boxes else None
 
 
 def has_boxed(answer_text: str) -> bool:
     r"""Whether the text after `</think>` holds an answer in a box: the funnel's last step (paper section 3)."""
-    return bool(boxed_answers(answer_text))
+    return last_boxed_answer(answer_text) is not None

@@ -17,7 +17,6 @@ What the section `maps` of params.yaml chooses, by model and dataset, and what i
 MapParams, token texts -> MapConfig. A span is given by token numbers, or by its text.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -29,7 +28,7 @@ from r2a_core.attention.heads import Head, rank_by_walk
 from r2a_core.config import ChosenSpan, HeadMarkParams, MapParams, WalkThresholds
 from r2a_core.infra.errors import R2AError
 from r2a_core.tokenizer import sentence_ranges
-from r2a_core.trace import TraceSegments
+from r2a_core.trace import TraceSegments, last_boxed_answer
 
 
 @dataclass(frozen=True)
@@ -53,11 +52,6 @@ class MapConfig:
     cells: Annotated[int, Field(ge=8)]  # most rows and columns of a map
     top: Annotated[int, Field(gt=0)]  # heads that count as Reasoning-Focus Heads
     reflection_phrases: tuple[str, ...]
-
-
-BOX = re.compile(r"\\boxed\s*\{")
-
-BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
 def ranked_heads(heads: pl.DataFrame) -> list[Head]:
@@ -94,15 +88,15 @@ def choose_traces(attention: pl.DataFrame, heads: Sequence[Head], count: int) ->
 
 
 def default_span(item_id: str, segments: TraceSegments, pieces: Sequence[str]) -> Span:
-    r"""Tokens of the result: the content of the last \boxed{} of the answer, or else the answer's last sentence."""
+    r"""Tokens of the result: the content of the last box of the answer, or else the answer's last sentence."""
     answer = segments.answer
     text = "".join(pieces[answer.start : answer.stop])
-    box = last_box(text)
+    box = last_boxed_answer(text)
     if box is None:
         sentences = sentence_ranges(pieces, answer)
         last = sentences[-1] if sentences else answer
         return Span(item_id, last.start, last.stop)
-    inside = tokens_of(pieces, answer, box)
+    inside = tokens_of(pieces, answer, box.inside)
     return Span(item_id, inside.start, inside.stop)
 
 
@@ -123,19 +117,6 @@ def tokens_of(pieces: Sequence[str], tokens: range, characters: range) -> range:
             inside.append(token)
         position += len(pieces[token])
     return range(inside[0], inside[-1] + 1)
-
-
-def last_box(text: str) -> range | None:
-    r"""Characters inside the last \boxed{...} that closes and is not empty."""
-    for opened in reversed(list(BOX.finditer(text))):
-        depth = 1
-        for mark in BRACE.finditer(text, opened.end()):
-            depth += {"{": 1, "}": -1}.get(mark[0], 0)
-            if depth == 0:
-                if mark.start() > opened.end():
-                    return range(opened.end(), mark.start())
-                break
-    return None
 
 
 def map_config(

@@ -21,7 +21,7 @@ from r2a_core.evaluation.judged_scores import judged_in_both, judged_parts, with
 from r2a_core.evaluation.paired import compare_settings
 from r2a_core.evaluation.sandbox import grade_many
 from r2a_core.infra.errors import R2AError
-from r2a_core.trace import SETTINGS, boxed_answers
+from r2a_core.trace import SETTINGS, last_boxed_answer
 
 log = logging.getLogger(__name__)
 
@@ -172,11 +172,11 @@ def _grades(attempts: pl.DataFrame, timeout_seconds: float) -> _Grades:
     due = attempts.with_row_index("row").filter((pl.col("status") == "ok") & pl.col("kind").is_in(GRADED_KINDS))
     pairs, rows = [], due["row"].to_list()
     for item_id, setting, response, gold in due.select("item_id", "setting", "response", "gold").iter_rows():
-        boxes = boxed_answers(response)
-        if not boxes or gold is None:
-            missing = "no boxed answer in a response that passed" if not boxes else "no reference answer"
+        box = last_boxed_answer(response)
+        if box is None or gold is None:
+            missing = "no boxed answer in a response that passed" if box is None else "no reference answer"
             raise R2AError(f"{setting}: {item_id!r} has {missing}", "rebuild it: dvc repro prepare_dataset generate")
-        pairs.append((boxes[-1], gold))
+        pairs.append((box.content, gold))
     verdicts = grade_many(pairs, timeout_seconds) if pairs else []
     extracted: list[str | None] = [None] * attempts.height
     scores: list[float | None] = [None] * attempts.height

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 
 from r2a_core.config import AlignmentConfig, ProbeStyle, Role
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
-
-BOXED = "\\boxed"
+from r2a_core.trace import has_boxed, last_boxed_answer
 
 BREAK = "\n\n"
 
@@ -63,10 +62,10 @@ def trim(
 def trim_answer(text: LoadedTokenizer, answer: list[int]) -> list[int]:
     """The answer up to the paragraph of its final boxed answer. Raises NotAlignable when there is none."""
     content = decode(text, answer)
-    boxed = content.rfind(BOXED + "{")
-    if boxed < 0:
+    box = last_boxed_answer(content)
+    if box is None:
         raise PairRejected("holds no \\boxed{} in its answer")
-    return cut(text, answer, last_paragraph(content[:boxed]))
+    return cut(text, answer, last_paragraph(content[: box.start]))
 
 
 def trim_reasoning(text: LoadedTokenizer, reasoning: list[int]) -> list[int]:
@@ -74,7 +73,7 @@ def trim_reasoning(text: LoadedTokenizer, reasoning: list[int]) -> list[int]:
     content = decode(text, reasoning)
     body = content.rstrip()
     start = last_paragraph(body)
-    return cut(text, reasoning, start) if BOXED in body[start:] else reasoning
+    return cut(text, reasoning, start) if has_boxed(body[start:]) else reasoning
 
 
 def leading_breaks(text: LoadedTokenizer, reasoning: list[int]) -> list[int]:

@@ -32,7 +32,7 @@ from r2a_core.pairs.align import (
     answer_token,
 )
 from r2a_core.tokenizer import LoadedTokenizer
-from r2a_core.trace import boxed_answers
+from r2a_core.trace import last_boxed_answer
 
 PAIR_SCHEMA: Any = {
     "pair_id": pl.String,
@@ -140,11 +140,11 @@ def judge(pairs: Sequence[ComparisonPair], responses: Mapping[str, Response], gr
             if response is None:
                 reason = f"the {side} question has no response of this model"
                 verdicts.setdefault(pair.pair_id, Verdict("no_response", reason))
-            elif response.status != "ok" or not (boxes := boxed_answers(response.text)):
+            elif response.status != "ok" or (box := last_boxed_answer(response.text)) is None:
                 fault = response.status if response.status != "ok" else "no_answer"
                 verdicts.setdefault(pair.pair_id, Verdict(fault, f"the {side} response {FAULTS[fault]}"))
             else:
-                due.append((pair.pair_id, side, boxes[-1], gold))
+                due.append((pair.pair_id, side, box.content, gold))
     for (pair_id, side, answer, gold), right in zip(due, grade([(each[2], each[3]) for each in due]), strict=True):
         if not right:
             verdicts.setdefault(pair_id, Verdict("wrong", f"the {side} response answers {answer!r}, not {gold!r}"))

@@ -17,7 +17,6 @@ from r2a_core.attention.map_selection import (
     Span,
     choose_traces,
     default_span,
-    last_box,
     ranked_heads,
     shown_heads,
     span_of_text,
@@ -161,22 +160,6 @@ def test_representative_traces_reflect_and_lie_near_the_median():
     attention = pl.DataFrame(rows, schema={**columns, "reasoning": pl.Float32, "reflection": pl.Float32}, orient="row")
     assert choose_traces(attention, [(0, 0)], 3) == ["c", "e", "d"]
     assert choose_traces(attention, [(0, 0)], 9) == ["c", "e", "d", "a", "b"]
-
-
-@pytest.mark.parametrize(
-    ("text", "inside"),
-    [
-        (r"so \boxed{17}.", "17"),
-        (r"\boxed{1} then \boxed{\frac{1}{2}}!", r"\frac{1}{2}"),
-        (r"\boxed{3} and \boxed{4", "3"),
-        (r"\boxed{3} and \boxed{}", "3"),
-        (r"\boxed {\{1\}}", r"\{1\}"),
-        ("none", None),
-    ],
-)
-def test_last_box(text, inside):
-    found = last_box(text)
-    assert inside == (None if found is None else text[found.start : found.stop])
 
 
 def test_without_a_box_the_last_sentence_is_the_span():

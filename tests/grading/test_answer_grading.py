@@ -81,7 +81,7 @@ def published() -> pl.DataFrame:
     if not TRACES.exists():
         pytest.skip("the published traces are not on this machine")
     frame = pl.read_parquet(TRACES).sort("model", "setting", "unique_id")
-    answers = [boxed_answers(text.rpartition("</think>")[2])[-1] for text in frame["response"]]
+    answers = [boxed_answers(text.rpartition("</think>")[2])[-1].content for text in frame["response"]]
     verdicts = [grade(*pair).outcome == "correct" for pair in zip(answers, frame["answer"], strict=True)]
     return frame.with_columns(ours=pl.Series(verdicts), found=pl.Series(answers))
 

@@ -6,7 +6,6 @@ import re
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from r2a_core.attention.map_selection import last_box
 from r2a_core.evaluation.judge_reply import JudgeVerdict, read_verdict
 from r2a_core.evaluation.normalise import is_words, quantity, refusal, tidy, units_disagree, word_key
 from r2a_core.trace import boxed_answers, has_boxed
@@ -76,19 +75,17 @@ def test_boxes_are_what_stands_in_them(text: str) -> None:
     boxes = boxed_answers(text)
     assert has_boxed(text) == bool(boxes)
     for box in boxes:
-        assert box
-        assert box == box.strip()
-        assert re.search(r"\\(?:boxed|fbox)\s*\{\s*" + re.escape(box) + r"\s*\}", text)
-    place = last_box(text)
-    if place is not None:
-        assert text[: place.start].rstrip(" \n\t").endswith("{") or text[place.start - 1] == "{"
+        assert box.content == box.content.strip() != ""
+        assert text[box.inside.start : box.inside.stop] == box.content
+        assert re.match(r"\\(?:boxed|fbox)\s*\{\s*" + re.escape(box.content) + r"\s*\}", text[box.start :])
 
 
 @REPEATABLE
 @given(answers.map(lambda text: re.sub(r"[{}\\\\]", "", text)).filter(str.strip), st.text("ab \n", max_size=5))
 def test_an_answer_is_found_in_its_box(answer: str, around: str) -> None:
-    assert boxed_answers(f"{around}\\boxed{{{answer}}}{around}") == [answer.strip()]
-    assert boxed_answers(f"\\boxed{{1}}{around}\\boxed{{\\frac{{{answer}}}{{2}}}}")[-1] == f"\\frac{{{answer}}}{{2}}"
+    assert [box.content for box in boxed_answers(f"{around}\\boxed{{{answer}}}{around}")] == [answer.strip()]
+    last = boxed_answers(f"\\boxed{{1}}{around}\\boxed{{\\frac{{{answer}}}{{2}}}}")[-1]
+    assert last.content == f"\\frac{{{answer}}}{{2}}"
 
 
 replies = st.one_of(

@@ -38,7 +38,7 @@ from r2a_core.prompts import prompt_ids
 from r2a_core.report.page import StudyParams, build_page, report_data
 from r2a_core.report.sources import ReportSources, study_sources
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids, token_pieces
-from r2a_core.trace import SETTINGS, TraceSegments, boxed_answers
+from r2a_core.trace import SETTINGS, TraceSegments, has_boxed
 
 PHRASES = ("wait", "alternatively")
 HOSTILE = (
@@ -110,7 +110,7 @@ def generations(items: Sequence[Item], setting: Any, tags: Tags) -> pl.DataFrame
             ids += ([text.ids.think_close] if place else []) + plain_ids(text, part)
         if number < len(items) - 1:
             ids.append(text.ids.eos)
-        rows.append(generation_row(text, item, 0, prompt, ids, 0, lambda answer: bool(boxed_answers(answer))))
+        rows.append(generation_row(text, item, 0, prompt, ids, 0, has_boxed))
     return pl.DataFrame(rows, schema=GENERATION_SCHEMA)
 
 
