@@ -21,15 +21,14 @@ import polars as pl
 from r2a_core.attention.induction import induction_scores, ordinary_tokens
 from r2a_core.attention.retrieval import NeedleTest, question_tests, retrieval_scores, sentence_tests, sequence_tests
 from r2a_core.attention.tables import ATTENTION_SCHEMA
-from r2a_core.config import HeadsParams, InductionConfig, RetrievalConfig, WalkThresholds
+from r2a_core.config import HeadsParams, InductionConfig, RetrievalConfig
 from r2a_core.infra.checks import check_columns
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import read_frame, save_frame
 from r2a_core.infra.shards import WorkStore, fingerprint
 from r2a_core.models.load import LoadedModel
+from r2a_core.results import Head, rank_by_walk, walking_heads
 from r2a_core.trace import TokenTrace
-
-Head = tuple[int, int]  # layer, head
 
 AVERAGED = (
     "reasoning",
@@ -151,19 +150,6 @@ def head_sets(heads: pl.DataFrame, dataset: str, top: int = 10) -> HeadSets:
     )
 
 
-def rank_by_walk(heads: pl.DataFrame, n_layers: int, thresholds: WalkThresholds) -> pl.DataFrame:
-    """Heads of the middle half of the layers by falling `margin`, which is at least 1 where a head walks.
-
-    margin: the smaller of mass and walk correlation, each over its threshold. `heads`: rows of one dataset.
-    """
-    middle = (pl.col("layer") >= n_layers / 4) & (pl.col("layer") < n_layers * 3 / 4)
-    margin = pl.min_horizontal(
-        pl.col("answer_to_reasoning") / thresholds.mass, pl.col("walk_correlation") / thresholds.correlation
-    )
-    known = heads.filter(middle & pl.col("walk_correlation").is_not_null()).with_columns(margin=margin)
-    return known.sort("margin", "layer", "head", descending=[True, False, False])
-
-
 RANKED_COLUMNS = [name for name in ATTENTION_SCHEMA if name not in ("centroid", "spread")]
 
 SCORE_SCHEMA = {
@@ -251,17 +237,16 @@ def ranked(attention: Mapping[str, pl.DataFrame], scores: pl.DataFrame, top: int
 def summary(heads: pl.DataFrame, scores: pl.DataFrame, params: HeadsParams) -> dict[str, Any]:
     """Metrics by dataset: the Reasoning-Focus Heads, what they share with other sets, and the heads that walk."""
     by_dataset = {}
-    n_layers = 0 if scores.is_empty() else int(scores["layer"].max()) + 1  # type: ignore[arg-type]
     for dataset in heads["dataset"].unique(maintain_order=True):
         frame = heads.filter(pl.col("dataset") == dataset)
-        middle = rank_by_walk(frame, n_layers, params.walk)
+        middle = rank_by_walk(frame, params.walk)
         sets = head_sets(heads, dataset, params.top)
         by_dataset[dataset] = {
             "n_traces": frame["n_traces"][0],
             "reasoning_focus_heads": [head_name(*head) for head in sets.rfh],
             "first_mass": round(frame["answer_to_reasoning"].max(), DIGITS),  # type: ignore[arg-type]
             "overlap": sets.overlaps(),
-            "walking_heads": middle.filter(pl.col("margin") >= 1).height,
+            "walking_heads": len(walking_heads(frame, params.walk)),
             "best_walk": walk_summary(middle.row(0, named=True)) if middle.height else None,
         }
     copied = None if scores.is_empty() else round(scores["copied"][0], DIGITS)

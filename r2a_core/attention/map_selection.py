@@ -24,9 +24,9 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field
 
-from r2a_core.attention.heads import Head, rank_by_walk
 from r2a_core.config import ChosenSpan, HeadMarkParams, MapParams, WalkThresholds
 from r2a_core.infra.errors import R2AError
+from r2a_core.results import Head, walking_heads
 from r2a_core.tokenizer import sentence_ranges
 from r2a_core.trace import TraceSegments, last_boxed_answer
 
@@ -65,9 +65,7 @@ def shown_heads(heads: pl.DataFrame, count: int, thresholds: WalkThresholds) -> 
     heads: rows of HEAD_SCHEMA of one dataset.
     """
     chosen = ranked_heads(heads)[:count]
-    n_layers = 0 if heads.is_empty() else int(heads["layer"].max()) + 1  # type: ignore[arg-type]
-    walking = rank_by_walk(heads, n_layers, thresholds).filter(pl.col("margin") >= 1)
-    return tuple(dict.fromkeys([*chosen, *walking.select("layer", "head").head(1).iter_rows()]))
+    return tuple(dict.fromkeys([*chosen, *walking_heads(heads, thresholds)[:1]]))
 
 
 def choose_traces(attention: pl.DataFrame, heads: Sequence[Head], count: int) -> list[str]:

@@ -25,12 +25,12 @@ from torch import Tensor
 
 from r2a_core.activations.blockwise import LayerAttention
 from r2a_core.activations.store import ActivationReader, RecordedTrace
-from r2a_core.attention.heads import Head
 from r2a_core.attention.map_selection import MapConfig, Span, choose_traces, default_span, ranked_heads
 from r2a_core.attention.masses import pattern_blocks
 from r2a_core.attention.tables import texts_of
 from r2a_core.infra.checks import check_finite
 from r2a_core.infra.errors import R2AError
+from r2a_core.results import Head
 from r2a_core.tokenizer import reflection_in
 from r2a_core.trace import TraceSegments
 

@@ -8,10 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import polars as pl
+
 from r2a_core.config import WalkThresholds
 from r2a_core.infra.errors import R2AError
 from r2a_core.report.published import comparison_rows
 from r2a_core.report.sources import MissingParts, ReportSources, read_frame
+from r2a_core.results import walking_heads
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -172,7 +175,7 @@ def attention_answer(records: Records, heads: Records, walk: WalkThresholds) -> 
     }
     if not medians:
         return Finding("Not answered: no attention has been measured.")
-    walking = {name_of(record): walking_heads(record["scores"], walk) for record in heads}
+    walking = {name_of(record): len(walking_heads(pl.DataFrame(record["scores"]), walk)) for record in heads}
     share = span(list(medians.values()), ".3f")
     sentence = f"Answer tokens put {share} of their attention on the reasoning (median over traces)"
     if walking:
@@ -183,12 +186,6 @@ def attention_answer(records: Records, heads: Records, walk: WalkThresholds) -> 
         for name, median in medians.items()
     ]
     return Finding(f"{sentence}.", tuple(lines))
-
-
-def walking_heads(scores: Mapping[str, Sequence[Any]], walk: WalkThresholds) -> int:
-    """Heads with much mass on the reasoning whose centroid moves with the answer position."""
-    pairs = zip(scores["answer_to_reasoning"], scores["walk_correlation"], strict=True)
-    return sum(mass >= walk.mass and r is not None and r >= walk.correlation for mass, r in pairs)
 
 
 def patching_answer(records: Records) -> Finding:
