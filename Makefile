@@ -1,16 +1,18 @@
 # make repro    set up and run the study        make test     set up and run the tests
 # make check    lint, types, audit and tests   make doctor   what this machine has and lacks
 # make install sets up what the pipeline needs, make develop also what its tests and checks need
+# make test-peers holds attention and patching against TransformerLens, in an environment of its own
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEVELOP := $(VENV)/.develop
+PEERS := .venv-peers
 PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 # On all cores, which pip does on one. What is no Python (templates) does not compile, and need not.
 COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-.PHONY: repro test test-slow check lint audit format deps pin doctor bench install develop clean-work
+.PHONY: repro test test-slow test-peers check lint audit format deps pin doctor bench install develop clean-work
 
 repro: install
 	python -m stages.doctor --params-only
@@ -21,6 +23,10 @@ test: develop
 
 test-slow: develop
 	python -m pytest -m "slow"
+
+# Oracles of attention and patching by TransformerLens; `make test` skips them.
+test-peers: $(PEERS)/.ready
+	$(PEERS)/bin/python -m pytest -p no:cacheprovider tests/attention/test_transformer_lens.py tests/patching/test_transformer_lens.py
 
 check: lint audit test
 
@@ -41,14 +47,14 @@ format: develop
 deps: develop
 	python tools/update_deps.py
 
-pin: develop
+pin: develop $(PEERS)/.ready
 	python tools/pin.py
 
 doctor: install
 	python -m stages.doctor
 
 # Ours and its peers in turns, half an hour on an idle machine -> docs/benchmarks.md
-bench: install
+bench: install $(PEERS)/.ready
 	python -m benchmarks.run
 
 install: $(READY)
@@ -66,6 +72,12 @@ develop: $(DEVELOP)
 $(DEVELOP): $(READY)
 	$(PIP) --editable ".[test,check]"
 	$(COMPILE)
+	touch $@
+
+$(PEERS)/.ready: pyproject.toml constraints.txt tools/install_torch.py
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python tools/install_torch.py constraints.txt
+	$(PEERS)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[peers]"
 	touch $@
 
 # Finished shards of interrupted or superseded runs. Removing them is safe: dvc repro computes what it needs.

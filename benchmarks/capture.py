@@ -144,7 +144,7 @@ def targets(
     ratio = Ratio.of(timings["eager"], timings["live"]).median
     made.append(Target.at_least(f"eager output_attentions over live masses, T = {goal}, float32", 3.5, ratio))
     extra = {name: peaks[name, goal] - peaks["plain", goal] for name in ("live", *PEERS)}
-    share = 100 * max(0.0, extra["live"]) / min(extra[name] for name in PEERS)
+    share = 100 * max(0.0, extra["live"]) / max(1.0, min(extra[name] for name in PEERS))
     made.append(Target.at_most(f"extra memory over a plain pass against the peers', T = {goal}", 3, share, "%"))
     longest = sorted({n_tokens for name, n_tokens in peaks if name == "live"})
     power = exponent(longest, [peaks["live", n_tokens] for n_tokens in longest])

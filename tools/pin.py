@@ -1,4 +1,4 @@
-"""Writes constraints.txt: the version of every package of this environment, which installs elsewhere then take too.
+"""Writes constraints.txt: the version of every package of this environment, and of what only the peers' one has.
 
 usage: python tools/pin.py          (or: make pin, after upgrading what is to be upgraded)
 """
@@ -14,8 +14,9 @@ HEAD = "# Tested versions of everything the project installs. Written by: make p
 
 def pins() -> list[str]:
     """name==version of every installed package, sorted; local version labels (+cpu) left out."""
+    peers = [str(folder) for folder in ROOT.glob(".venv-peers/lib/python3*/site-packages")]
     found = {}
-    for distribution in importlib.metadata.distributions():
+    for distribution in [*importlib.metadata.distributions(path=peers), *importlib.metadata.distributions()]:
         name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
         if name not in OURS:
             found[name] = distribution.version.split("+")[0]
