@@ -1,4 +1,4 @@
-"""What workers run in the tests of executors: jobs that note what happens to them, and shards that go wrong once."""
+"""What workers run in test_ray: a job that notes when its model loads, and shards that go wrong once, or always."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def node_id() -> str:
 
 @dataclass(frozen=True)
 class NotingJob:
-    """A job whose "model" leaves a note when it loads, and whose first shard takes longest."""
+    """A job whose "model" leaves a note when it loads."""
 
     notes: Path
     device: str = "cpu"
@@ -39,7 +39,12 @@ class NotingJob:
         return node_id()
 
 
+def write_number(job: Any, store: WorkStore, shard: int) -> Path:
+    return store.shard(f"{shard:032x}", ".txt", lambda path: path.write_text(f"shard {shard}") and None)
+
+
 def slow_first(job: NotingJob, store: WorkStore, shard: int) -> tuple[int, str]:
+    """The first shard ends after all others."""
     node = job.loaded
     if shard == 0:
         wait_for(job.notes / "finished-5")
@@ -49,42 +54,37 @@ def slow_first(job: NotingJob, store: WorkStore, shard: int) -> tuple[int, str]:
 
 def killed_once(notes: Path, victim: str, job: Any, store: WorkStore, shard: Any) -> Path:
     """finish_capture, but the first worker at the shard `victim` is killed when its file is written, not yet named."""
-    from r2a_core.activations import capture as capture_jobs
+    from r2a_core.activations import capture
 
     def write_and_die(path: Path) -> None:
-        capture_jobs.capture_shard(job, shard, path)
+        capture.capture_shard(job, shard, path)
         (notes / "killed").touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
     if shard.fingerprint == victim and not (notes / "killed").exists():
         return store.shard(shard.fingerprint, ".safetensors", write_and_die)
-    return capture_jobs.finish_capture(job, store, shard)
+    return capture.finish_capture(job, store, shard)
 
 
-def always_killed(notes: Path, job: NotingJob, store: WorkStore, shard: int) -> Path:
+def always_killed(notes: Path, job: Any, store: WorkStore, shard: int) -> Path:
+    """The shard 1 kills its worker each time."""
     if shard == 1:
         with (notes / "deaths").open("a") as stream:
             stream.write("x")
         os.kill(os.getpid(), signal.SIGKILL)
-    return store.shard(f"{shard:032x}", ".txt", lambda path: path.write_text(str(shard)))  # type: ignore[arg-type]
+    return write_number(job, store, shard)
 
 
-def stuck_on(notes: Path, node: str, job: Any, store: WorkStore, shard: Any) -> list[Path]:
-    """finish_shard, but a worker on `node` hangs until its node is lost, and the others begin when it does."""
-    from r2a_core.generation.stage import finish_shard
-
+def stuck_on(notes: Path, node: str, job: Any, store: WorkStore, shard: int) -> Path:
+    """A worker on `node` hangs until its node is lost, and the others begin once it does."""
     if node_id() == node:
         (notes / "stuck").touch()
         time.sleep(2 * WAIT)
     wait_for(notes / "stuck")
-    return finish_shard(job, store, shard)
+    return write_number(job, store, shard)
 
 
-def failing(error: Exception, job: NotingJob, store: WorkStore, shard: int) -> int:
+def failing(error: Exception, job: Any, store: WorkStore, shard: int) -> int:
     if shard == 1:
         raise error
     return shard
-
-
-def plus_one(job: NotingJob, store: WorkStore, shard: int) -> int:
-    return shard + 1
