@@ -24,11 +24,11 @@ def to_setting(name: str) -> Setting:
 
 
 def prompt_ids(
-    text: LoadedTokenizer, question: str, instruction: str, setting: Setting, mode: WithoutMode = "finished"
+    tokenizer: LoadedTokenizer, question: str, instruction: str, setting: Setting, mode: WithoutMode = "finished"
 ) -> list[int]:
     """Token ids of a prompt. Equal to tokenising the whole text when the question holds no tag text."""
-    ids = [] if text.ids.bos is None else [text.ids.bos]
-    ids += plain_ids(text, f"{question}{instruction} ") + [text.ids.think_open]
+    ids = [] if tokenizer.ids.bos is None else [tokenizer.ids.bos]
+    ids += plain_ids(tokenizer, f"{question}{instruction} ") + [tokenizer.ids.think_open]
     if setting == "with_reasoning":
-        return ids + plain_ids(text, "\n")
-    return ids + plain_ids(text, THINKING[mode]) + [text.ids.think_close]
+        return ids + plain_ids(tokenizer, "\n")
+    return ids + plain_ids(tokenizer, THINKING[mode]) + [tokenizer.ids.think_close]

@@ -42,7 +42,7 @@ class TagIds:
 class LoadedTokenizer:
     """A tokenizer with its tags resolved."""
 
-    tokenizer: Any  # transformers PreTrainedTokenizerFast
+    hf: Any  # transformers PreTrainedTokenizerFast
     tags: Tags
     ids: TagIds
 
@@ -131,7 +131,7 @@ def reflection_in(pieces: Sequence[str], tokens: range, phrases: Sequence[str]) 
     return [range(tokens.start + each.start, tokens.start + each.stop) for each in found]
 
 
-def plain_ids(text: LoadedTokenizer, content: str) -> list[int]:
+def plain_ids(tokenizer: LoadedTokenizer, content: str) -> list[int]:
     """Token ids of `content` as ordinary text: what looks like a special or added token is spelled out.
 
     Raises R2AError for text that no tokenizer takes (lone surrogates).
@@ -141,8 +141,8 @@ def plain_ids(text: LoadedTokenizer, content: str) -> list[int]:
     except UnicodeEncodeError as error:
         raise R2AError(f"a text has a lone surrogate at character {error.start}", "remove or replace it") from None
     ids: list[int] = []
-    for piece in split_added_tokens(text.tokenizer, content):
-        ids += text.tokenizer.encode(piece, add_special_tokens=False)
+    for piece in split_added_tokens(tokenizer.hf, content):
+        ids += tokenizer.hf.encode(piece, add_special_tokens=False)
     return ids
 
 

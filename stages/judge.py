@@ -28,7 +28,7 @@ def judge(model: str, dataset: str) -> None:
     frame, responses = pl.DataFrame(schema=JUDGEMENT_SCHEMA), []
     if any(item.kind == "open" for item in items):
         folder = DATA / "generations" / model / dataset
-        tokenizer = load_tokenizer(DATA / "models" / model).tokenizer
+        tokenizer = load_tokenizer(DATA / "models" / model).hf
         responses = open_responses(
             items,
             {setting: read_frame(folder / f"{setting}.parquet", GENERATION_SCHEMA, "generate") for setting in SETTINGS},

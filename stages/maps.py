@@ -37,7 +37,7 @@ def maps(model: str, dataset: str) -> None:
     )
     if not traces:
         logging.warning("%s, %s: no trace was captured, so there are no maps", model, dataset)
-    pieces = token_texts(load_tokenizer(DATA / "models" / model).tokenizer, traces)
+    pieces = token_texts(load_tokenizer(DATA / "models" / model).hf, traces)
     attention = read_frame(DATA / "attention" / model / dataset / f"{SETTING}.parquet", ATTENTION_SCHEMA, "attention")
     heads = read_frame(DATA / "heads" / f"{model}.parquet", HEAD_SCHEMA, "heads").filter(pl.col("dataset") == dataset)
     phrases = parse(StatisticsConfig, values["attention"], "attention").reflection_phrases

@@ -16,7 +16,7 @@ from r2a_core.pairs.align import AlignedPair, PairSide, align
 from r2a_core.pairs.filter import Response, judge
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids, token_pieces
-from r2a_core.trace import TraceSegments, boxed_answers, classify, has_boxed, last_boxed_answer
+from r2a_core.trace import SETTINGS, TraceSegments, boxed_answers, classify, has_boxed, last_boxed_answer
 
 BOXES = [
     (r"so \boxed{5}.", ["5"]),
@@ -87,17 +87,17 @@ def test_funnel_grader_maps_and_alignment_read_one_result(
     prompt = prompt_ids(byte_text, "Which?", "", "with_reasoning")
     said = f"\n\nOkay.\n\n{paragraph}"
     response = [*plain_ids(byte_text, "Hm, \\boxed{Z}."), ids.think_close, *plain_ids(byte_text, said), ids.eos]
-    text = byte_text.tokenizer.decode(response)
+    text = byte_text.hf.decode(response)
 
     def decoded(tokens: Sequence[int]) -> str:
-        return byte_text.tokenizer.decode(tokens)
+        return byte_text.hf.decode(tokens)
 
     status = classify(prompt, response, ids, lambda answer: has_boxed(decoded(answer)))
     assert status.status == ("ok" if result else "no_answer")
 
     fields = {name: [getattr(status, name)] for name in ("think_open", "think_close", "answer_start", "answer_end")}
     row = pl.DataFrame({"item_id": ["i"], "run": [0], "status": [status.status], "response": [text], **fields})
-    rows = dict.fromkeys(("with_reasoning", "without_reasoning"), row)
+    rows = {str(setting): row for setting in SETTINGS}
     params = EvaluateParams(timeout_seconds=10, bootstrap_draws=2, seed=0)
     items = [Item("i", "Which?", result or "X", "math")]
     graded = evaluate(items, rows, 1, params, model="m", dataset="d", decoding="greedy").frame
@@ -105,7 +105,7 @@ def test_funnel_grader_maps_and_alignment_read_one_result(
 
     graded_pairs: list[tuple[str, str]] = []
     pair = ComparisonPair("p", "Which?", "X", "Which?", "Y", "larger", "letters")
-    both = dict.fromkeys(("p-clean", "p-corrupted"), Response(prompt, response, text, status.status))
+    both = {f"p-{name}": Response(prompt, response, text, status.status) for name in ("clean", "corrupted")}
     judge([pair], both, lambda answers: [graded_pairs.append(each) is None for each in answers])
     assert graded_pairs == ([(result, "X"), (result, "Y")] if result else [])
 
@@ -120,5 +120,5 @@ def test_funnel_grader_maps_and_alignment_read_one_result(
     if result is not None:
         tokens = [*prompt, *response]
         segments = TraceSegments(status.think_open or 0, status.think_close or 0, len(tokens))
-        span = default_span("i", segments, token_pieces(byte_text.tokenizer, tokens))
+        span = default_span("i", segments, token_pieces(byte_text.hf, tokens))
         assert decoded(tokens[span.start : span.end]) == result

@@ -208,7 +208,7 @@ def stored_scores(
 def head_scores(loaded: LoadedModel, job: ScoreJob) -> pl.DataFrame:
     """Scores of all heads by layer and head, in SCORE_SCHEMA."""
     model = loaded.model
-    vocabulary = ordinary_tokens(loaded.tokenizer, model.get_input_embeddings().weight.shape[0])
+    vocabulary = ordinary_tokens(loaded.tokenizer.hf, model.get_input_embeddings().weight.shape[0])
     by_induction = induction_scores(model, vocabulary, loaded.ids.bos, job.induction)
     found = retrieval_scores(model, needle_tests(loaded, vocabulary, job.needle_traces, job.retrieval))
     scores = by_induction.join(found.heads, on=["layer", "head"], maintain_order="left")
@@ -220,7 +220,7 @@ def needle_tests(
 ) -> list[NeedleTest]:
     """The needle tests of the kind that the config names; `traces` are for the kind `question`."""
     if config.needle == "sentence":
-        return sentence_tests(loaded.tokenizer, loaded.ids.bos, config)
+        return sentence_tests(loaded.tokenizer.hf, loaded.ids.bos, config)
     if config.needle == "sequence":
         return sequence_tests(vocabulary, loaded.ids.bos, config)
     return question_tests([(trace.token_ids, trace.segments) for trace in traces], config.tests)

@@ -236,7 +236,7 @@ class StatisticsJob:
 
     @cached_property
     def tokenizer(self) -> Any:
-        return load_tokenizer(self.model_folder).tokenizer
+        return load_tokenizer(self.model_folder).hf
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class EndpointBackend:
 
     name: str
     served: ServedModel
-    text: LoadedTokenizer
+    tokenizer: LoadedTokenizer
     setting: Setting
     instruction: str
     mode: WithoutMode
@@ -73,10 +73,10 @@ class EndpointBackend:
     def completions_body(self, request: GenerationRequest) -> dict[str, Any]:
         """The study's prompt as text."""
         ids = list(request.prompt_ids)
-        if ids[:1] == [self.text.ids.bos]:
+        if ids[:1] == [self.tokenizer.ids.bos]:
             del ids[0]
-        bos = (self.text.tags.bos or "") if self.served.send_bos else ""
-        return {"prompt": bos + self.text.tokenizer.decode(ids, clean_up_tokenization_spaces=False)}
+        bos = (self.tokenizer.tags.bos or "") if self.served.send_bos else ""
+        return {"prompt": bos + self.tokenizer.hf.decode(ids, clean_up_tokenization_spaces=False)}
 
     def chat_body(self, item: Item) -> dict[str, Any]:
         """The question as a message and, without reasoning, the closed thinking as the start of the answer."""
@@ -84,7 +84,7 @@ class EndpointBackend:
         if self.setting == "with_reasoning":
             return {"messages": messages}
         check_continues(self.served, self.name, self.setting)
-        tags = self.text.tags
+        tags = self.tokenizer.tags
         start: dict[str, Any] = {
             "role": "assistant",
             "content": f"{tags.think_open}{THINKING[self.mode]}{tags.think_close}",
@@ -98,14 +98,14 @@ class EndpointBackend:
 
     def response_ids(self, reply: Reply) -> tuple[int, ...]:
         """Token ids of a reply as the continuation of the study's prompt, EOS included where the model ended."""
-        ids = tagged_ids(self.text, self.continuation(reply))
-        if reply.finish == "stop" and ids[-1:] != [self.text.ids.eos]:
-            ids.append(self.text.ids.eos)
+        ids = tagged_ids(self.tokenizer, self.continuation(reply))
+        if reply.finish == "stop" and ids[-1:] != [self.tokenizer.ids.eos]:
+            ids.append(self.tokenizer.ids.eos)
         return tuple(ids)
 
     def continuation(self, reply: Reply) -> str:
         """Thinking, closing tag and answer, as far as the prompt does not hold them."""
-        tags = self.text.tags
+        tags = self.tokenizer.tags
         if self.served.api == "completions":
             return reply.text
         thinking = reply.reasoning

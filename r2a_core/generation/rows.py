@@ -41,7 +41,7 @@ class SplitText:
 
 
 def generation_row(
-    text: LoadedTokenizer,
+    tokenizer: LoadedTokenizer,
     item: Item,
     run: int,
     prompt: Sequence[int],
@@ -52,9 +52,9 @@ def generation_row(
     """One row of GENERATION_SCHEMA. seed is None for imported texts; `has_answer` sees the answer's text."""
 
     def decode(ids: Sequence[int]) -> str:
-        return text.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+        return tokenizer.hf.decode(list(ids), clean_up_tokenization_spaces=False)
 
-    trace = classify(prompt, response, text.ids, lambda answer: has_answer(decode(answer)))
+    trace = classify(prompt, response, tokenizer.ids, lambda answer: has_answer(decode(answer)))
     return {
         "item_id": item.item_id,
         "run": run,
@@ -62,7 +62,7 @@ def generation_row(
         "response": decode(response),
         "prompt_ids": list(prompt),
         "response_ids": list(response),
-        "finish": "stop" if response and response[-1] == text.ids.eos else "length",
+        "finish": "stop" if response and response[-1] == tokenizer.ids.eos else "length",
         "seed": seed,
         "status": trace.status,
         "think_open": trace.think_open,
@@ -73,7 +73,7 @@ def generation_row(
 
 
 def split_imported(
-    text: LoadedTokenizer, item: Item, found: ImportedText, setting: Setting, instruction: str, mode: WithoutMode
+    tokenizer: LoadedTokenizer, item: Item, found: ImportedText, setting: Setting, instruction: str, mode: WithoutMode
 ) -> SplitText:
     """Prompt and response of an imported text.
 
@@ -81,7 +81,7 @@ def split_imported(
     the `</think>` that follows. Any other text is a response alone, and its prompt is the one the model would be given
     here; where it opens with `<think>` it says itself how the prompt ends.
     """
-    tags = text.tags
+    tags = tokenizer.tags
     body = found.content.removeprefix(tags.bos) if tags.bos else found.content
     if found.finish == "stop" and not body.rstrip().endswith(tags.eos):
         body += tags.eos
@@ -89,27 +89,35 @@ def split_imported(
     opened = body.find(tags.think_open, asked + len(item.question))
     if asked < 0 or opened < 0 or tags.think_open in body[:asked]:
         if not body.lstrip().startswith(tags.think_open):
-            return SplitText(prompt_ids(text, item.question, instruction, setting, mode), tagged_ids(text, body))
+            return SplitText(
+                prompt_ids(tokenizer, item.question, instruction, setting, mode), tagged_ids(tokenizer, body)
+            )
         head = f"{item.question}{instruction} "
         opened, body = len(head), head + body.lstrip()
     head, rest = body[:opened], body[opened + len(tags.think_open) :]
-    prompt = ([] if text.ids.bos is None else [text.ids.bos]) + plain_ids(text, head) + [text.ids.think_open]
+    prompt = (
+        ([] if tokenizer.ids.bos is None else [tokenizer.ids.bos])
+        + plain_ids(tokenizer, head)
+        + [tokenizer.ids.think_open]
+    )
     if setting == "without_reasoning" and tags.think_close in rest:
         inside, rest = rest.split(tags.think_close, maxsplit=1)
-        return SplitText(prompt + plain_ids(text, inside) + [text.ids.think_close], tagged_ids(text, rest))
+        return SplitText(
+            prompt + plain_ids(tokenizer, inside) + [tokenizer.ids.think_close], tagged_ids(tokenizer, rest)
+        )
     newline = "\n" if rest.startswith("\n") else ""
-    return SplitText(prompt + plain_ids(text, newline), tagged_ids(text, rest.removeprefix(newline)))
+    return SplitText(prompt + plain_ids(tokenizer, newline), tagged_ids(tokenizer, rest.removeprefix(newline)))
 
 
-def tagged_ids(text: LoadedTokenizer, content: str) -> list[int]:
+def tagged_ids(tokenizer: LoadedTokenizer, content: str) -> list[int]:
     """Token ids of a model's own words: `</think>` and the final EOS are tags, all else that looks like one is text.
 
     White space behind the EOS is no part of a text.
     """
-    eos, stripped = text.tags.eos, content.rstrip()
+    eos, stripped = tokenizer.tags.eos, content.rstrip()
     ended = stripped.endswith(eos)
-    parts = (stripped.removesuffix(eos) if ended else content).split(text.tags.think_close)
-    ids = plain_ids(text, parts[0])
+    parts = (stripped.removesuffix(eos) if ended else content).split(tokenizer.tags.think_close)
+    ids = plain_ids(tokenizer, parts[0])
     for part in parts[1:]:
-        ids += [text.ids.think_close, *plain_ids(text, part)]
-    return [*ids, text.ids.eos] if ended else ids
+        ids += [tokenizer.ids.think_close, *plain_ids(tokenizer, part)]
+    return [*ids, tokenizer.ids.eos] if ended else ids

@@ -73,7 +73,7 @@ class GenerationJob:
         return load_model(self.model_folder, self.device)
 
     @cached_property
-    def text(self) -> LoadedTokenizer:
+    def tokenizer(self) -> LoadedTokenizer:
         return load_tokenizer(self.model_folder)
 
     @cached_property
@@ -98,7 +98,7 @@ class GenerationJob:
             return EndpointBackend(
                 f"{self.model_name}, {self.setting}",
                 self.pointer.served,
-                self.text,
+                self.tokenizer,
                 self.setting,
                 self.source.instruction,
                 self.config.without_mode,
@@ -199,12 +199,12 @@ def write_shard(job: GenerationJob, store: WorkStore, shard: GenerationShard, pa
 
 def generated_rows(job: GenerationJob, store: WorkStore, shard: GenerationShard) -> list[dict[str, Any]]:
     """Rows of freshly generated responses."""
-    text, config = job.text, job.config
+    tokenizer, config = job.tokenizer, job.config
     requests = [
         GenerationRequest(
             item.item_id,
             shard.run,
-            tuple(prompt_ids(text, item.question, job.source.instruction, job.setting, config.without_mode)),
+            tuple(prompt_ids(tokenizer, item.question, job.source.instruction, job.setting, config.without_mode)),
         )
         for item in shard.items
     ]
@@ -212,7 +212,7 @@ def generated_rows(job: GenerationJob, store: WorkStore, shard: GenerationShard)
     if results.usage is not None:
         store.shard(shard.fingerprint, USAGE_SUFFIX, results.usage.write)
     return [
-        generation_row(text, item, shard.run, request.prompt_ids, response, config.seed, answer_check(item))
+        generation_row(tokenizer, item, shard.run, request.prompt_ids, response, config.seed, answer_check(item))
         for item, request, response in zip(shard.items, requests, results.token_ids, strict=True)
     ]
 
@@ -223,8 +223,8 @@ def imported_rows(job: GenerationJob, shard: GenerationShard) -> list[dict[str, 
     for item in shard.items:
         found = text_for(item, job.author, job.setting)
         assert found is not None
-        split = split_imported(job.text, item, found, job.setting, job.source.instruction, job.config.without_mode)
-        rows.append(generation_row(job.text, item, 0, split.prompt, split.response, None, answer_check(item)))
+        split = split_imported(job.tokenizer, item, found, job.setting, job.source.instruction, job.config.without_mode)
+        rows.append(generation_row(job.tokenizer, item, 0, split.prompt, split.response, None, answer_check(item)))
     unended = sum(row["finish"] == "length" for row in rows)
     if rows and unended == len(rows):
         log.warning(
@@ -232,7 +232,7 @@ def imported_rows(job: GenerationJob, shard: GenerationShard) -> list[dict[str, 
             "finish (stop or length) says so",
             unended,
             job.author,
-            job.text.tags.eos,
+            job.tokenizer.tags.eos,
         )
     return rows
 

@@ -1,6 +1,6 @@
 """A prepared model folder -> model, tokenizer and tag ids, checked before the first forward pass.
 
-Inputs: data/models/<name>/ as r2a_core.models.pointer describes it. Remote code is never run unless the caller says so.
+Inputs: data/models/<name>/ as r2a_core.models.pointer describes it. Remote code never runs.
 
 Sizes that a transformers config may leave to be derived from others.
 """
@@ -29,33 +29,29 @@ class LoadedModel:
     """A model ready to run, in eval mode on its device."""
 
     model: Any  # transformers PreTrainedModel
-    text: LoadedTokenizer
+    tokenizer: LoadedTokenizer
     fingerprint: str  # digest of the prepared folder (which weights, which tags) and the dtype
 
     @property
-    def tokenizer(self) -> Any:
-        return self.text.tokenizer
-
-    @property
     def ids(self) -> TagIds:
-        return self.text.ids
+        return self.tokenizer.ids
 
 
-def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> LoadedTokenizer:
+def load_tokenizer(folder: Path) -> LoadedTokenizer:
     """The tokenizer of a prepared model, its tags resolved to single tokens. Errors as in `load_model`."""
     pointer = read_pointer(folder)
     check_whole(pointer, folder)
     place = from_pretrained_args(pointer, folder, weights=False)
     with transformers_errors(f"the tokenizer of {folder.name}", pointer):
-        tokenizer = read_tokenizer(place, trust_remote_code)
+        hf = read_tokenizer(place)
     try:
-        ids = resolve_tags(tokenizer, pointer.tags)
+        ids = resolve_tags(hf, pointer.tags)
     except R2AError as error:
         raise R2AError(f"{folder}: {error.message}", f"{error.hint}, then: dvc repro prepare_model") from None
-    return LoadedTokenizer(tokenizer, pointer.tags, ids)
+    return LoadedTokenizer(hf, pointer.tags, ids)
 
 
-def read_tokenizer(place: dict[str, Any], trust_remote_code: bool) -> Any:
+def read_tokenizer(place: dict[str, Any]) -> Any:
     """The tokenizer that the published tokenizer.json describes; place as `where` gives it.
 
     AutoTokenizer puts the rules of its own class for the architecture in place of the file's (Qwen2's, for one). It is
@@ -69,21 +65,15 @@ def read_tokenizer(place: dict[str, Any], trust_remote_code: bool) -> Any:
     described = cached_file(name, "tokenizer.json", _raise_exceptions_for_missing_entries=False, **where_from)
     if described is not None:
         return PreTrainedTokenizerFast.from_pretrained(**place)
-    return AutoTokenizer.from_pretrained(**place, trust_remote_code=trust_remote_code)
+    return AutoTokenizer.from_pretrained(**place, trust_remote_code=False)
 
 
-def load_model(
-    folder: Path,
-    device: str = "auto",
-    attention: str | None = None,
-    dtype: str | None = None,
-    trust_remote_code: bool = False,
-) -> LoadedModel:
-    """A prepared model on `device` (auto: CUDA where present), with the attention implementation named.
+def load_model(folder: Path, device: str = "auto") -> LoadedModel:
+    """Loads a prepared model onto `device` (auto: CUDA where present), with its architecture's default attention.
 
-    attention: the architecture's default when None: SDPA, or eager where it has softcap or sinks, which SDPA lacks.
-    dtype: that of the pointer when None. The model's own generation defaults (temperature, penalties) are dropped: how
-    tokens are chosen is a matter of the study's params. Only safetensors are read.
+    That is SDPA, or eager where it has softcap or sinks, which SDPA lacks. The model's own generation defaults
+    (temperature, penalties) are dropped, since the study's params say how tokens are chosen. Only safetensors are
+    read, and code that comes with a model is never run.
 
     Raises MissingPrerequisite when weights or the device are missing, R2AError for models that cannot be right: tags
     that are not single tokens, embeddings smaller than the vocabulary, absent or non-finite weights, a local folder
@@ -93,23 +83,22 @@ def load_model(
     from transformers import AutoModelForCausalLM, GenerationConfig
 
     pointer = read_pointer(folder)
-    dtype = dtype or pointer.dtype
+    dtype = pointer.dtype
     if not pointer.has_weights or dtype is None:
         raise R2AError(f"{folder.name} has no weights (kind {pointer.kind})", "take it out of stages that run a model")
     if dtype not in DTYPES:
         raise R2AError(f"{folder.name}: dtype is {dtype!r}", f"use one of {', '.join(DTYPES)}")
     target = choose_device(device)
     check_unchanged(pointer, folder.name)
-    text = load_tokenizer(folder, trust_remote_code)
+    tokenizer = load_tokenizer(folder)
     place = from_pretrained_args(pointer, folder, weights=True)
     check_weight_files(place, folder.name)
     with transformers_errors(f"the model {folder.name}", pointer):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             **place,
             dtype=getattr(torch, dtype),
-            attn_implementation=attention,
             use_safetensors=True,
-            trust_remote_code=trust_remote_code,
+            trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are reported, and refused below
         )
@@ -125,9 +114,9 @@ def load_model(
     if unused := sorted(report["unexpected_keys"]):
         log.warning("%s: %s (%d in all) of the weights is used nowhere", folder.name, unused[0], len(unused))
     model = model.to(target).eval()
-    model.generation_config = GenerationConfig(eos_token_id=text.ids.eos, pad_token_id=text.ids.pad)
-    check_weights(model, text.tokenizer, folder.name)
-    return LoadedModel(model, text, fingerprint(folder=folder_digest(folder), dtype=dtype))
+    model.generation_config = GenerationConfig(eos_token_id=tokenizer.ids.eos, pad_token_id=tokenizer.ids.pad)
+    check_weights(model, tokenizer.hf, folder.name)
+    return LoadedModel(model, tokenizer, fingerprint(folder=folder_digest(folder), dtype=dtype))
 
 
 @contextmanager

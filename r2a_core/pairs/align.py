@@ -38,7 +38,7 @@ class TrimmedResponse:
 
 
 def trim(
-    text: LoadedTokenizer, prompt: Sequence[int], response: Sequence[int], keep_reasoning: bool
+    tokenizer: LoadedTokenizer, prompt: Sequence[int], response: Sequence[int], keep_reasoning: bool
 ) -> TrimmedResponse:
     """Cuts the answer before the paragraph of its final boxed answer, and a last reasoning paragraph that is boxed.
 
@@ -46,40 +46,40 @@ def trim(
     one `<think>` and then one `</think>`, or the answer holds no boxed answer.
     """
     ids = [*prompt, *response]
-    opens = [index for index, token in enumerate(ids) if token == text.ids.think_open]
-    closes = [index for index, token in enumerate(ids) if token == text.ids.think_close]
+    opens = [index for index, token in enumerate(ids) if token == tokenizer.ids.think_open]
+    closes = [index for index, token in enumerate(ids) if token == tokenizer.ids.think_close]
     if len(opens) != 1 or len(closes) != 1 or closes < opens:
         raise PairRejected(f"has {len(opens)} <think> and {len(closes)} </think>, not one of each in this order")
-    end = len(ids) - (ids[-1] == text.ids.eos)
+    end = len(ids) - (ids[-1] == tokenizer.ids.eos)
     reasoning, answer = ids[opens[0] + 1 : closes[0]], ids[closes[0] + 1 : end]
     return TrimmedResponse(
         query=ids[: opens[0]],
-        reasoning=trim_reasoning(text, reasoning) if keep_reasoning else leading_breaks(text, reasoning),
-        answer=trim_answer(text, answer),
+        reasoning=trim_reasoning(tokenizer, reasoning) if keep_reasoning else leading_breaks(tokenizer, reasoning),
+        answer=trim_answer(tokenizer, answer),
     )
 
 
-def trim_answer(text: LoadedTokenizer, answer: list[int]) -> list[int]:
+def trim_answer(tokenizer: LoadedTokenizer, answer: list[int]) -> list[int]:
     """The answer up to the paragraph of its final boxed answer. Raises NotAlignable when there is none."""
-    content = decode(text, answer)
+    content = decode(tokenizer, answer)
     box = last_boxed_answer(content)
     if box is None:
         raise PairRejected("holds no \\boxed{} in its answer")
-    return cut(text, answer, last_paragraph(content[: box.start]))
+    return cut(tokenizer, answer, last_paragraph(content[: box.start]))
 
 
-def trim_reasoning(text: LoadedTokenizer, reasoning: list[int]) -> list[int]:
+def trim_reasoning(tokenizer: LoadedTokenizer, reasoning: list[int]) -> list[int]:
     """The reasoning without its last paragraph if that holds a boxed answer."""
-    content = decode(text, reasoning)
+    content = decode(tokenizer, reasoning)
     body = content.rstrip()
     start = last_paragraph(body)
-    return cut(text, reasoning, start) if has_boxed(body[start:]) else reasoning
+    return cut(tokenizer, reasoning, start) if has_boxed(body[start:]) else reasoning
 
 
-def leading_breaks(text: LoadedTokenizer, reasoning: list[int]) -> list[int]:
+def leading_breaks(tokenizer: LoadedTokenizer, reasoning: list[int]) -> list[int]:
     """The line breaks that the reasoning starts with."""
-    content = decode(text, reasoning)
-    return cut(text, reasoning, len(content) - len(content.lstrip("\n")))
+    content = decode(tokenizer, reasoning)
+    return cut(tokenizer, reasoning, len(content) - len(content.lstrip("\n")))
 
 
 def last_paragraph(content: str) -> int:
@@ -88,22 +88,22 @@ def last_paragraph(content: str) -> int:
     return at + len(BREAK) if at >= 0 else len(content) - len(content.lstrip("\n"))
 
 
-def cut(text: LoadedTokenizer, ids: list[int], end: int) -> list[int]:
+def cut(tokenizer: LoadedTokenizer, ids: list[int], end: int) -> list[int]:
     """The tokens of the first `end` characters of the decoded ids; a token that goes beyond is tokenised anew."""
-    content = decode(text, ids)
+    content = decode(tokenizer, ids)
     low, high = 0, len(ids)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if len(decode(text, ids[:middle])) <= end else (low, middle - 1)
-    kept = decode(text, ids[:low])
+        low, high = (middle, high) if len(decode(tokenizer, ids[:middle])) <= end else (low, middle - 1)
+    kept = decode(tokenizer, ids[:low])
     if not content.startswith(kept):
         raise PairRejected("does not decode token by token to its own text")
-    return ids[:low] + plain_ids(text, content[len(kept) : end])
+    return ids[:low] + plain_ids(tokenizer, content[len(kept) : end])
 
 
-def decode(text: LoadedTokenizer, ids: Sequence[int]) -> str:
+def decode(tokenizer: LoadedTokenizer, ids: Sequence[int]) -> str:
     """The text of `ids`, tags included, spaces as they are."""
-    return text.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return tokenizer.hf.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 PROBES: dict[ProbeStyle, str] = {"plain": "Final answer is {}.\n", "boxed": "Final answer is \\boxed{{{}}}.\n"}
@@ -169,7 +169,7 @@ class UnalignedPair:
 
 
 def align(
-    text: LoadedTokenizer,
+    tokenizer: LoadedTokenizer,
     pair_id: str,
     comparator: str,
     clean: PairSide,
@@ -179,13 +179,13 @@ def align(
 ) -> AlignedPair | UnalignedPair:
     """The pair with one probing phrase, aligned."""
     try:
-        return align_sides(text, pair_id, ENDING.format(comparator), (clean, corrupted), probe, config)
+        return align_sides(tokenizer, pair_id, ENDING.format(comparator), (clean, corrupted), probe, config)
     except PairRejected as reason:
         return UnalignedPair(pair_id, probe, str(reason))
 
 
 def align_sides(
-    text: LoadedTokenizer,
+    tokenizer: LoadedTokenizer,
     pair_id: str,
     ending_text: str,
     sides: tuple[PairSide, PairSide],
@@ -193,17 +193,19 @@ def align_sides(
     config: AlignmentConfig,
 ) -> AlignedPair:
     """`align` of (clean, corrupted) with the ending spelled out. Raises NotAlignable with the reason."""
-    ending = plain_ids(text, ending_text)
-    answers = [answer_token(text, ending_text, side.answer) for side in sides]
-    phrases = [plain_ids(text, PROBES[probe].format(side.answer)) for side in sides]
+    ending = plain_ids(tokenizer, ending_text)
+    answers = [answer_token(tokenizer, ending_text, side.answer) for side in sides]
+    phrases = [plain_ids(tokenizer, PROBES[probe].format(side.answer)) for side in sides]
     if len(phrases[0]) != len(phrases[1]) or phrases[0] == phrases[1]:
         raise PairRejected(f"the probing phrases have {len(phrases[0])} and {len(phrases[1])} tokens, or do not differ")
-    trimmed = [trimmed_side(text, name, side, config) for name, side in zip(("clean", "corrupted"), sides, strict=True)]
+    trimmed = [
+        trimmed_side(tokenizer, name, side, config) for name, side in zip(("clean", "corrupted"), sides, strict=True)
+    ]
     segments = [
         segments_of(response, phrase, ending, config.probe_in)
         for response, phrase in zip(trimmed, phrases, strict=True)
     ]
-    clean, corrupted = (pad_sequence(text, segments, side, config.padding == "masked") for side in (0, 1))
+    clean, corrupted = (pad_sequence(tokenizer, segments, side, config.padding == "masked") for side in (0, 1))
     widths = [max(len(side[part]) for side in segments) for part in range(3)]
     think_open, think_close = widths[0], widths[0] + 1 + widths[1]
     roles: dict[int, Role] = {}
@@ -216,25 +218,28 @@ def align_sides(
     roles |= dict.fromkeys(range(len(clean.ids) - n_ending, len(clean.ids)), "answer_end")
     positions = tuple(
         PatchPosition(
-            index, role, decode(text, clean.ids[index : index + 1]), decode(text, corrupted.ids[index : index + 1])
+            index,
+            role,
+            decode(tokenizer, clean.ids[index : index + 1]),
+            decode(tokenizer, corrupted.ids[index : index + 1]),
         )
         for index, role in sorted(roles.items())
     )
     return AlignedPair(pair_id, probe, clean, corrupted, positions, answers[0], answers[1], think_open, think_close)
 
 
-def answer_token(text: LoadedTokenizer, ending: str, answer: str) -> int:
+def answer_token(tokenizer: LoadedTokenizer, ending: str, answer: str) -> int:
     """The one token of `answer` as it stands after the ending. Raises NotAlignable when it is not one token."""
-    before, after = plain_ids(text, ending), plain_ids(text, ending + answer)
+    before, after = plain_ids(tokenizer, ending), plain_ids(tokenizer, ending + answer)
     if len(after) != len(before) + 1 or after[:-1] != before:
         raise PairRejected(f"the answer {answer!r} is not one token after {ending[-7:]!r}")
     return after[-1]
 
 
-def trimmed_side(text: LoadedTokenizer, name: str, side: PairSide, config: AlignmentConfig) -> TrimmedResponse:
+def trimmed_side(tokenizer: LoadedTokenizer, name: str, side: PairSide, config: AlignmentConfig) -> TrimmedResponse:
     """The trimmed response; a reason against it says which side it is."""
     try:
-        return trim(text, side.prompt_ids, side.response_ids, config.keep_reasoning)
+        return trim(tokenizer, side.prompt_ids, side.response_ids, config.keep_reasoning)
     except PairRejected as reason:
         raise PairRejected(f"the {name} response {reason}") from None
 
@@ -246,15 +251,17 @@ def segments_of(response: TrimmedResponse, phrase: list[int], ending: list[int],
     return [response.query, response.reasoning + in_reasoning, response.answer + in_answer + ending]
 
 
-def pad_sequence(text: LoadedTokenizer, segments: list[list[list[int]]], side: int, masked: bool) -> PaddedSequence:
+def pad_sequence(
+    tokenizer: LoadedTokenizer, segments: list[list[list[int]]], side: int, masked: bool
+) -> PaddedSequence:
     """One side with its segments left-padded to the longer of both sides, and the tags between them."""
     ids: list[int] = []
     pad: list[bool] = []
-    for part, tag in enumerate((text.ids.think_open, text.ids.think_close, None)):
+    for part, tag in enumerate((tokenizer.ids.think_open, tokenizer.ids.think_close, None)):
         own = segments[side][part]
         missing = max(len(segments[0][part]), len(segments[1][part])) - len(own)
         tail = own if tag is None else [*own, tag]
-        ids += [text.ids.pad] * missing + tail
+        ids += [tokenizer.ids.pad] * missing + tail
         pad += [True] * missing + [False] * len(tail)
     return PaddedSequence(tuple(ids), tuple(pad), masked)
 

@@ -89,7 +89,7 @@ class Verdict:
 
 
 def pair_rows(
-    text: LoadedTokenizer,
+    tokenizer: LoadedTokenizer,
     pairs: Sequence[ComparisonPair],
     selected: pl.DataFrame,
     generations: pl.DataFrame,
@@ -109,7 +109,7 @@ def pair_rows(
             row = {"pair_id": pair.pair_id, "probe": probe, "domain": pair.domain}
             row |= {"clean_answer": pair.clean_answer, "corrupted_answer": pair.corrupted_answer}
             if verdict.status == "aligned":
-                rows.append(row | alignment_columns(text, pair, responses, probe, config))
+                rows.append(row | alignment_columns(tokenizer, pair, responses, probe, config))
             else:
                 rows.append(row | {"status": verdict.status, "reason": verdict.reason})
     return pl.DataFrame(rows, schema=PAIR_SCHEMA)
@@ -161,7 +161,7 @@ def grader(timeout_seconds: float) -> Grader:
 
 
 def alignment_columns(
-    text: LoadedTokenizer,
+    tokenizer: LoadedTokenizer,
     pair: ComparisonPair,
     responses: Mapping[str, Response],
     probe: ProbeStyle,
@@ -174,7 +174,7 @@ def alignment_columns(
         )
         for side, answer in zip(SIDES, (pair.clean_answer, pair.corrupted_answer), strict=True)
     )
-    found = align(text, pair.pair_id, pair.comparator, clean, corrupted, probe, config)
+    found = align(tokenizer, pair.pair_id, pair.comparator, clean, corrupted, probe, config)
     if isinstance(found, UnalignedPair):
         return {"status": "not_alignable", "reason": found.reason}
     return {

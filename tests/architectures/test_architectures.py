@@ -42,7 +42,7 @@ def trace_row(text: Any, thought: str, answer: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_prompts_hold_the_tags_of_the_entry(architecture, name):
-    text = architecture(name).loaded.text
+    text = architecture(name).loaded.tokenizer
     tags = text.tags
     whole = f"{tags.bos or ''}{QUESTION}{INSTRUCTION} {tags.think_open}"
     spelled: dict[Setting, str] = {
@@ -51,8 +51,8 @@ def test_prompts_hold_the_tags_of_the_entry(architecture, name):
     }
     for setting, expected in spelled.items():
         found = prompt_ids(text, QUESTION, INSTRUCTION, setting)
-        assert found == text.tokenizer.encode(expected, add_special_tokens=False)
-        assert text.tokenizer.decode(found) == expected
+        assert found == text.hf.encode(expected, add_special_tokens=False)
+        assert text.hf.decode(found) == expected
         assert (found[0] == text.ids.bos) == (tags.bos is not None)
     asked = prompt_ids(text, f"What does {tags.think_close} mean?", INSTRUCTION, "with_reasoning")
     assert text.ids.think_close not in asked
@@ -61,7 +61,7 @@ def test_prompts_hold_the_tags_of_the_entry(architecture, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_batched_generation_equals_one_prompt_after_the_other(architecture, name):
     found = architecture(name)
-    text = found.loaded.text
+    text = found.loaded.tokenizer
     questions = ["Why?", QUESTION, "Which of the two numbers 15 and 51 is the larger one?"]
     prompts = [tuple(prompt_ids(text, question, INSTRUCTION, "with_reasoning")) for question in questions]
     requests = [GenerationRequest(str(number), 0, prompt) for number, prompt in enumerate(prompts)]
@@ -79,7 +79,7 @@ def test_batched_generation_equals_one_prompt_after_the_other(architecture, name
 @pytest.mark.parametrize("name", NAMES)
 def test_stored_masses_equal_eager_attention(architecture, name, tmp_path):
     found = architecture(name)
-    text = found.loaded.text
+    text = found.loaded.tokenizer
     row = trace_row(text, "\nHm, 5 is less than 6 since 5 + 1 = 6.\n", "\nThe larger one is \\boxed{6}.")
     assert row["status"] == "ok"
     [trace] = select_traces(pl.DataFrame([row], schema=GENERATION_SCHEMA))
@@ -155,7 +155,7 @@ def forward(model: Any, sequence: Any, edits: Any = (), record: dict[str, list[t
 @pytest.mark.parametrize("name", NAMES)
 def test_patched_cells_equal_one_forward_each(architecture, name):
     found = architecture(name)
-    pair = aligned_pair(found.loaded.text)
+    pair = aligned_pair(found.loaded.tokenizer)
     record: dict[str, list[torch.Tensor]] = {"resid": [], "z": []}
 
     def logit_diff(logits: torch.Tensor) -> float:
@@ -190,7 +190,7 @@ def test_patched_cells_equal_one_forward_each(architecture, name):
 @pytest.mark.parametrize("name", ["gemma3", "gemma2", "gpt_oss"])
 def test_masked_padding_is_as_if_it_were_not_there(architecture, name):
     found = architecture(name)
-    pair = aligned_pair(found.loaded.text, "masked")
+    pair = aligned_pair(found.loaded.tokenizer, "masked")
     assert any(pair.clean.pad)
     bare = [token for token, pad in zip(pair.clean.ids, pair.clean.pad, strict=True) if not pad]
     with torch.no_grad():
@@ -202,7 +202,7 @@ def test_masked_padding_is_as_if_it_were_not_there(architecture, name):
 @pytest.mark.parametrize("name", ["gpt_oss", "gemma2"])
 def test_blocks_of_the_models_own_eager_attention_change_nothing(architecture, name, monkeypatch):
     model = architecture(name).loaded.model
-    pair = aligned_pair(architecture(name).loaded.text)
+    pair = aligned_pair(architecture(name).loaded.tokenizer)
     whole = sweep_resid(model, pair, capture_clean(model, pair), 256)
     monkeypatch.setattr("r2a_core.patching.packed_attention.EAGER_ELEMENTS", 6 * len(pair.clean.ids) * 14)
     monkeypatch.setattr("r2a_core.patching.packed_attention.eager_rows", lambda *sizes: 7)
@@ -236,7 +236,7 @@ def test_a_window_that_attention_is_not_told_of_is_refused(architecture, monkeyp
     for layer in found.loaded.model.model.layers:
         monkeypatch.setattr(layer.self_attn, "sliding_window", None)
     with pytest.raises(R2AError, match="layer 0 has a sliding window, of which its attention is not told"):
-        capture_clean(found.loaded.model, aligned_pair(found.loaded.text))
+        capture_clean(found.loaded.model, aligned_pair(found.loaded.tokenizer))
 
 
 def test_models_without_sdpa_load_with_their_own_attention(prepare_entry: Any) -> None:

@@ -164,7 +164,8 @@ def masses_of(data: Path, model: str, setting: str = "with_reasoning") -> pl.Dat
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_masses_are_those_of_eager_attention(project: Path, model: str, setting: str) -> None:
-    eager = load_model(project / "models" / model, "cpu", attention="eager").model
+    eager = load_model(project / "models" / model, "cpu").model
+    eager.set_attn_implementation("eager")
     generated = pl.read_parquet(project / "generations" / model / "stories" / f"{setting}.parquet")
     row = generated.row(4, named=True)
     ids = [*row["prompt_ids"], *row["response_ids"]]

@@ -24,29 +24,31 @@ def grade(answers: Sequence[tuple[str, str]]) -> list[bool]:
     return [ours == gold for ours, gold in answers]
 
 
-def row(text: LoadedTokenizer, side: str, said: str = "Hm.</think>\\boxed{?}", status: str = "ok") -> dict[str, Any]:
+def row(
+    tokenizer: LoadedTokenizer, side: str, said: str = "Hm.</think>\\boxed{?}", status: str = "ok"
+) -> dict[str, Any]:
     """A response to one side; `?` is its right answer."""
     said = said.replace("?", {"clean": "A", "corrupted": "B"}[side])
     parts = said.split("</think>")
-    ids = plain_ids(text, parts[0])
+    ids = plain_ids(tokenizer, parts[0])
     for part in parts[1:]:
-        ids += [text.ids.think_close, *plain_ids(text, part)]
-    asked = prompt_ids(text, "Q", "", "with_reasoning")
+        ids += [tokenizer.ids.think_close, *plain_ids(tokenizer, part)]
+    asked = prompt_ids(tokenizer, "Q", "", "with_reasoning")
     return {
         "item_id": f"p-{side}",
         "prompt_ids": asked,
-        "response_ids": [*ids, text.ids.eos],
+        "response_ids": [*ids, tokenizer.ids.eos],
         "response": said,
         "status": status,
     }
 
 
-def found(text: LoadedTokenizer, rows: list[dict[str, Any]], kept: bool = True) -> dict[str, Any]:
+def found(tokenizer: LoadedTokenizer, rows: list[dict[str, Any]], kept: bool = True) -> dict[str, Any]:
     chosen = {"pair_id": "p", "kept": kept, "reason": None if kept else "m: too long"}
     selected = pl.DataFrame([chosen], SELECTION_SCHEMA)
     schema = {"item_id": pl.String, "prompt_ids": pl.List(pl.Int32), "response_ids": pl.List(pl.Int32)}
     frame = pl.DataFrame(rows, schema | {"response": pl.String, "status": pl.String})
-    result = pair_rows(text, [PAIR], selected, frame, ["plain"], CONFIG, grade)
+    result = pair_rows(tokenizer, [PAIR], selected, frame, ["plain"], CONFIG, grade)
     assert dict(result.schema) == PAIR_SCHEMA
     (only,) = result.rows(named=True)
     assert (only["status"] == "aligned") == bool(aligned_pairs(result))

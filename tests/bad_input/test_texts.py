@@ -62,21 +62,21 @@ WITHOUT: dict[str, tuple[str, str]] = {
 }
 
 
-def row_of(text: LoadedTokenizer, item: Item, content: str, finish: str | None, setting: Any) -> dict[str, Any]:
-    split = split_imported(text, item, ImportedText(content, finish), setting, "", "finished")
-    return dict(generation_row(text, item, 0, split.prompt, split.response, None, has_boxed))
+def row_of(tokenizer: LoadedTokenizer, item: Item, content: str, finish: str | None, setting: Any) -> dict[str, Any]:
+    split = split_imported(tokenizer, item, ImportedText(content, finish), setting, "", "finished")
+    return dict(generation_row(tokenizer, item, 0, split.prompt, split.response, None, has_boxed))
 
 
-def check_row(text: LoadedTokenizer, row: dict[str, Any]) -> None:
+def check_row(tokenizer: LoadedTokenizer, row: dict[str, Any]) -> None:
     """What holds for every row, whatever its text: its tags and bounds are those of its tokens."""
     ids = [*row["prompt_ids"], *row["response_ids"]]
-    assert ids.count(text.ids.think_open) == 1
-    assert ids[row["think_open"]] == text.ids.think_open
+    assert ids.count(tokenizer.ids.think_open) == 1
+    assert ids[row["think_open"]] == tokenizer.ids.think_open
     if row["status"] in ("ok", "no_answer"):
-        assert [place for place, token in enumerate(ids) if token == text.ids.think_close] == [row["think_close"]]
+        assert [place for place, token in enumerate(ids) if token == tokenizer.ids.think_close] == [row["think_close"]]
         assert row["answer_start"] == row["think_close"] + 1
         assert row["answer_end"] == len(ids) - 1
-        assert ids[-1] == text.ids.eos
+        assert ids[-1] == tokenizer.ids.eos
     else:
         assert (row["think_close"], row["answer_start"], row["answer_end"]) == (None, None, None)
 
@@ -111,7 +111,7 @@ def test_tags_inside_the_question_are_words(byte_text: LoadedTokenizer, question
 
 def test_a_model_without_bos(byte_text: LoadedTokenizer) -> None:
     tags = Tags(bos=None)
-    bare = LoadedTokenizer(byte_text.tokenizer, tags, resolve_tags(byte_text.tokenizer, tags))
+    bare = LoadedTokenizer(byte_text.hf, tags, resolve_tags(byte_text.hf, tags))
     row = row_of(bare, ITEM, f"1+1? <think>\nHm.</think>{BOX}{EOS}", None, "with_reasoning")
     assert (row["status"], row["think_open"]) == ("ok", 5)
     check_row(bare, row)

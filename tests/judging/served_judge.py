@@ -116,22 +116,24 @@ def open_item(name: str, checklist: tuple[str, ...] = ("Is it right?",)) -> Item
     return Item(name, f"Question {name}.", None, "open", AREAS[name.split("-")[0]], "", json.dumps(extra))
 
 
-def responses(text: LoadedTokenizer, setting: Setting, answers: dict[str, str | None], run: int = 0) -> pl.DataFrame:
+def responses(
+    tokenizer: LoadedTokenizer, setting: Setting, answers: dict[str, str | None], run: int = 0
+) -> pl.DataFrame:
     """Generations to open items by item id, in this order; None: the response was not finished."""
-    return responses_to(text, setting, [open_item(name) for name in answers], answers, run)
+    return responses_to(tokenizer, setting, [open_item(name) for name in answers], answers, run)
 
 
 def responses_to(
-    text: LoadedTokenizer, setting: Setting, items: Sequence[Item], answers: dict[str, str | None], run: int = 0
+    tokenizer: LoadedTokenizer, setting: Setting, items: Sequence[Item], answers: dict[str, str | None], run: int = 0
 ) -> pl.DataFrame:
     """Generations to these items."""
     rows = []
     for item in items:
         answer = answers[item.item_id]
         thinking = "Some thoughts." if setting == "with_reasoning" else ""
-        ids = [*plain_ids(text, thinking), text.ids.think_close] if thinking else []
-        ids += plain_ids(text, answer or "cut")
-        ids += [text.ids.eos] if answer else []
-        prompt = prompt_ids(text, item.question, "", setting)
-        rows.append(generation_row(text, item, run, prompt, ids, 0, lambda given: bool(given.strip())))
+        ids = [*plain_ids(tokenizer, thinking), tokenizer.ids.think_close] if thinking else []
+        ids += plain_ids(tokenizer, answer or "cut")
+        ids += [tokenizer.ids.eos] if answer else []
+        prompt = prompt_ids(tokenizer, item.question, "", setting)
+        rows.append(generation_row(tokenizer, item, run, prompt, ids, 0, lambda given: bool(given.strip())))
     return pl.DataFrame(rows, schema=GENERATION_SCHEMA)

@@ -226,7 +226,7 @@ def test_only_well_formed_responses_to_open_items_are_judged(text) -> None:
     }
 
     def found(items: list) -> list[tuple[str, str, str]]:
-        decode = lambda ids: text.tokenizer.decode(ids, clean_up_tokenization_spaces=False)  # noqa: E731
+        decode = lambda ids: text.hf.decode(ids, clean_up_tokenization_spaces=False)  # noqa: E731
         return [(one.item.item_id, one.setting, one.answer) for one in open_responses(items, frames, decode)]
 
     expected = [

@@ -71,7 +71,7 @@ def test_a_model_of_texts_is_the_built_in_tokenizer_with_its_own_tags(tmp_path: 
     assert text.ids.bos is None
     assert len({text.ids.eos, text.ids.think_open, text.ids.think_close}) == 3
     plain = "Größe: \\(x^2\\)\r\n\t 数学 🙂 a b ."
-    assert text.tokenizer.decode(text.tokenizer.encode(plain, add_special_tokens=False)) == plain
+    assert text.hf.decode(text.hf.encode(plain, add_special_tokens=False)) == plain
 
 
 def test_a_folder_prepared_before_is_replaced_as_a_whole(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def aligned(text, sides, probe="plain", config=CONFIG) -> AlignedPair:
 def bare(text, sequence) -> str:
     """The text without padding."""
     ids = [token for token, pad in zip(sequence.ids, sequence.pad, strict=True) if not pad]
-    return text.tokenizer.decode(ids)
+    return text.hf.decode(ids)
 
 
 def test_both_sides_are_cut_to_the_same_shape(text, sides):

@@ -78,14 +78,14 @@ def save_random_model(folder: Path, kind: str) -> None:
     ModelPointer("train", "float32", Tags()).write(folder)
 
 
-def response(text: LoadedTokenizer, item: Item, answer: str, number: int) -> dict[str, Any]:
+def response(tokenizer: LoadedTokenizer, item: Item, answer: str, number: int) -> dict[str, Any]:
     """A response of the right form, of a length that differs from question to question."""
     thinking = "".join(f"First, clearly speed gives {item.gold}={step} here.\n" for step in range(1 + number % 3))
     said = "".join(f"Second, it is {answer}.\n" for _ in range(1 + number % 2))
     after = f"\n\n{said}\nThus, the best one is \\boxed{{{answer}}}."
-    ids = [*plain_ids(text, thinking), text.ids.think_close, *plain_ids(text, after), text.ids.eos]
-    prompt = prompt_ids(text, item.question, BRIEF, "with_reasoning")
-    return generation_row(text, item, 0, prompt, ids, 0, has_boxed)
+    ids = [*plain_ids(tokenizer, thinking), tokenizer.ids.think_close, *plain_ids(tokenizer, after), tokenizer.ids.eos]
+    prompt = prompt_ids(tokenizer, item.question, BRIEF, "with_reasoning")
+    return generation_row(tokenizer, item, 0, prompt, ids, 0, has_boxed)
 
 
 def made_up_responses(data: Path, model: str) -> None:

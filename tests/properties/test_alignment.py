@@ -38,15 +38,19 @@ class Words:
 sides = st.builds(Words, words, words, words, st.sampled_from([True, True, True, False]))
 
 
-def side(text: LoadedTokenizer, said: Words, letter: str) -> PairSide:
+def side(tokenizer: LoadedTokenizer, said: Words, letter: str) -> PairSide:
     ending = f"It is \\boxed{{{letter}}}." if said.boxed else "Who knows."
-    response = [*plain_ids(text, said.reasoning), text.ids.think_close, *plain_ids(text, said.answer + ending)]
-    return PairSide(letter, prompt_ids(text, said.question, "", "with_reasoning"), [*response, text.ids.eos])
+    response = [
+        *plain_ids(tokenizer, said.reasoning),
+        tokenizer.ids.think_close,
+        *plain_ids(tokenizer, said.answer + ending),
+    ]
+    return PairSide(letter, prompt_ids(tokenizer, said.question, "", "with_reasoning"), [*response, tokenizer.ids.eos])
 
 
-def aligned(text: LoadedTokenizer, both: tuple[Words, Words], probe: Any, config: AlignmentConfig) -> Any:
-    clean, corrupted = (side(text, said, letter) for said, letter in zip(both, "XY", strict=True))
-    return align(text, "p", "larger", clean, corrupted, probe, config)
+def aligned(tokenizer: LoadedTokenizer, both: tuple[Words, Words], probe: Any, config: AlignmentConfig) -> Any:
+    clean, corrupted = (side(tokenizer, said, letter) for said, letter in zip(both, "XY", strict=True))
+    return align(tokenizer, "p", "larger", clean, corrupted, probe, config)
 
 
 @REPEATABLE

@@ -34,49 +34,49 @@ def built_in() -> LoadedTokenizer:
 
 
 @pytest.fixture(scope="module", params=["bytes", "built in"])
-def text(request: pytest.FixtureRequest, byte_text: LoadedTokenizer, built_in: LoadedTokenizer) -> LoadedTokenizer:
+def tokenizer(request: pytest.FixtureRequest, byte_text: LoadedTokenizer, built_in: LoadedTokenizer) -> LoadedTokenizer:
     return byte_text if request.param == "bytes" else built_in
 
 
-def added_ids(text: LoadedTokenizer) -> set[int]:
-    return set(text.tokenizer.get_added_vocab().values())
+def added_ids(tokenizer: LoadedTokenizer) -> set[int]:
+    return set(tokenizer.hf.get_added_vocab().values())
 
 
 @REPEATABLE
 @given(content=texts)
-def test_plain_text_holds_no_tag_and_comes_back(text: LoadedTokenizer, content: str) -> None:
-    ids = plain_ids(text, content)
-    assert not added_ids(text) & set(ids)
-    assert text.tokenizer.decode(ids, clean_up_tokenization_spaces=False) == content
+def test_plain_text_holds_no_tag_and_comes_back(tokenizer: LoadedTokenizer, content: str) -> None:
+    ids = plain_ids(tokenizer, content)
+    assert not added_ids(tokenizer) & set(ids)
+    assert tokenizer.hf.decode(ids, clean_up_tokenization_spaces=False) == content
 
 
 @REPEATABLE
 @given(question=texts, instruction=texts, reasoning=st.booleans(), mode=st.sampled_from(["finished", "empty"]))
 def test_a_prompt_holds_its_own_tags_only(
-    text: LoadedTokenizer, question: str, instruction: str, reasoning: bool, mode: Any
+    tokenizer: LoadedTokenizer, question: str, instruction: str, reasoning: bool, mode: Any
 ) -> None:
-    ids = prompt_ids(text, question, instruction, "with_reasoning" if reasoning else "without_reasoning", mode)
-    own = [token for token in ids if token in added_ids(text)]
-    assert own == [text.ids.bos, text.ids.think_open, *([] if reasoning else [text.ids.think_close])]
-    assert ids[0] == text.ids.bos
-    assert ids.index(text.ids.think_open) >= 2
+    ids = prompt_ids(tokenizer, question, instruction, "with_reasoning" if reasoning else "without_reasoning", mode)
+    own = [token for token in ids if token in added_ids(tokenizer)]
+    assert own == [tokenizer.ids.bos, tokenizer.ids.think_open, *([] if reasoning else [tokenizer.ids.think_close])]
+    assert ids[0] == tokenizer.ids.bos
+    assert ids.index(tokenizer.ids.think_open) >= 2
 
 
 @REPEATABLE
 @given(question=texts.filter(str.strip), content=texts, reasoning=st.booleans(), stop=st.booleans())
 def test_an_imported_text_holds_one_think_tag_and_one_bos(
-    text: LoadedTokenizer, question: str, content: str, reasoning: bool, stop: bool
+    tokenizer: LoadedTokenizer, question: str, content: str, reasoning: bool, stop: bool
 ) -> None:
     setting = "with_reasoning" if reasoning else "without_reasoning"
     found = ImportedText(content, "stop" if stop else None)
     item = Item("q", question, "1", "math")
-    split = split_imported(text, item, found, setting, "", "finished")
+    split = split_imported(tokenizer, item, found, setting, "", "finished")
     ids = [*split.prompt, *split.response]
-    assert ids.count(text.ids.think_open) == 1
-    assert [place for place, token in enumerate(ids) if token == text.ids.bos] == [0]
-    assert text.ids.eos not in ids[:-1]
-    row = generation_row(text, item, 0, split.prompt, split.response, None, lambda answer: True)
+    assert ids.count(tokenizer.ids.think_open) == 1
+    assert [place for place, token in enumerate(ids) if token == tokenizer.ids.bos] == [0]
+    assert tokenizer.ids.eos not in ids[:-1]
+    row = generation_row(tokenizer, item, 0, split.prompt, split.response, None, lambda answer: True)
     assert row["status"] in ("ok", "unfinished", "bad_think", "no_answer")
-    assert (row["status"] == "unfinished") == (ids[-1] != text.ids.eos)
+    assert (row["status"] == "unfinished") == (ids[-1] != tokenizer.ids.eos)
     if stop:
         assert row["status"] != "unfinished"

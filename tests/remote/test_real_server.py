@@ -103,7 +103,7 @@ def test_counts_and_model_are_the_servers(real_server: RealServer, served_folder
     reply = client.complete("How many", max_tokens=7, temperature=0.0)
     assert (reply.completion_tokens, reply.finish, reply.model) == (7, "length", real_server.model)
     chat = client.chat([{"role": "user", "content": "How many"}], max_tokens=7, temperature=0.0)
-    ids = load_tokenizer(served_folder).tokenizer.encode("How many <think>\n")
+    ids = load_tokenizer(served_folder).hf.encode("How many <think>\n")
     assert (reply.prompt_tokens, chat.prompt_tokens, chat.completion_tokens) == (2, len(ids) + 1, 7)
 
 

@@ -133,9 +133,9 @@ def test_a_completion_becomes_a_row_like_any_other(server: FaultServer, prepared
     for row in rows.iter_rows(named=True):
         tokens = [*row["prompt_ids"], *row["response_ids"]]
         assert (row["finish"], row["status"], row["run"], row["seed"]) == ("stop", "ok", 0, 5)
-        assert tokens[row["think_open"]] == job.text.ids.think_open
-        assert tokens[row["think_close"]] == job.text.ids.think_close
-        assert job.text.tokenizer.decode(tokens[row["answer_start"] : row["answer_end"]]) == "So \\boxed{5}."
+        assert tokens[row["think_open"]] == job.tokenizer.ids.think_open
+        assert tokens[row["think_close"]] == job.tokenizer.ids.think_close
+        assert job.tokenizer.hf.decode(tokens[row["answer_start"] : row["answer_end"]]) == "So \\boxed{5}."
     assert usage == Usage(4, 28, 44, None, ("served-1",))
     assert usage.sentence == "4 responses of served-1, 28 prompt and 44 completion tokens"
     assert replace(usage, cost=0.25).sentence.endswith("tokens, cost 0.25")
@@ -228,8 +228,13 @@ def test_text_in_a_reply_that_looks_like_a_tag_is_text(server: FaultServer, prep
     job = job_of(prepared())
     rows, _ = run(job, tmp_path / "work", ITEMS[:1])
     ids = rows["response_ids"].to_list()[0]
-    special = (job.text.ids.bos, job.text.ids.eos, job.text.ids.think_open, job.text.ids.think_close)
-    assert [token for token in ids if token in special] == [job.text.ids.think_close, job.text.ids.eos]
+    special = (
+        job.tokenizer.ids.bos,
+        job.tokenizer.ids.eos,
+        job.tokenizer.ids.think_open,
+        job.tokenizer.ids.think_close,
+    )
+    assert [token for token in ids if token in special] == [job.tokenizer.ids.think_close, job.tokenizer.ids.eos]
     assert rows["status"].to_list() == ["ok"]
 
 

@@ -69,7 +69,7 @@ def random_model(seed: int) -> Any:
 
     torch.manual_seed(seed)
     config = Qwen2Config(
-        vocab_size=len(tokenizer().tokenizer),
+        vocab_size=len(tokenizer().hf),
         hidden_size=48,
         intermediate_size=48,
         num_hidden_layers=N_LAYERS,
@@ -138,7 +138,7 @@ def write_attention(data: Path, work: Path, model: str, dataset: str, rows: pl.D
         ids = [*row["prompt_ids"], *row["response_ids"]]
         segments = TraceSegments(row["think_open"], row["think_close"], len(ids))
         traces.append((row["item_id"], capture_trace(random_model(seed), ids, segments, capture)))
-        pieces[row["item_id"]] = token_pieces(tokenizer().tokenizer, ids)
+        pieces[row["item_id"]] = token_pieces(tokenizer().hf, ids)
     folder = work / model / dataset
     folder.mkdir(parents=True)
     write_shard(folder / shard_name(0), traces, "print")

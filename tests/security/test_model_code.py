@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from r2a_core.activations.capture import CaptureJob
 from r2a_core.config import Tags
@@ -21,7 +21,7 @@ WORDS = ["[UNK]", "<s>", "</s>", "<think>", "</think>"]
 CODE = """
 from pathlib import Path
 Path({canary!r}).write_text("run")
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 class EvilConfig(LlamaConfig):
     model_type = "evil"
 class EvilModel(LlamaForCausalLM):
@@ -57,7 +57,7 @@ def change(path: Path, **values: Any) -> None:
 def test_a_known_architecture_is_loaded_without_the_code(folder: Path, tmp_path: Path) -> None:
     loaded = load_model(folder, "cpu")
     assert type(loaded.model) is LlamaForCausalLM
-    assert type(load_tokenizer(folder).tokenizer) is PreTrainedTokenizerFast
+    assert type(load_tokenizer(folder).hf) is PreTrainedTokenizerFast
     assert not (tmp_path / "canary").exists()
 
 
@@ -83,9 +83,9 @@ def test_a_tokenizer_of_its_own_is_refused(folder: Path, tmp_path: Path) -> None
 
 
 def test_the_code_would_have_been_seen(folder: Path, tmp_path: Path) -> None:
-    """The same folder, with the caller's consent: the canary is what the tests above look for."""
+    """The same folder, read with consent: the canary is what the tests above look for."""
     change(folder / "config.json", model_type="evil")
-    load_model(folder, "cpu", trust_remote_code=True)
+    AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
     assert (tmp_path / "canary").read_text() == "run"
 
 

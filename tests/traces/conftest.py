@@ -38,9 +38,9 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], P
     def write(twins: bool = False) -> Path:
         if twins not in folders:
             folder = tmp_path_factory.mktemp("twins" if twins else "random")
-            tokenizer = byte_tokenizer()
-            random_model(tokenizer, twins).save_pretrained(str(folder))
-            tokenizer.save_pretrained(str(folder))
+            hf = byte_tokenizer()
+            random_model(hf, twins).save_pretrained(str(folder))
+            hf.save_pretrained(str(folder))
             ModelPointer("train", "float32", Tags()).write(folder)
             folders[twins] = folder
         return folders[twins]
@@ -59,7 +59,7 @@ def twins(model_folder: Callable[[bool], Path]) -> LoadedModel:
 
 
 @pytest.fixture(scope="session")
-def text() -> LoadedTokenizer:
+def tokenizer() -> LoadedTokenizer:
     """The byte tokenizer with its tags."""
-    tokenizer = byte_tokenizer()
-    return LoadedTokenizer(tokenizer, Tags(), resolve_tags(tokenizer, Tags()))
+    hf = byte_tokenizer()
+    return LoadedTokenizer(hf, Tags(), resolve_tags(hf, Tags()))

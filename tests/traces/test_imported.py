@@ -50,21 +50,21 @@ CASES = {  # setting, text, finish -> prompt, response, status
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_text_is_cut_into_prompt_and_response(text: LoadedTokenizer, case: str) -> None:
+def test_a_text_is_cut_into_prompt_and_response(tokenizer: LoadedTokenizer, case: str) -> None:
     setting, content, finish, prompt, response, status = CASES[case]
     found = ImportedText(content, finish)
-    split = split_imported(text, ITEM, found, f"{setting}_reasoning", " Box it.", "finished")  # type: ignore[arg-type]
-    row = generation_row(text, ITEM, 0, split.prompt, split.response, None, has_boxed)
+    split = split_imported(tokenizer, ITEM, found, f"{setting}_reasoning", " Box it.", "finished")  # type: ignore[arg-type]
+    row = generation_row(tokenizer, ITEM, 0, split.prompt, split.response, None, has_boxed)
     assert (row["prompt"], row["response"], row["status"]) == (prompt, response, status)
 
 
-def test_a_question_that_holds_tags_is_text(text: LoadedTokenizer) -> None:
+def test_a_question_that_holds_tags_is_text(tokenizer: LoadedTokenizer) -> None:
     item = Item("q", "What does <think>a</think> mean?", "5", "math")
     content = f"{BOS}{item.question} <think>\nb</think>c{EOS}"
-    split = split_imported(text, item, ImportedText(content), "with_reasoning", "", "finished")
-    row = generation_row(text, item, 0, split.prompt, split.response, None, bool)
+    split = split_imported(tokenizer, item, ImportedText(content), "with_reasoning", "", "finished")
+    row = generation_row(tokenizer, item, 0, split.prompt, split.response, None, bool)
     assert (row["status"], row["response"]) == ("ok", f"b</think>c{EOS}")
-    assert [*split.prompt, *split.response].count(text.ids.think_close) == 1
+    assert [*split.prompt, *split.response].count(tokenizer.ids.think_close) == 1
 
 
 def test_other_tags_fit_by_params(tmp_path: Path) -> None:
@@ -72,8 +72,8 @@ def test_other_tags_fit_by_params(tmp_path: Path) -> None:
     prepare(TextsModel("texts", tags), tmp_path / "m")
     job = GenerationJob("m", tmp_path / "m", "with_reasoning", FileDataset("traces", "", "f"), PARAMS, "cpu")
     found = ImportedText("What is 2+3? [THINK]a[/THINK]\\boxed{5}<|im_end|>")
-    split = split_imported(job.text, ITEM, found, "with_reasoning", "", "finished")
-    row = generation_row(job.text, ITEM, 0, split.prompt, split.response, None, has_boxed)
+    split = split_imported(job.tokenizer, ITEM, found, "with_reasoning", "", "finished")
+    row = generation_row(job.tokenizer, ITEM, 0, split.prompt, split.response, None, has_boxed)
     assert (row["status"], row["prompt"]) == ("ok", "What is 2+3? [THINK]")
     assert row["think_open"] == len(split.prompt) - 1
 
@@ -110,7 +110,7 @@ def test_published_texts_from_file_to_accuracy(reference: Path, tmp_path: Path, 
         for row in rows.iter_rows(named=True):
             assert row["prompt"] + row["response"] == texts[row["item_id"]]  # not a byte is lost
             tokens = [*row["prompt_ids"], *row["response_ids"]]
-            answer = job.text.tokenizer.decode(tokens[row["answer_start"] : row["answer_end"]])
+            answer = job.tokenizer.hf.decode(tokens[row["answer_start"] : row["answer_end"]])
             assert answer == texts[row["item_id"]].partition("</think>")[2].removesuffix(EOS)
             assert row["prompt"].endswith("<think>\n" if setting == "with_reasoning" else "</think>")
     summary = evaluate(
@@ -124,7 +124,7 @@ def test_published_texts_from_file_to_accuracy(reference: Path, tmp_path: Path, 
     assert summary["paired"]["accuracy_without"] == pytest.approx(right_without / n)
 
 
-def test_a_model_without_texts_in_the_file_has_no_rows_and_a_warning(text, tmp_path, caplog) -> None:
+def test_a_model_without_texts_in_the_file_has_no_rows_and_a_warning(tokenizer, tmp_path, caplog) -> None:
     item = Item("q", "Hm?", "5", "math", extra='{"texts": {"r1-a": {"with_reasoning": {"content": "x"}}}}')
     job = GenerationJob("tiny", tmp_path, "with_reasoning", FileDataset("traces", "", "f"), PARAMS, "cpu")
     assert imported(job, [item], tmp_path).is_empty()
@@ -132,10 +132,10 @@ def test_a_model_without_texts_in_the_file_has_no_rows_and_a_warning(text, tmp_p
     assert "r1-a" in caplog.text
 
 
-def test_texts_that_all_lack_their_end_are_reported(text, tmp_path, caplog) -> None:
+def test_texts_that_all_lack_their_end_are_reported(tokenizer, tmp_path, caplog) -> None:
     item = Item("q", "Hm?", "5", "math", extra='{"texts": {"m": {"with_reasoning": {"content": "x</think>y"}}}}')
     job = GenerationJob("m", tmp_path, "with_reasoning", FileDataset("traces", "", "f"), PARAMS, "cpu")
-    job.__dict__["text"] = text
+    job.__dict__["tokenizer"] = tokenizer
     assert imported(job, [item], tmp_path)["status"].to_list() == ["unfinished"]
     assert "none of the 1 texts of 'm' ends in" in caplog.text
     assert "column finish" in caplog.text

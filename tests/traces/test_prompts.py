@@ -24,54 +24,54 @@ CASES = [
 
 
 @pytest.mark.parametrize(("setting", "mode", "expected"), CASES)
-def test_the_text_is_that_of_the_paper(text: LoadedTokenizer, setting, mode, expected) -> None:
-    ids = prompt_ids(text, "What is 2+3?", BOXED, setting, mode)
-    assert text.tokenizer.decode(ids) == expected
-    assert ids == text.tokenizer.encode(expected, add_special_tokens=False)
+def test_the_text_is_that_of_the_paper(tokenizer: LoadedTokenizer, setting, mode, expected) -> None:
+    ids = prompt_ids(tokenizer, "What is 2+3?", BOXED, setting, mode)
+    assert tokenizer.hf.decode(ids) == expected
+    assert ids == tokenizer.hf.encode(expected, add_special_tokens=False)
 
 
-def test_without_an_instruction_the_question_stands_alone(text: LoadedTokenizer) -> None:
-    ids = prompt_ids(text, "Tell me.", "", "with_reasoning")
-    assert text.tokenizer.decode(ids) == "<｜begin▁of▁sentence｜>Tell me. <think>\n"
+def test_without_an_instruction_the_question_stands_alone(tokenizer: LoadedTokenizer) -> None:
+    ids = prompt_ids(tokenizer, "Tell me.", "", "with_reasoning")
+    assert tokenizer.hf.decode(ids) == "<｜begin▁of▁sentence｜>Tell me. <think>\n"
 
 
-def test_a_model_without_bos_starts_with_the_question(text: LoadedTokenizer) -> None:
+def test_a_model_without_bos_starts_with_the_question(tokenizer: LoadedTokenizer) -> None:
     tags = Tags(bos=None)
-    bare = LoadedTokenizer(text.tokenizer, tags, resolve_tags(text.tokenizer, tags))
-    with_bos = prompt_ids(text, "Hm?", BOXED, "without_reasoning")
+    bare = LoadedTokenizer(tokenizer.hf, tags, resolve_tags(tokenizer.hf, tags))
+    with_bos = prompt_ids(tokenizer, "Hm?", BOXED, "without_reasoning")
     assert prompt_ids(bare, "Hm?", BOXED, "without_reasoning") == with_bos[1:]
-    assert with_bos[0] == text.ids.bos
+    assert with_bos[0] == tokenizer.ids.bos
 
 
-def test_other_tags_are_used_where_the_model_has_others(text: LoadedTokenizer) -> None:
-    ids = replace(text.ids, think_open=text.ids.think_close, think_close=text.ids.think_open)
-    swapped = LoadedTokenizer(text.tokenizer, replace(text.tags, think_open="</think>", think_close="<think>"), ids)
-    assert text.tokenizer.decode(prompt_ids(swapped, "A", "", "without_reasoning", "empty")).endswith(
+def test_other_tags_are_used_where_the_model_has_others(tokenizer: LoadedTokenizer) -> None:
+    ids = replace(tokenizer.ids, think_open=tokenizer.ids.think_close, think_close=tokenizer.ids.think_open)
+    swapped = LoadedTokenizer(tokenizer.hf, replace(tokenizer.tags, think_open="</think>", think_close="<think>"), ids)
+    assert tokenizer.hf.decode(prompt_ids(swapped, "A", "", "without_reasoning", "empty")).endswith(
         "A </think>\n\n<think>"
     )
 
 
 @given(st.lists(st.one_of(st.sampled_from([*TAGS, "<", ">", "/", "<think", "</", "\n"]), st.text(max_size=4))))
-def test_what_looks_like_a_tag_stays_text(text: LoadedTokenizer, parts: list[str]) -> None:
+def test_what_looks_like_a_tag_stays_text(tokenizer: LoadedTokenizer, parts: list[str]) -> None:
     question = "".join(parts)
-    ids = plain_ids(text, question)
+    ids = plain_ids(tokenizer, question)
     assert max(ids, default=0) < 256  # the tags have the ids behind the bytes
-    assert text.tokenizer.decode(ids) == question
-    prompt = prompt_ids(text, question, BOXED, "without_reasoning")
-    tags = (text.ids.bos, text.ids.think_open, text.ids.think_close, text.ids.eos)
+    assert tokenizer.hf.decode(ids) == question
+    prompt = prompt_ids(tokenizer, question, BOXED, "without_reasoning")
+    tags = (tokenizer.ids.bos, tokenizer.ids.think_open, tokenizer.ids.think_close, tokenizer.ids.eos)
     assert [sum(token == tag for token in prompt) for tag in tags] == [1, 1, 1, 0]
 
 
-def test_a_question_of_tags_alone(text: LoadedTokenizer) -> None:
-    prompt = prompt_ids(text, "</think></think><｜begin▁of▁sentence｜>", "", "with_reasoning")
-    assert text.tokenizer.decode(prompt).count("</think>") == 2
-    assert text.ids.think_close not in prompt
-    assert [place for place, token in enumerate(prompt) if token == text.ids.bos] == [0]
+def test_a_question_of_tags_alone(tokenizer: LoadedTokenizer) -> None:
+    prompt = prompt_ids(tokenizer, "</think></think><｜begin▁of▁sentence｜>", "", "with_reasoning")
+    assert tokenizer.hf.decode(prompt).count("</think>") == 2
+    assert tokenizer.ids.think_close not in prompt
+    assert [place for place, token in enumerate(prompt) if token == tokenizer.ids.bos] == [0]
 
 
-def test_text_that_is_no_unicode_is_named(text: LoadedTokenizer) -> None:
+def test_text_that_is_no_unicode_is_named(tokenizer: LoadedTokenizer) -> None:
     with pytest.raises(R2AError, match="lone surrogate at character 2"):
-        plain_ids(text, "ab\ud800")
+        plain_ids(tokenizer, "ab\ud800")
 
 
 def test_a_setting_is_one_of_two() -> None:

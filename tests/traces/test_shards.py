@@ -164,7 +164,7 @@ def test_a_row_says_all_about_its_response(job, loaded, tmp_path) -> None:
     for row in rows.iter_rows(named=True):
         tokens = [*row["prompt_ids"], *row["response_ids"]]
         assert row["prompt"].endswith("? Answer. <think>\nOkay, I think I have finished thinking.\n</think>")
-        assert loaded.tokenizer.decode(row["response_ids"]) == row["response"]
+        assert loaded.tokenizer.hf.decode(row["response_ids"]) == row["response"]
         assert tokens[row["think_open"]] == loaded.ids.think_open
         assert row["finish"] == ("stop" if tokens[-1] == loaded.ids.eos else "length")
         assert (row["finish"] == "length") is (row["status"] == "unfinished")
