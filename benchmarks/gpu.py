@@ -31,7 +31,7 @@ from r2a_core.activations.memory import capture_account, weight_bytes
 from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
 from r2a_core.attention.live import segment_masses_live
 from r2a_core.attention.masses import layer_statistics
-from r2a_core.config import CaptureConfig, SamplingConfig, Tags
+from r2a_core.config import CaptureConfig, GenerateParams, ResponseParams, Tags
 from r2a_core.config import Rows as KeptRows
 from r2a_core.generation import decode as generation
 from r2a_core.generation.decode import DecodingBatch, GenerationRequest, generate
@@ -104,10 +104,12 @@ def measure_generation(model: Any, scale: Scale, device: str) -> Rows:
     generation.choose_alone = counting
     for batch in scale.batches:
         requests = [GenerationRequest(str(number), 0, prompt) for number, prompt in enumerate(prompts[:batch])]
-        config = SamplingConfig(0.6, scale.new_tokens, 0, batch, 0.001)
+        config = ResponseParams(
+            max_new_tokens=scale.new_tokens, batch_size=batch, tie_margin=0.001, shard_items=1
+        ).sampled(0.6)
         counted[0], made = 0, [0]
 
-        def work(requests: Sequence[GenerationRequest] = requests, config: SamplingConfig = config) -> None:
+        def work(requests: Sequence[GenerationRequest] = requests, config: GenerateParams = config) -> None:
             made[0] = sum(len(result.response_ids) for result in generate(loaded, requests, config))  # noqa: B023
 
         rate = 1 / seconds(device, work)
@@ -132,7 +134,9 @@ def measure_capture(model: Any, scale: Scale, device: str) -> Rows:
         base, peak = seconds(device, plain, scale.rounds), peak_gigabytes(device, plain)
         rows.append({"T": n_tokens, "way": "plain forward", "seconds": base, "ratio": 1.0, "peak GB": peak})
         for kept, label in CAPTURED.items():
-            config = CaptureConfig(kept, "bfloat16", None, (), (), "answer")
+            config = CaptureConfig(
+                rows=kept, dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
+            )
 
             def capture(ids: Any = ids, segments: Any = segments, config: CaptureConfig = config) -> Any:
                 return capture_trace(model, ids, segments, config)
@@ -141,7 +145,14 @@ def measure_capture(model: Any, scale: Scale, device: str) -> Rows:
             account = capture_account(model.config, dtype, segments, config, weight_bytes(model.config, dtype))
             row = {"T": n_tokens, "way": f"capture, {label}", "seconds": taken, "ratio": taken / base, "peak GB": peak}
             rows.append(row | {"account GB": account.peak / 1e9})
-        trace = capture_trace(model, ids, segments, CaptureConfig("answer", "bfloat16", None, (), (), "answer"))
+        trace = capture_trace(
+            model,
+            ids,
+            segments,
+            CaptureConfig(
+                rows="answer", dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
+            ),
+        )
 
         def statistics(trace: Any = trace) -> None:
             for layer in trace.layers:
@@ -180,7 +191,12 @@ def measure_patching(model: Any, scale: Scale, device: str) -> Rows:
 def measure_shards(model: Any, scale: Scale, device: str) -> Rows:
     """Writing (to the disk, synced) and reading back (every tensor) the activations of one trace, all rows."""
     ids, segments = trace_of(model, scale.lengths[0])
-    trace = capture_trace(model, ids, segments, CaptureConfig("all", "bfloat16", None, (), (), "answer"))
+    trace = capture_trace(
+        model,
+        ids,
+        segments,
+        CaptureConfig(rows="all", dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"),
+    )
     with tempfile.TemporaryDirectory(dir=".") as place:
         folder = Path(place)
         path = folder / shard_name(0)

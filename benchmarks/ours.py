@@ -27,7 +27,7 @@ from r2a_core.activations.store import (
 )
 from r2a_core.attention.live import segment_masses_live
 from r2a_core.attention.masses import layer_statistics
-from r2a_core.config import CaptureConfig, SamplingConfig, Tags
+from r2a_core.config import CaptureConfig, ResponseParams, Tags
 from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.models.load import LoadedModel, load_model
 from r2a_core.patching.packed import PackedSweep, PatchRows
@@ -42,7 +42,9 @@ MEMORY_MIB = 4096  # for patched rows
 
 def config(rows: str) -> CaptureConfig:
     """Capture of these rows of all layers, as the study stores them."""
-    return CaptureConfig(rows, "bfloat16", None, (), (), "answer")  # pyright: ignore[reportArgumentType]
+    return CaptureConfig(
+        rows=rows, dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
+    )
 
 
 def segments_of(n_tokens: int) -> TraceSegments:
@@ -154,7 +156,9 @@ def generate_together(
     """Responses to prompts, by item id, by the study's own generation."""
     loaded = load_model(Path(folder), "cpu") if folder else random_reasoner()
     requests = [GenerationRequest(item_id, 0, tuple(prompt)) for item_id, prompt in prompts.items()]
-    sampling = SamplingConfig(temperature, max_new_tokens, 0, batch_size, 0.001)
+    sampling = ResponseParams(
+        max_new_tokens=max_new_tokens, batch_size=batch_size, tie_margin=0.001, shard_items=1
+    ).sampled(temperature)
 
     def run() -> list[list[int]]:
         return [list(response.response_ids) for response in generate(loaded, requests, sampling)]

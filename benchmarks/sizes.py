@@ -79,7 +79,13 @@ def account_rows() -> Rows:
         for n_tokens in (2048, 8192, 32768):
             segments = TraceSegments(200, n_tokens - 1000, n_tokens)
             capture = capture_account(
-                config, "bfloat16", segments, CaptureConfig("all", "bfloat16", None, (), (), "answer"), weights
+                config,
+                "bfloat16",
+                segments,
+                CaptureConfig(
+                    rows="all", dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
+                ),
+                weights,
             )
             statistics = statistics_account(config, "bfloat16", n_tokens, n_tokens, GPU_ELEMENTS)
             row = {"model": name, "T": n_tokens, "weights": weights / 1e9, "passing": capture.passing / 1e9}

@@ -1,312 +1,87 @@
-r"""From a section of params.yaml to a typed, frozen record: unknown keys and impossible values are refused.
+"""Every record of params.yaml, and the one way to read it.
 
-The records themselves live beside the code that uses them; their fields carry units and, through Annotated, ranges.
+params.yaml -> `Params`: one frozen pydantic record per section. `load_params` reads the whole file and checks that what
+one section names stands in another; `load_sections` reads only the sections that a stage declares.
 
-The special tokens that structure a reasoning model's text. They differ by model, so they are parameters.
-
-Where a model or judge is served: one record of params.yaml, checked, without the key.
-
-A key stays in the environment: the record holds the name of its variable only.
-
-How a model behind an OpenAI-compatible endpoint is asked for a response: part of `models` in params.yaml.
-
-Training texts of the built-in reasoner: prompt, reasoning trace and answer of random training questions.
-
-Input: a seeded random generator. Output: TrainingTexts, text pieces with their weights in the loss. The trace reaches
-the answer line by line, with reflection before some steps; the answer quotes the lines in order and leaves
-the detours out.
-
-In perturbed texts some values are wrong, and all that follows keeps to what is written: the answer must be read off the
-trace.
-
-Training of a built-in reasoner on the CPU: recipe -> Hugging Face model folder.
-
-    out_dir/config.json, model.safetensors, generation_config.json, tokenizer files
-
-Copying from context is the bottleneck of so small a model. Four things make it form: heads of the first layers that
-start out looking at the previous token, heads of the middle layers that start as induction heads, a warm-up on repeated
-random sequences, and Muon on the matrices. The same recipe gives the same bytes on the same machine.
-
-One entry of `models` in params.yaml -> a prepared model folder, the uniform input of every later stage.
-
-Kinds: train (a built-in model, weights written), hub (revision pinned, a pointer file only), local (a folder of this
-machine, a pointer file only), texts (no weights: only imported texts go through it, tokenised by the built-in
-tokenizer), endpoint (no weights: an OpenAI-compatible server gives its texts, tokenised likewise).
-
-One entry of `datasets` in params.yaml -> the questions of that dataset.
-
-Kinds: arithmetic and comparison (built in, generated), math500 and wildbench (Hub or local file), pairs (a CSV of
-question pairs), traces (existing texts of models). Local files lie in one folder, which the caller names.
-
-Prompts with and without reasoning (paper section 3), as token ids.
-
-    with_reasoning       BOS + question + instruction + " " + <think> + "\n"
-    without_reasoning    the same, then "Okay, I think I have finished thinking.\n" + </think>   (mode finished)
-                         the same, then "\n" + </think>                                          (mode empty)
-
-Text is tokenised part by part and tags are put in by id, so that a question can never produce one.
-
-Who writes the responses, behind one interface: `respond`.
-
-transformers    the model in this process, r2a_core.generation.decode: each response depends on its item alone
-vllm            the model in vLLM's engine, r2a_core.generation.vllm: faster on a GPU
-endpoint        a model of kind `endpoint`, asked over the network, r2a_core.generation.endpoint
-
-All of them are given the same prompts and give token ids, which become the same rows.
-
-Generation in a batch that stays full, in which an item's text depends on nothing but the item.
-
-prompts -> token ids. Responses that have ended leave the batch and waiting prompts take their place. Each token is the
-arg-max of the logits or, at a temperature, of the logits plus Gumbel noise, which a hash of (seed, item, run, step,
-token) gives: a draw from the softmax. Rounding differs between batch shapes, so a decision with a lead below
-`tie_margin` is made on the logits of the item alone, in a forward pass of its own. Under Gumbel noise those are few.
-
-The generate stage's work, cut into shards that do not depend on one another.
-
-questions -> shards of a fixed number of questions and one run each, in the work store. With `retry`, a shard of its own
-holds a second attempt at those questions that left the funnel; the retry of run r is run `runs` + r. Who writes the
-responses is a matter of r2a_core.generation.backends.
-
-Asking the judge: responses -> rows of data/judgements/<model>/<dataset>.parquet.
-
-Each reply is kept in the work store as one JSON file, under a digest of the whole message, the judge and how it was
-asked. So a run that was stopped goes on where it was, more repeats ask for the new ones only, and a changed template or
-response is judged again. A reply that cannot be used is asked for again, with a word on what was wrong.
-
-From responses to accuracy (paper section 3): the funnel, the grades and the comparison of both settings.
-
-items, generations of each setting, judgements of open answers -> `Evaluation`: one row a response
-(data/evaluation/<model>/<dataset>.parquet), and a summary (the .json beside it, and
-data/metrics/evaluate-<model>-<dataset>.json).
-
-Run r counts from 0; with retry on, run `runs` + r holds a second attempt at the items that failed in run r. "Once"
-counts first attempts only; "twice" puts the second attempt in the place of a first one that it gets further than.
-
-One teacher-forced forward pass of a trace -> its queries, keys and, on request, residual streams and head outputs.
-
-model, token ids, segments, CaptureConfig -> TraceActivations. Memory grows with the number of tokens, never with its
-square: logits of one position only, no cache, no attention matrix.
-
-The capture stage's work, cut into shards that do not depend on one another.
-
-traces of one model, dataset and setting -> shards of about `shard_mb`, each with the digest of all that its bytes
-depend on; finished shards -> the folder of shards and index that later stages read.
-
-Stored activations -> what answer and reasoning tokens attend to, for every trace, layer and head (paper section 4).
-
-activations of a model, dataset and setting, token texts -> two frames:
-    attention   ATTENTION_SCHEMA, one row an item, layer, head and source (answer, then reasoning)
-    sentences   SENTENCE_SCHEMA, one row an item, sentence of the reasoning, layer and head
-
-Which heads look from the answer at the reasoning: rankings of all heads, and their overlap with other kinds of
-heads.
-
-attention frames by dataset (with reasoning), induction and retrieval scores -> one row a dataset, layer and head
-(HEAD_SCHEMA). The first `top` heads by `rank` are the Reasoning-Focus Heads (paper section 4).
-
-Induction scores: do heads look at what followed the last occurrence of the current token?
-
-model, token ids to draw from -> layer, head, induction, induction_match, on repeated sequences of random tokens.
-
-    induction        mean attention, over the rows of the second repeat, on the token after the same token's first
-    occurrence induction_match  share of all attention that lies on such keys, over all rows: what TransformerLens's
-                     detect_head(..., "induction_head") computes with its default error measure
-
-Retrieval scores: the needle test of Wu et al. (arXiv 2404.15574), for any causal language model.
-
-model, needle tests -> layer, head, retrieval: the share of decoding steps at which the key with a head's largest
-attention lies in the needle and holds the token that is generated at this step, mean over tests.
-
-Needles come in three kinds, to suit what a model can copy:
-    sentence   a made-up fact in English filler of a given length, asked for at the end
-    sequence   a run of random tokens among random tokens, whose first ones are given again at the end
-    question   the question of a trace, and the trace's own reasoning as what is generated
-
-The heads stage's work: scores of a model's heads, their ranking on each dataset, and the summary of both.
-
-attention frames of a model by dataset (with reasoning), its traces, the model -> scores, HEAD_SCHEMA, metrics.
-
-What the section `maps` of params.yaml chooses, by model and dataset, and what it comes to for one of them.
-
-MapParams, token texts -> MapConfig. A span is given by token numbers, or by its text.
-
-How a model answers the questions of the pairs: greedy, with reasoning, in shards of the generate stage's form.
-
-Shards are cut over all questions, then thinned to the selected ones: a pair that is dropped changes its own shard only.
-
-A clean and a corrupted response cut and padded to one shape, token by token (paper section 5).
-
-Input: the two responses of a pair, as token ids. Output: an AlignedPair, two sequences of equal length
-
-    [pad] query <think> [pad] reasoning probe </think> [pad] answer "Thus, the ... one is \\boxed{"
-
-with the positions to patch; or an UnalignedPair with the reason.
-
-Params of the sections `pairs` and `patch`: how pairs are aligned, captured and patched.
-
-What all pairs of one model say together: mean curves by layer and the layer at which they cross (paper section 5).
-
-Input: the patching table (see `metrics`). Output: frames and records; no torch is needed here.
-
-What patched activations restore: by token and layer for one pair, and by layer over all pairs (Figures 7 and 8).
-
-data/patching/<model>.parquet -> <folder>/patching-positions, <folder>/patching-layers (PNG and PDF).
-
-Where the data of a report lie, and how they are read: a file that is absent is a gap, a damaged one an error.
-
-data/ folder, names of models, datasets and settings -> ReportSources; path, columns -> frame or None.
-
-Where shards are finished: one after the other in this process, or as tasks of a Ray cluster.
-
-A stage's `finish(job, store, shard)` writes a shard into the work store, or finds it there, and returns what the stage
-needs of it; `finish_shards` calls it for every shard and yields the results in shard order. How shards are run changes
-no byte of them, so the section `resources` of params.yaml is a dependency of no stage.
+Values live in params.yaml alone: no field that the study depends on has a default here. Nothing is coerced ("3" is no
+number, 3.5 no count, true no 1) except whole numbers to floats and lists to tuples. Unknown keys, impossible values and
+secrets raise an R2AError that names the key, the value found and what is allowed.
 """
 
 import functools
 import ipaddress
-import math
 import os
 import re
 import reprlib
-import types
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 
-Record = TypeVar("Record")
+# Values and how they are checked.
 
-# Branch, tag or commit of a Hub repository; it becomes part of a path in the Hub's cache.
-Revision = Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")]
-
-LARGEST = 2**63  # whole numbers stay below it on either side, as table columns and random generators ask
-
-KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-
+T = TypeVar("T")
+LARGEST = 2**63  # whole numbers stay below it on either side: table columns and random generators ask for 64 bits
 SECRET = re.compile(  # a login or a key in an address, or what access tokens of usual services look like
     r"//[^/@\s]*@|[?&](?:api[_-]?key|key|(?:access_)?token|password|secret)=|"
     r"\b(?:hf_[A-Za-z0-9]{30,}|sk-[\w-]{20,}|AKIA[0-9A-Z]{16})\b",
     re.IGNORECASE,
 )
-
 SHOWN = reprlib.Repr()  # a value in an error message
-
 SHOWN.maxstring = SHOWN.maxother = 80
+REFUSED = "refused"  # type of the errors raised here; the value is not shown with them
 
 
-def parse(record_type: type[Record], values: Any, section: str) -> Record:
-    """`values` (a mapping read from params.yaml at `section`) as a `record_type`, a frozen dataclass.
-
-    Types are not coerced: "3" is not a number and 3.5 is not a count. Raises R2AError naming the key, the value found
-    and what is allowed.
-    """
-    check_value(record_type, values, section)
-    try:
-        return adapter(record_type).validate_python(dict(values), strict=False)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join([section, *(str(part) for part in first["loc"])])
-        found = "" if first["type"] == "missing" else f", found {format_value(first['input'])}"
-        message = f"{first['msg'][0].lower()}{first['msg'][1:]}"
-        raise R2AError(f"params.yaml: {key}: {message}{found}", f"correct {key} in params.yaml") from None
+def refused(message: str, hint: str) -> PydanticCustomError:
+    """An error of a validator; `message` goes on from the key's name. Neither holds the value: it may be a secret."""
+    return PydanticCustomError(REFUSED, "{message}", {"message": message, "hint": hint})
 
 
-@functools.cache
-def adapter(record_type: type[Record]) -> TypeAdapter[Record]:
-    """Pydantic's reader of a record, made once."""
-    return TypeAdapter(record_type)
-
-
-def check_value(hint: Any, value: Any, place: str) -> None:
-    """Raises R2AError when `value` is not of the type `hint`, or a record anywhere in it has an unknown key.
-
-    Ranges, choices and missing keys are left to pydantic.
-    """
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        check_value(inner[0], value, place)
-    elif origin in (Union, types.UnionType):
-        rest = [each for each in inner if each is not types.NoneType]
-        if len(rest) == 1 and value is not None:  # a choice of several is left to pydantic
-            check_value(rest[0], value, place)
-    elif is_dataclass(hint):
-        check_record(hint, value, place)
-    elif origin is dict:
-        for key, each in mapping(value, place).items():
-            check_value(inner[0], key, f"{place}: the key {format_value(key)}")
-            check_value(inner[1], each, f"{place}.{key}")
-    elif origin is tuple:
-        check_list(inner, value, place)
-    elif hint in KINDS:
-        check_plain(hint, value, place)
-
-
-def check_record(record_type: Any, value: Any, place: str) -> None:
-    """Raises R2AError when `value` is no mapping, or has a key that its record lacks."""
-    hints = get_type_hints(record_type, include_extras=True)
-    known = sorted(field.name for field in fields(record_type))
-    for key, each in mapping(value, place).items():
-        if key not in known:
-            raise R2AError(
-                f"params.yaml: {place} has the unknown key {format_value(key)}",
-                f"the keys of {place} are {', '.join(known)}",
-            )
-        check_value(hints[key], each, f"{place}.{key}")
-
-
-def check_list(inner: tuple[Any, ...], value: Any, place: str) -> None:
-    """Raises R2AError when `value` is no list, or one of the wrong length where the length is fixed."""
-    if not isinstance(value, (list, tuple)):
-        raise R2AError(
-            f"params.yaml: {place} must be a list, found {format_value(value)}", f"write {place} as [..., ...]"
-        )
-    wanted = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
-    if len(wanted) != len(value):
-        raise R2AError(
-            f"params.yaml: {place} must hold {len(wanted)} values, found {format_value(value)}", f"correct {place}"
-        )
-    for number, (hint, each) in enumerate(zip(wanted, value, strict=True)):
-        check_value(hint, each, f"{place}[{number}]")
-
-
-def check_plain(hint: type, value: Any, place: str) -> None:
-    """Raises R2AError for a value of another type, a secret, a NaN, an infinity or a number of more than 64 bits."""
-    allowed = (int, float) if hint is float else (hint,)
-    fits = isinstance(value, allowed) and (hint is bool or not isinstance(value, bool))
-    if not fits:
-        raise R2AError(
-            f"params.yaml: {place} must be {KINDS[hint]}, found {format_value(value)}",
-            f"correct {place} in params.yaml",
-        )
-    if isinstance(value, str) and ("\0" in value or any("\ud800" <= each <= "\udfff" for each in value)):
-        raise R2AError(
-            f"params.yaml: {place} holds a NUL or half a character, found {format_value(value)}", f"correct {place}"
-        )
-    if isinstance(value, str) and SECRET.search(value):
-        raise R2AError(
-            f"params.yaml: {place} holds a login or an access token",
+def plain_text(text: str) -> str:
+    """`text` itself. Refuses a NUL, a login and an access token; pydantic refuses half characters."""
+    if "\0" in text:
+        raise refused("holds a NUL", "take it out")
+    if SECRET.search(text):
+        raise refused(
+            "holds a login or an access token",
             "take it out, and revoke it if it was shared: secrets are read from environment variables",
         )
-    large = isinstance(value, int) and not -LARGEST <= value < LARGEST
-    if large or (isinstance(value, float) and not math.isfinite(value)):
-        raise R2AError(
-            f"params.yaml: {place} must be a finite number of at most 64 bits, found {format_value(value)}",
-            f"correct {place} in params.yaml",
-        )
+    return text
 
 
-def mapping(value: Any, place: str) -> Mapping[Any, Any]:
-    """`value` itself. Raises R2AError when it is no mapping."""
-    if not isinstance(value, Mapping):
-        raise R2AError(
-            f"params.yaml: {place} must be a mapping, not {format_value(value)}", f"indent the keys of {place}"
-        )
-    return value
+def plain_name(name: Any) -> str:
+    """`name` itself. Refuses what cannot be a folder's name, a word of a command and a key."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_]+", name):
+        raise refused("is no name", "a name is letters, digits and _; rename it")
+    return name
+
+
+def unique(values: tuple[T, ...]) -> tuple[T, ...]:
+    """`values` itself. Refuses one that stands there twice: its rows would."""
+    for value in values:
+        if values.count(value) > 1:
+            raise refused(f"holds {format_value(value)} twice", "name it once")
+    return values
+
+
+def as_tuple(value: Any) -> Any:
+    """A YAML list as a tuple; anything else as it is, for pydantic to refuse."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def format_value(value: Any) -> str:
@@ -323,63 +98,199 @@ def format_value(value: Any) -> str:
     return "a secret" if SECRET.search(str(value)) else SHOWN.repr(value)
 
 
-@dataclass(frozen=True)
-class Tags:
+Text = Annotated[str, AfterValidator(plain_text)]
+Name = Annotated[str, BeforeValidator(plain_name)]  # of a model or dataset
+Revision = Annotated[Text, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")]  # branch, tag or commit; part of a cache's path
+Count = Annotated[int, Field(gt=0, lt=LARGEST)]
+Whole = Annotated[int, Field(ge=0, lt=LARGEST)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Listed = Annotated[tuple[T, ...], BeforeValidator(as_tuple)]
+Unique = Annotated[tuple[T, ...], AfterValidator(unique), BeforeValidator(as_tuple)]
+NonEmpty = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(unique), BeforeValidator(as_tuple)]
+Setting = Literal["with_reasoning", "without_reasoning"]  # paper section 3: it reasons, or its reasoning is closed
+SETTINGS: tuple[Setting, ...] = get_args(Setting)
+Dtype = Literal["float32", "bfloat16", "float16"]
+Layer = Whole  # number of a decoder layer, from 0
+Head = Annotated[tuple[Layer, Whole], BeforeValidator(as_tuple)]  # layer, head in it
+
+
+class Record(BaseModel):
+    """A frozen part of params.yaml."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True, defer_build=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def known_keys(cls, values: Any) -> Any:
+        """Refuses an unknown key before any other fault, with the keys there are."""
+        for key in values if isinstance(values, Mapping) else ():
+            if key not in cls.model_fields:
+                raise refused(
+                    f"has the unknown key {format_value(key)}", f"it has {', '.join(sorted(cls.model_fields))}"
+                )
+        return values
+
+
+class ByModel(Record, Generic[T]):
+    """One value for every model, but for those that `models` names."""
+
+    default: T
+    models: dict[Name, T] = {}  # in place of the default
+
+    def of(self, model: str) -> T:
+        return self.models.get(model, self.default)
+
+
+# Section `models`.
+
+
+class Tags(Record):
     """Tag strings of one model; each must be a single token of its tokenizer.
 
     bos is None for models whose prompts start without one; the first segment is then the first prompt token.
     """
 
-    bos: str | None = "<｜begin▁of▁sentence｜>"
-    eos: str = "<｜end▁of▁sentence｜>"
-    think_open: str = "<think>"
-    think_close: str = "</think>"
+    bos: Text | None = "<｜begin▁of▁sentence｜>"
+    eos: Text = "<｜end▁of▁sentence｜>"
+    think_open: Text = "<think>"
+    think_close: Text = "</think>"
+
+
+class TextMix(Record):
+    """Shares of training samples."""
+
+    comparison: Share  # comparisons; the rest is arithmetic
+    without_reasoning: Share  # prompts that end the reasoning at once
+    probing: Share  # traces that end in "Final answer is X.", half of them boxed
+    perturbed: Share  # traces with wrong values that the answer follows
+    contradicted: Share  # of the perturbed: the probing phrase names another answer
+    padded: Share  # texts with padding at the starts of their segments
+
+
+class TrainingRecipe(Record):
+    """Architecture and training of a built-in reasoner."""
+
+    architecture: Literal["qwen2", "llama"]
+    seed: Whole
+    threads: Count  # CPU threads
+    n_layers: Count
+    width: Count  # of the residual stream
+    n_heads: Count  # query heads
+    n_kv_heads: Count  # key and value heads
+    mlp_width: Count
+    steps: Count  # optimizer steps on texts
+    batch_tokens: Count  # tokens per step, about
+    copy_steps: Whole  # optimizer steps of the copy warm-up, which comes first
+    copy_tokens: Count  # tokens per step of the copy warm-up
+    ramp_steps: Count  # linear rise of the learning rates
+    flat_share: Share  # of the steps on texts at full learning rate; then linearly to 0
+    muon_rate: Positive  # learning rate of the layers' matrices
+    adam_rate: Positive  # learning rate of embeddings, norms and biases
+    previous_token: NonNegative  # strength of the heads that start on the previous token; 0 = none
+    induction: NonNegative  # strength of the heads that start as induction heads; 0 = none
+    mix: TextMix
+
+
+class TrainedModel(Record):
+    """A built-in reasoner that the pipeline trains."""
+
+    kind: Literal["train"]
+    recipe: TrainingRecipe
+    dtype: Dtype = "float32"
+    tags: Tags = Tags()
+
+
+class HubModel(Record):
+    """A model of the Hugging Face Hub."""
+
+    kind: Literal["hub"]
+    hub_id: Annotated[Text, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")]
+    revision: Revision  # prepare_model pins the commit it finds
+    dtype: Dtype
+    tags: Tags
+
+
+class LocalModel(Record):
+    """A model folder of this machine, in Hugging Face format."""
+
+    kind: Literal["local"]
+    path: Text
+    dtype: Dtype
+    tags: Tags
+
+
+class TextsModel(Record):
+    """A model known by its texts alone."""
+
+    kind: Literal["texts"]
+    tags: Tags = Tags()
 
 
 MILLION = 10**6  # tokens a price is for
 
 
-@dataclass(frozen=True)
-class EndpointParams:
-    """An OpenAI-compatible server and how it is asked. Raises R2AError for an address that is unsafe or is none."""
+class EndpointParams(Record):
+    """An OpenAI-compatible server and how it is asked. An address that is unsafe or is none is refused."""
 
-    base_url: str  # up to and with /v1, say
-    model: str  # as the server names it
-    key_env: str | None  # environment variable that holds the key; null = the server wants none
-    timeout_seconds: Annotated[float, Field(gt=0)]  # longest silence of the server
-    concurrency: Annotated[int, Field(gt=0)]  # requests at a time
-    attempts: Annotated[int, Field(gt=0)]  # tries of one request
-    backoff_seconds: Annotated[float, Field(ge=0)]  # wait after the first failure, doubled after each further one
-    prompt_price: Annotated[float, Field(ge=0)] | None = None  # money per million tokens
-    completion_price: Annotated[float, Field(ge=0)] | None = None  # money per million tokens, reasoning included
+    base_url: Text  # up to and with /v1, say
+    model: Text  # as the server names it
+    key_env: Text | None  # environment variable that holds the key; null = the server wants none
+    timeout_seconds: Positive  # s, longest silence of the server
+    concurrency: Count  # requests at a time
+    attempts: Count  # tries of one request
+    backoff_seconds: NonNegative  # s before the second try, doubled before each further one
+    prompt_price: NonNegative | None = None  # money per million tokens; null = unknown
+    completion_price: NonNegative | None = None  # money per million tokens, reasoning included
 
-    def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
-        if parts.username is not None or parts.password is not None or "@" in self.base_url:
-            raise R2AError(
-                "params.yaml: a base_url holds a user name or password",
-                "take it out, and give the key in the environment variable that key_env names",
+    @field_validator("base_url")
+    @classmethod
+    def plain_address(cls, base_url: str) -> str:
+        """Refuses what is no http(s) address, or holds a login or a query."""
+        try:
+            parts = urlsplit(base_url)
+            plain = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
+        except ValueError:  # half a bracket
+            plain = False
+        if not plain or "@" in base_url:
+            raise refused(
+                "is no plain http(s) address",
+                "for example https://api.deepseek.com or http://127.0.0.1:8000/v1; keys belong in the environment",
             )
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise R2AError(
-                f"params.yaml: the base_url {re.split('[?#]', self.base_url)[0]!r} is no plain http(s) address",
-                "for example https://api.deepseek.com or http://127.0.0.1:8000/v1",
-            )
-        if self.key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", self.key_env):
-            raise R2AError(
-                "params.yaml: a key_env is not the name of an environment variable",
+        return base_url
+
+    @field_validator("key_env")
+    @classmethod
+    def variable_name(cls, key_env: str | None) -> str | None:
+        """Refuses what may be the key itself."""
+        if key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", key_env):
+            raise refused(
+                "is not the name of an environment variable",
                 "give the variable's name, such as DEEPSEEK_API_KEY; a key itself belongs in no file",
             )
-        if self.key_env is not None and parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise R2AError(
-                f"params.yaml: {self.base_url} would get the key of {self.key_env} over unencrypted http",
+        return key_env
+
+    @model_validator(mode="after")
+    def encrypted_key(self) -> Self:
+        """Refuses to send a key over http to another machine."""
+        if self.key_env is not None and self.base_url.startswith("http:") and not self.is_local:
+            raise refused(
+                f"would send the key of {self.key_env} to {self.base_url} over unencrypted http",
                 "use https, or a tunnel to 127.0.0.1 (ssh -L 8000:localhost:8000 HOST)",
             )
+        return self
 
     @property
     def is_local(self) -> bool:
         """Whether the server is on this machine."""
-        return is_loopback(str(urlsplit(self.base_url).hostname))
+        host = str(urlsplit(self.base_url).hostname)
+        try:
+            return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
 
     def key(self) -> str | None:
         """The key. Raises MissingPrerequisite when the variable is absent or holds none."""
@@ -399,25 +310,14 @@ class EndpointParams:
 
     def cost(self, prompt_tokens: int | None, completion_tokens: int | None) -> float | None:
         """Money for so many tokens; None where a price or a count is unknown."""
-        known = (self.prompt_price, self.completion_price, prompt_tokens, completion_tokens)
-        if any(value is None for value in known):
+        if self.prompt_price is None or self.completion_price is None or prompt_tokens is None:
             return None
-        prompt_price, completion_price, prompt, completion = known
-        return (prompt * prompt_price + completion * completion_price) / MILLION  # type: ignore[operator]
+        if completion_tokens is None:
+            return None
+        return (prompt_tokens * self.prompt_price + completion_tokens * self.completion_price) / MILLION
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name is this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-@dataclass(frozen=True)
-class ServedModel:
+class ServedModel(Record):
     """A model that runs elsewhere.
 
     Api `completions` sends the study's own prompt and takes the bare continuation. Api `chat` sends question and
@@ -432,238 +332,101 @@ class ServedModel:
     # assistant's message at the end is continued anyway (OpenRouter) | null: the server cannot
     continues: Literal["prefix", "continue_final_message", "last_message"] | None
     send_seed: bool  # a seed drawn from generate.seed, item and run; false where the server refuses the field
-    max_tokens: Annotated[int, Field(gt=0)] | None  # tokens of a response; null = generate.max_new_tokens
+    max_tokens: Count | None  # tokens of a response; null = generate.max_new_tokens
 
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-@dataclass(frozen=True)
-class TextMix:
-    """Shares of training samples."""
-
-    comparison: Share  # comparisons; the rest is arithmetic
-    without_reasoning: Share  # prompts that end the reasoning at once
-    probing: Share  # traces that end in "Final answer is X.", half of them boxed
-    perturbed: Share  # traces with wrong values that the answer follows
-    contradicted: Share  # of the perturbed: the probing phrase names another answer
-    padded: Share  # texts with padding at the starts of their segments
-
-
-Count = Annotated[int, Field(gt=0)]
-
-Positive = Annotated[float, Field(gt=0)]
-
-
-@dataclass(frozen=True)
-class TrainingRecipe:
-    """Architecture and training of a built-in reasoner."""
-
-    architecture: Literal["qwen2", "llama"]
-    seed: Annotated[int, Field(ge=0)]
-    threads: Count  # CPU threads
-    n_layers: Count
-    width: Count  # residual stream
-    n_heads: Count  # query heads
-    n_kv_heads: Count
-    mlp_width: Count
-    steps: Count  # optimizer steps on tasks
-    batch_tokens: Count  # tokens a step
-    copy_steps: Annotated[int, Field(ge=0)]  # optimizer steps of the copy warm-up, before
-    copy_tokens: Count  # tokens a step of the copy warm-up
-    ramp_steps: Count  # linear rise of the learning rates
-    flat_share: Annotated[float, Field(ge=0, le=1)]  # of the steps on tasks at full learning rate; then linearly to 0
-    muon_rate: Positive  # learning rate of the matrices
-    adam_rate: Positive  # learning rate of embeddings, norms and biases
-    previous_token: Annotated[float, Field(ge=0)]  # strength of the heads that start on the previous token; 0 = none
-    induction: Annotated[float, Field(ge=0)]  # strength of the heads that start as induction heads; 0 = none
-    mix: TextMix
-
-
-Dtype = Literal["float32", "bfloat16", "float16"]
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A built-in reasoner that the pipeline trains."""
-
-    kind: Literal["train"]
-    recipe: TrainingRecipe
-    dtype: Dtype = "float32"
-    tags: Tags = field(default_factory=Tags)
-
-
-@dataclass(frozen=True)
-class HubModel:
-    """A model of the Hugging Face Hub."""
-
-    kind: Literal["hub"]
-    hub_id: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")]
-    revision: Revision  # branch, tag or commit; a commit is pinned
-    dtype: Dtype
-    tags: Tags
-
-
-@dataclass(frozen=True)
-class LocalModel:
-    """A model folder of this machine, in Hugging Face format."""
-
-    kind: Literal["local"]
-    path: str
-    dtype: Dtype
-    tags: Tags
-
-
-@dataclass(frozen=True)
-class TextsModel:
-    """A model known by its texts alone."""
-
-    kind: Literal["texts"]
-    tags: Tags = field(default_factory=Tags)
-
-
-@dataclass(frozen=True)
 class EndpointModel(ServedModel):
-    """A model behind an OpenAI-compatible endpoint."""
+    """A model behind an OpenAI-compatible endpoint, as an entry of `models`."""
 
     kind: Literal["endpoint"]
-    tags: Tags = field(default_factory=Tags)
-
-    @property
-    def served(self) -> ServedModel:
-        """How it is asked, without what every model has."""
-        return ServedModel(**{each.name: getattr(self, each.name) for each in fields(ServedModel)})
+    tags: Tags = Tags()
 
 
-ModelParams = TrainedModel | HubModel | LocalModel | TextsModel | EndpointModel
+ModelParams = Annotated[TrainedModel | HubModel | LocalModel | TextsModel | EndpointModel, Field(discriminator="kind")]
 
-MODEL_RECORDS: dict[str, type] = {
-    "train": TrainedModel,
-    "hub": HubModel,
-    "local": LocalModel,
-    "texts": TextsModel,
-    "endpoint": EndpointModel,
-}
+# Section `datasets`.
 
 
-def model_params(values: Any, section: str) -> ModelParams:
-    """The record of one model entry. Raises R2AError for an unknown kind, key or value."""
-    kind = values.get("kind") if isinstance(values, Mapping) else None
-    if not isinstance(kind, str) or kind not in MODEL_RECORDS:
-        raise R2AError(
-            f"params.yaml: {section}.kind is {format_value(kind)}", f"the kinds are {', '.join(MODEL_RECORDS)}"
-        )
-    return parse(MODEL_RECORDS[kind], values, section)
-
-
-@dataclass(frozen=True)
-class BuiltinDataset:
+class BuiltinDataset(Record):
     """Questions generated by the project; the first n do not change when n grows."""
 
     kind: Literal["arithmetic", "comparison", "generated_pairs"]
-    instruction: str  # appended to each question
+    instruction: Text  # appended to each question
     n: Annotated[int, Field(gt=0, le=100_000)]  # questions, or pairs of questions
-    seed: Annotated[int, Field(ge=0)]
+    seed: Whole
 
 
-@dataclass(frozen=True)
-class HubDataset:
+class HubDataset(Record):
     """A benchmark of the Hub at a pinned revision, or a local copy of its file."""
 
     kind: Literal["math500", "wildbench"]
-    instruction: str
-    revision: Revision  # commit on the Hub; not used with a local file
-    file: str | None = None  # name inside imports/, instead of the Hub
+    instruction: Text
+    revision: Revision  # not used with a local file
+    file: Text | None = None  # name inside imports/, instead of the Hub
 
 
-@dataclass(frozen=True)
-class TableDataset:
+class TableDataset(Record):
     """The table of question pairs that comes with the project."""
 
     kind: Literal["pairs_table"]
-    instruction: str  # appended to each question
-    n: Annotated[int, Field(gt=0)] | None  # first pairs; null = all
+    instruction: Text
+    n: Count | None  # first pairs; null = all
 
 
-@dataclass(frozen=True)
-class FileDataset:
+class FileDataset(Record):
     """A local file: question pairs, or texts of models."""
 
     kind: Literal["pairs", "traces"]
-    instruction: str
-    file: str  # name inside imports/
-    texts_of: dict[str, str] = field(default_factory=dict)  # traces: our model name -> model name in the file
+    instruction: Text
+    file: Text  # name inside imports/
+    texts_of: dict[Text, Text] = {}  # traces: our model name -> model name in the file
 
 
-DatasetParams = BuiltinDataset | HubDataset | TableDataset | FileDataset
+DatasetParams = Annotated[BuiltinDataset | HubDataset | TableDataset | FileDataset, Field(discriminator="kind")]
+PAIR_KINDS = ("generated_pairs", "pairs_table", "pairs")  # kinds of dataset that hold pairs of questions
 
-DATASET_RECORDS: dict[str, type] = {
-    "arithmetic": BuiltinDataset,
-    "comparison": BuiltinDataset,
-    "math500": HubDataset,
-    "wildbench": HubDataset,
-    "generated_pairs": BuiltinDataset,
-    "pairs_table": TableDataset,
-    "pairs": FileDataset,
-    "traces": FileDataset,
-}
+# The other sections, in the order of params.yaml.
 
 
-def dataset_params(values: Any, section: str) -> DatasetParams:
-    """The record of one dataset entry. Raises R2AError for an unknown kind, key or value."""
-    kind = values.get("kind") if isinstance(values, Mapping) else None
-    if not isinstance(kind, str) or kind not in DATASET_RECORDS:
-        raise R2AError(
-            f"params.yaml: {section}.kind is {format_value(kind)}", f"the kinds are {', '.join(DATASET_RECORDS)}"
-        )
-    return parse(DATASET_RECORDS[kind], values, section)
+class RunParams(Record):
+    """What runs: keys of `models` and `datasets`."""
+
+    models: NonEmpty[Text]
+    datasets: NonEmpty[Text]
+    settings: NonEmpty[Setting]
+    pairs: Text  # the dataset of pairs for activation patching
 
 
 WithoutMode = Literal["finished", "empty"]
-
 BackendName = Literal["transformers", "vllm"]
+Backends = ByModel[BackendName]  # what runs the models that have weights
 
 
-@dataclass(frozen=True)
-class BackendParams:
-    """What runs the models that have weights; the others are asked over the network or have texts."""
+class ResponseParams(Record):
+    """How responses are generated: the keys that `generate` and `pairs.generate` share."""
 
-    default: BackendName
-    models: dict[str, BackendName] = field(default_factory=dict)  # in place of the default
+    max_new_tokens: Count  # tokens of a response
+    batch_size: Count  # responses that grow at a time; changes no text
+    tie_margin: Annotated[float, Field(ge=0, lt=1)]  # logits over temperature: nearer decisions are made on one item
+    shard_items: Count  # questions per shard: what a killed run may lose
+    backend: Backends = Backends(default="transformers")
 
-    def of(self, model: str) -> BackendName:
-        return self.models.get(model, self.default)
-
-
-TRANSFORMERS = BackendParams("transformers")
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How tokens are chosen."""
-
-    temperature: Annotated[float, Field(ge=0, le=10)]  # 0 = greedy
-    max_new_tokens: Annotated[int, Field(gt=0)]  # tokens
-    seed: Annotated[int, Field(ge=0)]
-    batch_size: Annotated[int, Field(gt=0)]  # responses that grow at a time; does not change any text
-    tie_margin: Annotated[float, Field(ge=0, lt=1)]  # logits over temperature; 0 = never ask alone
+    def sampled(self, temperature: float = 0.0, seed: int = 0) -> "GenerateParams":
+        """The same with one response to each question, greedy unless a temperature is given."""
+        return GenerateParams(
+            **dict(self), temperature=temperature, seed=seed, runs=1, retry=False, without_mode="finished", limit=None
+        )
 
 
-@dataclass(frozen=True)
-class GenerateParams:
-    """The section `generate` of params.yaml."""
+class GenerateParams(ResponseParams):
+    """The section `generate`."""
 
     temperature: Annotated[float, Field(ge=0, le=10)]  # 0 = greedy
-    max_new_tokens: Annotated[int, Field(gt=0)]  # tokens
-    seed: Annotated[int, Field(ge=0)]
-    runs: Annotated[int, Field(gt=0)]  # responses to each question
+    seed: Whole
+    runs: Count  # responses to each question
     retry: bool  # a second attempt at what left the funnel
     without_mode: WithoutMode  # how the prompt without reasoning closes the thinking
-    limit: Annotated[int, Field(gt=0)] | None  # first questions of the dataset; null = all
-    batch_size: Annotated[int, Field(gt=0)]  # prompts a forward pass
-    tie_margin: Annotated[float, Field(ge=0, lt=1)]  # see SamplingConfig
-    shard_items: Annotated[int, Field(gt=0)]  # questions a shard: what a killed run may lose
-    backend: BackendParams = TRANSFORMERS  # what runs models with weights
+    limit: Count | None  # first questions of the dataset; null = all
 
     @property
     def decoding(self) -> str:
@@ -674,16 +437,15 @@ class GenerateParams:
 MOST_REPEATS = 100
 
 
-@dataclass(frozen=True)
-class JudgeParams:
-    """The section `judge` of params.yaml."""
+class JudgeParams(Record):
+    """The section `judge`: how a judge model scores open answers."""
 
     endpoint: EndpointParams
-    reported_model: str | None  # the only model that may answer, as the server names it; null = endpoint.model
+    reported_model: Text | None  # the only model that may answer, as the server names it; null = endpoint.model
     reply_format: Literal["json_object", "text"]  # json_object: the server is told to hold the judge to JSON
-    max_tokens: Annotated[int, Field(gt=0)]  # tokens of a reply
+    max_tokens: Count  # tokens of a reply
     temperature: Annotated[float, Field(ge=0, le=2)] | None  # null = not sent
-    seed: Annotated[int, Field(ge=0)] | None  # null = not sent
+    seed: Whole | None  # null = not sent
     repeats: Annotated[int, Field(gt=0, le=MOST_REPEATS)]  # judgements of each response
     attempts: Annotated[int, Field(gt=0, le=10)]  # times to ask until a reply can be used
 
@@ -692,294 +454,355 @@ class JudgeParams:
         return self.reported_model or self.endpoint.model
 
 
-@dataclass(frozen=True)
-class EvaluateParams:
-    """The section `evaluate` of params.yaml."""
+class EvaluateParams(Record):
+    """The section `evaluate`."""
 
-    timeout_seconds: Annotated[float, Field(gt=0)]  # s, wall time to grade one answer
+    timeout_seconds: Positive  # s, wall time to grade one answer
     bootstrap_draws: Annotated[int, Field(ge=100, le=1_000_000)]  # resamples for the 95% interval
-    seed: Annotated[int, Field(ge=0)]  # of the bootstrap
+    seed: Whole  # of the bootstrap
 
 
-Rows = Literal["answer", "answer_and_reasoning", "all"]
-
-LayerNumber = Annotated[int, Field(ge=0)]
+Rows = Literal["answer", "answer_and_reasoning", "all"]  # tokens of a trace
 
 
-@dataclass(frozen=True)
-class CaptureConfig:
+class CaptureConfig(Record):
     """What is kept of a forward pass."""
 
     rows: Rows  # tokens whose queries are kept; reasoning rows are needed for their masses and for whole maps
     dtype: Literal["bfloat16", "float32"]  # of what is stored
-    layers: tuple[LayerNumber, ...] | None  # decoder layers whose queries and keys are kept; null = all
-    residual_layers: tuple[LayerNumber, ...]  # layers whose entering residual stream is kept
-    z_layers: tuple[LayerNumber, ...]  # layers whose head outputs are kept
+    layers: Listed[Layer] | None  # whose queries and keys are kept; null = all
+    residual_layers: Listed[Layer]  # whose entering residual stream is kept
+    z_layers: Listed[Layer]  # whose head outputs are kept
     stream_rows: Rows  # tokens whose residual streams and head outputs are kept
 
 
-@dataclass(frozen=True)
-class CaptureParams:
-    """The section `capture` of params.yaml."""
+class CaptureParams(CaptureConfig):
+    """The section `capture`: also of how many traces, in which portions."""
 
-    limit: Annotated[int, Field(gt=0)] | None  # traces; null = all that are well-formed
-    rows: Rows
-    dtype: Literal["bfloat16", "float32"]
-    layers: tuple[LayerNumber, ...] | None
-    residual_layers: tuple[LayerNumber, ...]
-    z_layers: tuple[LayerNumber, ...]
-    stream_rows: Rows
-    shard_mb: Annotated[int, Field(gt=0)]  # MB a shard: what a killed run may lose
-
-    @property
-    def config(self) -> CaptureConfig:
-        """What is kept of a forward pass; the rest only says of how many and in which portions."""
-        kept = {name: value for name, value in vars(self).items() if name not in ("limit", "shard_mb")}
-        return CaptureConfig(**kept)
+    limit: Count | None  # traces; null = all that are well-formed
+    shard_mb: Count  # MB per shard: what a killed run may lose
 
 
-@dataclass(frozen=True)
-class StatisticsConfig:
-    """What is measured on stored activations."""
+class AttentionParams(Record):
+    """The section `attention`."""
 
-    reflection_phrases: tuple[str, ...]  # in any case, whole words
+    reflection_phrases: Listed[Text]  # in any case, whole words
 
 
-@dataclass(frozen=True)
-class WalkThresholds:
+class WalkThresholds(Record):
     """A head walks along the reasoning when its mass on it and its walk correlation reach these."""
 
-    mass: Annotated[float, Field(gt=0, le=1)] = 0.6  # attention mass answer -> reasoning
-    correlation: Annotated[float, Field(gt=0, le=1)] = 0.7  # of answer position and attention centroid
+    mass: Annotated[float, Field(gt=0, le=1)]  # attention mass answer -> reasoning
+    correlation: Annotated[float, Field(gt=0, le=1)]  # of answer position and attention centroid
 
 
-@dataclass(frozen=True)
-class InductionConfig:
-    """Repeated random sequences."""
+class InductionParams(Record):
+    """Repeated random sequences that score induction heads."""
 
-    sequences: Annotated[int, Field(gt=0)]
-    period: Annotated[int, Field(gt=1)]  # tokens; each sequence is BOS and twice this
-    seed: Annotated[int, Field(ge=0)]
+    sequences: Count
+    period: Annotated[int, Field(gt=1, lt=LARGEST)]  # tokens; each sequence is BOS and twice this
+    seed: Whole
 
 
 CUE = 2  # tokens of a sequence needle given again at the end
 
 
-@dataclass(frozen=True)
-class RetrievalConfig:
-    """The needle test."""
+class NeedleParams(Record):
+    """The needle test that scores retrieval heads."""
 
     needle: Literal["sentence", "sequence", "question"]
-    tests: Annotated[int, Field(gt=0)]
+    tests: Count
     context: Annotated[int, Field(gt=0, le=1_000_000)]  # tokens of the longest haystack; others spread evenly below
-    needle_tokens: Annotated[int, Field(gt=CUE)]  # tokens (sequence) or words (sentence) of the needle
-    seed: Annotated[int, Field(ge=0)]
+    needle_tokens: Annotated[int, Field(gt=CUE, lt=LARGEST)]  # tokens (sequence) or words (sentence) of the needle
+    seed: Whole
 
 
-@dataclass(frozen=True)
-class RetrievalParams:
-    """The needle test of every model without one of its own in `models`."""
-
-    default: RetrievalConfig
-    models: dict[str, RetrievalConfig] = field(default_factory=dict)
-
-    def of(self, model: str) -> RetrievalConfig:
-        return self.models.get(model, self.default)
+Needles = ByModel[NeedleParams]
 
 
-@dataclass(frozen=True)
-class HeadsParams:
-    """The section `heads` of params.yaml."""
+class HeadsParams(Record):
+    """The section `heads`."""
 
-    top: Annotated[int, Field(gt=0)]  # heads that count as Reasoning-Focus, induction or retrieval heads
+    top: Count  # heads that count as Reasoning-Focus, induction or retrieval heads
     walk: WalkThresholds
-    induction: InductionConfig
-    retrieval: RetrievalParams
+    induction: InductionParams
+    retrieval: Needles
 
 
-Token = Annotated[int, Field(ge=0)]
+class ChosenSpan(Record):
+    """A stretch of one trace whose attention is shown: `text`, or the tokens start..end (half-open)."""
 
-Place = Annotated[int, Field(ge=0)]  # number of a layer, or of a head in it
+    model: Text
+    dataset: Text
+    item_id: Text
+    text: Text | None = None  # as it stands in the trace; of several places the last counts
+    start: Whole | None = None  # token
+    end: Whole | None = None  # token
 
-
-@dataclass(frozen=True)
-class ChosenSpan:
-    """A stretch of one trace whose attention is shown: `text`, or the tokens start..end (half-open).
-
-    Raises R2AError when it is not one choice of the two.
-    """
-
-    model: str
-    dataset: str
-    item_id: str
-    text: str | None = None  # as it stands in the trace; of several places the last counts
-    start: Token | None = None
-    end: Token | None = None
-
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def one_choice(self) -> Self:
         by_text = self.text and self.start is None and self.end is None
-        by_tokens = self.text is None and self.start is not None and self.end is not None
-        if not by_text and not (by_tokens and (self.start or 0) < (self.end or 0)):
-            raise R2AError(
-                f"params.yaml: the span of {self.item_id!r} in maps.spans is neither a text nor a range of tokens",
-                "give text, or start and end; start must be below end",
+        by_tokens = self.text is None and self.start is not None and self.end is not None and self.start < self.end
+        if not by_text and not by_tokens:
+            raise refused(
+                "is neither a text nor a range of tokens", "give text, or start and end; start must be below end"
             )
+        return self
 
 
-@dataclass(frozen=True)
-class HeadMarkParams:
-    """The keys of the section `heads` that maps and figures need: which heads count as what."""
+class MapParams(Record):
+    """The section `maps`."""
 
-    top: Annotated[int, Field(gt=0)]  # heads that count as Reasoning-Focus Heads
-    walk: WalkThresholds
-
-
-@dataclass(frozen=True)
-class MapParams:
-    """The section `maps` of params.yaml."""
-
-    heads: dict[str, tuple[tuple[Place, Place], ...]]  # model -> [layer, head], ...; others: see shown_heads
-    top_heads: Annotated[int, Field(ge=0)]  # Reasoning-Focus Heads
-    items: dict[str, tuple[str, ...]]  # dataset -> item ids; others: `traces` representative ones
-    traces: Annotated[int, Field(gt=0)]
-    spans: tuple[ChosenSpan, ...]  # in place of an item's default span: its final result
-    cells: Annotated[int, Field(ge=8)]  # most rows and columns of a map
-    links: Annotated[int, Field(gt=0)]  # reasoning tokens kept for each answer token, the strongest
+    heads: dict[Text, Listed[Head]]  # model -> heads; models not named show their first ranked heads and a walking one
+    top_heads: Whole  # Reasoning-Focus Heads shown by default
+    items: dict[Text, Listed[Text]]  # dataset -> item ids; datasets not named show `traces` representative ones
+    traces: Count
+    spans: Listed[ChosenSpan]  # in place of an item's default span: its final result
+    cells: Annotated[int, Field(ge=8, lt=LARGEST)]  # most rows and columns of a map
+    links: Count  # reasoning tokens kept for each answer token, the strongest
 
 
-@dataclass(frozen=True)
-class PairGenerationParams:
-    """`pairs.generate`."""
-
-    max_new_tokens: Annotated[int, Field(gt=0)]  # tokens
-    batch_size: Annotated[int, Field(gt=0)]  # prompts a forward pass; changes no text
-    tie_margin: Annotated[float, Field(ge=0, lt=1)]  # logits: nearer decisions are made on the question alone
-    shard_items: Annotated[int, Field(gt=0)]  # questions a shard: what a killed run may lose
-    backend: BackendParams = TRANSFORMERS  # what runs the model
-
-    @property
-    def generate_params(self) -> GenerateParams:
-        """The same as params of the generate stage."""
-        return GenerateParams(
-            temperature=0.0,
-            max_new_tokens=self.max_new_tokens,
-            seed=0,
-            runs=1,
-            retry=False,
-            without_mode="finished",
-            limit=None,
-            batch_size=self.batch_size,
-            tie_margin=self.tie_margin,
-            shard_items=self.shard_items,
-            backend=self.backend,
-        )
+Role = Literal["probe", "flip", "think_close", "answer_end"]  # of a patched token
+ProbeStyle = Literal["plain", "boxed"]  # "Final answer is A." plain, or with the answer boxed
+Component = Literal["resid_pre", "z"]  # resid_pre always; z: every head by itself
 
 
-Role = Literal["probe", "flip", "think_close", "answer_end"]
-
-ProbeStyle = Literal["plain", "boxed"]
-
-
-@dataclass(frozen=True)
-class AlignmentConfig:
+class AlignmentConfig(Record):
     """How pairs are aligned."""
 
     padding: Literal["visible", "masked"]  # visible: pads are attended to as any token, as in the reference
     probe_in: Literal["reasoning", "answer", "both"]  # before </think>, before the common ending, or in both places
-    keep_reasoning: bool  # False: only the probe stands between the tags
-    ending_tokens: int  # last tokens of the sequence to patch
+    keep_reasoning: bool  # false: only the probe stands between the tags
+    ending_tokens: Count  # last tokens of the sequence to patch
 
 
-Component = Literal["resid_pre", "z"]
+class AlignParams(AlignmentConfig):
+    """`pairs.align`: also which pairs are kept."""
+
+    probes: NonEmpty[ProbeStyle]
+    timeout_seconds: Positive  # s, wall time to grade one answer
 
 
-@dataclass(frozen=True)
-class AlignParams:
-    """`pairs.align`: which pairs are kept and how they are aligned."""
+class PairsParams(Record):
+    """The section `pairs`: how the pairs of activation patching are answered and aligned."""
 
-    # "Final answer is A." plain, or with the answer boxed
-    probes: Annotated[tuple[ProbeStyle, ...], Field(min_length=1)]
-    padding: Literal["visible", "masked"]  # see AlignmentConfig
-    probe_in: Literal["reasoning", "answer", "both"]
-    keep_reasoning: bool
-    ending_tokens: Annotated[int, Field(gt=0)]  # last tokens to patch
-    timeout_seconds: Annotated[float, Field(gt=0)]  # s, wall time to grade one answer
-
-    def __post_init__(self) -> None:
-        require_unique(self.probes, "pairs.align.probes", "name each probe once")
-
-    @property
-    def alignment(self) -> AlignmentConfig:
-        return AlignmentConfig(self.padding, self.probe_in, self.keep_reasoning, self.ending_tokens)
+    generate: ResponseParams  # greedy, with reasoning
+    align: AlignParams
 
 
-@dataclass(frozen=True)
-class PairCaptureParams:
+class PairCaptureParams(Record):
     """`patch.capture`: what is kept of the clean runs, and of which pairs."""
 
-    logit_diff_threshold: Annotated[float, Field(ge=0)]  # logits: clean at or above it, corrupted at or below minus it
+    logit_diff_threshold: NonNegative  # logits: clean at or above it, corrupted at or below minus it
     with_z: bool  # also keep the output of every head, which component z needs
-    shard_pairs: Annotated[int, Field(gt=0)]  # pairs a shard: what a killed run may lose
+    shard_pairs: Count  # pairs per shard: what a killed run may lose
 
 
-@dataclass(frozen=True)
-class SweepParams:
+class SweepParams(Record):
     """`patch.sweep`: what is patched."""
 
-    components: tuple[Component, ...]  # resid_pre always; z: every head by itself
-    restored_roles: tuple[Role, ...]  # z only: tokens whose clean residual streams are in place at every layer
-    memory_mib: Annotated[int, Field(gt=0)]  # MiB on the device for the patched rows of one pass
-
-    def __post_init__(self) -> None:
-        require_unique(self.components, "patch.sweep.components", "name each component once")
+    components: Unique[Component]
+    restored_roles: Listed[Role]  # z only: tokens whose clean residual streams are in place at every layer
+    memory_mib: Count  # MiB on the device for the patched rows of one pass
 
 
-def require_unique(names: Sequence[str], place: str, hint: str) -> None:
-    """Raises R2AError when a name stands in a list twice: its rows would."""
-    for name in names:
-        if names.count(name) > 1:
-            raise R2AError(f"params.yaml: {place} holds {name!r} twice", hint)
-
-
-@dataclass(frozen=True)
-class CrossingParams:
+class CrossingParams(Record):
     """`patch.crossing`: the interval of the layer where the curves cross."""
 
     bootstrap_draws: Annotated[int, Field(gt=0, le=100_000)]  # resamples of pairs
     confidence: Annotated[float, Field(gt=0, lt=1)]  # share of the resamples inside the interval
-    seed: Annotated[int, Field(ge=0)]
+    seed: Whole
 
 
-@dataclass(frozen=True)
-class PatchingFigureParams:
+class PatchingFigureParams(Record):
     """`patch.figures`: what is drawn."""
 
-    example: str | None  # pair of Figure 7; null = the first pair that most models have
+    example: Text | None  # pair of Figure 7; null = the first pair that most models have
 
 
-PositiveCount = Annotated[int, Field(gt=0)]
+class PatchParams(Record):
+    """The section `patch`: what is captured, patched and drawn of the pairs."""
+
+    capture: PairCaptureParams
+    sweep: SweepParams
+    crossing: CrossingParams
+    figures: PatchingFigureParams
 
 
-@dataclass(frozen=True)
-class ReportParams:
-    """The section `report` of params.yaml: how much of the study the page carries."""
+class ReportParams(Record):
+    """The section `report`: how much of the study the page carries."""
 
-    title: str
-    texts: PositiveCount  # items of each model and dataset whose two texts can be read
-    traces: PositiveCount  # traces of each model and dataset in the trace reader
-    heads: PositiveCount  # single heads of each trace in the trace reader
-    rows: Annotated[int, Field(ge=8)]  # most rows of a trajectory map
+    title: Text
+    texts: Count  # items of each model and dataset whose two texts can be read
+    traces: Count  # traces of each model and dataset in the trace reader
+    heads: Count  # single heads of each trace in the trace reader
+    rows: Annotated[int, Field(ge=8, lt=LARGEST)]  # most rows of a trajectory map
     columns: Annotated[int, Field(ge=8, le=512)]  # most columns of a trajectory map
-    pairs: PositiveCount  # pairs of each model in the patching map
-    megabytes: Annotated[float, Field(gt=0)]  # a larger page is refused
+    pairs: Count  # pairs of each model in the patching map
+    megabytes: Positive  # MB; a larger page is refused
 
 
-@dataclass(frozen=True)
-class ResourceParams:
-    """The section `resources` of params.yaml."""
+class ResourceParams(Record):
+    """The section `resources`: how shards are run, which changes no result."""
 
     executor: Literal["local", "ray"]
-    ray_address: str | None  # null = start Ray on this machine; auto = the cluster it belongs to; HOST:PORT = another
-    workers: Annotated[int, Field(gt=0)] | None  # null = one a GPU, or one a node where there are none
-    start_seconds: Annotated[float, Field(gt=0)]  # s to wait for a first worker
-    memory_mib: Annotated[int, Field(gt=0)] | None = None  # MiB for responses growing at a time; null = what is free
+    ray_address: Text | None  # null = start Ray on this machine; auto = the cluster it belongs to; HOST:PORT = another
+    workers: Count | None  # null = one per GPU, or one per node where there are none
+    start_seconds: Positive  # s to wait for a first worker
+    memory_mib: Count | None = None  # MiB for responses growing at a time; null = what is free
+
+
+class Params(Record):
+    """The whole of params.yaml."""
+
+    run: RunParams
+    models: dict[Name, ModelParams]
+    datasets: dict[Name, DatasetParams]
+    generate: GenerateParams
+    judge: JudgeParams
+    evaluate: EvaluateParams
+    capture: CaptureParams
+    attention: AttentionParams
+    heads: HeadsParams
+    maps: MapParams
+    pairs: PairsParams
+    patch: PatchParams
+    report: ReportParams
+    resources: ResourceParams
+
+    @model_validator(mode="after")
+    def named_entries(self) -> Self:
+        """Raises R2AError where a section names a model or dataset that has no entry."""
+        models: dict[str, Iterable[str]] = {
+            "run.models": self.run.models,
+            "maps.heads": self.maps.heads,
+            "maps.spans": [span.model for span in self.maps.spans],
+            "heads.retrieval.models": self.heads.retrieval.models,
+        }
+        for name, entry in self.datasets.items():
+            if isinstance(entry, FileDataset):
+                models[f"datasets.{name}.texts_of"] = entry.texts_of
+        datasets: dict[str, Iterable[str]] = {
+            "run.datasets": self.run.datasets,
+            "run.pairs": [self.run.pairs],
+            "maps.items": self.maps.items,
+            "maps.spans": [span.dataset for span in self.maps.spans],
+        }
+        for section, entries, places in (("models", self.models, models), ("datasets", self.datasets, datasets)):
+            for place, name in ((place, name) for place, names in places.items() for name in names):
+                if name not in entries:
+                    raise R2AError(
+                        f"params.yaml: {place} names {format_value(name)}, which {section} does not have",
+                        f"the {section} are {', '.join(entries)}",
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def one_dataset_of_pairs(self) -> Self:
+        """Raises R2AError when run.pairs is no dataset of pairs, or one that run.datasets names too."""
+        pairs = self.run.pairs
+        kind = self.datasets[pairs].kind
+        if kind not in PAIR_KINDS:
+            raise R2AError(
+                f"params.yaml: run.pairs names {pairs!r}, a dataset of kind {kind}",
+                f"name one of kind {', '.join(PAIR_KINDS)}",
+            )
+        if pairs in self.run.datasets:
+            raise R2AError(
+                f"params.yaml: {pairs!r} is in run.datasets and in run.pairs", "name it once: two stages would write it"
+            )
+        return self
+
+
+# Reading.
+
+
+def load_params(path: Path) -> Params:
+    """The whole of params.yaml. Raises R2AError at a key that is unknown, missing or impossible."""
+    return parse(Params, read_yaml(path), "")
+
+
+def load_sections(path: Path, names: Sequence[str]) -> Params:
+    """The sections `names` of params.yaml, and no others: reading another is an AttributeError that names it.
+
+    Sections that are not asked for may be wrong, and what the sections name in one another is not checked.
+    """
+    values = read_yaml(path)
+    for name in names:
+        if name not in values:
+            raise R2AError(f"params.yaml: {name} is missing", f"take it back from git: git checkout {path.name}")
+    return Params.model_construct(
+        **{name: parse(Params.model_fields[name].annotation, values[name], name) for name in names}
+    )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A file as a mapping. Raises R2AError when it is no YAML or no mapping."""
+    from ruamel.yaml import YAML, YAMLError
+
+    checkout = f"take it back from git: git checkout {path.name}"
+    try:
+        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise R2AError(f"{path.name} cannot be read: {error.strerror}", checkout) from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise R2AError(
+            f"{path.name} is not valid YAML: {reason}", "mind the indentation and the quotes, and give no key twice"
+        ) from None
+    if not isinstance(values, dict):
+        raise R2AError(f"{path.name} holds no sections", checkout)
+    return values
+
+
+def parse(record: Any, values: Any, place: str) -> Any:
+    """`values`, read from params.yaml at the key `place`, as `record`: a record or a union of some.
+
+    Raises R2AError naming the key, the value found and what is allowed.
+    """
+    try:
+        return adapter(record).validate_python(values)
+    except ValidationError as error:
+        raise explained(error.errors(include_url=False)[0], place) from None
+
+
+@functools.cache
+def adapter(record: Any) -> TypeAdapter[Any]:
+    """Pydantic's reader and writer of a record, made once."""
+    return TypeAdapter(record)
+
+
+def explained(error: ErrorDetails, place: str) -> R2AError:
+    """The first thing that pydantic found wrong, as a sentence about a key of params.yaml, and a way out."""
+    steps = [step for step in [*place.split("."), *error["loc"]] if step not in ("", "[key]")]
+    if steps and steps[0] in ("models", "datasets"):
+        del steps[2:3]  # the kind that pydantic read the entry as
+    key = ".".join(str(step) if not SECRET.search(str(step)) else "a secret" for step in steps)
+    found = f", found {format_value(error['input'])}"
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "refused":
+            says, hint = f" {context['message']}", context["hint"]
+        case "missing":
+            says, hint = " is missing", f"add {key} to params.yaml"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            says, hint = f" must be a mapping{found}", f"indent the keys of {key}"
+        case "tuple_type":
+            says, hint = f" must be a list{found}", f"write {key} as [..., ...]"
+        case "union_tag_not_found":
+            says, hint = ".kind is missing", f"give {key} a kind, as its neighbours have"
+        case "union_tag_invalid":
+            says, hint = f".kind is {format_value(error['input']['kind'])}", f"the kinds are {context['expected_tags']}"
+        case _:
+            says, hint = f" {re.sub('^[A-Z][a-z]+ should', 'must', error['msg'])}{found}", f"correct {key}"
+    return R2AError(f"params.yaml{': ' if key else ''}{key}{says}", hint)
+
+
+def model_params(values: Any, section: str) -> Any:
+    """The record of one model entry."""
+    return parse(ModelParams, values, section)
+
+
+def dataset_params(values: Any, section: str) -> Any:
+    """The record of one dataset entry."""
+    return parse(DatasetParams, values, section)

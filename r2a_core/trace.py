@@ -15,16 +15,14 @@ Boxed answers: finding them in a text. The last box of an answer is the answer.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import polars as pl
 
+from r2a_core.config import SETTINGS as SETTINGS
+from r2a_core.config import Setting as Setting
 from r2a_core.infra.errors import R2AError
 from r2a_core.tokenizer import TagIds
-
-Setting = Literal["with_reasoning", "without_reasoning"]
-
-SETTINGS: tuple[Setting, ...] = get_args(Setting)
 
 Status = Literal["ok", "unfinished", "bad_think", "no_answer"]
 

@@ -8,28 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from r2a_core.config import read_yaml
 from r2a_core.infra.errors import R2AError
 
 NAMED = re.compile(r"\$\{([\w.]+)\}")  # ${run.models}, ${item.model}
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A file as a mapping. Raises R2AError when it is no YAML or no mapping."""
-    from ruamel.yaml import YAML, YAMLError
-
-    checkout = f"take it back from git: git checkout {path.name}"
-    try:
-        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise R2AError(f"{path.name} cannot be read: {error.strerror}", checkout) from None
-    except (YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise R2AError(
-            f"{path.name} is not valid YAML: {reason}", "mind the indentation and the quotes, and give no key twice"
-        ) from None
-    if not isinstance(values, dict):
-        raise R2AError(f"{path.name} holds no sections", checkout)
-    return values
 
 
 def declared_params(root: Path, stage: str) -> dict[str, Any]:

@@ -4,18 +4,16 @@ The section says how, not what, so no stage declares it in dvc.yaml: it is read 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
-from r2a_core.config import ResourceParams, parse
+from r2a_core.config import ResourceParams, load_sections
 from r2a_core.infra.shards import Job, WorkStore, finish_shards
-from stages._pipeline import read_yaml
 from stages._stage import ROOT, progress
 
 
 def read_resources() -> ResourceParams:
     """The section `resources` of params.yaml. Raises R2AError when it is missing or wrong."""
-    return parse(ResourceParams, read_yaml(ROOT / "params.yaml").get("resources"), "resources")
+    return load_sections(ROOT / "params.yaml", ["resources"]).resources
 
 
 def finished(
@@ -26,5 +24,5 @@ def finished(
     here: in this process, whatever `resources` says (work that waits for a server and needs the key of this shell).
     """
     resources = read_resources()
-    resources = replace(resources, executor="local") if here else resources
+    resources = resources.model_copy(update={"executor": "local"}) if here else resources
     return progress(finish_shards(finish, job, store, shards, resources), len(shards), name)

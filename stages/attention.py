@@ -14,14 +14,14 @@ from stages._stage import DATA, ROOT, WORK, device, read_params, run_stage, set_
 def attention(model: str, dataset: str, setting: str) -> None:
     """Write data/attention/MODEL/DATASET/SETTING.parquet, the masses by sentence, and the metrics file."""
     from r2a_core.attention import tables as jobs
-    from r2a_core.config import StatisticsConfig, parse
+    from r2a_core.config import AttentionParams, parse
     from r2a_core.generation.rows import GENERATION_SCHEMA
     from r2a_core.infra.files import read_frame, write_frame, write_text_whole
     from r2a_core.infra.shards import code_digest, folder_digest, open_store
     from stages._shards import finished
 
     stage = f"{model}-{dataset}-{setting}"
-    config = parse(StatisticsConfig, read_params(f"attention@{stage}")["attention"], "attention")
+    config = parse(AttentionParams, read_params(f"attention@{stage}")["attention"], "attention")
     set_threads()
     folder = DATA / "models" / model
     job = jobs.StatisticsJob(DATA / "activations" / model / dataset / setting, folder, config, device())

@@ -65,9 +65,9 @@ def check_hub() -> None:
 
 def doctor(params_only: bool = typer.Option(False, help="Check params.yaml only.")) -> None:
     """Report versions, GPU, disk, cache and Hub access, and check params.yaml."""
-    from stages._params import check_all_params
+    from r2a_core.config import load_params
 
-    names = check_all_params(ROOT / "params.yaml")
+    names = load_params(ROOT / "params.yaml").run
     report("params.yaml", f"{len(names.models)} models and {len(names.datasets)} datasets to run, all keys known")
     if params_only:
         return

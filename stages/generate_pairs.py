@@ -15,7 +15,7 @@ SETTING = "with_reasoning"
 def generate_pairs(model: str) -> None:
     """Write data/generations/MODEL/PAIRS/with_reasoning.parquet."""
 
-    from r2a_core.config import PairGenerationParams, dataset_params, parse
+    from r2a_core.config import ResponseParams, dataset_params, parse
     from r2a_core.data.items import read_items
     from r2a_core.generation.stage import GenerationJob, finish_shard, plan_pair_shards, read_shards
     from r2a_core.infra.files import read_frame, write_frame
@@ -26,7 +26,7 @@ def generate_pairs(model: str) -> None:
     params = read_params(f"generate_pairs@{model}")
     name = params["run"]["pairs"]
     source = dataset_params(params["datasets"][name], f"datasets.{name}")
-    config = parse(PairGenerationParams, params["pairs"]["generate"], "pairs.generate").generate_params
+    config = parse(ResponseParams, params["pairs"]["generate"], "pairs.generate").sampled()
     set_threads()
     items = read_items(DATA / "datasets" / f"{name}.parquet")
     kept = set(

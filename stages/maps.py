@@ -23,7 +23,7 @@ def maps(model: str, dataset: str) -> None:
     from r2a_core.attention.map_selection import map_config
     from r2a_core.attention.maps import attention_links, attention_maps
     from r2a_core.attention.tables import ATTENTION_SCHEMA, stored_traces, token_texts
-    from r2a_core.config import HeadMarkParams, MapParams, StatisticsConfig, parse
+    from r2a_core.config import AttentionParams, MapParams, WalkThresholds, parse
     from r2a_core.generation.rows import GENERATION_SCHEMA
     from r2a_core.infra.files import read_frame, write_frame
     from r2a_core.models.load import choose_device, load_tokenizer
@@ -40,11 +40,12 @@ def maps(model: str, dataset: str) -> None:
     pieces = token_texts(load_tokenizer(DATA / "models" / model).hf, traces)
     attention = read_frame(DATA / "attention" / model / dataset / f"{SETTING}.parquet", ATTENTION_SCHEMA, "attention")
     heads = read_frame(DATA / "heads" / f"{model}.parquet", HEAD_SCHEMA, "heads").filter(pl.col("dataset") == dataset)
-    phrases = parse(StatisticsConfig, values["attention"], "attention").reflection_phrases
-    config = map_config(params, model, dataset, pieces, heads, parse(HeadMarkParams, values["heads"], "heads"), phrases)
+    phrases = parse(AttentionParams, values["attention"], "attention").reflection_phrases
+    top, walk = values["heads"]["top"], parse(WalkThresholds, values["heads"]["walk"], "heads.walk")
+    config = map_config(params, model, dataset, pieces, heads, top, walk, phrases)
     target = str(choose_device(device()))
     frames = attention_maps(reader, pieces, attention, heads, config, target)
-    drawn = replace(config, items=tuple(frames.tokens["item_id"]))
+    drawn = config.model_copy(update={"items": tuple(frames.tokens["item_id"])})
     links = attention_links(reader, attention, heads, drawn, params.links, target)
     out = DATA / "maps" / model
     write_frame(out / f"{dataset}.parquet", frames.maps)

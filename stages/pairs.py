@@ -27,7 +27,7 @@ def pairs(model: str) -> None:
         read_frame(DATA / "pairs" / "selected.parquet", SELECTION_SCHEMA, "select_pairs"),
         read_frame(DATA / "generations" / model / name / "with_reasoning.parquet", GENERATION_SCHEMA, "generate_pairs"),
         config.probes,
-        config.alignment,
+        config,
         grader(config.timeout_seconds),
     )
     write_frame(DATA / "pairs" / f"{model}.parquet", frame)

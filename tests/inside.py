@@ -105,5 +105,5 @@ def made_study(root: Path, monkeypatch: pytest.MonkeyPatch, capture: pytest.Capt
     ]
     (root / "imports" / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     study.write_params()
-    prepare(TextsModel("texts"), study.data / "models" / "tiny")
+    prepare(TextsModel(kind="texts"), study.data / "models" / "tiny")
     return study

@@ -9,7 +9,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from stages._params import check_all_params
+from r2a_core.config import load_params
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -44,7 +44,7 @@ def test_pins_bring_no_cuda_packages():
 
 
 def test_the_pipeline_is_valid_and_names_what_runs():
-    run = check_all_params(ROOT / "params.yaml")
+    run = load_params(ROOT / "params.yaml").run
     assert run.models
     assert run.settings == ("with_reasoning", "without_reasoning")
 

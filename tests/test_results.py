@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from r2a_core.attention.heads import HEAD_SCHEMA, SCORE_SCHEMA, summary
-from r2a_core.config import HeadsParams, InductionConfig, RetrievalConfig, RetrievalParams, WalkThresholds
+from r2a_core.config import HeadsParams, InductionParams, NeedleParams, Needles, WalkThresholds
 from r2a_core.infra.files import write_frame
 from r2a_core.report.overview import attention_answer
 from r2a_core.report.sections import heads_section
@@ -36,9 +36,9 @@ def test_heads_that_walk_are_those_of_the_middle_layers_that_reach_both_threshol
 
 def test_page_and_metrics_count_the_same_walking_heads(tmp_path):
     heads = scored_heads()
-    needles = RetrievalConfig(needle="question", tests=1, context=8, needle_tokens=8, seed=0)
-    induction = InductionConfig(sequences=1, period=4, seed=0)
-    params = HeadsParams(top=10, walk=WALK, induction=induction, retrieval=RetrievalParams(default=needles))
+    needles = NeedleParams(needle="question", tests=1, context=8, needle_tokens=8, seed=0)
+    induction = InductionParams(sequences=1, period=4, seed=0)
+    params = HeadsParams(top=10, walk=WALK, induction=induction, retrieval=Needles(default=needles))
     metrics = summary(heads, pl.DataFrame(schema=SCORE_SCHEMA), params)["datasets"]["d"]
     sources = study_sources(tmp_path, ["m"], ["d"], ["with_reasoning"])
     sources.heads["m"].parent.mkdir()

@@ -40,5 +40,5 @@ def test_a_bug_keeps_its_traceback() -> None:
 
 def run(body: str) -> "subprocess.CompletedProcess[str]":
     """A stage whose command does `body`."""
-    code = f"from r2a_core.errors import MissingPrerequisite, R2AError\n{HEAD}    {body}\n\nrun_stage(command)\n"
+    code = f"from r2a_core.infra.errors import MissingPrerequisite, R2AError\n{HEAD}    {body}\n\nrun_stage(command)\n"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)

@@ -110,7 +110,7 @@ def test_funnel_grader_maps_and_alignment_read_one_result(
     assert graded_pairs == ([(result, "X"), (result, "Y")] if result else [])
 
     side = PairSide("X", prompt, response)
-    config = AlignmentConfig("visible", "reasoning", keep_reasoning=True, ending_tokens=3)
+    config = AlignmentConfig(padding="visible", probe_in="reasoning", keep_reasoning=True, ending_tokens=3)
     found = align(byte_text, "p", "larger", side, PairSide("Y", prompt, response), "plain", config)
     assert isinstance(found, AlignedPair) == (result is not None)
     if isinstance(found, AlignedPair):

@@ -175,13 +175,13 @@ def plan_capture(job: CaptureJob, traces: Sequence[TokenTrace], base: Mapping[st
 
     base: digests of code and model.
     """
-    config = job.params.config
-    sizes = [trace_bytes(job.sizes, trace.segments, config) for trace in traces]
+    kept = job.params.model_dump(mode="json", include=set(CaptureConfig.model_fields))
+    sizes = [trace_bytes(job.sizes, trace.segments, job.params) for trace in traces]
     shards = []
     for numbers in plan_shards(sizes, job.params.shard_mb * MEGABYTE):
         part = tuple(traces[number] for number in numbers)
         content = [[trace.item_id, trace.token_ids, asdict(trace.segments)] for trace in part]
-        print_ = fingerprint(**base, params=asdict(config), traces=content)
+        print_ = fingerprint(**base, params=kept, traces=content)
         shards.append(CaptureShard(part, sum(sizes[number] for number in numbers), print_))
     return shards
 
@@ -193,7 +193,7 @@ def finish_capture(job: CaptureJob, store: WorkStore, shard: CaptureShard) -> Pa
 
 def capture_shard(job: CaptureJob, shard: CaptureShard, path: Path) -> None:
     """Writes one shard: a forward pass a trace."""
-    model, config = job.loaded.model, job.params.config
+    model, config = job.loaded.model, job.params
     traces = [(trace.item_id, capture_trace(model, trace.token_ids, trace.segments, config)) for trace in shard.traces]
     write_shard(path, traces, shard.fingerprint)
 

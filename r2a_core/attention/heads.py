@@ -11,7 +11,7 @@ attention frames of a model by dataset (with reasoning), its traces, the model -
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import polars as pl
 from r2a_core.attention.induction import induction_scores, ordinary_tokens
 from r2a_core.attention.retrieval import NeedleTest, question_tests, retrieval_scores, sentence_tests, sequence_tests
 from r2a_core.attention.tables import ATTENTION_SCHEMA
-from r2a_core.config import HeadsParams, InductionConfig, RetrievalConfig
+from r2a_core.config import HeadsParams, InductionParams, NeedleParams
 from r2a_core.infra.checks import check_columns
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import read_frame, save_frame
@@ -168,8 +168,8 @@ DIGITS = 6  # of metrics
 class ScoreJob:
     """What the scores of one model depend on, besides the model."""
 
-    induction: InductionConfig
-    retrieval: RetrievalConfig
+    induction: InductionParams
+    retrieval: NeedleParams
     traces: Sequence[TokenTrace]
 
     @property
@@ -200,7 +200,7 @@ def stored_scores(
     store: WorkStore, job: ScoreJob, base: Mapping[str, Any], load: Callable[[], LoadedModel]
 ) -> pl.DataFrame:
     """Scores from the work store, or computed now by the model that `load` gives. base: digests of code and model."""
-    configs = {"induction": asdict(job.induction), "retrieval": asdict(job.retrieval)}
+    configs = {"induction": job.induction.model_dump(mode="json"), "retrieval": job.retrieval.model_dump(mode="json")}
     digest = fingerprint(**base, **configs, traces=[trace.token_ids for trace in job.needle_traces])
     return pl.read_parquet(store.shard(digest, ".parquet", lambda path: save_frame(path, head_scores(load(), job))))
 
@@ -216,7 +216,7 @@ def head_scores(loaded: LoadedModel, job: ScoreJob) -> pl.DataFrame:
 
 
 def needle_tests(
-    loaded: LoadedModel, vocabulary: Sequence[int], traces: Sequence[TokenTrace], config: RetrievalConfig
+    loaded: LoadedModel, vocabulary: Sequence[int], traces: Sequence[TokenTrace], config: NeedleParams
 ) -> list[NeedleTest]:
     """The needle tests of the kind that the config names; `traces` are for the kind `question`."""
     if config.needle == "sentence":

@@ -20,7 +20,7 @@ from r2a_core.activations.blockwise import LayerAttention
 from r2a_core.activations.capture import forward
 from r2a_core.activations.hooks import recording
 from r2a_core.attention.masses import pattern_blocks
-from r2a_core.config import InductionConfig
+from r2a_core.config import InductionParams
 from r2a_core.infra.checks import check_finite
 from r2a_core.infra.errors import R2AError
 
@@ -59,7 +59,7 @@ class InductionRecorder:
 
 
 @torch.no_grad()
-def induction_scores(model: Any, vocabulary: Sequence[int], bos: int | None, config: InductionConfig) -> pl.DataFrame:
+def induction_scores(model: Any, vocabulary: Sequence[int], bos: int | None, config: InductionParams) -> pl.DataFrame:
     """Scores of all heads, by layer and head. `vocabulary`: ordinary token ids (no tags).
 
     Raises R2AError when the vocabulary is too small for a period without repeats.

@@ -24,7 +24,7 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field
 
-from r2a_core.config import ChosenSpan, HeadMarkParams, MapParams, WalkThresholds
+from r2a_core.config import ChosenSpan, MapParams, WalkThresholds
 from r2a_core.infra.errors import R2AError
 from r2a_core.results import Head, walking_heads
 from r2a_core.tokenizer import sentence_ranges
@@ -123,10 +123,12 @@ def map_config(
     dataset: str,
     pieces: Mapping[str, Sequence[str]],
     heads: pl.DataFrame,
-    marks: HeadMarkParams,
+    top: int,
+    walk: WalkThresholds,
     phrases: Sequence[str],
 ) -> MapConfig:
     """What is shown of one model on one dataset. pieces: texts of the captured traces; heads: of the dataset.
+    top: heads that count as Reasoning-Focus Heads; walk: from what on a head walks.
 
     Raises R2AError for a span of a trace that was not captured.
     """
@@ -137,7 +139,7 @@ def map_config(
             f"maps.spans names the item {absent[0]!r}, of which {model} has no captured trace on {dataset}",
             "choose another item of data/activations, or raise capture.limit",
         )
-    default = shown_heads(heads, params.top_heads, marks.walk)
+    default = shown_heads(heads, params.top_heads, walk)
     return MapConfig(
         heads=params.heads.get(model, default),
         top_heads=params.top_heads,
@@ -145,7 +147,7 @@ def map_config(
         traces=params.traces,
         spans=tuple(span_of(span, pieces[span.item_id]) for span in spans),
         cells=params.cells,
-        top=marks.top,
+        top=top,
         reflection_phrases=tuple(phrases),
     )
 

@@ -22,7 +22,7 @@ from r2a_core.activations.blockwise import LayerAttention
 from r2a_core.activations.capture import forward
 from r2a_core.activations.hooks import recording
 from r2a_core.attention.masses import pattern_blocks
-from r2a_core.config import CUE, RetrievalConfig
+from r2a_core.config import CUE, NeedleParams
 from r2a_core.infra.checks import check_finite
 from r2a_core.infra.errors import R2AError
 from r2a_core.trace import TraceSegments
@@ -139,7 +139,7 @@ def greedy(model: Any, test: NeedleTest) -> list[int]:
     return out[0, len(test.token_ids) :].tolist()
 
 
-def sequence_tests(vocabulary: Sequence[int], bos: int | None, config: RetrievalConfig) -> list[NeedleTest]:
+def sequence_tests(vocabulary: Sequence[int], bos: int | None, config: NeedleParams) -> list[NeedleTest]:
     """Random tokens; the needle's tokens differ from one another and from all others."""
     if len(vocabulary) < 2 * config.needle_tokens:
         message = f"needles of {config.needle_tokens} tokens need twice as many ordinary tokens"
@@ -158,7 +158,7 @@ def sequence_tests(vocabulary: Sequence[int], bos: int | None, config: Retrieval
     return tests
 
 
-def sentence_tests(tokenizer: Any, bos: int | None, config: RetrievalConfig) -> list[NeedleTest]:
+def sentence_tests(tokenizer: Any, bos: int | None, config: NeedleParams) -> list[NeedleTest]:
     """Facts in English filler. The needle is the fact's words after `is`."""
     generator = np.random.default_rng(config.seed)
 
@@ -199,6 +199,6 @@ def question_tests(traces: Sequence[tuple[Sequence[int], TraceSegments]], count:
     return tests[:count]
 
 
-def haystack_size(config: RetrievalConfig, number: int) -> int:
+def haystack_size(config: NeedleParams, number: int) -> int:
     """Tokens of the n-th test's whole prompt: from context / tests up to context, evenly."""
     return config.context * (number + 1) // config.tests

@@ -11,7 +11,7 @@ activations of one model, dataset and setting, their generations, tokenizer -> s
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from r2a_core.activations.store import ActivationReader, RecordedTrace, StoredTrace
 from r2a_core.attention.masses import LayerStatistics, layer_statistics, masses, uniform_share, walk_correlation
-from r2a_core.config import StatisticsConfig
+from r2a_core.config import AttentionParams
 from r2a_core.infra.checks import check_columns, check_finite
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import save_frame
@@ -73,7 +73,7 @@ class AttentionTables:
 def attention_statistics(
     traces: Iterable[StoredTrace],
     pieces: Mapping[str, Sequence[str]],
-    config: StatisticsConfig,
+    reflection_phrases: Sequence[str],
     device: str = "cpu",
     progress: Callable[[str], None] | None = None,
 ) -> AttentionTables:
@@ -83,7 +83,7 @@ def attention_statistics(
     """
     frames = []
     for trace in traces:
-        frames.append(trace_statistics(trace.item_id, trace, texts_of(trace, pieces), config, device))
+        frames.append(trace_statistics(trace.item_id, trace, texts_of(trace, pieces), reflection_phrases, device))
         if progress is not None:
             progress(trace.item_id)
     empty = AttentionTables(pl.DataFrame(schema=ATTENTION_SCHEMA), pl.DataFrame(schema=SENTENCE_SCHEMA))
@@ -103,10 +103,10 @@ def texts_of(trace: StoredTrace, pieces: Mapping[str, Sequence[str]]) -> Sequenc
 
 
 def trace_statistics(
-    item_id: str, trace: RecordedTrace, pieces: Sequence[str], config: StatisticsConfig, device: str = "cpu"
+    item_id: str, trace: RecordedTrace, pieces: Sequence[str], reflection_phrases: Sequence[str], device: str = "cpu"
 ) -> AttentionTables:
     """Frames of one trace, by layer and head."""
-    phrases = reflection_in(pieces, trace.segments.reasoning, config.reflection_phrases)
+    phrases = reflection_in(pieces, trace.segments.reasoning, reflection_phrases)
     sentences = sentence_ranges(pieces, trace.segments.reasoning)
     attention, by_sentence = [], []
     for layer in sorted(trace.layers):
@@ -227,7 +227,7 @@ class StatisticsJob:
 
     activations: Path  # folder
     model_folder: Path  # of which the tokenizer is used
-    params: StatisticsConfig
+    params: AttentionParams
     device: str
 
     @cached_property
@@ -283,7 +283,7 @@ def plan_statistics(
     for (digest,), rows in job.reader.index.group_by("sha256", maintain_order=True):
         part = tuple(traces[item_id] for item_id in rows["item_id"])
         ids = [trace.token_ids for trace in part]
-        print_ = fingerprint(**base, params=asdict(job.params), activations=digest, ids=ids)
+        print_ = fingerprint(**base, params=job.params.model_dump(mode="json"), activations=digest, ids=ids)
         shards.append(StatisticsShard(part, print_))
     return shards
 
@@ -296,7 +296,7 @@ def finish_statistics(job: StatisticsJob, store: WorkStore, shard: StatisticsSha
         by_item = {trace.item_id: trace for trace in shard.traces}
         stored = (job.reader.trace(item_id) for item_id in by_item)
         device = str(choose_device(job.device))
-        return attention_statistics(stored, token_texts(job.tokenizer, by_item), job.params, device)
+        return attention_statistics(stored, token_texts(job.tokenizer, by_item), job.params.reflection_phrases, device)
 
     return StatisticsFiles(
         store.shard(shard.fingerprint, ".attention.parquet", lambda path: save_frame(path, frames().attention)),
@@ -307,7 +307,7 @@ def finish_statistics(job: StatisticsJob, store: WorkStore, shard: StatisticsSha
 def concat_statistics(shards: Iterable[StatisticsFiles]) -> AttentionTables:
     """The frames of all shards, in order; empty frames of the same schemas without any."""
     shards = list(shards)
-    empty = attention_statistics([], {}, StatisticsConfig(()))
+    empty = attention_statistics([], {}, ())
     return AttentionTables(
         pl.concat([empty.attention, *(pl.read_parquet(shard.attention) for shard in shards)], rechunk=True),
         pl.concat([empty.sentences, *(pl.read_parquet(shard.sentences) for shard in shards)], rechunk=True),

@@ -261,5 +261,5 @@ def asked(problem: ArithmeticProblem | ComparisonProblem) -> str:
 
 def correct(problem: ArithmeticProblem | ComparisonProblem, rng: random.Random) -> TrainingText:
     """The unperturbed sample of a problem, with the usual instruction."""
-    mix = TextMix(0, 0, 0, 0, 0, 0)
+    mix = TextMix(comparison=0, without_reasoning=0, probing=0, perturbed=0, contradicted=0, padded=0)
     return replace(with_reasoning(rng, mix, problem, f"{problem.question}{BOXED_INSTRUCTION} "), padded=False)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from r2a_core.config import PAIR_KINDS
 from r2a_core.data.items import Item
 from r2a_core.data.user_tables import LoadedItems, RejectedRow, label_of, read_rows, require_rows, text_of
 from r2a_core.infra.errors import R2AError
 
 PAIRS_TABLE = Path(__file__).with_name("object_comparison_pairs.csv")  # the project's own pairs
 
-PAIR_KINDS = ("generated_pairs", "pairs_table", "pairs")  # kinds of dataset that hold pairs
 
 PAIR_COLUMNS = ("case_id", "query_a", "answer_a", "query_b", "answer_b", "domain")
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from r2a_core.config import SamplingConfig
+from r2a_core.config import GenerateParams
 from r2a_core.data.items import Item
 from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.generation.usage import Usage
@@ -41,7 +41,7 @@ class TransformersBackend:
     """The model in this process."""
 
     loaded: LoadedModel
-    sampling: SamplingConfig
+    sampling: GenerateParams
     memory_mib: int | None = None
 
     def respond(self, items: Sequence[Item], requests: Sequence[GenerationRequest], store: WorkStore) -> Responses:

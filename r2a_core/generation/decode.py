@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.cache_utils import Cache, DynamicLayer
 
-from r2a_core.config import SamplingConfig
+from r2a_core.config import GenerateParams
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.memory import retry_with_half, rows_that_fit
 from r2a_core.models.load import LoadedModel, head_size, n_kv_heads
@@ -216,7 +216,7 @@ class GrowingSequence:
     tokens: list[int] = field(default_factory=list)
     ended: bool = False
 
-    def key(self, config: SamplingConfig) -> int:
+    def key(self, config: GenerateParams) -> int:
         """The key of the next step."""
         return step_key(config.seed, self.request.item_id, self.request.run, len(self.tokens))
 
@@ -229,7 +229,7 @@ class GrowingSequence:
 def generate(
     loaded: LoadedModel,
     requests: Sequence[GenerationRequest],
-    config: SamplingConfig,
+    config: GenerateParams,
     memory_mib: int | None = None,
 ) -> list[Generated]:
     """Responses in the order of `requests`. Each depends on its own item, run and prompt only.
@@ -268,7 +268,7 @@ def sequence_bytes(model: Any, n_tokens: int) -> int:
 
 @torch.no_grad()
 def grow(
-    loaded: LoadedModel, waiting: list[GrowingSequence], config: SamplingConfig, size: int
+    loaded: LoadedModel, waiting: list[GrowingSequence], config: GenerateParams, size: int
 ) -> Iterator[GrowingSequence]:
     """Finished responses as they end, at most `size` of them growing at a time."""
     few = max(1, size // TURNOVER)
@@ -308,7 +308,7 @@ def turnover(
 
 
 def next_tokens(
-    loaded: LoadedModel, batch: DecodingBatch, rows: Sequence[GrowingSequence], config: SamplingConfig
+    loaded: LoadedModel, batch: DecodingBatch, rows: Sequence[GrowingSequence], config: GenerateParams
 ) -> torch.Tensor:
     """The next token of each row; any token for rows that have ended."""
     choice = choose(batch.logits, config.temperature, [row.key(config) for row in rows])
@@ -325,7 +325,7 @@ def next_tokens(
     return choice.tokens
 
 
-def choose_alone(model: Any, row: GrowingSequence, config: SamplingConfig) -> torch.Tensor:
+def choose_alone(model: Any, row: GrowingSequence, config: GenerateParams) -> torch.Tensor:
     """The choice on the logits of this response in a forward pass of its own, without padding or cache."""
     ids = torch.tensor([[*row.request.prompt_ids, *row.tokens]], device=model.device)
     logits = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[:, -1].float()

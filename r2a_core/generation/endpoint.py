@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from r2a_core.config import SamplingConfig, ServedModel, WithoutMode
+from r2a_core.config import GenerateParams, ServedModel, WithoutMode
 from r2a_core.data.items import Item
 from r2a_core.generation.backends import Responses, request_seed
 from r2a_core.generation.decode import GenerationRequest
@@ -36,7 +36,7 @@ class EndpointBackend:
     setting: Setting
     instruction: str
     mode: WithoutMode
-    sampling: SamplingConfig
+    sampling: GenerateParams
 
     @cached_property
     def client(self) -> Client:

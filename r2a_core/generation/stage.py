@@ -22,7 +22,6 @@ from r2a_core.config import (
     DatasetParams,
     FileDataset,
     GenerateParams,
-    SamplingConfig,
 )
 from r2a_core.data.imported_texts import models_with_text, text_for
 from r2a_core.data.items import Item
@@ -44,7 +43,7 @@ log = logging.getLogger(__name__)
 IMPORTED_PER_SHARD = 100  # texts
 
 # Params that change which rows there are, but no row.
-NOT_IN_A_ROW = ("limit", "runs", "retry", "batch_size", "backend")
+NOT_IN_A_ROW = {"limit", "runs", "retry", "batch_size", "backend"}
 
 
 @dataclass(frozen=True)
@@ -81,13 +80,6 @@ class GenerationJob:
         return read_pointer(self.model_folder)
 
     @property
-    def sampling(self) -> SamplingConfig:
-        params = self.config
-        return SamplingConfig(
-            params.temperature, params.max_new_tokens, params.seed, params.batch_size, params.tie_margin
-        )
-
-    @property
     def backend_name(self) -> str:
         return "endpoint" if self.pointer.served else self.config.backend.of(self.model_name)
 
@@ -102,13 +94,13 @@ class GenerationJob:
                 self.setting,
                 self.source.instruction,
                 self.config.without_mode,
-                self.sampling,
+                self.config,
             )
         if self.backend_name == "vllm":
             from r2a_core.generation.vllm import load_engine
 
-            return load_engine(self.model_folder, self.device, self.sampling)
-        return TransformersBackend(self.loaded, self.sampling, self.memory_mib)
+            return load_engine(self.model_folder, self.device, self.config)
+        return TransformersBackend(self.loaded, self.config, self.memory_mib)
 
     @property
     def imports(self) -> bool:
@@ -137,7 +129,7 @@ def plan_shards(job: GenerationJob, items: Sequence[Item], base: Mapping[str, An
         return []
     if served is not None:
         check_continues(served, job.model_name, job.setting)
-    kept = {name: value for name, value in asdict(job.config).items() if name not in NOT_IN_A_ROW}
+    kept = job.config.model_dump(mode="json", exclude=NOT_IN_A_ROW)
     if job.setting == "with_reasoning":
         del kept["without_mode"]
     rest = {"params": kept, "backend": job.backend_name, "instruction": job.source.instruction}
@@ -161,7 +153,11 @@ def imported_shards(job: GenerationJob, items: Sequence[Item], base: Mapping[str
             job.author,
             ", ".join(others),
         )
-    source = {"source": asdict(job.source), "author": job.author, "without_mode": job.config.without_mode}
+    source = {
+        "source": job.source.model_dump(mode="json"),
+        "author": job.author,
+        "without_mode": job.config.without_mode,
+    }
     return [
         GenerationShard(part, 0, fingerprint(**base, **source, items=[asdict(item) for item in part]))
         for part in chunks(present, IMPORTED_PER_SHARD)

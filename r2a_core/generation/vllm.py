@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r2a_core.config import SamplingConfig
+from r2a_core.config import GenerateParams
 from r2a_core.data.items import Item
 from r2a_core.generation.backends import Responses, request_seed
 from r2a_core.generation.decode import GenerationRequest
@@ -30,7 +30,7 @@ class VllmBackend:
     engine: Any  # vllm.LLM
     eos: int
     max_tokens: int  # prompt and response
-    sampling: SamplingConfig
+    sampling: GenerateParams
 
     def respond(self, items: Sequence[Item], requests: Sequence[GenerationRequest], store: WorkStore) -> Responses:
         """Raises R2AError for a prompt that leaves no room for a response."""
@@ -65,7 +65,7 @@ class VllmBackend:
         return ids if not ended or ids[-1:] == (self.eos,) else (*ids, self.eos)
 
 
-def load_engine(folder: Path, device: str, sampling: SamplingConfig) -> VllmBackend:
+def load_engine(folder: Path, device: str, sampling: GenerateParams) -> VllmBackend:
     """The engine of a prepared model, on the first GPU that CUDA_VISIBLE_DEVICES names.
 
     Raises MissingPrerequisite without vLLM, a GPU or the model's files.

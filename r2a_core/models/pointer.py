@@ -11,11 +11,13 @@ endpoint).
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r2a_core.config import EndpointParams, ServedModel, Tags, adapter
+from pydantic import ConfigDict
+
+from r2a_core.config import ServedModel, Tags, adapter
 from r2a_core.data.hub import hub_access
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.files import TEMPORARY, sha256, write_text_whole
@@ -34,6 +36,8 @@ HUB_TIMEOUT = 20.0  # seconds
 class ModelPointer:
     """What a prepared model folder stands for."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")  # of a file that is read
+
     kind: str
     dtype: str | None
     tags: Tags
@@ -43,7 +47,7 @@ class ModelPointer:
     served: ServedModel | None = None
 
     def write(self, folder: Path) -> None:
-        values = asdict(self)
+        values = adapter(ModelPointer).dump_python(self, mode="json")
         if self.served is None:
             del values["served"]
         text = json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False)
@@ -76,15 +80,12 @@ def read_pointer(folder: Path) -> ModelPointer:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["kind"] not in KINDS:
             raise ValueError(f"kind is {values['kind']!r}")
-        adapter(ModelPointer).validate_python(values)  # for the types of the fields
+        pointer = adapter(ModelPointer).validate_python(values)
         if values["kind"] in ("hub", "local") and not values.get("source"):
             raise ValueError("source is missing")
-        served = values.get("served")
-        if (served is None) == (values["kind"] == "endpoint"):
+        if (pointer.served is None) == (pointer.kind == "endpoint"):
             raise ValueError("served belongs to kind endpoint, and only there")
-        if served is not None:
-            served = ServedModel(**{**served, "endpoint": EndpointParams(**served["endpoint"])})
-        return ModelPointer(**{**values, "tags": Tags(**values["tags"]), "served": served})
+        return pointer
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise R2AError(f"{path} is damaged: {reason}", "rebuild it with: dvc repro --force prepare_model") from None

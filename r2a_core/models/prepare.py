@@ -52,7 +52,7 @@ def prepare(
         case EndpointModel():
             save_tokenizer(params.tags, out_dir)
             digest = files_digest(out_dir)
-            pointer = ModelPointer("endpoint", None, params.tags, weights=digest, served=params.served)
+            pointer = ModelPointer("endpoint", None, params.tags, weights=digest, served=params)
     pointer.write(out_dir)
     return pointer
 

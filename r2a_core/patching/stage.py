@@ -4,7 +4,7 @@ Shards are cut over all pairs of the dataset, so that a pair that is left out ch
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,9 @@ def plan_capture(rows: pl.DataFrame, params: PairCaptureParams, base: Mapping[st
     for start in range(0, len(ids), params.shard_pairs):
         own = [pair for pair_id in ids[start : start + params.shard_pairs] for pair in by_id.get(pair_id, [])]
         if own:
-            print_ = fingerprint(**base, params=asdict(params), pairs=[pair_digest(pair) for pair in own])
+            print_ = fingerprint(
+                **base, params=params.model_dump(mode="json"), pairs=[pair_digest(pair) for pair in own]
+            )
             planned.append(PairShard(own, print_))
     return planned
 
@@ -89,7 +91,7 @@ def finish_capture(job: PairCaptureJob, store: WorkStore, shard: PairShard) -> P
 
 def patch_fingerprint(shard: CaptureShard, params: SweepParams, base: Mapping[str, Any]) -> str:
     """Digest of all that the cells of a captured shard depend on."""
-    return fingerprint(**base, params=asdict(params), shard=shard.rows[0]["sha256"])
+    return fingerprint(**base, params=params.model_dump(mode="json"), shard=shard.rows[0]["sha256"])
 
 
 def finish_sweep(job: SweepJob, store: WorkStore, shard: CaptureShard) -> Path:

@@ -10,7 +10,9 @@ from r2a_core.config import CaptureConfig
 from r2a_core.infra.errors import R2AError
 from r2a_core.trace import TraceSegments
 
-ANSWER = CaptureConfig("answer", "bfloat16", None, (), (), "answer")
+ANSWER = CaptureConfig(
+    rows="answer", dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
+)
 
 
 class LargestTensor(TorchDispatchMode):
@@ -39,7 +41,14 @@ def test_no_token_by_token_matrix(tiny_model, kind):
     n_tokens = 3000
     segments = TraceSegments(20, 2900, n_tokens)
     ids = torch.randint(1, 64, (n_tokens,), generator=torch.Generator().manual_seed(2)).tolist()
-    config = CaptureConfig("answer_and_reasoning", "bfloat16", None, (), (), "answer")
+    config = CaptureConfig(
+        rows="answer_and_reasoning",
+        dtype="bfloat16",
+        layers=None,
+        residual_layers=(),
+        z_layers=(),
+        stream_rows="answer",
+    )
     with LargestTensor() as largest:
         trace = capture_trace(tiny_model(kind), ids, segments, config)
         layer_statistics(trace, 1)
@@ -50,8 +59,17 @@ def test_no_token_by_token_matrix(tiny_model, kind):
     "config",
     [
         ANSWER,
-        CaptureConfig("answer_and_reasoning", "float32", (1,), (0,), (), "answer"),
-        CaptureConfig("all", "bfloat16", (), (0, 1), (0, 1), "all"),
+        CaptureConfig(
+            rows="answer_and_reasoning",
+            dtype="float32",
+            layers=(1,),
+            residual_layers=(0,),
+            z_layers=(),
+            stream_rows="answer",
+        ),
+        CaptureConfig(
+            rows="all", dtype="bfloat16", layers=(), residual_layers=(0, 1), z_layers=(0, 1), stream_rows="all"
+        ),
     ],
 )
 def test_bytes_are_foretold(tiny_model, config):

@@ -102,7 +102,9 @@ def test_live_bytes_by_hand():
 def test_capture_takes_what_its_account_says(kind, sizes, phase, dtype, n_tokens):
     model = build(kind, dtype, **sizes)
     ids, segments = random_trace(n_tokens)
-    config = CaptureConfig("answer", "bfloat16", None, (), (), "answer")
+    config = CaptureConfig(
+        rows="answer", dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
+    )
     account = capture_account(model.config, dtype, segments, config)
     with LiveBytes([*model.parameters(), *model.buffers()]) as bytes_:
         trace = capture_trace(model, ids, segments, config)
@@ -119,7 +121,9 @@ def test_memory_grows_with_the_tokens_and_not_with_their_square():
     peaks = []
     for n_tokens in (1000, 2000, 4000):
         ids, segments = random_trace(n_tokens)
-        config = CaptureConfig("all", "bfloat16", None, (), (), "answer")
+        config = CaptureConfig(
+            rows="all", dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
+        )
         with LiveBytes([*model.parameters(), *model.buffers()]) as bytes_:
             capture_trace(model, ids, segments, config)
         peaks.append(bytes_.peak)
@@ -148,7 +152,11 @@ def test_traces_of_32768_tokens_fit_into_80_gigabytes(name):
     weights = weight_bytes(config, "bfloat16")
     segments = TraceSegments(200, LONG - 1000, LONG)
     account = capture_account(
-        config, "bfloat16", segments, CaptureConfig("all", "bfloat16", None, (), (), "answer"), weights
+        config,
+        "bfloat16",
+        segments,
+        CaptureConfig(rows="all", dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"),
+        weights,
     )
     assert account.peak + RESERVE < 40e9, "half of what there is"
     assert account.largest_phase == "MLP"
@@ -165,7 +173,14 @@ def test_weights_of_published_sizes():
 def test_architectures_without_an_account_are_refused():
     config = AutoConfig.for_model("gpt_oss")
     with pytest.raises(R2AError, match="memory of gpt_oss is not accounted for"):
-        capture_account(config, "bfloat16", random_trace(500)[1], CaptureConfig("all", "bfloat16", None, (), (), "all"))
+        capture_account(
+            config,
+            "bfloat16",
+            random_trace(500)[1],
+            CaptureConfig(
+                rows="all", dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="all"
+            ),
+        )
 
 
 def rotated(model: Any, ids: list[int]) -> list[tuple[Tensor, Tensor]]:
@@ -204,7 +219,9 @@ def test_a_trace_of_32768_tokens(tmp_path):
     }
     model = build("llama", "float32", **sizes)
     ids, segments = random_trace(LONG, 500)
-    config = CaptureConfig("answer_and_reasoning", "float32", None, (), (), "answer")
+    config = CaptureConfig(
+        rows="answer_and_reasoning", dtype="float32", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
+    )
     account = capture_account(model.config, "float32", segments, config)
     with LiveBytes([*model.parameters(), *model.buffers()]) as bytes_:
         trace = capture_trace(model, ids, segments, config)
@@ -238,7 +255,9 @@ def test_a_gpu_takes_what_the_account_says(dtype):
     sizes = {key: value for key, value in PUBLISHED["r1_qwen_1b5"].items() if key != "model_type"}
     model = build("qwen2", dtype, **{**sizes, "num_hidden_layers": 4}).to("cuda")
     ids, segments = random_trace(16384, 1000)
-    config = CaptureConfig("answer", "bfloat16", None, (), (), "answer")
+    config = CaptureConfig(
+        rows="answer", dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
+    )
     capture_trace(model, ids[:500], TraceSegments(10, 400, 500), config)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()

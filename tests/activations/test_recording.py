@@ -17,7 +17,7 @@ from r2a_core.trace import TraceSegments
 
 SEGMENTS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
 IDS = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(1)).tolist()
-WHOLE = CaptureConfig("all", "float32", None, (), (), "all")
+WHOLE = CaptureConfig(rows="all", dtype="float32", layers=None, residual_layers=(), z_layers=(), stream_rows="all")
 KINDS = ["qwen2", "llama", "qwen3", "mistral", "gemma2", "gemma3_text", "gpt_oss"]
 
 
@@ -55,7 +55,14 @@ def test_sinks_are_kept_by_head(tiny_model):
 
 def test_residual_streams_and_head_outputs(tiny_model):
     model, attended = tiny_model("qwen2"), {}
-    config = CaptureConfig("answer", "float32", (1,), (0, 1), (1,), "answer_and_reasoning")
+    config = CaptureConfig(
+        rows="answer",
+        dtype="float32",
+        layers=(1,),
+        residual_layers=(0, 1),
+        z_layers=(1,),
+        stream_rows="answer_and_reasoning",
+    )
     hook = model.model.layers[1].self_attn.register_forward_hook(lambda m, a, out: attended.update(out=out[0]))
     trace = capture_trace(model, IDS, SEGMENTS, config)
     hook.remove()
@@ -117,8 +124,8 @@ def test_batches_padding_and_caches_are_refused(tiny_model):
 def test_layers_that_do_not_exist_are_refused(tiny_model):
     model = tiny_model("llama")
     for config in (
-        CaptureConfig("all", "float32", (2,), (), (), "all"),
-        CaptureConfig("all", "float32", None, (2,), (), "all"),
+        CaptureConfig(rows="all", dtype="float32", layers=(2,), residual_layers=(), z_layers=(), stream_rows="all"),
+        CaptureConfig(rows="all", dtype="float32", layers=None, residual_layers=(2,), z_layers=(), stream_rows="all"),
     ):
         with pytest.raises(R2AError, match="layer 2 of LlamaForCausalLM"):
             capture_trace(model, IDS, SEGMENTS, config)

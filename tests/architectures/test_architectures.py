@@ -12,7 +12,7 @@ import torch
 from r2a_core.activations.capture import capture_trace, trace_bytes
 from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
 from r2a_core.attention.masses import layer_statistics, masses
-from r2a_core.config import AlignmentConfig, CaptureConfig, SamplingConfig
+from r2a_core.config import AlignmentConfig, CaptureConfig, ResponseParams
 from r2a_core.data.items import Item
 from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.generation.rows import GENERATION_SCHEMA, generation_row
@@ -65,7 +65,11 @@ def test_batched_generation_equals_one_prompt_after_the_other(architecture, name
     questions = ["Why?", QUESTION, "Which of the two numbers 15 and 51 is the larger one?"]
     prompts = [tuple(prompt_ids(text, question, INSTRUCTION, "with_reasoning")) for question in questions]
     requests = [GenerationRequest(str(number), 0, prompt) for number, prompt in enumerate(prompts)]
-    results = generate(found.loaded, requests, SamplingConfig(0, 30, 0, 3, 0.001))
+    results = generate(
+        found.loaded,
+        requests,
+        ResponseParams(max_new_tokens=30, batch_size=3, tie_margin=0.001, shard_items=1).sampled(),
+    )
     for prompt, result in zip(prompts, results, strict=True):
         ids = list(prompt)
         for token in result.response_ids:  # no cache, no batch: a whole forward pass for each token
@@ -83,7 +87,14 @@ def test_stored_masses_equal_eager_attention(architecture, name, tmp_path):
     row = trace_row(text, "\nHm, 5 is less than 6 since 5 + 1 = 6.\n", "\nThe larger one is \\boxed{6}.")
     assert row["status"] == "ok"
     [trace] = select_traces(pl.DataFrame([row], schema=GENERATION_SCHEMA))
-    config = CaptureConfig("answer_and_reasoning", "float32", None, (1,), (), "answer")
+    config = CaptureConfig(
+        rows="answer_and_reasoning",
+        dtype="float32",
+        layers=None,
+        residual_layers=(1,),
+        z_layers=(),
+        stream_rows="answer",
+    )
     captured = capture_trace(found.loaded.model, trace.token_ids, trace.segments, config)
     kept = [tensor for part in (captured.q, captured.k, captured.residual) for tensor in part.values()]
     assert trace_bytes(found.loaded.model.config, trace.segments, config) == sum(tensor.nbytes for tensor in kept)
@@ -115,7 +126,7 @@ def aligned_pair(text: Any, padding: Literal["visible", "masked"] = "visible") -
     for answer, thought in (("6", "\n6 is more than 5.\n"), ("5", "\nThe larger is 5, it is.\n")):
         row = trace_row(text, thought, f"\nSo.\n\nIt is \\boxed{{{answer}}}.")
         sides.append(PairSide(answer, row["prompt_ids"], row["response_ids"]))
-    config = AlignmentConfig(padding, "reasoning", True, 3)
+    config = AlignmentConfig(padding=padding, probe_in="reasoning", keep_reasoning=True, ending_tokens=3)
     found = align(text, "p", "larger", sides[0], sides[1], "plain", config)
     assert isinstance(found, AlignedPair), found
     return found

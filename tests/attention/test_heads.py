@@ -19,7 +19,7 @@ from r2a_core.attention.retrieval import (
     sequence_tests,
 )
 from r2a_core.attention.tables import ATTENTION_SCHEMA, segment_medians
-from r2a_core.config import InductionConfig, RetrievalConfig
+from r2a_core.config import InductionParams, NeedleParams
 from r2a_core.infra.errors import R2AError
 from r2a_core.trace import SEGMENTS, TraceSegments
 
@@ -141,7 +141,7 @@ def test_a_perfect_induction_head_by_hand():
 
 def test_induction_scores_equal_eager_attention(tiny_model):
     model = tiny_model("gemma2")
-    config = InductionConfig(sequences=1, period=20, seed=3)
+    config = InductionParams(sequences=1, period=20, seed=3)
     found = induction_scores(model, list(range(3, 64)), 1, config)
     again = induction_scores(model, list(range(3, 64)), 1, config)
     assert found.equals(again)
@@ -161,7 +161,7 @@ def test_induction_scores_equal_eager_attention(tiny_model):
 
 def test_a_vocabulary_without_room_for_a_period_is_refused(tiny_model):
     with pytest.raises(R2AError, match="a period of 20 tokens needs as many ordinary tokens, found 5"):
-        induction_scores(tiny_model("llama"), [1, 2, 3, 4, 5], None, InductionConfig(1, 20, 0))
+        induction_scores(tiny_model("llama"), [1, 2, 3, 4, 5], None, InductionParams(sequences=1, period=20, seed=0))
 
 
 def test_ordinary_tokens_leave_out_tags():
@@ -186,7 +186,9 @@ def test_retrieval_hits_by_hand():
 
 def test_retrieval_scores_average_over_tests(tiny_model):
     model = tiny_model("llama")
-    tests = sequence_tests(list(range(3, 64)), 1, RetrievalConfig("sequence", 3, 60, 8, seed=0))
+    tests = sequence_tests(
+        list(range(3, 64)), 1, NeedleParams(needle="sequence", tests=3, context=60, needle_tokens=8, seed=0)
+    )
     found = retrieval_scores(model, tests)
     alone = [retrieval_scores(model, [test]).heads["retrieval"] for test in tests]
     assert found.heads["retrieval"].to_list() == pytest.approx([sum(s) / 3 for s in zip(*alone, strict=True)])
@@ -202,7 +204,9 @@ def test_given_continuations_are_scored_instead_of_generated_ones(tiny_model):
 
 
 def test_sequence_tests_hide_a_needle_found_nowhere_else():
-    for test in sequence_tests(list(range(10, 90)), 1, RetrievalConfig("sequence", 6, 50, 12, seed=1)):
+    for test in sequence_tests(
+        list(range(10, 90)), 1, NeedleParams(needle="sequence", tests=6, context=50, needle_tokens=12, seed=1)
+    ):
         ids, needle = test.token_ids, test.token_ids[test.needle.start : test.needle.stop]
         assert len(set(needle)) == 12
         assert ids[-2:] == needle[:2]
@@ -218,7 +222,7 @@ def test_sentence_tests_hide_the_fact_that_the_question_asks_for():
         def encode(self, text, add_special_tokens):
             return [ord(letter) for letter in text]
 
-    config = RetrievalConfig("sentence", 5, 900, 3, seed=2)
+    config = NeedleParams(needle="sentence", tests=5, context=900, needle_tokens=3, seed=2)
     for number, test in enumerate(sentence_tests(Letters(), None, config)):
         text = "".join(map(chr, test.token_ids))
         fact = text[test.needle.start : test.needle.stop]

@@ -16,7 +16,14 @@ SEGMENTS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
 def test_links_equal_eager_attention(tiny_model, kind):
     model = tiny_model(kind)
     ids = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(5)).tolist()
-    trace = capture_trace(model, ids, SEGMENTS, CaptureConfig("answer", "float32", None, (), (), "answer"))
+    trace = capture_trace(
+        model,
+        ids,
+        SEGMENTS,
+        CaptureConfig(
+            rows="answer", dtype="float32", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
+        ),
+    )
     with torch.no_grad():
         pattern = torch.stack(model(input_ids=torch.tensor([ids]), output_attentions=True).attentions)[:, 0].numpy()
     views = [

@@ -23,7 +23,7 @@ from r2a_core.attention.map_selection import (
 )
 from r2a_core.attention.maps import MAP_SCHEMA, SPAN_SCHEMA, TOKEN_SCHEMA, attention_maps, first_tokens
 from r2a_core.attention.tables import attention_statistics
-from r2a_core.config import CaptureConfig, StatisticsConfig, WalkThresholds
+from r2a_core.config import CaptureConfig, WalkThresholds
 from r2a_core.infra.errors import R2AError
 from r2a_core.trace import TraceSegments
 
@@ -57,7 +57,9 @@ def config(**changes: Any) -> MapConfig:
 def case(request, tiny_model, tmp_path):
     """Reader over two traces, their eager patterns, and their attention and head frames."""
     model, patterns = tiny_model(request.param), {}
-    capture = CaptureConfig("answer_and_reasoning", "float32", None, (), (), "answer")
+    capture = CaptureConfig(
+        rows="answer_and_reasoning", dtype="float32", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
+    )
     traces = []
     for seed, item_id in enumerate(("a", "b")):
         ids = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -68,7 +70,7 @@ def case(request, tiny_model, tmp_path):
     write_shard(tmp_path / shard_name(0), traces, "print")
     write_index(tmp_path / "index.parquet", [tmp_path / shard_name(0)])
     reader, pieces = ActivationReader(tmp_path), {"a": PIECES, "b": PIECES}
-    attention = attention_statistics(reader, pieces, StatisticsConfig(PHRASES)).attention
+    attention = attention_statistics(reader, pieces, PHRASES).attention
     zeros = attention.select("layer", "head").unique(maintain_order=True)
     scores = zeros.with_columns(induction=0.0, induction_match=0.0), zeros.with_columns(retrieval=0.0)
     heads = rank_heads({"d": attention}, *scores, top=3)
@@ -201,4 +203,4 @@ def test_a_walking_head_is_shown_beside_the_first_ones(mass, correlation, expect
             "walk_correlation": correlation,
         }
     )
-    assert shown_heads(heads, 1, WalkThresholds(0.6, 0.7)) == expected
+    assert shown_heads(heads, 1, WalkThresholds(mass=0.6, correlation=0.7)) == expected

@@ -57,7 +57,9 @@ def test_live_masses_equal_eager_attention(tiny_model, kind):
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 2e-3), ("float32", 1e-5)])
 def test_masses_from_shards_equal_eager_attention(tiny_model, kind, dtype, tolerance, tmp_path):
     model = tiny_model(kind)
-    config = CaptureConfig("answer_and_reasoning", dtype, None, (), (), "answer")
+    config = CaptureConfig(
+        rows="answer_and_reasoning", dtype=dtype, layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
+    )
     write_shard(tmp_path / shard_name(0), [("x", capture_trace(model, IDS, SEGMENTS, config))], "print")
     write_index(tmp_path / "index.parquet", [tmp_path / shard_name(0)])
     stored, patterns = ActivationReader(tmp_path).trace("x"), eager_patterns(model)
@@ -73,7 +75,9 @@ def test_masses_from_shards_equal_eager_attention(tiny_model, kind, dtype, toler
 @pytest.mark.parametrize("kind", ["qwen2", "gemma2"])
 def test_walk_equals_brute_force(tiny_model, kind):
     model = tiny_model(kind)
-    config = CaptureConfig("answer", "float32", None, (), (), "answer")
+    config = CaptureConfig(
+        rows="answer", dtype="float32", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
+    )
     trace = capture_trace(model, IDS, SEGMENTS, config)
     layer = 1
     inside = eager_patterns(model)[layer, :, 23:32, 7:22].numpy()

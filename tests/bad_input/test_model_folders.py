@@ -4,7 +4,6 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,13 +197,13 @@ def test_unused_weights_are_said(folder: Path, caplog: pytest.LogCaptureFixture)
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
 def test_a_local_folder_that_is_no_model(refused, folder: Path, tmp_path: Path, missing: str) -> None:
     (folder / missing).unlink()
-    params = LocalModel("local", str(folder), "float32", TAGS)
+    params = LocalModel(kind="local", path=str(folder), dtype="float32", tags=TAGS)
     refused(lambda: prepare(params, tmp_path / "m"), "has no config.json with *.safetensors", "Hugging Face format")
 
 
 @pytest.mark.parametrize("path", ["", "no/such/folder", "a\0b", "x" * 300, "~nobody_of_that_name/m"])
 def test_a_local_path_that_leads_nowhere(refused, tmp_path: Path, path: str) -> None:
-    params = LocalModel("local", path, "float32", TAGS)
+    params = LocalModel(kind="local", path=path, dtype="float32", tags=TAGS)
     refused(lambda: prepare(params, tmp_path / "m"), "has no config.json with *.safetensors", "Hugging Face format")
 
 
@@ -223,27 +222,29 @@ TOKENIZERS: dict[str, tuple[Change, str | list[str], str]] = {
     "a damaged config": (text("tokenizer_config.json", "{"), "the tokenizer of mine cannot be loaded", REBUILD),
     "an unknown tag": (pointer(tags={"eos": "</s>", "bos": "<bos>"}), "the tag bos = '<bos>'", "correct tags.bos"),
     "a tag of two tokens": (
-        lambda folder: ModelPointer("train", "float32", replace(TAGS, think_close="Hm so")).write(folder),
+        lambda folder: ModelPointer("train", "float32", TAGS.model_copy(update={"think_close": "Hm so"})).write(folder),
         "the tag think_close = 'Hm so' is 2 tokens, not one",
         "correct tags.think_close of this model",
     ),
     "a tag that is a part of a word": (
-        lambda folder: ModelPointer("train", "float32", replace(TAGS, think_open="Hmm")).write(folder),
+        lambda folder: ModelPointer("train", "float32", TAGS.model_copy(update={"think_open": "Hmm"})).write(folder),
         "the tag think_open = 'Hmm' is unknown to the tokenizer",
         "correct tags.think_open",
     ),
     "an empty tag": (
-        lambda folder: ModelPointer("train", "float32", replace(TAGS, eos="")).write(folder),
+        lambda folder: ModelPointer("train", "float32", TAGS.model_copy(update={"eos": ""})).write(folder),
         "the tag eos = '' is 0 tokens, not one",
         "correct tags.eos",
     ),
     "the same tags": (
-        lambda folder: ModelPointer("train", "float32", replace(TAGS, think_open="</think>")).write(folder),
+        lambda folder: ModelPointer("train", "float32", TAGS.model_copy(update={"think_open": "</think>"})).write(
+            folder
+        ),
         "two of the tags eos, think_open and think_close are the same",
         "correct the tags",
     ),
     "a BOS that is a tag": (
-        lambda folder: ModelPointer("train", "float32", replace(TAGS, bos="<think>")).write(folder),
+        lambda folder: ModelPointer("train", "float32", TAGS.model_copy(update={"bos": "<think>"})).write(folder),
         "the tag bos is the same as a tag of the reasoning",
         "correct the tags",
     ),
@@ -274,6 +275,6 @@ def test_a_tokenizer_larger_than_the_embedding(refused, folder: Path, vocabulary
 
 
 def test_a_model_without_bos_is_read(folder: Path) -> None:
-    ModelPointer("train", "float32", replace(TAGS, bos=None)).write(folder)
+    ModelPointer("train", "float32", TAGS.model_copy(update={"bos": None})).write(folder)
     assert load_tokenizer(folder).ids.bos is None
     assert read_pointer(folder).tags.bos is None

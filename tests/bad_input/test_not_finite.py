@@ -23,10 +23,9 @@ from r2a_core.attention.tables import ATTENTION_SCHEMA, medians_text, trace_stat
 from r2a_core.config import (
     CaptureConfig,
     CrossingParams,
-    InductionConfig,
+    InductionParams,
     PairCaptureParams,
-    SamplingConfig,
-    StatisticsConfig,
+    ResponseParams,
     SweepParams,
 )
 from r2a_core.evaluation.paired import (
@@ -135,7 +134,9 @@ def test_captured_activations(refused, tmp_path, kind: str, says: str) -> None:
 
 
 def test_a_model_that_computes_nan_is_not_captured(refused, tmp_path) -> None:
-    config = CaptureConfig("all", "bfloat16", None, (), (), "answer")
+    config = CaptureConfig(
+        rows="all", dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
+    )
     trace = capture_trace(tiny_model(1), list(range(1, 11)), SEGMENTED, config)
     write = lambda: write_shard(tmp_path / "s.safetensors", [("arithmetic-00007", trace)], "f")  # noqa: E731
     refused(write, "'arithmetic-00007': queries of layer 1: the value at head 1, row 0, dimension", LOOK)
@@ -164,7 +165,7 @@ class Trace:
 
 def statistics(trace: Any) -> Any:
     pieces = [f" t{number}" for number in range(trace.segments.n_tokens)]
-    return trace_statistics("q1", trace, pieces, StatisticsConfig(("wait",)))
+    return trace_statistics("q1", trace, pieces, ("wait",))
 
 
 def test_attention_that_overflows(refused) -> None:
@@ -260,7 +261,7 @@ def test_medians_take_no_nan(refused, segment: str) -> None:
 
 
 def test_scores_of_a_model_that_computes_nan(refused) -> None:
-    config = InductionConfig(sequences=1, period=4, seed=0)
+    config = InductionParams(sequences=1, period=4, seed=0)
     says = "of layer 1 on repeated random tokens: the value at head 1 is nan"
     refused(lambda: induction_scores(tiny_model(1), range(10, 30), 1, config), says, LOOK)
     test = NeedleTest((1, 5, 6, 7), range(1, 3), 2, (5, 6))
@@ -269,7 +270,7 @@ def test_scores_of_a_model_that_computes_nan(refused) -> None:
 
 
 def test_a_vocabulary_or_a_set_of_tests_that_is_too_small(refused) -> None:
-    config = InductionConfig(sequences=1, period=20, seed=0)
+    config = InductionParams(sequences=1, period=20, seed=0)
     refused(lambda: induction_scores(tiny_model(), range(5), 1, config), "found 5", "lower heads.induction.period")
     refused(lambda: retrieval_scores(tiny_model(), []), "the needle test has no tests", "capture more traces")
 
@@ -306,7 +307,7 @@ def test_residual_streams_that_overflow(refused, tmp_path) -> None:
 
 def test_cells_of_a_model_that_computes_nan(refused) -> None:
     clean = capture_clean(tiny_model(), pair())
-    params = SweepParams(("resid_pre",), (), 64)
+    params = SweepParams(components=("resid_pre",), restored_roles=(), memory_mib=64)
     assert jobs.named_sweeps(tiny_model(), pair(), clean, params)
     says = ["pair 'p7' (plain)", "queries of layer 1: the value at row 0, head 1, token 0, dimension 1 is nan"]
     refused(lambda: jobs.named_sweeps(tiny_model(1), pair(), clean, params), says, LOOK)
@@ -366,14 +367,18 @@ def test_curves_take_no_nan(refused) -> None:
     spoilt = frame.with_columns(nld=pl.Series([0.1, 0.2, NAN, 0.1, 0.2, 0.3]))
     says = "patching: nld is nan at pair_id 'p7', probe 'plain', layer 0, position 5"
     refused(lambda: layer_curves(spoilt), says, "dvc repro patch")
-    refused(lambda: crossing(spoilt, "plain", CrossingParams(10, 0.95, 0)), says, "dvc repro patch")
+    refused(
+        lambda: crossing(spoilt, "plain", CrossingParams(bootstrap_draws=10, confidence=0.95, seed=0)),
+        says,
+        "dvc repro patch",
+    )
 
 
 def test_one_pair_has_no_spread_and_no_interval() -> None:
     curves = layer_curves(sweep_frame(sweep()))
     assert curves["sd"].null_count() == curves.height
     assert curves["n_pairs"].to_list() == [1] * curves.height
-    found = crossing(sweep_frame(sweep()), "plain", CrossingParams(10, 0.95, 0))
+    found = crossing(sweep_frame(sweep()), "plain", CrossingParams(bootstrap_draws=10, confidence=0.95, seed=0))
     assert (found.layer, found.low, found.high, found.share_crossing) == (None, None, None, 0.0)
 
 
@@ -384,7 +389,7 @@ def test_logits_that_are_no_numbers_end_generation(refused) -> None:
     loaded: Any = SimpleNamespace(model=tiny_model(2), ids=TagIds(1, 2, 3, 4, 0))
     request = GenerationRequest("arithmetic-00003", 0, (1, 7, 3))
     for temperature in (0.0, 0.7):
-        config = SamplingConfig(temperature, 4, 0, 1, 0.001)
+        config = ResponseParams(max_new_tokens=4, batch_size=1, tie_margin=0.001, shard_items=1).sampled(temperature)
         says = "arithmetic-00003: the logits of response token 0 are not numbers"
         refused(lambda config=config: generate(loaded, [request], config), says, "weights")
 

@@ -14,7 +14,7 @@ from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 
 NAMED = '{"pair_id": "p", "comparator": "y"}'
-CONFIG = AlignmentConfig("visible", "reasoning", keep_reasoning=True, ending_tokens=3)
+CONFIG = AlignmentConfig(padding="visible", probe_in="reasoning", keep_reasoning=True, ending_tokens=3)
 PAIR = ComparisonPair(
     "p", "Considering x, which is y: A or B?", "A", "Considering z, which is y: A or B?", "B", "y", "d"
 )

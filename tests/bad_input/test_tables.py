@@ -58,7 +58,7 @@ def test_a_file_that_cannot_be_used(refused, tmp_path: Path, case: str) -> None:
 
 def test_a_folder_is_no_file(refused, tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").mkdir()
-    params = HubDataset("math500", "", "main", "m.jsonl")
+    params = HubDataset(kind="math500", instruction="", revision="main", file="m.jsonl")
     refused(lambda: load_dataset(params, tmp_path), "m.jsonl does not exist", "copy the file into")
 
 
@@ -262,7 +262,7 @@ def test_a_trace_that_cannot_be_used(refused, tmp_path: Path, case: str) -> None
 
 def test_a_trace_file_without_the_model_that_is_asked_for(refused, tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text(json.dumps(TRACE))
-    params = FileDataset("traces", "", "t.jsonl", {"ours": "n"})
+    params = FileDataset(kind="traces", instruction="", file="t.jsonl", texts_of={"ours": "n"})
     refused(lambda: load_dataset(params, tmp_path), "t.jsonl has no texts of 'n'", "texts_of.ours: one of m")
 
 

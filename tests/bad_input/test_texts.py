@@ -160,7 +160,15 @@ def test_every_text_is_counted_once(byte_text: LoadedTokenizer) -> None:
         "with_reasoning": generations(byte_text, cases, "with_reasoning"),
         "without_reasoning": generations(byte_text, WITHOUT, "without_reasoning"),
     }
-    found = evaluate(items, frames, 1, EvaluateParams(10.0, 100, 0), model="m", dataset="d", decoding="imported")
+    found = evaluate(
+        items,
+        frames,
+        1,
+        EvaluateParams(timeout_seconds=10.0, bootstrap_draws=100, seed=0),
+        model="m",
+        dataset="d",
+        decoding="imported",
+    )
     statuses = [case[2] for case in cases.values()]
     assert found.summary["funnel"]["with_reasoning"]["once"] == {
         "all": len(cases),
@@ -191,7 +199,7 @@ def test_rows_that_contradict_themselves(refused, byte_text: LoadedTokenizer, ca
     change, says = SPOILT[case]
     frame = generations(byte_text, {"a whole trace": WITH["a whole trace"]}, "with_reasoning").with_columns(*change)
     items = [replace(ITEM, item_id="a whole trace")]
-    params = EvaluateParams(10.0, 100, 0)
+    params = EvaluateParams(timeout_seconds=10.0, bootstrap_draws=100, seed=0)
     run = lambda frames: evaluate(items, frames, 1, params, model="m", dataset="d", decoding="x")  # noqa: E731
     refused(lambda: run({"with_reasoning": frame}), says, "dvc repro")
 
@@ -199,7 +207,7 @@ def test_rows_that_contradict_themselves(refused, byte_text: LoadedTokenizer, ca
 def test_rows_that_stand_twice_or_in_no_setting(refused, byte_text: LoadedTokenizer) -> None:
     frame = generations(byte_text, {"a whole trace": WITH["a whole trace"]}, "with_reasoning")
     items = [replace(ITEM, item_id="a whole trace")]
-    params = EvaluateParams(10.0, 100, 0)
+    params = EvaluateParams(timeout_seconds=10.0, bootstrap_draws=100, seed=0)
     run = lambda frames: evaluate(items, frames, 1, params, model="m", dataset="d", decoding="x")  # noqa: E731
     twice = {"with_reasoning": pl.concat([frame, frame])}
     refused(lambda: run(twice), "run 0 holds two responses to 'a whole trace'", "dvc repro generate")
@@ -209,7 +217,15 @@ def test_rows_that_stand_twice_or_in_no_setting(refused, byte_text: LoadedTokeni
 
 def test_no_text_at_all_gives_null_not_a_number(byte_text: LoadedTokenizer, tmp_path: Path) -> None:
     empty = {name: pl.DataFrame(schema=GENERATION_SCHEMA) for name in ("with_reasoning", "without_reasoning")}
-    found = evaluate([ITEM], empty, 1, EvaluateParams(10.0, 100, 0), model="m", dataset="d", decoding="imported")
+    found = evaluate(
+        [ITEM],
+        empty,
+        1,
+        EvaluateParams(timeout_seconds=10.0, bootstrap_draws=100, seed=0),
+        model="m",
+        dataset="d",
+        decoding="imported",
+    )
     paired = found.summary["paired"]
     assert (paired["n"], paired["t"], paired["p"], paired["reason"]) == (0, None, None, "no common items")
     assert found.summary["accuracy_all"] == {"with_reasoning": None, "without_reasoning": None}

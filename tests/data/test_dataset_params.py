@@ -14,10 +14,14 @@ HUB = {"kind": "math500", "instruction": " Box it.", "revision": "main"}
 
 def test_each_kind_has_its_record() -> None:
     built = dataset_params({"kind": "arithmetic", "instruction": "", "n": 3, "seed": 0}, "datasets.a")
-    assert built == BuiltinDataset("arithmetic", "", 3, 0)
-    assert dataset_params(HUB, "datasets.m") == HubDataset("math500", " Box it.", "main", None)
+    assert built == BuiltinDataset(kind="arithmetic", instruction="", n=3, seed=0)
+    assert dataset_params(HUB, "datasets.m") == HubDataset(
+        kind="math500", instruction=" Box it.", revision="main", file=None
+    )
     texts = {"kind": "traces", "instruction": "", "file": "t.parquet", "texts_of": {"r1": "r1-llama"}}
-    assert dataset_params(texts, "datasets.t") == FileDataset("traces", "", "t.parquet", {"r1": "r1-llama"})
+    assert dataset_params(texts, "datasets.t") == FileDataset(
+        kind="traces", instruction="", file="t.parquet", texts_of={"r1": "r1-llama"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,7 +61,7 @@ def test_names_that_lead_out_are_refused(imports: Path) -> None:
 
 
 def test_an_absent_file_is_named_with_what_to_do(imports: Path) -> None:
-    params = HubDataset("math500", "", "main", "math.jsonl")
+    params = HubDataset(kind="math500", instruction="", revision="main", file="math.jsonl")
     with pytest.raises(R2AError, match=r"imports/math\.jsonl does not exist") as caught:
         load_dataset(params, imports)
     assert "copy the file" in caught.value.hint
@@ -67,5 +71,5 @@ def test_a_local_file_goes_before_the_hub(imports: Path) -> None:
     (imports / "m.jsonl").write_text(
         '{"problem": "1+1?", "answer": "2", "subject": "Algebra", "level": 1, "unique_id": "u"}\n'
     )
-    loaded = load_dataset(HubDataset("math500", "", "main", "m.jsonl"), imports)
+    loaded = load_dataset(HubDataset(kind="math500", instruction="", revision="main", file="m.jsonl"), imports)
     assert [(item.item_id, item.gold) for item in loaded.items] == [("u", "2")]

@@ -169,7 +169,7 @@ def points(axes: Any, number: int) -> list[tuple[float, float]]:
 
 def test_overview_places_heads_by_their_scores_and_ranks_the_rfhs(tmp_path: Path) -> None:
     heads = {"toy_model": write_heads(tmp_path / "heads.parquet")}
-    fig = walk_overview_figure(heads, "toy", count=2, thresholds=WalkThresholds(0.6, 0.7))
+    fig = walk_overview_figure(heads, "toy", count=2, thresholds=WalkThresholds(mass=0.6, correlation=0.7))
     walk, uniformity = panel(fig, "walk correlation"), panel(fig, "uniformity")
     assert sorted(points(walk, 0)) == [(0.3, 0.2), (0.8, 0.1), (0.9, 0.9)]
     assert points(walk, 1) == [(0.9, 0.9), (0.8, 0.1)]

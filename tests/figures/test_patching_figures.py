@@ -14,7 +14,7 @@ from r2a_core.figures.patching import draw_patching, example_pair, layer_figure,
 from r2a_core.infra.errors import R2AError
 from r2a_core.patching.summary import probe_summary
 
-INTERVAL = CrossingParams(50, 0.95, 0)
+INTERVAL = CrossingParams(bootstrap_draws=50, confidence=0.95, seed=0)
 N_LAYERS = 6
 
 
@@ -147,10 +147,12 @@ def test_figures_are_the_same_bytes_when_drawn_again(tables, tmp_path):
     for model, cells in tables.items():
         cells.write_parquet(tmp_path / f"{model}.parquet")
     paths = {model: tmp_path / f"{model}.parquet" for model in tables}
-    drawn = [draw_patching(paths, tmp_path / name, PatchingFigureParams(None), INTERVAL) for name in ("one", "two")]
+    drawn = [
+        draw_patching(paths, tmp_path / name, PatchingFigureParams(example=None), INTERVAL) for name in ("one", "two")
+    ]
     assert [path.name for path in drawn[0]] == [
         f"patching-{name}.{kind}" for name in ("positions", "layers") for kind in ("png", "pdf")
     ]
     assert [path.read_bytes() for path in drawn[0]] == [path.read_bytes() for path in drawn[1]]
     with pytest.raises(R2AError, match="build it with: dvc repro patch"):
-        draw_patching({"lost": tmp_path / "lost.parquet"}, tmp_path, PatchingFigureParams(None), INTERVAL)
+        draw_patching({"lost": tmp_path / "lost.parquet"}, tmp_path, PatchingFigureParams(example=None), INTERVAL)

@@ -51,7 +51,7 @@ class JudgeServer:
         return sum(answer_of(body) == text for body in self.asked)
 
     def params(self, **changes: Any) -> JudgeParams:
-        return JudgeParams(EndpointParams(**self.endpoint()), **self.how(changes))
+        return JudgeParams(endpoint=EndpointParams(**self.endpoint()), **self.how(changes))
 
     def section(self, **changes: Any) -> dict[str, Any]:
         """The section `judge` of params.yaml."""

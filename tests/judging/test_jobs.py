@@ -205,13 +205,15 @@ def test_a_missing_key_names_its_variable_and_the_local_way(
     monkeypatch.delenv("R2A_TEST_KEY", raising=False)
     params = judge_server.params()
     with pytest.raises(MissingPrerequisite, match="R2A_TEST_KEY is not set") as caught:
-        connect(replace(params, endpoint=replace(params.endpoint, key_env="R2A_TEST_KEY")))
+        connect(params.model_copy(update={"endpoint": params.endpoint.model_copy(update={"key_env": "R2A_TEST_KEY"})}))
     assert "local judge" in caught.value.hint
 
 
 def test_a_server_that_is_not_there_is_a_missing_prerequisite(judge_server: JudgeServer, tmp_path: Path) -> None:
     params = judge_server.params()
-    nowhere = replace(params, endpoint=replace(params.endpoint, base_url="http://127.0.0.1:1/v1"))
+    nowhere = params.model_copy(
+        update={"endpoint": params.endpoint.model_copy(update={"base_url": "http://127.0.0.1:1/v1"})}
+    )
     with pytest.raises(MissingPrerequisite, match="gave no reply in 3 tries"):
         run(tmp_path, nowhere)
 

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +103,14 @@ def test_a_model_of_texts_has_a_tokenizer_only(folder: Path) -> None:
     ],
 )
 def test_tags_that_are_no_single_tokens(folder: Path, change: dict[str, str], message: str) -> None:
-    ModelPointer("train", "float32", replace(TAGS, **change)).write(folder)
+    ModelPointer("train", "float32", TAGS.model_copy(update=change)).write(folder)
     with pytest.raises(R2AError, match=message) as caught:
         load_model(folder, "cpu")
     assert "correct" in caught.value.hint
 
 
 def test_a_model_without_bos_has_none(folder: Path) -> None:
-    ModelPointer("train", "float32", replace(TAGS, bos=None)).write(folder)
+    ModelPointer("train", "float32", TAGS.model_copy(update={"bos": None})).write(folder)
     assert load_tokenizer(folder).ids.bos is None
 
 

@@ -22,8 +22,10 @@ HUB = {"kind": "hub", "hub_id": "a/b", "revision": COMMIT, "dtype": "bfloat16", 
 
 
 def test_each_kind_has_its_record() -> None:
-    assert model_params(HUB, "models.x") == HubModel("hub", "a/b", COMMIT, "bfloat16", Tags(None, "<|im_end|>"))
-    assert model_params({"kind": "texts"}, "models.x") == TextsModel("texts", Tags())
+    assert model_params(HUB, "models.x") == HubModel(
+        kind="hub", hub_id="a/b", revision=COMMIT, dtype="bfloat16", tags=Tags(bos=None, eos="<|im_end|>")
+    )
+    assert model_params({"kind": "texts"}, "models.x") == TextsModel(kind="texts", tags=Tags())
     local = {"kind": "local", "path": "~/m", "dtype": "float32", "tags": TAGS}
     assert isinstance(model_params(local, "models.x"), LocalModel)
 
@@ -47,14 +49,14 @@ def test_impossible_entries_are_refused(values: dict[str, Any], message: str) ->
 
 
 def test_a_hub_model_is_a_small_pointer_file(tmp_path: Path) -> None:
-    prepare(HubModel("hub", "a/b", COMMIT, "bfloat16", Tags()), tmp_path / "m")
+    prepare(HubModel(kind="hub", hub_id="a/b", revision=COMMIT, dtype="bfloat16", tags=Tags()), tmp_path / "m")
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["model.json"]
     assert read_pointer(tmp_path / "m") == ModelPointer("hub", "bfloat16", Tags(), "a/b", COMMIT)
 
 
 def test_a_local_model_is_known_by_its_weights(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
-    params = LocalModel("local", str(tmp_path / "weights"), "float32", Tags())
+    params = LocalModel(kind="local", path=str(tmp_path / "weights"), dtype="float32", tags=Tags())
     with pytest.raises(MissingPrerequisite):
         prepare(params, tmp_path / "m")
     (tmp_path / "weights" / "config.json").write_text("{}")
@@ -65,8 +67,8 @@ def test_a_local_model_is_known_by_its_weights(tmp_path: Path) -> None:
 
 
 def test_a_model_of_texts_is_the_built_in_tokenizer_with_its_own_tags(tmp_path: Path) -> None:
-    tags = Tags(None, "<|im_end|>", "[THINK]", "[/THINK]")
-    prepare(TextsModel("texts", tags), tmp_path / "m")
+    tags = Tags(bos=None, eos="<|im_end|>", think_open="[THINK]", think_close="[/THINK]")
+    prepare(TextsModel(kind="texts", tags=tags), tmp_path / "m")
     text = load_tokenizer(tmp_path / "m")
     assert text.ids.bos is None
     assert len({text.ids.eos, text.ids.think_open, text.ids.think_close}) == 3
@@ -75,15 +77,15 @@ def test_a_model_of_texts_is_the_built_in_tokenizer_with_its_own_tags(tmp_path: 
 
 
 def test_a_folder_prepared_before_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    prepare(TextsModel("texts"), tmp_path / "m")
+    prepare(TextsModel(kind="texts"), tmp_path / "m")
     assert (tmp_path / "m" / "tokenizer.json").is_file()
-    prepare(HubModel("hub", "a/b", COMMIT, "bfloat16", Tags()), tmp_path / "m")
+    prepare(HubModel(kind="hub", hub_id="a/b", revision=COMMIT, dtype="bfloat16", tags=Tags()), tmp_path / "m")
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["model.json"]
 
 
 def test_the_same_entry_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in "ab":
-        prepare(TextsModel("texts"), tmp_path / name)
+        prepare(TextsModel(kind="texts"), tmp_path / name)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

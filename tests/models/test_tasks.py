@@ -13,9 +13,9 @@ from r2a_core.builtin.questions import draw_arithmetic, draw_comparison
 from r2a_core.builtin.texts import BOXED_INSTRUCTION, BRIEF_INSTRUCTION, LEADS, MIDDLES, TAILS, correct, training_text
 from r2a_core.config import TextMix
 
-PLAIN = TextMix(0.5, 0, 0, 0, 0, 0)
-PERTURBED = TextMix(0.5, 0, 0, 1, 0, 0)
-CONTRADICTED = TextMix(0.5, 0, 0, 1, 1, 0)
+PLAIN = TextMix(comparison=0.5, without_reasoning=0, probing=0, perturbed=0, contradicted=0, padded=0)
+PERTURBED = TextMix(comparison=0.5, without_reasoning=0, probing=0, perturbed=1, contradicted=0, padded=0)
+CONTRADICTED = TextMix(comparison=0.5, without_reasoning=0, probing=0, perturbed=1, contradicted=1, padded=0)
 RANK = {
     (context, thing): rank
     for domain in DOMAINS
@@ -45,7 +45,15 @@ def boxed(text):
     return re.findall(r"\\boxed\{(\w+)\}", text)[-1]
 
 
-@pytest.mark.parametrize("mix", [PLAIN, PERTURBED, CONTRADICTED, TextMix(0.5, 0, 1, 0, 0, 0)])
+@pytest.mark.parametrize(
+    "mix",
+    [
+        PLAIN,
+        PERTURBED,
+        CONTRADICTED,
+        TextMix(comparison=0.5, without_reasoning=0, probing=1, perturbed=0, contradicted=0, padded=0),
+    ],
+)
 def test_the_answer_quotes_the_lines_in_order(mix):
     for text in texts(mix):
         thinking, answer = joined(text.thinking), joined(text.answer)
@@ -181,7 +189,7 @@ def test_second_thoughts_hold_and_are_not_quoted():
 
 
 def test_without_reasoning_only_the_result_is_learnt():
-    for text in texts(TextMix(0.5, 1, 0, 0, 0, 0)):
+    for text in texts(TextMix(comparison=0.5, without_reasoning=1, probing=0, perturbed=0, contradicted=0, padded=0)):
         assert joined(text.thinking) in ("\nOkay, I think I have finished thinking.\n", "\n\n")
         assert not any(piece.weight for piece in text.thinking)
         assert joined(text.answer).startswith("\n\nThus, the ")

@@ -1,6 +1,5 @@
 """Training of the built-in reasoners: the same bytes twice, a falling loss, starting heads, recipe errors, batches."""
 
-from dataclasses import replace
 from random import Random
 
 import pytest
@@ -52,11 +51,11 @@ def same_threads():
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama"])
 def test_the_same_recipe_gives_the_same_bytes(architecture, tmp_path):
-    recipe = replace(RECIPE, architecture=architecture)
+    recipe = RECIPE.model_copy(update={"architecture": architecture})
     seen = []
     first = train_reasoner(recipe, tmp_path / "a", lambda *step: seen.append(step))
     second = train_reasoner(recipe, tmp_path / "b")
-    train_reasoner(replace(recipe, seed=2), tmp_path / "c")
+    train_reasoner(recipe.model_copy(update={"seed": 2}), tmp_path / "c")
     assert first == second
     assert [step[:2] for step in seen] == [(number, 8) for number in range(1, 9)]
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
@@ -69,13 +68,17 @@ def test_the_same_recipe_gives_the_same_bytes(architecture, tmp_path):
 
 def test_the_loss_falls(tmp_path):
     losses = []
-    train_reasoner(replace(RECIPE, copy_steps=0, steps=30), tmp_path, lambda step, steps, loss: losses.append(loss))
+    train_reasoner(
+        RECIPE.model_copy(update={"copy_steps": 0, "steps": 30}),
+        tmp_path,
+        lambda step, steps, loss: losses.append(loss),
+    )
     assert losses[0] == pytest.approx(6.8, abs=0.5)  # ln of about 900 tokens
     assert sum(losses[-5:]) / 5 < 0.7 * losses[0]
 
 
 def test_learning_rate_rises_stays_and_falls():
-    recipe = replace(RECIPE, copy_steps=10, steps=100, ramp_steps=5, flat_share=0.2)
+    recipe = RECIPE.model_copy(update={"copy_steps": 10, "steps": 100, "ramp_steps": 5, "flat_share": 0.2})
     rates = [learning_rate(step, recipe) for step in range(110)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[5:31] == [1.0] * 26
@@ -93,12 +96,12 @@ def test_learning_rate_rises_stays_and_falls():
 )
 def test_sizes_that_do_not_fit_are_refused(change, message, tokenizer):
     with pytest.raises(R2AError, match=message):
-        build_model(replace(RECIPE, **change), len(tokenizer), tokenizer)
+        build_model(RECIPE.model_copy(update=change), len(tokenizer), tokenizer)
 
 
 def test_a_loss_that_is_not_finite_is_refused(tmp_path):
     with pytest.raises(R2AError, match="the loss is"):
-        train_reasoner(replace(RECIPE, muon_rate=1e30, steps=20), tmp_path)
+        train_reasoner(RECIPE.model_copy(update={"muon_rate": 1e30, "steps": 20}), tmp_path)
 
 
 def test_recipes_are_checked():
@@ -118,7 +121,15 @@ def test_recipes_are_checked():
 
 @pytest.mark.parametrize(("architecture", "strength"), [("qwen2", 5.0), ("llama", 1.35)])
 def test_heads_start_on_the_previous_token(architecture, strength, tokenizer):
-    recipe = replace(RECIPE, architecture=architecture, previous_token=strength, width=96, mlp_width=64, induction=0.0)
+    recipe = RECIPE.model_copy(
+        update={
+            "architecture": architecture,
+            "previous_token": strength,
+            "width": 96,
+            "mlp_width": 64,
+            "induction": 0.0,
+        }
+    )
     model = build_model(recipe, len(tokenizer), tokenizer)
     model.set_attn_implementation("eager")
     ids = torch.tensor([Random(0).sample(range(len(tokenizer)), 30)])

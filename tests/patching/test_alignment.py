@@ -15,7 +15,7 @@ from r2a_core.pairs.filter import PAIR_SCHEMA, aligned_pair, alignment_columns
 from r2a_core.patching.runs import visibility_of
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 
-CONFIG = AlignmentConfig("visible", "reasoning", True, 3)
+CONFIG = AlignmentConfig(padding="visible", probe_in="reasoning", keep_reasoning=True, ending_tokens=3)
 CLEAN_THOUGHT = "\nFirst, swan.\n\nSecond, otter.\n"
 CORRUPTED_THOUGHT = "\nSwan.\n"
 CLEAN_ANSWER = "\n\nOkay.\n\nThus, the slower one is \\boxed{otter}."
@@ -101,22 +101,22 @@ def test_a_boxed_last_paragraph_of_the_reasoning_goes(text, sides):
 
 
 def test_reasoning_can_be_left_out(text, sides):
-    found = aligned(text, sides, config=replace(CONFIG, keep_reasoning=False))
+    found = aligned(text, sides, config=CONFIG.model_copy(update={"keep_reasoning": False}))
     assert "<think>\nFinal answer is otter.\n</think>" in bare(text, found.clean)
     assert "<think>\nFinal answer is swan.\n</think>" in bare(text, found.corrupted)
 
 
 def test_the_probe_can_stand_in_the_answer_or_in_both_places(text, sides):
-    late = aligned(text, sides, config=replace(CONFIG, probe_in="answer"))
+    late = aligned(text, sides, config=CONFIG.model_copy(update={"probe_in": "answer"}))
     assert bare(text, late.clean).count("Final answer is otter.\n") == 1
     assert "Okay.\n\nFinal answer is otter.\nThus, the slower one is \\boxed{" in bare(text, late.clean)
     assert [place.index > late.think_close for place in late.positions if place.role == "flip"] == [True]
-    both = aligned(text, sides, config=replace(CONFIG, probe_in="both"))
+    both = aligned(text, sides, config=CONFIG.model_copy(update={"probe_in": "both"}))
     assert [place.index > both.think_close for place in both.positions if place.role == "flip"] == [False, True]
 
 
 def test_masked_padding_takes_no_position(text, sides):
-    found = aligned(text, sides, config=replace(CONFIG, padding="masked"))
+    found = aligned(text, sides, config=CONFIG.model_copy(update={"padding": "masked"}))
     seen = visibility_of(found.corrupted, torch.device("cpu"))
     assert seen.keep is not None
     assert seen.keep.tolist() == [not pad for pad in found.corrupted.pad]

@@ -79,29 +79,33 @@ def test_bootstrap_interval_spans_the_pairs_and_repeats_with_its_seed():
     early = cells([1, 1, 0, 0, 0], [0, 0, 1, 1, 1])  # crosses at 1.5
     late = cells([1, 1, 1, 1, 0], [0, 0, 0, 0, 1])  # crosses at 3.5
     frame = table({f"{kind}{i}": c for i in range(4) for kind, c in (("e", early), ("l", late))})
-    found = crossing(frame, "plain", CrossingParams(400, 0.95, 1))
+    found = crossing(frame, "plain", CrossingParams(bootstrap_draws=400, confidence=0.95, seed=1))
     assert (found.n_pairs, found.n_resamples, found.share_crossing) == (8, 400, 1.0)
     assert found.low is not None
     assert found.high is not None
     assert found.low == pytest.approx(1.5, abs=0.6)
     assert found.high == pytest.approx(3.5, abs=0.2)
-    assert crossing(frame, "plain", CrossingParams(400, 0.95, 1)) == found
-    assert crossing(frame, "plain", CrossingParams(50, 0.95, 1)) != crossing(
-        frame, "plain", CrossingParams(50, 0.95, 2)
+    assert crossing(frame, "plain", CrossingParams(bootstrap_draws=400, confidence=0.95, seed=1)) == found
+    assert crossing(frame, "plain", CrossingParams(bootstrap_draws=50, confidence=0.95, seed=1)) != crossing(
+        frame, "plain", CrossingParams(bootstrap_draws=50, confidence=0.95, seed=2)
     )
 
 
 def test_equal_pairs_leave_no_spread():
     frame = table({p: cells([1, 1, 0], [0, 0, 1]) for p in "abc"})
-    found = crossing(frame, "plain", CrossingParams(20, 0.95, 0))
+    found = crossing(frame, "plain", CrossingParams(bootstrap_draws=20, confidence=0.95, seed=0))
     assert (found.layer, found.low, found.high) == (1.5, 1.5, 1.5)
 
 
 def test_curves_that_do_not_cross_are_said_not_to():
-    found = crossing(table({"a": cells([1, 1], [0, 0.5])}), "plain", CrossingParams(10, 0.95, 0))
+    found = crossing(
+        table({"a": cells([1, 1], [0, 0.5])}), "plain", CrossingParams(bootstrap_draws=10, confidence=0.95, seed=0)
+    )
     assert (found.layer, found.low, found.high, found.share_crossing) == (None, None, None, 0.0)
 
 
 def test_a_probe_without_pairs_is_refused():
     with pytest.raises(R2AError, match="probe 'boxed' has 0 pairs"):
-        crossing(table({"a": cells([1, 1], [0, 0.5])}), "boxed", CrossingParams(10, 0.95, 0))
+        crossing(
+            table({"a": cells([1, 1], [0, 0.5])}), "boxed", CrossingParams(bootstrap_draws=10, confidence=0.95, seed=0)
+        )

@@ -301,7 +301,7 @@ def test_out_of_memory_halves_the_passes_and_changes_no_number(monkeypatch, capl
     params = SweepParams(components=("resid_pre", "z"), restored_roles=(), memory_mib=1)
     monkeypatch.setattr(jobs, "MIB", 2**10)  # bounds in KiB, since the model is so small
     monkeypatch.setattr(staircase, "MIB", 2**10)
-    wide = replace(params, memory_mib=100_000)
+    wide = params.model_copy(update={"memory_mib": 100_000})
     expected = jobs.sweep_pair(model, aligned, clean, wide)
     one_pass, rows = PackedSweep.one_pass, []
 

@@ -12,7 +12,7 @@ from r2a_core.evaluation.funnel import STEPS, evaluate
 from r2a_core.generation.rows import GENERATION_SCHEMA
 from r2a_core.trace import SETTINGS
 
-PARAMS = EvaluateParams(10.0, 100, 0)
+PARAMS = EvaluateParams(timeout_seconds=10.0, bootstrap_draws=100, seed=0)
 STATUSES = ("ok", "no_answer", "bad_think", "unfinished")
 REPEATABLE = settings(derandomize=True, deadline=None, max_examples=60)
 items = st.lists(st.text("ab/.\0é", min_size=1, max_size=3), min_size=1, max_size=6, unique=True)

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def small_params(local_model: Path) -> dict[str, Any]:
             "kind": "local",
             "path": str(local_model),
             "dtype": "float32",
-            "tags": asdict(Tags()),
+            "tags": Tags().model_dump(),
         },
     }
     params["datasets"] = {

@@ -185,12 +185,31 @@ def real_server(served_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 def endpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[EndpointModel, Path], Path]:
     """Prepares a model of kind endpoint at a path; the tokenizer, the same for all, is built once."""
     first = tmp_path_factory.mktemp("prepared") / "r1_full"
-    nowhere = EndpointParams("http://127.0.0.1:1/v1", "big-one", None, 1.0, 1, 1, 0.0)
-    prepare(EndpointModel(nowhere, "completions", False, None, True, None, "endpoint"), first)
+    nowhere = EndpointParams(
+        base_url="http://127.0.0.1:1/v1",
+        model="big-one",
+        key_env=None,
+        timeout_seconds=1.0,
+        concurrency=1,
+        attempts=1,
+        backoff_seconds=0.0,
+    )
+    prepare(
+        EndpointModel(
+            endpoint=nowhere,
+            api="completions",
+            send_bos=False,
+            continues=None,
+            send_seed=True,
+            max_tokens=None,
+            kind="endpoint",
+        ),
+        first,
+    )
 
     def make(params: EndpointModel, folder: Path) -> Path:
         shutil.copytree(first, folder, dirs_exist_ok=True)
-        ModelPointer("endpoint", None, params.tags, served=params.served).write(folder)
+        ModelPointer("endpoint", None, params.tags, served=params).write(folder)
         return folder
 
     return make

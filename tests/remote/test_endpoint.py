@@ -48,11 +48,6 @@ def test_unsafe_or_impossible_records_are_refused(change: dict[str, Any], says: 
     assert "pw7" not in str(caught.value)
 
 
-def test_a_login_in_an_address_is_refused_where_no_pipeline_is_read() -> None:
-    with pytest.raises(R2AError, match="user name or password") as caught:
-        made(base_url="https://me:pw7@host/v1")
-    assert "pw7" not in str(caught.value)
-
 
 @pytest.mark.parametrize(
     "change",

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from tests.small_models import GREEDY as BASE_PARAMS
 ROOT = Path(__file__).resolve().parent.parent.parent
 INSTRUCTION = " Answer."
 N_TOKENS = 24
-GREEDY = replace(BASE_PARAMS, max_new_tokens=N_TOKENS, shard_items=10)
+GREEDY = BASE_PARAMS.model_copy(update={"max_new_tokens": N_TOKENS, "shard_items": 10})
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,7 @@ def entry(server: RealServer, **changes: Any) -> dict[str, Any]:
 
 def texts(folder: Path, setting: Any, items: list[Item], root: Path) -> list[str]:
     """The responses that the generate stage would write."""
-    source = BuiltinDataset("arithmetic", INSTRUCTION, n=4, seed=0)
+    source = BuiltinDataset(kind="arithmetic", instruction=INSTRUCTION, n=4, seed=0)
     job = GenerationJob("served", folder, setting, source, GREEDY, "cpu")
     with open_store(root, "generate", "x") as store:
         rows = read_shards([path for shard in plan_shards(job, items, {}) for path in finish_shard(job, store, shard)])

@@ -29,9 +29,9 @@ from tests.small_models import GREEDY as BASE_PARAMS
 ROOT = Path(__file__).resolve().parent.parent.parent
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 ITEMS = [Item(f"q{n}", f"What is {n} + 3?", str(n + 3), "math") for n in range(4)]
-SOURCE = BuiltinDataset("arithmetic", " Box it.", n=4, seed=0)
+SOURCE = BuiltinDataset(kind="arithmetic", instruction=" Box it.", n=4, seed=0)
 CLOSED = "<think>\nOkay, I think I have finished thinking.\n</think>"
-PARAMS = replace(BASE_PARAMS, temperature=0.6, max_new_tokens=100, seed=5, shard_items=2)
+PARAMS = BASE_PARAMS.model_copy(update={"temperature": 0.6, "max_new_tokens": 100, "seed": 5, "shard_items": 2})
 Prepared = Callable[..., Path]
 
 
@@ -62,7 +62,7 @@ def prepared(endpoint: Callable[..., EndpointParams], endpoint_folder: Callable[
 
 
 def job_of(folder: Path, setting: Any = "with_reasoning", **params: Any) -> GenerationJob:
-    return GenerationJob("r1_full", folder, setting, SOURCE, replace(PARAMS, **params), "cpu")
+    return GenerationJob("r1_full", folder, setting, SOURCE, PARAMS.model_copy(update=params), "cpu")
 
 
 def run(job: GenerationJob, root: Path, items: Sequence[Item] = ITEMS, code: str = "c") -> tuple[pl.DataFrame, Usage]:

@@ -1,7 +1,7 @@
 """A small study on disk, made by the core's own functions on random models: what the page is built from."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from r2a_core.config import (
     CrossingParams,
     EvaluateParams,
     ReportParams,
-    StatisticsConfig,
     Tags,
     WalkThresholds,
 )
@@ -132,7 +131,9 @@ def write_evaluation(data: Path, model: str, dataset: str, items: Sequence[Item]
 
 def write_attention(data: Path, work: Path, model: str, dataset: str, rows: pl.DataFrame, seed: int) -> pl.DataFrame:
     """Attention, maps, tokens, spans and links of the traces that passed; returns the attention frame."""
-    capture = CaptureConfig("answer_and_reasoning", "float32", None, (), (), "answer")
+    capture = CaptureConfig(
+        rows="answer_and_reasoning", dtype="float32", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
+    )
     traces, pieces = [], {}
     for row in rows.filter(pl.col("status") == "ok").iter_rows(named=True):
         ids = [*row["prompt_ids"], *row["response_ids"]]
@@ -144,7 +145,7 @@ def write_attention(data: Path, work: Path, model: str, dataset: str, rows: pl.D
     write_shard(folder / shard_name(0), traces, "print")
     write_index(folder / "index.parquet", [folder / shard_name(0)])
     reader = ActivationReader(folder)
-    frames = attention_statistics(reader, pieces, StatisticsConfig(PHRASES))
+    frames = attention_statistics(reader, pieces, PHRASES)
     at = data / "attention" / model / dataset
     write(frames.attention, at / "with_reasoning.parquet")
     write(frames.sentences, at / "with_reasoning-sentences.parquet")
@@ -207,10 +208,15 @@ def make_study(data: Path, work: Path, models: Sequence[str], datasets: Sequence
         ModelPointer("hub", "float32", Tags(), "someone/some-model", "0" * 40).write(folder)
     values = {
         "run": {"models": list(models), "datasets": list(datasets), "settings": list(SETTINGS)},
-        "models": {model: {"kind": "hub", "tags": asdict(Tags())} for model in models},
+        "models": {model: {"kind": "hub", "tags": Tags().model_dump()} for model in models},
         "generate": {"temperature": 0.6, "runs": 1},
     }
-    params = StudyParams(values, 5, CrossingParams(200, 0.95, 0), WalkThresholds(0.3, 0.1))
+    params = StudyParams(
+        values,
+        5,
+        CrossingParams(bootstrap_draws=200, confidence=0.95, seed=0),
+        WalkThresholds(mass=0.3, correlation=0.1),
+    )
     return Study(data, study_sources(data, models, datasets, SETTINGS), params)
 
 
@@ -227,7 +233,9 @@ def study(tmp_path_factory) -> Study:
 @pytest.fixture(scope="session")
 def report_params() -> ReportParams:
     """Room for everything that the small study has."""
-    return ReportParams("From reasoning to answer", 4, 2, 2, 48, 512, 2, 10.0)
+    return ReportParams(
+        title="From reasoning to answer", texts=4, traces=2, heads=2, rows=48, columns=512, pairs=2, megabytes=10.0
+    )
 
 
 @pytest.fixture(scope="session")

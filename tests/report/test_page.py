@@ -5,7 +5,6 @@ import hashlib
 import json
 import re
 import shutil
-from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -59,7 +58,7 @@ def test_hostile_text_stays_inside_the_data(page, page_data):
 
 
 def test_lone_surrogates_and_nul_in_names_survive(study, report_params):
-    odd = replace(report_params, title="a\ud800</script>\x00b")
+    odd = report_params.model_copy(update={"title": "a\ud800</script>\x00b"})
     page = build_page(report_data(study.sources, odd, study.params), 10.0)
     found = re.search(r'id="data">(.*?)</script>', page, flags=re.DOTALL)
     assert found is not None

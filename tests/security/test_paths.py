@@ -10,13 +10,12 @@ import torch
 
 from r2a_core.activations.blockwise import LayerAttention
 from r2a_core.activations.store import ActivationReader, TraceActivations, shard_name, write_index, write_shard
-from r2a_core.config import dataset_params, model_params
+from r2a_core.config import Params, dataset_params, model_params, parse
 from r2a_core.data.prepare import load_dataset, local_file
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import write_frame
 from r2a_core.patching.store import INDEX_SCHEMA, captured_shards
 from r2a_core.trace import TraceSegments
-from stages._params import check_sections
 from stages._pipeline import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +67,7 @@ def test_a_name_that_could_be_a_path_or_a_command_is_refused(section: str, name:
     params = read_yaml(ROOT / "params.yaml")
     params[section][name] = {"kind": "texts"} if section == "models" else params["datasets"]["arithmetic"]
     with pytest.raises(R2AError, match="is no name") as caught:
-        check_sections(params)
+        parse(Params, params, "")
     assert "letters, digits and _" in caught.value.hint
 
 

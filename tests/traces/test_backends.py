@@ -3,7 +3,6 @@
 import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +11,7 @@ import polars as pl
 import pytest
 import torch
 
-from r2a_core.config import TRANSFORMERS, BackendParams, BuiltinDataset, parse
+from r2a_core.config import Backends, BuiltinDataset, parse
 from r2a_core.data.items import Item
 from r2a_core.generation import vllm as vllm_engine
 from r2a_core.generation.backends import request_seed
@@ -23,9 +22,10 @@ from r2a_core.infra.shards import open_store
 from tests.small_models import GREEDY as BASE_PARAMS
 
 ITEMS = [Item(f"q{number}", f"{number * 37 % 11} {'and ' * (number % 3)}?", None, "open") for number in range(6)]
-SOURCE = BuiltinDataset("arithmetic", " Answer.", n=6, seed=0)
-PARAMS = replace(BASE_PARAMS, seed=3, retry=True)
-VLLM = BackendParams("vllm")
+SOURCE = BuiltinDataset(kind="arithmetic", instruction=" Answer.", n=6, seed=0)
+PARAMS = BASE_PARAMS.model_copy(update={"seed": 3, "retry": True})
+TRANSFORMERS = Backends(default="transformers")
+VLLM = Backends(default="vllm")
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def run(folder: Path, root: Path, backend: BackendParams, device: str = "auto", **params: Any) -> pl.DataFrame:
+def run(folder: Path, root: Path, backend: Backends, device: str = "auto", **params: Any) -> pl.DataFrame:
     """What the generate stage does."""
-    config = replace(PARAMS, backend=backend, **params)
+    config = PARAMS.model_copy(update={"backend": backend, **params})
     job = GenerationJob("random", folder, "without_reasoning", SOURCE, config, device)
     with open_store(root, "generate", "x") as store:
         paths = [path for shard in plan_shards(job, ITEMS, {}) for path in finish_shard(job, store, shard)]
@@ -56,10 +56,10 @@ def run(folder: Path, root: Path, backend: BackendParams, device: str = "auto", 
 
 
 def test_which_back_end_is_taken() -> None:
-    params = parse(BackendParams, {"default": "transformers", "models": {"b": "vllm"}}, "generate.backend")
+    params = parse(Backends, {"default": "transformers", "models": {"b": "vllm"}}, "generate.backend")
     assert (params.of("a"), params.of("b")) == ("transformers", "vllm")
     with pytest.raises(R2AError, match=r"generate\.backend\.default"):
-        parse(BackendParams, {"default": "sglang"}, "generate.backend")
+        parse(Backends, {"default": "sglang"}, "generate.backend")
 
 
 @pytest.mark.parametrize("keeps_stop_token", [True, False])
@@ -95,8 +95,8 @@ def test_seeds_differ_by_item_and_run() -> None:
 
 def test_another_back_end_makes_other_shards(model_folder: Callable[..., Path], tmp_path: Path) -> None:
     prints = []
-    for backend in (TRANSFORMERS, VLLM, BackendParams("transformers", {"another": "vllm"})):
-        config = replace(PARAMS, backend=backend)
+    for backend in (TRANSFORMERS, VLLM, Backends(default="transformers", models={"another": "vllm"})):
+        config = PARAMS.model_copy(update={"backend": backend})
         job = GenerationJob("random", model_folder(), "with_reasoning", SOURCE, config, "cpu")
         prints.append([shard.fingerprint for shard in plan_shards(job, ITEMS, {})])
     assert not set(prints[0]) & set(prints[1])

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -10,15 +9,15 @@ import pytest
 import torch
 from scipy.stats import chisquare, kstest
 
-from r2a_core.config import SamplingConfig
+from r2a_core.config import GenerateParams, ResponseParams
 from r2a_core.generation import decode as generation
 from r2a_core.generation.decode import DecodingBatch, Generated, GenerationRequest, choose, generate, step_key, uniforms
 from r2a_core.infra import memory
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.models.load import LoadedModel
 
-GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=24, seed=0, batch_size=4, tie_margin=1e-3)
-SAMPLED = replace(GREEDY, temperature=0.6, tie_margin=0.02)
+GREEDY = ResponseParams(max_new_tokens=24, batch_size=4, tie_margin=1e-3, shard_items=1).sampled()
+SAMPLED = GREEDY.model_copy(update={"temperature": 0.6, "tie_margin": 0.02})
 
 
 def requests(loaded: LoadedModel, run: int = 0) -> list[GenerationRequest]:
@@ -34,16 +33,16 @@ def by_item(results: Sequence[Generated]) -> dict[str, tuple[int, ...]]:
 
 @pytest.mark.parametrize("config", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_batch_order_and_company_change_nothing(
-    twins: LoadedModel, config: SamplingConfig, monkeypatch: pytest.MonkeyPatch
+    twins: LoadedModel, config: GenerateParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked_alone = []
     alone = generation.choose_alone
     monkeypatch.setattr(generation, "choose_alone", lambda *args: asked_alone.append(1) or alone(*args))
     wanted = requests(twins)
-    expected = by_item(generate(twins, wanted, replace(config, batch_size=1)))
+    expected = by_item(generate(twins, wanted, config.model_copy(update={"batch_size": 1})))
     assert len(set(expected.values())) > 7
     for batch_size in (3, 10):
-        assert by_item(generate(twins, wanted, replace(config, batch_size=batch_size))) == expected
+        assert by_item(generate(twins, wanted, config.model_copy(update={"batch_size": batch_size}))) == expected
     assert by_item(generate(twins, wanted[::-1], config)) == expected
     few = by_item(generate(twins, wanted[2:5], config))
     assert few == {name: expected[name] for name in few}
@@ -73,7 +72,7 @@ def test_greedy_tokens_are_the_arg_max_of_a_forward_pass_without_cache(loaded: L
 
 
 @pytest.mark.parametrize("config", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
-def test_a_response_ends_with_its_first_eos_or_at_the_length(loaded: LoadedModel, config: SamplingConfig) -> None:
+def test_a_response_ends_with_its_first_eos_or_at_the_length(loaded: LoadedModel, config: GenerateParams) -> None:
     found = [result for run in range(3) for result in generate(loaded, requests(loaded, run), config)]
     assert {result.finish for result in found} == {"stop", "length"}
     for result in found:
@@ -83,18 +82,18 @@ def test_a_response_ends_with_its_first_eos_or_at_the_length(loaded: LoadedModel
 
 
 def test_a_longer_limit_goes_on_from_the_same_tokens(loaded: LoadedModel) -> None:
-    short = by_item(generate(loaded, requests(loaded), replace(SAMPLED, max_new_tokens=7)))
+    short = by_item(generate(loaded, requests(loaded), SAMPLED.model_copy(update={"max_new_tokens": 7})))
     long = by_item(generate(loaded, requests(loaded), SAMPLED))
     assert all(long[name][:7] == tokens for name, tokens in short.items())
 
 
 def test_runs_and_seeds_differ_where_tokens_are_drawn(loaded: LoadedModel) -> None:
-    def responses(run: int, config: SamplingConfig) -> list[tuple[int, ...]]:
+    def responses(run: int, config: GenerateParams) -> list[tuple[int, ...]]:
         return [result.response_ids for result in generate(loaded, requests(loaded, run), config)]
 
-    drawn = [*responses(0, SAMPLED), *responses(1, SAMPLED), *responses(0, replace(SAMPLED, seed=1))]
+    drawn = [*responses(0, SAMPLED), *responses(1, SAMPLED), *responses(0, SAMPLED.model_copy(update={"seed": 1}))]
     assert len(set(drawn)) == 30
-    assert responses(0, GREEDY) == responses(1, replace(GREEDY, seed=1))
+    assert responses(0, GREEDY) == responses(1, GREEDY.model_copy(update={"seed": 1}))
 
 
 def keys(count: int) -> list[int]:
@@ -176,7 +175,7 @@ def test_out_of_memory_halves_the_batch_and_changes_no_text(
         step(self, tokens)
 
     monkeypatch.setattr(DecodingBatch, "step", small_device)
-    assert by_item(generate(twins, requests(twins), replace(SAMPLED, batch_size=10))) == expected
+    assert by_item(generate(twins, requests(twins), SAMPLED.model_copy(update={"batch_size": 10}))) == expected
     assert [size for size in dict.fromkeys(most) if size > 1][:3] == [10, 5, 2]
     assert "out of memory at 10, going on at 5" in caplog.text
     monkeypatch.setattr(DecodingBatch, "step", lambda *args: torch.empty(10**18))

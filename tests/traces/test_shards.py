@@ -19,15 +19,15 @@ from r2a_core.models.pointer import ModelPointer
 from tests.small_models import GREEDY as BASE_PARAMS
 
 ITEMS = [Item(f"q{number}", f"{number * 37 % 11} {'and ' * (number % 3)}?", None, "open") for number in range(7)]
-SOURCE = BuiltinDataset("arithmetic", " Answer.", n=7, seed=0)
-PARAMS = replace(BASE_PARAMS, temperature=0.6, shard_items=3)
+SOURCE = BuiltinDataset(kind="arithmetic", instruction=" Answer.", n=7, seed=0)
+PARAMS = BASE_PARAMS.model_copy(update={"temperature": 0.6, "shard_items": 3})
 BASE = {"code": "c", "model": "m", "setting": "without_reasoning"}
 
 
 @pytest.fixture
 def job(model_folder: Callable[..., Path], loaded: LoadedModel) -> Callable[..., GenerationJob]:
     def make(source: BuiltinDataset = SOURCE, setting: Any = "without_reasoning", **params: Any) -> GenerationJob:
-        made = GenerationJob("random", model_folder(), setting, source, replace(PARAMS, **params), "cpu")
+        made = GenerationJob("random", model_folder(), setting, source, PARAMS.model_copy(update=params), "cpu")
         made.__dict__["loaded"] = loaded
         return made
 
@@ -92,7 +92,7 @@ def test_question_kind_instruction_code_and_model_count(job) -> None:
     assert prints(job(), other)[1:] == first[1:]
     assert prints(job(), [replace(ITEMS[0], kind="math"), *ITEMS[1:]])[0] != first[0]
     for changed in (
-        prints(job(replace(SOURCE, instruction=""))),
+        prints(job(SOURCE.model_copy(update={"instruction": ""}))),
         prints(job(), base=BASE | {"code": "d"}),
         prints(job(), base=BASE | {"model": "n"}),
     ):
