@@ -45,7 +45,7 @@ def maps(model: str, dataset: str) -> None:
     config = map_config(params, model, dataset, pieces, heads, top, walk, phrases)
     target = str(choose_device(device()))
     frames = attention_maps(reader, pieces, attention, heads, config, target)
-    drawn = config.model_copy(update={"items": tuple(frames.tokens["item_id"])})
+    drawn = replace(config, items=tuple(frames.tokens["item_id"]))
     links = attention_links(reader, attention, heads, drawn, params.links, target)
     out = DATA / "maps" / model
     write_frame(out / f"{dataset}.parquet", frames.maps)

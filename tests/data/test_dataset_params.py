@@ -28,11 +28,11 @@ def test_each_kind_has_its_record() -> None:
     ("values", "message"),
     [
         ({"kind": "maths"}, r"datasets\.x\.kind is 'maths'"),
-        (None, r"datasets\.x\.kind is None"),
+        (None, r"datasets\.x must be a mapping"),
         (HUB | {"revison": "main"}, "unknown key 'revison'"),
         ({"kind": "math500", "instruction": ""}, r"datasets\.x\.revision"),
         ({"kind": "arithmetic", "instruction": "", "n": 0, "seed": 0}, r"datasets\.x\.n.*greater than 0"),
-        ({"kind": "arithmetic", "instruction": "", "n": True, "seed": 0}, r"datasets\.x\.n must be a whole number"),
+        ({"kind": "arithmetic", "instruction": "", "n": True, "seed": 0}, r"datasets\.x\.n must be a valid integer"),
         ({"kind": "traces", "instruction": "", "file": "t", "texts_of": {"a": 1}}, r"datasets\.x\.texts_of\.a"),
     ],
 )

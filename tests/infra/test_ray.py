@@ -5,7 +5,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,8 @@ from tests.infra.ray_faults import (
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ[ONLY_LOOPBACK] = "0"  # before Ray is imported, which reads it then
 
-LOCAL = ResourceParams("local", None, workers=None, start_seconds=1.0)
-RAY = replace(LOCAL, executor="ray")
+LOCAL = ResourceParams(executor="local", ray_address=None, workers=None, start_seconds=1.0)
+RAY = LOCAL.model_copy(update={"executor": "ray"})
 NODE = {
     "num_cpus": 1,
     "num_gpus": 0,
@@ -75,7 +75,7 @@ def test_local_shards_are_finished_in_order_one_when_asked_for(tmp_path: Path) -
 
 
 def test_without_shards_no_cluster_is_started(tmp_path: Path) -> None:
-    nowhere = replace(RAY, ray_address="nowhere")
+    nowhere = RAY.model_copy(update={"ray_address": "nowhere"})
     assert list(finish_shards(squared, PlainJob(), WorkStore(tmp_path), [], nowhere)) == []
 
 
@@ -128,7 +128,11 @@ def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path, silent_port
         free = server.getsockname()[1]
     for address in (f"127.0.0.1:{free}", f"ray://127.0.0.1:{free}", "nowhere"):
         with pytest.raises(MissingPrerequisite, match=f"no Ray cluster at {address}"):
-            list(finish_on_ray(squared, PlainJob(), WorkStore(tmp_path), [1], replace(RAY, ray_address=address)))
+            list(
+                finish_on_ray(
+                    squared, PlainJob(), WorkStore(tmp_path), [1], RAY.model_copy(update={"ray_address": address})
+                )
+            )
     with pytest.raises(MissingPrerequisite, match=f"no Ray cluster at 127.0.0.1:{silent_port}: .* after 2 seconds"):
         check_reachable(f"127.0.0.1:{silent_port}", seconds=2)
 
@@ -151,7 +155,7 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def on_cluster(cluster: Any) -> ResourceParams:
     """Params that run shards on both nodes of the cluster."""
-    return ResourceParams("ray", cluster.address, workers=2, start_seconds=300.0)
+    return ResourceParams(executor="ray", ray_address=cluster.address, workers=2, start_seconds=300.0)
 
 
 def run(root: Path, name: str, finish: Any, job: Any, shards: Sequence[Any], how: ResourceParams) -> dict[str, bytes]:
@@ -184,7 +188,16 @@ def capture_case(folder: Path) -> tuple[CaptureJob, list[CaptureShard]]:
     Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), **sizes, **heads)).save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
     ModelPointer("train", "float32", Tags()).write(folder)
-    params = CaptureParams(None, "all", "bfloat16", None, (0, 1), (1,), "answer", 1)
+    params = CaptureParams(
+        limit=None,
+        rows="all",
+        dtype="bfloat16",
+        layers=None,
+        residual_layers=(0, 1),
+        z_layers=(1,),
+        stream_rows="answer",
+        shard_mb=1,
+    )
     shards = []
     for number in range(4):
         ids = tuple(range(5 + number, 45 + number))
@@ -229,7 +242,9 @@ def test_a_lost_node_changes_no_byte(
     removal = threading.Thread(target=remove, daemon=True)
     removal.start()
     finish = partial(stuck_on, tmp_path, lost.node_id)
-    assert run(tmp_path, "ray", finish, PlainJob(), range(6), replace(on_cluster, workers=3)) == undisturbed
+    assert (
+        run(tmp_path, "ray", finish, PlainJob(), range(6), on_cluster.model_copy(update={"workers": 3})) == undisturbed
+    )
     removal.join()
     assert caplog.text.count("a worker died at shard") == 1
 
@@ -256,10 +271,10 @@ def test_other_errors_keep_what_they_say(
 
 def test_a_cluster_without_a_gpu_is_named_where_one_is_wanted(tmp_path: Path, on_cluster: ResourceParams) -> None:
     with pytest.raises(MissingPrerequisite, match="the Ray cluster has no GPU"):
-        run(tmp_path, "ray", squared, PlainJob("cuda"), range(3), replace(on_cluster, workers=None))
+        run(tmp_path, "ray", squared, PlainJob("cuda"), range(3), on_cluster.model_copy(update={"workers": None}))
     no_place = "no worker started within 2 s; free in the Ray cluster: 0 GPU, 2 CPU"
     with pytest.raises(MissingPrerequisite, match=no_place):
-        run(tmp_path, "ray", squared, PlainJob("cuda"), range(3), replace(on_cluster, start_seconds=2.0))
+        run(tmp_path, "ray", squared, PlainJob("cuda"), range(3), on_cluster.model_copy(update={"start_seconds": 2.0}))
 
 
 # Ray started by the stage itself
@@ -281,7 +296,9 @@ def test_an_own_cluster_listens_on_loopback_only(tmp_path: Path, cluster: Any) -
 
     before = set(psutil.Process().children(recursive=True))
     with open_store(tmp_path, "stage", "item") as store:
-        results = finish_shards(squared, PlainJob(), store, [1, 2], replace(RAY, workers=1, start_seconds=300.0))
+        results = finish_shards(
+            squared, PlainJob(), store, [1, 2], RAY.model_copy(update={"workers": 1, "start_seconds": 300.0})
+        )
         assert next(results) == 1
         own = set(psutil.Process().children(recursive=True)) - before
         assert set().union(*map(listening, own)) == {"127.0.0.1", "::ffff:127.0.0.1"}

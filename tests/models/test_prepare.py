@@ -34,7 +34,7 @@ def test_each_kind_has_its_record() -> None:
     ("values", "message"),
     [
         ({"kind": "api"}, r"models\.x\.kind is 'api'"),
-        ({}, r"models\.x\.kind is None"),
+        ({}, r"models\.x\.kind is missing"),
         ({key: HUB[key] for key in HUB if key != "revision"}, r"models\.x\.revision"),
         (HUB | {"hub_id": "no owner"}, r"models\.x\.hub_id"),
         (HUB | {"dtype": "float8"}, r"models\.x\.dtype"),

@@ -48,7 +48,6 @@ def test_unsafe_or_impossible_records_are_refused(change: dict[str, Any], says: 
     assert "pw7" not in str(caught.value)
 
 
-
 @pytest.mark.parametrize(
     "change",
     [

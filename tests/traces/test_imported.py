@@ -1,6 +1,5 @@
 """Existing texts as generations: forms a text may come in, and the published ones from file to accuracy."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -69,8 +68,10 @@ def test_a_question_that_holds_tags_is_text(tokenizer: LoadedTokenizer) -> None:
 
 def test_other_tags_fit_by_params(tmp_path: Path) -> None:
     tags = Tags(bos=None, eos="<|im_end|>", think_open="[THINK]", think_close="[/THINK]")
-    prepare(TextsModel("texts", tags), tmp_path / "m")
-    job = GenerationJob("m", tmp_path / "m", "with_reasoning", FileDataset("traces", "", "f"), PARAMS, "cpu")
+    prepare(TextsModel(kind="texts", tags=tags), tmp_path / "m")
+    job = GenerationJob(
+        "m", tmp_path / "m", "with_reasoning", FileDataset(kind="traces", instruction="", file="f"), PARAMS, "cpu"
+    )
     found = ImportedText("What is 2+3? [THINK]a[/THINK]\\boxed{5}<|im_end|>")
     split = split_imported(job.tokenizer, ITEM, found, "with_reasoning", "", "finished")
     row = generation_row(job.tokenizer, ITEM, 0, split.prompt, split.response, None, has_boxed)
@@ -78,7 +79,9 @@ def test_other_tags_fit_by_params(tmp_path: Path) -> None:
     assert row["think_open"] == len(split.prompt) - 1
 
 
-PARAMS = replace(BASE_PARAMS, max_new_tokens=1, retry=True, batch_size=1, tie_margin=0.0, shard_items=1)
+PARAMS = BASE_PARAMS.model_copy(
+    update={"max_new_tokens": 1, "retry": True, "batch_size": 1, "tie_margin": 0.0, "shard_items": 1}
+)
 TEXTS_OF = {"r1_llama_8b": "r1-llama-8b", "r1_qwen_7b": "r1-qwen-7b", "r1_qwen_1b5": "r1-qwen-1.5b"}
 # Questions with a text in each setting, and right answers with and without reasoning.
 QUESTIONS = 108
@@ -94,10 +97,10 @@ def imported(job: GenerationJob, items: list[Item], root: Path) -> pl.DataFrame:
 @pytest.mark.parametrize("model", TEXTS_OF)
 def test_published_texts_from_file_to_accuracy(reference: Path, tmp_path: Path, model: str) -> None:
     file = reference / "math500_greedy_traces.parquet"
-    source = FileDataset("traces", "", file.name, TEXTS_OF)
+    source = FileDataset(kind="traces", instruction="", file=file.name, texts_of=TEXTS_OF)
     loaded = load_traces(file, TEXTS_OF)
     assert (len(loaded.items), loaded.rejected) == (QUESTIONS, [])
-    prepare(TextsModel("texts"), tmp_path / "m")
+    prepare(TextsModel(kind="texts"), tmp_path / "m")
     assert read_pointer(tmp_path / "m").kind == "texts"
     frames = {}
     originals = pl.read_parquet(file).filter(model=TEXTS_OF[model])
@@ -114,7 +117,13 @@ def test_published_texts_from_file_to_accuracy(reference: Path, tmp_path: Path, 
             assert answer == texts[row["item_id"]].partition("</think>")[2].removesuffix(EOS)
             assert row["prompt"].endswith("<think>\n" if setting == "with_reasoning" else "</think>")
     summary = evaluate(
-        loaded.items, frames, 1, EvaluateParams(10.0, 100, 0), model=model, dataset="r1", decoding="imported"
+        loaded.items,
+        frames,
+        1,
+        EvaluateParams(timeout_seconds=10.0, bootstrap_draws=100, seed=0),
+        model=model,
+        dataset="r1",
+        decoding="imported",
     ).summary
     counts = dict.fromkeys(("all", "finished", "think_format", "answer_format", "common"), n)
     for setting in frames:
@@ -126,7 +135,9 @@ def test_published_texts_from_file_to_accuracy(reference: Path, tmp_path: Path, 
 
 def test_a_model_without_texts_in_the_file_has_no_rows_and_a_warning(tokenizer, tmp_path, caplog) -> None:
     item = Item("q", "Hm?", "5", "math", extra='{"texts": {"r1-a": {"with_reasoning": {"content": "x"}}}}')
-    job = GenerationJob("tiny", tmp_path, "with_reasoning", FileDataset("traces", "", "f"), PARAMS, "cpu")
+    job = GenerationJob(
+        "tiny", tmp_path, "with_reasoning", FileDataset(kind="traces", instruction="", file="f"), PARAMS, "cpu"
+    )
     assert imported(job, [item], tmp_path).is_empty()
     assert "'tiny'" in caplog.text
     assert "r1-a" in caplog.text
@@ -134,7 +145,9 @@ def test_a_model_without_texts_in_the_file_has_no_rows_and_a_warning(tokenizer, 
 
 def test_texts_that_all_lack_their_end_are_reported(tokenizer, tmp_path, caplog) -> None:
     item = Item("q", "Hm?", "5", "math", extra='{"texts": {"m": {"with_reasoning": {"content": "x</think>y"}}}}')
-    job = GenerationJob("m", tmp_path, "with_reasoning", FileDataset("traces", "", "f"), PARAMS, "cpu")
+    job = GenerationJob(
+        "m", tmp_path, "with_reasoning", FileDataset(kind="traces", instruction="", file="f"), PARAMS, "cpu"
+    )
     job.__dict__["tokenizer"] = tokenizer
     assert imported(job, [item], tmp_path)["status"].to_list() == ["unfinished"]
     assert "none of the 1 texts of 'm' ends in" in caplog.text

@@ -45,7 +45,9 @@ def test_a_model_without_bos_starts_with_the_question(tokenizer: LoadedTokenizer
 
 def test_other_tags_are_used_where_the_model_has_others(tokenizer: LoadedTokenizer) -> None:
     ids = replace(tokenizer.ids, think_open=tokenizer.ids.think_close, think_close=tokenizer.ids.think_open)
-    swapped = LoadedTokenizer(tokenizer.hf, replace(tokenizer.tags, think_open="</think>", think_close="<think>"), ids)
+    swapped = LoadedTokenizer(
+        tokenizer.hf, tokenizer.tags.model_copy(update={"think_open": "</think>", "think_close": "<think>"}), ids
+    )
     assert tokenizer.hf.decode(prompt_ids(swapped, "A", "", "without_reasoning", "empty")).endswith(
         "A </think>\n\n<think>"
     )
