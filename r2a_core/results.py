@@ -1,13 +1,124 @@
-"""Reductions that metrics, figures and the page share, so that one claim has one number.
+"""Reductions that metrics, figures and the page share, so that one claim has one number wherever it is shown.
 
-tables of the stages (polars frames) -> heads by how well they walk (paper section 4).
+What the stages wrote (polars frames, summaries) -> trace means and their boxes (Figure 2), head means (Figure 3),
+Reasoning-Focus and walking heads, pooled attention maps (Figure 4), evaluation summaries (Figure 1). Curves over
+patched pairs and their crossing (Figure 8) are in patching/summary.py. Needs neither torch nor matplotlib.
 """
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
 import polars as pl
 
 from r2a_core.config import WalkThresholds
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.trace import SEGMENTS, TraceSegments
 
 Head = tuple[int, int]  # layer, head
+Source = Literal["answer", "reasoning"]  # the rows (query positions) that attention comes from
+
+SEGMENT_LABELS: dict[str, str] = dict(
+    zip(SEGMENTS, ("BOS", "query", "<think>", "reasoning", "</think>", "answer"), strict=True)
+)
+SEEN_BY: dict[Source, tuple[str, ...]] = {"answer": SEGMENTS, "reasoning": SEGMENTS[:4]}  # no later segment
+MASS_COLUMNS = ["item_id", "layer", "head", "source", *SEGMENTS]  # of ATTENTION_SCHEMA, for the two means below
+
+
+def trace_means(attention: pl.DataFrame) -> pl.DataFrame:
+    """Average masses over layers and heads: source, item_id (sorted), one column per segment (float64)."""
+    ordered = attention.with_columns(pl.col(SEGMENTS).cast(pl.Float64)).sort("item_id", "layer", "head")
+    return ordered.group_by("source", "item_id", maintain_order=True).agg(pl.col(SEGMENTS).mean())
+
+
+@dataclass(frozen=True)
+class SegmentBox:
+    """What a box of Figure 2 shows; whiskers reach the last trace within 1.5 interquartile ranges of the box."""
+
+    q1: float
+    median: float
+    q3: float
+    whisker_low: float
+    whisker_high: float
+    values: list[float]  # by trace, attention mass
+
+
+def segment_boxes(means: pl.DataFrame, source: Source) -> dict[str, SegmentBox]:
+    """Box of each segment that rows of `source` can see, from `trace_means`; no box for a segment without values."""
+    boxes = {}
+    for segment in SEEN_BY[source]:
+        values = means.filter(pl.col("source") == source)[segment].drop_nulls().to_numpy()
+        if not len(values):
+            continue
+        q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
+        reach = 1.5 * (q3 - q1)
+        inside = values[(values >= q1 - reach) & (values <= q3 + reach)]
+        boxes[segment] = SegmentBox(q1, median, q3, float(inside.min()), float(inside.max()), values.tolist())
+    return boxes
+
+
+def segment_medians(attention: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Numbers of Figure 2: by source (rows of ATTENTION_SCHEMA in their order), n_traces and each segment's median."""
+    means = trace_means(attention)
+    medians = {}
+    for source in attention["source"].unique(maintain_order=True):
+        own = means.filter(pl.col("source") == source)
+        medians[source] = {"n_traces": own.height, **{name: own[name].median() for name in SEGMENTS}}
+    return medians
+
+
+def head_means(attention: pl.DataFrame) -> pl.DataFrame:
+    """Average masses of answer rows over traces: layer, head (sorted), one column per segment (float64)."""
+    answers = attention.filter(pl.col("source") == "answer").sort("item_id", "layer", "head")
+    means = [pl.col(name).cast(pl.Float64).mean() for name in SEGMENTS]
+    return answers.group_by("layer", "head", maintain_order=True).agg(means).sort("layer", "head")
+
+
+def head_grid(heads: pl.DataFrame, column: str) -> np.ndarray:
+    """Arrange a score as (layer, head); NaN for layers that were not captured."""
+    grid = np.full((int(heads["layer"].max()) + 1, int(heads["head"].max()) + 1), np.nan)  # type: ignore[arg-type]
+    grid[heads["layer"].to_numpy(), heads["head"].to_numpy()] = heads[column].to_numpy()
+    return grid
+
+
+def head_name(layer: int, head: int) -> str:
+    """L10.H31."""
+    return f"L{layer}.H{head}"
+
+
+@dataclass(frozen=True)
+class HeadSets:
+    """The highest heads by each score, highest first; heads that score 0 are left out."""
+
+    rfh: tuple[Head, ...]  # Reasoning-Focus Heads: by the trace mean of answer -> reasoning
+    rfh_by_count: tuple[Head, ...]  # by the number of traces in which a head is among the highest
+    induction: tuple[Head, ...]
+    retrieval: tuple[Head, ...]
+
+    def overlaps(self) -> dict[str, int]:
+        """Count the heads that two sets share, for each pair of sets."""
+        pairs = combinations(vars(self).items(), 2)
+        return {f"{first}_and_{second}": len(set(one) & set(other)) for (first, one), (second, other) in pairs}
+
+
+def head_sets(heads: pl.DataFrame, top: int) -> HeadSets:
+    """Choose the `top` heads by each score, from rows of HEAD_SCHEMA of one dataset."""
+
+    def highest(column: str, *, falling: bool) -> tuple[Head, ...]:
+        scored = heads.filter(pl.col(column) > 0)
+        ordered = scored.sort([column, "layer", "head"], descending=[falling, False, False])
+        return tuple(ordered.select("layer", "head").head(top).iter_rows())
+
+    return HeadSets(
+        rfh=highest("rank", falling=False),
+        rfh_by_count=highest("count_rank", falling=False),
+        induction=highest("induction", falling=True),
+        retrieval=highest("retrieval", falling=True),
+    )
 
 
 def rank_by_walk(heads: pl.DataFrame, thresholds: WalkThresholds) -> pl.DataFrame:
@@ -34,3 +145,74 @@ def walking_heads(heads: pl.DataFrame, thresholds: WalkThresholds) -> tuple[Head
     """Name the heads that walk along the reasoning, the best first. heads: as for `rank_by_walk`."""
     walking = rank_by_walk(heads, thresholds).filter(pl.col("margin") >= 1)
     return tuple(walking.select("layer", "head").iter_rows())
+
+
+@dataclass(frozen=True)
+class MappedTrace:
+    """A trace that has maps: its bounds and, of each token, the text."""
+
+    item_id: str
+    segments: TraceSegments
+    tokens: list[str]
+    reflection: list[int]  # tokens at which a reflection phrase of the reasoning starts
+
+
+@dataclass(frozen=True)
+class PooledMap:
+    """One attention map; cell (i, j) covers tokens row_edges[i:i+2] x col_edges[j:j+2]."""
+
+    row_edges: np.ndarray  # (rows + 1,) token index
+    col_edges: np.ndarray  # (columns + 1,) token index
+    weights: np.ndarray  # (rows, columns), attention weight, the maximum over the cell
+
+
+def mapped_traces(tokens: pl.DataFrame) -> dict[str, MappedTrace]:
+    """Traces by item id, in the order of a frame of TOKEN_SCHEMA."""
+    columns = ("item_id", "think_open", "think_close", "n_tokens", "tokens", "reflection")
+    return {
+        item_id: MappedTrace(item_id, TraceSegments(think_open, think_close, n_tokens), texts, reflection)
+        for item_id, think_open, think_close, n_tokens, texts, reflection in tokens.select(columns).iter_rows()
+    }
+
+
+def map_name(kind: str, layer: int | None, head: int | None) -> str:
+    """Short name of a map: L10.H31 for a head, `RFH mean` and `head mean` for the two means."""
+    if layer is not None and head is not None:
+        return head_name(layer, head)
+    return {"rfh_mean": "RFH mean", "head_mean": "head mean"}[kind]
+
+
+def pooled_maps(maps: pl.DataFrame, traces: Mapping[str, MappedTrace]) -> dict[tuple[str, str], PooledMap]:
+    """Maps by (map name, item id), in the order of a frame of MAP_SCHEMA.
+
+    Raises R2AError when a map is of no known trace, or not rows x columns long.
+    """
+    found = {}
+    for number, row in enumerate(maps.select("kind", "layer", "head", "item_id").iter_rows()):
+        name, trace = map_name(*row[:3]), traces.get(row[3])
+        edges = [] if trace is None else [_edges(maps[axis][number], trace) for axis in ("row_token", "col_token")]
+        shape, weights = tuple(len(each) - 1 for each in edges), maps["pattern"][number].to_numpy()
+        if trace is None or len(weights) != shape[0] * shape[1]:
+            message = f"the map {name} of {row[3]!r} does not fit the tokens of its trace"
+            raise R2AError(message, "rebuild both with: dvc repro maps")
+        found[name, trace.item_id] = PooledMap(edges[0], edges[1], weights.reshape(shape))
+    return found
+
+
+def _edges(first_tokens: pl.Series, trace: MappedTrace) -> np.ndarray:
+    """Borders of pooled cells from the first token of each; the last cell ends before the final EOS."""
+    return np.append(first_tokens.to_numpy(), max(int(first_tokens[-1]) + 1, trace.segments.n_tokens - 1))
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Read a summary of the evaluate stage. Raises R2AError when it is absent, damaged or lacks a part."""
+    if not path.is_file():
+        raise MissingPrerequisite(f"{path} does not exist", "build it with: dvc repro evaluate")
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise R2AError(f"{path} is damaged or cut off: {error}", "rebuild it with: dvc repro evaluate") from None
+    parts = ("model", "dataset", "decoding", "runs", "retried", "funnel", "paired", "paired_once")
+    if missing := [name for name in parts if name not in summary]:
+        raise R2AError(f"{path} has no {', '.join(missing)}", "rebuild it with: dvc repro evaluate")
+    return summary

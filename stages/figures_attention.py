@@ -17,17 +17,17 @@ def figures_attention() -> None:
     from multiprocessing import get_context
 
     from r2a_core.config import WalkThresholds, parse
-    from r2a_core.figures.attention_set import FigureFiles, draw_dataset
+    from r2a_core.figures.attention import draw_dataset
+    from r2a_core.paths import StudyPaths
 
     params = read_params("figures_attention")
     run, top = params["run"], params["heads"]["top"]
     thresholds = parse(WalkThresholds, params["heads"]["walk"], "heads.walk")
-    files = FigureFiles(DATA / "attention", DATA / "heads", DATA / "maps")
-    folder = DATA / "figures" / "attention"
-    folder.mkdir(parents=True, exist_ok=True)  # an output, also when no model of the run has weights
-    draw = partial(draw_dataset, files, run["models"], settings=run["settings"], folder=folder)
+    paths = StudyPaths(DATA.parent)
+    paths.figures("attention").mkdir(parents=True, exist_ok=True)  # an output, also when no model has weights
+    draw = partial(draw_dataset, paths, run["models"], settings=run["settings"], top=top, thresholds=thresholds)
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # polars has threads, which a fork would lose
-        drawn = pool.map(partial(draw, top=top, thresholds=thresholds), run["datasets"])
+        drawn = pool.map(draw, run["datasets"])
         for dataset, paths in zip(run["datasets"], drawn, strict=True):
             if not paths:
                 logging.warning("%s: no model has captured traces, so nothing is drawn", dataset)

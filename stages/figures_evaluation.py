@@ -9,11 +9,12 @@ from stages._stage import DATA, read_params, run_stage
 
 def figures_evaluation() -> None:
     """Write data/figures/evaluation/."""
-    from r2a_core.figures.evaluation import draw_evaluation, read_summaries
+    from r2a_core.figures.evaluation import draw_evaluation
+    from r2a_core.results import read_summary
 
     run = read_params("figures_evaluation")["run"]
     paths = [DATA / "evaluation" / model / f"{dataset}.json" for dataset in run["datasets"] for model in run["models"]]
-    draw_evaluation(read_summaries(paths), DATA / "figures" / "evaluation")
+    draw_evaluation([read_summary(path) for path in paths], DATA / "figures" / "evaluation")
 
 
 if __name__ == "__main__":

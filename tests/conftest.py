@@ -1,20 +1,30 @@
 """Fixtures every test may use."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dvc  # noqa: F401  its log keeps the stdout of the first import: not that of a test, which closes
+import polars as pl
 import pytest
 
-REFERENCE = Path(__file__).resolve().parent.parent.parent / "shared" / "reference"
+HERE = Path(__file__).resolve().parent
+REFERENCE = Path(os.environ.get("R2A_REFERENCE", HERE.parent.parent / "shared" / "reference"))
 
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """Folder of the published data of the study; tests that need it are skipped where it is absent."""
+    """Folder with the texts published with the paper, from R2A_REFERENCE; tests that need them are skipped without."""
     if not REFERENCE.is_dir():
-        pytest.skip("the published reference data is not on this machine")
+        pytest.skip("the published texts are not on this machine (set R2A_REFERENCE)")
     return REFERENCE
+
+
+@pytest.fixture(scope="session")
+def published() -> Callable[[str], pl.DataFrame]:
+    """Reads a table of tests/published: numbers of the paper's own runs."""
+    return lambda name: pl.read_parquet(HERE / "published" / f"{name}.parquet")
 
 
 @pytest.fixture(scope="session")

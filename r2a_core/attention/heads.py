@@ -12,7 +12,6 @@ attention frames of a model by dataset (with reasoning), its traces, the model -
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import read_frame, save_frame
 from r2a_core.infra.shards import WorkStore, fingerprint
 from r2a_core.models.load import LoadedModel
-from r2a_core.results import Head, rank_by_walk, walking_heads
+from r2a_core.results import head_name, head_sets, rank_by_walk, walking_heads
 from r2a_core.trace import TokenTrace
 
 AVERAGED = (
@@ -58,21 +57,6 @@ HEAD_SCHEMA = {
     "induction_match": pl.Float64,
     "retrieval": pl.Float64,  # see attention/retrieval.py
 }
-
-
-@dataclass(frozen=True)
-class HeadSets:
-    """The highest heads by each score, highest first; heads that score 0 are left out."""
-
-    rfh: tuple[Head, ...]
-    rfh_by_count: tuple[Head, ...]
-    induction: tuple[Head, ...]
-    retrieval: tuple[Head, ...]
-
-    def overlaps(self) -> dict[str, int]:
-        """How many heads two sets share, for each pair of sets."""
-        pairs = combinations(vars(self).items(), 2)
-        return {f"{first}_and_{second}": len(set(one) & set(other)) for (first, one), (second, other) in pairs}
 
 
 def rank_heads(
@@ -131,23 +115,6 @@ def with_rank(heads: pl.DataFrame, name: str, by: list[str]) -> pl.DataFrame:
     """Adds a rank from 1 by falling `by`, ties by layer, then head."""
     ordered = heads.sort([*by, "layer", "head"], descending=[True] * len(by) + [False, False])
     return ordered.with_row_index(name, offset=1).with_columns(pl.col(name).cast(pl.Int32))
-
-
-def head_sets(heads: pl.DataFrame, dataset: str, top: int = 10) -> HeadSets:
-    """The `top` heads by each score on one dataset, from a frame of HEAD_SCHEMA."""
-    frame = heads.filter(pl.col("dataset") == dataset)
-
-    def highest(column: str, *, falling: bool) -> tuple[Head, ...]:
-        scored = frame.filter(pl.col(column) > 0)
-        ordered = scored.sort([column, "layer", "head"], descending=[falling, False, False])
-        return tuple(ordered.select("layer", "head").head(top).iter_rows())
-
-    return HeadSets(
-        rfh=highest("rank", falling=False),
-        rfh_by_count=highest("count_rank", falling=False),
-        induction=highest("induction", falling=True),
-        retrieval=highest("retrieval", falling=True),
-    )
 
 
 RANKED_COLUMNS = [name for name in ATTENTION_SCHEMA if name not in ("centroid", "spread")]
@@ -240,7 +207,7 @@ def summary(heads: pl.DataFrame, scores: pl.DataFrame, params: HeadsParams) -> d
     for dataset in heads["dataset"].unique(maintain_order=True):
         frame = heads.filter(pl.col("dataset") == dataset)
         middle = rank_by_walk(frame, params.walk)
-        sets = head_sets(heads, dataset, params.top)
+        sets = head_sets(frame, params.top)
         by_dataset[dataset] = {
             "n_traces": frame["n_traces"][0],
             "reasoning_focus_heads": [head_name(*head) for head in sets.rfh],
@@ -260,11 +227,6 @@ def walk_summary(head: Mapping[str, Any]) -> dict[str, Any]:
         "mass": round(head["answer_to_reasoning"], DIGITS),
         "correlation": round(head["walk_correlation"], DIGITS),
     }
-
-
-def head_name(layer: int, head: int) -> str:
-    """L10.H31."""
-    return f"L{layer}.H{head}"
 
 
 def summary_text(values: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import WorkStore, fingerprint
 from r2a_core.models.load import choose_device, load_tokenizer
+from r2a_core.results import segment_medians
 from r2a_core.tokenizer import reflection_in, sentence_ranges, token_pieces
 from r2a_core.trace import SEGMENTS, TokenTrace, select_traces
 
@@ -205,19 +206,6 @@ def sentence_frame(
     return pl.DataFrame(columns, schema=SENTENCE_SCHEMA)
 
 
-def segment_medians(attention: pl.DataFrame) -> pl.DataFrame:
-    """What Figure 2 shows: mean over layers and heads of each trace, then the median over traces.
-
-    One row a source in the order of the frame: source, n_traces and one column a segment. Raises R2AError at a mass
-    that is not finite.
-    """
-    check_columns(attention, SEGMENTS, ("item_id", "layer", "head", "source"), "attention", REBUILD)
-    segments = [pl.col(name).cast(pl.Float64) for name in SEGMENTS]
-    traces = attention.group_by("source", "item_id", maintain_order=True).agg(each.mean() for each in segments)
-    columns = [pl.len().alias("n_traces"), *(pl.col(name).median() for name in SEGMENTS)]
-    return traces.group_by("source", maintain_order=True).agg(columns)
-
-
 DIGITS = 6  # of metrics
 
 
@@ -316,6 +304,9 @@ def concat_statistics(shards: Iterable[StatisticsFiles]) -> AttentionTables:
 
 def medians_text(attention: pl.DataFrame) -> str:
     """What Figure 2 shows, as JSON text: source -> number of traces and median of each segment."""
-    rows = segment_medians(attention).iter_rows(named=True)
-    medians = {row.pop("source"): {name: round(value, DIGITS) for name, value in row.items()} for row in rows}
+    check_columns(attention, SEGMENTS, ("item_id", "layer", "head", "source"), "attention", REBUILD)
+    medians = {
+        source: {name: round(value, DIGITS) for name, value in row.items()}
+        for source, row in segment_medians(attention).items()
+    }
     return json.dumps(medians, indent=1, allow_nan=False) + "\n"

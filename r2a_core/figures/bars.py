@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 
 from r2a_core.evaluation.paired import stars
 from r2a_core.figures.style import INK, SETTING_COLOURS
+from r2a_core.paper import PublishedAccuracy, PublishedScore
 
 BAR = 0.36  # of the distance between two pairs
 
@@ -52,6 +53,11 @@ class BarPair:
     high: Mapping[str, float]
     p: float | None  # of the paired test; None: there is none
     published: Mapping[str, float] | None  # the paper's means
+
+
+def by_side(published: PublishedAccuracy | PublishedScore | None) -> dict[str, float] | None:
+    """Published means by side; None where there are none."""
+    return None if published is None else {side: getattr(published, setting) for setting, side in SIDES.items()}
 
 
 def draw_pair(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None:

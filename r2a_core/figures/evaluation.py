@@ -4,22 +4,18 @@ data/evaluation/<model>/<dataset>.json -> <folder>/accuracy, <folder>/table-2-fu
 judged answers <folder>/judge-scores, <folder>/table-judge-scores (PNG and PDF; the tables also as parquet and CSV).
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from r2a_core.figures.bars import NOTE, SIDES, AxisRange, BarPair, draw_pair, legend_handles, wrapped
-from r2a_core.figures.evaluation_tables import accuracy_table, funnel_table, save_table
-from r2a_core.figures.evaluation_tables import draw_accuracy_table as accuracy_sheet
-from r2a_core.figures.evaluation_tables import draw_funnel_table as funnel_sheet
+from r2a_core.figures.bars import NOTE, SIDES, AxisRange, BarPair, by_side, draw_pair, legend_handles, wrapped
 from r2a_core.figures.judged import draw_judged
 from r2a_core.figures.style import GRID, save_figure
-from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.figures.tables import accuracy_table, accuracy_table_figure, funnel_table, funnel_table_figure, save_table
+from r2a_core.paper import PublishedAccuracy, accuracy
 
 Summary = Mapping[str, Any]
 
@@ -28,72 +24,24 @@ PERCENT = AxisRange(0, 100)
 PAGE_MODELS = 9  # pairs of bars beside one another
 
 
-@dataclass(frozen=True)
-class PublishedAccuracy:
-    """Accuracy the paper gives for MATH-500, percent."""
-
-    with_reasoning: float
-    without_reasoning: float
-
-
-# Figure 1a (temperature 0.6) and Table 3 (greedy).
-PAPER_DATASET = "math500"
-
-PAPER_SAMPLED = {
-    "r1_llama_8b": PublishedAccuracy(93.5, 79.7),
-    "r1_qwen_7b": PublishedAccuracy(94.3, 84.0),
-    "r1_qwen_1b5": PublishedAccuracy(89.5, 81.0),
-    "r1_full": PublishedAccuracy(96.1, 90.6),
-}
-
-PAPER_GREEDY = {
-    "r1_llama_8b": PublishedAccuracy(94.1, 77.5),
-    "r1_qwen_7b": PublishedAccuracy(95.4, 84.8),
-    "r1_qwen_1b5": PublishedAccuracy(95.6, 86.8),
-}
-
-
-def read_summaries(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """The summaries of the evaluate stage, in the given order. Raises R2AError when one is missing or not a summary."""
-    summaries = []
-    for path in paths:
-        if not path.exists():
-            raise MissingPrerequisite(f"{path} does not exist", "build it with: dvc repro evaluate")
-        try:
-            summary = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise R2AError(f"{path} is damaged or cut off: {error}", "rebuild it with: dvc repro evaluate") from None
-        if missing := [name for name in ("model", "dataset", "funnel", "paired") if name not in summary]:
-            raise R2AError(f"{path} has no {', '.join(missing)}", "rebuild it with: dvc repro evaluate")
-        summaries.append(summary)
-    return summaries
-
-
 def draw_evaluation(summaries: Sequence[Summary], folder: Path) -> list[Path]:
-    """Figures 1a and 1b and Tables 2 and 3 of all summaries into `folder`; returns the files.
+    """Draw Figures 1a and 1b and Tables 2 and 3 of all summaries into `folder`; return the files.
 
     Figure 1b and its table are drawn only where answers were judged.
     """
-    funnel, accuracy = funnel_table(summaries), accuracy_table(summaries)
+    funnel, accuracies = funnel_table(summaries), accuracy_table(summaries)
     return [
         *save_figure(accuracy_figure(summaries), folder / "accuracy"),
-        *save_figure(funnel_sheet(funnel), folder / "table-2-funnel"),
+        *save_figure(funnel_table_figure(funnel), folder / "table-2-funnel"),
         *save_table(funnel, folder / "table-2-funnel"),
-        *save_figure(accuracy_sheet(accuracy), folder / "table-3-accuracy"),
-        *save_table(accuracy, folder / "table-3-accuracy"),
+        *save_figure(accuracy_table_figure(accuracies), folder / "table-3-accuracy"),
+        *save_table(accuracies, folder / "table-3-accuracy"),
         *draw_judged(summaries, folder),
     ]
 
 
-def published_accuracy(summary: Summary) -> PublishedAccuracy | None:
-    """What the paper found for this model, dataset and decoding; None where it has no such run."""
-    if summary["dataset"] != PAPER_DATASET:
-        return None
-    return (PAPER_GREEDY if summary["decoding"] == "greedy" else PAPER_SAMPLED).get(summary["model"])
-
-
 def accuracy_figure(summaries: Sequence[Summary]) -> Figure:
-    """Figure 1a: a panel a dataset, a pair of bars a model, over the items that are valid in both settings.
+    """Draw Figure 1a: a panel per dataset, a pair of bars per model, over the items that are valid in both settings.
 
     Runs without graded items have no bars; a diamond marks the paper's own value where it has one.
     """
@@ -105,7 +53,7 @@ def accuracy_figure(summaries: Sequence[Summary]) -> Figure:
     fig, grid = _grid([max(2, len(panel)) for panel in panels])
     for axes, panel in zip(grid, panels, strict=True):
         _panel(axes, panel)
-    handles = legend_handles(any(published_accuracy(summary) for summary in graded))
+    handles = legend_handles(any(_published(summary) for summary in graded))
     fig.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.5)
     fig.supxlabel(NOTE if fig.get_figwidth() > 5 else NOTE.replace("   ·   ", "\n"), fontsize=7.5, color="#555555")
     return fig
@@ -142,14 +90,17 @@ def _panel(axes: Axes, summaries: Sequence[Summary]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _published(summary: Summary) -> PublishedAccuracy | None:
+    return accuracy(summary["model"], summary["dataset"], summary["decoding"])
+
+
 def _pair(summary: Summary) -> BarPair:
     """Accuracies in percent, and the paper's."""
-    paired, published = summary["paired"], published_accuracy(summary)
+    paired, published = summary["paired"], _published(summary)
     mean, low, high = (
         {side: 100 * paired[f"{name}_{side}"] for side in SIDES.values()} for name in ("accuracy", "low", "high")
     )
-    paper = None if published is None else {side: getattr(published, setting) for setting, side in SIDES.items()}
-    return BarPair(mean, low, high, paired["p"], paper)
+    return BarPair(mean, low, high, paired["p"], by_side(published))
 
 
 def _empty_figure() -> Figure:

@@ -5,7 +5,6 @@ and CSV); nothing where no answers were judged.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from r2a_core.evaluation.judged_scores import AREA_ORDER, OVERALL, areas_in_order
-from r2a_core.figures.bars import NOTE, SIDES, AxisRange, BarPair, draw_pair, legend_handles, wrapped
-from r2a_core.figures.evaluation_tables import (
+from r2a_core.evaluation.judged_scores import OVERALL, areas_in_order
+from r2a_core.figures.bars import NOTE, SIDES, AxisRange, BarPair, by_side, draw_pair, legend_handles, wrapped
+from r2a_core.figures.style import GRID, save_figure
+from r2a_core.figures.tables import (
     OUTCOMES,
     OUTCOMES_COLUMN,
     Column,
@@ -26,7 +26,7 @@ from r2a_core.figures.evaluation_tables import (
     save_table,
     table_figure,
 )
-from r2a_core.figures.style import GRID, save_figure
+from r2a_core.paper import PublishedScore, judge_score
 
 Summary = Mapping[str, Any]
 
@@ -48,52 +48,20 @@ TABLE_SCHEMA = {
 REPEATS = {"repeats_difference": "mean_difference", "repeats_equal": "exact", "repeats_sd": "sd"}
 
 
-@dataclass(frozen=True)
-class PublishedScore:
-    """Mean judge scores the paper gives, and the number of items behind them."""
-
-    with_reasoning: float
-    without_reasoning: float
-    n: int
-
-
-# Figure 1b, in the order of AREA_ORDER and overall.
-PAPER_DATASET = "wildbench"
-
-_PAPER = {
-    "r1_llama_8b": ((6.6, 6.5, 150), (7.5, 6.6, 213), (6.8, 6.5, 106), (7.3, 7.0, 164), (7.1, 6.6, 633)),
-    "r1_qwen_7b": ((6.1, 6.1, 146), (6.7, 6.1, 203), (6.2, 5.9, 105), (6.7, 6.6, 159), (6.5, 6.2, 613)),
-    "r1_qwen_1b5": ((5.0, 5.0, 117), (5.4, 4.7, 146), (4.9, 4.5, 90), (5.5, 4.9, 133), (5.2, 4.8, 486)),
-    "r1_full": ((8.1, 8.1, 167), (8.3, 8.4, 213), (8.1, 8.2, 106), (8.4, 8.3, 171), (8.3, 8.2, 657)),
-}
-
-PAPER_SCORES = {
-    model: {area: PublishedScore(*row) for area, row in zip((*AREA_ORDER, OVERALL), rows, strict=True)}
-    for model, rows in _PAPER.items()
-}
-
-
 def draw_judged(summaries: Sequence[Summary], folder: Path) -> list[Path]:
-    """Figure 1b and its table into `folder`; returns the files, none where no answers were judged."""
+    """Draw Figure 1b and its table into `folder`; return the files, none where no answers were judged."""
     table = judged_table(summaries)
     if not table.height:
         return []
     return [
         *save_figure(judged_figure(summaries), folder / "judge-scores"),
-        *save_figure(draw_judged_table(table), folder / "table-judge-scores"),
+        *save_figure(judged_table_figure(table), folder / "table-judge-scores"),
         *save_table(table, folder / "table-judge-scores"),
     ]
 
 
-def published_score(summary: Summary, area: str) -> PublishedScore | None:
-    """What the paper found for this model, dataset and area; None where it has no such run."""
-    if summary["dataset"] != PAPER_DATASET:
-        return None
-    return PAPER_SCORES.get(summary["model"], {}).get(area)
-
-
 def judged_figure(summaries: Sequence[Summary]) -> Figure:
-    """Figure 1b: a panel a model and dataset, a pair of bars an area and one over all common items."""
+    """Draw Figure 1b: a panel per model and dataset, a pair of bars per area and one over all common items."""
     judged = [summary for summary in summaries if "areas" in summary]
     areas = {area for summary in judged for area in summary["areas"]} - {OVERALL}
     columns = min(COLUMNS, len(judged))
@@ -106,7 +74,7 @@ def judged_figure(summaries: Sequence[Summary]) -> Figure:
         axes.set_axis_off()
     for axes, summary in zip(panels.flat, judged, strict=False):
         _panel(axes, summary, areas_in_order(list(areas)))
-    handles = legend_handles(any(published_score(summary, OVERALL) for summary in judged))
+    handles = legend_handles(any(_published(summary, OVERALL) for summary in judged))
     fig.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.5)
     note = NOTE if fig.get_figwidth() > 5 else NOTE.replace("   ·   ", "\n")
     fig.supxlabel(f"{note}\n{_judges(judged)}", fontsize=7.5, color="#555555")
@@ -122,7 +90,7 @@ def _panel(axes: Axes, summary: Summary, areas: Sequence[str]) -> None:
         lines = wrapped(area, 9).split("\n")
         labels.append("\n".join([*lines, *[""] * (2 - len(lines)), f"n = {record['n']}"]))  # counts in one line
         if record["n"]:
-            draw_pair(axes, place, _pair(record, published_score(summary, area)), SCORES)
+            draw_pair(axes, place, _pair(record, _published(summary, area)), SCORES)
     axes.axvline(len(areas) - 0.5 + GAP / 2, color=GRID, linewidth=0.8)
     axes.set_xticks(list(places.values()), labels, parse_math=False, fontsize=8.5)
     axes.set(xlim=(-0.55, len(areas) + GAP + 0.55), ylim=(SCORES.low, SCORES.high + 1.2), yticks=range(1, 11))
@@ -132,10 +100,13 @@ def _panel(axes: Axes, summary: Summary, areas: Sequence[str]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _published(summary: Summary, area: str) -> PublishedScore | None:
+    return judge_score(summary["model"], summary["dataset"], area)
+
+
 def _pair(record: Mapping[str, Any], published: PublishedScore | None) -> BarPair:
     mean, low, high = ({side: record[f"{name}_{side}"] for side in SIDES.values()} for name in ("mean", "low", "high"))
-    paper = None if published is None else {side: getattr(published, setting) for setting, side in SIDES.items()}
-    return BarPair(mean, low, high, record["p"], paper)
+    return BarPair(mean, low, high, record["p"], by_side(published))
 
 
 def _judges(judged: Sequence[Summary]) -> str:
@@ -151,7 +122,7 @@ def _judges(judged: Sequence[Summary]) -> str:
 
 
 def judged_table(summaries: Sequence[Summary]) -> pl.DataFrame:
-    """One row a model, dataset and area, `overall` last; repeats_ columns say how far repeats of a judgement agree."""
+    """Tabulate Figure 1b: one row per model, dataset and area; repeats_ columns say how far repeats agree."""
     rows = []
     for summary in summaries:
         areas = summary.get("areas", {})
@@ -164,8 +135,8 @@ def judged_table(summaries: Sequence[Summary]) -> pl.DataFrame:
     return by_dataset(pl.DataFrame(rows, schema=TABLE_SCHEMA))
 
 
-def draw_judged_table(frame: pl.DataFrame) -> Figure:
-    """The table as a sheet: mean scores with their 95% intervals, the tests, and the agreement of repeats."""
+def judged_table_figure(frame: pl.DataFrame) -> Figure:
+    """Draw the table: mean scores with their 95% intervals, the tests, and the agreement of repeats."""
     columns = [
         *name_columns(frame, "dataset", "model", "area"),
         *paired_columns(_interval),

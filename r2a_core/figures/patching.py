@@ -21,6 +21,7 @@ from r2a_core.config import CrossingParams, PatchingFigureParams
 from r2a_core.figures.style import BLUE, GREEN, GRID, INK, ORANGE, VERMILION, save_figure
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import read_frame
+from r2a_core.paper import PATCHING
 from r2a_core.patching.summary import FINAL, Crossing, crossing, layer_curves
 
 COLUMNS = ("pair_id", "probe", "component", "layer", "position", "role", "clean_token", "corrupted_token", "nld")
@@ -35,8 +36,6 @@ CURVES = {  # by curve: label, colour, line
 PROBE_TITLES = {"plain": "“Final answer is A.”", "boxed": "“Final answer is \\boxed{A}.”"}
 
 HEAT = colormaps["RdBu_r"].with_extremes(bad="0.85")
-
-PAPER_CROSSINGS = {"r1_llama_8b": 15, "r1_qwen_7b": 20, "r1_qwen_1b5": 21}  # layers, Figure 8 of the paper
 
 
 @dataclass(frozen=True)
@@ -159,8 +158,8 @@ def layer_figure(tables: Mapping[str, pl.DataFrame], probes: Sequence[str], para
                 continue
             draw_curves(axes, own)
             draw_crossing(axes, crossing(own, probe, params))
-            if model in PAPER_CROSSINGS:
-                at = PAPER_CROSSINGS[model]
+            if model in PATCHING:
+                at = PATCHING[model].crossing[probe]
                 axes.plot(at, -0.15, "D", color=INK, markersize=4, clip_on=False, gid="paper", label="paper's crossing")
         row[0].set_ylabel("normalised logit difference")
     for axes in panels[-1]:

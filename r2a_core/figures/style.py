@@ -17,6 +17,8 @@ BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
 SKY, PURPLE, YELLOW, INK = "#56B4E9", "#CC79A7", "#F0E442", "#222222"
 
+RED = "#D62728"  # Reasoning-Focus Heads, and the answer's view of the reasoning
+
 PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, INK)
 
 SETTING_COLOURS = {"with_reasoning": BLUE, "without_reasoning": ORANGE}

@@ -6,7 +6,7 @@ data/maps/<model>/<dataset>-tokens.parquet, <dataset>-spans.parquet
 
 import functools
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -24,11 +24,11 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from r2a_core.figures.head_maps import RED
-from r2a_core.figures.maps import map_name, short_id
-from r2a_core.figures.style import save_figure
-from r2a_core.infra.errors import R2AError
+from r2a_core.figures.maps import short_id
+from r2a_core.figures.style import RED, save_figure
 from r2a_core.infra.files import read_frame
+from r2a_core.paths import StudyPaths
+from r2a_core.results import map_name
 
 FONT, POINTS = "DejaVu Sans Mono", 7.0
 
@@ -41,23 +41,15 @@ LEFT, RIGHT, TOP, TITLE, BOTTOM = 0.15, 0.85, 0.3, 0.38, 0.1  # inches
 # The light part of the colours only: black text stays readable on each of them.
 SHADES = ListedColormap(colormaps["Blues"](np.linspace(0, 0.65, 256)), "light blues")
 
+SPAN_COLUMNS = ["item_id", "kind", "layer", "head", "span_start", "span_end", "weights"]
+
 KIND_ORDER = ("head_mean", "rfh_mean", "head")
 
 STAND_INS = {"\n": "\u21b5", "\t": "\u21e5"}
 
 
 @dataclass(frozen=True)
-class SpanSource:
-    """Where the spans of one model on one dataset lie, with the tokens they point into."""
-
-    model: str
-    dataset: str
-    tokens: Path
-    spans: Path
-
-
-@dataclass(frozen=True)
-class Span:
+class SpanAttention:
     """Tokens start..end (half-open) of a trace and, by map name, the attention from them to each token."""
 
     item_id: str
@@ -68,7 +60,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextPiece:
     """A stretch of one token on one line; column and length in characters."""
 
     token: int
@@ -78,7 +70,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Row:
+class PictureRow:
     """What one row of the picture stands for: one line of text, or a fold of hidden lines start..stop."""
 
     start: int
@@ -106,7 +98,7 @@ def visible(text: str) -> str:
     return "".join(STAND_INS.get(character) or _drawable(character) for character in text)
 
 
-def lay_out(tokens: Sequence[str], width: int) -> list[Piece]:
+def lay_out(tokens: Sequence[str], width: int) -> list[TextPiece]:
     """Tokens wrapped into lines of `width` characters; a token breaks only when it is longer than a line.
 
     A line ends after a token that holds a line break. Every token has at least one piece.
@@ -117,16 +109,16 @@ def lay_out(tokens: Sequence[str], width: int) -> list[Piece]:
         if column and column + len(text) > width:
             line, column = line + 1, 0
         while len(text) > width:
-            pieces.append(Piece(number, line, 0, text[:width]))
+            pieces.append(TextPiece(number, line, 0, text[:width]))
             line, text = line + 1, text[width:]
-        pieces.append(Piece(number, line, column, text))
+        pieces.append(TextPiece(number, line, column, text))
         column += len(text)
         if "\n" in token:
             line, column = line + 1, 0
     return pieces
 
 
-def fold(pieces: Sequence[Piece], span: Span, max_lines: int) -> list[Row]:
+def fold(pieces: Sequence[TextPiece], span: SpanAttention, max_lines: int) -> list[PictureRow]:
     """Rows that show the span and the lines with most attention from it, mean over the views; the rest is folded.
 
     BOS and the span itself do not count. `max_lines` lines are shown, more where the span is longer and where a fold
@@ -141,37 +133,27 @@ def fold(pieces: Sequence[Piece], span: Span, max_lines: int) -> list[Row]:
     for is_shown, group in groupby(range(len(mass)), key=lambda line: line in shown):
         lines = list(group)
         if is_shown or len(lines) == 1:
-            rows += [Row(line, line + 1, shown=True) for line in lines]
+            rows += [PictureRow(line, line + 1, shown=True) for line in lines]
         else:
-            rows.append(Row(lines[0], lines[-1] + 1, shown=False))
+            rows.append(PictureRow(lines[0], lines[-1] + 1, shown=False))
     return rows
 
 
-def read_spans(source: SpanSource, head: tuple[int, int] | None = None) -> list[Span]:
-    """Spans in file order, each with the mean of all heads, the mean of the RFHs and one head (default the first).
+def spans_of(spans: pl.DataFrame, texts: Mapping[str, Sequence[str]]) -> list[SpanAttention]:
+    """Spans in the order of a frame of SPAN_SCHEMA, each in the mean of all heads, that of the RFHs and the first head.
 
-    Raises R2AError when a span is not inside its trace or its weights are not one a token.
+    texts: text of each token, by item id.
     """
-    texts = dict(read_frame(source.tokens, ["item_id", "tokens"], "maps").iter_rows())
-    columns = ["item_id", "kind", "layer", "head", "span_start", "span_end", "weights"]
-    frame = read_frame(source.spans, columns, "maps")
-    if head is not None:
-        chosen = (pl.col("layer") == head[0]) & (pl.col("head") == head[1])
-        frame = frame.filter((pl.col("kind") != "head") | chosen)
-    spans = []
-    for (item_id, start, end), rows in frame.group_by("item_id", "span_start", "span_end", maintain_order=True):
-        tokens = tuple(texts.get(item_id) or ())
-        if not 0 <= start < end <= len(tokens) or set(rows["weights"].list.len()) != {len(tokens)}:
-            message = f"{source.spans}: span {start}..{end} of {item_id!r} does not fit its {len(tokens)} tokens"
-            raise R2AError(message, "choose another span in params.yaml, then: dvc repro maps")
+    found = []
+    for (item_id, start, end), rows in spans.group_by("item_id", "span_start", "span_end", maintain_order=True):
         first = {kind: rows.filter(pl.col("kind") == kind).head(1) for kind in KIND_ORDER}
         views = [row for kind in KIND_ORDER for row in first[kind].iter_rows(named=True)]
         named = {map_name(row["kind"], row["layer"], row["head"]): np.asarray(row["weights"]) for row in views}
-        spans.append(Span(item_id, start, end, tokens, named))
-    return spans
+        found.append(SpanAttention(str(item_id), start, end, tuple(texts[str(item_id)]), named))
+    return found
 
 
-def span_figure(title: str, span: Span, width: int = 110, max_lines: int = 20) -> Figure:
+def span_figure(title: str, span: SpanAttention, width: int = 110, max_lines: int = 20) -> Figure:
     """Figure 5: the text up to the end of the span, once a view, coloured by the attention it gets from the span.
 
     Colours are relative to the largest weight on earlier text (without BOS) in the same view; the span is outlined.
@@ -197,31 +179,19 @@ def span_figure(title: str, span: Span, width: int = 110, max_lines: int = 20) -
     return fig
 
 
-def draw_span_figures(
-    source: SpanSource,
-    folder: Path,
-    items: Sequence[str] = (),
-    head: tuple[int, int] | None = None,
-    max_lines: int = 20,
-) -> list[Path]:
-    """Figures 5 and 12: one picture a span of the chosen items (default all). Raises R2AError when one has no span."""
-    spans = read_spans(source, head)
-    absent = sorted(set(items) - {span.item_id for span in spans})
-    if absent:
-        raise R2AError(f"{source.spans} has no span of {absent[0]!r}", "choose it in params.yaml, then: dvc repro maps")
+def draw_span_figures(paths: StudyPaths, model: str, dataset: str, folder: Path) -> list[Path]:
+    """Draw Figures 5 and 12: <folder>/span-attention-<model>-<dataset>-<number>, numbered as spans lie in data/maps."""
+    texts = dict(read_frame(paths.map_tokens(model, dataset), ["item_id", "tokens"], "maps").iter_rows())
     written = []
-    for number, span in enumerate(spans):
-        if not items or span.item_id in items:
-            last = span.end - 1
-            place = f"tokens {span.start}\u2013{last}" if last > span.start else f"token {last}"
-            place = f"attention from {place}"
-            title = f"{source.model}, {source.dataset}, {short_id(span.item_id)}: {place}"
-            stem = f"span-attention-{source.model}-{source.dataset}-{number}"
-            written += save_figure(span_figure(title, span, max_lines=max_lines), folder / stem)
+    for number, span in enumerate(spans_of(read_frame(paths.map_spans(model, dataset), SPAN_COLUMNS, "maps"), texts)):
+        last = span.end - 1
+        place = f"tokens {span.start}\u2013{last}" if last > span.start else f"token {last}"
+        title = f"{model}, {dataset}, {short_id(span.item_id)}: attention from {place}"
+        written += save_figure(span_figure(title, span), folder / f"span-attention-{model}-{dataset}-{number}")
     return written
 
 
-def _panel(axes: Axes, span: Span, name: str, pieces: Sequence[Piece], rows: Sequence[Row]) -> None:
+def _panel(axes: Axes, span: SpanAttention, name: str, pieces: Sequence[TextPiece], rows: Sequence[PictureRow]) -> None:
     """One view: coloured text, folds with the mass they hide, the span outlined, and where the mass lies."""
     weights, homes = span.views[name][: span.end], _homes(pieces)
     earlier = weights * _earlier(span)
@@ -250,24 +220,24 @@ def _view_title(name: str) -> str:
     return {"head mean": "Mean of all heads", "RFH mean": "Mean of the Reasoning-Focus Heads"}.get(name, f"Head {name}")
 
 
-def _shares(weights: np.ndarray, earlier: np.ndarray, span: Span, shown: float) -> str:
+def _shares(weights: np.ndarray, earlier: np.ndarray, span: SpanAttention, shown: float) -> str:
     """Where the span's attention lies, in words; BOS, earlier text and the span add to all of it."""
     before = f"earlier text {earlier.sum():.1%} ({shown:.1%} shown, largest token {earlier.max():.1%})"
     return f"BOS {weights[0]:.1%}, {before}, the span {weights[span.start :].sum():.1%}"
 
 
-def _corners(piece: Piece, height: int) -> list[tuple[int, int]]:
+def _corners(piece: TextPiece, height: int) -> list[tuple[int, int]]:
     left, right = piece.column, piece.column + len(piece.text)
     return [(left, height), (right, height), (right, height + 1), (left, height + 1)]
 
 
-def _earlier(span: Span) -> np.ndarray:
+def _earlier(span: SpanAttention) -> np.ndarray:
     """(end,) bool: tokens before the span, BOS left out."""
     places = np.arange(span.end)
     return (places > 0) & (places < span.start)
 
 
-def _homes(pieces: Sequence[Piece]) -> np.ndarray:
+def _homes(pieces: Sequence[TextPiece]) -> np.ndarray:
     """(tokens,) line on which each token starts."""
     return np.array([line for _, line in sorted({piece.token: piece.line for piece in reversed(pieces)}.items())])
 

@@ -1,11 +1,10 @@
-"""Overview of all heads: who walks along the reasoning, how little the head kinds overlap, which maps are near-uniform.
+"""Overview of all heads: which walk along the reasoning, how little the head kinds overlap, which are near-uniform.
 
-data/heads/<model>.parquet -> <folder>/walk-overview-<dataset> (PNG and PDF).
+rows of data/heads/<model>.parquet, by model -> one picture per dataset.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -15,9 +14,8 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
 
 from r2a_core.config import WalkThresholds
-from r2a_core.figures.head_maps import RED, HeadMarks, read_head_marks
-from r2a_core.figures.style import INK, SKY, save_figure
-from r2a_core.infra.files import read_frame
+from r2a_core.figures.style import INK, RED, SKY
+from r2a_core.results import HeadSets, head_name, head_sets
 
 PANEL = (2.9, 2.4)  # inches, about the size of one scatter panel
 
@@ -28,71 +26,61 @@ KINDS = ("RFH", "induction", "retrieval")
 MEMBERSHIPS = tuple(kinds for kinds in product((True, False), repeat=3) if any(kinds))
 
 
-def overlap_counts(marks: HeadMarks) -> dict[tuple[bool, ...], int]:
-    """Heads of each exact combination of (RFH, induction, retrieval); a head is counted once."""
-    sets = [set(marks.rfh), set(marks.induction), set(marks.retrieval)]
-    heads = set().union(*sets)
-    found = [tuple(head in kind for kind in sets) for head in heads]
-    return {kinds: found.count(kinds) for kinds in MEMBERSHIPS}
+def overlap_counts(sets: HeadSets) -> dict[tuple[bool, ...], int]:
+    """Count the heads of each exact combination of (RFH, induction, retrieval); a head is counted once."""
+    kinds = [set(sets.rfh), set(sets.induction), set(sets.retrieval)]
+    found = [tuple(head in kind for kind in kinds) for head in set().union(*kinds)]
+    return {each: found.count(each) for each in MEMBERSHIPS}
 
 
 def walk_overview_figure(
-    heads: Mapping[str, Path], dataset: str, count: int = 10, thresholds: WalkThresholds | None = None
+    heads: Mapping[str, pl.DataFrame], dataset: str, top: int, thresholds: WalkThresholds
 ) -> Figure:
-    """A row a model: walk correlation against mass on the reasoning, overlap of the head kinds, uniformity by layer.
+    """Draw a row per model: walk correlation against mass on the reasoning, overlap of the kinds, uniformity by layer.
 
-    heads: each model's heads parquet. RFHs are red and carry their rank; the line below each row says which they are.
+    heads: rows of HEAD_SCHEMA of the dataset, by model. RFHs are red and carry their rank; the line below each row
+    says which they are.
     """
     fig = Figure(figsize=(10.5, 3.5 * len(heads)), layout="constrained")
     rows = fig.subfigures(len(heads), 1, squeeze=False)[:, 0]
-    columns = ["dataset", "layer", "head", "rank", "answer_to_reasoning", "walk_correlation", "uniformity"]
-    for (model, path), row in zip(heads.items(), rows, strict=True):
-        scores = read_frame(path, columns, "heads").filter(pl.col("dataset") == dataset).sort("rank")
-        marks = read_head_marks(path, dataset, count)
+    for (model, scores), row in zip(heads.items(), rows, strict=True):
+        scores, sets = scores.sort("rank"), head_sets(scores, top)
         grid = row.add_gridspec(1, 3)
-        _walk_scatter(row.add_subplot(grid[0]), scores, count, thresholds)
-        _overlap(row, grid[1], marks)
-        _uniformity(row.add_subplot(grid[2]), scores, count)
+        _walk_scatter(row.add_subplot(grid[0]), scores, top, thresholds)
+        _overlap(row, grid[1], sets)
+        _uniformity(row.add_subplot(grid[2]), scores, top)
         row.suptitle(f"{model}, {dataset}", parse_math=False, fontsize=10)
-        ranks = "   ".join(f"{rank} L{layer}.H{head}" for rank, (layer, head) in enumerate(marks.rfh, start=1))
+        ranks = "   ".join(f"{rank} {head_name(*head)}" for rank, head in enumerate(sets.rfh, start=1))
         row.supxlabel(f"RFH by rank:   {ranks}", fontsize=8)
     return fig
 
 
-def draw_walk_overview(
-    heads: Mapping[str, Path], dataset: str, folder: Path, count: int = 10, thresholds: WalkThresholds | None = None
-) -> list[Path]:
-    """The overview of one dataset as <folder>/walk-overview-<dataset>.png and .pdf."""
-    return save_figure(walk_overview_figure(heads, dataset, count, thresholds), folder / f"walk-overview-{dataset}")
-
-
-def _walk_scatter(axes: Axes, scores: pl.DataFrame, count: int, thresholds: WalkThresholds | None) -> None:
+def _walk_scatter(axes: Axes, scores: pl.DataFrame, top: int, thresholds: WalkThresholds) -> None:
     """Walk correlation and mass of every head; dashed lines at the thresholds."""
     axes.set(xlim=(-0.03, 1.03), ylim=(-1.08, 1.08))
     axes.set_xlabel("attention mass answer \u2192 reasoning", fontsize=8)
     axes.set_ylabel("walk correlation", fontsize=8)
-    if thresholds is not None:
-        axes.axvline(thresholds.mass, color=INK, linewidth=0.7, linestyle="--", gid="threshold")
-        axes.axhline(thresholds.correlation, color=INK, linewidth=0.7, linestyle="--", gid="threshold")
-    _points(axes, scores, "answer_to_reasoning", "walk_correlation", count)
+    axes.axvline(thresholds.mass, color=INK, linewidth=0.7, linestyle="--", gid="threshold")
+    axes.axhline(thresholds.correlation, color=INK, linewidth=0.7, linestyle="--", gid="threshold")
+    _points(axes, scores, "answer_to_reasoning", "walk_correlation", top)
 
 
-def _uniformity(axes: Axes, scores: pl.DataFrame, count: int) -> None:
+def _uniformity(axes: Axes, scores: pl.DataFrame, top: int) -> None:
     """Uniformity of every head by layer: early heads whose maps are near-uniform stand out at the top left."""
     axes.set(xlim=(-0.6, max(scores["layer"]) + 0.6), ylim=(-0.05, 1.05))
     axes.set_xlabel("layer", fontsize=8)
     axes.set_ylabel("uniformity of the map", fontsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _points(axes, scores, "layer", "uniformity", count)
+    _points(axes, scores, "layer", "uniformity", top)
 
 
-def _points(axes: Axes, scores: pl.DataFrame, x: str, y: str, count: int) -> None:
+def _points(axes: Axes, scores: pl.DataFrame, x: str, y: str, top: int) -> None:
     """All heads that have both values as dots; RFHs in red, each joined to a disc with its rank.
 
     The limits of the axes must be set: discs are kept apart in the panel's own inches.
     """
     known = scores.drop_nulls([x, y])
-    chosen = known.filter(pl.col("rank") <= count)
+    chosen = known.filter(pl.col("rank") <= top)
     axes.scatter(known[x], known[y], s=9, color=SKY, edgecolors=INK, linewidths=0.3)
     axes.scatter(chosen[x], chosen[y], s=12, color=RED, zorder=3)
     axes.tick_params(labelsize=8)
@@ -127,9 +115,9 @@ def _push(labels: np.ndarray, others: np.ndarray, gap: float) -> np.ndarray:
     return (away * step[..., None]).sum(axis=1)
 
 
-def _overlap(row, place: SubplotSpec, marks: HeadMarks) -> None:
+def _overlap(row, place: SubplotSpec, sets: HeadSets) -> None:
     """Bars: heads of each combination of kinds; below each bar, the dots say which kinds it is."""
-    counts = overlap_counts(marks)
+    counts = overlap_counts(sets)
     grid = place.subgridspec(2, 1, height_ratios=[2.4, 1], hspace=0.02)
     bars, dots = row.add_subplot(grid[0]), row.add_subplot(grid[1])
     columns = range(len(counts))
@@ -140,7 +128,7 @@ def _overlap(row, place: SubplotSpec, marks: HeadMarks) -> None:
     bars.set_ylabel("heads", fontsize=8)
     bars.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     _membership_dots(dots, list(counts))
-    sizes = (len(marks.rfh), len(marks.induction), len(marks.retrieval))
+    sizes = (len(sets.rfh), len(sets.induction), len(sets.retrieval))
     dots.set_yticks(range(3), [f"{kind} ({size})" for kind, size in zip(KINDS, sizes, strict=True)], fontsize=8)
     for axes in (bars, dots):
         axes.set(xlim=(-0.6, len(counts) - 0.4))

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from r2a_core.evaluation.funnel import STEPS
-from r2a_core.figures.segment_masses import SEGMENT_LABELS
+from r2a_core.results import SEGMENT_LABELS
 
 PLOT_SCHEMA = {"panel": pl.String, "series": pl.String, "x": pl.String, "y": pl.Float64}
 

@@ -4,44 +4,12 @@ records of the other sections -> rows of model, measure, unit, published value a
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from r2a_core.figures.segment_masses import SEGMENT_LABELS
+from r2a_core import paper
+from r2a_core.results import SEGMENT_LABELS
 
 Records = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class PublishedPatching:
-    """Figure 8 of the paper: NLD of the mean curves, best layer of each, and the layer at which they cross."""
-
-    flip_plain: float
-    flip_boxed: float
-    final: float
-    crossing: float
-    n_pairs: int
-
-
-PAPER_PATCHING = {
-    "r1_llama_8b": PublishedPatching(0.29, 0.38, 0.80, 15, 59),
-    "r1_qwen_7b": PublishedPatching(0.42, 0.47, 0.97, 20, 67),
-    "r1_qwen_1b5": PublishedPatching(0.36, 0.51, 0.89, 21, 22),
-}
-
-PAPER_COMMON = {"r1_llama_8b": 355, "r1_qwen_7b": 457, "r1_qwen_1b5": 400, "r1_full": 490}  # items, MATH-500, sampled
-
-# Reasoning-Focus Heads by trace mean, recomputed from the published data of MATH-500.
-PAPER_RFH = {
-    "r1_llama_8b": (
-        *((8, 11), (0, 22), (13, 18), (13, 6), (16, 1)),
-        *((10, 31), (8, 9), (13, 5), (13, 4), (14, 29)),
-    ),
-    "r1_qwen_7b": (
-        *((16, 0), (19, 15), (14, 7), (1, 1), (17, 18)),
-        *((17, 14), (16, 14), (14, 19), (22, 7), (17, 19)),
-    ),
-}
 
 
 def comparison_rows(sections: Mapping[str, Records]) -> list[dict[str, Any]]:
@@ -70,7 +38,7 @@ def accuracy_rows(records: Records) -> Iterator[dict[str, Any]]:
             ours = None if ours is None else 100 * ours
             yield row(record["model"], f"accuracy {label} reasoning, MATH-500", "%", published[setting], ours)
         if summary["decoding"] != "greedy":
-            common = PAPER_COMMON[record["model"]]
+            common = paper.COMMON_ITEMS[record["model"]]
             yield row(
                 record["model"], "items valid in both settings, MATH-500", "items", common, summary["paired"]["n"]
             )
@@ -103,27 +71,30 @@ def mass_rows(records: Records) -> Iterator[dict[str, Any]]:
 def rfh_rows(records: Records) -> Iterator[dict[str, Any]]:
     """How many of the paper's ten Reasoning-Focus Heads are among ours."""
     for record in records:
-        if record["dataset"] == "math500" and record["model"] in PAPER_RFH:
-            paper = PAPER_RFH[record["model"]]
-            shared = len(set(paper) & {tuple(head) for head in record["marks"]["rfh"]})
-            yield row(
-                record["model"], "published Reasoning-Focus Heads among ours, MATH-500", "heads", len(paper), shared
-            )
+        if record["dataset"] == paper.MATHS and record["model"] in paper.REASONING_FOCUS_HEADS:
+            heads = paper.REASONING_FOCUS_HEADS[record["model"]]
+            shared = len(set(heads) & {tuple(head) for head in record["marks"]["rfh"]})
+            measure = "published Reasoning-Focus Heads among ours, MATH-500"
+            yield row(record["model"], measure, "heads", len(heads), shared)
 
 
 def patching_rows(records: Records) -> Iterator[dict[str, Any]]:
     """Best layer of the mean NLD curves, and their crossing (Figure 8)."""
     for record in records:
-        published = PAPER_PATCHING.get(record["model"])
+        published = paper.PATCHING.get(record["model"])
         if published is None:
             continue
         model = record["model"]
         yield row(model, "pairs patched", "pairs", published.n_pairs, record["n_pairs"])
-        for probe, value in (("plain", published.flip_plain), ("boxed", published.flip_boxed)):
-            yield row(model, f"flipping token, {probe} probe", "NLD", value, highest(record, probe, "flip"))
-        yield row(model, "last position, plain probe", "NLD", published.final, highest(record, "plain", "final"))
-        layer = next((one["layer"] for one in record["crossings"] if one["probe"] == "plain"), None)
-        yield row(model, "crossing of the two curves, plain probe", "layer", published.crossing, layer)
+        for curve, name, values in (
+            ("flip", "flipping token", published.flip),
+            ("final", "last position", published.final),
+        ):
+            for probe, value in values.items():
+                yield row(model, f"{name}, {probe} probe", "NLD", value, highest(record, probe, curve))
+        for probe, value in published.crossing.items():
+            layer = next((one["layer"] for one in record["crossings"] if one["probe"] == probe), None)
+            yield row(model, f"crossing of the two curves, {probe} probe", "layer", value, layer)
 
 
 def highest(record: Mapping[str, Any], probe: str, curve: str) -> float | None:

@@ -12,7 +12,6 @@ Does changing reasoning activations change the answer: what the page shows of th
 data/patching/<model>.parquet -> one record a model: layer curves, crossing layers, cells of single pairs, head means.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
@@ -21,26 +20,24 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from r2a_core import paper
 from r2a_core.config import CrossingParams, ReportParams
 from r2a_core.evaluation.funnel import EVALUATION_SCHEMA, STEP_REACHED
 from r2a_core.evaluation.judged_scores import OVERALL, areas_in_order
 from r2a_core.evaluation.paired import stars
-from r2a_core.figures.evaluation import published_accuracy
-from r2a_core.figures.head_maps import head_means, read_head_marks
-from r2a_core.figures.judged import published_score
-from r2a_core.figures.segment_masses import (
-    PAPER_MEDIANS,
-    PAPER_RUN,
-    SEEN_BY,
-    SEGMENTS,
-    AttentionRun,
-    Source,
-    trace_means,
-)
-from r2a_core.infra.errors import R2AError
 from r2a_core.patching.summary import crossing, layer_curves
 from r2a_core.report.encode import pack, pack_json
 from r2a_core.report.sources import MissingParts, ReportSources, Run, plain, read_frame
+from r2a_core.results import (
+    MASS_COLUMNS,
+    SEGMENT_LABELS,
+    head_grid,
+    head_means,
+    head_sets,
+    read_summary,
+    segment_boxes,
+    trace_means,
+)
 from r2a_core.trace import SETTINGS
 
 SCORES = (
@@ -63,55 +60,35 @@ def attention_section(sources: ReportSources, gaps: MissingParts) -> list[dict[s
     for model, dataset in sources.runs:
         for setting in sources.settings:
             path = sources.attention[model, dataset, setting]
-            frame = read_frame(path, ["item_id", "layer", "head", "source", *SEGMENTS], "attention")
+            frame = read_frame(path, MASS_COLUMNS, "attention")
             if frame is None or frame.is_empty():
                 what = "has no captured traces" if frame is not None else "has not been measured"
                 if setting == "with_reasoning" or frame is not None:
                     gaps.add("Attention", f"{model} on {dataset}, {setting.replace('_', ' ')}, {what}", "attention")
                 continue
-            run = AttentionRun(model, dataset, setting, path)
-            records.append({"model": model, "dataset": dataset, "setting": setting, **masses_record(run, frame)})
+            case = {"model": model, "dataset": dataset, "setting": setting}
+            published = paper.segment_medians(model, dataset, setting)
+            records.append({**case, **masses_record(frame), "published": published})
     return records
 
 
-def masses_record(run: AttentionRun, frame: pl.DataFrame) -> dict[str, Any]:
+def masses_record(frame: pl.DataFrame) -> dict[str, Any]:
     """Boxes of each source, and the mean mass of each head on each segment from answer tokens.
 
     grids: by segment, (layer, head), mean over traces, NaN for layers that were not captured.
     """
-    wide = frame.with_columns(pl.col(SEGMENTS).cast(pl.Float64)).sort("item_id", "layer", "head")
-    sources: dict[Source, pl.DataFrame] = {
-        "answer": wide.filter(pl.col("source") == "answer"),
-        "reasoning": wide.filter(pl.col("source") == "reasoning"),
-    }
-    published = PAPER_MEDIANS.get(run.model) if (run.dataset, run.setting) == PAPER_RUN else None
-    answer = sources["answer"]
+    means, heads = trace_means(frame), head_means(frame)
+    boxes = {}
+    for source in ("answer", "reasoning"):
+        own = means.filter(pl.col("source") == source)
+        if own.height:
+            segments = {name: asdict(box) for name, box in segment_boxes(means, source).items()}
+            boxes[source] = {"items": own["item_id"].to_list(), "segments": segments}
     return {
-        "n_traces": answer["item_id"].n_unique(),
-        "boxes": {name: boxes(part, name) for name, part in sources.items() if part.height},
-        "published": None if published is None else dict(zip(SEGMENTS, published, strict=True)),
-        "grids": {name: pack(head_means(answer, name), "f8") for name in SEGMENTS} if answer.height else {},
+        "n_traces": means.filter(pl.col("source") == "answer").height,
+        "boxes": boxes,
+        "grids": {name: pack(head_grid(heads, name), "f8") for name in SEGMENT_LABELS} if heads.height else {},
     }
-
-
-def boxes(masses: pl.DataFrame, source: Source) -> dict[str, Any]:
-    """By segment, what a box of Figure 2 is drawn from: each trace's mean over layers and heads, and five numbers.
-
-    Whiskers reach the last trace within 1.5 interquartile ranges of the box.
-    """
-    means = trace_means(masses.select("item_id", *SEEN_BY[source]))
-    found = {}
-    for segment in SEEN_BY[source]:
-        values = means[segment].drop_nulls().to_numpy()
-        if not len(values):
-            continue
-        low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-        reach = 1.5 * (high - low)
-        inside = values[(values >= low - reach) & (values <= high + reach)]
-        ends = {"whisker_low": inside.min(), "whisker_high": inside.max()}
-        numbers = {"q1": low, "median": middle, "q3": high, **ends}
-        found[segment] = {name: float(value) for name, value in numbers.items()} | {"values": values.tolist()}
-    return {"items": means["item_id"].to_list(), "segments": found}
 
 
 def heads_section(sources: ReportSources, top: int, gaps: MissingParts) -> list[dict[str, Any]]:
@@ -119,7 +96,7 @@ def heads_section(sources: ReportSources, top: int, gaps: MissingParts) -> list[
     records = []
     for model in sources.models:
         path = sources.heads[model]
-        frame = read_frame(path, ["layer", "head", "dataset", "n_traces", *SCORES], "heads")
+        frame = read_frame(path, ["layer", "head", "dataset", "n_traces", "count_rank", *SCORES], "heads")
         if frame is None:
             gaps.add("Attention", f"the heads of {model} have not been ranked", "heads")
             continue
@@ -127,6 +104,7 @@ def heads_section(sources: ReportSources, top: int, gaps: MissingParts) -> list[
             rows = frame.filter(pl.col("dataset") == dataset).sort("layer", "head")
             if rows.is_empty():
                 continue
+            sets = head_sets(rows, top)
             scores = {name: plain(rows[name].to_list()) for name in ("layer", "head", *SCORES)}
             records.append(
                 {
@@ -134,7 +112,7 @@ def heads_section(sources: ReportSources, top: int, gaps: MissingParts) -> list[
                     "dataset": dataset,
                     "n_traces": rows["n_traces"][0],
                     "scores": scores,
-                    "marks": asdict(read_head_marks(path, dataset, top)),
+                    "marks": {kind: getattr(sets, kind) for kind in ("rfh", "induction", "retrieval")},
                 }
             )
     return records
@@ -156,7 +134,7 @@ def evaluation_section(sources: ReportSources, params: ReportParams, gaps: Missi
             gaps.add("Evaluation", f"{model} on {dataset} has not been evaluated", "evaluate")
             continue
         summary = read_summary(path)
-        published = published_accuracy(summary)
+        published = paper.accuracy(model, dataset, summary["decoding"])
         items = item_table(frame, int(summary["runs"]))
         chosen = items_with_texts(items["outcome"].to_list(), params.texts)
         records.append(
@@ -174,27 +152,15 @@ def evaluation_section(sources: ReportSources, params: ReportParams, gaps: Missi
     return records
 
 
-def read_summary(path: Any) -> dict[str, Any]:
-    """A summary of the evaluate stage. Raises R2AError when it is damaged or lacks a part."""
-    again = "rebuild it with: dvc repro evaluate"
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise R2AError(f"{path} is damaged: {error}", again) from None
-    if missing := [name for name in ("funnel", "paired", "paired_once", "runs", "decoding") if name not in summary]:
-        raise R2AError(f"{path} has no {', '.join(missing)}", again)
-    return summary
-
-
 def judged_areas(summary: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """Mean judge scores by area, `overall` last, each with its stars and the paper's; None where nothing was judged."""
     if "areas" not in summary:
         return None
     records = []
     for area in [*areas_in_order([area for area in summary["areas"] if area != OVERALL]), OVERALL]:
-        record, published = summary["areas"][area], published_score(summary, area)
-        paper = None if published is None else asdict(published)
-        records.append({**record, "area": area, "stars": stars(record["p"]), "published": paper})
+        record, published = summary["areas"][area], paper.judge_score(summary["model"], summary["dataset"], area)
+        theirs = None if published is None else asdict(published)
+        records.append({**record, "area": area, "stars": stars(record["p"]), "published": theirs})
     return records
 
 
@@ -357,9 +323,6 @@ def head_records(z: pl.DataFrame) -> list[dict[str, Any]]:
     ordered = z.sort("probe", "role", "layer", "head", "pair_id", "position", maintain_order=True)
     for (probe, role), rows in ordered.group_by("probe", "role", maintain_order=True):
         means = rows.group_by("layer", "head", maintain_order=True).agg(pl.col("nld").mean())
-        shape = (int(means["layer"].max()) + 1, int(means["head"].max()) + 1)  # type: ignore[arg-type]
-        grid = np.full(shape, np.nan)
-        grid[means["layer"].to_numpy(), means["head"].to_numpy()] = means["nld"].to_numpy()
         n_pairs = rows["pair_id"].n_unique()
-        records.append({"probe": probe, "role": role, "n_pairs": n_pairs, "grid": pack(grid, "f8")})
+        records.append({"probe": probe, "role": role, "n_pairs": n_pairs, "grid": pack(head_grid(means, "nld"), "f8")})
     return records

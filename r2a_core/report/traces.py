@@ -15,10 +15,9 @@ import numpy as np
 import polars as pl
 
 from r2a_core.config import ReportParams
-from r2a_core.figures.maps import Pattern, Trace, map_name, read_traces
-from r2a_core.infra.errors import R2AError
 from r2a_core.report.encode import pack, pack_json, weight_levels
 from r2a_core.report.sources import MissingParts, ReportSources, Run, read_frame
+from r2a_core.results import MappedTrace, PooledMap, head_sets, map_name, mapped_traces, pooled_maps
 
 SETTING = "with_reasoning"
 
@@ -54,9 +53,9 @@ def traces_section(sources: ReportSources, params: ReportParams, top: int, gaps:
         if not sources.tokens[model, dataset].is_file() or not sources.maps[model, dataset].is_file():
             gaps.add("Attention", f"no maps of {model} on {dataset}", "maps")
             continue
-        traces = [*read_traces(sources.tokens[model, dataset]).values()][: params.traces]
         reader = TraceReader(sources, params, (model, dataset), top)
-        records.append({"model": model, "dataset": dataset, "items": [reader.record(trace) for trace in traces]})
+        traces = [reader.record(trace) for trace in [*reader.traces.values()][: params.traces]]
+        records.append({"model": model, "dataset": dataset, "items": traces})
         if reader.links is None:
             gaps.add("Attention", f"no links between answer and reasoning tokens of {model} on {dataset}", "maps")
         if reader.sentences is None:
@@ -69,9 +68,14 @@ class TraceReader:
 
     def __init__(self, sources: ReportSources, params: ReportParams, run: Run, top: int) -> None:
         self.params, case = params, (*run, SETTING)
-        self.map_file = sources.maps[run]
-        self.maps = read_frame(self.map_file, [*VIEW, "row_token", "col_token", "pattern"], "maps")
-        self.tokens = read_frame(sources.tokens[run], ["item_id", "tokens"], "maps")
+        columns = ["item_id", "tokens", "think_open", "think_close", "n_tokens", "reflection"]
+        tokens = read_frame(sources.tokens[run], columns, "maps")
+        maps = read_frame(sources.maps[run], [*VIEW, "row_token", "col_token", "pattern"], "maps")
+        assert tokens is not None
+        assert maps is not None
+        self.traces = mapped_traces(tokens)
+        self.maps = pooled_maps(maps, self.traces)
+        self.views = maps.select(VIEW)
         columns = [*VIEW, "row", "tokens", "weights", "reasoning", "outside"]
         self.links = read_frame(sources.links[run], columns, "maps")
         walk = ["item_id", "layer", "head", "source", "walk_correlation", "centroid", "spread"]
@@ -84,24 +88,25 @@ class TraceReader:
     @staticmethod
     def rfh_heads(sources: ReportSources, run: Run, top: int) -> pl.DataFrame | None:
         """(layer, head) of the Reasoning-Focus Heads of the dataset."""
-        frame = read_frame(sources.heads[run[0]], ["layer", "head", "dataset", "rank"], "heads")
+        columns = ["layer", "head", "dataset", "rank", "count_rank", "induction", "retrieval"]
+        frame = read_frame(sources.heads[run[0]], columns, "heads")
         if frame is None:
             return None
-        chosen = frame.filter((pl.col("dataset") == run[1]) & (pl.col("rank") <= top))
-        return chosen.select("layer", "head")
+        rfh = head_sets(frame.filter(pl.col("dataset") == run[1]), top).rfh
+        return pl.DataFrame(rfh, schema={name: frame.schema[name] for name in ("layer", "head")}, orient="row")
 
-    def record(self, trace: Trace) -> dict[str, Any]:
+    def record(self, trace: MappedTrace) -> dict[str, Any]:
         """One trace, in the views chosen for the page."""
         views = self.views_of(trace.item_id)
         return {
             "item_id": trace.item_id,
-            "think_open": trace.think_open,
-            "think_close": trace.think_close,
-            "n_tokens": trace.n_tokens,
-            "reflection": list(trace.reflection),
-            "tokens": pack_json(self.texts_of(trace)),
+            "think_open": trace.segments.think_open,
+            "think_close": trace.segments.think_close,
+            "n_tokens": trace.segments.n_tokens,
+            "reflection": trace.reflection,
+            "tokens": pack_json(trace.tokens),
             "views": [{"name": view.name, "kind": view.kind, "layer": view.layer, "head": view.head} for view in views],
-            "maps": [map_record(self.pattern(trace, view), trace, self.params) for view in views],
+            "maps": [map_record(self.maps[view.name, trace.item_id], trace, self.params) for view in views],
             "links": [self.link_record(trace, view) for view in views] if self.links is not None else None,
             "walks": walk_record(self.attention, trace),
             "sentences": self.sentence_record(trace, views),
@@ -109,33 +114,12 @@ class TraceReader:
 
     def views_of(self, item_id: str) -> list[TraceView]:
         """The means, then the first single heads of the trace, as they lie in the file."""
-        assert self.maps is not None
-        own = self.maps.filter(pl.col("item_id") == item_id).select(VIEW[1:])
+        own = self.views.filter(pl.col("item_id") == item_id).select(VIEW[1:])
         views = [TraceView(*row) for row in own.iter_rows()]
         means = sorted((view for view in views if view.kind != "head"), key=lambda view: view.kind, reverse=True)
         return [*means, *[view for view in views if view.kind == "head"][: self.params.heads]]
 
-    def pattern(self, trace: Trace, view: TraceView) -> Pattern:
-        """One map. Raises R2AError when its weights are not rows x columns."""
-        assert self.maps is not None
-        row = self.maps.filter((pl.col("item_id") == trace.item_id) & view.rows())
-        rows, columns = (edges(row[name][0].to_numpy(), trace.n_tokens) for name in ("row_token", "col_token"))
-        weights, shape = row["pattern"][0].to_numpy(), (len(rows) - 1, len(columns) - 1)
-        if weights.size != shape[0] * shape[1]:
-            name = f"the map {view.name} of {trace.item_id!r}"
-            raise R2AError(f"{self.map_file}: {name} is not {shape[0]} x {shape[1]}", "rebuild it: dvc repro maps")
-        return Pattern(rows, columns, weights.reshape(shape))
-
-    def texts_of(self, trace: Trace) -> list[str]:
-        """Text of each token. Raises R2AError when there is not one a token."""
-        assert self.tokens is not None
-        texts = self.tokens.filter(pl.col("item_id") == trace.item_id)["tokens"][0].to_list()
-        if len(texts) != trace.n_tokens:
-            message = f"{len(texts)} token texts for {trace.item_id!r}, which has {trace.n_tokens} tokens"
-            raise R2AError(message, "rebuild them with: dvc repro maps")
-        return texts
-
-    def link_record(self, trace: Trace, view: TraceView) -> dict[str, Any] | None:
+    def link_record(self, trace: MappedTrace, view: TraceView) -> dict[str, Any] | None:
         """By answer token: its strongest reasoning tokens and their weights, and the mass on all and on the rest."""
         assert self.links is not None
         rows = self.links.filter((pl.col("item_id") == trace.item_id) & view.rows()).sort("row")
@@ -151,7 +135,7 @@ class TraceReader:
         first = int(rows["row"][0])
         return {"first_row": first, "tokens": pack(tokens, "u2"), "weights": pack(shares(weights), "u2"), **masses}
 
-    def sentence_record(self, trace: Trace, views: Sequence[TraceView]) -> dict[str, Any] | None:
+    def sentence_record(self, trace: MappedTrace, views: Sequence[TraceView]) -> dict[str, Any] | None:
         """Token ranges of the sentences of the reasoning, and mass from the answer by (view, sentence)."""
         if self.sentences is None:
             return None
@@ -178,19 +162,15 @@ class TraceReader:
         )
 
 
-def edges(first_tokens: np.ndarray, n_tokens: int) -> np.ndarray:
-    """Borders of pooled cells from the first token of each; the last cell ends before the final EOS."""
-    return np.append(first_tokens, max(int(first_tokens[-1]) + 1, n_tokens - 1))
-
-
 def shares(values: np.ndarray) -> np.ndarray:
     """Attention weights and masses 0..1 as 0..65535."""
     return np.rint(np.clip(values, 0, 1) * 65535)
 
 
-def map_record(pattern: Pattern, trace: Trace, params: ReportParams) -> dict[str, Any]:
+def map_record(pattern: PooledMap, trace: MappedTrace, params: ReportParams) -> dict[str, Any]:
     """The answer x reasoning part of a map, pooled by its maximum to at most `rows` x `columns` cells."""
-    (left, right), (top, bottom) = trace.segments["reasoning"], trace.segments["answer"]
+    reasoning, answer = trace.segments.reasoning, trace.segments.answer
+    (left, right), (top, bottom) = (reasoning.start, reasoning.stop), (answer.start, answer.stop)
     rows = np.flatnonzero((pattern.row_edges[:-1] >= top) & (pattern.row_edges[1:] <= bottom))
     columns = np.flatnonzero((pattern.col_edges[:-1] >= left) & (pattern.col_edges[1:] <= right))
     if not len(rows) or not len(columns):
@@ -217,7 +197,7 @@ STEPS = 254  # a fraction 0..1 of the reasoning in whole steps
 UNKNOWN = 255  # a group whose rows see none of the reasoning
 
 
-def walk_record(attention: pl.DataFrame | None, trace: Trace) -> dict[str, Any] | None:
+def walk_record(attention: pl.DataFrame | None, trace: MappedTrace) -> dict[str, Any] | None:
     """Centroid and spread, (head, group), and walk correlation, (head,), of all heads by layer and head.
 
     None when the trace has no walks.
@@ -228,7 +208,7 @@ def walk_record(attention: pl.DataFrame | None, trace: Trace) -> dict[str, Any] 
     rows = attention.filter(own).sort("layer", "head")
     if rows.is_empty():
         return None
-    start, stop = trace.segments["answer"]
+    start, stop = trace.segments.answer.start, trace.segments.answer.stop
     width = -(-(stop - start) // GROUPS)
     return {
         "layer": rows["layer"].to_list(),

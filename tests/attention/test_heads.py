@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 import torch
 
+from r2a_core import paper
 from r2a_core.activations.blockwise import LayerAttention
-from r2a_core.attention.heads import HEAD_SCHEMA, head_sets, rank_heads
+from r2a_core.attention.heads import HEAD_SCHEMA, rank_heads
 from r2a_core.attention.induction import InductionRecorder, induction_scores, ordinary_tokens
 from r2a_core.attention.retrieval import (
     NeedleRecorder,
@@ -18,41 +19,13 @@ from r2a_core.attention.retrieval import (
     sentence_tests,
     sequence_tests,
 )
-from r2a_core.attention.tables import ATTENTION_SCHEMA, segment_medians
+from r2a_core.attention.tables import ATTENTION_SCHEMA
 from r2a_core.config import InductionParams, NeedleParams
 from r2a_core.infra.errors import R2AError
-from r2a_core.trace import SEGMENTS, TraceSegments
+from r2a_core.results import head_sets
+from r2a_core.trace import TraceSegments
 
-PAPER = {
-    "r1-llama-8b": (
-        (0.6177, 0.0130, 0.0001, 0.1359, 0.0004, 0.2313),
-        ((8, 11), (0, 22), (13, 18), (13, 6), (16, 1), (10, 31), (8, 9), (13, 5), (13, 4), (14, 29)),
-        0.828,
-    ),
-    "r1-qwen-7b": (
-        (0.1033, 0.1380, 0.0002, 0.2901, 0.0087, 0.4653),
-        ((16, 0), (19, 15), (14, 7), (1, 1), (17, 18), (17, 14), (16, 14), (14, 19), (22, 7), (17, 19)),
-        0.911,
-    ),
-}
-
-
-def published(path) -> pl.DataFrame:
-    """Published per-trace masses in ATTENTION_SCHEMA; what was not published is null."""
-    wide = pl.read_parquet(path).rename({"unique_id": "item_id"})
-    counts = {
-        "answer": pl.col("answer_end") - pl.col("answer_start"),
-        "reasoning": pl.col("think_close_index") - pl.col("think_open_index") - 1,
-    }
-    frames = []
-    for source, count in counts.items():
-        named = {name: pl.col(f"{source}_to_{name}") for name in SEGMENTS if f"{source}_to_{name}" in wide.columns}
-        missing = [name for name in SEGMENTS if name not in named]
-        frame = wide.with_columns(source=pl.lit(source), n_source_tokens=count, n_reasoning_tokens=counts["reasoning"])
-        frame = frame.with_columns(**named, **dict.fromkeys(missing, pl.lit(0.0, pl.Float32)))
-        absent = [pl.lit(None, kind).alias(n) for n, kind in ATTENTION_SCHEMA.items() if n not in frame.columns]
-        frames.append(frame.with_columns(absent).select(list(ATTENTION_SCHEMA)).cast(ATTENTION_SCHEMA))  # type: ignore[arg-type]
-    return pl.concat(frames)
+STEPS = 65535  # of the published masses
 
 
 def no_scores(attention: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -61,17 +34,22 @@ def no_scores(attention: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     return heads.with_columns(induction=zero, induction_match=zero), heads.with_columns(retrieval=zero)
 
 
-@pytest.mark.parametrize("model", list(PAPER))
-def test_published_data_give_the_published_medians_and_heads(reference, model):
-    attention = published(reference / f"segment_attention_math500_{model}_withR.parquet")
-    medians, top, first = PAPER[model]
-    found = segment_medians(attention).row(by_predicate=pl.col("source") == "answer", named=True)
-    assert found["n_traces"] == 100
-    assert [round(found[name], 4) for name in SEGMENTS] == list(medians)
-    heads = rank_heads({"math500": attention}, *no_scores(attention))
-    assert head_sets(heads, "math500").rfh == top
-    assert heads["answer_to_reasoning"].max() == pytest.approx(first, abs=5e-4)
+@pytest.mark.parametrize("model", ["r1_llama_8b", "r1_qwen_7b"])
+def test_the_published_masses_give_the_papers_heads(published, model):
+    masses = published("head_masses").filter(pl.col("model") == model).explode("reasoning")
+    trace, mass = pl.int_range(pl.len()).over("layer", "head").cast(pl.String), pl.col("reasoning") / STEPS
+    attention = with_nulls(masses.with_columns(item_id=trace, source=pl.lit("answer"), reasoning=mass))
+    heads = rank_heads({"math500": attention}, *no_scores(attention), top=10)
+    assert set(heads["n_traces"]) == {100}
+    assert head_sets(heads, 10).rfh == paper.REASONING_FOCUS_HEADS[model]
+    assert heads["answer_to_reasoning"].max() == pytest.approx(paper.FIRST_HEAD_MASS[model], abs=5e-4)
     assert heads["top10_count"].sum() == 1000
+
+
+def with_nulls(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows in ATTENTION_SCHEMA; columns they lack are null."""
+    absent = [pl.lit(None, kind).alias(name) for name, kind in ATTENTION_SCHEMA.items() if name not in rows.columns]
+    return rows.with_columns(absent).select(list(ATTENTION_SCHEMA)).cast(ATTENTION_SCHEMA)  # type: ignore[arg-type]
 
 
 def attention_rows(values: dict[str, list[float]]) -> pl.DataFrame:
@@ -81,9 +59,7 @@ def attention_rows(values: dict[str, list[float]]) -> pl.DataFrame:
         for item, masses in values.items()
         for head, mass in enumerate(masses)
     ]
-    frame = pl.DataFrame(rows)
-    absent = [pl.lit(None, kind).alias(n) for n, kind in ATTENTION_SCHEMA.items() if n not in frame.columns]
-    return frame.with_columns(absent).select(list(ATTENTION_SCHEMA)).cast(ATTENTION_SCHEMA)  # type: ignore[arg-type]
+    return with_nulls(pl.DataFrame(rows))
 
 
 def test_rankings_by_hand():
@@ -97,7 +73,7 @@ def test_rankings_by_hand():
     assert heads["top10_count"].to_list() == [1, 2, 0]
     assert heads["count_rank"].to_list() == [2, 1, 3]
     assert heads["above_uniform"].to_list() == pytest.approx([0.05, 1 / 3 - 0.25, 0.35 / 3 - 0.25])
-    sets = head_sets(heads, "d", top=2)
+    sets = head_sets(heads, 2)
     assert sets.rfh == sets.rfh_by_count == ((0, 1), (0, 0))
     assert sets.induction == ((0, 2), (0, 1))
     assert sets.retrieval == ()

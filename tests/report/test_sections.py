@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from r2a_core.figures.segment_masses import SEGMENTS
 from r2a_core.report.encode import weight_levels
 from r2a_core.report.sections import item_table, items_with_texts
 from r2a_core.report.traces import cuts, fractions
+from r2a_core.trace import SEGMENTS
 
 
 def raw(packed: dict[str, Any]) -> np.ndarray:

@@ -2,13 +2,11 @@
 
 # pyright: reportCallIssue=false, reportArgumentType=false, reportIndexIssue=false, reportAttributeAccessIssue=false
 
-import json
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
 
+from r2a_core import paper
 from r2a_core.config import CrossingParams, PatchingFigureParams
 from r2a_core.figures.patching import draw_patching, example_pair, layer_figure, position_map, position_map_figure
 from r2a_core.infra.errors import R2AError
@@ -18,65 +16,47 @@ INTERVAL = CrossingParams(bootstrap_draws=50, confidence=0.95, seed=0)
 N_LAYERS = 6
 
 
-def published(folder: Path, model: str) -> pl.DataFrame:
-    """The published cells of one model in the patching table's columns; roles from the tokens."""
-    cells = pl.read_parquet(folder / f"patching_case24_{model}.parquet")
-    close = cells.filter(pl.col("clean_token") == "</think>")["position"].item(0)
-    role = (
-        pl.when(pl.col("clean_token") != pl.col("corrupted_token"))
-        .then(pl.lit("flip"))
-        .when(pl.col("position") < close)
-        .then(pl.lit("probe"))
-        .when(pl.col("position") == close)
-        .then(pl.lit("think_close"))
-        .otherwise(pl.lit("answer_end"))
-    )
-    return cells.select(
-        "layer",
-        "position",
-        "clean_token",
-        "corrupted_token",
+@pytest.fixture(scope="module")
+def example(published) -> dict[str, pl.DataFrame]:
+    """The published cells of the paper's example pair, by model, in the patching table's columns."""
+    cells = published("example_pair").with_columns(
         pair_id=pl.lit("24"),
         probe=pl.lit("plain"),
         component=pl.lit("resid_pre"),
-        role=role,
-        nld=pl.col("normalized_logit_difference"),
+        clean_token=pl.lit("x"),
+        corrupted_token=pl.when(pl.col("role") == "flip").then(pl.lit("y")).otherwise(pl.lit("x")),
     )
+    return {str(model): rows for (model,), rows in cells.group_by("model", maintain_order=True)}
 
 
-@pytest.fixture(scope="module")
-def case24(reference: Path) -> dict[str, pl.DataFrame]:
-    return {f"r1_{name}": published(reference, f"r1-{name.replace('_', '-')}") for name in ("llama_8b", "qwen_7b")}
-
-
-@pytest.mark.parametrize(
-    ("model", "flip", "flip_layer", "final", "final_layer"),
-    [("r1_llama_8b", 0.287, 11, 0.773, 31), ("r1_qwen_7b", 0.434, 2, 0.969, 27)],
-)
-def test_published_best_values_of_figure_7(case24, model, flip, flip_layer, final, final_layer):
-    found = probe_summary(case24[model], "plain", INTERVAL)
-    assert (found["flip"]["nld"], found["flip"]["layer"]) == (pytest.approx(flip, abs=5e-4), flip_layer)
-    assert (found["final"]["nld"], found["final"]["layer"]) == (pytest.approx(final, abs=5e-4), final_layer)
-    assert abs(found["other_probe"]["nld"]) < 0.025
+@pytest.mark.parametrize("model", ["r1_llama_8b", "r1_qwen_7b"])
+def test_peaks_of_the_published_example_are_the_papers(example, model):
+    found = probe_summary(example[model], "plain", INTERVAL)
+    for curve, (nld, layer) in paper.EXAMPLE_PAIR[model].items():
+        assert (found[curve]["nld"], found[curve]["layer"]) == (pytest.approx(nld, abs=5e-4), layer)
+    assert abs(found["other_probe"]["nld"]) < paper.EXAMPLE_PAIR_OTHER
     assert found["crossing"]["layer"] is not None
 
 
-def test_published_map_is_drawn_cell_by_cell_with_its_tokens(case24, reference):
-    figure = position_map_figure(case24, "24", ["plain"])
-    for axes, (model, cells) in zip(figure.axes, case24.items(), strict=False):
-        tokens = json.loads((reference / f"patching_case24_tokens_{model.replace('_', '-')}.json").read_text())
-        positions = cells["position"].unique().sort().to_list()
-        labels = [label.get_text() for label in axes.get_yticklabels()]
-        assert len(labels) == len(positions)
-        for label, position in zip(labels, positions, strict=True):
-            clean, corrupted = tokens["clean"][position], tokens["corrupted"][position]
-            expected = clean if clean == corrupted else f"{clean} → {corrupted}"
-            assert label == expected.replace("\n", "⏎").replace(" ", "␣").replace("␣→␣", " → ")
-        assert labels.count("5 → 6") == 1
+def test_the_published_example_is_drawn_cell_by_cell(example):
+    figure = position_map_figure(example, "24", ["plain"])
+    for axes, (model, cells) in zip(figure.axes, example.items(), strict=False):
+        assert axes.get_title().startswith(model)
         drawn = np.asarray(axes.get_images()[0].get_array())
-        cell = cells.filter(position=positions[-1], layer=20)["nld"].item()
-        assert drawn.shape == (len(positions), cells["layer"].n_unique())
-        assert drawn[-1, 20] == pytest.approx(cell)
+        positions, layers = (cells[name].unique().sort().to_list() for name in ("position", "layer"))
+        assert drawn.shape == (len(positions), len(layers))
+        for position, layer, nld in cells.select("position", "layer", "nld").iter_rows():
+            assert drawn[positions.index(position), layer] == nld
+        flips = [label for label in axes.get_yticklabels() if label.get_text() == "x \u2192 y"]
+        assert [label.get_fontweight() for label in flips] == ["bold"]
+        assert len([line for line in axes.lines if line.get_linestyle() != "-"]) == 1  # the gap before the last tokens
+
+
+def test_the_papers_crossing_is_marked_for_its_models(tables):
+    renamed = {"r1_qwen_7b": tables["tiny"], "tiny": tables["tiny"]}
+    figure = layer_figure(renamed, ["plain", "boxed"], INTERVAL)
+    marks = [[line.get_xdata()[0] for line in axes.lines if line.get_gid() == "paper"] for axes in figure.axes]
+    assert marks == [[19.72], [], [22.17], []]
 
 
 def cells_of(pair_id: str, probe: str, shift: float = 0.0) -> pl.DataFrame:

@@ -12,15 +12,9 @@ from matplotlib.text import Annotation, Text
 
 from r2a_core.evaluation.paired import stars
 from r2a_core.figures.evaluation import accuracy_figure, draw_evaluation
-from r2a_core.figures.evaluation_tables import accuracy_table
-from r2a_core.figures.judged import (
-    PAPER_SCORES,
-    TABLE_SCHEMA,
-    draw_judged_table,
-    judged_figure,
-    judged_table,
-    published_score,
-)
+from r2a_core.figures.judged import TABLE_SCHEMA, judged_figure, judged_table, judged_table_figure
+from r2a_core.figures.tables import accuracy_table
+from r2a_core.paper import JUDGE_SCORES, judge_score
 from tests.judging.made_up import GAINS, judged_run
 
 ORDER = [*GAINS, "overall"]
@@ -80,11 +74,11 @@ def test_the_published_values_are_marked_for_the_papers_models_only(judged: list
     marks = [line.get_ydata()[0] for line in first.lines if line.get_gid() == "published"]  # type: ignore[index]
     assert marks == [6.1, 6.1, 6.7, 6.1, 6.2, 5.9, 6.7, 6.6, 6.5, 6.2]
     assert not [line for line in second.lines if line.get_gid() == "published"]
-    assert published_score({**judged[0], "dataset": "poems"}, "overall") is None
+    assert judge_score("r1_qwen_7b", "poems", "overall") is None
 
 
 def test_the_papers_areas_add_up_to_its_overall() -> None:
-    for scores in PAPER_SCORES.values():
+    for scores in JUDGE_SCORES.values():
         *areas, overall = (scores[area] for area in ORDER)
         assert sum(area.n for area in areas) == overall.n
         for setting in ("with_reasoning", "without_reasoning"):
@@ -110,7 +104,7 @@ def test_the_table_holds_every_area(judged: list[dict[str, Any]]) -> None:
             assert row[name] == record[name]
         assert row["repeats_equal"] == record["disagreement"]["exact"]
     assert frame["repeats"].to_list()[0] == 3
-    shown = [text.get_text() for text in draw_judged_table(frame).texts]
+    shown = [text.get_text() for text in judged_table_figure(frame).texts]
     first = frame.row(0, named=True)
     assert f"{first['mean_with']:.2f} [{first['low_with']:.2f}, {first['high_with']:.2f}]" in shown
     assert "–" in shown  # no repeats, no disagreement
@@ -131,7 +125,7 @@ def test_nothing_leaves_the_page_or_overlaps(judged: list[dict[str, Any]]) -> No
         for axes in panels(fig):
             boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
             assert not [box for box, other in pairwise(boxes) if box.overlaps(other)]
-    assert inside(draw_judged_table(judged_table(judged)))
+    assert inside(judged_table_figure(judged_table(judged)))
 
 
 def test_judged_runs_are_no_accuracies(judged: list[dict[str, Any]]) -> None:

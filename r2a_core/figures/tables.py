@@ -1,4 +1,4 @@
-"""Tables 2 and 3 of the paper as frames, and as sheets one can print.
+"""Tables 2 and 3 of the paper as frames and as pictures.
 
 Summaries of the evaluate stage -> funnel and accuracy frames -> parquet, CSV and a matplotlib figure each.
 """
@@ -13,16 +13,11 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from r2a_core.evaluation import funnel
 from r2a_core.figures.style import INK, SETTING_COLOURS
 from r2a_core.infra.files import write_frame, write_whole
 
-STEPS = {
-    "all": "all",
-    "finished": "finished",
-    "think_format": "think format",
-    "answer_format": "answer format",
-    "common": "common",
-}
+STEPS = {step: step.replace("_", " ") for step in (*funnel.STEPS, "common")}  # heading of each
 
 ROW = 0.27  # inches
 
@@ -64,7 +59,7 @@ OUTCOMES_COLUMN = Column("win / tie / loss", 1.25, lambda row: " / ".join(str(ro
 
 
 def funnel_table(summaries: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """Table 2: one row a model, dataset and setting; each step's count once (first attempts) and twice (retry)."""
+    """Tabulate Table 2: one row per model, dataset and setting; counts of each step once and twice (with retry)."""
     rows = [
         {
             **{name: str(summary[name]) for name in ("model", "dataset", "decoding")},
@@ -81,7 +76,7 @@ def funnel_table(summaries: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 
 
 def accuracy_table(summaries: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """Table 3: one row a model and dataset, labelled by its decoding; accuracies are shares, over the common items.
+    """Tabulate Table 3: one row per model, dataset and decoding; accuracies are shares over the common items.
 
     `once_` columns are the same for first attempts alone. Judged answers have no accuracy and no row.
     """
@@ -99,21 +94,21 @@ def accuracy_table(summaries: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 
 
 def by_dataset(frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows of one dataset together, datasets in the order in which they first come."""
+    """Put the rows of one dataset together, datasets in the order in which they first come."""
     first = frame.with_row_index("at").select("dataset", order=pl.col("at").min().over("dataset"))["order"]
     return frame.with_columns(first.alias("order")).sort("order", maintain_order=True).drop("order")
 
 
 def save_table(frame: pl.DataFrame, path_without_suffix: Path) -> list[Path]:
-    """Writes <path>.parquet and <path>.csv; returns both."""
+    """Write <path>.parquet and <path>.csv; return both."""
     paths = [path_without_suffix.with_name(f"{path_without_suffix.name}.{kind}") for kind in ("parquet", "csv")]
     write_frame(paths[0], frame)
     write_whole(paths[1], frame.write_csv)
     return paths
 
 
-def draw_funnel_table(frame: pl.DataFrame) -> Figure:
-    """Table 2 as a sheet: counts once / twice, over bars that show their share of all responses."""
+def funnel_table_figure(frame: pl.DataFrame) -> Figure:
+    """Draw Table 2: counts once / twice, over bars that show their share of all responses."""
     names = [
         *name_columns(frame, "dataset", "model"),
         Column("reasoning", 0.95, lambda row: row["setting"].removesuffix("_reasoning"), "left"),
@@ -130,8 +125,8 @@ def draw_funnel_table(frame: pl.DataFrame) -> Figure:
     return fig
 
 
-def draw_accuracy_table(frame: pl.DataFrame) -> Figure:
-    """Table 3 as a sheet: accuracies in percent with their 95% intervals, and the tests."""
+def accuracy_table_figure(frame: pl.DataFrame) -> Figure:
+    """Draw Table 3: accuracies in percent with their 95% intervals, and the tests."""
     columns = [
         *name_columns(frame, "dataset", "model", "decoding"),
         *paired_columns(_interval),
@@ -186,7 +181,7 @@ def number_text(value: float | None, form: str) -> str:
 
 
 def table_figure(frame: pl.DataFrame, columns: Sequence[Column], note: str) -> Figure:
-    """A printed table: headings, one line a row, a rule between datasets; a repeated dataset or model is left blank."""
+    """Draw a table: headings, one line per row, a rule between datasets; a repeated dataset or model is left blank."""
     width, height = sum(column.width for column in columns) + 0.3, (frame.height + 2.5) * ROW
     fig = Figure(figsize=(width, height))
     _rules(fig, [0.0, 1.0, frame.height + 1.0], 1.0)

@@ -11,18 +11,17 @@ from hypothesis import strategies as st
 
 from r2a_core.figures.tokens import (
     GridText,
-    Piece,
-    Row,
-    Span,
-    SpanSource,
+    PictureRow,
+    SpanAttention,
+    TextPiece,
     draw_span_figures,
     fold,
     lay_out,
-    read_spans,
     span_figure,
+    spans_of,
     visible,
 )
-from r2a_core.infra.errors import R2AError
+from r2a_core.paths import StudyPaths
 
 TOKENS = ["<s>", "What", " $x_1^{", " is", "?", "\n", "So", " x", " is", " 3", "."]
 MEAN = [0.5, 0.02, 0.04, 0.01, 0.01, 0.02, 0.0, 0.1, 0.1, 0.2, 0.0]
@@ -47,14 +46,14 @@ def test_what_cannot_be_drawn_in_one_cell_shows_its_code(text: str, drawn: str) 
 
 def test_tokens_wrap_whole_and_lines_end_after_a_break() -> None:
     assert lay_out(["ab", "cde", "fg\n", "", "abcdefghijkl", "m"], width=5) == [
-        Piece(0, 0, 0, "ab"),
-        Piece(1, 0, 2, "cde"),
-        Piece(2, 1, 0, "fg\u21b5"),
-        Piece(3, 2, 0, ""),
-        Piece(4, 2, 0, "abcde"),
-        Piece(4, 3, 0, "fghij"),
-        Piece(4, 4, 0, "kl"),
-        Piece(5, 4, 2, "m"),
+        TextPiece(0, 0, 0, "ab"),
+        TextPiece(1, 0, 2, "cde"),
+        TextPiece(2, 1, 0, "fg\u21b5"),
+        TextPiece(3, 2, 0, ""),
+        TextPiece(4, 2, 0, "abcde"),
+        TextPiece(4, 3, 0, "fghij"),
+        TextPiece(4, 4, 0, "kl"),
+        TextPiece(5, 4, 2, "m"),
     ]
 
 
@@ -73,19 +72,16 @@ def test_wrapped_text_loses_nothing_and_stays_inside_the_lines(tokens: list[str]
 def test_lines_with_little_attention_are_folded() -> None:
     # six lines of one token each; the span is the last one
     weights = np.array([0.4, 0.01, 0.02, 0.3, 0.07, 0.2])
-    span = Span("a", 5, 6, tuple("abcdef"), {"head mean": weights})
-    pieces = [Piece(token, token, 0, "x") for token in range(6)]
-    one = [Row(line, line + 1, shown=True) for line in range(6)]
-    assert fold(pieces, span, 2) == [Row(0, 3, shown=False), *one[3:]]  # line 4 alone would make no fold
-    assert fold(pieces, span, 1) == [Row(0, 5, shown=False), one[5]]
+    span = SpanAttention("a", 5, 6, tuple("abcdef"), {"head mean": weights})
+    pieces = [TextPiece(token, token, 0, "x") for token in range(6)]
+    one = [PictureRow(line, line + 1, shown=True) for line in range(6)]
+    assert fold(pieces, span, 2) == [PictureRow(0, 3, shown=False), *one[3:]]  # line 4 alone would make no fold
+    assert fold(pieces, span, 1) == [PictureRow(0, 5, shown=False), one[5]]
     assert fold(pieces, span, 6) == one
 
 
-def write_source(folder: Path, rows: list[dict[str, Any]]) -> SpanSource:
-    tokens, spans = folder / "tokens.parquet", folder / "spans.parquet"
-    pl.DataFrame([{"item_id": "a$_1", "tokens": TOKENS}]).write_parquet(tokens)
-    pl.DataFrame(rows, schema_overrides={"layer": pl.Int16, "head": pl.Int16}).write_parquet(spans)
-    return SpanSource("toy_model", "toy", tokens, spans)
+def spans_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema_overrides={"layer": pl.Int16, "head": pl.Int16})
 
 
 def span_row(
@@ -109,17 +105,15 @@ def drawn_lines(axes: Any) -> list[str]:
     return [artist.get_text() for artist in axes.get_children() if isinstance(artist, GridText)]
 
 
-def test_a_span_has_three_views_in_a_fixed_order_and_the_chosen_head(tmp_path: Path) -> None:
-    source = write_source(tmp_path, three_views())
-    (span,) = read_spans(source)
+def test_a_span_has_three_views_in_a_fixed_order_with_the_first_head() -> None:
+    (span,) = spans_of(spans_frame(three_views()), {"a$_1": TOKENS})
     assert list(span.views) == ["head mean", "RFH mean", "L1.H2"]
-    assert list(read_spans(source, head=(0, 3))[0].views) == ["head mean", "RFH mean", "L0.H3"]
     titles = [axes.get_title("left").split(":")[0] for axes in span_figure("toy", span).axes[:3]]
     assert titles == ["Mean of all heads", "Mean of the Reasoning-Focus Heads", "Head L1.H2"]
 
 
-def test_colours_text_and_outline_follow_the_weights(tmp_path: Path) -> None:
-    (span,) = read_spans(write_source(tmp_path, three_views()))
+def test_colours_text_and_outline_follow_the_weights() -> None:
+    (span,) = spans_of(spans_frame(three_views()), {"a$_1": TOKENS})
     axes: Any = span_figure("toy", span).axes[0]
     assert drawn_lines(axes) == ["BOS What $x_1^{ is?\u21b5", "So x is 3"]
     assert not any(artist.get_parse_math() for artist in axes.get_children() if isinstance(artist, GridText))
@@ -136,7 +130,7 @@ def test_colours_text_and_outline_follow_the_weights(tmp_path: Path) -> None:
 def test_folded_lines_say_how_much_they_hide() -> None:
     tokens = ("<s>", *(f"line {number}\n" for number in range(1, 8)), "end")
     weights = np.array([0.4, 0.01, 0.02, 0.03, 0.3, 0.04, 0.05, 0.05, 0.1])
-    axes = span_figure("toy", Span("a", 8, 9, tokens, {"head mean": weights}), max_lines=2).axes[0]
+    axes = span_figure("toy", SpanAttention("a", 8, 9, tokens, {"head mean": weights}), max_lines=2).axes[0]
     assert drawn_lines(axes) == [
         "\u22ef 3 lines, 6.0% of the mass",
         "line 4\u21b5",
@@ -146,23 +140,14 @@ def test_folded_lines_say_how_much_they_hide() -> None:
     assert "earlier text 50.0% (30.0% shown, largest token 30.0%), the span 10.0%" in axes.get_title("left")
 
 
-def test_one_picture_a_span_redrawn_byte_for_byte(tmp_path: Path) -> None:
-    rows = three_views() + [span_row("head_mean", None, None, MEAN, start=1, end=3)]
-    source = write_source(tmp_path, rows)
-
-    def drawn(folder: Path) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in draw_span_figures(source, folder)}
-
-    first = drawn(tmp_path / "one")
-    assert sorted(first) == [f"span-attention-toy_model-toy-{n}.{kind}" for n in (0, 1) for kind in ("pdf", "png")]
-    assert drawn(tmp_path / "two") == first
-    assert len(draw_span_figures(source, tmp_path, items=["a$_1"])) == 4
-    with pytest.raises(R2AError, match="no span of 'other'"):
-        draw_span_figures(source, tmp_path, items=["a$_1", "other"])
-
-
-@pytest.mark.parametrize(("start", "end", "weights"), [(5, 5, MEAN), (9, 12, MEAN), (8, 10, MEAN[:-1])])
-def test_a_span_outside_its_trace_is_refused(tmp_path: Path, start: int, end: int, weights: list[float]) -> None:
-    source = write_source(tmp_path, [span_row("head_mean", None, None, weights, start, end)])
-    with pytest.raises(R2AError, match="does not fit its 11 tokens"):
-        read_spans(source)
+def test_one_picture_per_span_redrawn_byte_for_byte(tmp_path: Path) -> None:
+    paths = StudyPaths(tmp_path)
+    paths.map_tokens("toy_model", "toy").parent.mkdir(parents=True)
+    pl.DataFrame([{"item_id": "a$_1", "tokens": TOKENS}]).write_parquet(paths.map_tokens("toy_model", "toy"))
+    rows = [*three_views(), span_row("head_mean", None, None, MEAN, start=1, end=3)]
+    spans_frame(rows).write_parquet(paths.map_spans("toy_model", "toy"))
+    first, again = (draw_span_figures(paths, "toy_model", "toy", tmp_path / name) for name in ("one", "two"))
+    assert [path.name for path in first] == [
+        f"span-attention-toy_model-toy-{number}.{kind}" for number in (0, 1) for kind in ("png", "pdf")
+    ]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]

@@ -1,6 +1,5 @@
 """Figure 1a and Tables 2 and 3: what is drawn and written equals the summaries, and again byte for byte."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
-from r2a_core.figures.evaluation import accuracy_figure, draw_evaluation, read_summaries
-from r2a_core.figures.evaluation_tables import accuracy_table, draw_accuracy_table, draw_funnel_table, funnel_table
+from r2a_core.figures.evaluation import accuracy_figure, draw_evaluation
 from r2a_core.figures.style import save_figure
-from r2a_core.infra.errors import R2AError
+from r2a_core.figures.tables import accuracy_table, accuracy_table_figure, funnel_table, funnel_table_figure
 
 STEPS = ("all", "finished", "think_format", "answer_format", "common")
 
@@ -130,7 +128,7 @@ def overlapping(fig: Figure) -> list[tuple[str, str]]:
 def test_nothing_overlaps_or_leaves_the_page() -> None:
     names = ["tiny_qwen2", "a_reasoning_model_with_a_rather_long_name", "r1_qwen_1b5"]
     runs = [summary(name, dataset) for dataset in ("math500", "object_comparison_long") for name in names]
-    funnel, accuracy = draw_funnel_table(funnel_table(runs)), draw_accuracy_table(accuracy_table(runs))
+    funnel, accuracy = funnel_table_figure(funnel_table(runs)), accuracy_table_figure(accuracy_table(runs))
     assert inside(accuracy_figure(runs))
     for sheet in (funnel, accuracy):
         assert inside(sheet)
@@ -143,13 +141,13 @@ def test_table_2_holds_each_count_once_and_twice() -> None:
     assert frame.row(0, named=True)["think_format_once"] == 379
     assert frame.row(0, named=True)["think_format_twice"] == 433
     assert frame.row(1, named=True)["answer_format_twice"] == 490
-    shown = [text.get_text() for text in draw_funnel_table(frame).texts]
+    shown = [text.get_text() for text in funnel_table_figure(frame).texts]
     assert "379 / 433" in shown
     assert "465 / 490" in shown
 
 
 def test_table_2_without_a_retry_shows_one_count() -> None:
-    shown = [text.get_text() for text in draw_funnel_table(funnel_table([summary("m", "sums", retried=0)])).texts]
+    shown = [text.get_text() for text in funnel_table_figure(funnel_table([summary("m", "sums", retried=0)])).texts]
     assert "379" in shown
     assert not any("/" in text for text in shown)
 
@@ -160,7 +158,7 @@ def test_table_3_holds_both_comparisons_by_decoding() -> None:
     assert frame["dataset"].to_list() == ["b", "b", "a"]  # in order of first appearance
     assert frame["decoding"].to_list() == ["temperature 0.6", "greedy", "temperature 0.6"]
     assert frame.select("n", "once_n", "accuracy_with", "win").row(0) == (420, 355, 0.93, 5)
-    shown = [text.get_text() for text in draw_accuracy_table(frame).texts]
+    shown = [text.get_text() for text in accuracy_table_figure(frame).texts]
     assert "93.0 [91.0, 94.0]" in shown
     assert "1e-09" in shown
 
@@ -168,7 +166,7 @@ def test_table_3_holds_both_comparisons_by_decoding() -> None:
 def test_tables_keep_their_types_when_nothing_was_graded() -> None:
     frame = accuracy_table([summary("m", "chat", None, None, None)])
     assert frame.schema["accuracy_with"] == pl.Float64
-    assert "–" in [text.get_text() for text in draw_accuracy_table(frame).texts]
+    assert "–" in [text.get_text() for text in accuracy_table_figure(frame).texts]
     assert funnel_table([]).height == 0
 
 
@@ -190,14 +188,3 @@ def test_saved_figures_carry_no_date_and_no_version(tmp_path: Path) -> None:
     for mark in (b"Date", b"Matplotlib", b"matplotlib"):
         assert mark not in pdf.read_bytes()
         assert mark not in png.read_bytes()
-
-
-def test_summaries_are_read_in_order_and_checked(tmp_path: Path) -> None:
-    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
-    good.write_text(json.dumps(summary("m", "sums")))
-    bad.write_text("{}")
-    assert [found["model"] for found in read_summaries([good])] == ["m"]
-    with pytest.raises(R2AError, match=r"bad.json has no model"):
-        read_summaries([good, bad])
-    with pytest.raises(R2AError, match=r"none.json does not exist"):
-        read_summaries([tmp_path / "none.json"])

@@ -1,0 +1,74 @@
+"""Draws all attention figures of one dataset: segment masses, head maps, walks, attention maps and coloured tokens.
+
+data/attention/, data/heads/, data/maps/ -> pictures (PNG and PDF) that the other modules here describe. Models without
+captured traces are left out.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from r2a_core.config import WalkThresholds
+from r2a_core.figures.head_maps import head_map_figure
+from r2a_core.figures.maps import draw_attention_maps
+from r2a_core.figures.segment_masses import segment_mass_figure
+from r2a_core.figures.style import save_figure
+from r2a_core.figures.tokens import draw_span_figures
+from r2a_core.figures.walks import walk_overview_figure
+from r2a_core.infra.files import read_frame
+from r2a_core.paths import StudyPaths
+from r2a_core.results import MASS_COLUMNS, head_means, head_sets, trace_means
+
+REASONED = "with_reasoning"
+
+HEAD_COLUMNS = [
+    *("dataset", "layer", "head", "rank", "count_rank", "answer_to_reasoning"),
+    *("walk_correlation", "uniformity", "induction", "retrieval"),
+]
+
+
+def draw_dataset(
+    paths: StudyPaths,
+    models: Sequence[str],
+    dataset: str,
+    settings: Sequence[str],
+    top: int,
+    thresholds: WalkThresholds,
+) -> list[Path]:
+    """Draw every figure of one dataset into data/figures/attention; return the files, none without captured traces.
+
+    top: heads that are marked of each kind. Raises R2AError when something to draw from is missing.
+    """
+    folder = paths.figures("attention")
+    means, by_head = [], {}
+    for setting in settings:
+        for model in models:
+            attention = read_frame(paths.attention(model, dataset, setting), MASS_COLUMNS, "attention")
+            if not (attention["source"] == "answer").any():
+                continue
+            names = [pl.lit(name).alias(key) for key, name in (("model", model), ("setting", setting))]
+            means.append(trace_means(attention).with_columns(names))
+            if setting == REASONED:
+                by_head[model] = head_means(attention)
+    if not means:
+        return []
+    traces = pl.concat(means)
+    written = save_figure(segment_mass_figure(traces, dataset), folder / f"segment-masses-{dataset}")
+    from_reasoning = traces.filter((pl.col("setting") == REASONED) & (pl.col("source") == "reasoning"))
+    if from_reasoning.height:
+        figure = segment_mass_figure(from_reasoning, dataset, "reasoning")
+        written += save_figure(figure, folder / f"segment-masses-{dataset}-from-reasoning")
+    if by_head:
+        heads = {
+            model: read_frame(paths.heads(model), HEAD_COLUMNS, "heads").filter(pl.col("dataset") == dataset)
+            for model in by_head
+        }
+        sets = {model: head_sets(rows, top) for model, rows in heads.items()}
+        written += save_figure(head_map_figure(by_head, sets, top), folder / f"head-maps-{dataset}")
+        overview = walk_overview_figure(heads, dataset, top, thresholds)
+        written += save_figure(overview, folder / f"walk-overview-{dataset}")
+    for model in by_head:
+        written += draw_attention_maps(paths, model, dataset, folder)
+        written += draw_span_figures(paths, model, dataset, folder)
+    return written
