@@ -3,13 +3,25 @@
 import polars as pl
 import pytest
 
+from r2a_core import paper
 from r2a_core.attention.heads import HEAD_SCHEMA, SCORE_SCHEMA, summary
 from r2a_core.config import HeadsParams, InductionParams, NeedleParams, Needles, WalkThresholds
+from r2a_core.figures.segment_masses import segment_mass_figure
+from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import write_frame
 from r2a_core.report.overview import attention_answer
-from r2a_core.report.sections import heads_section
+from r2a_core.report.sections import heads_section, masses_record
 from r2a_core.report.sources import MissingParts, study_sources
-from r2a_core.results import rank_by_walk, walking_heads
+from r2a_core.results import (
+    head_sets,
+    rank_by_walk,
+    read_summary,
+    segment_boxes,
+    segment_medians,
+    trace_means,
+    walking_heads,
+)
+from r2a_core.trace import SEGMENTS
 
 WALK = WalkThresholds(mass=0.6, correlation=0.7)
 # One head a layer of eight layers; the middle half is layers 2 to 5.
@@ -49,3 +61,94 @@ def test_page_and_metrics_count_the_same_walking_heads(tmp_path):
     page = attention_answer(attention, records, WALK)
     assert metrics["walking_heads"] == 2
     assert page.details == (f"m on d: median mass 0.5000, {metrics['walking_heads']} walking heads",)
+
+
+def attention(masses: dict[tuple[str, str], float]) -> pl.DataFrame:
+    """Two heads of one layer whose mass on the reasoning is that of (item, source), less and plus a tenth."""
+    rows = [
+        {"item_id": item, "layer": 0, "head": head, "source": source, "reasoning": mass + (head - 0.5) / 5}
+        for (item, source), mass in masses.items()
+        for head in (0, 1)
+    ]
+    rest = [pl.lit(0.0).alias(name) for name in SEGMENTS if name != "reasoning"]
+    return pl.DataFrame(rows).with_columns(rest)
+
+
+def test_boxes_hold_quartiles_and_whiskers_of_the_trace_means():
+    frame = attention({(f"t{n}", "answer"): mass for n, mass in enumerate([0.1, 0.2, 0.3, 0.4, 0.9])})
+    box = segment_boxes(trace_means(frame), "answer")["reasoning"]
+    assert (box.q1, box.median, box.q3) == (pytest.approx(0.2), pytest.approx(0.3), pytest.approx(0.4))
+    assert (box.whisker_low, box.whisker_high) == (pytest.approx(0.1), pytest.approx(0.4))  # 0.9 lies beyond 0.7
+    assert box.values == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.9])
+
+
+def test_reasoning_rows_have_no_box_for_later_segments():
+    boxes = segment_boxes(trace_means(attention({("a", "reasoning"): 0.5})), "reasoning")
+    assert list(boxes) == ["bos", "query", "think_open", "reasoning"]
+    assert segment_boxes(trace_means(attention({("a", "reasoning"): 0.5})), "answer") == {}
+
+
+def test_metrics_page_and_figure_show_the_same_medians():
+    frame = attention({("b", "answer"): 0.25, ("a", "answer"): 0.5, ("c", "answer"): 0.3, ("a", "reasoning"): 0.7})
+    metrics = segment_medians(frame)
+    assert metrics["answer"]["n_traces"] == 3
+    assert metrics["reasoning"]["n_traces"] == 1
+    page = masses_record(frame)["boxes"]
+    means = trace_means(frame).with_columns(model=pl.lit("m"), setting=pl.lit("with_reasoning"))
+    (axes,) = segment_mass_figure(means, "d").axes
+    drawn = [line.get_ydata()[0] for line in axes.lines if line.get_gid() == "median"]  # type: ignore[index]
+    for place, segment in enumerate(SEGMENTS):
+        assert metrics["answer"][segment] == page["answer"]["segments"][segment]["median"] == drawn[place]
+    assert metrics["answer"]["reasoning"] == pytest.approx(0.3)
+
+
+def test_published_traces_have_the_papers_medians(published):
+    for model, expected in paper.SEGMENT_MEDIANS.items():
+        traces = published("trace_masses").filter(pl.col("model") == model)
+        if traces.height:
+            one_head = traces.rename({"trace": "item_id"}).with_columns(layer=0, head=0)
+            found = segment_medians(one_head)["answer"]
+            assert found["n_traces"] == 100
+            assert tuple(round(found[segment], 4) for segment in SEGMENTS) == expected
+
+
+def test_sets_of_heads_leave_out_zeros_and_break_ties_by_layer_and_head():
+    heads = pl.DataFrame(
+        {
+            "layer": [0, 0, 1, 1],
+            "head": [0, 1, 0, 1],
+            "rank": [2, 1, 3, 4],
+            "count_rank": [1, 2, 3, 4],
+            "induction": [0.5, 0.0, 0.5, 0.9],
+            "retrieval": [0.0, 0.0, 0.1, 0.0],
+        }
+    )
+    sets = head_sets(heads, 3)
+    assert sets.rfh == ((0, 1), (0, 0), (1, 0))
+    assert sets.rfh_by_count == ((0, 0), (0, 1), (1, 0))
+    assert sets.induction == ((1, 1), (0, 0), (1, 0))
+    assert sets.retrieval == ((1, 0),)
+    assert sets.overlaps() == {
+        "rfh_and_rfh_by_count": 3,
+        "rfh_and_induction": 2,
+        "rfh_and_retrieval": 1,
+        "rfh_by_count_and_induction": 2,
+        "rfh_by_count_and_retrieval": 1,
+        "induction_and_retrieval": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "does not exist"),
+        ("{", "is damaged or cut off"),
+        ('{"model": "m", "runs": 1}', "has no dataset, decoding"),
+    ],
+)
+def test_a_summary_that_cannot_be_read_is_named(tmp_path, text, says):
+    path = tmp_path / "summary.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(R2AError, match=f"summary.json {says}"):
+        read_summary(path)
