@@ -1,30 +1,19 @@
-"""The work store: finished shards of an expensive stage, kept outside the DVC outputs so that a killed run resumes.
+"""Files on disk: written whole or not at all, tables with a digest of their bytes, metrics as JSON, a full disk named.
 
-A shard is one file named by its fingerprint, with a `.sha256` file beside it that is written last:
-
-    <root>/<stage>/<item>/<fingerprint><suffix>          the shard
-    <root>/<stage>/<item>/<fingerprint><suffix>.sha256   hex digest of the shard; without it the shard is not finished
-    <root>/<stage>/<item>.lock                           held (flock) by the one run that may write this item
-
-A shard is written to a temporary name, synced and renamed, so a run killed at any moment loses at most the shard it was
-working on. Outputs are assembled from the store at the end and equal those of an undisturbed run.
-
-Tables on disk: parquet files that carry a digest of their own bytes, and a reader that refuses damaged ones by name.
-
-frame -> parquet file, written whole; parquet file -> frame with the columns asked for.
+frame -> parquet file -> frame with the columns asked for; record -> JSON file. A file is written to a temporary name,
+synced and renamed, so a reader never sees half of it. A table carries a digest:
 
     pages | "sha256 " and 64 hex digits | footer | length of the footer, 4 bytes little endian | "PAR1"
 
 The digest is of all bytes but itself. Parquet readers find pages by their offsets and the footer from the end, so any
-of them reads such a file. Without a digest, four of ten flipped bits would pass unseen as other numbers or texts. A
-file of another tool has none: of it only the form is checked.
+of them reads such a file. Without a digest, four of ten flipped bits would pass unseen as other numbers or texts. Of a
+file that another tool wrote, which has none, only the form is checked.
 """
 
 import errno
 import hashlib
 import io
 import json
-import logging
 import math
 import os
 import re
@@ -38,9 +27,7 @@ import polars as pl
 
 from r2a_core.infra.errors import MissingPrerequisite, R2AError, first_line
 
-log = logging.getLogger(__name__)
-
-TEMPORARY = ".tmp-"
+TEMPORARY = ".tmp-"  # how names of unfinished files start
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -53,7 +40,7 @@ MEGABYTE = 10**6
 def disk_errors(temporary: Path | None, path: Path) -> Iterator[None]:
     """Turns a disk that is full or not to be written into MissingPrerequisite, and removes the half-written file.
 
-    What a library raises in its own way is told by the operating system's error number in its text.
+    Library errors are recognised by the OS errno in their message.
     """
     try:
         yield
@@ -73,8 +60,8 @@ def disk_error_number(error: BaseException) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         number = error.errno
     else:
-        told = re.search(r"os error (\d+)", str(error))
-        number = int(told[1]) if told else None
+        found = re.search(r"os error (\d+)", str(error))
+        number = int(found[1]) if found else None
     return number if number in (*FULL, *FORBIDDEN) else None
 
 
@@ -111,22 +98,22 @@ def replace_synced(temporary: Path, path: Path) -> None:
         os.close(folder)
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls `write` with a temporary name beside `path` and renames the result: readers see whole files only."""
-    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+def write_whole(path: Path, write: Callable[[Path], object], writer: str = "") -> None:
+    """Calls `write` with a temporary name beside `path` and renames the result: readers see whole files only.
+
+    writer: tells temporary names apart where several processes may write the file at a time. Raises
+    MissingPrerequisite when the disk is full or not to be written.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{writer}{path.name}")
     with disk_errors(temporary, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         replace_synced(temporary, path)
 
 
-def write_text_whole(path: Path, text: str) -> None:
-    """A small text file, whole or not at all."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
-    write_whole(path, write)
+def write_text_whole(path: Path, text: str, writer: str = "") -> None:
+    """Writes a small text file, whole or not at all."""
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), writer)
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
