@@ -1,0 +1,7 @@
+"""The pipeline's stages, one script each. They run in the study's folder: `python -m stages.NAME`, as dvc.yaml does."""
+
+import os
+import sys
+
+if not sys.stderr.isatty():
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a log is no place for bars; read once, at import

@@ -7,13 +7,15 @@ import importlib.metadata
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import typer
 
-from stages._stage import DATA, ROOT, run_stage
+from r2a_core.config import load_params
+from stages._study import open_study, run_stage
 
 GIGABYTE = 1e9
-PACKAGES = ("dvc", "torch", "transformers", "safetensors", "pyarrow", "polars", "typer", "math-verify")
+PACKAGES = ("dvc", "torch", "transformers", "safetensors", "polars", "typer", "math-verify")
 
 
 def report(name: str, value: str, hint: str = "") -> None:
@@ -23,8 +25,8 @@ def report(name: str, value: str, hint: str = "") -> None:
         print(f"    hint: {hint}")
 
 
-def check_gpu() -> None:
-    import torch
+def check_gpu(root: Path) -> None:
+    import torch  # takes seconds, which --params-only need not wait for
 
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / GIGABYTE
@@ -35,18 +37,18 @@ def check_gpu() -> None:
         report("GPU", "none: the built-in models run on the CPU, the paper's models need one")
 
 
-def check_disk() -> None:
-    free = shutil.disk_usage(ROOT).free / GIGABYTE
+def check_disk(root: Path) -> None:
+    free = shutil.disk_usage(root).free / GIGABYTE
     report("disk", f"{free:.0f} GB free", "" if free > 5 else "the built-in study needs 5 GB; free some space")
 
 
-def check_cache() -> None:
-    folder = ROOT / ".dvc" / "cache"
-    writable = os.access(folder if folder.exists() else ROOT / ".dvc", os.W_OK)
-    report("DVC cache", str(folder.relative_to(ROOT)), "" if writable else "permit writing to .dvc/cache")
+def check_cache(root: Path) -> None:
+    folder = root / ".dvc" / "cache"
+    writable = os.access(folder if folder.exists() else root / ".dvc", os.W_OK)
+    report("DVC cache", str(folder.relative_to(root)), "" if writable else "permit writing to .dvc/cache")
 
 
-def check_hub() -> None:
+def check_hub(root: Path) -> None:
     from huggingface_hub import HfApi, get_token
 
     if os.environ.get("HF_HUB_OFFLINE") == "1":
@@ -65,9 +67,8 @@ def check_hub() -> None:
 
 def doctor(params_only: bool = typer.Option(False, help="Check params.yaml only.")) -> None:
     """Report versions, GPU, disk, cache and Hub access, and check params.yaml."""
-    from r2a_core.config import load_params
-
-    names = load_params(ROOT / "params.yaml").run
+    study = open_study("doctor")
+    names = load_params(study.root / "params.yaml").run
     report("params.yaml", f"{len(names.models)} models and {len(names.datasets)} datasets to run, all keys known")
     if params_only:
         return
@@ -75,8 +76,8 @@ def doctor(params_only: bool = typer.Option(False, help="Check params.yaml only.
     for package in PACKAGES:
         report(package, importlib.metadata.version(package))
     for check in (check_gpu, check_disk, check_cache, check_hub):
-        check()
-    report("data", f"{sum(1 for path in DATA.rglob('*') if path.is_file())} files in data/")
+        check(study.root)
+    report("data", f"{sum(1 for path in study.paths.data.rglob('*') if path.is_file())} files in data/")
 
 
 if __name__ == "__main__":

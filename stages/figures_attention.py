@@ -6,29 +6,23 @@ usage: python -m stages.figures_attention
 """
 
 import logging
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 
-from stages._stage import DATA, read_params, run_stage
+from r2a_core.figures.attention import draw_dataset
+from stages._study import open_study, run_stage
 
 
 def figures_attention() -> None:
     """Write data/figures/attention/."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    from r2a_core.config import WalkThresholds, parse
-    from r2a_core.figures.attention import draw_dataset
-    from r2a_core.paths import StudyPaths
-
-    params = read_params("figures_attention")
-    run, top = params["run"], params["heads"]["top"]
-    thresholds = parse(WalkThresholds, params["heads"]["walk"], "heads.walk")
-    paths = StudyPaths(DATA.parent)
-    paths.figures("attention").mkdir(parents=True, exist_ok=True)  # an output, also when no model has weights
-    draw = partial(draw_dataset, paths, run["models"], settings=run["settings"], top=top, thresholds=thresholds)
+    study = open_study("figures_attention")
+    run, heads = study.params.run, study.params.heads
+    study.paths.figures("attention").mkdir(parents=True, exist_ok=True)  # an output, also when no model has weights
+    draw = partial(draw_dataset, study.paths, run.models, settings=run.settings, top=heads.top, thresholds=heads.walk)
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # polars has threads, which a fork would lose
-        drawn = pool.map(draw, run["datasets"])
-        for dataset, paths in zip(run["datasets"], drawn, strict=True):
+        drawn = pool.map(draw, run.datasets)
+        for dataset, paths in zip(run.datasets, drawn, strict=True):
             if not paths:
                 logging.warning("%s: no model has captured traces, so nothing is drawn", dataset)
 

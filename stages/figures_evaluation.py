@@ -4,17 +4,17 @@ params run.models, run.datasets; data/evaluation/<model>/<dataset>.json -> data/
 usage: python -m stages.figures_evaluation
 """
 
-from stages._stage import DATA, read_params, run_stage
+from r2a_core.figures.evaluation import draw_evaluation
+from r2a_core.results import read_summary
+from stages._study import open_study, run_stage
 
 
 def figures_evaluation() -> None:
     """Write data/figures/evaluation/."""
-    from r2a_core.figures.evaluation import draw_evaluation
-    from r2a_core.results import read_summary
-
-    run = read_params("figures_evaluation")["run"]
-    paths = [DATA / "evaluation" / model / f"{dataset}.json" for dataset in run["datasets"] for model in run["models"]]
-    draw_evaluation([read_summary(path) for path in paths], DATA / "figures" / "evaluation")
+    study = open_study("figures_evaluation")
+    paths, run = study.paths, study.params.run
+    summaries = [read_summary(paths.summary(model, dataset)) for dataset in run.datasets for model in run.models]
+    draw_evaluation(summaries, paths.figures("evaluation"))
 
 
 if __name__ == "__main__":

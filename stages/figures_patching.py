@@ -4,19 +4,16 @@ params run.models, patch.crossing, patch.figures; data/patching/<model>.parquet 
 usage: python -m stages.figures_patching
 """
 
-from stages._stage import DATA, read_params, run_stage
+from r2a_core.figures.patching import draw_patching
+from stages._study import open_study, run_stage
 
 
 def figures_patching() -> None:
     """Write data/figures/patching/."""
-    from r2a_core.config import CrossingParams, PatchingFigureParams, parse
-    from r2a_core.figures.patching import draw_patching
-
-    params = read_params("figures_patching")
-    chosen = parse(PatchingFigureParams, params["patch"]["figures"], "patch.figures")
-    interval = parse(CrossingParams, params["patch"]["crossing"], "patch.crossing")
-    paths = {model: DATA / "patching" / f"{model}.parquet" for model in params["run"]["models"]}
-    draw_patching(paths, DATA / "figures" / "patching", chosen, interval)
+    study = open_study("figures_patching")
+    paths, params = study.paths, study.params.patch
+    tables = {model: paths.patching(model) for model in study.params.run.models}
+    draw_patching(tables, paths.figures("patching"), params.figures, params.crossing)
 
 
 if __name__ == "__main__":

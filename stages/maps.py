@@ -6,52 +6,41 @@ params maps, attention.reflection_phrases, heads.top, heads.walk; data/activatio
 usage: python -m stages.maps MODEL DATASET
 """
 
-import logging
-from dataclasses import replace
+import polars as pl
 
-from stages._stage import DATA, device, read_params, run_stage, set_threads
-
-SETTING = "with_reasoning"
+from r2a_core.attention.heads import HEAD_SCHEMA
+from r2a_core.attention.maps import MapJob, trace_maps
+from r2a_core.attention.tables import ATTENTION_SCHEMA
+from r2a_core.generation.rows import GENERATION_SCHEMA
+from r2a_core.infra.files import read_frame, write_frame
+from stages._study import open_study, run_stage
 
 
 def maps(model: str, dataset: str) -> None:
     """Write data/maps/MODEL/DATASET.parquet and its -tokens, -spans and -links.parquet."""
-    import polars as pl
-
-    from r2a_core.activations.store import ActivationReader
-    from r2a_core.attention.heads import HEAD_SCHEMA
-    from r2a_core.attention.map_selection import map_config
-    from r2a_core.attention.maps import attention_links, attention_maps
-    from r2a_core.attention.tables import ATTENTION_SCHEMA, stored_traces, token_texts
-    from r2a_core.config import AttentionParams, MapParams, WalkThresholds, parse
-    from r2a_core.generation.rows import GENERATION_SCHEMA
-    from r2a_core.infra.files import read_frame, write_frame
-    from r2a_core.models.load import choose_device, load_tokenizer
-
-    values = read_params(f"maps@{model}-{dataset}")
-    params = parse(MapParams, values["maps"], "maps")
-    set_threads()
-    reader = ActivationReader(DATA / "activations" / model / dataset / SETTING)
-    traces = stored_traces(
-        reader, read_frame(DATA / "generations" / model / dataset / f"{SETTING}.parquet", GENERATION_SCHEMA, "generate")
+    study = open_study("maps", model=model, dataset=dataset)
+    paths, params = study.paths, study.params
+    job = MapJob(
+        model,
+        dataset,
+        paths.activations(model, dataset),
+        paths.model(model),
+        params.maps,
+        params.heads.top,
+        params.heads.walk,
+        params.attention.reflection_phrases,
+        study.device,
     )
-    if not traces:
-        logging.warning("%s, %s: no trace was captured, so there are no maps", model, dataset)
-    pieces = token_texts(load_tokenizer(DATA / "models" / model).hf, traces)
-    attention = read_frame(DATA / "attention" / model / dataset / f"{SETTING}.parquet", ATTENTION_SCHEMA, "attention")
-    heads = read_frame(DATA / "heads" / f"{model}.parquet", HEAD_SCHEMA, "heads").filter(pl.col("dataset") == dataset)
-    phrases = parse(AttentionParams, values["attention"], "attention").reflection_phrases
-    top, walk = values["heads"]["top"], parse(WalkThresholds, values["heads"]["walk"], "heads.walk")
-    config = map_config(params, model, dataset, pieces, heads, top, walk, phrases)
-    target = str(choose_device(device()))
-    frames = attention_maps(reader, pieces, attention, heads, config, target)
-    drawn = replace(config, items=tuple(frames.tokens["item_id"]))
-    links = attention_links(reader, attention, heads, drawn, params.links, target)
-    out = DATA / "maps" / model
-    write_frame(out / f"{dataset}.parquet", frames.maps)
-    write_frame(out / f"{dataset}-tokens.parquet", frames.tokens)
-    write_frame(out / f"{dataset}-spans.parquet", frames.spans)
-    write_frame(out / f"{dataset}-links.parquet", links)
+    tables = trace_maps(
+        job,
+        read_frame(paths.generations(model, dataset), GENERATION_SCHEMA, "generate"),
+        read_frame(paths.attention(model, dataset), ATTENTION_SCHEMA, "attention"),
+        read_frame(paths.heads(model), HEAD_SCHEMA, "heads").filter(pl.col("dataset") == dataset),
+    )
+    write_frame(paths.maps(model, dataset), tables.maps)
+    write_frame(paths.map_tokens(model, dataset), tables.tokens)
+    write_frame(paths.map_spans(model, dataset), tables.spans)
+    write_frame(paths.map_links(model, dataset), tables.links)
 
 
 if __name__ == "__main__":

@@ -5,32 +5,29 @@ data/generations/<model>/<pairs>/with_reasoning.parquet -> data/pairs/<model>.pa
 usage: python -m stages.pairs MODEL
 """
 
-from stages._stage import DATA, read_params, run_stage
+from r2a_core.data.items import read_items
+from r2a_core.data.pairs import pairs_of
+from r2a_core.generation.rows import GENERATION_SCHEMA
+from r2a_core.infra.files import read_frame, write_frame
+from r2a_core.models.load import load_tokenizer
+from r2a_core.pairs.filter import SELECTION_SCHEMA, grader, pair_rows
+from stages._study import open_study, run_stage
 
 
 def pairs(model: str) -> None:
     """Write data/pairs/MODEL.parquet: every pair and probe, aligned or with the reason why not."""
-    from r2a_core.config import AlignParams, parse
-    from r2a_core.data.items import read_items
-    from r2a_core.data.pairs import pairs_of
-    from r2a_core.generation.rows import GENERATION_SCHEMA
-    from r2a_core.infra.files import read_frame, write_frame
-    from r2a_core.models.load import load_tokenizer
-    from r2a_core.pairs.filter import SELECTION_SCHEMA, grader, pair_rows
-
-    params = read_params(f"pairs@{model}")
-    config = parse(AlignParams, params["pairs"]["align"], "pairs.align")
-    name = params["run"]["pairs"]
+    study = open_study("pairs", model=model)
+    paths, name, align = study.paths, study.params.run.pairs, study.params.pairs.align
     frame = pair_rows(
-        load_tokenizer(DATA / "models" / model),
-        pairs_of(read_items(DATA / "datasets" / f"{name}.parquet")),
-        read_frame(DATA / "pairs" / "selected.parquet", SELECTION_SCHEMA, "select_pairs"),
-        read_frame(DATA / "generations" / model / name / "with_reasoning.parquet", GENERATION_SCHEMA, "generate_pairs"),
-        config.probes,
-        config,
-        grader(config.timeout_seconds),
+        load_tokenizer(paths.model(model)),
+        pairs_of(read_items(paths.items(name))),
+        read_frame(paths.selected_pairs, SELECTION_SCHEMA, "select_pairs"),
+        read_frame(paths.generations(model, name), GENERATION_SCHEMA, "generate_pairs"),
+        align.probes,
+        align,
+        grader(align.timeout_seconds),
     )
-    write_frame(DATA / "pairs" / f"{model}.parquet", frame)
+    write_frame(paths.pairs(model), frame)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from r2a_core.activations.store import TraceActivations, plan_shards, shard_name
 from r2a_core.config import CaptureConfig, CaptureParams, Rows
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.files import link_or_copy
-from r2a_core.infra.shards import WorkStore, fingerprint
+from r2a_core.infra.shards import Work, WorkStore, fingerprint
 from r2a_core.models.load import LoadedModel, head_size, load_model, n_kv_heads, transformers_errors
 from r2a_core.models.pointer import from_pretrained_args, read_pointer
 from r2a_core.trace import TokenTrace, TraceSegments, select_traces
@@ -156,6 +156,13 @@ class CaptureJob:
         place = from_pretrained_args(pointer, self.model_folder, weights=True)
         with transformers_errors(f"the config of {self.model_folder.name}", pointer):
             return AutoConfig.from_pretrained(**place, trust_remote_code=False)
+
+
+def capture_traces(job: CaptureJob, generations: pl.DataFrame, work: Work, folder: Path) -> None:
+    """Captures the chosen traces of a table of responses, shard by shard, into `folder`."""
+    shards = plan_capture(job, captured_traces(job, generations, work.name), work.base)
+    check_room(shards, lambda shard: work.store.has(shard.fingerprint, ".safetensors"), work.store.folder)
+    assemble(folder, list(work.finish(finish_capture, job, shards)))
 
 
 def captured_traces(job: CaptureJob, generations: pl.DataFrame, name: str) -> list[TokenTrace]:

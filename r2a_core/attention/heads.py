@@ -9,7 +9,7 @@ The heads stage's work: scores of a model's heads, their ranking on each dataset
 attention frames of a model by dataset (with reasoning), its traces, the model -> scores, HEAD_SCHEMA, metrics.
 """
 
-import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,12 @@ from r2a_core.config import HeadsParams, InductionParams, NeedleParams
 from r2a_core.infra.checks import check_columns
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import read_frame, save_frame
-from r2a_core.infra.shards import WorkStore, fingerprint
-from r2a_core.models.load import LoadedModel
+from r2a_core.infra.shards import Work, fingerprint
+from r2a_core.models.load import LoadedModel, load_model
 from r2a_core.results import head_name, head_sets, rank_by_walk, walking_heads
 from r2a_core.trace import TokenTrace
+
+log = logging.getLogger(__name__)
 
 AVERAGED = (
     "reasoning",
@@ -128,8 +130,6 @@ SCORE_SCHEMA = {
     "copied": pl.Float64,  # of the needles, by the model: the same in each row
 }
 
-DIGITS = 6  # of metrics
-
 
 @dataclass(frozen=True)
 class ScoreJob:
@@ -163,13 +163,41 @@ def read_ranked(files: Mapping[str, Path]) -> dict[str, pl.DataFrame]:
     return frames
 
 
-def stored_scores(
-    store: WorkStore, job: ScoreJob, base: Mapping[str, Any], load: Callable[[], LoadedModel]
-) -> pl.DataFrame:
-    """Scores from the work store, or computed now by the model that `load` gives. base: digests of code and model."""
+@dataclass(frozen=True)
+class ModelHeads:
+    """All heads of a model on each dataset, HEAD_SCHEMA, and their induction and retrieval scores, SCORE_SCHEMA."""
+
+    heads: pl.DataFrame
+    scores: pl.DataFrame
+
+
+def model_heads(
+    folder: Path,
+    device: str,
+    attention: Mapping[str, pl.DataFrame],
+    traces: Sequence[TokenTrace],
+    params: HeadsParams,
+    work: Work,
+) -> ModelHeads:
+    """Scores and ranks the heads of the model in `folder`; no rows, with a warning, where nothing was captured.
+
+    attention: frames with answer rows, by dataset. traces: those of the first dataset, for the needle test.
+    """
+    scores = pl.DataFrame(schema=SCORE_SCHEMA)
+    if attention:
+        job = ScoreJob(params.induction, params.retrieval.of(folder.name), traces)
+        scores = stored_scores(job, lambda: load_model(folder, device), work)
+    else:
+        log.warning("%s: no trace was captured, so no head is ranked", folder.name)
+    return ModelHeads(ranked(attention, scores, params.top), scores)
+
+
+def stored_scores(job: ScoreJob, load: Callable[[], LoadedModel], work: Work) -> pl.DataFrame:
+    """Scores from the work store, or computed now by the model that `load` gives."""
     configs = {"induction": job.induction.model_dump(mode="json"), "retrieval": job.retrieval.model_dump(mode="json")}
-    digest = fingerprint(**base, **configs, traces=[trace.token_ids for trace in job.needle_traces])
-    return pl.read_parquet(store.shard(digest, ".parquet", lambda path: save_frame(path, head_scores(load(), job))))
+    digest = fingerprint(**work.base, **configs, traces=[trace.token_ids for trace in job.needle_traces])
+    path = work.store.shard(digest, ".parquet", lambda path: save_frame(path, head_scores(load(), job)))
+    return pl.read_parquet(path)
 
 
 def head_scores(loaded: LoadedModel, job: ScoreJob) -> pl.DataFrame:
@@ -211,12 +239,12 @@ def summary(heads: pl.DataFrame, scores: pl.DataFrame, params: HeadsParams) -> d
         by_dataset[dataset] = {
             "n_traces": frame["n_traces"][0],
             "reasoning_focus_heads": [head_name(*head) for head in sets.rfh],
-            "first_mass": round(frame["answer_to_reasoning"].max(), DIGITS),  # type: ignore[arg-type]
+            "first_mass": frame["answer_to_reasoning"].max(),
             "overlap": sets.overlaps(),
             "walking_heads": len(walking_heads(frame, params.walk)),
             "best_walk": walk_summary(middle.row(0, named=True)) if middle.height else None,
         }
-    copied = None if scores.is_empty() else round(scores["copied"][0], DIGITS)
+    copied = None if scores.is_empty() else scores["copied"][0]
     return {"datasets": by_dataset, "needle_copied": copied}
 
 
@@ -224,11 +252,6 @@ def walk_summary(head: Mapping[str, Any]) -> dict[str, Any]:
     """The head that walks best, in figures."""
     return {
         "head": head_name(head["layer"], head["head"]),
-        "mass": round(head["answer_to_reasoning"], DIGITS),
-        "correlation": round(head["walk_correlation"], DIGITS),
+        "mass": head["answer_to_reasoning"],
+        "correlation": head["walk_correlation"],
     }
-
-
-def summary_text(values: Mapping[str, Any]) -> str:
-    """Metrics as JSON text."""
-    return json.dumps(values, indent=1, allow_nan=False) + "\n"

@@ -15,8 +15,10 @@ of attention/maps.py: single heads, the mean of the Reasoning-Focus Heads, the m
 """
 
 import itertools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -25,14 +27,18 @@ from torch import Tensor
 
 from r2a_core.activations.blockwise import LayerAttention
 from r2a_core.activations.store import ActivationReader, RecordedTrace
-from r2a_core.attention.map_selection import MapConfig, Span, choose_traces, default_span, ranked_heads
+from r2a_core.attention.map_selection import MapConfig, Span, choose_traces, default_span, map_config, ranked_heads
 from r2a_core.attention.masses import pattern_blocks
-from r2a_core.attention.tables import texts_of
+from r2a_core.attention.tables import stored_traces, texts_of, token_texts
+from r2a_core.config import MapParams, WalkThresholds
 from r2a_core.infra.checks import check_finite
 from r2a_core.infra.errors import R2AError
+from r2a_core.models.load import choose_device, load_tokenizer
 from r2a_core.results import Head
 from r2a_core.tokenizer import reflection_in
 from r2a_core.trace import TraceSegments
+
+log = logging.getLogger(__name__)
 
 CHUNK_ELEMENTS = 4_000_000  # attention weights a map and chunk of rows
 
@@ -78,11 +84,12 @@ class HeadGroup:
 
 @dataclass(frozen=True)
 class MapTables:
-    """MAP_SCHEMA, TOKEN_SCHEMA and SPAN_SCHEMA."""
+    """MAP_SCHEMA, TOKEN_SCHEMA, SPAN_SCHEMA and LINK_SCHEMA."""
 
     maps: pl.DataFrame
     tokens: pl.DataFrame
     spans: pl.DataFrame
+    links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LINK_SCHEMA))
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,38 @@ class QueryBlock:
 
     rows: range
     weights: list[np.ndarray]  # each (row, token)
+
+
+@dataclass(frozen=True)
+class MapJob:
+    """What the maps of one model and dataset are made of."""
+
+    model: str
+    dataset: str
+    activations: Path  # folder
+    model_folder: Path  # of which the tokenizer is used
+    params: MapParams
+    top: int  # heads that count as Reasoning-Focus Heads
+    walk: WalkThresholds
+    reflection_phrases: Sequence[str]
+    device: str
+
+
+def trace_maps(job: MapJob, generations: pl.DataFrame, attention: pl.DataFrame, heads: pl.DataFrame) -> MapTables:
+    """Maps, tokens, spans and links of the chosen traces; empty tables, with a warning, where none was captured.
+
+    attention: ATTENTION_SCHEMA of the dataset; heads: rows of HEAD_SCHEMA of the dataset.
+    """
+    reader = ActivationReader(job.activations)
+    traces = stored_traces(reader, generations)
+    if not traces:
+        log.warning("%s, %s: no trace was captured, so there are no maps", job.model, job.dataset)
+    pieces = token_texts(load_tokenizer(job.model_folder).hf, traces)
+    config = map_config(job.params, job.model, job.dataset, pieces, heads, job.top, job.walk, job.reflection_phrases)
+    device = str(choose_device(job.device))
+    tables = attention_maps(reader, pieces, attention, heads, config, device)
+    drawn = replace(config, items=tuple(tables.tokens["item_id"]))
+    return replace(tables, links=attention_links(reader, attention, heads, drawn, job.params.links, device))
 
 
 def attention_maps(

@@ -9,7 +9,6 @@ The attention stage's work: the statistics of each shard of activations, indepen
 activations of one model, dataset and setting, their generations, tokenizer -> shards of statistics; medians as metrics.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -26,7 +25,7 @@ from r2a_core.config import AttentionParams
 from r2a_core.infra.checks import check_columns, check_finite
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import save_frame
-from r2a_core.infra.shards import WorkStore, fingerprint
+from r2a_core.infra.shards import Work, WorkStore, fingerprint
 from r2a_core.models.load import choose_device, load_tokenizer
 from r2a_core.results import segment_medians
 from r2a_core.tokenizer import reflection_in, sentence_ranges, token_pieces
@@ -206,9 +205,6 @@ def sentence_frame(
     return pl.DataFrame(columns, schema=SENTENCE_SCHEMA)
 
 
-DIGITS = 6  # of metrics
-
-
 @dataclass(frozen=True)
 class StatisticsJob:
     """What all shards of one model, dataset and setting share."""
@@ -241,6 +237,12 @@ class StatisticsShard:
 
     traces: tuple[TokenTrace, ...]
     fingerprint: str
+
+
+def attention_tables(job: StatisticsJob, generations: pl.DataFrame, work: Work) -> AttentionTables:
+    """Measures all captured traces of a table of responses, shard by shard."""
+    shards = plan_statistics(job, stored_traces(job.reader, generations), work.base)
+    return concat_statistics(work.finish(finish_statistics, job, shards))
 
 
 def stored_traces(reader: ActivationReader, generations: pl.DataFrame) -> dict[str, TokenTrace]:
@@ -302,11 +304,7 @@ def concat_statistics(shards: Iterable[StatisticsFiles]) -> AttentionTables:
     )
 
 
-def medians_text(attention: pl.DataFrame) -> str:
-    """What Figure 2 shows, as JSON text: source -> number of traces and median of each segment."""
+def medians(attention: pl.DataFrame) -> dict[str, dict[str, float]]:
+    """What Figure 2 shows, for the metrics: source -> number of traces and median of each segment."""
     check_columns(attention, SEGMENTS, ("item_id", "layer", "head", "source"), "attention", REBUILD)
-    medians = {
-        source: {name: round(value, DIGITS) for name, value in row.items()}
-        for source, row in segment_medians(attention).items()
-    }
-    return json.dumps(medians, indent=1, allow_nan=False) + "\n"
+    return segment_medians(attention)

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -29,6 +30,7 @@ from r2a_core.data.items import Item
 from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA, STATUSES, JudgeVerdict, ReplyFault, read_verdict
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.shards import WorkStore, fingerprint
+from r2a_core.models.load import load_tokenizer
 from r2a_core.openai_api.client import Client, Reply, Request, ask_all, progress_log
 from r2a_core.openai_api.reply import total
 from r2a_core.trace import SETTINGS
@@ -164,6 +166,28 @@ class Judgement:
             "completion_tokens": total(reply.completion_tokens for reply in self.replies),
             "reply": last.text.encode("utf-8", errors="replace").decode("utf-8"),
         }
+
+
+def judge_dataset(
+    config: JudgeParams,
+    items: Sequence[Item],
+    generations: Mapping[str, pl.DataFrame],
+    model_folder: Path,
+    store: WorkStore,
+) -> pl.DataFrame:
+    """Judges the open answers of one model to one dataset; without any, no rows, and no judge is asked.
+
+    generations: by setting. model_folder: of the model that wrote the answers, for its tokenizer.
+    """
+    if not any(item.kind == "open" for item in items):
+        return pl.DataFrame(schema=JUDGEMENT_SCHEMA)
+    tokenizer = load_tokenizer(model_folder).hf
+    responses = open_responses(
+        items, generations, lambda ids: tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    )
+    if not responses:
+        return pl.DataFrame(schema=JUDGEMENT_SCHEMA)
+    return judge_all(connect(config), store, config, read_template(), responses)
 
 
 def open_responses(items: Sequence[Item], generations: Mapping[str, pl.DataFrame], decode: Decode) -> list[Response]:

@@ -29,9 +29,9 @@ from r2a_core.generation.backends import Backend, TransformersBackend
 from r2a_core.generation.decode import GenerationRequest
 from r2a_core.generation.endpoint import EndpointBackend, check_continues
 from r2a_core.generation.rows import GENERATION_SCHEMA, generation_row, split_imported
-from r2a_core.generation.usage import USAGE_SUFFIX
+from r2a_core.generation.usage import USAGE_SUFFIX, Usage, shards_usage
 from r2a_core.infra.files import save_frame
-from r2a_core.infra.shards import WorkStore, fingerprint
+from r2a_core.infra.shards import Work, WorkStore, fingerprint
 from r2a_core.models.load import LoadedModel, load_model, load_tokenizer
 from r2a_core.models.pointer import ModelPointer, read_pointer
 from r2a_core.prompts import prompt_ids
@@ -114,10 +114,32 @@ class GenerationJob:
         return texts_of.get(self.model_name, self.model_name)
 
 
+@dataclass(frozen=True)
+class Responses:
+    """The responses of one model to one dataset, GENERATION_SCHEMA, and what they took."""
+
+    frame: pl.DataFrame
+    usage: Usage
+
+
+def generate_responses(job: GenerationJob, items: Sequence[Item], work: Work) -> Responses:
+    """Answers every question, shard by shard; a server is asked from this process."""
+    work = work.here() if job.pointer.served is not None else work
+    found = work.finish(finish_shard, job, plan_shards(job, items, work.base))
+    paths = [path for shard in found for path in shard]
+    return Responses(read_shards(paths), shards_usage(paths, job.imports))
+
+
+def generate_pair_responses(job: GenerationJob, items: Sequence[Item], kept: set[str], work: Work) -> pl.DataFrame:
+    """Answers the questions of the pairs in `kept`: GENERATION_SCHEMA."""
+    found = work.finish(finish_shard, job, list(plan_pair_shards(job, items, kept, work.base)))
+    return read_shards([path for shard in found for path in shard])
+
+
 def plan_shards(job: GenerationJob, items: Sequence[Item], base: Mapping[str, Any]) -> list[GenerationShard]:
     """Shards of first attempts. More questions, more runs or a retry leave the earlier full shards as they are.
 
-    `base` is what else the rows depend on: code, model, setting. There are none, and a warning says why, where a
+    `base` is what else the rows depend on: code and model. There are none, and a warning says why, where a
     dataset of existing texts has none of this model, or a model without weights meets questions without texts. A served
     model has one shard a run: its replies are kept one by one, and all of them are asked for at a time.
     """
@@ -132,7 +154,7 @@ def plan_shards(job: GenerationJob, items: Sequence[Item], base: Mapping[str, An
     kept = job.config.model_dump(mode="json", exclude=NOT_IN_A_ROW)
     if job.setting == "with_reasoning":
         del kept["without_mode"]
-    rest = {"params": kept, "backend": job.backend_name, "instruction": job.source.instruction}
+    rest = {"params": kept, "setting": job.setting, "backend": job.backend_name, "instruction": job.source.instruction}
     shards = []
     for run in range(job.config.runs):
         for part in chunks(items, job.config.shard_items if served is None else max(len(items), 1)):
@@ -153,13 +175,10 @@ def imported_shards(job: GenerationJob, items: Sequence[Item], base: Mapping[str
             job.author,
             ", ".join(others),
         )
-    source = {
-        "source": job.source.model_dump(mode="json"),
-        "author": job.author,
-        "without_mode": job.config.without_mode,
-    }
+    source = {"source": job.source.model_dump(mode="json"), "author": job.author}
+    how = {"setting": job.setting, "without_mode": job.config.without_mode}
     return [
-        GenerationShard(part, 0, fingerprint(**base, **source, items=[asdict(item) for item in part]))
+        GenerationShard(part, 0, fingerprint(**base, **source, **how, items=[asdict(item) for item in part]))
         for part in chunks(present, IMPORTED_PER_SHARD)
     ]
 

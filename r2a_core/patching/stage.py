@@ -16,14 +16,14 @@ from r2a_core.infra.checks import error_context
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.memory import MIB, retry_with_half
-from r2a_core.infra.shards import WorkStore, fingerprint
+from r2a_core.infra.shards import Work, WorkStore, fingerprint
 from r2a_core.models.load import LoadedModel, load_model
 from r2a_core.pairs.align import AlignedPair
 from r2a_core.pairs.filter import aligned_pairs, pair_digest
-from r2a_core.patching.metrics import Sweep, patching_frame
+from r2a_core.patching.metrics import Sweep, concat_sweeps, patching_frame
 from r2a_core.patching.packed import row_bytes
 from r2a_core.patching.runs import CleanRun, model_shape
-from r2a_core.patching.store import CaptureShard, clean_runs, write_shard
+from r2a_core.patching.store import CaptureShard, assemble, captured_shards, clean_runs, write_shard
 from r2a_core.patching.sweep import sweep_heads, sweep_resid
 
 
@@ -61,6 +61,18 @@ class SweepJob(PairJob):
     params: SweepParams
     pairs: dict[tuple[str, str], AlignedPair]  # by (pair_id, probe)
     base: Mapping[str, Any]  # digests of code and model
+
+
+def capture_clean_runs(job: PairCaptureJob, rows: pl.DataFrame, work: Work, folder: Path) -> None:
+    """Captures the clean runs of the aligned rows of data/pairs/<model>.parquet, shard by shard, into `folder`."""
+    assemble(folder, list(work.finish(finish_capture, job, plan_capture(rows, job.params, work.base))))
+
+
+def patch_pairs(job: SweepJob, clean: Path, work: Work) -> pl.DataFrame:
+    """Patches every captured pair, shard by shard. clean: folder of the clean runs."""
+    check_components(job.params)
+    tables = work.finish(finish_sweep, job, captured_shards(clean))
+    return concat_sweeps([pl.read_parquet(path) for path in tables])
 
 
 def plan_capture(rows: pl.DataFrame, params: PairCaptureParams, base: Mapping[str, Any]) -> list[PairShard]:

@@ -1,17 +1,14 @@
 """The stages of the attention analysis, one after the other, on random tiny models and responses made up here."""
 
-import copy
 import json
 import shutil
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
-import yaml
 
 from r2a_core.activations import capture as capture_jobs
 from r2a_core.attention import heads as scoring
@@ -25,42 +22,26 @@ from r2a_core.models.pointer import ModelPointer
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import plain_ids
 from r2a_core.trace import SEGMENTS, SETTINGS, Setting, has_boxed
-from stages import attention, capture, figures_attention, heads, maps
+from tests.study import PARAMS, call, params_with, study_folder, write_params
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-STAGES = (capture, attention, heads, maps, figures_attention)
 MODELS = ("tiny_a", "tiny_b")
 N_LAYERS, N_HEADS, N_TRACES = 4, 4, 5
 TEXTS_ONLY = "no_weights"
 
 
 def study_params() -> dict[str, Any]:
-    """The project's own sections, for the models and the dataset of these tests."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    sections = {name: copy.deepcopy(params[name]) for name in ("capture", "attention", "heads", "maps")}
-    sections["run"] = {"models": [MODELS[1], TEXTS_ONLY], "datasets": ["stories"], "settings": list(SETTINGS)}
-    sections["heads"] |= {"top": 3, "retrieval": {"default": sections["heads"]["retrieval"]["default"], "models": {}}}
-    sections["heads"]["retrieval"]["default"]["tests"] = 2
-    sections["maps"] |= {"top_heads": 1, "traces": 1}
-    return sections
-
-
-def use_params(monkeypatch: pytest.MonkeyPatch, stage: ModuleType, params: dict[str, Any]) -> None:
-    """The stage sees what dvc.yaml declares for it, and no more."""
-    declared = PIPELINE[stage.__name__.removeprefix("stages.")]["params"]
-
-    def read_params(name: str) -> dict[str, Any]:
-        seen: dict[str, Any] = {}
-        for key in declared:
-            section, *rest = key.split(".")
-            if rest:
-                seen.setdefault(section, {})[rest[0]] = params[section][rest[0]]
-            else:
-                seen[section] = params[section]
-        return seen
-
-    monkeypatch.setattr(stage, "read_params", read_params)
+    """The project's own params, for the models and the dataset of these tests; shards hold two or three traces."""
+    return params_with(
+        run={"models": [MODELS[1], TEXTS_ONLY], "datasets": ["stories"], "settings": list(SETTINGS)},
+        models={name: {"kind": "texts"} for name in (*MODELS, TEXTS_ONLY)},
+        datasets={"stories": PARAMS["datasets"]["arithmetic"]},
+        heads={
+            "top": 3,
+            "retrieval": {"default": PARAMS["heads"]["retrieval"]["default"] | {"tests": 2}, "models": {}},
+        },
+        maps={"top_heads": 1, "traces": 1},
+    )
 
 
 def save_random_model(folder: Path, kind: str) -> None:
@@ -114,9 +95,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for model in (*MODELS, TEXTS_ONLY):
         for setting in SETTINGS:
             made_up_responses(data, model, setting)
+    study_folder(root, study_params())
     with pytest.MonkeyPatch.context() as monkeypatch:
-        go_to(root, monkeypatch, study_params())
-        run_all()
+        small_shards(monkeypatch)
+        run_all(root)
     return root
 
 
@@ -125,30 +107,25 @@ def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """The data folder of a copy of the finished project, which the stages read and write."""
     root = tmp_path / "project"
     shutil.copytree(finished, root)
-    go_to(root, monkeypatch, study_params())
+    small_shards(monkeypatch)
     return root / "data"
 
 
-def go_to(root: Path, monkeypatch: pytest.MonkeyPatch, params: dict[str, Any]) -> None:
-    """The stages read and write `root` and see `params`; shards are small, the device is the CPU."""
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device is the CPU, and a megabyte is small: 256 of them hold two or three traces."""
     monkeypatch.setenv("R2A_DEVICE", "cpu")
-    monkeypatch.setattr(capture_jobs, "MEGABYTE", 200)  # 256 of them hold two or three traces
-    for stage in STAGES:
-        use_params(monkeypatch, stage, params)
-        monkeypatch.setattr(stage, "DATA", root / "data")
-        if hasattr(stage, "WORK"):
-            monkeypatch.setattr(stage, "WORK", root / ".work")
+    monkeypatch.setattr(capture_jobs, "MEGABYTE", 200)
 
 
-def run_all(figures: bool = True) -> None:
+def run_all(root: Path, figures: bool = True) -> None:
     for model in (*MODELS, TEXTS_ONLY):
         for setting in SETTINGS:
-            capture.capture(model, "stories", setting)
-            attention.attention(model, "stories", setting)
-        heads.heads(model)
-        maps.maps(model, "stories")
+            call(root, "capture", model, "stories", setting)
+            call(root, "attention", model, "stories", setting)
+        call(root, "heads", model)
+        call(root, "maps", model, "stories")
     if figures:
-        figures_attention.figures_attention()
+        call(root, "figures_attention")
 
 
 def outputs(data: Path) -> dict[str, bytes]:
@@ -221,8 +198,8 @@ def test_chosen_heads_items_and_texts(project: Path, monkeypatch: pytest.MonkeyP
     params = study_params()
     span = {"model": "tiny_a", "dataset": "stories", "item_id": "story-2", "text": "add 1. Wait"}
     params["maps"] |= {"heads": {"tiny_a": [[2, 1]]}, "items": {"stories": ["story-1"]}, "spans": [span]}
-    use_params(monkeypatch, maps, params)
-    maps.maps("tiny_a", "stories")
+    write_params(project.parent, params)
+    call(project.parent, "maps", "tiny_a", "stories")
     frame = pl.read_parquet(project / "maps" / "tiny_a" / "stories.parquet")
     assert frame.filter(kind="head").select("item_id", "layer", "head").rows() == [
         ("story-1", 2, 1),
@@ -233,11 +210,13 @@ def test_chosen_heads_items_and_texts(project: Path, monkeypatch: pytest.MonkeyP
     start, end = spans.select("span_start", "span_end").row(0)
     assert "".join(texts["tokens"][0][start:end]).strip() == "add 1. Wait"
     span["item_id"] = "story-3"
+    write_params(project.parent, params)
     with pytest.raises(R2AError, match="names the item 'story-3', of which tiny_a has no captured trace"):
-        maps.maps("tiny_a", "stories")
+        call(project.parent, "maps", "tiny_a", "stories")
     span |= {"item_id": "story-2", "start": 3}
+    write_params(project.parent, params)
     with pytest.raises(R2AError, match="the span of 'story-2'"):
-        maps.maps("tiny_a", "stories")
+        call(project.parent, "maps", "tiny_a", "stories")
 
 
 def test_every_figure_of_a_model_with_weights(project: Path) -> None:
@@ -271,7 +250,7 @@ def test_the_same_bytes_from_the_start(project: Path) -> None:
     shutil.rmtree(project.parent / ".work")
     for name in ("activations", "attention", "heads", "maps", "figures", "metrics"):
         shutil.rmtree(project / name)
-    run_all()
+    run_all(project.parent)
     again = outputs(project)
     assert again.keys() == first.keys()
     assert [name for name in first if first[name] != again[name]] == []
@@ -285,13 +264,13 @@ def test_finished_shards_need_no_model_and_more_traces_leave_them(
     real = capture_jobs.capture_trace
     monkeypatch.setattr(capture_jobs, "capture_trace", lambda *args: captured.append(len(args[1])) or real(*args))
     monkeypatch.setattr(scoring, "head_scores", lambda *args: pytest.fail("scores were computed again"))
-    run_all(figures=False)
+    run_all(project.parent, figures=False)
     assert captured == []
     assert outputs(project) == before
     params = study_params()
     params["capture"]["limit"] = 4
-    use_params(monkeypatch, capture, params)
-    capture.capture("tiny_a", "stories", "with_reasoning")
+    write_params(project.parent, params)
+    call(project.parent, "capture", "tiny_a", "stories", "with_reasoning")
     index = pl.read_parquet(project / "activations" / "tiny_a" / "stories" / "with_reasoning" / "index.parquet")
     assert index.height == 4
     assert len(captured) < 4, "the first shard was kept"
@@ -302,9 +281,9 @@ def test_finished_shards_need_no_model_and_more_traces_leave_them(
 def test_another_statistic_leaves_the_activations_as_they_are(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = study_params()
     params["attention"]["reflection_phrases"] = ["so much"]
-    use_params(monkeypatch, attention, params)
+    write_params(project.parent, params)
     before = masses_of(project, "tiny_a")
-    attention.attention("tiny_a", "stories", "with_reasoning")
+    call(project.parent, "attention", "tiny_a", "stories", "with_reasoning")
     after = masses_of(project, "tiny_a")
     assert after.drop("reflection").equals(before.drop("reflection"))
     assert not after["reflection"].equals(before["reflection"])
@@ -316,49 +295,19 @@ def test_generations_that_changed_after_capture_are_refused(project: Path) -> No
     lost = pl.when(pl.col("item_id") == "story-1").then(pl.lit("no_answer")).otherwise("status")
     frame.with_columns(status=lost).write_parquet(path)
     with pytest.raises(R2AError, match="holds another trace of 'story-1'"):
-        attention.attention("tiny_a", "stories", "with_reasoning")
+        call(project.parent, "attention", "tiny_a", "stories", "with_reasoning")
 
 
 def test_a_full_disk_is_told_before_the_work(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(project.parent / ".work")
     monkeypatch.setattr(capture_jobs.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1))  # type: ignore[attr-defined]
     with pytest.raises(MissingPrerequisite, match="the activations need"):
-        capture.capture("tiny_a", "stories", "with_reasoning")
+        call(project.parent, "capture", "tiny_a", "stories", "with_reasoning")
 
 
 def test_attention_of_a_dataset_that_left_the_run_is_left_out(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     shutil.copytree(project / "attention" / "tiny_a" / "stories", project / "attention" / "tiny_a" / "old")
     before = (project / "heads" / "tiny_a.parquet").read_bytes()
-    heads.heads("tiny_a")
+    call(project.parent, "heads", "tiny_a")
     assert "the attention of old is left out" in caplog.text
     assert (project / "heads" / "tiny_a.parquet").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("changed", "rerun"),
-    [
-        ("attention.reflection_phrases", {"attention", "heads", "maps", "figures_attention"}),
-        ("heads.walk.mass", {"heads", "maps", "figures_attention"}),
-        ("maps.cells", {"maps", "figures_attention"}),
-        ("capture.rows", {"capture", "attention", "heads", "maps", "figures_attention"}),
-    ],
-)
-def test_a_changed_param_reruns_only_what_it_can_change(changed: str, rerun: set[str]) -> None:
-    found = {
-        name
-        for name, stage in PIPELINE.items()
-        if any(changed == param or changed.startswith(f"{param}.") for param in stage.get("params", []))
-    }
-    outs = {name: [str(out) for out in stage.get("outs", [])] for name, stage in PIPELINE.items()}
-    for _ in PIPELINE:  # the longest chain
-        made = [out for name in found for out in outs[name]]
-        found |= {
-            name for name, stage in PIPELINE.items() if any(related(out, dep) for out in made for dep in stage["deps"])
-        }
-    assert found - {"report"} == rerun
-
-
-def related(out: str, dependency: str) -> bool:
-    """Whether one path is the other or lies inside it, a matrix value standing for any name."""
-    pairs = zip(out.split("/"), dependency.split("/"), strict=False)
-    return all(one == other or ("$" in one and "$" in other) for one, other in pairs)

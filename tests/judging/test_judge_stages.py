@@ -12,7 +12,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-import yaml
 
 from r2a_core.config import model_params
 from r2a_core.data.hub import load_wildbench
@@ -21,10 +20,9 @@ from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA
 from r2a_core.infra.files import write_frame
 from r2a_core.models.prepare import prepare
 from r2a_core.tokenizer import LoadedTokenizer
-from stages import evaluate, figures_evaluation, judge
 from tests.judging.served_judge import Answer, JudgeServer, answer_of, grade, responses_to, said, serving
+from tests.study import ROOT, call, params_with, study_folder, write_params
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 KEY_ENV, KEY = "R2A_TEST_JUDGE_KEY", "sk-canary-1357902468"
 TAGS = {
     "s1": "Creative Writing",
@@ -100,7 +98,7 @@ class Project:
 
 
 def stage(root: Path, *command: str, key: str | None = KEY) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"} | ({KEY_ENV: key} if key else {})
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | ({KEY_ENV: key} if key else {})
     call = [sys.executable, "-m", f"stages.{command[0]}", *command[1:]]
     return subprocess.run(call, cwd=root, env=environment, capture_output=True, text=True, check=False)
 
@@ -109,11 +107,6 @@ def stage(root: Path, *command: str, key: str | None = KEY) -> subprocess.Comple
 def project(text: LoadedTokenizer, tmp_path_factory: pytest.TempPathFactory):
     """A project with responses, judged, evaluated and drawn by its stages."""
     root = tmp_path_factory.mktemp("judged")
-    for name in ("r2a_core", "stages"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "dvc.yaml", root)
-    (root / ".dvc").mkdir()
-    (root / ".dvc" / "config").write_text("[core]\n    no_scm = True\n    analytics = False\n")
     data = root / "data"
     items = wildbench_file(root / "wildbench.parquet")
     assert [item.item_id for item in items] == list(TAGS)
@@ -123,15 +116,16 @@ def project(text: LoadedTokenizer, tmp_path_factory: pytest.TempPathFactory):
         answers = {name: pair[side] for name, pair in ANSWERS.items()}
         frame = responses_to(text, setting, items, answers)  # type: ignore[arg-type]
         write_frame(data / "generations" / "m" / "wildbench" / f"{setting}.parquet", frame)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["run"] |= {"models": ["m"], "datasets": ["wildbench"]}
-    params["models"] = {"m": {"kind": "texts"}}
-    params["evaluate"]["bootstrap_draws"] = 200
+    params = params_with(
+        run={"models": ["m"], "datasets": ["wildbench"]},
+        models={"m": {"kind": "texts"}},
+        evaluate={"bootstrap_draws": 200},
+    )
     with serving() as server:
         scripted(server)
         params["judge"] = server.section(attempts=2)
         params["judge"]["endpoint"]["key_env"] = KEY_ENV
-        (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+        study_folder(root, params)
         keyless = stage(root, "judge", "m", "wildbench", key=None)
         assert keyless.returncode == 3, keyless.stderr
         assert keyless.stderr.strip().endswith(
@@ -140,12 +134,8 @@ def project(text: LoadedTokenizer, tmp_path_factory: pytest.TempPathFactory):
         assert not server.asked
         done = stage(root, "judge", "m", "wildbench")
         assert done.returncode == 0, done.stderr
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            for following in (evaluate, figures_evaluation):
-                monkeypatch.setattr(following, "DATA", data)
-                monkeypatch.setattr(following, "read_params", lambda name: params)
-            evaluate.evaluate("m", "wildbench")
-            figures_evaluation.figures_evaluation()
+        call(root, "evaluate", "m", "wildbench")
+        call(root, "figures_evaluation")
         yield Project(root, server, params, done.stderr)
 
 
@@ -214,12 +204,9 @@ def test_no_file_holds_the_key(project: Project) -> None:
 
 def again(project: Project, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> bytes:
     """The judge stage once more, in this process, with changed params; the table's bytes."""
-    section = project.params["judge"] | changes
-    monkeypatch.setattr(judge, "DATA", project.root / "data")
-    monkeypatch.setattr(judge, "WORK", project.root / ".work")
-    monkeypatch.setattr(judge, "read_params", lambda name: {"judge": section})
+    write_params(project.root, project.params | {"judge": project.params["judge"] | changes})
     monkeypatch.setenv(KEY_ENV, KEY)
-    judge.judge("m", "wildbench")
+    call(project.root, "judge", "m", "wildbench")
     return (project.root / "data" / "judgements" / "m" / "wildbench.parquet").read_bytes()
 
 
@@ -240,19 +227,11 @@ def test_repeats_measure_the_disagreement(project: Project, monkeypatch: pytest.
     assert again(project, monkeypatch) == before
 
 
-def test_datasets_without_open_items_need_no_judge_and_no_torch(project: Project) -> None:
-    data = project.root / "data"
-    maths = [Item("a", "1 + 1?", "2", "math")]
-    write_frame(data / "datasets" / "sums.parquet", items_frame(maths))
-    code = (
-        "import sys; from pathlib import Path; from stages import judge\n"
-        "judge.read_params = lambda name: {'judge': " + repr(project.params["judge"]) + "}\n"
-        "judge.judge('m', 'sums'); print(sorted({'torch', 'transformers', 'openai'} & set(sys.modules)))"
-    )
-    environment = os.environ | {"PYTHONPATH": str(project.root)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=project.root, env=environment, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
-    frame = pl.read_parquet(data / "judgements" / "m" / "sums.parquet")
+def test_datasets_without_open_items_need_no_judge(project: Project) -> None:
+    data, asked = project.root / "data", len(project.server.asked)
+    write_frame(data / "datasets" / "arithmetic.parquet", items_frame([Item("a", "1 + 1?", "2", "math")]))
+    shutil.copytree(data / "generations" / "m" / "wildbench", data / "generations" / "m" / "arithmetic")
+    call(project.root, "judge", "m", "arithmetic")
+    frame = pl.read_parquet(data / "judgements" / "m" / "arithmetic.parquet")
     assert (frame.height, dict(frame.schema)) == (0, JUDGEMENT_SCHEMA)
+    assert len(project.server.asked) == asked

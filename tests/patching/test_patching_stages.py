@@ -4,7 +4,6 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,13 +26,14 @@ from r2a_core.patching import stage as jobs
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 from r2a_core.trace import has_boxed
-from stages import capture_pairs, figures_patching, generate_pairs, pairs, patch, select_pairs
+from tests.study import call, params_with, study_folder, write_params
 
 MODELS = ("tiny_a", "tiny_b")
 BRIEF = " Please reason step by step (but not overthinking), and put your final answer within \\boxed{}."
 N_PAIRS, N_LAYERS = 9, 3
 PARAMS: dict[str, Any] = {
     "run": {"models": list(MODELS), "pairs": "couples"},
+    "models": {name: {"kind": "texts"} for name in MODELS},
     "datasets": {"couples": {"kind": "generated_pairs", "instruction": BRIEF, "n": N_PAIRS, "seed": 3}},
     "pairs": {
         "generate": {"max_new_tokens": 3, "batch_size": 4, "tie_margin": 0.001, "shard_items": 8},
@@ -53,7 +53,6 @@ PARAMS: dict[str, Any] = {
         "figures": {"example": None},
     },
 }
-STAGES = (select_pairs, generate_pairs, pairs, capture_pairs, patch, figures_patching)
 
 
 def save_random_model(folder: Path, kind: str) -> None:
@@ -118,8 +117,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(project: Path) -> Path:
     """The project folder after all stages, with the real grader."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        go_to(project, monkeypatch)
-        run_all(project / "data")
+        monkeypatch.setenv("R2A_DEVICE", "cpu")
+        run_all(study_folder(project, params_with(**PARAMS)))
     return project
 
 
@@ -128,7 +127,7 @@ def at_project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The data folder of a copy of the finished project, which the stages read and write. Graded by equality."""
     copy = tmp_path / "project"
     shutil.copytree(finished, copy)
-    go_to(copy, monkeypatch)
+    monkeypatch.setenv("R2A_DEVICE", "cpu")
     monkeypatch.setattr(candidates, "grade_many", lambda answers, timeout: [Verdict(a == b) for a, b in answers])
     return copy / "data"
 
@@ -138,30 +137,16 @@ class Verdict:
     score: bool
 
 
-def go_to(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stages read and write `project`; the device is the CPU."""
-    monkeypatch.setenv("R2A_DEVICE", "cpu")
-    for stage in STAGES:
-        use_params(monkeypatch, stage, PARAMS)
-        monkeypatch.setattr(stage, "DATA", project / "data")
-        if hasattr(stage, "WORK"):
-            monkeypatch.setattr(stage, "WORK", project / ".work")
-
-
-def use_params(monkeypatch: pytest.MonkeyPatch, stage: ModuleType, params: dict[str, Any]) -> None:
-    monkeypatch.setattr(stage, "read_params", lambda name: params)
-
-
-def run_all(data: Path) -> None:
+def run_all(root: Path) -> None:
     """All stages of the study, with the made-up responses in the place of the random models' own."""
-    select_pairs.select_pairs()
+    call(root, "select_pairs")
     for model in MODELS:
-        generate_pairs.generate_pairs(model)
-        made_up_responses(data, model)
-        pairs.pairs(model)
-        capture_pairs.capture_pairs(model)
-        patch.patch(model)
-    figures_patching.figures_patching()
+        call(root, "generate_pairs", model)
+        made_up_responses(root / "data", model)
+        call(root, "pairs", model)
+        call(root, "capture_pairs", model)
+        call(root, "patch", model)
+    call(root, "figures_patching")
 
 
 def outputs(data: Path) -> dict[str, bytes]:
@@ -287,13 +272,13 @@ def test_finished_shards_need_no_model(at_project: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(jobs, "load_model", no_model)
     for model in MODELS:
-        capture_pairs.capture_pairs(model)
-        patch.patch(model)
+        call(at_project.parent, "capture_pairs", model)
+        call(at_project.parent, "patch", model)
     assert outputs(at_project) == before
     capture = PARAMS["patch"]["capture"] | {"logit_diff_threshold": 0.001}
-    use_params(monkeypatch, capture_pairs, PARAMS | {"patch": PARAMS["patch"] | {"capture": capture}})
+    write_params(at_project.parent, params_with(**PARAMS | {"patch": PARAMS["patch"] | {"capture": capture}}))
     with pytest.raises(AssertionError, match="computed again"):
-        capture_pairs.capture_pairs(MODELS[0])
+        call(at_project.parent, "capture_pairs", MODELS[0])
 
 
 def test_damaged_and_foreign_shards_are_refused(at_project: Path) -> None:
@@ -318,22 +303,22 @@ def patch_again(data: Path) -> None:
     """The patch stage of the first model without its finished shards."""
     for path in (data.parent / ".work" / "patch").rglob("*.parquet*"):
         path.unlink()
-    patch.patch(MODELS[0])
+    call(at_project.parent, "patch", MODELS[0])
 
 
 def test_short_responses_of_a_random_model_are_reported_as_unfinished(at_project: Path) -> None:
-    select_pairs.select_pairs()
-    generate_pairs.generate_pairs(MODELS[1])
+    call(at_project.parent, "select_pairs")
+    call(at_project.parent, "generate_pairs", MODELS[1])
     rows = pl.read_parquet(at_project / "generations" / MODELS[1] / "couples" / "with_reasoning.parquet")
     assert rows["item_id"].to_list() == [
         item.item_id for item in read_items(at_project / "datasets" / "couples.parquet")
     ]
     assert rows["response_ids"].list.len().max() == 3
-    pairs.pairs(MODELS[1])
+    call(at_project.parent, "pairs", MODELS[1])
     table = pl.read_parquet(at_project / "pairs" / f"{MODELS[1]}.parquet")
     assert set(table["status"]) == {"unfinished"}
-    for stage in (capture_pairs.capture_pairs, patch.patch):
-        stage(MODELS[1])
+    for stage in ("capture_pairs", "patch"):
+        call(at_project.parent, stage, MODELS[1])
     cells = pl.read_parquet(at_project / "patching" / f"{MODELS[1]}.parquet")
     assert cells.is_empty()
     metrics = json.loads((at_project / "metrics" / f"patching-{MODELS[1]}.json").read_text())
@@ -348,23 +333,23 @@ def test_short_responses_of_a_random_model_are_reported_as_unfinished(at_project
     (at_project / "patching" / f"{MODELS[0]}.parquet").write_bytes(
         (at_project / "patching" / f"{MODELS[1]}.parquet").read_bytes()
     )
-    figures_patching.figures_patching()
+    call(at_project.parent, "figures_patching")
 
 
 def test_dropped_pairs_change_their_own_shard_only(at_project: Path) -> None:
-    select_pairs.select_pairs()
-    generate_pairs.generate_pairs(MODELS[0])
+    call(at_project.parent, "select_pairs")
+    call(at_project.parent, "generate_pairs", MODELS[0])
     work = at_project.parent / ".work" / "generate_pairs"
     before = {path.name for path in work.rglob("*.parquet")}
     table = at_project / "pairs" / "selected.parquet"
     kept = pl.read_parquet(table)
     dropped = pl.col("pair_id") == "builtin-00005"
     kept.with_columns(kept=~dropped, reason=pl.when(dropped).then(pl.lit("tiny_x: no"))).write_parquet(table)
-    generate_pairs.generate_pairs(MODELS[0])
+    call(at_project.parent, "generate_pairs", MODELS[0])
     assert len({path.name for path in work.rglob("*.parquet")} - before) == 1, "8 questions a shard: pairs 4 to 7"
     rows = pl.read_parquet(at_project / "generations" / MODELS[0] / "couples" / "with_reasoning.parquet")
     assert rows.height == 2 * (N_PAIRS - 1)
-    pairs.pairs(MODELS[0])
+    call(at_project.parent, "pairs", MODELS[0])
     lost = pl.read_parquet(at_project / "pairs" / f"{MODELS[0]}.parquet").filter(pl.col("status") == "not_selected")
     assert lost.select("pair_id", "reason").unique().rows() == [("builtin-00005", "tiny_x: no")]
 

@@ -46,9 +46,9 @@ STAGES = {  # stage@item of the small study: script and arguments, folder of its
         ("attention", "memorised", "texts", "with_reasoning"),
         "attention/memorised-texts-with_reasoning",
     ),
-    "generate_pairs@memorised": (("generate_pairs", "memorised"), "generate_pairs/memorised-couples"),
-    "capture_pairs@memorised": (("capture_pairs", "memorised"), "capture_pairs/memorised-couples"),
-    "patch@memorised": (("patch", "memorised"), "patch/memorised-couples"),
+    "generate_pairs@memorised": (("generate_pairs", "memorised"), "generate_pairs/memorised"),
+    "capture_pairs@memorised": (("capture_pairs", "memorised"), "capture_pairs/memorised"),
+    "patch@memorised": (("patch", "memorised"), "patch/memorised"),
 }
 FINAL = [name for name in STAGES if not name.startswith(("generate_pairs", "capture_pairs"))]  # patch needs those two
 REFUSED = "another run is already writing"

@@ -153,7 +153,6 @@ def write_texts(path: Path) -> None:
 def small_project(root: Path, models: Sequence[str] = ("trained", "memorised")) -> Project:
     """A copy of the project with the small study of these models, and its texts. `memorised` takes some seconds."""
     project = copy_project(root)
-    project.run(sys.executable, "tools/update_deps.py")
     local_model = root.with_name(f"{root.name}-memorised")
     params = small_params(local_model)
     params["run"]["models"] = list(models)

@@ -16,7 +16,6 @@ from tests.reliability.small_project import Project
 MODULES = (
     "dvc.api",
     "dvc.repo",
-    "pyarrow",
     "polars",
     "torch",
     "transformers",

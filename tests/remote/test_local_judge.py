@@ -1,8 +1,8 @@
 """A local judge: `transformers serve` with a random model, whose words are no verdict. The stage ends and says so."""
 
 import logging
+import shutil
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -14,16 +14,14 @@ from r2a_core.infra.files import write_frame
 from r2a_core.models.load import load_tokenizer
 from r2a_core.models.prepare import prepare
 from r2a_core.tokenizer import LoadedTokenizer
-from stages import evaluate, judge
 from tests.judging.served_judge import open_item, responses
 from tests.remote.conftest import RealServer
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.study import PARAMS, call, params_with, study_folder
 
 
 @pytest.fixture
-def project(tmp_path: Path, real_server: RealServer, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Two open items with their responses; the params that the stages see, with the local judge."""
+def project(tmp_path: Path, real_server: RealServer) -> Path:
+    """A study of two open items with their responses, and the local judge."""
     data = tmp_path / "data"
     prepare(model_params({"kind": "texts"}, "models.m"), data / "models" / "m")
     text: LoadedTokenizer = load_tokenizer(data / "models" / "m")
@@ -31,22 +29,20 @@ def project(tmp_path: Path, real_server: RealServer, monkeypatch: pytest.MonkeyP
     for setting in ("with_reasoning", "without_reasoning"):
         frame = responses(text, setting, {"poem-1": "A rose.", "code-2": "print(1)"})
         write_frame(data / "generations" / "m" / "chat" / f"{setting}.parquet", frame)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["datasets"]["chat"] = params["datasets"]["wildbench"]
-    params["judge"] |= {"max_tokens": 12, "attempts": 2}
-    params["judge"]["endpoint"] |= {"base_url": real_server.base_url, "model": real_server.model, "key_env": None}
-    for stage in (judge, evaluate):
-        monkeypatch.setattr(stage, "DATA", data)
-        monkeypatch.setattr(stage, "read_params", lambda name: params)
-    monkeypatch.setattr(judge, "WORK", tmp_path / "work")
-    return params
+    endpoint = {"base_url": real_server.base_url, "model": real_server.model, "key_env": None}
+    params = params_with(
+        models={"m": {"kind": "texts"}},
+        datasets={"chat": PARAMS["datasets"]["wildbench"]},
+        judge={"max_tokens": 12, "attempts": 2, "endpoint": PARAMS["judge"]["endpoint"] | endpoint},
+    )
+    return study_folder(tmp_path, params)
 
 
 def test_prose_is_counted_and_the_stages_go_on(
-    project: dict[str, Any], real_server: RealServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    project: Path, real_server: RealServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        judge.judge("m", "chat")
+        call(project, "judge", "m", "chat")
     frame = pl.read_parquet(tmp_path / "data" / "judgements" / "m" / "chat.parquet")
     assert frame["status"].to_list() == ["bad_reply"] * 4
     assert frame["attempts"].to_list() == [2] * 4
@@ -57,7 +53,7 @@ def test_prose_is_counted_and_the_stages_go_on(
     assert "4 of 4 replies cannot be used: it was cut off before its end (4)" in said
     assert "4 judgements: 0 ok, 4 bad_reply, 0 refused" in said
     assert "no reply of the judge could be used" in said
-    evaluate.evaluate("m", "chat")
+    call(project, "evaluate", "m", "chat")
     evaluated = pl.read_parquet(tmp_path / "data" / "evaluation" / "m" / "chat.parquet")
     assert evaluated["score"].null_count() == 4
     assert not evaluated["common"].any()
@@ -66,12 +62,10 @@ def test_prose_is_counted_and_the_stages_go_on(
     assert summary["judge"]["replies"]["bad_reply"] == 4
 
 
-def test_the_same_judge_gives_the_same_words(
-    project: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    judge.judge("m", "chat")
+def test_the_same_judge_gives_the_same_words(project: Path, tmp_path: Path) -> None:
+    call(project, "judge", "m", "chat")
     path = tmp_path / "data" / "judgements" / "m" / "chat.parquet"
     first = path.read_bytes()
-    monkeypatch.setattr(judge, "WORK", tmp_path / "elsewhere")
-    judge.judge("m", "chat")
+    shutil.rmtree(tmp_path / ".work")
+    call(project, "judge", "m", "chat")
     assert path.read_bytes() == first  # greedy: nothing of the first run is needed to come out the same

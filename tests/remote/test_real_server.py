@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-import yaml
 
 from r2a_core.builtin.questions import arithmetic
 from r2a_core.config import BuiltinDataset, EndpointParams, model_params
@@ -25,8 +23,8 @@ from r2a_core.models.load import load_tokenizer
 from r2a_core.openai_api.client import Client
 from tests.remote.conftest import CANARY, KEY_ENV, RealServer, files_with
 from tests.small_models import GREEDY as BASE_PARAMS
+from tests.study import PARAMS, ROOT, params_with, study_folder
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 INSTRUCTION = " Answer."
 N_TOKENS = 24
 GREEDY = BASE_PARAMS.model_copy(update={"max_new_tokens": N_TOKENS, "shard_items": 10})
@@ -127,25 +125,19 @@ def test_the_stage_in_a_project_of_its_own(
     expected: dict[str, list[str]],
     tmp_path: Path,
 ) -> None:
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["run"] |= {"models": ["served"], "datasets": ["arithmetic"]}
-    params["models"] = {"served": entry(real_server)}
-    params["datasets"]["arithmetic"] |= {"n": 4, "instruction": INSTRUCTION}
-    params["generate"] |= {"temperature": 0.0, "max_new_tokens": N_TOKENS, "retry": True}
-    for name in ("r2a_core", "stages"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True), encoding="utf-8")
-    (tmp_path / "imports").mkdir()
-    (tmp_path / ".dvc").mkdir()
-    (tmp_path / ".dvc" / "config").write_text("[core]\n    no_scm = True\n    analytics = False\n")
+    params = params_with(
+        models={"served": entry(real_server)},
+        datasets={"arithmetic": PARAMS["datasets"]["arithmetic"] | {"n": 4, "instruction": INSTRUCTION}},
+        generate={"temperature": 0.0, "max_new_tokens": N_TOKENS, "retry": True},
+    )
+    study_folder(tmp_path, params)
     data = tmp_path / "data"
     write_frame(data / "datasets" / "arithmetic.parquet", items_frame(items))
     endpoint_folder(model_params(params["models"]["served"], "models.served"), data / "models" / "served")
     done = subprocess.run(
         [sys.executable, "-m", "stages.generate", "served", "arithmetic", "with_reasoning"],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,

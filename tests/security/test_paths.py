@@ -10,13 +10,12 @@ import torch
 
 from r2a_core.activations.blockwise import LayerAttention
 from r2a_core.activations.store import ActivationReader, TraceActivations, shard_name, write_index, write_shard
-from r2a_core.config import Params, dataset_params, model_params, parse
+from r2a_core.config import Params, dataset_params, model_params, parse, read_yaml
 from r2a_core.data.prepare import load_dataset, local_file
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import write_frame
 from r2a_core.patching.store import INDEX_SCHEMA, captured_shards
 from r2a_core.trace import TraceSegments
-from stages._pipeline import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 ROW = {"unique_id": "u", "problem": "1+1?", "answer": "2", "subject": "", "level": 1}

@@ -1,7 +1,6 @@
 """Secrets of the environment are planted and searched for: no file, log, report or error message holds one."""
 
 import base64
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from r2a_core.config import EndpointParams, model_params
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.openai_api.client import Client
-from tests.inside import ROOT, Ended, Study, made_study
+from tests.study import ROOT, Ended, Study, study_of_texts
 
 CANARY = "c4n4ryS3cretOfNobody7719"
 VARIABLES = (
@@ -36,7 +35,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         monkeypatch.setenv(name, f"{name[:3]}-{CANARY}")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    return made_study(tmp_path, monkeypatch, capfd)
+    return study_of_texts(tmp_path, monkeypatch, capfd)
 
 
 def shapes(secret: str) -> list[bytes]:
@@ -77,14 +76,12 @@ def test_a_study_leaves_no_secret_behind(study: Study, caplog: pytest.LogCapture
         ("capture", *texts, "with_reasoning"),
         ("report",),
         ("doctor",),
+        ("prepare_dataset", "built_in_pairs"),
+        ("select_pairs",),
     ]
     ended = [study.run(*stage) for stage in stages]
-    study.monkeypatch.setenv("DVC_STAGE", "prepare_pairs")
-    ended.append(study.run("prepare_dataset", "built_in_pairs"))
-    study.monkeypatch.delenv("DVC_STAGE")
-    ended.append(study.run("select_pairs"))
     assert [each.code for each in ended] == [0] * len(ended), [each.err for each in ended]
-    assert (study.data / "report" / "index.html").stat().st_size > 10_000
+    assert study.paths.page.stat().st_size > 10_000
     check_clean(study, ended, caplog.text)
 
 
@@ -101,7 +98,7 @@ BAD: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_errors_hold_no_secret(study: Study, caplog: pytest.LogCaptureFixture, case: str) -> None:
-    study.write_params(models=json.loads((study.root / "params.yaml").read_text())["models"] | {"tiny": BAD[case]})
+    study.write_params(models={"tiny": BAD[case]})
     ended = [study.run("prepare_model", "tiny"), study.run("doctor", "--params-only")]
     assert ended[0].code in (2, 3), ended[0].err
     assert ended[0].last.startswith("hint: ")

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
-from r2a_core.infra.files import link_or_copy, write_whole
 from r2a_core.infra.shards import open_store
 
 
@@ -64,7 +63,7 @@ def test_a_second_writer_is_refused_at_once_and_other_items_are_not(tmp_path):
 
 def test_a_killed_writer_releases_the_lock_and_keeps_its_finished_shards(tmp_path):
     script = (
-        "import sys, time; from pathlib import Path; from r2a_core.store import open_store\n"
+        "import sys, time; from pathlib import Path; from r2a_core.infra.shards import open_store\n"
         "with open_store(Path(sys.argv[1]), 'stage', 'item') as store:\n"
         "    store.shard('done', '.txt', lambda p: p.write_text('done') and None)\n"
         "    def slow(p):\n"
@@ -85,28 +84,6 @@ def test_a_killed_writer_releases_the_lock_and_keeps_its_finished_shards(tmp_pat
     assert calls == []
 
 
-def test_whole_files_leave_the_old_content_when_writing_fails(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def broken(temporary: Path) -> None:
-        temporary.write_text("ne")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_whole(path, broken)
-    assert path.read_text() == "old"
-
-
-def test_linked_output_has_the_content_and_replaces_an_old_one(tmp_path):
-    source, target = tmp_path / "a", tmp_path / "out" / "b"
-    source.write_text("new")
-    target.parent.mkdir()
-    target.write_text("old")
-    link_or_copy(source, target)
-    assert target.read_text() == "new"
-
-
 def test_a_full_disk_names_the_place_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     def fill(path: Path) -> None:
         path.write_bytes(b"x" * 2_000_000)
@@ -118,19 +95,3 @@ def test_a_full_disk_names_the_place_and_leaves_nothing_half_written(tmp_path: P
     assert "after 2.0 MB" in caught.value.message
     assert "finished shards are kept" in caught.value.hint
     assert not list((tmp_path / "stage" / "item").iterdir())
-
-
-def test_a_library_s_own_error_about_the_disk_is_understood(tmp_path: Path) -> None:
-    def refuse(path: Path) -> None:
-        raise RuntimeError("while serializing: I/O error: Read-only file system (os error 30)")
-
-    with pytest.raises(MissingPrerequisite, match="cannot be written: Read-only file system"):
-        write_whole(tmp_path / "a.parquet", refuse)
-
-
-def test_other_errors_of_a_writer_pass_as_they_are(tmp_path: Path) -> None:
-    def wrong(path: Path) -> None:
-        raise ValueError("a bug")
-
-    with pytest.raises(ValueError, match="a bug"):
-        write_whole(tmp_path / "a.parquet", wrong)

@@ -1,0 +1,86 @@
+"""What a stage sees of its study, and how its command line ends, whatever goes wrong inside."""
+
+import errno
+import subprocess
+import sys
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+
+from r2a_core.infra.shards import code_digest, folder_digest
+from stages._study import CODE, open_study
+from tests.study import PARAMS, ROOT, Study
+
+HEAD = "from stages._study import run_stage\n\ndef command() -> None:\n"
+CASES = {
+    "raise R2AError('a is wrong', 'mend a')": (2, "error: a is wrong\nhint: mend a\n"),
+    "raise MissingPrerequisite('no GPU', 'use R2A_DEVICE=cpu')": (3, "error: no GPU\nhint: use R2A_DEVICE=cpu\n"),
+    "raise KeyboardInterrupt": (130, "interrupted: finished shards are kept; dvc repro goes on from there\n"),
+    "raise MemoryError": (3, "error: out of memory: MemoryError\n"),
+    "import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried')": (3, "error: out of memory: CUDA out of"),
+    f"raise OSError({errno.ENOSPC}, 'full', '/a/b')": (3, "error: /a/b cannot be written: No space left on device"),
+    f"raise OSError({errno.EROFS}, 'no', '/a/b')": (3, "error: /a/b cannot be written: Read-only file system\nhint: "),
+}
+
+
+def run(body: str) -> "subprocess.CompletedProcess[str]":
+    """A stage whose command does `body`."""
+    code = f"from r2a_core.infra.errors import MissingPrerequisite, R2AError\n{HEAD}    {body}\n\nrun_stage(command)\n"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.mark.parametrize(("body", "expected"), CASES.items(), ids=list(CASES))
+def test_known_trouble_is_a_sentence_with_a_hint(body: str, expected: tuple[int, str]) -> None:
+    found = run(body)
+    assert (found.returncode, found.stdout) == (expected[0], "")
+    assert found.stderr.startswith(expected[1])
+    assert "Traceback" not in found.stderr
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    found = run("[][0]")
+    assert found.returncode == 1
+    assert "IndexError: list index out of range" in found.stderr
+
+
+def test_a_missing_argument_is_a_usage_error() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.prepare_dataset"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "Missing argument" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_stage_sees_the_sections_that_dvc_yaml_declares_and_no_others(study: Study) -> None:
+    with chdir(study.root):
+        seen = open_study("judge", model="tiny", dataset="texts")
+    assert seen.sections == ("judge",)
+    assert seen.values == {"judge": PARAMS["judge"]}
+    assert seen.params.judge.max_tokens == PARAMS["judge"]["max_tokens"]
+    with pytest.raises(AttributeError):
+        _ = seen.params.generate
+    assert seen.item == "tiny-texts"
+    assert seen.resources.executor == "local"  # no stage declares it, every stage may ask
+
+
+def test_a_study_keeps_to_its_folder_when_the_process_goes_elsewhere(study: Study, tmp_path: Path) -> None:
+    with chdir(study.root):
+        seen = open_study("judge", model="tiny", dataset="texts")
+    assert seen.root == study.root
+    assert seen.paths.judgements("tiny", "texts") == study.root / "data" / "judgements" / "tiny" / "texts.parquet"
+
+
+def test_shards_depend_on_the_stage_s_code_and_the_model(study: Study) -> None:
+    with chdir(study.root):
+        seen = open_study("evaluate", model="tiny", dataset="texts")
+    with seen.work("tiny") as work:
+        first = work.base
+        assert work.store.folder == study.root / ".work" / "evaluate" / "tiny-texts"
+    code = [place for place in seen.declared["deps"] if not place.startswith("data")]
+    assert first == {"code": code_digest(CODE, code), "model": folder_digest(study.paths.model("tiny"))}
+    (study.paths.model("tiny") / "tokenizer.json").write_text("{}")
+    with seen.work("tiny") as work:
+        assert work.base["model"] != first["model"]
+        assert work.base["code"] == first["code"]
