@@ -29,6 +29,24 @@ Status = Literal["ok", "unfinished", "bad_think", "no_answer"]
 SEGMENTS = ("bos", "query", "think_open", "reasoning", "think_close", "answer")
 
 
+# Columns of data/generations/<model>/<dataset>/<setting>.parquet.
+GENERATION_SCHEMA = {
+    "item_id": pl.String,
+    "run": pl.Int32,
+    "prompt": pl.String,
+    "response": pl.String,
+    "prompt_ids": pl.List(pl.Int32),
+    "response_ids": pl.List(pl.Int32),
+    "finish": pl.String,
+    "seed": pl.Int64,
+    "status": pl.String,
+    "think_open": pl.Int32,
+    "think_close": pl.Int32,
+    "answer_start": pl.Int32,
+    "answer_end": pl.Int32,
+}
+
+
 @dataclass(frozen=True)
 class TraceSegments:
     """Segment bounds of one trace, token indices from 0 at BOS. Raises R2AError when they are out of order."""

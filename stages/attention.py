@@ -7,8 +7,8 @@ usage: python -m stages.attention MODEL DATASET SETTING
 """
 
 from r2a_core.attention.tables import StatisticsJob, attention_tables, medians
-from r2a_core.generation.rows import GENERATION_SCHEMA
 from r2a_core.infra.files import read_frame, write_frame, write_json
+from r2a_core.trace import GENERATION_SCHEMA
 from stages._study import open_study, run_stage
 
 

@@ -6,8 +6,8 @@ usage: python -m stages.capture MODEL DATASET SETTING
 """
 
 from r2a_core.activations.capture import CaptureJob, capture_traces
-from r2a_core.generation.rows import GENERATION_SCHEMA
 from r2a_core.infra.files import read_frame
+from r2a_core.trace import GENERATION_SCHEMA
 from stages._study import open_study, run_stage
 
 

@@ -9,9 +9,8 @@ usage: python -m stages.evaluate MODEL DATASET
 from r2a_core.data.items import read_items
 from r2a_core.evaluation import funnel
 from r2a_core.evaluation.judge_reply import read_judgements
-from r2a_core.generation.rows import GENERATION_SCHEMA
 from r2a_core.infra.files import read_frame, write_frame, write_json
-from r2a_core.trace import SETTINGS
+from r2a_core.trace import GENERATION_SCHEMA, SETTINGS
 from stages._study import open_study, run_stage
 
 

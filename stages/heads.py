@@ -9,9 +9,8 @@ usage: python -m stages.heads MODEL
 import logging
 
 from r2a_core.attention.heads import model_heads, read_ranked, summary
-from r2a_core.generation.rows import GENERATION_SCHEMA
 from r2a_core.infra.files import read_frame, write_frame, write_json
-from r2a_core.trace import select_traces
+from r2a_core.trace import GENERATION_SCHEMA, select_traces
 from stages._study import open_study, run_stage
 
 

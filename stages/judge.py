@@ -8,9 +8,8 @@ usage: python -m stages.judge MODEL DATASET
 
 from r2a_core.data.items import read_items
 from r2a_core.evaluation.judge import judge_dataset
-from r2a_core.generation.rows import GENERATION_SCHEMA
 from r2a_core.infra.files import read_frame, write_frame
-from r2a_core.trace import SETTINGS
+from r2a_core.trace import GENERATION_SCHEMA, SETTINGS
 from stages._study import open_study, run_stage
 
 

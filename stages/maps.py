@@ -11,8 +11,8 @@ import polars as pl
 from r2a_core.attention.heads import HEAD_SCHEMA
 from r2a_core.attention.maps import MapJob, trace_maps
 from r2a_core.attention.tables import ATTENTION_SCHEMA
-from r2a_core.generation.rows import GENERATION_SCHEMA
 from r2a_core.infra.files import read_frame, write_frame
+from r2a_core.trace import GENERATION_SCHEMA
 from stages._study import open_study, run_stage
 
 

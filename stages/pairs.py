@@ -7,10 +7,10 @@ usage: python -m stages.pairs MODEL
 
 from r2a_core.data.items import read_items
 from r2a_core.data.pairs import pairs_of
-from r2a_core.generation.rows import GENERATION_SCHEMA
 from r2a_core.infra.files import read_frame, write_frame
 from r2a_core.models.load import load_tokenizer
 from r2a_core.pairs.filter import SELECTION_SCHEMA, grader, pair_rows
+from r2a_core.trace import GENERATION_SCHEMA
 from stages._study import open_study, run_stage
 
 

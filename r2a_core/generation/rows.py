@@ -6,30 +6,12 @@ token ids -> prompt and response as text and ids, finish, status and segment bou
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import polars as pl
-
 from r2a_core.config import WithoutMode
 from r2a_core.data.imported_texts import ImportedText
 from r2a_core.data.items import Item
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 from r2a_core.trace import Setting, classify
-
-GENERATION_SCHEMA = {
-    "item_id": pl.String,
-    "run": pl.Int32,
-    "prompt": pl.String,
-    "response": pl.String,
-    "prompt_ids": pl.List(pl.Int32),
-    "response_ids": pl.List(pl.Int32),
-    "finish": pl.String,
-    "seed": pl.Int64,
-    "status": pl.String,
-    "think_open": pl.Int32,
-    "think_close": pl.Int32,
-    "answer_start": pl.Int32,
-    "answer_end": pl.Int32,
-}
 
 
 @dataclass(frozen=True)

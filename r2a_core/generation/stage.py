@@ -28,7 +28,7 @@ from r2a_core.data.items import Item
 from r2a_core.generation.backends import Backend, TransformersBackend
 from r2a_core.generation.decode import GenerationRequest
 from r2a_core.generation.endpoint import EndpointBackend, check_continues
-from r2a_core.generation.rows import GENERATION_SCHEMA, generation_row, split_imported
+from r2a_core.generation.rows import generation_row, split_imported
 from r2a_core.generation.usage import USAGE_SUFFIX, Usage, shards_usage
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
@@ -36,7 +36,7 @@ from r2a_core.models.load import LoadedModel, load_model, load_tokenizer
 from r2a_core.models.pointer import ModelPointer, read_pointer
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer
-from r2a_core.trace import Setting, has_boxed
+from r2a_core.trace import GENERATION_SCHEMA, Setting, has_boxed
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from r2a_core.attention.masses import layer_statistics, masses
 from r2a_core.config import AlignmentConfig, CaptureConfig, ResponseParams
 from r2a_core.data.items import Item
 from r2a_core.generation.decode import GenerationRequest, generate
-from r2a_core.generation.rows import GENERATION_SCHEMA, generation_row
+from r2a_core.generation.rows import generation_row
 from r2a_core.infra.errors import R2AError
 from r2a_core.models.load import load_model, load_tokenizer
 from r2a_core.pairs.align import AlignedPair, PairSide, align
@@ -24,7 +24,7 @@ from r2a_core.patching.runs import capture_clean
 from r2a_core.patching.sweep import sweep_heads, sweep_resid
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import plain_ids
-from r2a_core.trace import Setting, select_traces
+from r2a_core.trace import GENERATION_SCHEMA, Setting, select_traces
 
 NAMES = ["qwen3_thinking", "magistral", "gemma3", "gemma3_with_vision", "phi4_reasoning", "gpt_oss", "gemma2"]
 WINDOWED = {"magistral": {0, 1, 2}, "gemma3": {0, 2}, "gemma3_with_vision": {0, 2}, "gpt_oss": {0, 2}, "gemma2": {0, 2}}

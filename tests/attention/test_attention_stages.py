@@ -15,13 +15,13 @@ from r2a_core.attention import heads as scoring
 from r2a_core.builtin.tokenizer import build_tokenizer
 from r2a_core.config import Tags
 from r2a_core.data.items import Item
-from r2a_core.generation.rows import GENERATION_SCHEMA, generation_row
+from r2a_core.generation.rows import generation_row
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.models.load import load_model, load_tokenizer
 from r2a_core.models.pointer import ModelPointer
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import plain_ids
-from r2a_core.trace import SEGMENTS, SETTINGS, Setting, has_boxed
+from r2a_core.trace import GENERATION_SCHEMA, SEGMENTS, SETTINGS, Setting, has_boxed
 from tests.study import PARAMS, call, params_with, study_folder, write_params
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -11,12 +11,12 @@ from r2a_core.config import EvaluateParams, Tags
 from r2a_core.data.imported_texts import ImportedText
 from r2a_core.data.items import Item
 from r2a_core.evaluation.funnel import evaluate
-from r2a_core.generation.rows import GENERATION_SCHEMA, generation_row, split_imported
+from r2a_core.generation.rows import generation_row, split_imported
 from r2a_core.infra.errors import R2AError
 from r2a_core.models.load import resolve_tags
 from r2a_core.prompts import prompt_ids, to_setting
 from r2a_core.tokenizer import LoadedTokenizer
-from r2a_core.trace import TraceSegments, classify, has_boxed, select_traces
+from r2a_core.trace import GENERATION_SCHEMA, TraceSegments, classify, has_boxed, select_traces
 
 BOS, EOS = str(Tags().bos), Tags().eos
 ASKED = f"{BOS}1+1? <think>\n"

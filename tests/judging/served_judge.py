@@ -12,10 +12,10 @@ import polars as pl
 
 from r2a_core.config import EndpointParams, JudgeParams
 from r2a_core.data.items import Item
-from r2a_core.generation.rows import GENERATION_SCHEMA, generation_row
+from r2a_core.generation.rows import generation_row
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
-from r2a_core.trace import Setting
+from r2a_core.trace import GENERATION_SCHEMA, Setting
 
 JUDGE = "judge-2024-05-13"
 Answer = tuple[int, Any]  # HTTP status, JSON

@@ -16,7 +16,7 @@ from r2a_core.config import Tags, dataset_params
 from r2a_core.data.items import Item, items_frame, read_items
 from r2a_core.data.pairs import ComparisonPair, pairs_of
 from r2a_core.data.prepare import load_dataset
-from r2a_core.generation.rows import GENERATION_SCHEMA, generation_row
+from r2a_core.generation.rows import generation_row
 from r2a_core.infra.errors import R2AError
 from r2a_core.models.load import load_model, load_tokenizer
 from r2a_core.models.pointer import ModelPointer
@@ -25,7 +25,7 @@ from r2a_core.pairs.filter import aligned_pairs
 from r2a_core.patching import stage as jobs
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
-from r2a_core.trace import has_boxed
+from r2a_core.trace import GENERATION_SCHEMA, has_boxed
 from tests.study import call, params_with, study_folder, write_params
 
 MODELS = ("tiny_a", "tiny_b")

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from r2a_core.config import EvaluateParams
 from r2a_core.data.items import Item
 from r2a_core.evaluation.funnel import STEPS, evaluate
-from r2a_core.generation.rows import GENERATION_SCHEMA
-from r2a_core.trace import SETTINGS
+from r2a_core.trace import GENERATION_SCHEMA, SETTINGS
 
 PARAMS = EvaluateParams(timeout_seconds=10.0, bootstrap_draws=100, seed=0)
 STATUSES = ("ok", "no_answer", "bad_think", "unfinished")

@@ -14,13 +14,13 @@ import pytest
 from r2a_core.builtin.questions import arithmetic
 from r2a_core.config import BuiltinDataset, EndpointParams, model_params
 from r2a_core.data.items import Item, items_frame
-from r2a_core.generation.rows import GENERATION_SCHEMA
 from r2a_core.generation.stage import GenerationJob, finish_shard, plan_shards, read_shards
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import write_frame
 from r2a_core.infra.shards import open_store
 from r2a_core.models.load import load_tokenizer
 from r2a_core.openai_api.client import Client
+from r2a_core.trace import GENERATION_SCHEMA
 from tests.remote.conftest import CANARY, KEY_ENV, RealServer, files_with
 from tests.small_models import GREEDY as BASE_PARAMS
 from tests.study import PARAMS, ROOT, params_with, study_folder

@@ -15,7 +15,6 @@ from r2a_core.activations.capture import CaptureJob, captured_traces
 from r2a_core.config import BuiltinDataset, CaptureParams, EndpointModel, EndpointParams, model_params, parse
 from r2a_core.data.items import Item
 from r2a_core.generation.backends import request_seed
-from r2a_core.generation.rows import GENERATION_SCHEMA
 from r2a_core.generation.stage import GenerationJob, finish_shard, plan_pair_shards, plan_shards, read_shards
 from r2a_core.generation.usage import Usage, shards_usage
 from r2a_core.infra.errors import R2AError
@@ -23,6 +22,7 @@ from r2a_core.infra.shards import folder_digest, open_store
 from r2a_core.models.load import load_model
 from r2a_core.models.pointer import read_pointer
 from r2a_core.models.prepare import prepare
+from r2a_core.trace import GENERATION_SCHEMA
 from tests.remote.conftest import CANARY, FaultServer, files_with
 from tests.small_models import GREEDY as BASE_PARAMS
 

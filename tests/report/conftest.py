@@ -29,7 +29,7 @@ from r2a_core.config import (
 from r2a_core.data.items import Item, items_frame
 from r2a_core.evaluation.funnel import evaluate
 from r2a_core.evaluation.paired import summary_text
-from r2a_core.generation.rows import GENERATION_SCHEMA, generation_row
+from r2a_core.generation.rows import generation_row
 from r2a_core.models.load import resolve_tags
 from r2a_core.models.pointer import ModelPointer
 from r2a_core.patching.metrics import AnswerMetrics, Sweep, patching_frame
@@ -37,7 +37,7 @@ from r2a_core.prompts import prompt_ids
 from r2a_core.report.page import StudyParams, build_page, report_data
 from r2a_core.report.sources import ReportSources, study_sources
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids, token_pieces
-from r2a_core.trace import SETTINGS, TraceSegments, has_boxed
+from r2a_core.trace import GENERATION_SCHEMA, SETTINGS, TraceSegments, has_boxed
 
 PHRASES = ("wait", "alternatively")
 HOSTILE = (
