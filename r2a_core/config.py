@@ -53,9 +53,9 @@ def refused(message: str, hint: str) -> PydanticCustomError:
 
 
 def plain_text(text: str) -> str:
-    """`text` itself. Refuses a NUL, a login and an access token; pydantic refuses half characters."""
-    if "\0" in text:
-        raise refused("holds a NUL", "take it out")
+    """`text` itself. Refuses a NUL, half a character, a login and an access token."""
+    if re.search("[\0\ud800-\udfff]", text):
+        raise refused("holds a NUL or half a character", "take it out")
     if SECRET.search(text):
         raise refused(
             "holds a login or an access token",
@@ -774,7 +774,7 @@ def adapter(record: Any) -> TypeAdapter[Any]:
 
 def explained(error: ErrorDetails, place: str) -> R2AError:
     """The first thing that pydantic found wrong, as a sentence about a key of params.yaml, and a way out."""
-    steps = [step for step in [*place.split("."), *error["loc"]] if step not in ("", "[key]")]
+    steps = [step for step in [*(place.split(".") if place else ()), *error["loc"]] if step != "[key]"]
     if steps and steps[0] in ("models", "datasets"):
         del steps[2:3]  # the kind that pydantic read the entry as
     key = ".".join(str(step) if not SECRET.search(str(step)) else "a secret" for step in steps)
@@ -792,9 +792,11 @@ def explained(error: ErrorDetails, place: str) -> R2AError:
         case "union_tag_not_found":
             says, hint = ".kind is missing", f"give {key} a kind, as its neighbours have"
         case "union_tag_invalid":
-            says, hint = f".kind is {format_value(error['input']['kind'])}", f"the kinds are {context['expected_tags']}"
+            says, kinds = f".kind is {format_value(error['input']['kind'])}", context["expected_tags"].replace("'", "")
+            hint = f"the kinds are {kinds}"
         case _:
-            says, hint = f" {re.sub('^[A-Z][a-z]+ should', 'must', error['msg'])}{found}", f"correct {key}"
+            allowed = re.sub("^[A-Z][a-z]+ should", "must", error["msg"]).replace(" after validation", "")
+            says, hint = f" {allowed}{found}", f"correct {key}"
     return R2AError(f"params.yaml{': ' if key else ''}{key}{says}", hint)
 
 
