@@ -48,7 +48,7 @@ class SegmentBox:
 
 
 def segment_boxes(means: pl.DataFrame, source: Source) -> dict[str, SegmentBox]:
-    """Box of each segment that rows of `source` can see, from `trace_means`; no box for a segment without values."""
+    """Summarise each segment that rows of `source` can see, from `trace_means`; one without values has no box."""
     boxes = {}
     for segment in SEEN_BY[source]:
         values = means.filter(pl.col("source") == source)[segment].drop_nulls().to_numpy()
@@ -62,7 +62,7 @@ def segment_boxes(means: pl.DataFrame, source: Source) -> dict[str, SegmentBox]:
 
 
 def segment_medians(attention: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    """Numbers of Figure 2: by source (rows of ATTENTION_SCHEMA in their order), n_traces and each segment's median."""
+    """Reduce Figure 2 to numbers: by source, in the order of the rows, n_traces and the median of each segment."""
     means = trace_means(attention)
     medians = {}
     for source in attention["source"].unique(maintain_order=True):
@@ -86,7 +86,7 @@ def head_grid(heads: pl.DataFrame, column: str) -> np.ndarray:
 
 
 def head_name(layer: int, head: int) -> str:
-    """L10.H31."""
+    """Write L10.H31."""
     return f"L{layer}.H{head}"
 
 
@@ -167,7 +167,7 @@ class PooledMap:
 
 
 def mapped_traces(tokens: pl.DataFrame) -> dict[str, MappedTrace]:
-    """Traces by item id, in the order of a frame of TOKEN_SCHEMA."""
+    """Index traces by item id, in the order of a frame of TOKEN_SCHEMA."""
     columns = ("item_id", "think_open", "think_close", "n_tokens", "tokens", "reflection")
     return {
         item_id: MappedTrace(item_id, TraceSegments(think_open, think_close, n_tokens), texts, reflection)
@@ -176,14 +176,14 @@ def mapped_traces(tokens: pl.DataFrame) -> dict[str, MappedTrace]:
 
 
 def map_name(kind: str, layer: int | None, head: int | None) -> str:
-    """Short name of a map: L10.H31 for a head, `RFH mean` and `head mean` for the two means."""
+    """Name a map: L10.H31 for a head, `RFH mean` and `head mean` for the two means."""
     if layer is not None and head is not None:
         return head_name(layer, head)
     return {"rfh_mean": "RFH mean", "head_mean": "head mean"}[kind]
 
 
 def pooled_maps(maps: pl.DataFrame, traces: Mapping[str, MappedTrace]) -> dict[tuple[str, str], PooledMap]:
-    """Maps by (map name, item id), in the order of a frame of MAP_SCHEMA.
+    """Index maps by (map name, item id), in the order of a frame of MAP_SCHEMA.
 
     Raises R2AError when a map is of no known trace, or not rows x columns long.
     """

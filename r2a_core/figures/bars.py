@@ -40,7 +40,7 @@ class AxisRange:
     high: float
 
     def share(self, percent: float) -> float:
-        """So many percent of the scale's length."""
+        """Convert percent of the scale's length to its unit."""
         return percent * (self.high - self.low) / 100
 
 
@@ -61,7 +61,7 @@ def by_side(published: PublishedAccuracy | PublishedScore | None) -> dict[str, f
 
 
 def draw_pair(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None:
-    """Both bars around `place`, their values, and the bracket over them."""
+    """Draw both bars around `place`, their values, and the bracket over them."""
     for setting, side in SIDES.items():
         centre = place + (BAR / 2 + 0.01) * (-1 if side == "with" else 1)
         mean, low, high = pair.mean[side], pair.low[side], pair.high[side]
@@ -98,7 +98,7 @@ def _bracket(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None:
 
 
 def legend_handles(published: bool) -> list[Patch | Line2D]:
-    """The key of the bars, and of the paper's value where one is drawn."""
+    """Make the key of the bars, and of the paper's value where one is drawn."""
     handles: list[Patch | Line2D] = [
         Patch(color=colour, label=setting.replace("_", " ")) for setting, colour in SETTING_COLOURS.items()
     ]
@@ -108,7 +108,7 @@ def legend_handles(published: bool) -> list[Patch | Line2D]:
 
 
 def wrapped(name: str, width: int = 13) -> str:
-    """A long name in two lines, broken at the underscore, hyphen or space nearest its middle."""
+    """Break a long name into two lines, at the underscore, hyphen or space nearest its middle."""
     breaks = [at for at, letter in enumerate(name) if letter in "_- "]
     if len(name) <= width or not breaks:
         return name

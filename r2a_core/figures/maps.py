@@ -54,7 +54,7 @@ def short_id(item_id: str, limit: int = 36) -> str:
 
 
 def walks_of(attention: pl.DataFrame, traces: Mapping[str, MappedTrace]) -> dict[tuple[str, str], Walk]:
-    """Walks by (head name, item id) of the given traces, from a frame of ATTENTION_SCHEMA."""
+    """Collect the walks by (head name, item id) of the given traces, from a frame of ATTENTION_SCHEMA."""
     own = (pl.col("source") == "answer") & pl.col("item_id").is_in(list(traces)) & pl.col("centroid").is_not_null()
     walks = {}
     for row in attention.filter(own).iter_rows(named=True):

@@ -51,12 +51,12 @@ class PositionMap:
 
 
 def read_cells(path: Path) -> pl.DataFrame:
-    """The resid_pre cells of one model. Raises R2AError when the file or a column is missing or damaged."""
+    """Read the resid_pre cells of one model. Raises R2AError when the file or a column is missing or damaged."""
     return read_frame(path, COLUMNS, "patch").filter(pl.col("component") == "resid_pre")
 
 
 def example_pair(tables: Mapping[str, pl.DataFrame], wanted: str | None) -> str | None:
-    """The pair to draw: `wanted`, or the first that most models have; None when no model has any.
+    """Choose the pair to draw: `wanted`, or the first that most models have; None when no model has any.
 
     Raises R2AError when no model has the pair wanted.
     """
@@ -71,7 +71,7 @@ def example_pair(tables: Mapping[str, pl.DataFrame], wanted: str | None) -> str 
 
 
 def position_map(cells: pl.DataFrame, pair_id: str, probe: str) -> PositionMap | None:
-    """The map of one pair and probe; None when the table does not hold it."""
+    """Arrange the cells of one pair and probe; None when the table does not hold it."""
     own = cells.filter((pl.col("pair_id") == pair_id) & (pl.col("probe") == probe)).sort("layer", "position")
     if own.is_empty():
         return None
@@ -92,12 +92,12 @@ def position_map(cells: pl.DataFrame, pair_id: str, probe: str) -> PositionMap |
 
 
 def shown(token: str) -> str:
-    """A token as a label: spaces and line breaks made visible."""
+    """Show a token as a label, with visible spaces and line breaks."""
     return token.replace("\n", "⏎").replace(" ", "␣") or "∅"
 
 
 def position_map_figure(tables: Mapping[str, pl.DataFrame], pair_id: str | None, probes: Sequence[str]) -> Figure:
-    """Figure 7: NLD by patched token (rows, in text order) and layer; a column a model, a row a probe.
+    """Draw Figure 7: NLD by patched token (rows, in text order) and layer; a column per model, a row per probe.
 
     Beside each token stand its highest NLD and the layer of it.
     """
@@ -140,7 +140,7 @@ def draw_map(axes: Axes, found: PositionMap) -> None:
 
 
 def layer_figure(tables: Mapping[str, pl.DataFrame], probes: Sequence[str], params: CrossingParams) -> Figure:
-    """Figure 8: mean NLD by layer with bands of one sample standard deviation over pairs; a column a model.
+    """Draw Figure 8: mean NLD by layer with bands of one sample standard deviation over pairs; a column per model.
 
     A dashed line marks the layer from which on the last position restores more than the flipping token, its shade the
     bootstrap interval; a diamond on the axis the paper's crossing where the model is one of the paper's.
@@ -169,7 +169,7 @@ def layer_figure(tables: Mapping[str, pl.DataFrame], probes: Sequence[str], para
 
 
 def legend_handles(panels: Iterable[Axes]) -> list[Any]:
-    """One handle for each label of any panel, in the order of CURVES and then the paper's crossing."""
+    """Collect one handle for each label of any panel, in the order of CURVES and then the paper's crossing."""
     found: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -179,7 +179,7 @@ def legend_handles(panels: Iterable[Axes]) -> list[Any]:
 
 
 def draw_curves(axes: Axes, cells: pl.DataFrame) -> None:
-    """Mean curves of one probe with their bands."""
+    """Draw the mean curves of one probe with their bands."""
     curves = layer_curves(cells)
     for name, (label, colour, line) in CURVES.items():
         own = curves.filter(pl.col("curve") == name).sort("layer")
@@ -196,7 +196,7 @@ def draw_curves(axes: Axes, cells: pl.DataFrame) -> None:
 
 
 def draw_crossing(axes: Axes, found: Crossing) -> None:
-    """The crossing layer, its interval, and both as text on the side where there is room."""
+    """Mark the crossing layer and its interval, and write both on the side where there is room."""
     if found.layer is None:
         axes.text(0.5, 0.95, "no crossing", transform=axes.transAxes, ha="center", va="top", fontsize=8)
         return
@@ -212,7 +212,7 @@ def draw_crossing(axes: Axes, found: Crossing) -> None:
 
 
 def empty(axes: Axes, text: str) -> None:
-    """A panel without data says so."""
+    """Say in a panel why it has no data."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, fontsize=9)
 
@@ -220,7 +220,7 @@ def empty(axes: Axes, text: str) -> None:
 def draw_patching(
     paths: Mapping[str, Path], folder: Path, params: PatchingFigureParams, interval: CrossingParams
 ) -> list[Path]:
-    """Figures 7 and 8 of all models; `paths` by model."""
+    """Draw Figures 7 and 8 into `folder`; return the files. paths: data/patching/<model>.parquet by model."""
     tables = {model: read_cells(path) for model, path in paths.items()}
     held = {probe for cells in tables.values() for probe in cells["probe"]}
     probes = [probe for probe in PROBE_TITLES if probe in held] or list(PROBE_TITLES)

@@ -50,7 +50,7 @@ matplotlib.style.use(["default", STYLE])
 
 
 def save_figure(fig: Figure, path_without_suffix: Path) -> list[Path]:
-    """Writes <path>.png (200 dots an inch) and <path>.pdf without date or version; returns both paths, PNG first.
+    """Write <path>.png (200 dots per inch) and <path>.pdf without date or version; return both paths, PNG first.
 
     Each file is whole or not there at all.
     """

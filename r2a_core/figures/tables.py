@@ -138,7 +138,7 @@ def accuracy_table_figure(frame: pl.DataFrame) -> Figure:
 
 
 def name_columns(frame: pl.DataFrame, *names: str) -> list[Column]:
-    """Columns of texts, each as wide as its longest."""
+    """Make columns of texts, each as wide as its longest."""
     return [Column(name, text_width(frame, name), itemgetter(name), "left") for name in names]
 
 
@@ -154,7 +154,7 @@ def paired_columns(interval: Callable[[Mapping[str, Any], str], str]) -> list[Co
 
 
 def text_width(frame: pl.DataFrame, name: str) -> float:
-    """Inches that the longest text of a column takes."""
+    """Estimate the inches that the longest text of a column takes."""
     longest = max([len(name), *(len(text) for text in frame[name])])
     return 0.085 * longest + 0.25
 

@@ -36,6 +36,8 @@ CHARACTER = 0.60205 * POINTS / 72  # inches, advance of one character of FONT
 
 LINE = 1.5 * POINTS / 72  # inches
 
+WIDTH = 110  # characters per line
+
 LEFT, RIGHT, TOP, TITLE, BOTTOM = 0.15, 0.85, 0.3, 0.38, 0.1  # inches
 
 # The light part of the colours only: black text stays readable on each of them.
@@ -91,7 +93,7 @@ class GridText(Text):
 
 
 def visible(text: str) -> str:
-    """Text as it can be drawn in a grid of equal characters: what cannot is replaced by its code, as \u20394e2d\u203a.
+    """Make text drawable in a grid of equal characters: what cannot be is replaced by its code, as \u20394e2d\u203a.
 
     Replaced are control and invisible characters, combining marks, wide, right-to-left and missing glyphs.
     """
@@ -99,7 +101,7 @@ def visible(text: str) -> str:
 
 
 def lay_out(tokens: Sequence[str], width: int) -> list[TextPiece]:
-    """Tokens wrapped into lines of `width` characters; a token breaks only when it is longer than a line.
+    """Wrap tokens into lines of `width` characters; a token breaks only when it is longer than a line.
 
     A line ends after a token that holds a line break. Every token has at least one piece.
     """
@@ -119,7 +121,7 @@ def lay_out(tokens: Sequence[str], width: int) -> list[TextPiece]:
 
 
 def fold(pieces: Sequence[TextPiece], span: SpanAttention, max_lines: int) -> list[PictureRow]:
-    """Rows that show the span and the lines with most attention from it, mean over the views; the rest is folded.
+    """Choose the rows: the span, and the lines with most attention from it, mean over the views; the rest is folded.
 
     BOS and the span itself do not count. `max_lines` lines are shown, more where the span is longer and where a fold
     would hide a single line.
@@ -140,7 +142,7 @@ def fold(pieces: Sequence[TextPiece], span: SpanAttention, max_lines: int) -> li
 
 
 def spans_of(spans: pl.DataFrame, texts: Mapping[str, Sequence[str]]) -> list[SpanAttention]:
-    """Spans in the order of a frame of SPAN_SCHEMA, each in the mean of all heads, that of the RFHs and the first head.
+    """List the spans of a frame of SPAN_SCHEMA, each in the mean of all heads, that of the RFHs and the first head.
 
     texts: text of each token, by item id.
     """
@@ -153,21 +155,21 @@ def spans_of(spans: pl.DataFrame, texts: Mapping[str, Sequence[str]]) -> list[Sp
     return found
 
 
-def span_figure(title: str, span: SpanAttention, width: int = 110, max_lines: int = 20) -> Figure:
-    """Figure 5: the text up to the end of the span, once a view, coloured by the attention it gets from the span.
+def span_figure(title: str, span: SpanAttention, max_lines: int = 20) -> Figure:
+    """Draw Figure 5: the text up to the end of the span, once per view, coloured by the span's attention to it.
 
     Colours are relative to the largest weight on earlier text (without BOS) in the same view; the span is outlined.
     """
-    pieces = lay_out(("BOS ", *span.tokens[1 : span.end]), width)
+    pieces = lay_out(("BOS ", *span.tokens[1 : span.end]), WIDTH)
     rows = fold(pieces, span, max_lines)
-    size = (LEFT + width * CHARACTER + RIGHT, TOP + len(span.views) * (TITLE + len(rows) * LINE) + BOTTOM)
+    size = (LEFT + WIDTH * CHARACTER + RIGHT, TOP + len(span.views) * (TITLE + len(rows) * LINE) + BOTTOM)
     fig = Figure(figsize=size)
     fig.text(LEFT / size[0], 1 - 0.2 / size[1], title, parse_math=False, fontsize=10, va="center")
     top = size[1] - TOP
     for name in span.views:
         top -= TITLE + len(rows) * LINE
-        box = (LEFT / size[0], top / size[1], width * CHARACTER / size[0], len(rows) * LINE / size[1])
-        axes = fig.add_axes(box, xlim=(0, width), ylim=(len(rows), 0))
+        box = (LEFT / size[0], top / size[1], WIDTH * CHARACTER / size[0], len(rows) * LINE / size[1])
+        axes = fig.add_axes(box, xlim=(0, WIDTH), ylim=(len(rows), 0))
         _panel(axes, span, name, pieces, rows)
     height = min(2.2, size[1] - TOP - TITLE - BOTTOM)
     bar = fig.add_axes(

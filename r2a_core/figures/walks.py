@@ -94,14 +94,14 @@ def _points(axes: Axes, scores: pl.DataFrame, x: str, y: str, top: int) -> None:
         axes.text(disc[0], disc[1], str(rank), color=RED, fontsize=6, ha="center", va="center", bbox=mark, zorder=4)
 
 
-def keep_apart(places: np.ndarray, gap: float, low: np.ndarray, high: np.ndarray, rounds: int = 300) -> np.ndarray:
-    """Label places (n, 2) near `places`, inside low..high: about `gap` from each other and off the marked places.
+def keep_apart(places: np.ndarray, gap: float, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Find label places (n, 2) near `places`, inside low..high: about `gap` from each other and off the marked places.
 
     All in the same unit; low and high are (2,). Too many labels for the room still overlap.
     """
     turns = np.arange(len(places)) * 2.4  # radians; a first nudge that parts places that coincide
     moved = places + gap * np.column_stack([np.cos(turns), np.sin(turns)])
-    for _ in range(rounds):
+    for _ in range(300):
         moved = moved + (_push(moved, moved, gap) + _push(moved, places, 0.75 * gap)) / 2
         moved = np.clip(moved, low + gap / 2, high - gap / 2)
     return moved
