@@ -16,9 +16,9 @@ import typer
 from torch import cuda
 
 from r2a_core.infra.files import write_text_whole, write_whole
-from r2a_core.report.page import StudyParams, build_page, report_data
+from r2a_core.report.inputs import ReportInputs
+from r2a_core.report.page import build_page, report_data
 from r2a_core.report.plot_tables import plot_tables
-from r2a_core.report.sources import study_sources
 from stages._study import open_study, run_stage
 
 PACKAGES = ("numpy", "polars", "safetensors", "tokenizers", "torch", "transformers", "dvc")
@@ -30,9 +30,18 @@ def report(
     """Write data/report/index.html and data/report/plots/, or a copy of the page with machine facts."""
     study = open_study("report")
     params, run = study.params, study.params.run
-    listed = StudyParams(chosen(study.values), params.heads.top, params.patch.crossing, params.heads.walk)
-    sources = study_sources(study.paths.data, run.models, run.datasets, run.settings)
-    data = report_data(sources, params.report, listed, None if machine is None else machine_facts())
+    inputs = ReportInputs(
+        paths=study.paths,
+        models=run.models,
+        datasets=run.datasets,
+        settings=run.settings,
+        values=chosen(study.values),
+        params=params.report,
+        top=params.heads.top,
+        crossing=params.patch.crossing,
+        walk=params.heads.walk,
+    )
+    data = report_data(inputs, None if machine is None else machine_facts())
     write_text_whole(machine or study.paths.page, build_page(data, params.report.megabytes))
     if machine is None:
         for name, table in plot_tables(data).items():

@@ -1,5 +1,7 @@
 """The reductions that metrics, figures and the page share: by hand, and the same number wherever one is shown."""
 
+from typing import Any
+
 import polars as pl
 import pytest
 
@@ -9,9 +11,10 @@ from r2a_core.config import HeadsParams, InductionParams, NeedleParams, Needles,
 from r2a_core.figures.segment_masses import segment_mass_figure
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import write_frame
+from r2a_core.paths import StudyPaths
+from r2a_core.report.inputs import ReportInputs
 from r2a_core.report.overview import attention_answer
 from r2a_core.report.sections import heads_section, masses_record
-from r2a_core.report.sources import MissingParts, study_sources
 from r2a_core.results import (
     head_sets,
     rank_by_walk,
@@ -52,10 +55,11 @@ def test_page_and_metrics_count_the_same_walking_heads(tmp_path):
     induction = InductionParams(sequences=1, period=4, seed=0)
     params = HeadsParams(top=10, walk=WALK, induction=induction, retrieval=Needles(default=needles))
     metrics = summary(heads, pl.DataFrame(schema=SCORE_SCHEMA), params)["datasets"]["d"]
-    sources = study_sources(tmp_path, ["m"], ["d"], ["with_reasoning"])
-    sources.heads["m"].parent.mkdir()
-    write_frame(sources.heads["m"], heads)
-    records = heads_section(sources, 10, MissingParts())
+    paths = StudyPaths(tmp_path)
+    unused: Any = None
+    write_frame(paths.heads("m"), heads)
+    inputs = ReportInputs(paths, ["m"], ["d"], ["with_reasoning"], {}, unused, 10, unused, WALK)
+    records = heads_section(inputs, gaps=[])
     boxes = {"answer": {"segments": {"reasoning": {"median": 0.5}}}}
     attention = [{"model": "m", "dataset": "d", "setting": "with_reasoning", "boxes": boxes}]
     page = attention_answer(attention, records, WALK)

@@ -1,57 +1,81 @@
-"""Numbers and texts as they travel in the page: compressed, in base64, plain ASCII JSON that no HTML parser can leave.
+"""Encodes numbers and texts for the page: compressed, in base64, plain ASCII JSON that no HTML parser can leave.
 
 numpy array -> {"dtype": "f4", "shape": [...], "zlib": base64}; JSON value -> {"zlib": base64} or script-safe text.
-The page unpacks both with the browser's own DecompressionStream.
+The page unpacks both with the browser's own DecompressionStream. CODES says what packed whole numbers stand for.
 """
 
 import base64
 import json
+import math
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 DTYPES = ("f4", "f8", "u1", "u2", "i4")  # little-endian; the page has a typed array for each
 
-LEVEL = 9
+LEVEL = 9  # of zlib
 
-FLOOR = 1e-3  # attention weight below which a map cell is empty
-
-LEVELS = 255  # of the logarithmic scale above it
+CODES: dict[str, float] = {
+    "floor": 1e-3,  # attention weight below which a map cell is empty (level 0)
+    "levels": 255,  # levels above it: 1 at the floor to 255 at a weight of 1, on a logarithmic scale (steps of 2.8%)
+    "no_token": 65535,  # fills the rows of links that hold fewer tokens
+    "whole": 65535,  # a weight or mass of 1 in links
+    "walk_steps": 254,  # the whole reasoning, in steps of a centroid or spread
+    "walk_unknown": 255,  # a group of answer tokens that sees none of the reasoning
+}
 
 
 def pack(values: Any, dtype: str) -> dict[str, Any]:
-    """An array of one of DTYPES, row by row."""
+    """Packs an array as one of DTYPES, row by row."""
     if dtype not in DTYPES:
         raise ValueError(f"the page cannot read the dtype {dtype}")
     array = np.ascontiguousarray(values, dtype=f"<{dtype}")
-    return {"dtype": dtype, "shape": list(array.shape), "zlib": squeezed(array.tobytes())}
+    return {"dtype": dtype, "shape": list(array.shape), "zlib": zlib_base64(array.tobytes())}
 
 
 def pack_json(value: Any) -> dict[str, str]:
-    """Any JSON value, for long texts."""
-    return {"zlib": squeezed(ascii_json(value).encode("ascii"))}
+    """Packs any JSON value: long texts."""
+    return {"zlib": zlib_base64(ascii_json(value).encode("ascii"))}
 
 
-def squeezed(data: bytes) -> str:
-    """zlib stream in base64."""
+def zlib_base64(data: bytes) -> str:
+    """Compresses bytes to a zlib stream in base64."""
     return base64.b64encode(zlib.compress(data, LEVEL)).decode("ascii")
 
 
 def weight_levels(weights: np.ndarray) -> np.ndarray:
-    """Attention weights as bytes: 0 below FLOOR, else 1..255 on a logarithmic scale up to 1 (steps of 2.8%)."""
-    safe = np.maximum(np.asarray(weights, dtype=np.float64), FLOOR)
-    levels = 1 + np.rint((LEVELS - 1) * (1 - np.log(safe) / np.log(FLOOR)))
-    return np.where(np.asarray(weights) < FLOOR, 0, np.clip(levels, 1, LEVELS)).astype(np.uint8)
+    """Turns attention weights into levels (see CODES), uint8."""
+    floor, highest = CODES["floor"], CODES["levels"]
+    safe = np.maximum(np.asarray(weights, dtype=np.float64), floor)
+    levels = 1 + np.rint((highest - 1) * (1 - np.log(safe) / np.log(floor)))
+    return np.where(np.asarray(weights) < floor, 0, np.clip(levels, 1, highest)).astype(np.uint8)
+
+
+def pack_shares(values: np.ndarray) -> dict[str, Any]:
+    """Packs weights and masses 0..1 in 16 bits each."""
+    return pack(np.rint(np.clip(values, 0, 1) * CODES["whole"]), "u2")
+
+
+def plain(value: Any) -> Any:
+    """Makes a value fit for JSON: NaN and infinities become null, in lists and records too."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return value
 
 
 def ascii_json(value: Any) -> str:
-    """Compact ASCII JSON. Keys keep their order; NaN raises ValueError, since no browser reads it."""
+    """Writes compact ASCII JSON. Keys keep their order; NaN raises ValueError, since no browser reads it."""
     return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
 def script_safe(value: Any) -> str:
-    """JSON for a <script type="application/json">: no character in it means anything to an HTML parser."""
+    """Writes JSON for a <script type="application/json">: no character in it means anything to an HTML parser."""
     text = ascii_json(value)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -1,6 +1,6 @@
 """The start of the page: what ran, the paper's questions with this run's answers, the paper's numbers beside ours.
 
-names, params, model pointers and the records of the other sections -> one record.
+ReportInputs and the records of the other sections -> one record.
 """
 
 import json
@@ -12,38 +12,28 @@ import polars as pl
 
 from r2a_core.config import WalkThresholds
 from r2a_core.infra.errors import R2AError
-from r2a_core.report.published import comparison_rows
-from r2a_core.report.sources import MissingParts, ReportSources, read_frame
+from r2a_core.report.comparison import comparison_rows
+from r2a_core.report.inputs import WITH_REASONING, Gaps, Records, ReportInputs, add_gap, name_of, read_if_there
 from r2a_core.results import walking_heads
-
-Records = Sequence[Mapping[str, Any]]
 
 SIGNIFICANT = 0.05
 
 
-def overview(
-    sources: ReportSources,
-    params: Mapping[str, Any],
-    walk: WalkThresholds,
-    sections: Mapping[str, Records],
-    gaps: MissingParts,
-) -> dict[str, Any]:
-    """What ran, questions with answers, and the comparison with the paper."""
+def overview(inputs: ReportInputs, sections: Mapping[str, Records], gaps: Gaps) -> dict[str, Any]:
+    """Collects what ran, questions with answers, and the comparison with the paper."""
     return {
-        "models": [model_record(sources, params, name, sections, gaps) for name in sources.models],
-        "datasets": [dataset_record(sources, params, name) for name in sources.datasets],
-        "settings": list(sources.settings),
-        "questions": questions(sections, walk),
+        "models": [model_record(inputs, name, sections["heads"], gaps) for name in inputs.models],
+        "datasets": [dataset_record(inputs, name) for name in inputs.datasets],
+        "settings": list(inputs.settings),
+        "questions": questions(sections, inputs.walk),
         "published": comparison_rows(sections),
-        "params": list(flattened(params)),
+        "params": list(flattened(inputs.values)),
     }
 
 
-def model_record(
-    sources: ReportSources, params: Mapping[str, Any], name: str, sections: Mapping[str, Records], gaps: MissingParts
-) -> dict[str, Any]:
-    """Kind, source, pinned revision and size of a model."""
-    path = sources.pointers[name]
+def model_record(inputs: ReportInputs, name: str, heads: Records, gaps: Gaps) -> dict[str, Any]:
+    """Describes a model: kind, source, pinned revision and size."""
+    path = inputs.paths.model(name) / "model.json"
     pointer: dict[str, Any] = {}
     if path.is_file():
         try:
@@ -51,62 +41,56 @@ def model_record(
         except ValueError as error:
             raise R2AError(f"{path} is damaged: {error}", "rebuild it with: dvc repro --force prepare_model") from None
     else:
-        gaps.add("Overview", f"{name} has not been prepared", "prepare_model")
-    heads = next((record["scores"] for record in sections["heads"] if record["model"] == name), None)
-    kind = pointer.get("kind") or params.get("models", {}).get(name, {}).get("kind")
+        add_gap(gaps, "Overview", f"{name} has not been prepared", "prepare_model")
+    scores = next((record["scores"] for record in heads if record["model"] == name), None)
+    kind = pointer.get("kind") or inputs.values.get("models", {}).get(name, {}).get("kind")
     return {
         "name": name,
         "kind": kind,
         "source": pointer.get("source") if kind == "hub" else None,
         "revision": pointer.get("revision"),
         "dtype": pointer.get("dtype"),
-        "layers": None if heads is None else max(heads["layer"]) + 1,
-        "heads": None if heads is None else max(heads["head"]) + 1,
+        "layers": None if scores is None else max(scores["layer"]) + 1,
+        "heads": None if scores is None else max(scores["head"]) + 1,
     }
 
 
-def dataset_record(sources: ReportSources, params: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Kind and number of questions of a dataset."""
-    frame = read_frame(sources.items[name], ["item_id"], "prepare_dataset")
-    kind = params.get("datasets", {}).get(name, {}).get("kind")
+def dataset_record(inputs: ReportInputs, name: str) -> dict[str, Any]:
+    """Describes a dataset: kind and number of questions."""
+    frame = read_if_there(inputs.paths.items(name), ["item_id"], "prepare_dataset")
+    kind = inputs.values.get("datasets", {}).get(name, {}).get("kind")
     return {"name": name, "kind": kind, "n": None if frame is None else frame.height}
 
 
 def questions(sections: Mapping[str, Records], walk: WalkThresholds) -> list[dict[str, Any]]:
-    """The paper's three questions: one sentence from this run's data, a line a run, and the figure they rest on."""
-    asked = (
-        (
-            "Does reasoning improve the answers?",
-            joined(accuracy_answer(sections["evaluation"]), judged_answer(sections["evaluation"])),
-            "accuracy" if any(is_graded(record) for record in sections["evaluation"]) else "judged",
-        ),
-        (
-            "Do answer tokens attend to the reasoning?",
-            attention_answer(sections["attention"], sections["heads"], walk),
-            "boxes",
-        ),
-        (
-            "Does changing the reasoning's activations change the answer?",
+    """Answers the paper's three questions: a sentence from this run's data, a line per run, and the figure behind."""
+    runs = sections["evaluation"]
+    improved = joined(accuracy_answer(runs), judged_answer(runs))
+    attended = attention_answer(sections["attention"], sections["heads"], walk)
+    asked = {
+        "Does reasoning improve the answers?": (improved, "accuracy" if any(map(is_graded, runs)) else "judged"),
+        "Do answer tokens attend to the reasoning?": (attended, "boxes"),
+        "Does changing the reasoning's activations change the answer?": (
             patching_answer(sections["patching"]),
             "curves",
         ),
-    )
+    }
     return [
         {"question": question, "answer": answer.sentence, "details": list(answer.details), "figure": figure}
-        for question, answer, figure in asked
+        for question, (answer, figure) in asked.items()
     ]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence, and what it sums up, a line a run."""
+    """One sentence, and what it sums up, a line per run."""
 
     sentence: str
     details: tuple[str, ...] = ()
 
 
 def joined(*answers: Finding | None) -> Finding:
-    """Several answers to one question as one."""
+    """Joins several answers to one question."""
     given = [answer for answer in answers if answer is not None]
     if not given:
         return Finding("Not answered: no answers are graded or judged in both settings.")
@@ -121,43 +105,45 @@ def is_graded(record: Mapping[str, Any]) -> bool:
 
 
 def accuracy_answer(records: Records) -> Finding | None:
-    """How accuracy with reasoning compares with accuracy without."""
-    graded = [record for record in records if is_graded(record)]
+    """Says how accuracy with reasoning compares with accuracy without."""
+    graded = [(record, record["summary"]["paired"]) for record in records if is_graded(record)]
     if not graded:
         return None
     details, gains = [], []
-    for record in graded:
-        paired = record["summary"]["paired"]
+    for record, paired in graded:
         with_, without = (100 * paired[f"accuracy_{side}"] for side in ("with", "without"))
-        test = f"no test: {paired['reason']}" if paired["p"] is None else f"paired t-test p = {paired['p']:.2g}"
-        details.append(f"{name_of(record)}: {with_:.1f}% with, {without:.1f}% without, n = {paired['n']}, {test}")
+        values = f"{with_:.1f}% with, {without:.1f}% without"
+        details.append(f"{name_of(record)}: {values}, n = {paired['n']}, {test_of(paired)}")
         gains.append(with_ - without)
-    better, worse = (sum(is_different(record["summary"]["paired"], sign) for record in graded) for sign in (1, -1))
-    sentence = (
-        f"Accuracy is significantly higher with reasoning in {better} and lower in {worse} of "
-        f"{counted(len(graded), 'comparison')} (p < {SIGNIFICANT}); it changes by {span(gains, '+.1f')} points."
-    )
-    return Finding(sentence, tuple(details))
+    counts = significant_counts([paired for _, paired in graded])
+    return Finding(f"Accuracy is {counts}; it changes by {span(gains, '+.1f')} points.", tuple(details))
 
 
 def judged_answer(records: Records) -> Finding | None:
-    """How a judge's scores of answers with reasoning compare with those without."""
+    """Says how a judge's scores of answers with reasoning compare with those without."""
     found = [(record, record["judged"][-1]) for record in records if record["judged"] and record["judged"][-1]["n"]]
     if not found:
         return None
-    details, gains = [], []
+    details = []
     for record, overall in found:
-        test = f"no test: {overall['reason']}" if overall["p"] is None else f"paired t-test p = {overall['p']:.2g}"
         means = f"judge score {overall['mean_with']:.2f} with, {overall['mean_without']:.2f} without"
-        details.append(f"{name_of(record)}: {means}, n = {overall['n']}, {test}")
-        gains.append(overall["difference"])
-    better, worse = (sum(is_different(overall, sign) for _, overall in found) for sign in (1, -1))
-    sentence = (
-        f"Judge scores are significantly higher with reasoning in {better} and lower in {worse} of "
-        f"{counted(len(found), 'comparison')} (p < {SIGNIFICANT}); the mean score, from 1 to 10, changes by "
-        f"{span(gains, '+.2f')}."
-    )
+        details.append(f"{name_of(record)}: {means}, n = {overall['n']}, {test_of(overall)}")
+    counts = significant_counts([overall for _, overall in found])
+    change = span([overall["difference"] for _, overall in found], "+.2f")
+    sentence = f"Judge scores are {counts}; the mean score, from 1 to 10, changes by {change}."
     return Finding(sentence, tuple(details))
+
+
+def test_of(paired: Mapping[str, Any]) -> str:
+    """Names the result of a paired t-test, or why there is none."""
+    return f"no test: {paired['reason']}" if paired["p"] is None else f"paired t-test p = {paired['p']:.2g}"
+
+
+def significant_counts(tests: Records) -> str:
+    """Counts the comparisons in which reasoning makes a significant difference, either way."""
+    better, worse = (sum(is_different(paired, sign) for paired in tests) for sign in (1, -1))
+    compared = counted(len(tests), "comparison")
+    return f"significantly higher with reasoning in {better} and lower in {worse} of {compared} (p < {SIGNIFICANT})"
 
 
 def is_different(paired: Mapping[str, Any], sign: int) -> bool:
@@ -166,12 +152,11 @@ def is_different(paired: Mapping[str, Any], sign: int) -> bool:
 
 
 def attention_answer(records: Records, heads: Records, walk: WalkThresholds) -> Finding:
-    """How much mass answers put on the reasoning, and how many heads walk along it."""
+    """Says how much mass answers put on the reasoning, and how many heads walk along it."""
     medians = {
         name_of(record): record["boxes"]["answer"]["segments"]["reasoning"]["median"]
         for record in records
-        if record["setting"] == "with_reasoning"
-        and "reasoning" in record["boxes"].get("answer", {}).get("segments", {})
+        if record["setting"] == WITH_REASONING and "reasoning" in record["boxes"].get("answer", {}).get("segments", {})
     }
     if not medians:
         return Finding("Not answered: no attention has been measured.")
@@ -189,7 +174,7 @@ def attention_answer(records: Records, heads: Records, walk: WalkThresholds) -> 
 
 
 def patching_answer(records: Records) -> Finding:
-    """How much of the logit difference the flipping token and the last position restore, and where they cross."""
+    """Says how much of the logit difference the flipping token and the last position restore, and where they cross."""
     flips, finals, lines = [], [], []
     for record in records:
         for probe in record["probes"]:
@@ -223,7 +208,7 @@ class PeakLayer:
 
 
 def best_layer(curves: Records, probe: str, curve: str) -> PeakLayer | None:
-    """Where a curve is highest; None when there is none."""
+    """Finds where a curve is highest; None when there is none."""
     for record in curves:
         if (record["probe"], record["curve"]) == (probe, curve):
             place = max(range(len(record["mean"])), key=lambda index: record["mean"][index])
@@ -232,13 +217,9 @@ def best_layer(curves: Records, probe: str, curve: str) -> PeakLayer | None:
 
 
 def span(values: Sequence[float], form: str) -> str:
-    """The range of some values, or the one value that they all show."""
+    """Writes the range of some values, or the one value that they all show."""
     low, high = (format(value, form).replace("-", "\u2212") for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
-
-
-def name_of(record: Mapping[str, Any]) -> str:
-    return f"{record['model']} on {record['dataset']}"
 
 
 def counted(number: int, noun: str) -> str:
@@ -246,7 +227,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterable[dict[str, str]]:
-    """Params as key and JSON text, keys joined by dots, in the order of the file."""
+    """Lists params as key and JSON text, keys joined by dots, in the order of the file."""
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:

@@ -1,24 +1,23 @@
-"""The study as one HTML file that needs no network and no server: data/report/index.html.
+"""Builds the study as one HTML file that needs no network and no server: data/report/index.html.
 
-sources, params -> HTML text. The page carries its style, its script and its data. A content security policy permits
-that one style and that one script, by hash, and forbids everything else; model text is only ever inserted as text.
-Equal inputs give equal bytes.
+ReportInputs -> the page's data -> HTML text. The page carries its style, its script and its data. A content security
+policy permits that one style and that one script, by hash, and forbids everything else; model text is only ever
+inserted as text. Equal inputs give equal bytes.
 """
 
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from r2a_core.config import CrossingParams, ReportParams, WalkThresholds
 from r2a_core.infra.errors import R2AError
-from r2a_core.report.encode import ascii_json, script_safe
+from r2a_core.report.encode import CODES, ascii_json, plain, script_safe
+from r2a_core.report.inputs import Gaps, ReportInputs
 from r2a_core.report.overview import overview
 from r2a_core.report.sections import attention_section, evaluation_section, heads_section, patching_section
-from r2a_core.report.sources import MissingParts, ReportSources, plain
 from r2a_core.report.traces import traces_section
+from r2a_core.results import SEGMENT_LABELS
 
 # In the order in which they are joined: helpers first, one file a figure, then what starts the page.
 SCRIPTS = (
@@ -29,39 +28,29 @@ SCRIPTS = (
 MEGABYTE = 1_000_000
 
 
-@dataclass(frozen=True)
-class StudyParams:
-    """What the page needs to know of the other stages' params."""
-
-    values: Mapping[str, Any]  # all of them, to be listed
-    top: int  # heads that count as Reasoning-Focus Heads
-    crossing: CrossingParams
-    walk: WalkThresholds
-
-
-def report_data(
-    sources: ReportSources, params: ReportParams, study: StudyParams, machine: Mapping[str, str] | None = None
-) -> dict[str, Any]:
-    """Everything the page shows, as JSON-able values. machine: facts to print with it, if any."""
-    gaps = MissingParts()
+def report_data(inputs: ReportInputs, machine: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Collects everything the page shows, as JSON-able values. machine: facts to print with it, if any."""
+    gaps: Gaps = []
     sections: dict[str, list[dict[str, Any]]] = {
-        "evaluation": evaluation_section(sources, params, gaps),
-        "attention": attention_section(sources, gaps),
-        "heads": heads_section(sources, study.top, gaps),
-        "traces": traces_section(sources, params, study.top, gaps),
-        "patching": patching_section(sources, params, study.crossing, gaps),
+        "evaluation": evaluation_section(inputs, gaps),
+        "attention": attention_section(inputs, gaps),
+        "heads": heads_section(inputs, gaps),
+        "traces": traces_section(inputs, gaps),
+        "patching": patching_section(inputs, gaps),
     }
     return {
-        "title": params.title,
-        "overview": plain(overview(sources, study.values, study.walk, sections, gaps)),
+        "title": inputs.params.title,
+        "codes": CODES,
+        "segments": dict(SEGMENT_LABELS),
+        "overview": plain(overview(inputs, sections, gaps)),
         **{name: plain(section) for name, section in sections.items()},
-        "gaps": gaps.found,
+        "gaps": gaps,
         "machine": None if machine is None else dict(machine),
     }
 
 
 def build_page(data: Mapping[str, Any], megabytes: float) -> str:
-    """The page as HTML. Raises R2AError when it would be larger than `megabytes`, naming its largest parts."""
+    """Writes the page as HTML. Raises R2AError when it would be larger than `megabytes`, naming its largest parts."""
     html = assemble(data)
     if len(html.encode("utf-8")) > megabytes * MEGABYTE:
         sizes = {name: len(ascii_json(value)) / MEGABYTE for name, value in data.items()}
@@ -75,7 +64,7 @@ def build_page(data: Mapping[str, Any], megabytes: float) -> str:
 
 
 def assemble(data: Mapping[str, Any]) -> str:
-    """The HTML file around its data."""
+    """Puts the HTML file together around its data."""
     script = "\n".join(["'use strict';", *(page_file(f"{name}.js") for name in SCRIPTS)])
     style = page_file("style.css")
     policy = (
@@ -88,10 +77,10 @@ def assemble(data: Mapping[str, Any]) -> str:
 
 
 def source_hash(text: str) -> str:
-    """The hash by which a content security policy names an inline script or style."""
+    """Hashes an inline script or style as a content security policy names it."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}"
 
 
 def page_file(name: str) -> str:
-    """A file of the page's own code."""
+    """Reads a file of the page's own code."""
     return (files("r2a_core.report") / "page" / name).read_text(encoding="utf-8")

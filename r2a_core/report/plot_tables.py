@@ -1,6 +1,6 @@
 """The study's main numbers as small tables for `dvc plots show` and `dvc plots diff`.
 
-records of the page -> frames of panel, series, x, y (PLOT_SCHEMA), one a plot. x is text.
+records of the page -> frames of panel, series, x, y (PLOT_SCHEMA), one per plot. x is text.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from r2a_core.evaluation.funnel import STEPS
+from r2a_core.report.inputs import name_of, words
 from r2a_core.results import SEGMENT_LABELS
 
 PLOT_SCHEMA = {"panel": pl.String, "series": pl.String, "x": pl.String, "y": pl.Float64}
@@ -69,11 +70,3 @@ def patching_rows(data: Mapping[str, Any]) -> Iterator[Row]:
         for curve in run["curves"]:
             for layer, mean in zip(curve["layer"], curve["mean"], strict=True):
                 yield f"{run['model']}, {curve['probe']} probe", words(curve["curve"]), str(layer), mean
-
-
-def name_of(run: Mapping[str, Any]) -> str:
-    return f"{run['model']} on {run['dataset']}"
-
-
-def words(name: str) -> str:
-    return name.replace("_", " ")

@@ -1,15 +1,7 @@
-"""Where answer tokens look: what the page shows of the attention and heads stages (paper section 4).
+"""The page's sections on evaluation (paper section 3), attention and heads (section 4), and patching (section 5).
 
-attention and head files -> one record a model, dataset and setting: boxes over traces, layer x head grids; and one
-record a model and dataset with the scores of every head and its marks.
-
-Does reasoning improve the answer: what the page shows of the evaluate stage (paper section 3).
-
-summaries, evaluation, generation and dataset files -> one record a model and dataset: summary, items, texts.
-
-Does changing reasoning activations change the answer: what the page shows of the patch stage (paper section 5).
-
-data/patching/<model>.parquet -> one record a model: layer curves, crossing layers, cells of single pairs, head means.
+ReportInputs -> records: one per model and dataset (evaluation, heads), per model, dataset and setting (attention), or
+per model (patching). What is absent goes to `gaps`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,13 +13,12 @@ import numpy as np
 import polars as pl
 
 from r2a_core import paper
-from r2a_core.config import CrossingParams, ReportParams
 from r2a_core.evaluation.funnel import EVALUATION_SCHEMA, STEP_REACHED
 from r2a_core.evaluation.judged_scores import OVERALL, areas_in_order
 from r2a_core.evaluation.paired import stars
 from r2a_core.patching.summary import crossing, layer_curves
 from r2a_core.report.encode import pack, pack_json
-from r2a_core.report.sources import MissingParts, ReportSources, Run, plain, read_frame
+from r2a_core.report.inputs import WITH_REASONING, Gaps, ReportInputs, add_gap, read_if_there, words
 from r2a_core.results import (
     MASS_COLUMNS,
     SEGMENT_LABELS,
@@ -54,17 +45,16 @@ SCORES = (
 )
 
 
-def attention_section(sources: ReportSources, gaps: MissingParts) -> list[dict[str, Any]]:
-    """One record for each model, dataset and setting whose attention has been measured."""
+def attention_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
+    """Collects one record per model, dataset and setting whose attention has been measured."""
     records = []
-    for model, dataset in sources.runs:
-        for setting in sources.settings:
-            path = sources.attention[model, dataset, setting]
-            frame = read_frame(path, MASS_COLUMNS, "attention")
+    for model, dataset in inputs.runs:
+        for setting in inputs.settings:
+            frame = read_if_there(inputs.paths.attention(model, dataset, setting), MASS_COLUMNS, "attention")
             if frame is None or frame.is_empty():
                 what = "has no captured traces" if frame is not None else "has not been measured"
-                if setting == "with_reasoning" or frame is not None:
-                    gaps.add("Attention", f"{model} on {dataset}, {setting.replace('_', ' ')}, {what}", "attention")
+                if setting == WITH_REASONING or frame is not None:
+                    add_gap(gaps, "Attention", f"{model} on {dataset}, {words(setting)}, {what}", "attention")
                 continue
             case = {"model": model, "dataset": dataset, "setting": setting}
             published = paper.segment_medians(model, dataset, setting)
@@ -73,7 +63,7 @@ def attention_section(sources: ReportSources, gaps: MissingParts) -> list[dict[s
 
 
 def masses_record(frame: pl.DataFrame) -> dict[str, Any]:
-    """Boxes of each source, and the mean mass of each head on each segment from answer tokens.
+    """Describes the boxes of each source, and the mean mass of each head on each segment from answer tokens.
 
     grids: by segment, (layer, head), mean over traces, NaN for layers that were not captured.
     """
@@ -91,69 +81,59 @@ def masses_record(frame: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def heads_section(sources: ReportSources, top: int, gaps: MissingParts) -> list[dict[str, Any]]:
-    """One record for each model and dataset whose heads have been ranked: every score, and the marked heads."""
+def heads_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
+    """Collects one record per model and dataset whose heads have been ranked: every score, and the marked heads."""
     records = []
-    for model in sources.models:
-        path = sources.heads[model]
-        frame = read_frame(path, ["layer", "head", "dataset", "n_traces", "count_rank", *SCORES], "heads")
+    for model in inputs.models:
+        columns = ["layer", "head", "dataset", "n_traces", "count_rank", *SCORES]
+        frame = read_if_there(inputs.paths.heads(model), columns, "heads")
         if frame is None:
-            gaps.add("Attention", f"the heads of {model} have not been ranked", "heads")
+            add_gap(gaps, "Attention", f"the heads of {model} have not been ranked", "heads")
             continue
-        for dataset in sources.datasets:
+        for dataset in inputs.datasets:
             rows = frame.filter(pl.col("dataset") == dataset).sort("layer", "head")
             if rows.is_empty():
                 continue
-            sets = head_sets(rows, top)
-            scores = {name: plain(rows[name].to_list()) for name in ("layer", "head", *SCORES)}
-            records.append(
-                {
-                    "model": model,
-                    "dataset": dataset,
-                    "n_traces": rows["n_traces"][0],
-                    "scores": scores,
-                    "marks": {kind: getattr(sets, kind) for kind in ("rfh", "induction", "retrieval")},
-                }
-            )
+            sets = head_sets(rows, inputs.top)
+            record = {"model": model, "dataset": dataset, "n_traces": rows["n_traces"][0]}
+            record["scores"] = {name: rows[name].to_list() for name in ("layer", "head", *SCORES)}
+            record["marks"] = {kind: getattr(sets, kind) for kind in ("rfh", "induction", "retrieval")}
+            records.append(record)
     return records
 
 
-OUTCOMES = ("win", "loss", "unpaired", "tie")  # the order in which items with texts are chosen, one of each in turn
-
-SHOWN = ("item_id", "status", "extracted", "score", "common", "run", "gold")
+OUTCOMES = ("win", "loss", "unpaired", "tie")  # items with texts are chosen one of each in turn
 
 
-def evaluation_section(sources: ReportSources, params: ReportParams, gaps: MissingParts) -> list[dict[str, Any]]:
-    """One record for each model and dataset that has been evaluated."""
+def evaluation_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
+    """Collects one record per model and dataset that has been evaluated."""
     records = []
-    for run in sources.runs:
-        model, dataset = run
-        path = sources.summaries[run]
-        frame = read_frame(sources.evaluations[run], list(EVALUATION_SCHEMA), "evaluate")
-        if not path.is_file() or frame is None:
-            gaps.add("Evaluation", f"{model} on {dataset} has not been evaluated", "evaluate")
+    for model, dataset in inputs.runs:
+        path = inputs.paths.summary(model, dataset)
+        frame = read_if_there(inputs.paths.evaluation(model, dataset), list(EVALUATION_SCHEMA), "evaluate")
+        if frame is None or not path.is_file():
+            add_gap(gaps, "Evaluation", f"{model} on {dataset} has not been evaluated", "evaluate")
             continue
         summary = read_summary(path)
         published = paper.accuracy(model, dataset, summary["decoding"])
-        items = item_table(frame, int(summary["runs"]))
-        chosen = items_with_texts(items["outcome"].to_list(), params.texts)
+        items = item_table(frame, summary["runs"])
         records.append(
             {
                 "model": model,
                 "dataset": dataset,
-                "summary": plain(summary),
+                "summary": summary,
                 "stars": stars(summary["paired"]["p"]),
                 "published": None if published is None else asdict(published),
-                "judged": plain(judged_areas(summary)),
-                "items": {name: items[name].to_list() for name in items.columns},
-                "texts": pack_json(texts(sources, run, items, chosen, gaps)),
+                "judged": judged_areas(summary),
+                "items": items.to_dict(as_series=False),
+                "texts": pack_json(texts(inputs, (model, dataset), items, gaps)),
             }
         )
     return records
 
 
 def judged_areas(summary: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """Mean judge scores by area, `overall` last, each with its stars and the paper's; None where nothing was judged."""
+    """Lists mean judge scores by area, `overall` last, with stars and the paper's; None where nothing was judged."""
     if "areas" not in summary:
         return None
     records = []
@@ -210,30 +190,31 @@ def items_with_texts(outcomes: Sequence[str], count: int) -> list[int]:
 
 
 def texts(
-    sources: ReportSources, run: Run, items: pl.DataFrame, chosen: Sequence[int], gaps: MissingParts
-) -> dict[str, dict[str, Any]]:
-    """By row of the item table: the question and the response in each setting, null where there is none."""
+    inputs: ReportInputs, run: tuple[str, str], items: pl.DataFrame, gaps: Gaps
+) -> dict[str, dict[str, str | None]]:
+    """Reads the texts that the page carries: by row of the item table, the question and each setting's response."""
     model, dataset = run
-    rows = items[list(chosen)]
-    found: dict[str, dict[str, Any]] = {str(row): {"question": None} for row in chosen}
-    questions = read_frame(sources.items[dataset], ["item_id", "question"], "prepare_dataset")
+    chosen = items_with_texts(items["outcome"].to_list(), inputs.params.texts)
+    item_ids = items["item_id"].gather(chosen)
+    found: dict[str, dict[str, str | None]] = {str(row): {"question": None} for row in chosen}
+    questions = read_if_there(inputs.paths.items(dataset), ["item_id", "question"], "prepare_dataset")
     if questions is None:
-        gaps.add("Evaluation", f"the questions of {dataset} are not here", "prepare_dataset")
+        add_gap(gaps, "Evaluation", f"the questions of {dataset} are not here", "prepare_dataset")
     else:
         by_item = dict(questions.iter_rows())
-        for row, item_id in zip(chosen, rows["item_id"], strict=True):
+        for row, item_id in zip(chosen, item_ids, strict=True):
             found[str(row)]["question"] = by_item.get(item_id)
     for setting in SETTINGS:
         responses = None
-        if (model, dataset, setting) in sources.generations:
-            columns = ["item_id", "run", "response"]
-            responses = read_frame(sources.generations[model, dataset, setting], columns, "generate")
+        if setting in inputs.settings:
+            path = inputs.paths.generations(model, dataset, setting)
+            responses = read_if_there(path, ["item_id", "run", "response"], "generate")
         if responses is None:
-            gaps.add("Evaluation", f"the texts of {model} on {dataset}, {setting.replace('_', ' ')}", "generate")
+            add_gap(gaps, "Evaluation", f"the texts of {model} on {dataset}, {words(setting)}", "generate")
             continue
-        by_attempt = {(item_id, number): text for item_id, number, text in responses.iter_rows()}
-        for row, item_id, number in zip(chosen, rows["item_id"], rows[f"run_{setting}"], strict=True):
-            found[str(row)][setting] = by_attempt.get((item_id, number))
+        by_run = {(item_id, number): text for item_id, number, text in responses.iter_rows()}
+        for row, item_id, number in zip(chosen, item_ids, items[f"run_{setting}"].gather(chosen), strict=True):
+            found[str(row)][setting] = by_run.get((item_id, number))
     return found
 
 
@@ -246,59 +227,50 @@ COLUMNS = (
 )
 
 
-def patching_section(
-    sources: ReportSources, params: ReportParams, crossing_params: CrossingParams, gaps: MissingParts
-) -> list[dict[str, Any]]:
-    """One record for each model whose activations have been patched."""
+def patching_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
+    """Collects one record per model whose activations have been patched: curves, crossings, cells of single pairs."""
     records = []
-    for model in sources.models:
-        frame = read_frame(sources.patching[model], COLUMNS, "patch")
+    for model in inputs.models:
+        frame = read_if_there(inputs.paths.patching(model), COLUMNS, "patch")
         if frame is None or frame.is_empty():
             what = "has not been patched" if frame is None else "has no usable pair"
-            gaps.add("Patching", f"{model} {what}", "patch")
+            add_gap(gaps, "Patching", f"{model} {what}", "patch")
             continue
-        records.append({"model": model, **patching_record(frame, params, crossing_params)})
+        resid = frame.filter(pl.col("component") == "resid_pre")
+        flipping = resid.filter(pl.col("role") == "flip")["probe"].unique().sort().to_list()
+        pairs = frame["pair_id"].unique().sort().to_list()
+        shown = resid.filter(pl.col("pair_id").is_in(pairs[: inputs.params.pairs]))
+        records.append(
+            {
+                "model": model,
+                "probes": frame["probe"].unique().sort().to_list(),
+                "n_pairs": len(pairs),
+                "curves": curve_records(resid) if resid.height else [],
+                "crossings": [asdict(crossing(resid, probe, inputs.crossing)) for probe in flipping],
+                "sweeps": [sweep_record(cells) for cells in sweeps(shown)],
+                "heads": head_records(frame.filter(pl.col("component") == "z")),
+            }
+        )
     return records
 
 
-def patching_record(frame: pl.DataFrame, params: ReportParams, crossing_params: CrossingParams) -> dict[str, Any]:
-    """Curves over all pairs, their crossings, and the cells of the first `pairs` pairs."""
-    probes = frame["probe"].unique(maintain_order=True).sort().to_list()
-    resid = frame.filter(pl.col("component") == "resid_pre")
-    pairs = frame["pair_id"].unique(maintain_order=True).sort().to_list()
-    shown = pairs[: params.pairs]
-    return {
-        "probes": probes,
-        "n_pairs": len(pairs),
-        "curves": curve_records(resid) if resid.height else [],
-        "crossings": [plain(asdict(crossing(resid, probe, crossing_params))) for probe in crossing_probes(resid)],
-        "sweeps": [sweep_record(cells) for cells in sweeps(resid.filter(pl.col("pair_id").is_in(shown)))],
-        "heads": head_records(frame.filter(pl.col("component") == "z")),
-    }
-
-
 def curve_records(resid: pl.DataFrame) -> list[dict[str, Any]]:
-    """By probe and curve: mean and standard deviation of NLD over pairs by layer, and the number of pairs."""
+    """Describes each curve: mean and standard deviation of NLD over pairs by layer, and the number of pairs."""
     records = []
     for (probe, curve), rows in layer_curves(resid).group_by("probe", "curve", maintain_order=True):
-        values = {name: plain(rows[name].to_list()) for name in ("layer", "mean", "sd", "n_pairs")}
+        values = {name: rows[name].to_list() for name in ("layer", "mean", "sd", "n_pairs")}
         records.append({"probe": probe, "curve": curve, **values})
     return records
 
 
-def crossing_probes(resid: pl.DataFrame) -> list[str]:
-    """Probes that have a flipping token, so that two curves can cross."""
-    return resid.filter(pl.col("role") == "flip")["probe"].unique().sort().to_list()
-
-
 def sweeps(resid: pl.DataFrame) -> list[pl.DataFrame]:
-    """The cells of each pair and probe, by layer and position."""
+    """Splits cells by pair and probe, each by layer and position."""
     ordered = resid.sort("pair_id", "probe", "layer", "position", maintain_order=True)
     return [rows for _, rows in ordered.group_by("pair_id", "probe", maintain_order=True)]
 
 
 def sweep_record(cells: pl.DataFrame) -> dict[str, Any]:
-    """One pair and probe: tokens and roles by position, metrics (layer, position); NaN for a cell that is missing."""
+    """Describes one pair and probe: tokens and roles by position, metrics (layer, position); NaN for a missing cell."""
     places = cells.unique("position", keep="first", maintain_order=True).sort("position")
     layers = cells["layer"].unique().sort().to_list()
     rows = np.searchsorted(layers, cells["layer"].to_numpy())
@@ -318,7 +290,7 @@ def sweep_record(cells: pl.DataFrame) -> dict[str, Any]:
 
 
 def head_records(z: pl.DataFrame) -> list[dict[str, Any]]:
-    """By probe and role: mean NLD of patching one head's z, (layer, head), over pairs and positions of the role."""
+    """Averages NLD of patching one head's z, (layer, head), over pairs and positions, by probe and role."""
     records = []
     ordered = z.sort("probe", "role", "layer", "head", "pair_id", "position", maintain_order=True)
     for (probe, role), rows in ordered.group_by("probe", "role", maintain_order=True):

@@ -1,10 +1,7 @@
-"""Single traces to read: tokens, and which reasoning tokens each answer token attends to (paper section 4, Figure 4).
+"""The page's trace reader: tokens, and which reasoning tokens each answer token attends to (paper section 4, Figure 4).
 
-tokens, maps, links, attention and sentence files -> one record a model and dataset with its first traces.
-
-The walk of every head along the reasoning of one trace, small enough to travel in the page.
-
-attention frame of one model and dataset, trace -> centroid and spread by head and group of answer tokens.
+maps, tokens, links, attention and sentence files -> one record per model and dataset, with its first traces: pooled
+maps, strongest links, sentence masses, and the walk of every head along the reasoning.
 """
 
 from collections.abc import Sequence
@@ -14,16 +11,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from r2a_core.config import ReportParams
-from r2a_core.report.encode import pack, pack_json, weight_levels
-from r2a_core.report.sources import MissingParts, ReportSources, Run, read_frame
+from r2a_core.infra.files import read_frame
+from r2a_core.report.encode import CODES, pack, pack_json, pack_shares, weight_levels
+from r2a_core.report.inputs import WITH_REASONING, Gaps, ReportInputs, add_gap, read_if_there
 from r2a_core.results import MappedTrace, PooledMap, head_sets, map_name, mapped_traces, pooled_maps
-
-SETTING = "with_reasoning"
 
 VIEW = ["item_id", "kind", "layer", "head"]
 
-NO_TOKEN = 65535  # fills the rows of links that hold fewer tokens
+GROUPS = 32  # most groups of answer tokens in a walk
 
 
 @dataclass(frozen=True)
@@ -46,54 +41,46 @@ class TraceView:
         return same
 
 
-def traces_section(sources: ReportSources, params: ReportParams, top: int, gaps: MissingParts) -> list[dict[str, Any]]:
-    """One record for each model and dataset that has traces to read."""
+def traces_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
+    """Collects one record per model and dataset that has traces to read."""
     records = []
-    for model, dataset in sources.runs:
-        if not sources.tokens[model, dataset].is_file() or not sources.maps[model, dataset].is_file():
-            gaps.add("Attention", f"no maps of {model} on {dataset}", "maps")
+    for model, dataset in inputs.runs:
+        if not all(path(model, dataset).is_file() for path in (inputs.paths.map_tokens, inputs.paths.maps)):
+            add_gap(gaps, "Attention", f"no maps of {model} on {dataset}", "maps")
             continue
-        reader = TraceReader(sources, params, (model, dataset), top)
-        traces = [reader.record(trace) for trace in [*reader.traces.values()][: params.traces]]
+        reader = TraceReader(inputs, model, dataset)
+        traces = [reader.record(trace) for trace in [*reader.traces.values()][: inputs.params.traces]]
         records.append({"model": model, "dataset": dataset, "items": traces})
         if reader.links is None:
-            gaps.add("Attention", f"no links between answer and reasoning tokens of {model} on {dataset}", "maps")
+            add_gap(gaps, "Attention", f"no links between answer and reasoning tokens of {model} on {dataset}", "maps")
         if reader.sentences is None:
-            gaps.add("Attention", f"no sentence masses of {model} on {dataset}", "attention")
+            add_gap(gaps, "Attention", f"no sentence masses of {model} on {dataset}", "attention")
     return records
 
 
 class TraceReader:
     """The files of one model and dataset, read once."""
 
-    def __init__(self, sources: ReportSources, params: ReportParams, run: Run, top: int) -> None:
-        self.params, case = params, (*run, SETTING)
+    def __init__(self, inputs: ReportInputs, model: str, dataset: str) -> None:
+        self.params, run, paths = inputs.params, (model, dataset), inputs.paths
         columns = ["item_id", "tokens", "think_open", "think_close", "n_tokens", "reflection"]
-        tokens = read_frame(sources.tokens[run], columns, "maps")
-        maps = read_frame(sources.maps[run], [*VIEW, "row_token", "col_token", "pattern"], "maps")
-        assert tokens is not None
-        assert maps is not None
-        self.traces = mapped_traces(tokens)
-        self.maps = pooled_maps(maps, self.traces)
-        self.views = maps.select(VIEW)
+        self.traces = mapped_traces(read_frame(paths.map_tokens(*run), columns, "maps"))
+        maps = read_frame(paths.maps(*run), [*VIEW, "row_token", "col_token", "pattern"], "maps")
+        self.maps, self.views = pooled_maps(maps, self.traces), maps.select(VIEW)
         columns = [*VIEW, "row", "tokens", "weights", "reasoning", "outside"]
-        self.links = read_frame(sources.links[run], columns, "maps")
-        walk = ["item_id", "layer", "head", "source", "walk_correlation", "centroid", "spread"]
-        wanted = case in sources.attention
-        self.attention = read_frame(sources.attention[case], walk, "attention") if wanted else None
-        columns = ["item_id", "sentence", "start", "end", "layer", "head", "mass", "reflection"]
-        self.sentences = read_frame(sources.sentences[case], columns, "attention") if wanted else None
-        self.rfh = self.rfh_heads(sources, run, top)
-
-    @staticmethod
-    def rfh_heads(sources: ReportSources, run: Run, top: int) -> pl.DataFrame | None:
-        """(layer, head) of the Reasoning-Focus Heads of the dataset."""
+        self.links = read_if_there(paths.map_links(*run), columns, "maps")
+        self.attention = self.sentences = self.rfh = None
+        if WITH_REASONING in inputs.settings:
+            columns = ["item_id", "layer", "head", "source", "walk_correlation", "centroid", "spread"]
+            self.attention = read_if_there(paths.attention(*run), columns, "attention")
+            columns = ["item_id", "sentence", "start", "end", "layer", "head", "mass", "reflection"]
+            self.sentences = read_if_there(paths.sentences(*run), columns, "attention")
         columns = ["layer", "head", "dataset", "rank", "count_rank", "induction", "retrieval"]
-        frame = read_frame(sources.heads[run[0]], columns, "heads")
-        if frame is None:
-            return None
-        rfh = head_sets(frame.filter(pl.col("dataset") == run[1]), top).rfh
-        return pl.DataFrame(rfh, schema={name: frame.schema[name] for name in ("layer", "head")}, orient="row")
+        heads = read_if_there(paths.heads(model), columns, "heads")
+        if heads is not None:
+            rfh = head_sets(heads.filter(pl.col("dataset") == dataset), inputs.top).rfh
+            schema = {name: heads.schema[name] for name in ("layer", "head")}
+            self.rfh = pl.DataFrame(rfh, schema=schema, orient="row")
 
     def record(self, trace: MappedTrace) -> dict[str, Any]:
         """One trace, in the views chosen for the page."""
@@ -106,7 +93,10 @@ class TraceReader:
             "reflection": trace.reflection,
             "tokens": pack_json(trace.tokens),
             "views": [{"name": view.name, "kind": view.kind, "layer": view.layer, "head": view.head} for view in views],
-            "maps": [map_record(self.maps[view.name, trace.item_id], trace, self.params) for view in views],
+            "maps": [
+                map_record(self.maps[view.name, trace.item_id], trace, self.params.rows, self.params.columns)
+                for view in views
+            ],
             "links": [self.link_record(trace, view) for view in views] if self.links is not None else None,
             "walks": walk_record(self.attention, trace),
             "sentences": self.sentence_record(trace, views),
@@ -126,14 +116,14 @@ class TraceReader:
         if rows.is_empty():
             return None
         width = int(rows["tokens"].list.len().max())  # type: ignore[arg-type]
-        tokens = np.full((rows.height, width), NO_TOKEN)
+        tokens = np.full((rows.height, width), CODES["no_token"])
         weights = np.zeros((rows.height, width))
         for number, (places, values) in enumerate(rows.select("tokens", "weights").iter_rows()):
             tokens[number, : len(places)] = places
             weights[number, : len(values)] = values
-        masses = {name: pack(shares(rows[name].to_numpy()), "u2") for name in ("reasoning", "outside")}
+        masses = {name: pack_shares(rows[name].to_numpy()) for name in ("reasoning", "outside")}
         first = int(rows["row"][0])
-        return {"first_row": first, "tokens": pack(tokens, "u2"), "weights": pack(shares(weights), "u2"), **masses}
+        return {"first_row": first, "tokens": pack(tokens, "u2"), "weights": pack_shares(weights), **masses}
 
     def sentence_record(self, trace: MappedTrace, views: Sequence[TraceView]) -> dict[str, Any] | None:
         """Token ranges of the sentences of the reasoning, and mass from the answer by (view, sentence)."""
@@ -162,13 +152,8 @@ class TraceReader:
         )
 
 
-def shares(values: np.ndarray) -> np.ndarray:
-    """Attention weights and masses 0..1 as 0..65535."""
-    return np.rint(np.clip(values, 0, 1) * 65535)
-
-
-def map_record(pattern: PooledMap, trace: MappedTrace, params: ReportParams) -> dict[str, Any]:
-    """The answer x reasoning part of a map, pooled by its maximum to at most `rows` x `columns` cells."""
+def map_record(pattern: PooledMap, trace: MappedTrace, max_rows: int, max_columns: int) -> dict[str, Any]:
+    """Pools the answer x reasoning part of a map by its maximum to at most `max_rows` x `max_columns` cells."""
     reasoning, answer = trace.segments.reasoning, trace.segments.answer
     (left, right), (top, bottom) = (reasoning.start, reasoning.stop), (answer.start, answer.stop)
     rows = np.flatnonzero((pattern.row_edges[:-1] >= top) & (pattern.row_edges[1:] <= bottom))
@@ -176,7 +161,7 @@ def map_record(pattern: PooledMap, trace: MappedTrace, params: ReportParams) -> 
     if not len(rows) or not len(columns):
         return {"rows": [], "columns": [], "cells": pack(np.zeros((0, 0)), "u1")}
     part = pattern.weights[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    row_cuts, column_cuts = cuts(len(rows), params.rows), cuts(len(columns), params.columns)
+    row_cuts, column_cuts = group_starts(len(rows), max_rows), group_starts(len(columns), max_columns)
     pooled = np.maximum.reduceat(np.maximum.reduceat(part, row_cuts, axis=0), column_cuts, axis=1)
     return {
         "rows": [*pattern.row_edges[rows[row_cuts]].tolist(), bottom],
@@ -185,20 +170,13 @@ def map_record(pattern: PooledMap, trace: MappedTrace, params: ReportParams) -> 
     }
 
 
-def cuts(count: int, most: int) -> np.ndarray:
-    """First of each group when `count` cells are pooled, equally many a group, to at most `most`."""
+def group_starts(count: int, most: int) -> np.ndarray:
+    """Finds the first of each group when `count` cells are pooled to at most `most`, equally many per group."""
     return np.arange(0, count, -(-count // most))
 
 
-GROUPS = 32  # most groups of answer tokens
-
-STEPS = 254  # a fraction 0..1 of the reasoning in whole steps
-
-UNKNOWN = 255  # a group whose rows see none of the reasoning
-
-
 def walk_record(attention: pl.DataFrame | None, trace: MappedTrace) -> dict[str, Any] | None:
-    """Centroid and spread, (head, group), and walk correlation, (head,), of all heads by layer and head.
+    """Packs centroid and spread, (head, group), and walk correlation, (head,), of all heads by layer and head.
 
     None when the trace has no walks.
     """
@@ -222,10 +200,11 @@ def walk_record(attention: pl.DataFrame | None, trace: MappedTrace) -> dict[str,
 
 
 def fractions(values: np.ndarray, width: int) -> np.ndarray:
-    """Means of `values` (head, row) over groups of `width` answer rows, in steps of 1 / STEPS; NaN does not count."""
+    """Averages `values` (head, row) over groups of `width` answer rows, in steps (see CODES); NaN does not count."""
     starts = np.arange(0, values.shape[1], width)
     known = ~np.isnan(values)
     totals = np.add.reduceat(np.where(known, values, 0.0), starts, axis=1)
     counts = np.add.reduceat(known.astype(float), starts, axis=1)
     means = np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
-    return np.where(np.isnan(means), UNKNOWN, np.rint(np.clip(np.nan_to_num(means), 0, 1) * STEPS))
+    steps = np.rint(np.clip(np.nan_to_num(means), 0, 1) * CODES["walk_steps"])
+    return np.where(np.isnan(means), CODES["walk_unknown"], steps)

@@ -40,7 +40,10 @@ class NotingJob:
 
 
 def write_number(job: Any, store: WorkStore, shard: int) -> Path:
-    return store.shard(f"{shard:032x}", ".txt", lambda path: path.write_text(f"shard {shard}") and None)
+    def write(path: Path) -> None:
+        path.write_text(f"shard {shard}")
+
+    return store.shard(f"{shard:032x}", ".txt", write)
 
 
 def slow_first(job: NotingJob, store: WorkStore, shard: int) -> tuple[int, str]:

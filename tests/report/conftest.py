@@ -1,7 +1,7 @@
 """A small study on disk, made by the core's own functions on random models: what the page is built from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,13 @@ from r2a_core.generation.rows import generation_row
 from r2a_core.models.load import resolve_tags
 from r2a_core.models.pointer import ModelPointer
 from r2a_core.patching.metrics import AnswerMetrics, Sweep, patching_frame
+from r2a_core.paths import StudyPaths
 from r2a_core.prompts import prompt_ids
-from r2a_core.report.page import StudyParams, build_page, report_data
-from r2a_core.report.sources import ReportSources, study_sources
+from r2a_core.report.inputs import ReportInputs
+from r2a_core.report.page import build_page, report_data
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids, token_pieces
 from r2a_core.trace import GENERATION_SCHEMA, SETTINGS, TraceSegments, has_boxed
+from tests.judging.made_up import judged_run
 
 PHRASES = ("wait", "alternatively")
 HOSTILE = (
@@ -45,15 +47,6 @@ HOSTILE = (
     "\u05e9\u05dc\u05d5\u05dd \U0001f600 =1+1\r\n"
 )
 N_LAYERS, N_HEADS = 4, 6
-
-
-@dataclass(frozen=True)
-class Study:
-    """A study on disk: the folder that plays the part of data/, and what lies in it."""
-
-    folder: Path
-    sources: ReportSources
-    params: StudyParams
 
 
 @cache
@@ -118,18 +111,18 @@ def write(frame: pl.DataFrame, path: Path) -> None:
     frame.write_parquet(path)
 
 
-def write_evaluation(data: Path, model: str, dataset: str, items: Sequence[Item]) -> dict[str, pl.DataFrame]:
+def write_evaluation(paths: StudyPaths, model: str, dataset: str, items: Sequence[Item]) -> dict[str, pl.DataFrame]:
     frames = {setting: generations(items, setting, Tags()) for setting in SETTINGS}
     for setting, frame in frames.items():
-        write(frame, data / "generations" / model / dataset / f"{setting}.parquet")
+        write(frame, paths.generations(model, dataset, setting))
     params = EvaluateParams(timeout_seconds=10.0, bootstrap_draws=200, seed=0)
     result = evaluate(items, frames, 1, params, model=model, dataset=dataset, decoding="temperature 0.6")
-    write(result.frame, data / "evaluation" / model / f"{dataset}.parquet")
-    (data / "evaluation" / model / f"{dataset}.json").write_text(summary_text(result.summary))
+    write(result.frame, paths.evaluation(model, dataset))
+    paths.summary(model, dataset).write_text(summary_text(result.summary))
     return frames
 
 
-def write_attention(data: Path, work: Path, model: str, dataset: str, rows: pl.DataFrame, seed: int) -> pl.DataFrame:
+def write_attention(paths: StudyPaths, model: str, dataset: str, rows: pl.DataFrame, seed: int) -> pl.DataFrame:
     """Attention, maps, tokens, spans and links of the traces that passed; returns the attention frame."""
     capture = CaptureConfig(
         rows="answer_and_reasoning", dtype="float32", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
@@ -140,22 +133,21 @@ def write_attention(data: Path, work: Path, model: str, dataset: str, rows: pl.D
         segments = TraceSegments(row["think_open"], row["think_close"], len(ids))
         traces.append((row["item_id"], capture_trace(random_model(seed), ids, segments, capture)))
         pieces[row["item_id"]] = token_pieces(tokenizer().hf, ids)
-    folder = work / model / dataset
+    folder = paths.activations(model, dataset)
     folder.mkdir(parents=True)
     write_shard(folder / shard_name(0), traces, "print")
     write_index(folder / "index.parquet", [folder / shard_name(0)])
     reader = ActivationReader(folder)
     frames = attention_statistics(reader, pieces, PHRASES)
-    at = data / "attention" / model / dataset
-    write(frames.attention, at / "with_reasoning.parquet")
-    write(frames.sentences, at / "with_reasoning-sentences.parquet")
+    write(frames.attention, paths.attention(model, dataset))
+    write(frames.sentences, paths.sentences(model, dataset))
     heads = head_frame({dataset: frames.attention})
     config = MapConfig(None, 3, None, 3, (), 512, 5, PHRASES)
     maps = attention_maps(reader, pieces, frames.attention, heads, config)
-    for suffix, frame in (("", maps.maps), ("-tokens", maps.tokens), ("-spans", maps.spans)):
-        write(frame, data / "maps" / model / f"{dataset}{suffix}.parquet")
+    write(maps.maps, paths.maps(model, dataset))
+    write(maps.tokens, paths.map_tokens(model, dataset))
     links = attention_links(reader, frames.attention, heads, config, strongest=4)
-    write(links, data / "maps" / model / f"{dataset}-links.parquet")
+    write(links, paths.map_links(model, dataset))
     return frames.attention
 
 
@@ -189,60 +181,66 @@ def sweep(pair: int, probe: str, seed: int, component: str = "resid_pre") -> Swe
     return Sweep(f"pair-{pair}", probe, component, tuple(range(40, 47)), roles, clean, corrupted, metrics, 10.5, -9.5)
 
 
-def make_study(data: Path, work: Path, models: Sequence[str], datasets: Sequence[str], n_items: int = 8) -> Study:
-    """Writes the whole study below `data`; captured activations go to `work`."""
-    items = [question(number) for number in range(n_items)]
-    for dataset in datasets:
-        write(items_frame(items), data / "datasets" / f"{dataset}.parquet")
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
+    """Two models, one named as in the paper, on one dataset; a second dataset of which nothing exists."""
+    paths, models = StudyPaths(tmp_path_factory.mktemp("study")), ("tiny_qwen2", "r1_qwen_7b")
+    items = [question(number) for number in range(6)]
+    write(items_frame(items), paths.items("math500"))
     for seed, model in enumerate(models):
-        attention = {}
-        for dataset in datasets:
-            frames = write_evaluation(data, model, dataset, items)
-            attention[dataset] = write_attention(data, work, model, dataset, frames["with_reasoning"], seed)
-        write(head_frame(attention), data / "heads" / f"{model}.parquet")
+        frames = write_evaluation(paths, model, "math500", items)
+        attention = write_attention(paths, model, "math500", frames["with_reasoning"], seed)
+        write(head_frame({"math500": attention}), paths.heads(model))
         sweeps = [sweep(pair, probe, seed) for pair in range(3) for probe in ("plain", "boxed")]
         sweeps.append(sweep(0, "plain", seed, component="z"))
-        write(patching_frame(sweeps), data / "patching" / f"{model}.parquet")
-        folder = data / "models" / model
-        folder.mkdir(parents=True)
-        ModelPointer("hub", "float32", Tags(), "someone/some-model", "0" * 40).write(folder)
+        write(patching_frame(sweeps), paths.patching(model))
+        paths.model(model).mkdir(parents=True)
+        ModelPointer("hub", "float32", Tags(), "someone/some-model", "0" * 40).write(paths.model(model))
     values = {
-        "run": {"models": list(models), "datasets": list(datasets), "settings": list(SETTINGS)},
+        "run": {"models": list(models), "datasets": ["math500"], "settings": list(SETTINGS)},
         "models": {model: {"kind": "hub", "tags": Tags().model_dump()} for model in models},
-        "generate": {"temperature": 0.6, "runs": 1},
     }
-    params = StudyParams(
-        values,
-        5,
-        CrossingParams(bootstrap_draws=200, confidence=0.95, seed=0),
-        WalkThresholds(mass=0.3, correlation=0.1),
-    )
-    return Study(data, study_sources(data, models, datasets, SETTINGS), params)
-
-
-@pytest.fixture(scope="session")
-def study(tmp_path_factory) -> Study:
-    """Two models, one named as in the paper, on one dataset; a second dataset of which nothing exists."""
-    root = tmp_path_factory.mktemp("study")
-    made = make_study(root / "data", root / "work", ("tiny_qwen2", "r1_qwen_7b"), ("math500",), n_items=6)
-    return replace(
-        made, sources=study_sources(made.folder, ("tiny_qwen2", "r1_qwen_7b"), ("math500", "wildbench"), SETTINGS)
+    return ReportInputs(
+        paths=paths,
+        models=models,
+        datasets=("math500", "wildbench"),
+        settings=SETTINGS,
+        values=values,
+        params=ReportParams(
+            title="From reasoning to answer", texts=4, traces=2, heads=2, rows=48, columns=512, pairs=2, megabytes=10.0
+        ),
+        top=5,
+        crossing=CrossingParams(bootstrap_draws=200, confidence=0.95, seed=0),
+        walk=WalkThresholds(mass=0.3, correlation=0.1),
     )
 
 
 @pytest.fixture(scope="session")
-def report_params() -> ReportParams:
-    """Room for everything that the small study has."""
-    return ReportParams(
-        title="From reasoning to answer", texts=4, traces=2, heads=2, rows=48, columns=512, pairs=2, megabytes=10.0
-    )
+def page_data(inputs: ReportInputs) -> dict[str, Any]:
+    return report_data(inputs)
 
 
 @pytest.fixture(scope="session")
-def page_data(study, report_params) -> dict[str, Any]:
-    return report_data(study.sources, report_params, study.params)
-
-
-@pytest.fixture(scope="session")
-def page(page_data) -> str:
+def page(page_data: dict[str, Any]) -> str:
     return build_page(page_data, megabytes=10.0)
+
+
+@pytest.fixture(scope="session")
+def judged_runs() -> dict[str, Any]:
+    """Evaluations by an imagined judge, of two models on one dataset."""
+    return {
+        "r1_llama_8b": judged_run("r1_llama_8b", n=20, repeats=2),
+        "tiny_qwen2": judged_run("tiny_qwen2", n=10, seed=4),
+    }
+
+
+@pytest.fixture(scope="session")
+def judged_data(
+    judged_runs: dict[str, Any], inputs: ReportInputs, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """The data of their page."""
+    paths = StudyPaths(tmp_path_factory.mktemp("judged"))
+    for model, run in judged_runs.items():
+        write(run.frame, paths.evaluation(model, "wildbench"))
+        paths.summary(model, "wildbench").write_text(summary_text(run.summary), encoding="utf-8")
+    return report_data(replace(inputs, paths=paths, models=tuple(judged_runs), datasets=("wildbench",)))

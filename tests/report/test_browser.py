@@ -1,8 +1,9 @@
 """The page in a real browser without network: no request, no error, and a click shows what the parquet file holds.
 
-Needs Playwright for Python and Debian's Chromium; skipped where either is missing.
+Playwright (in the extra `test`) drives the Chromium of this machine; skipped where there is none.
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,45 +11,55 @@ from typing import Any
 import polars as pl
 import pytest
 
+from r2a_core.report.page import build_page
+
 playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not on this machine")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not on this machine")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as running:
-        launched = running.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        launched = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield launched
         launched.close()
 
 
 @pytest.fixture(scope="module")
-def address(page, tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("page") / "index.html"
+def address(page: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_page(page, tmp_path_factory.mktemp("page"))
+
+
+def write_page(page: str, folder: Path) -> str:
+    path = folder / "index.html"
     path.write_text(page, encoding="utf-8")
     return path.as_uri()
 
 
 @pytest.fixture
-def opened(browser, address) -> Iterator[Any]:
+def opened(browser: Any, address: str) -> Iterator[Any]:
     """Opens the page with what is chosen after #; at the end there was no request and no error."""
-    context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
-    view, troubles, asked = context.new_page(), [], []
+    troubles: list[str] = []
+    asked: list[str] = []
+    context = browser.new_context(
+        offline=True, viewport={"width": 1200, "height": 900}, permissions=["clipboard-read", "clipboard-write"]
+    )
+    view = context.new_page()
     view.on("console", lambda message: troubles.append(message.text))
     view.on("pageerror", lambda error: troubles.append(str(error)))
     view.on("request", lambda request: asked.append(request.url))
     view.on("dialog", lambda dialog: troubles.append(dialog.message))
 
-    def visit(chosen: str = "") -> Any:
-        view.goto(address + chosen)
+    def visit(chosen: str = "", place: str = address) -> Any:
+        view.goto(place + chosen)
         view.wait_for_selector("html[data-ready]")
         return view
 
     yield visit
     context.close()
     assert not troubles
-    assert {url.split("#")[0] for url in asked} == {address}
+    assert len({url.split("#")[0] for url in asked}) == 1
 
 
 def number(text: str) -> float:
@@ -63,11 +74,11 @@ def test_every_figure_is_drawn(opened):
     assert view.locator(".gaps li").count() > 0
 
 
-def test_a_patched_cell_shows_the_value_of_the_parquet_file(opened, study):
+def test_a_patched_cell_shows_the_value_of_the_parquet_file(opened, inputs):
     view = opened()
     view.locator('#cells rect.cell[data-row="2"][data-column="1"]').click()
     view.wait_for_selector("#cell-facts [data-metric]")
-    frame = pl.read_parquet(study.folder / "patching" / "tiny_qwen2.parquet")
+    frame = pl.read_parquet(inputs.paths.patching("tiny_qwen2"))
     cell = frame.filter(pair_id="pair-0", probe="boxed", component="resid_pre", layer=1, position=42).row(0, named=True)
     for metric in ("nld", "logit_diff", "prob_diff", "rank_diff"):
         shown = view.locator(f'#cell-facts [data-metric="{metric}"]')
@@ -76,11 +87,11 @@ def test_a_patched_cell_shows_the_value_of_the_parquet_file(opened, study):
     assert "cell=2.1" in view.url
 
 
-def test_a_head_shows_its_scores_and_its_walk(opened, study):
+def test_a_head_shows_its_scores_and_its_walk(opened, inputs):
     view = opened()
     view.locator('#heads rect.cell[data-row="3"][data-column="5"]').click()
-    view.wait_for_function("document.querySelector('#head-facts h4')?.textContent === 'L3.H5'")
-    frame = pl.read_parquet(study.folder / "heads" / "tiny_qwen2.parquet")
+    view.wait_for_selector("#head-facts h4:text-is('L3.H5')")
+    frame = pl.read_parquet(inputs.paths.heads("tiny_qwen2"))
     row = frame.filter(dataset="math500", layer=3, head=5).row(0, named=True)
     shown = dict(zip(*(view.locator(f"#head-facts {tag}").all_inner_texts() for tag in ("dt", "dd")), strict=True))
     assert number(shown["mass \u2192 reasoning"]) == pytest.approx(row["answer_to_reasoning"], abs=5e-5)
@@ -88,9 +99,9 @@ def test_a_head_shows_its_scores_and_its_walk(opened, study):
     assert view.locator("#walk figcaption").inner_text().startswith("L3.H5 of tiny_qwen2")
 
 
-def test_an_answer_token_is_held_and_let_go(opened, study):
+def test_an_answer_token_is_held_and_let_go(opened, inputs):
     view = opened()
-    links = pl.read_parquet(study.folder / "maps" / "tiny_qwen2" / "math500-links.parquet")
+    links = pl.read_parquet(inputs.paths.map_links("tiny_qwen2", "math500"))
     row = links.filter(kind="rfh_mean").row(3, named=True)
     token = view.locator(f'#reader .answer .t[data-token="{row["row"]}"]')
     token.click()
@@ -118,7 +129,7 @@ def test_the_address_restores_what_was_chosen(opened):
     assert "sentences hold" in view.locator("#reader-readout").inner_text()
 
 
-def test_hostile_text_is_shown_and_does_nothing(opened, study):
+def test_hostile_text_is_shown_and_does_nothing(opened):
     view = opened("#items&item=item%2F01.json")
     shown = view.locator('#items article[data-setting="with_reasoning"] .text').inner_text()
     assert "</script><script>document.title='broken'</script><img src=x onerror=alert(1)>" in shown
@@ -137,19 +148,26 @@ def test_grids_work_with_the_keyboard(opened):
     assert view.locator("#cell-facts h4").inner_text() == "layer 1, position 42"
 
 
-def test_copied_csv_holds_the_figure(browser, address, study):
-    context = browser.new_context(offline=True, permissions=["clipboard-read", "clipboard-write"])
-    view = context.new_page()
-    view.goto(address)
-    view.wait_for_selector("html[data-ready]")
+def test_copied_csv_holds_the_figure(opened, inputs):
+    view = opened()
     view.locator("#cells .copy").click()
-    view.wait_for_function("document.querySelector('#cells .copy').textContent === 'Copied'")
+    view.wait_for_selector("#cells .copy:text-is('Copied')")
     lines = view.evaluate("navigator.clipboard.readText()").splitlines()
-    context.close()
-    frame = pl.read_parquet(study.folder / "patching" / "tiny_qwen2.parquet")
+    frame = pl.read_parquet(inputs.paths.patching("tiny_qwen2"))
     cells = frame.filter(pair_id="pair-0", probe="boxed", component="resid_pre").sort("layer", "position")
     assert lines[0].startswith("pair_id,probe,layer,position,role")
     assert [float(line.split(",")[7]) for line in lines[1:]] == cells["nld"].to_list()
+
+
+def test_judge_scores_are_drawn(opened, judged_data, tmp_path):
+    view = opened(place=write_page(build_page(judged_data, 10.0), tmp_path))
+    bars = view.locator("#judged rect[data-side=with]")
+    shown = [float(bars.nth(at).get_attribute("data-value")) for at in range(bars.count())]
+    expected = [area["mean_with"] for record in judged_data["evaluation"] for area in record["judged"]]
+    assert shown == pytest.approx(expected)
+    text = view.locator("#judged").inner_text()
+    assert "Judge: gpt-4o-2024-05-13" in text
+    assert "2 of each response" in text
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1200, "dark")])

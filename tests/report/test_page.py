@@ -4,23 +4,25 @@ import base64
 import hashlib
 import json
 import re
-import shutil
+from dataclasses import replace
 
 import polars as pl
 import pytest
 
 from r2a_core.infra.errors import R2AError
+from r2a_core.paths import StudyPaths
+from r2a_core.report.encode import CODES
 from r2a_core.report.page import SCRIPTS, build_page, page_file, report_data
 from r2a_core.report.plot_tables import plot_tables
-from r2a_core.report.sources import study_sources
 
 
 def without_data(page: str) -> str:
     return re.sub(r'(<script type="application/json" id="data">).*?(</script>)', r"\1\2", page, flags=re.DOTALL)
 
 
-def test_two_builds_are_the_same_bytes(page, study, report_params):
-    assert build_page(report_data(study.sources, report_params, study.params), 10.0) == page
+def test_two_builds_are_the_same_bytes(page, inputs, judged_data):
+    assert build_page(report_data(inputs), 10.0) == page
+    assert build_page(judged_data, 10.0) == build_page(judged_data, 10.0)
 
 
 def test_the_page_names_no_other_place(page):
@@ -57,12 +59,12 @@ def test_hostile_text_stays_inside_the_data(page, page_data):
     assert "onerror" not in without_data(page)
 
 
-def test_lone_surrogates_and_nul_in_names_survive(study, report_params):
-    odd = report_params.model_copy(update={"title": "a\ud800</script>\x00b"})
-    page = build_page(report_data(study.sources, odd, study.params), 10.0)
+def test_lone_surrogates_and_nul_in_texts_survive(inputs):
+    odd = {"a\ud800": "</script>\x00b"}
+    page = build_page(report_data(inputs, machine=odd), 10.0)
     found = re.search(r'id="data">(.*?)</script>', page, flags=re.DOTALL)
     assert found is not None
-    assert json.loads(found[1])["title"] == "a\ud800</script>\x00b"
+    assert json.loads(found[1])["machine"] == odd
 
 
 def test_every_script_file_is_in_the_page():
@@ -83,27 +85,25 @@ def test_what_is_missing_is_said(page_data):
     assert all(gap["stage"] for gap in page_data["gaps"])
 
 
-def test_a_study_of_which_nothing_exists_still_has_a_page(tmp_path, study, report_params):
-    sources = study_sources(tmp_path, ("m",), ("d",), ("with_reasoning", "without_reasoning"))
-    data = report_data(sources, report_params, study.params)
+def test_a_study_of_which_nothing_exists_still_has_a_page(tmp_path, inputs):
+    data = report_data(replace(inputs, paths=StudyPaths(tmp_path), models=("m",), datasets=("d",)))
     assert [data[name] for name in ("evaluation", "attention", "heads", "traces", "patching")] == [[], [], [], [], []]
     assert all(one["answer"].startswith("Not answered") for one in data["overview"]["questions"])
     assert len(build_page(data, 10.0)) > 10_000
     assert all(table.is_empty() for table in plot_tables(data).values())
 
 
-def test_damaged_files_are_named(tmp_path, study, report_params):
-    folder = tmp_path / "data"
-    shutil.copytree(study.folder, folder)
-    sources = study_sources(folder, ("tiny_qwen2",), ("math500",), ("with_reasoning",))
-    path = folder / "heads" / "tiny_qwen2.parquet"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+def test_damaged_files_are_named(tmp_path, inputs):
+    paths = StudyPaths(tmp_path)
+    damaged = replace(inputs, paths=paths, models=("tiny_qwen2",), datasets=("math500",))
+    whole = inputs.paths.heads("tiny_qwen2").read_bytes()
+    paths.heads("tiny_qwen2").parent.mkdir(parents=True)
+    paths.heads("tiny_qwen2").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(R2AError, match=r"tiny_qwen2\.parquet is damaged"):
-        report_data(sources, report_params, study.params)
-    pl.DataFrame({"layer": [0]}).write_parquet(path)
+        report_data(damaged)
+    pl.DataFrame({"layer": [0]}).write_parquet(paths.heads("tiny_qwen2"))
     with pytest.raises(R2AError, match="has no column head"):
-        report_data(sources, report_params, study.params)
+        report_data(damaged)
 
 
 def test_a_page_that_is_too_large_is_refused(page_data):
@@ -111,10 +111,15 @@ def test_a_page_that_is_too_large_is_refused(page_data):
         build_page(page_data, 0.01)
 
 
-def test_machine_facts_are_in_the_page_only_when_asked(study, report_params, page_data):
+def test_machine_facts_are_in_the_page_only_when_asked(inputs, page_data):
     assert page_data["machine"] is None
-    data = report_data(study.sources, report_params, study.params, {"python": "3.11"})
-    assert data["machine"] == {"python": "3.11"}
+    assert report_data(inputs, {"python": "3.11"})["machine"] == {"python": "3.11"}
+
+
+def test_the_page_knows_what_packed_numbers_stand_for(page_data):
+    assert page_data["codes"] == CODES
+    numbers = re.compile(r"\b(254|255|65535|0\.001|1e-3)\b")
+    assert not any(numbers.search(page_file(f"{name}.js")) for name in ("unpack", "walk", "reader"))
 
 
 def test_plot_tables_hold_the_numbers_of_the_page(page_data):

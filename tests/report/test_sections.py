@@ -11,7 +11,7 @@ import pytest
 
 from r2a_core.report.encode import weight_levels
 from r2a_core.report.sections import item_table, items_with_texts
-from r2a_core.report.traces import cuts, fractions
+from r2a_core.report.traces import fractions, group_starts
 from r2a_core.trace import SEGMENTS
 
 
@@ -30,12 +30,12 @@ def one(records: list[dict[str, Any]], **fields: str) -> dict[str, Any]:
     return found[0]
 
 
-def test_items_win_tie_and_loss_as_the_summary_counts_them(page_data, study):
+def test_items_win_tie_and_loss_as_the_summary_counts_them(page_data, inputs):
     for run in page_data["evaluation"]:
         outcomes, paired = run["items"]["outcome"], run["summary"]["paired"]
         assert [outcomes.count(name) for name in ("win", "tie", "loss")] == [paired[n] for n in ("win", "tie", "loss")]
         assert outcomes.count("unpaired") == len(outcomes) - paired["n"] == 1
-    path = study.folder / "evaluation" / "tiny_qwen2" / "math500.json"
+    path = inputs.paths.summary("tiny_qwen2", "math500")
     assert one(page_data["evaluation"], model="tiny_qwen2")["summary"] == json.loads(path.read_text())
 
 
@@ -77,20 +77,20 @@ def test_texts_are_of_every_outcome_in_turn():
     assert items_with_texts(["tie", "win"], 9) == [0, 1]
 
 
-def test_texts_are_those_of_the_generations(page_data, study):
+def test_texts_are_those_of_the_generations(page_data, inputs):
     run = one(page_data["evaluation"], model="r1_qwen_7b")
     found = text(run["texts"])
     assert len(found) == 4
     for setting in ("with_reasoning", "without_reasoning"):
-        frame = pl.read_parquet(study.folder / "generations" / "r1_qwen_7b" / "math500" / f"{setting}.parquet")
+        frame = pl.read_parquet(inputs.paths.generations("r1_qwen_7b", "math500", setting))
         responses = dict(zip(frame["item_id"], frame["response"], strict=True))
         for row, shown in found.items():
             assert shown[setting] == responses[run["items"]["item_id"][int(row)]]
 
 
-def test_boxes_and_grids_are_means_of_the_attention_file(page_data, study):
+def test_boxes_and_grids_are_means_of_the_attention_file(page_data, inputs):
     run = one(page_data["attention"], model="tiny_qwen2")
-    frame = pl.read_parquet(study.folder / "attention" / "tiny_qwen2" / "math500" / "with_reasoning.parquet")
+    frame = pl.read_parquet(inputs.paths.attention("tiny_qwen2", "math500"))
     answers = frame.filter(pl.col("source") == "answer").sort("item_id", "layer", "head")
     n_traces = answers["item_id"].n_unique()
     assert run["n_traces"] == n_traces == 5
@@ -105,18 +105,16 @@ def test_boxes_and_grids_are_means_of_the_attention_file(page_data, study):
         np.testing.assert_allclose(raw(run["grids"][segment]), masses[..., number].mean(axis=0), rtol=1e-12)
 
 
-def test_head_scores_and_marks_are_those_of_the_head_file(page_data, study):
+def test_head_scores_and_marks_are_those_of_the_head_file(page_data, inputs):
     record = one(page_data["heads"], model="tiny_qwen2")
-    frame = pl.read_parquet(study.folder / "heads" / "tiny_qwen2.parquet").sort("layer", "head")
+    frame = pl.read_parquet(inputs.paths.heads("tiny_qwen2")).sort("layer", "head")
     assert record["scores"]["answer_to_reasoning"] == frame["answer_to_reasoning"].to_list()
     assert [tuple(head) for head in record["marks"]["rfh"]] == frame.sort("rank").head(5).select("layer", "head").rows()
 
 
-def test_links_and_maps_are_those_of_their_files(page_data, study):
+def test_links_and_maps_are_those_of_their_files(page_data, inputs):
     trace = one(page_data["traces"], model="tiny_qwen2")["items"][0]
-    maps, links = (
-        pl.read_parquet(study.folder / "maps" / "tiny_qwen2" / f"math500{suffix}.parquet") for suffix in ("", "-links")
-    )
+    maps, links = (pl.read_parquet(at("tiny_qwen2", "math500")) for at in (inputs.paths.maps, inputs.paths.map_links))
     assert [view["kind"] for view in trace["views"]] == ["rfh_mean", "head_mean", "head", "head"]
     first, last = trace["think_close"] + 1, trace["n_tokens"] - 1
     for number, view in enumerate(trace["views"]):
@@ -135,12 +133,12 @@ def test_links_and_maps_are_those_of_their_files(page_data, study):
         assert raw(trace["maps"][number]["cells"]).tolist() == weight_levels(part).tolist()
 
 
-def test_sentences_hold_the_mean_over_the_heads_of_a_view(page_data, study):
+def test_sentences_hold_the_mean_over_the_heads_of_a_view(page_data, inputs):
     trace = one(page_data["traces"], model="tiny_qwen2")["items"][0]
-    frame = pl.read_parquet(study.folder / "attention" / "tiny_qwen2" / "math500" / "with_reasoning-sentences.parquet")
+    frame = pl.read_parquet(inputs.paths.sentences("tiny_qwen2", "math500"))
     rows = frame.filter(pl.col("item_id") == trace["item_id"]).sort("sentence", "layer", "head")
     masses = rows["mass"].to_numpy().astype(np.float64).reshape(-1, 24)
-    ranked = pl.read_parquet(study.folder / "heads" / "tiny_qwen2.parquet").sort("rank").head(5)
+    ranked = pl.read_parquet(inputs.paths.heads("tiny_qwen2")).sort("rank").head(5)
     rfh = (ranked["layer"] * 6 + ranked["head"]).to_list()
     found, head = raw(trace["sentences"]["masses"]), trace["views"][2]
     for view, expected in enumerate(
@@ -149,9 +147,9 @@ def test_sentences_hold_the_mean_over_the_heads_of_a_view(page_data, study):
         np.testing.assert_allclose(found[view], expected, rtol=1e-6)
 
 
-def test_walks_are_those_of_the_attention_file(page_data, study):
+def test_walks_are_those_of_the_attention_file(page_data, inputs):
     trace = one(page_data["traces"], model="tiny_qwen2")["items"][0]
-    frame = pl.read_parquet(study.folder / "attention" / "tiny_qwen2" / "math500" / "with_reasoning.parquet")
+    frame = pl.read_parquet(inputs.paths.attention("tiny_qwen2", "math500"))
     rows = frame.filter((pl.col("item_id") == trace["item_id"]) & (pl.col("source") == "answer")).sort("layer", "head")
     walks = trace["walks"]
     assert walks["width"] == 1
@@ -160,9 +158,9 @@ def test_walks_are_those_of_the_attention_file(page_data, study):
     np.testing.assert_allclose(raw(walks["correlation"]), rows["walk_correlation"].to_numpy(), rtol=1e-6)
 
 
-def test_patched_cells_are_those_of_the_patching_file(page_data, study):
+def test_patched_cells_are_those_of_the_patching_file(page_data, inputs):
     record = one(page_data["patching"], model="tiny_qwen2")
-    frame = pl.read_parquet(study.folder / "patching" / "tiny_qwen2.parquet")
+    frame = pl.read_parquet(inputs.paths.patching("tiny_qwen2"))
     assert record["n_pairs"] == 3
     assert {sweep["pair_id"] for sweep in record["sweeps"]} == {"pair-0", "pair-1"}  # the page was given two
     for sweep in record["sweeps"]:
@@ -177,9 +175,9 @@ def test_patched_cells_are_those_of_the_patching_file(page_data, study):
     np.testing.assert_allclose(final["sd"], last.reshape(4, 3).std(1, ddof=1))
 
 
-def test_heads_patched_alone_are_means_by_role(page_data, study):
+def test_heads_patched_alone_are_means_by_role(page_data, inputs):
     record = one(one(page_data["patching"], model="tiny_qwen2")["heads"], role="answer_end")
-    frame = pl.read_parquet(study.folder / "patching" / "tiny_qwen2.parquet")
+    frame = pl.read_parquet(inputs.paths.patching("tiny_qwen2"))
     cells = frame.filter(component="z", role="answer_end").sort("layer", "head", "position")
     np.testing.assert_allclose(raw(record["grid"]), cells["nld"].to_numpy().reshape(4, 6, 2).mean(2))
 
@@ -208,9 +206,56 @@ def test_answers_state_the_numbers_of_the_figures(page_data):
 
 @pytest.mark.parametrize(("count", "most", "groups"), [(5, 8, 5), (9, 8, 5), (1000, 512, 500)])
 def test_pooling_keeps_to_its_limit(count, most, groups):
-    assert len(cuts(count, most)) == groups <= most
+    assert len(group_starts(count, most)) == groups <= most
 
 
 def test_fractions_leave_out_rows_that_see_nothing():
     values = np.array([[0.0, 1.0, np.nan, 0.5, np.nan, np.nan]])
     assert fractions(values, 2).tolist() == [[127.0, 127.0, 255.0]]
+
+
+# Judged answers
+
+
+def test_the_areas_are_those_of_the_summary_in_the_papers_order(judged_data: dict, judged_runs: dict[str, Any]) -> None:
+    record = next(record for record in judged_data["evaluation"] if record["model"] == "r1_llama_8b")
+    areas = judged_runs["r1_llama_8b"].summary["areas"]
+    assert [area["area"] for area in record["judged"]] == [
+        "coding & analysis",
+        "creative tasks",
+        "information seeking",
+        "reasoning & planning",
+        "overall",
+    ]
+    for area in record["judged"]:
+        assert area["n"] == areas[area["area"]]["n"]
+        assert area["mean_with"] == pytest.approx(areas[area["area"]]["mean_with"], abs=1e-6)
+    assert record["judged"][1]["published"] == {"with_reasoning": 7.5, "without_reasoning": 6.6, "n": 213}
+    assert record["judged"][1]["stars"] == "***"
+
+
+def test_the_question_is_answered_by_the_scores(judged_data: dict, judged_runs: dict[str, Any]) -> None:
+    question = judged_data["overview"]["questions"][0]
+    overall = judged_runs["r1_llama_8b"].summary["areas"]["overall"]
+    assert question["figure"] == "judged"
+    assert question["answer"].startswith(
+        "Judge scores are significantly higher with reasoning in 1 and lower in 0 of 2"
+    )
+    expected = f"judge score {overall['mean_with']:.2f} with, {overall['mean_without']:.2f} without, n = {overall['n']}"
+    assert expected in question["details"][0]
+
+
+def test_the_papers_scores_stand_beside_its_models(judged_data: dict, judged_runs: dict[str, Any]) -> None:
+    rows = {row["measure"]: row for row in judged_data["overview"]["published"]}
+    assert {row["model"] for row in rows.values()} == {"r1_llama_8b"}
+    row = rows["judge score without reasoning, WildBench, overall"]
+    assert row["published"] == 6.6
+    assert row["ours"] == pytest.approx(
+        judged_runs["r1_llama_8b"].summary["areas"]["overall"]["mean_without"], abs=1e-6
+    )
+    assert rows["items judged in both settings, WildBench, overall"]["published"] == 633
+
+
+def test_graded_runs_have_no_judged_part(page_data: dict) -> None:
+    assert [record["judged"] for record in page_data["evaluation"]] == [None, None]
+    assert "Judge scores" not in page_data["overview"]["questions"][0]["answer"]

@@ -1,79 +1,207 @@
-// Figure 1a: accuracy with and without reasoning; and the funnel (Table 2). Also the pair of bars that Figure 1b shares.
+// Figure 1a: accuracy with and without reasoning, whose pairs of bars Figure 1b shares; and the funnel (Table 2).
 
-const SIDES = [['with_reasoning', 'with'], ['without_reasoning', 'without']];
-const STEPS = [['all', 'all'], ['finished', 'finished'], ['think_format', 'think format'], ['answer_format', 'answer format'],
-  ['common', 'common']];
+const SIDES = [
+  ['with_reasoning', 'with'],
+  ['without_reasoning', 'without'],
+];
+const STEPS = [
+  ['all', 'all'],
+  ['finished', 'finished'],
+  ['think_format', 'think format'],
+  ['answer_format', 'answer format'],
+  ['common', 'common'],
+];
 
-/** Two bars, with and without reasoning: tested {n, p, reason}; bar(side) -> {mean, low, high} in the units of x, from `zero` on. */
+/**
+ * Two bars, with and without reasoning.
+ * tested: {n, p, reason}; bar(side) -> {mean, low, high} in the units of x, from `zero` on.
+ */
 function pairRow({ name, tested, stars, published, bar, zero = 0, format, data = (mean) => mean }, x, right) {
   const group = s('g', {});
   SIDES.forEach(([setting, side], line) => {
-    const y = 24 + 22 * line, { mean, low, high } = bar(side), ends = [x(low), x(high)];
-    group.append(s('rect', { x: x(zero), y, width: Math.max(x(mean) - x(zero), 0.5), height: 17, fill: SETTING_COLOURS[setting],
-      'data-value': data(mean), 'data-side': side }));
-    group.append(s('path', { d: `M${ends[0]} ${y + 8.5}H${ends[1]}M${ends[0]} ${y + 4}v9M${ends[1]} ${y + 4}v9`, class: 'whisker' }));
-    group.append(s('text', { x: right, y: y + 13, 'text-anchor': 'end', class: 'value' }, format(mean)));
+    const y = 24 + 22 * line;
+    const { mean, low, high } = bar(side);
+    const ends = [x(low), x(high)];
+    group.append(
+      s('rect', {
+        x: x(zero),
+        y,
+        width: Math.max(x(mean) - x(zero), 0.5),
+        height: 17,
+        fill: SETTING_COLOURS[setting],
+        'data-value': data(mean),
+        'data-side': side,
+      }),
+    );
+    group.append(
+      s('path', {
+        d: `M${ends[0]} ${y + 8.5}H${ends[1]}M${ends[0]} ${y + 4}v9M${ends[1]} ${y + 4}v9`,
+        class: 'whisker',
+      }),
+    );
+    group.append(textAt(right, y + 13, 'end', format(mean), 'value'));
     if (published) group.append(diamond(x(published[setting]), y + 8.5));
   });
   const p = tested.p === null ? tested.reason : `p = ${show(tested.p, 3)}`;
-  group.append(s('text', { x: x(zero), y: 16 }, s('tspan', { class: 'strong' }, name),
-    s('tspan', { class: 'muted', dx: 8 }, `n = ${tested.n}, ${stars || 'no test'} (${p})`)));
+  group.append(
+    s(
+      'text',
+      { x: x(zero), y: 16 },
+      s('tspan', { class: 'strong' }, name),
+      s('tspan', { class: 'muted', dx: 8 }, `n = ${tested.n}, ${stars || 'no test'} (${p})`),
+    ),
+  );
   return group;
 }
 
 function accuracyRow(run, x, right) {
-  const paired = run.summary.paired, share = (name, side) => paired[`${name}_${side}`];
-  const bar = (side) => ({ mean: 100 * share('accuracy', side), low: 100 * share('low', side), high: 100 * share('high', side) });
-  return pairRow({ name: run.model, tested: paired, stars: run.stars, published: run.published, bar,
-    format: (mean) => `${mean.toFixed(1)}%`, data: (mean) => mean / 100 }, x, right);
+  const paired = run.summary.paired;
+  const share = (name, side) => paired[`${name}_${side}`];
+  const bar = (side) => ({
+    mean: 100 * share('accuracy', side),
+    low: 100 * share('low', side),
+    high: 100 * share('high', side),
+  });
+  return pairRow(
+    {
+      name: run.model,
+      tested: paired,
+      stars: run.stars,
+      published: run.published,
+      bar,
+      format: (mean) => `${mean.toFixed(1)}%`,
+      data: (mean) => mean / 100,
+    },
+    x,
+    right,
+  );
 }
 
 /** What the marks of paired bars mean. */
-const pairKey = (published) => key([swatch(BLUE), 'with reasoning'], [swatch(ORANGE), 'without reasoning'],
-  [s('path', { d: 'M2 6H16M2 2v8M16 2v8', class: 'whisker' }), '95% bootstrap interval over items'],
-  published && [diamond(9, 6), 'published value']);
+const pairKey = (published) =>
+  legend(
+    [swatch(BLUE), 'with reasoning'],
+    [swatch(ORANGE), 'without reasoning'],
+    [s('path', { d: 'M2 6H16M2 2v8M16 2v8', class: 'whisker' }), '95% bootstrap interval over items'],
+    published && [diamond(9, 6), 'published value'],
+  );
 
-const accuracyFigure = () => figure({ id: 'accuracy', title: 'Accuracy with and without reasoning', keys: [], draw: (body, width) => {
+const accuracyFigure = () =>
+  figure({ id: 'accuracy', title: 'Accuracy with and without reasoning', keys: [] }, drawAccuracy);
+
+function drawAccuracy(body, width) {
   const graded = DATA.evaluation.filter((run) => run.summary.paired.accuracy_with !== null);
   if (!graded.length) return { missing: 'No answers are graded in both settings yet: dvc repro evaluate.' };
   const names = [...new Set(graded.map((run) => run.dataset))];
   const each = names.length > 1 && width > 760 ? (width - 28) / 2 : width;
   const panels = names.map((name) => {
-    const runs = graded.filter((run) => run.dataset === name), bottom = 70 * runs.length;
+    const runs = graded.filter((run) => run.dataset === name);
+    const bottom = 70 * runs.length;
     const x = linear(0, 100, 8, each - 62);
-    const rows = runs.map((run, at) => fill(accuracyRow(run, x, each - 4), { transform: `translate(0 ${70 * at})` }, []));
-    return panel(each, h('h4', {}, `${name} (${[...new Set(runs.map((run) => run.summary.decoding))].join(', ')})`),
-      picture(each, bottom + 22, `Accuracy on ${name}`, xAxis(x, [0, 25, 50, 75, 100], 20, bottom, (v) => `${v}%`), rows));
+    const rows = runs.map((run, at) =>
+      fill(accuracyRow(run, x, each - 4), { transform: `translate(0 ${70 * at})` }, []),
+    );
+    return panel(
+      each,
+      h('h4', {}, `${name} (${[...new Set(runs.map((run) => run.summary.decoding))].join(', ')})`),
+      picture(
+        each,
+        bottom + 22,
+        `Accuracy on ${name}`,
+        xAxis(x, [0, 25, 50, 75, 100], 20, bottom, (v) => `${v}%`),
+        rows,
+      ),
+    );
   });
   body.append(h('div', { class: 'panels' }, panels), pairKey(graded.some((run) => run.published)));
-  const columns = ['n', 'accuracy_with', 'low_with', 'high_with', 'accuracy_without', 'low_without', 'high_without', 'difference',
-    't', 'p', 'mcnemar_p', 'win', 'tie', 'loss'];
-  return { caption: 'Share of right answers over the items that are valid in both settings (n). Paired t-test over items: '
-    + '*** p < 0.001, ** p < 0.01, * p < 0.05, n.s. otherwise.',
-  csv: () => [['model', 'dataset', 'decoding', ...columns], ...graded.map((run) => [run.model, run.dataset, run.summary.decoding,
-    ...columns.map((name) => run.summary.paired[name])])] };
-} });
+  const columns = [
+    'n',
+    'accuracy_with',
+    'low_with',
+    'high_with',
+    'accuracy_without',
+    'low_without',
+    'high_without',
+    'difference',
+    't',
+    'p',
+    'mcnemar_p',
+    'win',
+    'tie',
+    'loss',
+  ];
+  return {
+    caption:
+      'Share of right answers over the items that are valid in both settings (n). Paired t-test over items: ' +
+      '*** p < 0.001, ** p < 0.01, * p < 0.05, n.s. otherwise.',
+    csv: () => [
+      ['model', 'dataset', 'decoding', ...columns],
+      ...graded.map((run) => [
+        run.model,
+        run.dataset,
+        run.summary.decoding,
+        ...columns.map((name) => run.summary.paired[name]),
+      ]),
+    ],
+  };
+}
 
-const funnelFigure = () => figure({ id: 'funnel', title: 'Funnel: which responses count', keys: [], draw: (body) => {
+const funnelFigure = () => figure({ id: 'funnel', title: 'Funnel: which responses count', keys: [] }, drawFunnel);
+
+function drawFunnel(body) {
   const runs = DATA.evaluation.filter((run) => run.dataset === STATE.dataset);
   if (!runs.length) return { missing: `Nothing is evaluated on ${STATE.dataset} yet: dvc repro evaluate.` };
-  const rows = runs.flatMap((run) => SIDES.filter(([setting]) => run.summary.funnel[setting]).map(([setting, side]) => {
-    const { once, twice } = run.summary.funnel[setting], retried = run.summary.retried > 0;
-    const cells = STEPS.map(([step]) => {
-      const bar = h('span', { class: 'bar-under' });
-      bar.style.width = `${(100 * twice[step]) / Math.max(twice.all, 1)}%`;
-      bar.style.backgroundColor = SETTING_COLOURS[setting];
-      return h('span', { class: 'bar-cell' }, bar, retried && step !== 'all' ? `${once[step]} / ${twice[step]}` : once[step]);
-    });
-    const length = run.summary.tokens?.[setting] ?? {};
-    return [run.model, side, ...cells, show(length.reasoning, 0), show(length.answer, 0)];
-  }));
-  body.append(table([['model'], ['reasoning'], ...STEPS.map(([, name]) => [name]), ['reasoning tokens', 'number'],
-    ['answer tokens', 'number']], rows, 'funnel'));
-  return { caption: `Responses on ${STATE.dataset} that pass each step, in order; each step counts only those that passed the one before. `
-    + 'common: valid in both settings. Where failed items were tried again: first attempts / after the second attempt. '
-    + 'Token counts are means over valid responses.',
-  csv: () => [['model', 'dataset', 'setting', 'attempts', ...STEPS.map(([step]) => step)], ...runs.flatMap((run) =>
-    Object.entries(run.summary.funnel).flatMap(([setting, counts]) => Object.entries(counts).map(([attempts, steps]) =>
-      [run.model, run.dataset, setting, attempts, ...STEPS.map(([step]) => steps[step])])))] };
-} });
+  const rows = runs.flatMap((run) =>
+    SIDES.filter(([setting]) => run.summary.funnel[setting]).map(([setting, side]) => {
+      const { once, twice } = run.summary.funnel[setting];
+      const retried = run.summary.retried > 0;
+      const cells = STEPS.map(([step]) => {
+        const bar = h('span', { class: 'bar-under' });
+        bar.style.width = `${(100 * twice[step]) / Math.max(twice.all, 1)}%`;
+        bar.style.backgroundColor = SETTING_COLOURS[setting];
+        return h(
+          'span',
+          { class: 'bar-cell' },
+          bar,
+          retried && step !== 'all' ? `${once[step]} / ${twice[step]}` : once[step],
+        );
+      });
+      const length = run.summary.tokens?.[setting] ?? {};
+      return [run.model, side, ...cells, show(length.reasoning, 0), show(length.answer, 0)];
+    }),
+  );
+  body.append(
+    table(
+      [
+        ['model'],
+        ['reasoning'],
+        ...STEPS.map(([, name]) => [name]),
+        ['reasoning tokens', 'number'],
+        ['answer tokens', 'number'],
+      ],
+      rows,
+      'funnel',
+    ),
+  );
+  return {
+    caption:
+      `Responses on ${STATE.dataset} that pass each step, in order; each step counts only those that passed the one ` +
+      'before. ' +
+      'common: valid in both settings. Where failed items were tried again: first attempts / after the second attempt. ' +
+      'Token counts are means over valid responses.',
+    csv: () => [
+      ['model', 'dataset', 'setting', 'attempts', ...STEPS.map(([step]) => step)],
+      ...runs.flatMap((run) =>
+        Object.entries(run.summary.funnel).flatMap(([setting, counts]) =>
+          Object.entries(counts).map(([attempts, steps]) => [
+            run.model,
+            run.dataset,
+            setting,
+            attempts,
+            ...STEPS.map(([step]) => steps[step]),
+          ]),
+        ),
+      ),
+    ],
+  };
+}

@@ -1,7 +1,12 @@
 // Figure 7: every cell of one pair, position by layer; and the mean effect of single heads.
 
-const METRICS = { nld: 'NLD', logit_diff: 'logit difference', log_prob_diff: 'log-probability difference',
-  prob_diff: 'probability difference', rank_diff: 'rank difference' };
+const METRICS = {
+  nld: 'NLD',
+  logit_diff: 'logit difference',
+  log_prob_diff: 'log-probability difference',
+  prob_diff: 'probability difference',
+  rank_diff: 'rank difference',
+};
 const ROLES = { probe: 'probe', flip: 'flipping token', think_close: '</think>', answer_end: 'answer end' };
 
 function chosenSweep(run) {
@@ -13,7 +18,12 @@ function chosenSweep(run) {
 }
 
 function tokenLabel(sweep, at, longest) {
-  const [clean, corrupted] = [sweep.clean_token[at], sweep.corrupted_token[at]].map((text) => visible(text ?? '').replaceAll('\n', '\u21b5').trim() || '\u2423');
+  const [clean, corrupted] = [sweep.clean_token[at], sweep.corrupted_token[at]].map(
+    (text) =>
+      visible(text ?? '')
+        .replaceAll('\n', '\u21b5')
+        .trim() || '\u2423',
+  );
   const text = clean === corrupted ? clean : `${clean} | ${corrupted}`;
   return text.length > longest ? `${text.slice(0, longest - 1)}\u2026` : text;
 }
@@ -22,57 +32,182 @@ function cellFacts(sweep, grids, at) {
   if (!at) return h('p', { class: 'note', id: 'cell-facts' }, 'Choose a cell to read its values.');
   const [row, column] = at;
   const value = (metric) => grids[metric].values[column * sweep.position.length + row];
-  return h('div', { class: 'side', id: 'cell-facts' }, h('h4', {}, `layer ${sweep.layers[column]}, position ${sweep.position[row]}`),
-    facts([['role', ROLES[sweep.role[row]] ?? sweep.role[row]], ['clean token', h('code', {}, visible(sweep.clean_token[row] ?? ''))],
+  return h(
+    'div',
+    { class: 'side', id: 'cell-facts' },
+    h('h4', {}, `layer ${sweep.layers[column]}, position ${sweep.position[row]}`),
+    facts([
+      ['role', ROLES[sweep.role[row]] ?? sweep.role[row]],
+      ['clean token', h('code', {}, visible(sweep.clean_token[row] ?? ''))],
       ['corrupted token', h('code', {}, visible(sweep.corrupted_token[row] ?? ''))],
-      ...Object.entries(METRICS).map(([metric, name]) => [name, h('span', { 'data-metric': metric, 'data-value': value(metric) }, show(value(metric), 4))]),
-      ['logit difference, clean run', show(sweep.ld_clean, 3)], ['logit difference, corrupted run', show(sweep.ld_corrupted, 3)]]));
+      ...Object.entries(METRICS).map(([metric, name]) => [
+        name,
+        h('span', { 'data-metric': metric, 'data-value': value(metric) }, show(value(metric), 4)),
+      ]),
+      ['logit difference, clean run', show(sweep.ld_clean, 3)],
+      ['logit difference, corrupted run', show(sweep.ld_corrupted, 3)],
+    ]),
+  );
 }
 
-const cellsFigure = () => figure({ id: 'cells', title: 'Every patch of one pair', keys: ['pair', 'probe', 'metric', 'cell'], draw: async (body, width) => {
-  const run = record('patching', { model: STATE.model });
+const cellsFigure = () =>
+  figure({ id: 'cells', title: 'Every patch of one pair', keys: ['pair', 'probe', 'metric', 'cell'] }, drawCells);
+
+async function drawCells(body, width) {
+  const run = findRecord('patching', { model: STATE.model });
   if (!run || !run.sweeps.length) return { missing: `${STATE.model} has no patched pair yet: dvc repro patch.` };
   const { pairs, probes, sweep } = chosenSweep(run);
-  const grids = Object.fromEntries(await Promise.all(Object.entries(sweep.grids).map(async ([name, grid]) => [name, await numbers(grid)])));
-  const { shape: [layers, positions], values } = grids[STATE.metric];
-  const largest = STATE.metric === 'nld' ? 1 : Math.max(...Array.from(values, (one) => (Number.isNaN(one) ? 0 : Math.abs(one)))) || 1;
+  const grids = await allNumbers(sweep.grids);
+  const {
+    shape: [layers, positions],
+    values,
+  } = grids[STATE.metric];
+  const largest =
+    STATE.metric === 'nld' ? 1 : Math.max(...Array.from(values, (one) => (Number.isNaN(one) ? 0 : Math.abs(one)))) || 1;
   const asked = STATE.cell.split('.').map(Number);
   const at = STATE.cell && asked[0] < positions && asked[1] < layers ? asked : null;
-  const wide = width > 760 ? width - 290 : width, longest = width > 500 ? 18 : 10;
-  const left = 24 + 7.2 * Math.max(6, ...Array.from({ length: positions }, (_, row) => tokenLabel(sweep, row, longest).length));
-  const grid = cellGrid({ id: 'cell-grid', width: Math.min(wide, left + layers * 54), rows: positions, columns: layers, left, tallest: 24,
-    rowLabels: (row) => tokenLabel(sweep, row, longest), columnLabels: (column) => String(sweep.layers[column]), rowTitle: '', columnTitle: 'layer whose input is patched',
-    label: `${METRICS[STATE.metric]} by position and layer`, value: (row, column) => values[column * positions + row],
-    colour: (one) => diverging(one / largest), name: (row, column) => `${tokenLabel(sweep, row, 30)} (${ROLES[sweep.role[row]] ?? sweep.role[row]}), layer ${sweep.layers[column]}`,
-    chosen: at, choose: (row, column) => { choose({ cell: `${row}.${column}` }); announce(`${METRICS.nld} ${show(grids.nld.values[column * positions + row], 4)}`); },
-    over: (cell) => sweep.role.map((role, row) => (role === 'flip' ? s('rect', { x: left - 5, y: cell(row, 0).y + 2, width: 3, height: cell(row, 0).height - 4, fill: BLUE }) : null)).filter(Boolean) });
-  body.append(h('div', { class: 'beside' }, h('div', {}, grid, colourBar(METRICS[STATE.metric], -largest, largest, (one) => diverging(one / largest)),
-    key([s('rect', { x: 7, y: 1, width: 4, height: 10, fill: BLUE }), 'flipping token'])), cellFacts(sweep, grids, at)));
-  return { controls: [picker('pair', pairs.map((one) => [one, visible(one)]), sweep.pair_id, (value) => choose({ pair: value })),
-    picker('probe', probes.map((one) => [one, one]), sweep.probe, (value) => choose({ probe: value })),
-    picker('value', Object.entries(METRICS), STATE.metric, (value) => choose({ metric: value }))],
-  caption: `${STATE.model}, pair ${visible(sweep.pair_id)}, ${sweep.probe} probe: ${METRICS[STATE.metric]} after patching one position at the input of one layer. `
-    + `Rows: tokens in order, clean | corrupted where they differ. ${pairs.length < run.n_pairs ? `The page carries the first ${pairs.length} of ${counted(run.n_pairs, 'pair')}.` : `${counted(run.n_pairs, 'pair')} in all.`}`,
-  csv: () => [['pair_id', 'probe', 'layer', 'position', 'role', 'clean_token', 'corrupted_token', ...Object.keys(METRICS)],
-    ...Array.from({ length: layers * positions }, (_, index) => { const layer = Math.floor(index / positions), row = index % positions;
-      return [sweep.pair_id, sweep.probe, sweep.layers[layer], sweep.position[row], sweep.role[row], sweep.clean_token[row], sweep.corrupted_token[row],
-        ...Object.keys(METRICS).map((metric) => grids[metric].values[index])]; })] };
-} });
+  const wide = width > 760 ? width - 290 : width;
+  const longest = width > 500 ? 18 : 10;
+  const left =
+    24 + 7.2 * Math.max(6, ...Array.from({ length: positions }, (_, row) => tokenLabel(sweep, row, longest).length));
+  const grid = cellGrid({
+    id: 'cell-grid',
+    width: Math.min(wide, left + layers * 54),
+    rows: positions,
+    columns: layers,
+    left,
+    tallest: 24,
+    rowLabels: (row) => tokenLabel(sweep, row, longest),
+    columnLabels: (column) => String(sweep.layers[column]),
+    rowTitle: '',
+    columnTitle: 'layer whose input is patched',
+    description: `${METRICS[STATE.metric]} by position and layer`,
+    value: (row, column) => values[column * positions + row],
+    colour: (one) => diverging(one / largest),
+    name: (row, column) =>
+      `${tokenLabel(sweep, row, 30)} (${ROLES[sweep.role[row]] ?? sweep.role[row]}), layer ${sweep.layers[column]}`,
+    chosen: at,
+    choose: (row, column) => {
+      choose({ cell: `${row}.${column}` });
+      announce(`${METRICS.nld} ${show(grids.nld.values[column * positions + row], 4)}`);
+    },
+    over: (cell) =>
+      sweep.role
+        .map((role, row) =>
+          role === 'flip'
+            ? s('rect', { x: left - 5, y: cell(row, 0).y + 2, width: 3, height: cell(row, 0).height - 4, fill: BLUE })
+            : null,
+        )
+        .filter(Boolean),
+  });
+  body.append(
+    h(
+      'div',
+      { class: 'beside' },
+      h(
+        'div',
+        {},
+        grid,
+        colourBar(METRICS[STATE.metric], -largest, largest, (one) => diverging(one / largest)),
+        legend([s('rect', { x: 7, y: 1, width: 4, height: 10, fill: BLUE }), 'flipping token']),
+      ),
+      cellFacts(sweep, grids, at),
+    ),
+  );
+  return {
+    controls: [
+      picker(
+        'pair',
+        pairs.map((pair) => [pair, visible(pair)]),
+        'pair',
+        sweep.pair_id,
+      ),
+      picker('probe', probes, 'probe', sweep.probe),
+      picker('value', Object.entries(METRICS), 'metric'),
+    ],
+    caption:
+      `${STATE.model}, pair ${visible(sweep.pair_id)}, ${sweep.probe} probe: ${METRICS[STATE.metric]} after patching ` +
+      'one position at the input of one layer. ' +
+      'Rows: tokens in order, clean | corrupted where they differ. ' +
+      (pairs.length < run.n_pairs
+        ? `The page carries the first ${pairs.length} of ${counted(run.n_pairs, 'pair')}.`
+        : `${counted(run.n_pairs, 'pair')} in all.`),
+    csv: () => [
+      ['pair_id', 'probe', 'layer', 'position', 'role', 'clean_token', 'corrupted_token', ...Object.keys(METRICS)],
+      ...Array.from({ length: layers * positions }, (_, index) => {
+        const layer = Math.floor(index / positions);
+        const row = index % positions;
+        return [
+          sweep.pair_id,
+          sweep.probe,
+          sweep.layers[layer],
+          sweep.position[row],
+          sweep.role[row],
+          sweep.clean_token[row],
+          sweep.corrupted_token[row],
+          ...Object.keys(METRICS).map((metric) => grids[metric].values[index]),
+        ];
+      }),
+    ],
+  };
+}
 
-const headPatchFigure = () => figure({ id: 'head-patches', title: 'Patching single heads', keys: ['zprobe', 'zhead'], draw: async (body, width) => {
-  const run = record('patching', { model: STATE.model });
-  if (!run || !run.heads.length) return { missing: `No single heads of ${STATE.model} have been patched; component z of the patch stage does that.` };
+const headPatchFigure = () =>
+  figure({ id: 'head-patches', title: 'Patching single heads', keys: ['zprobe', 'zhead'] }, drawHeadPatch);
+
+async function drawHeadPatch(body, width) {
+  const run = findRecord('patching', { model: STATE.model });
+  if (!run || !run.heads.length)
+    return {
+      missing: `No single heads of ${STATE.model} have been patched; component z of the patch stage does that.`,
+    };
   const names = run.heads.map((one) => `${one.probe}, ${ROLES[one.role] ?? one.role}`);
-  const at = Math.max(names.indexOf(STATE.zprobe), 0), one = run.heads[at];
-  const { shape: [layers, heads], values } = await numbers(one.grid);
+  const at = Math.max(names.indexOf(STATE.zprobe), 0);
+  const one = run.heads[at];
+  const {
+    shape: [layers, heads],
+    values,
+  } = await numbers(one.grid);
   const largest = Math.max(...Array.from(values, (value) => (Number.isNaN(value) ? 0 : Math.abs(value)))) || 1;
   const here = headOf(STATE.zhead);
-  const said = here ? `${headName(...here)}: mean NLD ${show(values[here[0] * heads + here[1]], 4)}` : 'Choose a head to read its value.';
-  body.append(cellGrid({ id: 'z-grid', width: Math.min(width, 46 + heads * 46), rows: layers, columns: heads, rowLabels: String, columnLabels: String,
-    rowTitle: 'layer', columnTitle: 'head', label: 'Mean NLD by layer and head', value: (layer, head) => values[layer * heads + head],
-    colour: (value) => diverging(value / largest), name: headName, chosen: here, choose: (layer, head) => choose({ zhead: headName(layer, head) }) }),
-  colourBar('mean NLD', -largest, largest, (value) => diverging(value / largest), show(-largest, 2), show(largest, 2)), h('p', { class: 'readout', id: 'z-readout' }, said));
-  return { controls: [picker('probe and position', names.map((name) => [name, name]), names[at], (value) => choose({ zprobe: value }))],
-    caption: `${STATE.model}: the output z of one head at one position is replaced by that of the clean run; mean NLD over n = ${counted(one.n_pairs, 'pair')} and the positions of this role.`,
-    csv: () => [['probe', 'role', 'layer', 'head', 'mean_nld'], ...Array.from(values, (value, index) => [one.probe, one.role, Math.floor(index / heads), index % heads, value])] };
-} });
+  const said = here
+    ? `${headName(...here)}: mean NLD ${show(values[here[0] * heads + here[1]], 4)}`
+    : 'Choose a head to read its value.';
+  body.append(
+    cellGrid({
+      id: 'z-grid',
+      width: Math.min(width, 46 + heads * 46),
+      rows: layers,
+      columns: heads,
+      rowLabels: String,
+      columnLabels: String,
+      rowTitle: 'layer',
+      columnTitle: 'head',
+      label: 'Mean NLD by layer and head',
+      value: (layer, head) => values[layer * heads + head],
+      colour: (value) => diverging(value / largest),
+      name: headName,
+      chosen: here,
+      choose: (layer, head) => choose({ zhead: headName(layer, head) }),
+    }),
+    colourBar(
+      'mean NLD',
+      -largest,
+      largest,
+      (value) => diverging(value / largest),
+      show(-largest, 2),
+      show(largest, 2),
+    ),
+    h('p', { class: 'readout', id: 'z-readout' }, said),
+  );
+  return {
+    controls: [picker('probe and position', names, 'zprobe', names[at])],
+    caption:
+      `${STATE.model}: the output z of one head at one position is replaced by that of the clean run; mean NLD over ` +
+      `n = ${counted(one.n_pairs, 'pair')} and the positions of this role.`,
+    csv: () => [
+      ['probe', 'role', 'layer', 'head', 'mean_nld'],
+      ...Array.from(values, (value, index) => [one.probe, one.role, Math.floor(index / heads), index % heads, value]),
+    ],
+  };
+}

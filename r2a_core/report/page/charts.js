@@ -14,19 +14,38 @@ function ticks(from, to, most = 6) {
 
 const wholeTicks = (from, to, most = 8) => [...new Set(ticks(from, to, most).filter(Number.isInteger))];
 
+/** Text in a picture; anchor: start, middle or end. */
+function textAt(x, y, anchor, text, className = null) {
+  return s('text', { x, y, 'text-anchor': anchor, class: className }, text);
+}
+
+/** The title of an axis, centred on a point; `upright` false turns it to read upwards. */
+function axisTitle(x, y, text, upright = true) {
+  const transform = upright ? null : `rotate(-90 ${x} ${y})`;
+  return s('text', { x, y, 'text-anchor': 'middle', class: 'title', transform }, text);
+}
+
 /** Value ticks along the bottom, with faint lines up to `top`. */
 function xAxis(scale, values, top, bottom, format = String, lines = true) {
-  return s('g', { class: 'axis' }, values.map((value) => [
-    lines && s('line', { x1: scale(value), x2: scale(value), y1: top, y2: bottom, class: 'rule' }),
-    s('text', { x: scale(value), y: bottom + 15, 'text-anchor': 'middle' }, format(value)),
-  ]));
+  return s(
+    'g',
+    { class: 'axis' },
+    values.map((value) => [
+      lines && s('line', { x1: scale(value), x2: scale(value), y1: top, y2: bottom, class: 'rule' }),
+      textAt(scale(value), bottom + 15, 'middle', format(value)),
+    ]),
+  );
 }
 
 function yAxis(scale, values, left, right, format = String) {
-  return s('g', { class: 'axis' }, values.map((value) => [
-    s('line', { x1: left, x2: right, y1: scale(value), y2: scale(value), class: 'rule' }),
-    s('text', { x: left - 7, y: scale(value) + 4, 'text-anchor': 'end' }, format(value)),
-  ]));
+  return s(
+    'g',
+    { class: 'axis' },
+    values.map((value) => [
+      s('line', { x1: left, x2: right, y1: scale(value), y2: scale(value), class: 'rule' }),
+      textAt(left - 7, scale(value) + 4, 'end', format(value)),
+    ]),
+  );
 }
 
 function picture(width, height, label, ...children) {
@@ -38,9 +57,16 @@ function diamond(x, y, size = 5) {
 }
 
 /** A key of what marks mean: [element for 16 x 12 px, text] pairs. */
-function key(...entries) {
-  return h('div', { class: 'key' }, entries.filter(Boolean).map(([mark, text]) => h('span', {},
-    s('svg', { width: 18, height: 12, viewBox: '0 0 18 12', 'aria-hidden': 'true' }, mark), text)));
+function legend(...entries) {
+  return h(
+    'div',
+    { class: 'key' },
+    entries
+      .filter(Boolean)
+      .map(([mark, text]) =>
+        h('span', {}, s('svg', { width: 18, height: 12, viewBox: '0 0 18 12', 'aria-hidden': 'true' }, mark), text),
+      ),
+  );
 }
 
 /** One of several pictures beside one another, `width` px wide. */
@@ -57,35 +83,70 @@ const swatch = (colour) => s('rect', { x: 1, y: 1, width: 15, height: 10, fill: 
  * value(row, column) -> number or NaN; colour(value) -> [r, g, b]; name(row, column) -> what is said of a cell;
  * chosen: [row, column] or null; choose(row, column); over: further SVG elements given cell(row, column) -> its box.
  */
-function cellGrid({ id, width, rows, columns, rowLabels, columnLabels, rowTitle, columnTitle, value, colour, name, chosen,
-  choose: pick, over = () => [], left = 46, tallest = 26, label, data = () => ({}) }) {
+function cellGrid({
+  id,
+  width,
+  rows,
+  columns,
+  rowLabels,
+  columnLabels,
+  rowTitle,
+  columnTitle,
+  value,
+  colour,
+  name,
+  chosen,
+  choose: pick,
+  over = () => [],
+  left = 46,
+  tallest = 26,
+  description,
+  data = () => ({}),
+}) {
   const size = Math.max((width - left - 8) / columns, 3);
   const tall = Math.min(Math.max(size, 14), tallest);
-  const top = 6, bottom = top + rows * tall, wide = left + columns * size + 8;
+  const top = 6;
+  const bottom = top + rows * tall;
+  const wide = left + columns * size + 8;
   const cell = (row, column) => ({ x: left + column * size, y: top + row * tall, width: size, height: tall });
-  const grid = s('svg', { width: wide, height: bottom + 36, viewBox: `0 0 ${wide} ${bottom + 36}`, tabindex: 0,
-    role: 'application', 'data-key': id, class: 'cells',
-    'aria-label': `${label}. Arrow keys move over the cells, Enter chooses one.` });
+  const grid = s('svg', {
+    width: wide,
+    height: bottom + 36,
+    viewBox: `0 0 ${wide} ${bottom + 36}`,
+    tabindex: 0,
+    role: 'application',
+    'data-key': id,
+    class: 'cells',
+    'aria-label': `${description}. Arrow keys move over the cells, Enter chooses one.`,
+  });
   const title = (row, column) => `${name(row, column)}: ${show(value(row, column), 4)}`;
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
       const here = value(row, column);
-      grid.append(s('rect', { ...cell(row, column), ...data(row, column), 'data-row': row, 'data-column': column,
-        class: Number.isNaN(here) ? 'cell none' : 'cell', fill: Number.isNaN(here) ? null : css(colour(here)) }));
+      grid.append(
+        s('rect', {
+          ...cell(row, column),
+          ...data(row, column),
+          'data-row': row,
+          'data-column': column,
+          class: Number.isNaN(here) ? 'cell none' : 'cell',
+          fill: Number.isNaN(here) ? null : css(colour(here)),
+        }),
+      );
     }
   }
-  const everyRow = Math.ceil(12 / tall), everyColumn = Math.max(1, Math.ceil(24 / size));
+  const everyRow = Math.ceil(12 / tall);
+  const everyColumn = Math.max(1, Math.ceil(24 / size));
   const labels = s('g', { class: 'axis' });
   for (let row = 0; row < rows; row += everyRow) {
-    labels.append(s('text', { x: left - 6, y: top + (row + 0.5) * tall + 4, 'text-anchor': 'end' }, rowLabels(row)));
+    labels.append(textAt(left - 6, top + (row + 0.5) * tall + 4, 'end', rowLabels(row)));
   }
   for (let column = 0; column < columns; column += everyColumn) {
-    labels.append(s('text', { x: left + (column + 0.5) * size, y: bottom + 14, 'text-anchor': 'middle' }, columnLabels(column)));
+    labels.append(textAt(left + (column + 0.5) * size, bottom + 14, 'middle', columnLabels(column)));
   }
-  labels.append(s('text', { x: left + (columns * size) / 2, y: bottom + 31, 'text-anchor': 'middle', class: 'title' }, columnTitle));
+  labels.append(axisTitle(left + (columns * size) / 2, bottom + 31, columnTitle));
   if (rowTitle) {
-    labels.append(s('text', { x: 11, y: (top + bottom) / 2, 'text-anchor': 'middle', class: 'title',
-      transform: `rotate(-90 11 ${(top + bottom) / 2})` }, rowTitle));
+    labels.append(axisTitle(11, (top + bottom) / 2, rowTitle, false));
   }
   const cursor = s('rect', { class: 'cursor', width: size, height: tall, visibility: 'hidden' });
   grid.append(labels, ...over(cell));
@@ -102,12 +163,22 @@ function cellGrid({ id, width, rows, columns, rowLabels, columnLabels, rowTitle,
     tip.textContent = title(...at);
     if (speak) announce(title(...at));
   };
-  const of = (event) => event.target.getAttribute?.('data-row') === null ? null
-    : ['data-row', 'data-column'].map((side) => Number(event.target.getAttribute(side)));
-  grid.addEventListener('pointerover', (event) => { const place = of(event); if (place) move(...place, false); });
+  const of = (event) =>
+    event.target.getAttribute?.('data-row') === null
+      ? null
+      : ['data-row', 'data-column'].map((side) => Number(event.target.getAttribute(side)));
+  grid.addEventListener('pointerover', (event) => {
+    const place = of(event);
+    if (place) move(...place, false);
+  });
   grid.addEventListener('pointerleave', () => cursor.setAttribute('visibility', 'hidden'));
-  grid.addEventListener('click', (event) => { const place = of(event); if (place) pick(...place); });
-  grid.addEventListener('focus', () => { if (grid.matches(':focus-visible')) move(...at, true); });
+  grid.addEventListener('click', (event) => {
+    const place = of(event);
+    if (place) pick(...place);
+  });
+  grid.addEventListener('focus', () => {
+    if (grid.matches(':focus-visible')) move(...at, true);
+  });
   grid.addEventListener('blur', () => cursor.setAttribute('visibility', 'hidden'));
   grid.addEventListener('keydown', (event) => {
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
@@ -123,5 +194,9 @@ function cellGrid({ id, width, rows, columns, rowLabels, columnLabels, rowTitle,
 
 /** Names and values, side by side. */
 function facts(pairs) {
-  return h('dl', { class: 'facts' }, pairs.map(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]));
+  return h(
+    'dl',
+    { class: 'facts' },
+    pairs.map(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]),
+  );
 }

@@ -37,7 +37,9 @@ function visible(text) {
 
 /** A number with exactly `digits` decimals, a dash for none. */
 function fixed(value, digits) {
-  return value === null || value === undefined || Number.isNaN(value) ? '\u2013' : value.toFixed(digits).replace('-', '\u2212');
+  return value === null || value === undefined || Number.isNaN(value)
+    ? '\u2013'
+    : value.toFixed(digits).replace('-', '\u2212');
 }
 
 /** A number for people: `digits` decimals, more for small ones, a dash for none. */
@@ -48,10 +50,6 @@ function show(value, digits = 3) {
   return fixed(value, digits);
 }
 
-function percent(share, digits = 1) {
-  return share === null || share === undefined ? '\u2013' : `${(100 * share).toFixed(digits)}%`;
-}
-
 function counted(number, noun, many = `${noun}s`) {
   return `${number} ${number === 1 ? noun : many}`;
 }
@@ -60,10 +58,15 @@ function words(name) {
   return String(name).replaceAll('_', ' ');
 }
 
-/** A labelled drop-down list. options: [value, label] pairs. */
-function picker(label, options, value, change) {
-  const list = h('select', { onchange: () => change(list.value) }, options.map(([key, text]) =>
-    h('option', { value: key, selected: key === value }, text)));
+/** A labelled drop-down list that sets STATE[name]. options: values, or [value, label] pairs. */
+function picker(label, options, name, current = STATE[name]) {
+  const list = h(
+    'select',
+    { onchange: () => choose({ [name]: list.value }) },
+    options
+      .map((option) => [option].flat())
+      .map(([value, text = value]) => h('option', { value, selected: value === current }, text)),
+  );
   return h('label', { class: 'picker' }, h('span', {}, label), list);
 }
 

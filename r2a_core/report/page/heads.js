@@ -10,15 +10,34 @@ function headOf(text) {
 
 /** The chosen head, or the first Reasoning-Focus Head. */
 function chosenHead() {
-  return headOf(STATE.head) ?? record('heads', { model: STATE.model, dataset: STATE.dataset })?.marks.rfh[0] ?? null;
+  return (
+    headOf(STATE.head) ?? findRecord('heads', { model: STATE.model, dataset: STATE.dataset })?.marks.rfh[0] ?? null
+  );
 }
 
 function markShapes(marks, cell) {
-  const at = ([layer, head]) => { const box = cell(layer, head); return [box.x + box.width / 2, box.y + box.height / 2, box]; };
-  const around = (one) => { const [, , box] = at(one); return s('rect', { x: box.x + 1.5, y: box.y + 1.5, width: Math.max(box.width - 3, 3),
-    height: box.height - 3, class: 'rfh' }); };
-  const triangle = (one) => { const [x, y] = at(one); return s('path', { d: `M${x - 5} ${y + 4}h10l-5 -9z`, class: 'induction' }); };
-  const circle = (one) => { const [x, y] = at(one); return s('circle', { cx: x, cy: y, r: 3, class: 'retrieval' }); };
+  const at = ([layer, head]) => {
+    const box = cell(layer, head);
+    return [box.x + box.width / 2, box.y + box.height / 2, box];
+  };
+  const around = (one) => {
+    const [, , box] = at(one);
+    return s('rect', {
+      x: box.x + 1.5,
+      y: box.y + 1.5,
+      width: Math.max(box.width - 3, 3),
+      height: box.height - 3,
+      class: 'rfh',
+    });
+  };
+  const triangle = (one) => {
+    const [x, y] = at(one);
+    return s('path', { d: `M${x - 5} ${y + 4}h10l-5 -9z`, class: 'induction' });
+  };
+  const circle = (one) => {
+    const [x, y] = at(one);
+    return s('circle', { cx: x, cy: y, r: 3, class: 'retrieval' });
+  };
   return [...marks.rfh.map(around), ...marks.induction.map(triangle), ...marks.retrieval.map(circle)];
 }
 
@@ -26,41 +45,125 @@ function headFacts(ranking, layer, head, masses) {
   const scores = ranking?.scores;
   const at = scores ? scores.layer.findIndex((one, index) => one === layer && scores.head[index] === head) : -1;
   const score = (name, digits = 3) => [words(name), at < 0 ? '\u2013' : show(scores[name][at], digits)];
-  const kinds = ranking ? Object.keys(MARKS).filter((kind) => ranking.marks[kind].some(([l, n]) => l === layer && n === head)) : [];
-  return h('div', { class: 'side', id: 'head-facts' }, h('h4', {}, headName(layer, head)),
+  const kinds = ranking
+    ? Object.keys(MARKS).filter((kind) => ranking.marks[kind].some(([l, n]) => l === layer && n === head))
+    : [];
+  return h(
+    'div',
+    { class: 'side', id: 'head-facts' },
+    h('h4', {}, headName(layer, head)),
     h('p', { class: 'note' }, kinds.length ? kinds.map((kind) => MARKS[kind]).join(', ') : 'none of the marked kinds'),
-    facts([...Object.entries(SEGMENTS).map(([name, label]) => [`mass \u2192 ${label}`, show(masses[name], 4)]),
-      ...(at < 0 ? [] : [score('rank'), ['traces in which it is top', show(scores.top10_count[at])], score('above_uniform'),
-        score('uniformity'), score('walk_correlation'), score('reflection'), score('induction'), score('retrieval')])]));
+    facts([
+      ...Object.entries(SEGMENTS).map(([name, label]) => [`mass \u2192 ${label}`, show(masses[name], 4)]),
+      ...(at < 0
+        ? []
+        : [
+            score('rank'),
+            ['traces in which it is top', show(scores.top10_count[at])],
+            score('above_uniform'),
+            score('uniformity'),
+            score('walk_correlation'),
+            score('reflection'),
+            score('induction'),
+            score('retrieval'),
+          ]),
+    ]),
+  );
 }
 
-const headsFigure = () => figure({ id: 'heads', title: 'Which heads look where', keys: ['setting', 'target', 'head'], draw: async (body, width) => {
+const headsFigure = () =>
+  figure({ id: 'heads', title: 'Which heads look where', keys: ['setting', 'target', 'head'] }, drawHeads);
+
+async function drawHeads(body, width) {
   const controls = [
-    picker('setting', DATA.overview.settings.map((one) => [one, words(one)]), STATE.setting, (value) => choose({ setting: value })),
-    picker('answer \u2192', Object.entries(SEGMENTS), STATE.target, (value) => choose({ target: value }))];
-  const run = record('attention', { model: STATE.model, dataset: STATE.dataset, setting: STATE.setting });
+    picker(
+      'setting',
+      DATA.overview.settings.map((name) => [name, words(name)]),
+      'setting',
+    ),
+    picker('answer \u2192', Object.entries(SEGMENTS), 'target'),
+  ];
+  const run = findRecord('attention', { model: STATE.model, dataset: STATE.dataset, setting: STATE.setting });
   if (!run || !run.grids[STATE.target]) {
-    return { controls, missing: `No attention of ${STATE.model} on ${STATE.dataset}, ${words(STATE.setting)}, yet: dvc repro attention.` };
+    return {
+      controls,
+      missing: `No attention of ${STATE.model} on ${STATE.dataset}, ${words(STATE.setting)}, yet: dvc repro attention.`,
+    };
   }
-  const ranking = record('heads', { model: STATE.model, dataset: STATE.dataset }), here = chosenHead();
-  const grids = Object.fromEntries(await Promise.all(Object.entries(run.grids).map(async ([name, grid]) => [name, await numbers(grid)])));
-  const { shape: [layers, heads], values } = grids[STATE.target];
+  const ranking = findRecord('heads', { model: STATE.model, dataset: STATE.dataset });
+  const here = chosenHead();
+  const grids = await allNumbers(run.grids);
+  const {
+    shape: [layers, heads],
+    values,
+  } = grids[STATE.target];
   const wide = width > 760 ? width - 292 : width;
   const marks = ranking?.marks ?? { rfh: [], induction: [], retrieval: [] };
-  const grid = cellGrid({ id: 'head-grid', tallest: 34, width: Math.min(wide, 46 + heads * 60), rows: layers, columns: heads, rowLabels: String,
-    columnLabels: String, rowTitle: 'layer', columnTitle: 'head', label: `Mean attention mass by layer and head`,
-    value: (layer, head) => values[layer * heads + head], colour: blues, name: headName, chosen: here,
-    choose: (layer, head) => { choose({ head: headName(layer, head), view: '' }); announce(`${headName(layer, head)} chosen`); },
-    over: (cell) => markShapes(marks, cell) });
-  const masses = here ? Object.fromEntries(Object.entries(grids).map(([name, one]) => [name, one.values[here[0] * heads + here[1]]])) : {};
-  body.append(h('div', { class: 'beside' }, h('div', {}, grid, colourBar('mean attention mass', 0, 1, blues),
-    ranking ? key([s('rect', { x: 3, y: 1, width: 11, height: 10, class: 'rfh' }), `Reasoning-Focus Heads (${marks.rfh.length} highest)`],
-      marks.induction.length && [s('path', { d: 'M4 10h10l-5 -9z', class: 'induction' }), `induction heads (${marks.induction.length} highest)`],
-      marks.retrieval.length && [s('circle', { cx: 9, cy: 6, r: 3, class: 'retrieval' }), `retrieval heads (${marks.retrieval.length} highest)`])
-      : h('p', { class: 'note' }, 'The heads are not ranked yet: dvc repro heads.')),
-  here ? headFacts(ranking, ...here, masses) : ''));
-  return { controls, caption: `Attention mass from answer tokens to ${SEGMENTS[STATE.target]}, mean over n = ${counted(run.n_traces, 'trace')} of `
-    + `${STATE.dataset}, ${STATE.model}, ${words(STATE.setting)}. Choose a head to see its walk below.`,
-  csv: () => [['layer', 'head', ...Object.keys(SEGMENTS)], ...Array.from({ length: layers * heads }, (_, at) =>
-    [Math.floor(at / heads), at % heads, ...Object.keys(SEGMENTS).map((name) => grids[name].values[at])])] };
-} });
+  const grid = cellGrid({
+    id: 'head-grid',
+    tallest: 34,
+    width: Math.min(wide, 46 + heads * 60),
+    rows: layers,
+    columns: heads,
+    rowLabels: String,
+    columnLabels: String,
+    rowTitle: 'layer',
+    columnTitle: 'head',
+    description: `Mean attention mass by layer and head`,
+    value: (layer, head) => values[layer * heads + head],
+    colour: blues,
+    name: headName,
+    chosen: here,
+    choose: (layer, head) => {
+      choose({ head: headName(layer, head), view: '' });
+      announce(`${headName(layer, head)} chosen`);
+    },
+    over: (cell) => markShapes(marks, cell),
+  });
+  const masses = here
+    ? Object.fromEntries(Object.entries(grids).map(([name, one]) => [name, one.values[here[0] * heads + here[1]]]))
+    : {};
+  body.append(
+    h(
+      'div',
+      { class: 'beside' },
+      h(
+        'div',
+        {},
+        grid,
+        colourBar('mean attention mass', 0, 1, blues),
+        ranking
+          ? legend(
+              [
+                s('rect', { x: 3, y: 1, width: 11, height: 10, class: 'rfh' }),
+                `Reasoning-Focus Heads (${marks.rfh.length} highest)`,
+              ],
+              marks.induction.length && [
+                s('path', { d: 'M4 10h10l-5 -9z', class: 'induction' }),
+                `induction heads (${marks.induction.length} highest)`,
+              ],
+              marks.retrieval.length && [
+                s('circle', { cx: 9, cy: 6, r: 3, class: 'retrieval' }),
+                `retrieval heads (${marks.retrieval.length} highest)`,
+              ],
+            )
+          : h('p', { class: 'note' }, 'The heads are not ranked yet: dvc repro heads.'),
+      ),
+      here ? headFacts(ranking, ...here, masses) : '',
+    ),
+  );
+  return {
+    controls,
+    caption:
+      `Attention mass from answer tokens to ${SEGMENTS[STATE.target]}, mean over n = ${counted(run.n_traces, 'trace')} of ` +
+      `${STATE.dataset}, ${STATE.model}, ${words(STATE.setting)}. Choose a head to see its walk below.`,
+    csv: () => [
+      ['layer', 'head', ...Object.keys(SEGMENTS)],
+      ...Array.from({ length: layers * heads }, (_, at) => [
+        Math.floor(at / heads),
+        at % heads,
+        ...Object.keys(SEGMENTS).map((name) => grids[name].values[at]),
+      ]),
+    ],
+  };
+}

@@ -2,27 +2,77 @@
 
 const SECTIONS = [
   ['overview', 'Overview', null, overviewSection],
-  ['evaluation', 'Evaluation', 'Does reasoning improve the answers?', () =>
-    [accuracyFigure(), ...(judgedRuns().length ? [judgedFigure()] : []), funnelFigure(), itemsFigure()]],
-  ['attention', 'Attention', 'Do answer tokens attend to the reasoning?', () => [boxesFigure(), headsFigure(), walkFigure(), readerFigure()]],
-  ['patching', 'Patching', 'Does changing the reasoning\u2019s activations change the answer?', () => [curvesFigure(), cellsFigure(), headPatchFigure()]],
+  [
+    'evaluation',
+    'Evaluation',
+    'Does reasoning improve the answers?',
+    () => [accuracyFigure(), ...(judgedRuns().length ? [judgedFigure()] : []), funnelFigure(), itemsFigure()],
+  ],
+  [
+    'attention',
+    'Attention',
+    'Do answer tokens attend to the reasoning?',
+    () => [boxesFigure(), headsFigure(), walkFigure(), readerFigure()],
+  ],
+  [
+    'patching',
+    'Patching',
+    'Does changing the reasoning\u2019s activations change the answer?',
+    () => [curvesFigure(), cellsFigure(), headPatchFigure()],
+  ],
 ];
 
 function buildSections() {
   document.title = visible(DATA.title);
-  document.getElementById('nav').append(...SECTIONS.map(([id, name]) => h('a', { href: `#${id}`,
-    onclick: (event) => { event.preventDefault(); goTo(id); } }, name)));
-  document.getElementById('main').replaceChildren(...SECTIONS.map(([id, name, question, build]) =>
-    h('section', { id, class: 'section' }, question ? [h('h2', {}, name), h('p', { class: 'lede' }, question)] : [], build())));
+  document.getElementById('nav').append(
+    ...SECTIONS.map(([id, name]) =>
+      h(
+        'a',
+        {
+          href: `#${id}`,
+          onclick: (event) => {
+            event.preventDefault();
+            goTo(id);
+          },
+        },
+        name,
+      ),
+    ),
+  );
+  document
+    .getElementById('main')
+    .replaceChildren(
+      ...SECTIONS.map(([id, name, question, build]) =>
+        h(
+          'section',
+          { id, class: 'section' },
+          question ? [h('h2', {}, name), h('p', { class: 'lede' }, question)] : [],
+          build(),
+        ),
+      ),
+    );
   document.getElementById('questions').append(h('h2', {}, 'Questions and answers'), questionsPart());
-  document.getElementById('footer').append('Choices are kept in the address: copy it to share this view. Grids and lists work with Tab, '
-    + 'the arrow keys and Enter; Esc lets a held token go. The page needs no network.');
+  document
+    .getElementById('footer')
+    .append(
+      'Choices are kept in the address: copy it to share this view. Grids and lists work with Tab, ' +
+        'the arrow keys and Enter; Esc lets a held token go. The page needs no network.',
+    );
 }
 
 function drawPickers() {
   document.getElementById('pickers').replaceChildren(
-    picker('model', DATA.overview.models.map((one) => [one.name, one.name]), STATE.model, (value) => choose({ model: value })),
-    picker('dataset', DATA.overview.datasets.map((one) => [one.name, one.name]), STATE.dataset, (value) => choose({ dataset: value })));
+    picker(
+      'model',
+      DATA.overview.models.map((model) => model.name),
+      'model',
+    ),
+    picker(
+      'dataset',
+      DATA.overview.datasets.map((dataset) => dataset.name),
+      'dataset',
+    ),
+  );
 }
 
 const redrawAll = () => Promise.all(FIGURES.map((one) => one.redraw()));
@@ -31,7 +81,7 @@ async function follow() {
   readAddress();
   drawPickers();
   await redrawAll();
-  const anchor = place();
+  const anchor = anchorInAddress();
   if (anchor) document.getElementById(anchor)?.scrollIntoView();
 }
 
@@ -40,7 +90,8 @@ buildSections();
 drawPickers();
 follow().then(() => document.documentElement.setAttribute('data-ready', 'yes'));
 addEventListener('hashchange', follow);
-let waiting = 0, width = innerWidth;
+let waiting = 0;
+let width = innerWidth;
 addEventListener('resize', () => {
   if (innerWidth === width) return;
   width = innerWidth;
@@ -48,5 +99,11 @@ addEventListener('resize', () => {
   waiting = setTimeout(redrawAll, 120);
 });
 NIGHT.addEventListener('change', redrawAll);
-addEventListener('beforeprint', () => { printing = true; redrawAll(); });
-addEventListener('afterprint', () => { printing = false; redrawAll(); });
+addEventListener('beforeprint', () => {
+  printing = true;
+  redrawAll();
+});
+addEventListener('afterprint', () => {
+  printing = false;
+  redrawAll();
+});

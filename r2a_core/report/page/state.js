@@ -1,20 +1,36 @@
 // What is chosen, kept in the address after #, and the figures that are drawn from it.
 
-const FIRST = (list) => (list.length ? list[0] : '');
+const firstOf = (list) => list[0] ?? '';
 const STATE = {
-  model: FIRST(DATA.overview.models.map((one) => one.name)),
-  dataset: FIRST(DATA.overview.datasets.map((one) => one.name)),
-  setting: DATA.overview.settings.includes('with_reasoning') ? 'with_reasoning' : FIRST(DATA.overview.settings),
-  show: 'all', find: '', item: '',
-  source: 'answer', target: 'reasoning', head: '',
-  trace: '', view: '', mode: 'tokens', token: '',
-  pair: '', probe: '', metric: 'nld', cell: '',
-  zprobe: '', zhead: '',
+  model: firstOf(DATA.overview.models.map((one) => one.name)),
+  dataset: firstOf(DATA.overview.datasets.map((one) => one.name)),
+  setting: DATA.overview.settings.includes('with_reasoning') ? 'with_reasoning' : firstOf(DATA.overview.settings),
+  show: 'all',
+  find: '',
+  item: '',
+  source: 'answer',
+  target: 'reasoning',
+  head: '',
+  trace: '',
+  view: '',
+  mode: 'tokens',
+  token: '',
+  pair: '',
+  probe: '',
+  metric: 'nld',
+  cell: '',
+  zprobe: '',
+  zhead: '',
 };
 const DEFAULTS = { ...STATE };
 const FIGURES = [];
-const BELOW = { model: ['item', 'head', 'trace', 'view', 'token', 'pair', 'cell', 'zhead'],
-  dataset: ['item', 'head', 'trace', 'view', 'token'], trace: ['token'], pair: ['cell'], probe: ['cell'] };
+const BELOW = {
+  model: ['item', 'head', 'trace', 'view', 'token', 'pair', 'cell', 'zhead'],
+  dataset: ['item', 'head', 'trace', 'view', 'token'],
+  trace: ['token'],
+  pair: ['cell'],
+  probe: ['cell'],
+};
 
 function readAddress() {
   const given = new URLSearchParams(location.hash.replace(/^#[^=&]*(&|$)/, ''));
@@ -23,11 +39,11 @@ function readAddress() {
   if (!DATA.overview.datasets.some((one) => one.name === STATE.dataset)) STATE.dataset = DEFAULTS.dataset;
 }
 
-function place() {
+function anchorInAddress() {
   return /^#([\w-]*)/.exec(location.hash)?.[1] ?? '';
 }
 
-function address(anchor = place()) {
+function address(anchor = anchorInAddress()) {
   const chosen = Object.entries(STATE).filter(([key, value]) => value !== DEFAULTS[key]);
   const query = new URLSearchParams(chosen).toString();
   return `#${anchor.includes('=') ? '' : anchor}${query ? `&${query}` : ''}`;
@@ -63,24 +79,41 @@ function goTo(anchor) {
  * keys: the choices it depends on. draw(body, width) fills its body and returns {caption, csv, controls}: csv() gives
  * rows for the clipboard, controls are elements for its head. It may return {missing: 'why'} instead.
  */
-function figure({ id, title, keys, draw, plain = false }) {
+function figure({ id, title, keys }, draw) {
   const body = h('div', { class: 'body' });
   const controls = h('div', { class: 'controls' });
   const caption = h('figcaption');
   let csv = null;
   let turn = 0;
-  const copy = h('button', { type: 'button', class: 'copy', onclick: async () => {
-    const done = await copyText(csvText(await csv()));
-    copy.textContent = done ? 'Copied' : 'Could not copy';
-    announce(done ? `${title}: copied as CSV` : 'The browser did not permit copying');
-    setTimeout(() => { copy.textContent = 'Copy CSV'; }, 1600);
-  } }, 'Copy CSV');
-  const frame = h('figure', { id, class: plain ? 'plain' : 'card' },
-    h('div', { class: 'head' }, h('h3', {}, title), controls, copy), body, caption);
+  const copy = h(
+    'button',
+    {
+      type: 'button',
+      class: 'copy',
+      onclick: async () => {
+        const done = await copyText(csvText(await csv()));
+        copy.textContent = done ? 'Copied' : 'Could not copy';
+        announce(done ? `${title}: copied as CSV` : 'The browser did not permit copying');
+        setTimeout(() => {
+          copy.textContent = 'Copy CSV';
+        }, 1600);
+      },
+    },
+    'Copy CSV',
+  );
+  const frame = h(
+    'figure',
+    { id, class: 'card' },
+    h('div', { class: 'head' }, h('h3', {}, title), controls, copy),
+    body,
+    caption,
+  );
   const redraw = async () => {
     const mine = ++turn;
-    const held = body.contains(document.activeElement) || controls.contains(document.activeElement)
-      ? document.activeElement.closest('[data-key]')?.getAttribute('data-key') : null;
+    const held =
+      body.contains(document.activeElement) || controls.contains(document.activeElement)
+        ? document.activeElement.closest('[data-key]')?.getAttribute('data-key')
+        : null;
     const fresh = h('div');
     let drawn;
     try {
@@ -93,7 +126,7 @@ function figure({ id, title, keys, draw, plain = false }) {
     copy.hidden = !csv;
     body.replaceChildren(...(drawn.missing ? [h('p', { class: 'missing' }, drawn.missing)] : fresh.childNodes));
     controls.replaceChildren(...(drawn.controls ?? []));
-    caption.replaceChildren(...[drawn.missing ? '' : drawn.caption ?? ''].flat());
+    caption.replaceChildren(...[drawn.missing ? '' : (drawn.caption ?? '')].flat());
     if (held) frame.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus({ preventScroll: true });
   };
   FIGURES.push({ keys: ['model', 'dataset', ...keys], redraw });

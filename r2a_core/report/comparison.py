@@ -1,19 +1,18 @@
-"""The paper's own numbers beside those of this run, where a model and dataset of the run are the paper's.
+"""The paper's numbers beside this run's, where a model and dataset of the run are the paper's.
 
-records of the other sections -> rows of model, measure, unit, published value and ours.
+records of the page's sections -> rows of model, measure, unit, published value and ours.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from r2a_core import paper
+from r2a_core.report.inputs import Records
 from r2a_core.results import SEGMENT_LABELS
-
-Records = Sequence[Mapping[str, Any]]
 
 
 def comparison_rows(sections: Mapping[str, Records]) -> list[dict[str, Any]]:
-    """Every number that the paper and this run both have."""
+    """Lists every number that the paper and this run both have."""
     return [
         *accuracy_rows(sections["evaluation"]),
         *score_rows(sections["evaluation"]),

@@ -1,0 +1,61 @@
+"""What a page is made from: a study's names, params and files. An absent file is a gap, a damaged one an error.
+
+StudyPaths, params -> ReportInputs; path, columns -> frame or None.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from r2a_core.config import CrossingParams, ReportParams, WalkThresholds
+from r2a_core.infra import files
+from r2a_core.paths import StudyPaths
+
+WITH_REASONING = "with_reasoning"
+
+Gaps = list[dict[str, str]]  # what the page lacks: part, what, and the stage that makes it, in the order of the page
+
+Records = Sequence[Mapping[str, Any]]  # of a section
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """A study as the page sees it; none of its files need exist."""
+
+    paths: StudyPaths
+    models: Sequence[str]
+    datasets: Sequence[str]
+    settings: Sequence[str]
+    values: Mapping[str, Any]  # the params of all stages, to be listed
+    params: ReportParams
+    top: int  # heads that count as Reasoning-Focus Heads
+    crossing: CrossingParams
+    walk: WalkThresholds
+
+    @property
+    def runs(self) -> list[tuple[str, str]]:
+        """Every model and dataset, models first."""
+        return [(model, dataset) for model in self.models for dataset in self.datasets]
+
+
+def read_if_there(path: Path, columns: Sequence[str], stage: str) -> pl.DataFrame | None:
+    """Reads columns of a parquet file, None where it is absent. Raises R2AError when it is damaged or lacks one."""
+    return files.read_frame(path, columns, stage) if path.is_file() else None
+
+
+def add_gap(gaps: Gaps, part: str, what: str, stage: str) -> None:
+    """Notes that a part of the page has no data, and which stage makes it."""
+    gaps.append({"part": part, "what": what, "stage": stage})
+
+
+def name_of(record: Mapping[str, Any]) -> str:
+    """Model and dataset of a record."""
+    return f"{record['model']} on {record['dataset']}"
+
+
+def words(name: str) -> str:
+    """A name with spaces for underscores."""
+    return name.replace("_", " ")
