@@ -798,13 +798,3 @@ def explained(error: ErrorDetails, place: str) -> R2AError:
             allowed = re.sub("^[A-Z][a-z]+ should", "must", error["msg"]).replace(" after validation", "")
             says, hint = f" {allowed}{found}", f"correct {key}"
     return R2AError(f"params.yaml{': ' if key else ''}{key}{says}", hint)
-
-
-def model_params(values: Any, section: str) -> Any:
-    """The record of one model entry."""
-    return parse(ModelParams, values, section)
-
-
-def dataset_params(values: Any, section: str) -> Any:
-    """The record of one dataset entry."""
-    return parse(DatasetParams, values, section)

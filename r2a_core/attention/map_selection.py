@@ -1,28 +1,13 @@
-"""What the maps show when nothing is chosen: the first heads by rank, representative traces, the final result.
+"""Which heads, traces and spans are shown of one model on one dataset (paper section 4, Figures 4, 5, 11 and 12).
 
-attention and head frames, token texts -> heads, item ids, spans.
-
-Attention maps of chosen heads and traces, and the attention from chosen spans (paper section 4, Figures 4, 5, 11,
-12).
-
-stored activations, token texts, attention and head frames -> three frames:
-    maps     MAP_SCHEMA, one row an item and map: single heads, the mean of the Reasoning-Focus Heads, the mean of all
-    heads tokens   TOKEN_SCHEMA, one row an item spans    SPAN_SCHEMA, one row an item, span and map: mean attention
-    from the span's rows to each token
-
-Maps are built a block of rows at a time and keep the maximum of each cell, so that a token x token matrix never exists.
-
-What the section `maps` of params.yaml chooses, by model and dataset, and what it comes to for one of them.
-
-MapParams, token texts -> MapConfig. A span is given by token numbers, or by its text.
+section `maps` of params.yaml, attention and head tables, token texts -> `ShownMaps`. What params.yaml leaves open is
+chosen here: the first heads by rank and one that walks, representative traces, the final result of each trace.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import polars as pl
-from pydantic import Field
 
 from r2a_core.config import ChosenSpan, MapParams, WalkThresholds
 from r2a_core.infra.errors import R2AError
@@ -36,22 +21,18 @@ class Span:
     """Tokens start..end (half-open) of a trace."""
 
     item_id: str
-    start: Annotated[int, Field(ge=0)]
-    end: Annotated[int, Field(gt=0)]
+    start: int
+    end: int
 
 
 @dataclass(frozen=True)
-class MapConfig:
-    """Which maps are drawn."""
+class ShownMaps:
+    """What is shown of one model on one dataset."""
 
-    heads: tuple[tuple[int, int], ...] | None  # layer, head; null = the first `top_heads` Reasoning-Focus Heads
-    top_heads: Annotated[int, Field(ge=0)]
-    items: tuple[str, ...] | None  # null = `traces` representative ones
-    traces: Annotated[int, Field(gt=0)]
-    spans: tuple[Span, ...]  # in place of an item's default span, its final result; their items are shown as well
-    cells: Annotated[int, Field(ge=8)]  # most rows and columns of a map
-    top: Annotated[int, Field(gt=0)]  # heads that count as Reasoning-Focus Heads
-    reflection_phrases: tuple[str, ...]
+    heads: tuple[Head, ...]  # shown one by one
+    rfh: tuple[Head, ...]  # Reasoning-Focus Heads, whose mean is shown
+    items: tuple[str, ...]
+    spans: tuple[Span, ...]  # in place of an item's default span, its final result
 
 
 def ranked_heads(heads: pl.DataFrame) -> list[Head]:
@@ -117,38 +98,37 @@ def tokens_of(pieces: Sequence[str], tokens: range, characters: range) -> range:
     return range(inside[0], inside[-1] + 1)
 
 
-def map_config(
+def choose_maps(
     params: MapParams,
     model: str,
     dataset: str,
     pieces: Mapping[str, Sequence[str]],
+    attention: pl.DataFrame,
     heads: pl.DataFrame,
     top: int,
     walk: WalkThresholds,
-    phrases: Sequence[str],
-) -> MapConfig:
-    """What is shown of one model on one dataset. pieces: texts of the captured traces; heads: of the dataset.
-    top: heads that count as Reasoning-Focus Heads; walk: from what on a head walks.
+) -> ShownMaps:
+    """Resolves the section `maps` for one model and dataset.
 
-    Raises R2AError for a span of a trace that was not captured.
+    pieces: token texts of the captured traces; attention and heads: ATTENTION_SCHEMA and HEAD_SCHEMA of the dataset;
+    top: how many heads are Reasoning-Focus Heads. Raises R2AError for a span of a trace that was not captured.
     """
-    spans = [span for span in params.spans if (span.model, span.dataset) == (model, dataset)]
-    absent = [span.item_id for span in spans if span.item_id not in pieces]
+    chosen = [span for span in params.spans if (span.model, span.dataset) == (model, dataset)]
+    absent = [span.item_id for span in chosen if span.item_id not in pieces]
     if absent:
         raise R2AError(
             f"maps.spans names the item {absent[0]!r}, of which {model} has no captured trace on {dataset}",
             "choose another item of data/activations, or raise capture.limit",
         )
-    default = shown_heads(heads, params.top_heads, walk)
-    return MapConfig(
-        heads=params.heads.get(model, default),
-        top_heads=params.top_heads,
-        items=params.items.get(dataset),
-        traces=params.traces,
-        spans=tuple(span_of(span, pieces[span.item_id]) for span in spans),
-        cells=params.cells,
-        top=top,
-        reflection_phrases=tuple(phrases),
+    rfh = tuple(ranked_heads(heads)[:top])
+    items = params.items.get(dataset)
+    if items is None:
+        items = choose_traces(attention, rfh, params.traces)
+    return ShownMaps(
+        heads=params.heads.get(model, shown_heads(heads, params.top_heads, walk)),
+        rfh=rfh,
+        items=tuple(dict.fromkeys([*items, *(span.item_id for span in chosen)])),
+        spans=tuple(span_of(span, pieces[span.item_id]) for span in chosen),
     )
 
 

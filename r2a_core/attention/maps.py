@@ -27,7 +27,7 @@ from torch import Tensor
 
 from r2a_core.activations.blockwise import LayerAttention
 from r2a_core.activations.store import ActivationReader, RecordedTrace
-from r2a_core.attention.map_selection import MapConfig, Span, choose_traces, default_span, map_config, ranked_heads
+from r2a_core.attention.map_selection import ShownMaps, Span, choose_maps, default_span
 from r2a_core.attention.masses import pattern_blocks
 from r2a_core.attention.tables import stored_traces, texts_of, token_texts
 from r2a_core.config import MapParams, WalkThresholds
@@ -125,36 +125,33 @@ def trace_maps(job: MapJob, generations: pl.DataFrame, attention: pl.DataFrame, 
     if not traces:
         log.warning("%s, %s: no trace was captured, so there are no maps", job.model, job.dataset)
     pieces = token_texts(load_tokenizer(job.model_folder).hf, traces)
-    config = map_config(job.params, job.model, job.dataset, pieces, heads, job.top, job.walk, job.reflection_phrases)
+    shown = choose_maps(job.params, job.model, job.dataset, pieces, attention, heads, job.top, job.walk)
     device = str(choose_device(job.device))
-    tables = attention_maps(reader, pieces, attention, heads, config, device)
-    drawn = replace(config, items=tuple(tables.tokens["item_id"]))
-    return replace(tables, links=attention_links(reader, attention, heads, drawn, job.params.links, device))
+    tables = attention_maps(reader, pieces, shown, job.params.cells, job.reflection_phrases, device)
+    return replace(tables, links=attention_links(reader, shown, job.params.links, device))
 
 
 def attention_maps(
     reader: ActivationReader,
     pieces: Mapping[str, Sequence[str]],
-    attention: pl.DataFrame,
-    heads: pl.DataFrame,
-    config: MapConfig,
+    shown: ShownMaps,
+    cells: int,
+    reflection_phrases: Sequence[str],
     device: str = "cpu",
 ) -> MapTables:
     """Maps, tokens and spans of the chosen traces of one dataset.
 
-    pieces: text of each token, by item id (of the chosen ones at least); attention: ATTENTION_SCHEMA of the dataset;
-    heads: rows of HEAD_SCHEMA of the dataset. Raises R2AError when a chosen trace, head or span does not exist.
+    pieces: text of each token, by item id (of the chosen ones at least); cells: most rows and columns of a map. Raises
+    R2AError when a chosen trace, head or span does not exist.
     """
-    rfh = ranked_heads(heads)[: config.top]
-    items = config.items if config.items is not None else choose_traces(attention, rfh, config.traces)
     maps, tokens, spans = [], [], []
-    for item_id in dict.fromkeys([*items, *(span.item_id for span in config.spans)]):
+    for item_id in shown.items:
         trace = reader.trace(item_id)
         texts = texts_of(trace, pieces)
-        views = choose_views(trace, rfh, config)
-        maps += list(map_rows(item_id, trace, views, config.cells, device))
-        tokens.append(token_row(item_id, trace.segments, texts, config.reflection_phrases))
-        chosen = [span for span in config.spans if span.item_id == item_id]
+        views = choose_views(trace, shown)
+        maps += list(map_rows(item_id, trace, views, cells, device))
+        tokens.append(token_row(item_id, trace.segments, texts, reflection_phrases))
+        chosen = [span for span in shown.spans if span.item_id == item_id]
         for span in chosen or [default_span(item_id, trace.segments, texts)]:
             spans += span_rows(trace, span, views, device)
     return MapTables(
@@ -164,17 +161,16 @@ def attention_maps(
     )
 
 
-def choose_views(trace: RecordedTrace, rfh: Sequence[Head], config: MapConfig) -> list[HeadGroup]:
+def choose_views(trace: RecordedTrace, shown: ShownMaps) -> list[HeadGroup]:
     """Single heads, then the mean of the Reasoning-Focus Heads, then that of all heads."""
     everything = [(layer, head) for layer in sorted(trace.layers) for head in range(trace.layers[layer].n_heads)]
-    single = list(config.heads) if config.heads is not None else list(rfh[: config.top_heads])
-    absent = [head for head in [*single, *rfh] if tuple(head) not in everything]
+    absent = [head for head in [*shown.heads, *shown.rfh] if tuple(head) not in everything]
     if absent:
         raise R2AError(
             f"layer {absent[0][0]}, head {absent[0][1]} was not captured", "choose another head for the maps"
         )
-    views = [HeadGroup("head", (head,)) for head in single]
-    return [*views, HeadGroup("rfh_mean", tuple(rfh)), HeadGroup("head_mean", tuple(everything))]
+    views = [HeadGroup("head", (head,)) for head in shown.heads]
+    return [*views, HeadGroup("rfh_mean", shown.rfh), HeadGroup("head_mean", tuple(everything))]
 
 
 def map_rows(
@@ -279,25 +275,15 @@ LINK_SCHEMA = {
 }
 
 
-def attention_links(
-    reader: ActivationReader,
-    attention: pl.DataFrame,
-    heads: pl.DataFrame,
-    config: MapConfig,
-    strongest: int,
-    device: str = "cpu",
-) -> pl.DataFrame:
+def attention_links(reader: ActivationReader, shown: ShownMaps, strongest: int, device: str = "cpu") -> pl.DataFrame:
     """The `strongest` reasoning tokens of every answer token, for the traces and maps that `attention_maps` draws.
 
-    attention: ATTENTION_SCHEMA of the dataset; heads: rows of HEAD_SCHEMA of the dataset. Raises R2AError when a chosen
-    trace or head does not exist.
+    Raises R2AError when a chosen trace or head does not exist.
     """
-    rfh = ranked_heads(heads)[: config.top]
-    items = config.items if config.items is not None else choose_traces(attention, rfh, config.traces)
     rows: list[dict[str, object]] = []
-    for item_id in items:
+    for item_id in shown.items:
         trace = reader.trace(item_id)
-        rows += link_rows(item_id, trace, choose_views(trace, rfh, config), strongest, device)
+        rows += link_rows(item_id, trace, choose_views(trace, shown), strongest, device)
     return pl.DataFrame(rows, schema=LINK_SCHEMA)
 
 

@@ -16,7 +16,7 @@ import yaml
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from r2a_core.config import model_params
+from r2a_core.config import ModelParams, parse
 from r2a_core.models.load import LoadedModel, load_model
 from r2a_core.models.prepare import prepare
 
@@ -106,7 +106,7 @@ def prepare_entry(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
     def prepared(name: str, **tags: str | None) -> Path:
         entry = {**ENTRIES[name], "path": str(weights(name)), "tags": ENTRIES[name]["tags"] | tags}
         folder = tmp_path_factory.mktemp("prepared") / name
-        prepare(model_params(entry, f"models.{name}"), folder)
+        prepare(parse(ModelParams, entry, f"models.{name}"), folder)
         return folder
 
     return prepared

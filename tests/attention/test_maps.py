@@ -1,6 +1,6 @@
 """Maps and spans against eager attention, and the defaults on cases that can be checked by eye."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from r2a_core.activations.store import ActivationReader, shard_name, write_index
 from r2a_core.attention import maps as module
 from r2a_core.attention.heads import rank_heads
 from r2a_core.attention.map_selection import (
-    MapConfig,
+    ShownMaps,
     Span,
     choose_traces,
     default_span,
@@ -49,13 +49,14 @@ PIECES = [
 PHRASES = ("wait",)
 
 
-def config(**changes: Any) -> MapConfig:
-    return replace(MapConfig(None, 1, None, 1, (), cells=512, top=3, reflection_phrases=PHRASES), **changes)
+def shown(heads: pl.DataFrame, items: Sequence[str], single: Any = ((0, 0),), spans: Any = ()) -> ShownMaps:
+    """These heads, items and spans, with the mean of the first three heads by rank."""
+    return ShownMaps(single, tuple(ranked_heads(heads)[:3]), tuple(items), spans)
 
 
 @pytest.fixture(params=["qwen2", "gemma2", "gpt_oss"])
 def case(request, tiny_model, tmp_path):
-    """Reader over two traces, their eager patterns, and their attention and head frames."""
+    """Reader over two traces, their token texts, their ranked heads and their eager patterns."""
     model, patterns = tiny_model(request.param), {}
     capture = CaptureConfig(
         rows="answer_and_reasoning", dtype="float32", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
@@ -74,13 +75,13 @@ def case(request, tiny_model, tmp_path):
     zeros = attention.select("layer", "head").unique(maintain_order=True)
     scores = zeros.with_columns(induction=0.0, induction_match=0.0), zeros.with_columns(retrieval=0.0)
     heads = rank_heads({"d": attention}, *scores, top=3)
-    return reader, pieces, attention, heads, patterns
+    return reader, pieces, heads, patterns
 
 
 def test_whole_maps_equal_eager_attention(case, monkeypatch):
-    reader, pieces, attention, heads, patterns = case
+    reader, pieces, heads, patterns = case
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", 33 * 4)
-    frames = attention_maps(reader, pieces, attention, heads, config(items=("b",), heads=((1, 4), (0, 0))))
+    frames = attention_maps(reader, pieces, shown(heads, ("b",), ((1, 4), (0, 0))), 512, PHRASES)
     assert dict(frames.maps.schema) == MAP_SCHEMA
     assert frames.maps["kind"].to_list() == ["head", "head", "rfh_mean", "head_mean"]
     rfh = ranked_heads(heads)[:3]
@@ -98,9 +99,9 @@ def test_whole_maps_equal_eager_attention(case, monkeypatch):
 
 
 def test_pooled_maps_keep_the_maximum_of_each_cell(case, monkeypatch):
-    reader, pieces, attention, heads, patterns = case
+    reader, pieces, heads, patterns = case
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", 33 * 7)
-    frames = attention_maps(reader, pieces, attention, heads, config(items=("a",), heads=((1, 2),), cells=12))
+    frames = attention_maps(reader, pieces, shown(heads, ("a",), ((1, 2),)), 12, PHRASES)
     row = frames.maps.row(0, named=True)
     rows, columns = [*row["row_token"], 32], [*row["col_token"], 32]
     assert len(rows) <= 13
@@ -112,9 +113,9 @@ def test_pooled_maps_keep_the_maximum_of_each_cell(case, monkeypatch):
 
 
 def test_spans_and_tokens(case):
-    reader, pieces, attention, heads, patterns = case
-    chosen = config(items=("a", "b"), heads=((0, 3),), spans=(Span("b", 8, 11),))
-    frames = attention_maps(reader, pieces, attention, heads, chosen)
+    reader, pieces, heads, patterns = case
+    chosen = shown(heads, ("a", "b"), ((0, 3),), (Span("b", 8, 11),))
+    frames = attention_maps(reader, pieces, chosen, 512, PHRASES)
     assert dict(frames.spans.schema) == SPAN_SCHEMA
     assert dict(frames.tokens.schema) == TOKEN_SCHEMA
     assert frames.tokens.row(1) == ("b", PIECES, 6, 22, 33, [12])
@@ -130,7 +131,7 @@ def test_spans_and_tokens(case):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"items": ("a",), "heads": ((2, 0),)}, "layer 2, head 0 was not captured"),
+        ({"items": ("a",), "single": ((2, 0),)}, "layer 2, head 0 was not captured"),
         ({"items": ("q",)}, "has no trace 'q'"),
         ({"items": ("a",), "spans": (Span("a", 3, 9),)}, r"the span 3\.\.9 of 'a' is not within 7\.\.32"),
         ({"items": ("a",), "spans": (Span("a", 30, 33),)}, "is not within"),
@@ -138,9 +139,9 @@ def test_spans_and_tokens(case):
     ],
 )
 def test_choices_that_do_not_exist_are_named(case, changes, says):
-    reader, pieces, attention, heads, _ = case
+    reader, pieces, heads, _ = case
     with pytest.raises(R2AError, match=says):
-        attention_maps(reader, pieces, attention, heads, config(**changes))
+        attention_maps(reader, pieces, shown(heads, **changes), 512, PHRASES)
 
 
 @pytest.mark.parametrize("cells", [8, 12, 20, 512])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from r2a_core.config import BuiltinDataset, FileDataset, HubDataset, dataset_params
+from r2a_core.config import BuiltinDataset, DatasetParams, FileDataset, HubDataset, parse
 from r2a_core.data.prepare import load_dataset, local_file
 from r2a_core.infra.errors import R2AError
 
@@ -13,13 +13,13 @@ HUB = {"kind": "math500", "instruction": " Box it.", "revision": "main"}
 
 
 def test_each_kind_has_its_record() -> None:
-    built = dataset_params({"kind": "arithmetic", "instruction": "", "n": 3, "seed": 0}, "datasets.a")
+    built = parse(DatasetParams, {"kind": "arithmetic", "instruction": "", "n": 3, "seed": 0}, "datasets.a")
     assert built == BuiltinDataset(kind="arithmetic", instruction="", n=3, seed=0)
-    assert dataset_params(HUB, "datasets.m") == HubDataset(
+    assert parse(DatasetParams, HUB, "datasets.m") == HubDataset(
         kind="math500", instruction=" Box it.", revision="main", file=None
     )
     texts = {"kind": "traces", "instruction": "", "file": "t.parquet", "texts_of": {"r1": "r1-llama"}}
-    assert dataset_params(texts, "datasets.t") == FileDataset(
+    assert parse(DatasetParams, texts, "datasets.t") == FileDataset(
         kind="traces", instruction="", file="t.parquet", texts_of={"r1": "r1-llama"}
     )
 
@@ -38,7 +38,7 @@ def test_each_kind_has_its_record() -> None:
 )
 def test_impossible_entries_are_refused(values: Any, message: str) -> None:
     with pytest.raises(R2AError, match=message) as caught:
-        dataset_params(values, "datasets.x")
+        parse(DatasetParams, values, "datasets.x")
     assert caught.value.hint
 
 

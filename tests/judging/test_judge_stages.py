@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from r2a_core.config import model_params
+from r2a_core.config import ModelParams, parse
 from r2a_core.data.hub import load_wildbench
 from r2a_core.data.items import Item, items_frame
 from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA
@@ -111,7 +111,7 @@ def project(text: LoadedTokenizer, tmp_path_factory: pytest.TempPathFactory):
     items = wildbench_file(root / "wildbench.parquet")
     assert [item.item_id for item in items] == list(TAGS)
     write_frame(data / "datasets" / "wildbench.parquet", items_frame(items))
-    prepare(model_params({"kind": "texts"}, "models.m"), data / "models" / "m")
+    prepare(parse(ModelParams, {"kind": "texts"}, "models.m"), data / "models" / "m")
     for side, setting in enumerate(("with_reasoning", "without_reasoning")):
         answers = {name: pair[side] for name, pair in ANSWERS.items()}
         frame = responses_to(text, setting, items, answers)  # type: ignore[arg-type]

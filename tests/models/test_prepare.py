@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from r2a_core.config import HubModel, LocalModel, Tags, TextsModel, model_params
+from r2a_core.config import HubModel, LocalModel, ModelParams, Tags, TextsModel, parse
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.models.load import load_tokenizer
 from r2a_core.models.pointer import ModelPointer, read_pointer
@@ -22,12 +22,12 @@ HUB = {"kind": "hub", "hub_id": "a/b", "revision": COMMIT, "dtype": "bfloat16", 
 
 
 def test_each_kind_has_its_record() -> None:
-    assert model_params(HUB, "models.x") == HubModel(
+    assert parse(ModelParams, HUB, "models.x") == HubModel(
         kind="hub", hub_id="a/b", revision=COMMIT, dtype="bfloat16", tags=Tags(bos=None, eos="<|im_end|>")
     )
-    assert model_params({"kind": "texts"}, "models.x") == TextsModel(kind="texts", tags=Tags())
+    assert parse(ModelParams, {"kind": "texts"}, "models.x") == TextsModel(kind="texts", tags=Tags())
     local = {"kind": "local", "path": "~/m", "dtype": "float32", "tags": TAGS}
-    assert isinstance(model_params(local, "models.x"), LocalModel)
+    assert isinstance(parse(ModelParams, local, "models.x"), LocalModel)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_each_kind_has_its_record() -> None:
 )
 def test_impossible_entries_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(R2AError, match=message) as caught:
-        model_params(values, "models.x")
+        parse(ModelParams, values, "models.x")
     assert caught.value.hint
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from r2a_core.builtin.tokenizer import build_tokenizer
-from r2a_core.config import Tags, dataset_params
+from r2a_core.config import DatasetParams, Tags, parse
 from r2a_core.data.items import Item, items_frame, read_items
 from r2a_core.data.pairs import ComparisonPair, pairs_of
 from r2a_core.data.prepare import load_dataset
@@ -107,7 +107,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("project")
     for model, kind in zip(MODELS, ("qwen2", "llama"), strict=True):
         save_random_model(root / "data" / "models" / model, kind)
-    entry = dataset_params(PARAMS["datasets"]["couples"], "datasets.couples")
+    entry = parse(DatasetParams, PARAMS["datasets"]["couples"], "datasets.couples")
     (root / "data" / "datasets").mkdir()
     items_frame(load_dataset(entry, root).items).write_parquet(root / "data" / "datasets" / "couples.parquet")
     return root

@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from r2a_core.config import Tags, dataset_params
+from r2a_core.config import DatasetParams, Tags, parse
 from r2a_core.data.items import Item
 from r2a_core.data.prepare import load_dataset
 
@@ -130,7 +130,7 @@ def small_params(local_model: Path) -> dict[str, Any]:
 
 def questions() -> list[Item]:
     """The questions of the pairs, clean and corrupted in turn."""
-    return load_dataset(dataset_params(COUPLES, "datasets.couples"), ROOT).items
+    return load_dataset(parse(DatasetParams, COUPLES, "datasets.couples"), ROOT).items
 
 
 def response(item: Item, lines: int) -> str:

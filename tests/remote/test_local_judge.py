@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import yaml
 
-from r2a_core.config import model_params
+from r2a_core.config import ModelParams, parse
 from r2a_core.data.items import items_frame
 from r2a_core.infra.files import write_frame
 from r2a_core.models.load import load_tokenizer
@@ -23,7 +23,7 @@ from tests.study import PARAMS, call, params_with, study_folder
 def project(tmp_path: Path, real_server: RealServer) -> Path:
     """A study of two open items with their responses, and the local judge."""
     data = tmp_path / "data"
-    prepare(model_params({"kind": "texts"}, "models.m"), data / "models" / "m")
+    prepare(parse(ModelParams, {"kind": "texts"}, "models.m"), data / "models" / "m")
     text: LoadedTokenizer = load_tokenizer(data / "models" / "m")
     write_frame(data / "datasets" / "chat.parquet", items_frame([open_item("poem-1"), open_item("code-2")]))
     for setting in ("with_reasoning", "without_reasoning"):

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from r2a_core.builtin.questions import arithmetic
-from r2a_core.config import BuiltinDataset, EndpointParams, model_params
+from r2a_core.config import BuiltinDataset, EndpointParams, ModelParams, parse
 from r2a_core.data.items import Item, items_frame
 from r2a_core.generation.stage import GenerationJob, finish_shard, plan_shards, read_shards
 from r2a_core.infra.errors import R2AError
@@ -89,14 +89,14 @@ def test_a_server_says_what_the_model_says_here(
     api: str,
     setting: str,
 ) -> None:
-    folder = endpoint_folder(model_params(entry(real_server, api=api), "models.served"), tmp_path / "served")
+    folder = endpoint_folder(parse(ModelParams, entry(real_server, api=api), "models.served"), tmp_path / "served")
     said = texts(folder, setting, items, tmp_path / "work")
     assert said == expected[setting]
     assert len(set(said)) == len(items)  # the model says something else to each question
 
 
 def test_counts_and_model_are_the_servers(real_server: RealServer, served_folder: Path) -> None:
-    client = Client(model_params(entry(real_server), "models.served").endpoint)  # type: ignore[union-attr]
+    client = Client(parse(ModelParams, entry(real_server), "models.served").endpoint)  # type: ignore[union-attr]
     reply = client.complete("How many", max_tokens=7, temperature=0.0)
     assert (reply.completion_tokens, reply.finish, reply.model) == (7, "length", real_server.model)
     chat = client.chat([{"role": "user", "content": "How many"}], max_tokens=7, temperature=0.0)
@@ -113,7 +113,7 @@ def test_what_the_server_refuses_is_told_in_its_words(
     with pytest.raises(R2AError, match=r"Server is pinned to .*; requested 'another'"):
         client.complete("x", max_tokens=1, temperature=0.0)
     chat = entry(real_server, api="chat", continues="continue_final_message")
-    folder = endpoint_folder(model_params(chat, "models.served"), tmp_path / "served")
+    folder = endpoint_folder(parse(ModelParams, chat, "models.served"), tmp_path / "served")
     with pytest.raises(R2AError, match="Unexpected fields"):  # this server continues no message
         texts(folder, "without_reasoning", items, tmp_path / "work")
 
@@ -133,7 +133,7 @@ def test_the_stage_in_a_project_of_its_own(
     study_folder(tmp_path, params)
     data = tmp_path / "data"
     write_frame(data / "datasets" / "arithmetic.parquet", items_frame(items))
-    endpoint_folder(model_params(params["models"]["served"], "models.served"), data / "models" / "served")
+    endpoint_folder(parse(ModelParams, params["models"]["served"], "models.served"), data / "models" / "served")
     done = subprocess.run(
         [sys.executable, "-m", "stages.generate", "served", "arithmetic", "with_reasoning"],
         cwd=tmp_path,

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from r2a_core.activations.capture import CaptureJob, captured_traces
-from r2a_core.config import BuiltinDataset, CaptureParams, EndpointModel, EndpointParams, model_params, parse
+from r2a_core.config import BuiltinDataset, CaptureParams, EndpointModel, EndpointParams, ModelParams, parse
 from r2a_core.data.items import Item
 from r2a_core.generation.backends import request_seed
 from r2a_core.generation.stage import GenerationJob, finish_shard, plan_pair_shards, plan_shards, read_shards
@@ -46,7 +46,7 @@ def entry(endpoint: EndpointParams, **changes: Any) -> EndpointModel:
         "send_seed": True,
         "max_tokens": None,
     }
-    params = model_params(values | changes, "models.r1_full")
+    params = parse(ModelParams, values | changes, "models.r1_full")
     assert isinstance(params, EndpointModel)
     return params
 

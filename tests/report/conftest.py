@@ -14,7 +14,7 @@ import torch
 from r2a_core.activations.capture import capture_trace
 from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
 from r2a_core.attention.heads import rank_heads
-from r2a_core.attention.map_selection import MapConfig
+from r2a_core.attention.map_selection import ShownMaps, choose_traces, ranked_heads
 from r2a_core.attention.maps import attention_links, attention_maps
 from r2a_core.attention.tables import attention_statistics
 from r2a_core.builtin.tokenizer import build_tokenizer
@@ -142,11 +142,12 @@ def write_attention(paths: StudyPaths, model: str, dataset: str, rows: pl.DataFr
     write(frames.attention, paths.attention(model, dataset))
     write(frames.sentences, paths.sentences(model, dataset))
     heads = head_frame({dataset: frames.attention})
-    config = MapConfig(None, 3, None, 3, (), 512, 5, PHRASES)
-    maps = attention_maps(reader, pieces, frames.attention, heads, config)
+    ranked = tuple(ranked_heads(heads))
+    shown = ShownMaps(ranked[:3], ranked[:5], tuple(choose_traces(frames.attention, ranked[:5], 3)), ())
+    maps = attention_maps(reader, pieces, shown, 512, PHRASES)
     write(maps.maps, paths.maps(model, dataset))
     write(maps.tokens, paths.map_tokens(model, dataset))
-    links = attention_links(reader, frames.attention, heads, config, strongest=4)
+    links = attention_links(reader, shown, strongest=4)
     write(links, paths.map_links(model, dataset))
     return frames.attention
 

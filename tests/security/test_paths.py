@@ -10,7 +10,7 @@ import torch
 
 from r2a_core.activations.blockwise import LayerAttention
 from r2a_core.activations.store import ActivationReader, TraceActivations, shard_name, write_index, write_shard
-from r2a_core.config import Params, dataset_params, model_params, parse, read_yaml
+from r2a_core.config import DatasetParams, ModelParams, Params, parse, read_yaml
 from r2a_core.data.prepare import load_dataset, local_file
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import write_frame
@@ -43,7 +43,9 @@ def imports(tmp_path: Path) -> Path:
     ],
 )
 def test_a_file_outside_is_not_read(imports: Path, name: str) -> None:
-    params = dataset_params({"kind": "math500", "instruction": "", "revision": "main", "file": name}, "datasets.x")
+    params = parse(
+        DatasetParams, {"kind": "math500", "instruction": "", "revision": "main", "file": name}, "datasets.x"
+    )
     with pytest.raises(R2AError, match="lies outside imports/") as caught:
         load_dataset(params, imports)
     assert "copy it into" in caught.value.hint
@@ -75,7 +77,7 @@ def test_a_hub_id_that_could_be_a_path_is_refused(hub_id: str) -> None:
     tags = {"bos": None, "eos": "e", "think_open": "o", "think_close": "c"}
     values = {"kind": "hub", "hub_id": hub_id, "revision": "main", "dtype": "float32", "tags": tags}
     with pytest.raises(R2AError, match=r"models\.x\.hub_id"):
-        model_params(values, "models.x")
+        parse(ModelParams, values, "models.x")
 
 
 def stored(folder: Path) -> Path:

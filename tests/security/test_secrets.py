@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from r2a_core.config import EndpointParams, model_params
+from r2a_core.config import EndpointParams, ModelParams, parse
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.openai_api.client import Client
 from tests.study import ROOT, Ended, Study, study_of_texts
@@ -123,7 +123,7 @@ def test_an_endpoint_with_a_secret_in_it_is_refused_unsaid(change: dict[str, str
     served = {"api": "chat", "send_bos": False, "continues": None, "send_seed": False, "max_tokens": None}
     values = {"kind": "endpoint", "endpoint": SERVED | change, **served}
     with pytest.raises(R2AError) as caught:
-        model_params(values, "models.x")
+        parse(ModelParams, values, "models.x")
     assert caught.value.hint
     assert CANARY not in str(caught.value)
 
