@@ -19,7 +19,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from typing import Any
 from r2a_core.config import ResourceParams
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.files import TEMPORARY
-from r2a_core.infra.shards import WorkStore
+from r2a_core.infra.shards import WorkStore, folder_digest
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +41,9 @@ ONLY_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0 = Ray listens on 127.0.
 GUIDE = "docs/scaling.md says how to start one; resources.ray_address: null starts Ray on this machine"
 
 
-def environment(package: Path = PACKAGE) -> dict[str, str]:
-    """What a worker must share with the driver to write the same bytes: digest of the code, versions of libraries."""
-    digest = sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
-    return {"code": digest.hexdigest(), **{name: version(name) for name in ("torch", "transformers")}}
+def environment() -> dict[str, str]:
+    """Lists what a worker must share with the driver to write the same bytes: the code and versions of libraries."""
+    return {"code": folder_digest(PACKAGE), **{name: version(name) for name in ("torch", "transformers")}}
 
 
 class ShardWorker:
@@ -80,7 +76,7 @@ class ShardWorker:
             )
 
     def finish(self, shard: Any) -> Any:
-        """The result of one shard."""
+        """Finishes one shard."""
         return self.finish_shard(self.job, self.store, shard)
 
 
@@ -174,7 +170,7 @@ def record_death(deaths: Counter[int | None], number: int | None, count: int, ca
 
 
 def no_worker(ray: Any, seconds: float) -> MissingPrerequisite:
-    """The error of a cluster that has no place for any worker."""
+    """Makes the error of a cluster that has no place for any worker."""
     left = ray.available_resources()
     free = ", ".join(f"{left.get(name, 0):g} {name}" for name in ("GPU", "CPU"))
     return MissingPrerequisite(
@@ -185,7 +181,7 @@ def no_worker(ray: Any, seconds: float) -> MissingPrerequisite:
 
 @contextmanager
 def shared_marker(store: WorkStore) -> Iterator[str]:
-    """Name of a file in the store, there for as long as the workers are."""
+    """Yields the name of a file in the store, there for as long as the workers are."""
     path = store.folder / f"{TEMPORARY}{uuid.uuid4().hex[:8]}-shared"
     path.touch()
     try:
@@ -196,7 +192,7 @@ def shared_marker(store: WorkStore) -> Iterator[str]:
 
 @contextmanager
 def ray_cluster(resources: ResourceParams) -> Iterator[Any]:
-    """The module ray, connected to the cluster; on leaving, disconnected, which ends the workers."""
+    """Yields the module ray, connected to the cluster; on leaving, disconnected, which ends the workers."""
     address = resources.ray_address
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not sys.stderr.isatty():
@@ -248,7 +244,7 @@ def no_cluster(address: str, reason: object) -> MissingPrerequisite:
 
 
 def gpus_and_workers(ray: Any, device: str, workers: int | None) -> tuple[int, int]:
-    """GPUs a worker takes (0 or 1), and how many workers there are."""
+    """Chooses the GPUs that a worker takes (0 or 1) and how many workers there are."""
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if device == "cpu" or (device == "auto" and gpus == 0):
         nodes = sum(1 for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1)
