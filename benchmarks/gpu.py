@@ -35,8 +35,9 @@ from r2a_core.config import CaptureConfig, GenerateParams, ResponseParams, Tags
 from r2a_core.config import Rows as KeptRows
 from r2a_core.generation import decode as generation
 from r2a_core.generation.decode import DecodingBatch, GenerationRequest, generate
+from r2a_core.infra.memory import MIB
 from r2a_core.models.load import LoadedModel
-from r2a_core.patching.runs import capture_clean
+from r2a_core.patching.runs import capture_clean, run_unpatched
 from r2a_core.patching.sweep import sweep_resid
 from r2a_core.tokenizer import LoadedTokenizer, TagIds
 from r2a_core.trace import TraceSegments
@@ -173,7 +174,8 @@ def measure_patching(model: Any, scale: Scale, device: str) -> Rows:
         found: list[Any] = []
 
         def sweep(case: Any = case, found: list[Any] = found) -> None:
-            found.append(sweep_resid(model, case.pair, capture_clean(model, case.pair), scale.memory_mib))
+            runs = capture_clean(model, case.pair), run_unpatched(model, case.pair)
+            found.append(sweep_resid(model, case.pair, *runs, scale.memory_mib * MIB))
 
         taken, peak = seconds(device, sweep, scale.rounds), peak_gigabytes(device, sweep)
         cells = case.cells[: scale.cells]
@@ -223,7 +225,8 @@ def measure_parity(name: str, scale_name: str, device: str) -> Rows:
     sweeps = []
     for model in (half, full):
         pair = build_case(model, scale.pairs[0], model.config.num_hidden_layers).pair
-        sweeps.append(sweep_resid(model, pair, capture_clean(model, pair), scale.memory_mib).nld)
+        runs = capture_clean(model, pair), run_unpatched(model, pair)
+        sweeps.append(sweep_resid(model, pair, *runs, scale.memory_mib * MIB).nld)
     moved_nld = abs(sweeps[0] - sweeps[1])
     rows.append({"quantity": "NLD", "mean": moved_nld.mean().item(), "largest": moved_nld.max().item()})
     given = torch.tensor([ids[:512]], device=device)

@@ -31,19 +31,24 @@ from r2a_core.config import CaptureConfig, ResponseParams, Tags
 from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.models.load import LoadedModel, load_model
 from r2a_core.patching.packed import PackedSweep, PatchRows
-from r2a_core.patching.runs import capture_clean, model_shape, run_unpatched
-from r2a_core.patching.sweep import lanes_of, sweep_resid
+from r2a_core.patching.runs import capture_clean, run_unpatched
+from r2a_core.patching.sweep import sites_of, sweep_resid
 from r2a_core.tokenizer import LoadedTokenizer, TagIds
 from r2a_core.trace import TraceSegments
 
 Run = Callable[[], Any]
-MEMORY_MIB = 4096  # for patched rows
+MEMORY = 2**32  # bytes, for patched rows
 
 
 def config(rows: str) -> CaptureConfig:
     """Capture of these rows of all layers, as the study stores them."""
     return CaptureConfig(
-        rows=rows, dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
+        rows=rows,  # pyright: ignore[reportArgumentType]
+        dtype="bfloat16",
+        layers=None,
+        residual_layers=(),
+        z_layers=(),
+        stream_rows="answer",
     )
 
 
@@ -131,7 +136,7 @@ def patch_pair(shape: dict[str, Any], n_tokens: int, pairs: int = 1) -> Run:
 
     def run() -> Any:
         for _ in range(pairs):
-            sweep = sweep_resid(model, pair, capture_clean(model, pair), MEMORY_MIB)
+            sweep = sweep_resid(model, pair, capture_clean(model, pair), run_unpatched(model, pair), MEMORY)
         return [[sweep.ld_clean, sweep.ld_corrupted], sweep.metrics.logit_diff.tolist()]
 
     return run
@@ -140,12 +145,11 @@ def patch_pair(shape: dict[str, Any], n_tokens: int, pairs: int = 1) -> Run:
 def patch_cells(shape: dict[str, Any], n_tokens: int) -> Run:
     """The cells alone, with clean and corrupted run there already."""
     model, pair = build_model(Shape(**shape)), aligned(n_tokens)
-    parts, clean = model_shape(model), capture_clean(model, pair)
-    unpatched = run_unpatched(model, pair, first=min(pair.indices))
-    rows = [PatchRows(layer, clean.resid_pre[layer][None]) for layer in range(parts.n_layers)]
+    clean, unpatched = capture_clean(model, pair), run_unpatched(model, pair)
+    rows = [PatchRows(layer, streams[None]) for layer, streams in enumerate(clean.resid_pre)]
 
     def run() -> None:
-        PackedSweep(model, parts, pair, unpatched, {}, MEMORY_MIB).climb(lanes_of(pair), rows)
+        PackedSweep(model, pair, unpatched, MEMORY).run(sites_of(pair), rows)
 
     return run
 
@@ -175,7 +179,7 @@ def random_reasoner() -> LoadedModel:
 
 def big_trace(megabytes: int) -> TraceActivations:
     """Activations of about this size: 16 layers of a trace of 2048 tokens, random."""
-    from r2a_core.activations.blockwise import LayerAttention
+    from r2a_core.activations.attention import LayerAttention
 
     trace = TraceActivations(segments_of(2048), 51, 51)
     heads = max(4, megabytes * 10**6 // (16 * 2048 * 64 * 2 * 5) * 4)

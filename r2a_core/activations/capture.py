@@ -22,8 +22,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from r2a_core.activations.blockwise import LayerAttention
-from r2a_core.activations.hooks import recording
+from r2a_core.activations.attention import LayerAttention, Recorder, recording
 from r2a_core.activations.store import TraceActivations, plan_shards, shard_name, write_index, write_shard
 from r2a_core.config import CaptureConfig, CaptureParams, Rows
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
@@ -46,7 +45,7 @@ def kept_rows(segments: TraceSegments, rows: Rows) -> range:
     return range(start, segments.answer.stop)
 
 
-class TraceRecorder:
+class TraceRecorder(Recorder):
     """Copies the chosen rows and layers of a forward pass to the CPU."""
 
     def __init__(self, segments: TraceSegments, config: CaptureConfig) -> None:

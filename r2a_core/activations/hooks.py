@@ -1,200 +1,148 @@
-"""Records what attention layers do in a forward pass, without ever building a token x token matrix.
+"""Where a Hugging Face decoder keeps its residual stream and head outputs, and hooks on both.
 
-model, recorder -> inside `recording(...)` every attention layer hands its queries and keys (after RoPE, keys not
-repeated for GQA) to the recorder, and computes its own output as before. Residual streams and head outputs z come from
-forward pre-hooks, on request.
-
-Works on one sequence without padding and without a cache, for causal attention with or without a sliding window;
-anything else is refused by name.
+model -> ModelShape (decoder layers and sizes; architectures that patching cannot reproduce are refused by name), its
+decoder layers and output projections by number. Hooks are context managers: outside the block the model is as it was.
 """
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import pad
+from torch import Tensor, nn
 
-from r2a_core.activations.blockwise import LayerAttention, attend
 from r2a_core.infra.errors import R2AError
+from r2a_core.models.load import head_size, n_kv_heads
 
-NAME = "r2a_recording"
+SUPPORTED_LAYER_TYPES = {"full_attention", "sliding_attention"}
 
-
-class Recorder(Protocol):
-    """Receives what a forward pass computes. The tensors are the model's own: copy what is to be kept."""
-
-    def attention(self, layer: LayerAttention, query: Tensor, key: Tensor) -> None:
-        """query (head, token, head_dim) and key (kv_head, token, head_dim) of one layer, after RoPE."""
-        ...
-
-    def residual(self, layer: int, stream: Tensor) -> None:
-        """Residual stream entering decoder layer `layer`, (token, d_model)."""
-        ...
-
-    def head_outputs(self, layer: int, z: Tensor) -> None:
-        """Input of the layer's output projection, (token, n_heads * head_dim)."""
-        ...
-
-
-@runtime_checkable
-class WeighingRecorder(Recorder, Protocol):
-    """A recorder that also wants sums over keys: attention weights times columns of its own.
-
-    The columns join the values, so the sums of all rows come out of the layer's own attention.
-    """
-
-    columns: Tensor  # (token, column); multiples of 8 columns are quickest
-
-    def weighed(self, layer: int, sums: Tensor) -> None:
-        """sums (token, head, column): attention weights times `columns`, in the model's dtype."""
-        ...
+Edit = Callable[[int, Tensor], Tensor]  # (layer, residual stream) -> the residual stream that goes on
 
 
 @dataclass(frozen=True)
-class SlidingCausalMask:
-    """What rows see: themselves and earlier tokens, the last `window` of them where set."""
+class ModelShape:
+    """Decoder layers in order and the sizes of one model."""
 
-    window: int | None
+    layers: tuple[Any, ...]  # nn.Module
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    d_model: int
+    d_mlp: int  # of the experts of one token together
+    n_vocab: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.layers)
 
 
-active: ContextVar[Recorder | None] = ContextVar("active recorder", default=None)
+def model_shape(model: Any) -> ModelShape:
+    """Return layers and sizes of a model to be patched.
 
-
-@contextmanager
-def recording(
-    model: Any, recorder: Recorder, residual_layers: Sequence[int] = (), z_layers: Sequence[int] = ()
-) -> Iterator[None]:
-    """Hands what `model` computes inside the block to `recorder`; afterwards the model is as it was.
-
-    Raises R2AError for layers that the model does not have.
+    Raises R2AError when it is in training mode, or has layers that a sweep cannot reproduce (chunked or linear
+    attention, state spaces).
     """
-    register()
-    own = model.config._attn_implementation
-    hooks = []
-    token = active.set(recorder)
-    try:
-        for number in residual_layers:
-            hook = residual_hook(recorder, number)
-            hooks.append(decoder_layer(model, number).register_forward_pre_hook(hook, with_kwargs=True))
-        for number in z_layers:
-            hooks.append(output_projection(model, number).register_forward_pre_hook(z_hook(recorder, number)))
-        model.set_attn_implementation(NAME)
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        model.set_attn_implementation(own)
-        active.reset(token)
-
-
-def recorded_attention(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Any,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """transformers' attention signature: records query and key, returns the output (batch, token, head, head_dim)."""
-    recorder = active.get()
-    name = type(module).__name__
-    if recorder is None or not isinstance(attention_mask, SlidingCausalMask):
-        raise R2AError(f"{name} runs outside a recording, or with a mask of its own", "use `recording(model, ...)`")
-    if query.shape[0] != 1 or query.shape[2] != key.shape[2] or kwargs.get("position_bias") is not None:
-        raise R2AError(f"{name}: recording needs one sequence, no cache and no position bias", "use another model")
-    softcap, sinks = kwargs.get("softcap"), kwargs.get("s_aux")
-    layer = LayerAttention(
-        layer=module.layer_idx,
-        n_heads=query.shape[1],
-        n_kv_heads=key.shape[1],
-        head_dim=query.shape[3],
-        scaling=query.shape[3] ** -0.5 if scaling is None else float(scaling),
-        softcap=None if softcap is None else float(softcap),
-        window=attention_mask.window,
-        sinks=None if sinks is None else tuple(sinks.detach().float().flatten().tolist()),
+    name = type(model).__name__
+    if model.training:
+        raise R2AError(f"{name} is in training mode: dropout would change every cell", "call model.eval() first")
+    config = model.config.get_text_config()
+    other = sorted(set(getattr(config, "layer_types", None) or []) - SUPPORTED_LAYER_TYPES)
+    layers = decoder_layers(model)
+    if other or not layers or not all(hasattr(layer, "self_attn") for layer in layers):
+        found = f"layers of type {', '.join(other)}" if other else "no list of decoder layers with self_attn"
+        raise R2AError(f"patching does not support {name}: it has {found}", "use a model with softmax attention layers")
+    embedding = model.get_input_embeddings().weight
+    return ModelShape(
+        layers=layers,
+        n_heads=config.num_attention_heads,
+        n_kv_heads=n_kv_heads(config),
+        head_dim=head_size(config),
+        d_model=config.hidden_size,
+        d_mlp=config.intermediate_size * (getattr(config, "num_experts_per_tok", None) or 1),
+        n_vocab=config.vocab_size,
+        dtype=embedding.dtype,
+        device=embedding.device,
     )
-    recorder.attention(layer, query[0], key[0])
-    if not isinstance(recorder, WeighingRecorder):
-        return attend(module, layer, query, key, value, kwargs), None
-    columns, width = recorder.columns.to(value), value.shape[-1]
-    value = torch.cat([value, columns.expand(1, layer.n_kv_heads, *columns.shape)], dim=-1)
-    query, key = (pad(each, (0, columns.shape[1])) for each in (query, key))  # SDPA wants all of one width
-    out = attend(module, layer, query, key, value, kwargs)
-    recorder.weighed(layer.layer, out[0, :, :, width:])
-    return out[..., :width].contiguous(), None
 
 
-def sliding_causal_mask(
-    q_length: int, kv_length: int, mask_function: Callable[..., Tensor], attention_mask: Tensor | None = None, **kw: Any
-) -> SlidingCausalMask:
-    """transformers' mask signature: finds the window in the mask function itself, by its edges.
-
-    Raises R2AError for any other shape of mask (padding, packed sequences, chunks, bidirectional parts).
-    """
-    padded = attention_mask is not None and not bool(attention_mask.all())
-    if q_length != kv_length or kw.get("q_offset", 0) != 0 or padded:
-        raise R2AError("recording takes one whole sequence, without padding or cache", "pass the token ids alone")
-    rows = torch.arange(q_length, device=kw.get("device", "cpu"))
-    zero = torch.zeros_like(rows)
-
-    def visible(row: Tensor, key: Tensor) -> Tensor:
-        return mask_function(zero[: len(row)], zero[: len(row)], row, key).expand(len(row))
-
-    window = max(1, int(visible(rows[-1:].expand(q_length), rows).sum()))
-    edges = [visible(rows, rows), visible(rows[:window], zero[:window]), ~visible(rows[:-1], rows[1:])]
-    edges += [visible(rows[window - 1 :], rows[: q_length - window + 1]), ~visible(rows[window:], rows[:-window])]
-    if not all(bool(edge.all()) for edge in edges):
-        raise R2AError("this model's attention mask is neither causal nor a sliding window", "use another model")
-    return SlidingCausalMask(None if window == q_length else window)
+def decoder_layers(model: Any) -> tuple[Any, ...]:
+    """Return the decoder layers in order; empty when the model keeps them elsewhere."""
+    return tuple(getattr(model.get_decoder(), "layers", ()))
 
 
 def decoder_layer(model: Any, number: int) -> Any:
-    """A decoder layer by number. Raises R2AError when the model has no such layer."""
-    layers = getattr(model.get_decoder(), "layers", ())
+    """Return a decoder layer by number. Raises R2AError when the model has no such layer."""
+    layers = decoder_layers(model)
     if not 0 <= number < len(layers):
         raise R2AError(f"layer {number} of {type(model).__name__} does not exist", f"choose from 0..{len(layers) - 1}")
     return layers[number]
 
 
 def output_projection(model: Any, number: int) -> Any:
-    """The attention output projection of a layer, whose input is z. Raises R2AError when it has another name."""
+    """Return a layer's attention output projection, whose input is z. Raises R2AError when it has another name."""
     projection = getattr(getattr(decoder_layer(model, number), "self_attn", None), "o_proj", None)
     if projection is None:
         raise R2AError(f"layer {number} of {type(model).__name__} has no self_attn.o_proj", "record no z of this model")
     return projection
 
 
-def residual_hook(recorder: Recorder, number: int) -> Callable[..., None]:
-    """Pre-hook of a decoder layer."""
+@contextmanager
+def residual_hooks(layers: Mapping[int, nn.Module], edit: Edit) -> Iterator[None]:
+    """Call edit(layer, hidden) on the residual stream entering each of these layers, by number.
 
-    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hidden = args[0] if args else kwargs["hidden_states"]
-        recorder.residual(number, hidden[0])
+    hidden is (row, token, d_model); what `edit` returns goes on, with any number of rows.
+    """
 
-    return hook
+    def entering(number: int) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if args:
+                return (edit(number, args[0]), *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": edit(number, kwargs["hidden_states"])}
+
+        return hook
+
+    with removed_after(
+        [layer.register_forward_pre_hook(entering(number), with_kwargs=True) for number, layer in layers.items()]
+    ):
+        yield
 
 
-def z_hook(recorder: Recorder, number: int) -> Callable[..., None]:
-    """Pre-hook of an output projection."""
+@contextmanager
+def every_residual(shape: ModelShape, edit: Edit) -> Iterator[None]:
+    """Call edit(layer, hidden) on the residual stream entering each layer, and on the last one's output as layer L."""
 
-    def hook(module: Any, args: tuple[Any, ...]) -> None:
-        recorder.head_outputs(number, args[0][0])
+    def leaving(module: nn.Module, args: Any, output: Any) -> Tensor:
+        if not isinstance(output, Tensor):
+            name = type(module).__name__
+            raise R2AError(f"{name} returns no plain tensor", "patching needs another model architecture")
+        return edit(shape.n_layers, output)
 
-    return hook
+    with (
+        residual_hooks(dict(enumerate(shape.layers)), edit),
+        removed_after([shape.layers[-1].register_forward_hook(leaving)]),
+    ):
+        yield
 
 
-@functools.cache
-def register() -> None:
-    """Makes our attention known to transformers, whose import is left to those who run a model."""
-    from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface
+@contextmanager
+def z_hooks(projections: Mapping[int, nn.Module], take: Callable[[int, Tensor], None]) -> Iterator[None]:
+    """Call take(layer, z) on the input of each output projection, (token, n_heads * head_dim) of the first row."""
 
-    AttentionInterface.register(NAME, recorded_attention)
-    AttentionMaskInterface.register(NAME, sliding_causal_mask)
+    def hook(number: int) -> Callable[..., None]:
+        return lambda module, args: take(number, args[0][0])
+
+    with removed_after([module.register_forward_pre_hook(hook(number)) for number, module in projections.items()]):
+        yield
+
+
+@contextmanager
+def removed_after(handles: list[Any]) -> Iterator[None]:
+    """Remove hooks when the block ends."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

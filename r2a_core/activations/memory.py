@@ -8,7 +8,7 @@ the CUDA context, the workspaces of its kernels and what its allocator cannot us
 from dataclasses import dataclass
 from typing import Any
 
-from r2a_core.activations.blockwise import WINDOW_ROWS
+from r2a_core.activations.attention import MASK_ROWS
 from r2a_core.activations.capture import trace_bytes
 from r2a_core.config import CaptureConfig
 from r2a_core.infra.errors import R2AError
@@ -112,8 +112,8 @@ def attention_phases(text: Any, size: int, n_tokens: int) -> dict[str, dict[str,
 
 def window_blocks(window: int, n_tokens: int) -> list[tuple[int, int]]:
     """Rows and keys of each block of attention in a sliding window."""
-    starts = range(0, n_tokens, WINDOW_ROWS)
-    stops = [min(start + WINDOW_ROWS, n_tokens) for start in starts]
+    starts = range(0, n_tokens, MASK_ROWS)
+    stops = [min(start + MASK_ROWS, n_tokens) for start in starts]
     return [(stop - start, stop - max(0, start - window + 1)) for start, stop in zip(starts, stops, strict=True)]
 
 

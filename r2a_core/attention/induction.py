@@ -16,9 +16,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.attention import LayerAttention, Recorder, recording
 from r2a_core.activations.capture import forward
-from r2a_core.activations.hooks import recording
 from r2a_core.attention.masses import pattern_blocks
 from r2a_core.config import InductionParams
 from r2a_core.infra.checks import check_finite
@@ -26,7 +25,7 @@ from r2a_core.infra.errors import R2AError
 
 
 @dataclass
-class InductionRecorder:
+class InductionRecorder(Recorder):
     """Scores each layer when it runs; sums over sequences."""
 
     token_ids: Tensor  # (token,)
@@ -50,12 +49,6 @@ class InductionRecorder:
             check_finite(values, f"{name} of layer {layer.layer} on repeated random tokens", ("head",))
         self.offset[layer.layer] = self.offset.get(layer.layer, zero) + on_offset / self.period
         self.match[layer.layer] = self.match.get(layer.layer, zero) + on_match / total
-
-    def residual(self, layer: int, stream: Tensor) -> None:
-        """Not wanted."""
-
-    def head_outputs(self, layer: int, z: Tensor) -> None:
-        """Not wanted."""
 
 
 @torch.no_grad()

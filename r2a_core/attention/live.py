@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.attention import Recorder, recording
 from r2a_core.activations.capture import forward
-from r2a_core.activations.hooks import recording
 from r2a_core.trace import SEGMENTS, TraceSegments
 
 COLUMNS = 8  # of the values, at least one a segment
@@ -28,7 +27,7 @@ class LiveMasses:
 
 
 @dataclass
-class LiveRecorder:
+class LiveRecorder(Recorder):
     """Keeps the mean masses of each layer when the layer runs."""
 
     segments: TraceSegments
@@ -36,19 +35,10 @@ class LiveRecorder:
     answer: dict[int, Tensor] = field(default_factory=dict)  # layer -> (head, segment)
     reasoning: dict[int, Tensor] = field(default_factory=dict)
 
-    def weighed(self, layer: int, sums: Tensor) -> None:
+    def weighted_sums(self, layer: int, sums: Tensor) -> None:
         self.answer[layer] = mean_over(sums, self.segments.answer)
         if len(self.segments.reasoning):
             self.reasoning[layer] = mean_over(sums, self.segments.reasoning)
-
-    def attention(self, layer: LayerAttention, query: Tensor, key: Tensor) -> None:
-        """Not wanted."""
-
-    def residual(self, layer: int, stream: Tensor) -> None:
-        """Not wanted."""
-
-    def head_outputs(self, layer: int, z: Tensor) -> None:
-        """Not wanted."""
 
 
 def mean_over(sums: Tensor, rows: range) -> Tensor:

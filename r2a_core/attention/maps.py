@@ -25,7 +25,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.store import ActivationReader, RecordedTrace
 from r2a_core.attention.map_selection import ShownMaps, Span, choose_maps, default_span
 from r2a_core.attention.masses import pattern_blocks

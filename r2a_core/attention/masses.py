@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from r2a_core.activations.blockwise import LayerAttention, rows_per_block, visible_keys
+from r2a_core.activations.attention import LayerAttention, rows_per_block, visible_keys
 from r2a_core.activations.store import RecordedTrace
 from r2a_core.trace import TraceSegments
 

@@ -18,9 +18,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.attention import LayerAttention, Recorder, recording
 from r2a_core.activations.capture import forward
-from r2a_core.activations.hooks import recording
 from r2a_core.attention.masses import pattern_blocks
 from r2a_core.config import CUE, NeedleParams
 from r2a_core.infra.checks import check_finite
@@ -76,7 +75,7 @@ class RetrievalScores:
 
 
 @dataclass
-class NeedleRecorder:
+class NeedleRecorder(Recorder):
     """Counts each layer's hits when the layer runs."""
 
     token_ids: Tensor  # (token,), prompt and what is generated
@@ -94,12 +93,6 @@ class NeedleRecorder:
             generated = self.token_ids[block.rows.start + 1 : block.rows.stop + 1]
             hits += (inside & (self.token_ids[largest] == generated)).sum(dim=1)
         self.hits[layer.layer] = hits
-
-    def residual(self, layer: int, stream: Tensor) -> None:
-        """Not wanted."""
-
-    def head_outputs(self, layer: int, z: Tensor) -> None:
-        """Not wanted."""
 
 
 @torch.no_grad()

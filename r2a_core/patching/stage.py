@@ -11,8 +11,8 @@ from typing import Any
 
 import polars as pl
 
+from r2a_core.activations.hooks import model_shape
 from r2a_core.config import PairCaptureParams, SweepParams
-from r2a_core.infra.checks import error_context
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.memory import MIB, retry_with_half
@@ -22,9 +22,9 @@ from r2a_core.pairs.align import AlignedPair
 from r2a_core.pairs.filter import aligned_pairs, pair_digest
 from r2a_core.patching.metrics import Sweep, concat_sweeps, patching_frame
 from r2a_core.patching.packed import row_bytes
-from r2a_core.patching.runs import CleanRun, model_shape
+from r2a_core.patching.runs import CleanRun
 from r2a_core.patching.store import CaptureShard, assemble, captured_shards, clean_runs, write_shard
-from r2a_core.patching.sweep import sweep_heads, sweep_resid
+from r2a_core.patching.sweep import sweep_pair
 
 
 @dataclass(frozen=True)
@@ -117,38 +117,21 @@ def write_cells(job: SweepJob, shard: CaptureShard, path: Path) -> None:
     sweeps = [
         sweep
         for pair, clean in clean_runs(shard, job.pairs)
-        for sweep in named_sweeps(job.loaded.model, pair, clean, job.params)
+        for sweep in sweeps_in_memory(job.loaded.model, pair, clean, job.params)
     ]
     save_frame(path, patching_frame(sweeps))
 
 
-def named_sweeps(model: Any, pair: AlignedPair, clean: CleanRun, params: SweepParams) -> list[Sweep]:
-    """`sweep_pair`, whose errors name the pair."""
-    with error_context(f"pair {pair.pair_id!r} ({pair.probe})"):
-        return sweep_pair(model, pair, clean, params)
-
-
-def sweep_pair(model: Any, pair: AlignedPair, clean: CleanRun, params: SweepParams) -> list[Sweep]:
+def sweeps_in_memory(model: Any, pair: AlignedPair, clean: CleanRun, params: SweepParams) -> list[Sweep]:
     """All components of one pair, in passes of `memory_mib`, or of half as much each time the device runs out."""
-    restored = [place.index for place in pair.positions if place.role in params.restored_roles]
-    first = min(place.index for place in pair.positions)
-    one_row = -(-row_bytes(model_shape(model), [first], len(pair.corrupted.ids)) // MIB)
-
-    def sweep(component: str, memory_mib: int) -> Sweep:
-        if component == "resid_pre":
-            return sweep_resid(model, pair, clean, memory_mib)
-        return sweep_heads(model, pair, clean, memory_mib, restored=restored)
-
-    return [
-        retry_with_half(
-            lambda mib, component=component: sweep(component, mib),
-            params.memory_mib,
-            one_row,
-            f"{component} of {pair.pair_id} ({pair.probe}), MiB of patched rows",
-            "use a device with more memory, or shorter responses: lower pairs.generate.max_new_tokens",
-        )
-        for component in params.components
-    ]
+    one_row = -(-row_bytes(model_shape(model), [min(pair.indices)], len(pair.corrupted.ids)) // MIB)
+    return retry_with_half(
+        lambda memory_mib: sweep_pair(model, pair, clean, params, memory_mib),
+        params.memory_mib,
+        one_row,
+        f"{pair.pair_id} ({pair.probe}), MiB of patched rows",
+        "use a device with more memory, or shorter responses: lower pairs.generate.max_new_tokens",
+    )
 
 
 def check_components(params: SweepParams) -> None:

@@ -26,7 +26,7 @@ from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import link_or_copy, read_frame, sha256, write_frame
 from r2a_core.pairs.align import AlignedPair
 from r2a_core.pairs.filter import pair_digest
-from r2a_core.patching.runs import CleanRun, capture_clean, run_unpatched
+from r2a_core.patching.runs import CleanRun, capture_clean, corrupted_logit_diff
 
 METADATA_KEY = "r2a"
 
@@ -90,9 +90,8 @@ def write_shard(
             check_finite(clean.resid_pre, "residual streams", ("layer", "position", "dimension"))
             if clean.z is not None:
                 check_finite(clean.z, "head outputs", ("layer", "position", "head", "dimension"))
-        last = len(pair.corrupted.ids) - 1
         with error_context(f"{place}, corrupted run"):
-            ld_corrupted = run_unpatched(model, pair, first=last).metrics.logit_diff.item()
+            ld_corrupted = corrupted_logit_diff(model, pair)
         reason = weak_reason(clean.logit_diff, ld_corrupted, params.logit_diff_threshold)
         number = None
         if reason is None:

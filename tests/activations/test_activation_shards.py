@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.store import (
     ActivationReader,
     TraceActivations,

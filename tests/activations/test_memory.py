@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map_only
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from benchmarks.sizes import PUBLISHED
-from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.capture import capture_trace
 from r2a_core.activations.memory import RESERVE, capture_account, statistics_account, weight_bytes
 from r2a_core.attention import masses as patterns

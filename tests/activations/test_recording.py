@@ -8,9 +8,8 @@ from transformers.masking_utils import (
     sliding_window_causal_mask_function,
 )
 
-from r2a_core.activations import blockwise as attending
+from r2a_core.activations.attention import recording, sliding_causal_mask
 from r2a_core.activations.capture import TraceRecorder, capture_trace
-from r2a_core.activations.hooks import recording, sliding_causal_mask
 from r2a_core.config import CaptureConfig
 from r2a_core.infra.errors import R2AError
 from r2a_core.trace import TraceSegments
@@ -21,12 +20,11 @@ WHOLE = CaptureConfig(rows="all", dtype="float32", layers=None, residual_layers=
 KINDS = ["qwen2", "llama", "qwen3", "mistral", "gemma2", "gemma3_text", "gpt_oss"]
 
 
+@pytest.mark.parametrize("n_tokens", [33, 1100], ids=["one block", "several blocks of rows"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_recording_leaves_the_model_output_as_it_was(tiny_model, kind, monkeypatch):
-    monkeypatch.setattr(attending, "WINDOW_ROWS", 5)
-    monkeypatch.setattr(attending, "EAGER_ELEMENTS", 6 * 33 * 4)
-    monkeypatch.setattr(attending, "EAGER_ROWS", 3)
-    model, ids = tiny_model(kind), torch.tensor([IDS])
+def test_recording_leaves_the_model_output_as_it_was(tiny_model, kind, n_tokens):
+    model = tiny_model(kind)
+    ids = torch.randint(1, 64, (1, n_tokens), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = model(input_ids=ids, use_cache=False).logits
         with recording(model, TraceRecorder(SEGMENTS, WHOLE)):

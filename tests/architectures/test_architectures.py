@@ -1,6 +1,7 @@
 """Other reasoning models by an entry alone: prompts, generation, capture, statistics and patching, each against plain
 transformers with eager attention."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +19,13 @@ from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.generation.rows import generation_row
 from r2a_core.infra.errors import R2AError
 from r2a_core.models.load import load_model, load_tokenizer
-from r2a_core.pairs.align import AlignedPair, PairSide, align
-from r2a_core.patching.packed import PatchSite
-from r2a_core.patching.runs import capture_clean
+from r2a_core.pairs.align import AlignedPair, PaddedSequence, PairSide, align
+from r2a_core.patching.runs import capture_clean, run_unpatched
 from r2a_core.patching.sweep import sweep_heads, sweep_resid
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import plain_ids
 from r2a_core.trace import GENERATION_SCHEMA, Setting, select_traces
+from tests.patching.oracle import Oracle, full_forward
 
 NAMES = ["qwen3_thinking", "magistral", "gemma3", "gemma3_with_vision", "phi4_reasoning", "gpt_oss", "gemma2"]
 WINDOWED = {"magistral": {0, 1, 2}, "gemma3": {0, 2}, "gemma3_with_vision": {0, 2}, "gpt_oss": {0, 2}, "gemma2": {0, 2}}
@@ -120,11 +121,11 @@ def test_stored_masses_equal_eager_attention(architecture, name, tmp_path):
     assert torch.stack(out.attentions)[:, 0, :, answer].amax(-1).mean() > 0.1, "attention must be far from uniform"
 
 
-def aligned_pair(text: Any, padding: Literal["visible", "masked"] = "visible") -> AlignedPair:
-    """A clean and a corrupted response, of unequal length, aligned."""
+def aligned_pair(text: Any, padding: Literal["visible", "masked"] = "visible", length: int = 1) -> AlignedPair:
+    """A clean and a corrupted response, of unequal length, aligned; `length` times as much is thought."""
     sides = []
     for answer, thought in (("6", "\n6 is more than 5.\n"), ("5", "\nThe larger is 5, it is.\n")):
-        row = trace_row(text, thought, f"\nSo.\n\nIt is \\boxed{{{answer}}}.")
+        row = trace_row(text, thought * length, f"\nSo.\n\nIt is \\boxed{{{answer}}}.")
         sides.append(PairSide(answer, row["prompt_ids"], row["response_ids"]))
     config = AlignmentConfig(padding=padding, probe_in="reasoning", keep_reasoning=True, ending_tokens=3)
     found = align(text, "p", "larger", sides[0], sides[1], "plain", config)
@@ -132,70 +133,29 @@ def aligned_pair(text: Any, padding: Literal["visible", "masked"] = "visible") -
     return found
 
 
-def forward(model: Any, sequence: Any, edits: Any = (), record: dict[str, list[torch.Tensor]] | None = None) -> Any:
-    """Last logits by one ordinary forward pass. edits: (resid | z, layer, token, head or None, vector)."""
-    handles = []
-
-    def edited(kind: str, layer: int, hidden: torch.Tensor) -> torch.Tensor:
-        hidden = hidden.clone()
-        for edit_kind, at, token, head, vector in edits:
-            if (edit_kind, at) == (kind, layer):
-                where = slice(None) if head is None else slice(head * 8, head * 8 + 8)
-                hidden[0, token, where] = vector
-        if record is not None:
-            record[kind].append(hidden[0])
-        return hidden
-
-    for number, layer in enumerate(model.get_decoder().layers):
-
-        def entering(module: Any, args: Any, kwargs: Any, number: int = number) -> Any:
-            return (edited("resid", number, args[0]), *args[1:]), kwargs
-
-        def projecting(module: Any, args: Any, number: int = number) -> Any:
-            return (edited("z", number, args[0]),)
-
-        handles.append(layer.register_forward_pre_hook(entering, with_kwargs=True))
-        handles.append(layer.self_attn.o_proj.register_forward_pre_hook(projecting))
-    with torch.no_grad():
-        logits = model(input_ids=torch.tensor([sequence.ids]), use_cache=False).logits[0, -1].double()
-    for handle in handles:
-        handle.remove()
-    return logits
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_patched_cells_equal_one_forward_each(architecture, name):
+@pytest.mark.parametrize(("name", "length"), [*((name, 1) for name in NAMES), ("gpt_oss", 35), ("gemma2", 35)])
+def test_patched_cells_equal_one_forward_each(architecture, name, length):
+    """At 35 times the length, and patched 200 tokens earlier, models' own eager functions take blocks of both kinds."""
     found = architecture(name)
-    pair = aligned_pair(found.loaded.tokenizer)
-    record: dict[str, list[torch.Tensor]] = {"resid": [], "z": []}
-
-    def logit_diff(logits: torch.Tensor) -> float:
-        return (logits[pair.answer_a] - logits[pair.answer_b]).item()
-
-    ld_clean = logit_diff(forward(found.plain, pair.clean, record=record))
-    ld_corrupted = logit_diff(forward(found.plain, pair.corrupted))
-
-    def nld(*edit: Any) -> float:
-        return (logit_diff(forward(found.plain, pair.corrupted, [edit])) - ld_corrupted) / (ld_clean - ld_corrupted)
-
-    chosen = [place.index for place in pair.positions if place.role in ("flip", "think_close")] + [pair.indices[-1]]
-    lanes = [PatchSite((token,)) for token in chosen]
-    clean = capture_clean(found.loaded.model, pair, with_z=True)
-    assert clean.logit_diff == pytest.approx(ld_clean, abs=1e-4)
-    resid = sweep_resid(found.loaded.model, pair, clean, 256, lanes)
-    assert resid.ld_corrupted == pytest.approx(ld_corrupted, abs=1e-4)
-    expected = np.array(
-        [[nld("resid", layer, t, None, record["resid"][layer][t]) for t in chosen] for layer in range(N_LAYERS)]
-    )
-    np.testing.assert_allclose(resid.nld, expected, atol=1e-4, rtol=1e-4)
-    heads = sweep_heads(found.loaded.model, pair, clean, 256, lanes)
-    for layer in range(N_LAYERS):
+    model, pair = found.loaded.model, aligned_pair(found.loaded.tokenizer, length=length)
+    chosen = [place for place in pair.positions if place.role in ("flip", "think_close")] + [pair.positions[-1]]
+    if length > 1:
+        chosen.insert(0, replace(chosen[0], index=chosen[0].index - 200))
+    pair = replace(pair, positions=tuple(chosen))
+    oracle = Oracle(found.plain, pair)
+    clean, corrupted = capture_clean(model, pair, with_z=True), run_unpatched(model, pair, with_z=True)
+    assert clean.logit_diff == pytest.approx(oracle.ld_clean, abs=1e-4)
+    assert corrupted.metrics.logit_diff == pytest.approx(oracle.ld_corrupted, abs=1e-4)
+    resid = sweep_resid(model, pair, clean, corrupted, 2**28).nld
+    heads = sweep_heads(model, pair, clean, corrupted, 2**28).nld
+    for layer in range(N_LAYERS) if length == 1 else [1]:
+        cells = [oracle.nld(oracle.resid(layer, token)) for token in pair.indices]
+        np.testing.assert_allclose(resid[layer], cells, atol=1e-4, rtol=1e-4)
         for head in (0, N_HEADS - 1):
-            part = slice(head * 8, head * 8 + 8)
-            cells = [nld("z", layer, t, head, record["z"][layer][t, part]) for t in chosen]
-            np.testing.assert_allclose(heads.nld[layer, head], cells, atol=1e-4, rtol=1e-4)
-    assert np.abs(expected[:, :2]).max() > 0.01, "patching before the end must move the answer"
-    assert np.abs(heads.nld).max() > 0.01
+            cells = [oracle.nld(oracle.head(layer, token, head)) for token in pair.indices]
+            np.testing.assert_allclose(heads[layer, head], cells, atol=1e-4, rtol=1e-4)
+    assert np.abs(resid[:, :-1]).max() > 0.01, "patching before the end must move the answer"
+    assert np.abs(heads).max() > 0.01
 
 
 @pytest.mark.parametrize("name", ["gemma3", "gemma2", "gpt_oss"])
@@ -203,22 +163,10 @@ def test_masked_padding_is_as_if_it_were_not_there(architecture, name):
     found = architecture(name)
     pair = aligned_pair(found.loaded.tokenizer, "masked")
     assert any(pair.clean.pad)
-    bare = [token for token, pad in zip(pair.clean.ids, pair.clean.pad, strict=True) if not pad]
-    with torch.no_grad():
-        logits = found.plain(input_ids=torch.tensor([bare]), use_cache=False).logits[0, -1].double()
+    bare = tuple(token for token, pad in zip(pair.clean.ids, pair.clean.pad, strict=True) if not pad)
+    logits = full_forward(found.plain, PaddedSequence(bare, (False,) * len(bare), False))
     expected = (logits[pair.answer_a] - logits[pair.answer_b]).item()
     assert capture_clean(found.loaded.model, pair).logit_diff == pytest.approx(expected, abs=1e-4)
-
-
-@pytest.mark.parametrize("name", ["gpt_oss", "gemma2"])
-def test_blocks_of_the_models_own_eager_attention_change_nothing(architecture, name, monkeypatch):
-    model = architecture(name).loaded.model
-    pair = aligned_pair(architecture(name).loaded.tokenizer)
-    whole = sweep_resid(model, pair, capture_clean(model, pair), 256)
-    monkeypatch.setattr("r2a_core.patching.packed_attention.EAGER_ELEMENTS", 6 * len(pair.clean.ids) * 14)
-    monkeypatch.setattr("r2a_core.patching.packed_attention.eager_rows", lambda *sizes: 7)
-    cut = sweep_resid(model, pair, capture_clean(model, pair), 256)
-    np.testing.assert_allclose(cut.nld, whole.nld, atol=1e-4)
 
 
 @pytest.mark.parametrize(

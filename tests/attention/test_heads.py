@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from r2a_core import paper
-from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.attention import LayerAttention
 from r2a_core.attention.heads import HEAD_SCHEMA, rank_heads
 from r2a_core.attention.induction import InductionRecorder, induction_scores, ordinary_tokens
 from r2a_core.attention.retrieval import (

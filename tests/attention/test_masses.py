@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.capture import capture_trace
 from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
 from r2a_core.attention.live import segment_masses_live

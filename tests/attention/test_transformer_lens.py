@@ -38,8 +38,8 @@ def test_induction_match_is_what_detect_head_computes(hooked, tiny_model):
         get_induction_head_detection_pattern,
     )
 
+    from r2a_core.activations.attention import recording
     from r2a_core.activations.capture import forward
-    from r2a_core.activations.hooks import recording
 
     repeat = torch.randperm(60, generator=torch.Generator().manual_seed(2))[:20] + 2
     ids = torch.cat([torch.tensor([1]), repeat, repeat])

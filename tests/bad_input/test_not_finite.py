@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.capture import capture_trace
 from r2a_core.activations.store import TraceActivations, write_shard
 from r2a_core.attention.heads import HEAD_SCHEMA, rank_heads
@@ -40,11 +40,11 @@ from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.infra.checks import check_columns, check_finite, error_context
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.pairs.align import AlignedPair, PaddedSequence, PatchPosition
-from r2a_core.patching import stage as jobs
 from r2a_core.patching.metrics import AnswerMetrics, Sweep, answer_metrics, normalised_logit_diff, sweep_frame
 from r2a_core.patching.runs import capture_clean
 from r2a_core.patching.store import write_shard as write_pair_shard
 from r2a_core.patching.summary import crossing, layer_curves
+from r2a_core.patching.sweep import sweep_pair
 from r2a_core.tokenizer import TagIds
 from r2a_core.trace import SEGMENTS, TraceSegments
 
@@ -307,13 +307,13 @@ def test_residual_streams_that_overflow(refused, tmp_path) -> None:
 def test_cells_of_a_model_that_computes_nan(refused) -> None:
     clean = capture_clean(tiny_model(), pair())
     params = SweepParams(components=("resid_pre",), restored_roles=(), memory_mib=64)
-    assert jobs.named_sweeps(tiny_model(), pair(), clean, params)
+    assert sweep_pair(tiny_model(), pair(), clean, params, 64)
     says = ["pair 'p7' (plain)", "queries of layer 1: the value at row 0, head 1, token 0, dimension 1 is nan"]
-    refused(lambda: jobs.named_sweeps(tiny_model(1), pair(), clean, params), says, LOOK)
+    refused(lambda: sweep_pair(tiny_model(1), pair(), clean, params, 64), says, LOOK)
     says = ["pair 'p7' (plain)", "the value at row", "is nan"]
     spoilt = replace(clean, resid_pre=clean.resid_pre.clone())
     spoilt.resid_pre[1, 0, 0] = INF
-    refused(lambda: jobs.named_sweeps(tiny_model(), pair(), spoilt, params), says, LOOK)
+    refused(lambda: sweep_pair(tiny_model(), pair(), spoilt, params, 64), says, LOOK)
 
 
 def sweep(**change: Any) -> Sweep:

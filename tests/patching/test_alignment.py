@@ -12,7 +12,7 @@ from r2a_core.config import AlignmentConfig, Tags
 from r2a_core.models.load import resolve_tags
 from r2a_core.pairs.align import AlignedPair, PairSide, UnalignedPair, align
 from r2a_core.pairs.filter import PAIR_SCHEMA, aligned_pair, alignment_columns
-from r2a_core.patching.runs import visibility_of
+from r2a_core.patching.runs import mask_spec
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 
 CONFIG = AlignmentConfig(padding="visible", probe_in="reasoning", keep_reasoning=True, ending_tokens=3)
@@ -117,11 +117,11 @@ def test_the_probe_can_stand_in_the_answer_or_in_both_places(text, sides):
 
 def test_masked_padding_takes_no_position(text, sides):
     found = aligned(text, sides, config=CONFIG.model_copy(update={"padding": "masked"}))
-    seen = visibility_of(found.corrupted, torch.device("cpu"))
+    seen = mask_spec(found.corrupted, torch.device("cpu"))
     assert seen.keep is not None
     assert seen.keep.tolist() == [not pad for pad in found.corrupted.pad]
     assert seen.positions[seen.keep].tolist() == list(range(sum(seen.keep.tolist())))
-    assert visibility_of(aligned(text, sides).corrupted, torch.device("cpu")).keep is None
+    assert mask_spec(aligned(text, sides).corrupted, torch.device("cpu")).keep is None
 
 
 @pytest.mark.parametrize(

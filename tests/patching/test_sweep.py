@@ -1,6 +1,7 @@
-"""The packed staircase against one ordinary forward pass per cell, made here with hooks of its own."""
+"""Patched cells of small models against one ordinary forward pass per cell."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +11,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 from r2a_core.config import Role, SweepParams
 from r2a_core.infra.errors import R2AError
 from r2a_core.pairs.align import AlignedPair, PaddedSequence, PatchPosition
-from r2a_core.patching import packed as staircase
-from r2a_core.patching import stage as jobs
-from r2a_core.patching.packed import PackedSweep, PatchSite
-from r2a_core.patching.runs import CleanRun, capture_clean
-from r2a_core.patching.sweep import sweep_heads, sweep_resid
+from r2a_core.patching.packed import PackedSweep, PatchRows, PatchSite
+from r2a_core.patching.runs import CleanRun, capture_clean, corrupted_logit_diff, run_unpatched
+from r2a_core.patching.stage import sweeps_in_memory
+from r2a_core.patching.sweep import sweep_heads, sweep_pair, sweep_resid
+from tests.patching.oracle import Oracle, full_forward
 
 VOCAB, N_LAYERS, N_HEADS, N_TOKENS = 60, 3, 4, 26
-MEMORY_MIB = 64
+MEMORY = 2**26  # bytes
 SIZES = {
     "vocab_size": VOCAB,
     "hidden_size": 32,
@@ -69,7 +70,7 @@ def pair(model, seed, masked, n_pad_clean=0, n_pad_corrupted=9):
         25: "answer_end",
     }
     positions = tuple(PatchPosition(index, role, "c", "k") for index, role in roles.items())
-    change = forward(model, clean) - forward(model, corrupted)
+    change = full_forward(model, clean) - full_forward(model, corrupted)
     return AlignedPair(
         "p0",
         "plain",
@@ -83,69 +84,27 @@ def pair(model, seed, masked, n_pad_clean=0, n_pad_corrupted=9):
     )
 
 
-def forward(model, sequence, edits=(), z_edits=(), record=None):
-    """Last logits of an ordinary forward; edits (layer, token, vector), z_edits (layer, token, head, vector)."""
-    ids, pad = torch.tensor([sequence.ids]), torch.tensor([sequence.pad])
-    handles = []
-    for index, layer in enumerate(model.model.layers):
-
-        def entering(module, args, index=index):
-            hidden = args[0].clone()
-            for at, token, vector in edits:
-                if at == index:
-                    hidden[0, token] = vector
-            if record is not None:
-                record["resid"].append(hidden[0])
-            return (hidden, *args[1:])
-
-        def projecting(module, args, index=index):
-            z = args[0].clone().view(1, ids.shape[1], N_HEADS, -1)
-            for at, token, head, vector in z_edits:
-                if at == index:
-                    z[0, token, head] = vector
-            if record is not None:
-                record["z"].append(z[0])
-            return (z.flatten(2),)
-
-        handles.append(layer.register_forward_pre_hook(entering))
-        handles.append(layer.self_attn.o_proj.register_forward_pre_hook(projecting))
-    extra = {}
-    if sequence.masked:
-        keep = (~pad).long()
-        extra = {"attention_mask": keep, "position_ids": (keep.cumsum(1) - 1).clamp(min=0)}
-    with torch.no_grad():
-        logits = model(input_ids=ids, use_cache=False, **extra).logits[0, -1].double()
-    for handle in handles:
-        handle.remove()
-    return logits
-
-
-def logit_diff(aligned, logits):
-    return (logits[aligned.answer_a] - logits[aligned.answer_b]).item()
-
-
-def oracle(model, aligned):
-    """Clean streams and z, and a function from edits to NLD."""
-    record = {"resid": [], "z": []}
-    ld_clean = logit_diff(aligned, forward(model, aligned.clean, record=record))
-    ld_corrupted = logit_diff(aligned, forward(model, aligned.corrupted))
-
-    def nld(edits=(), z_edits=()):
-        ld = logit_diff(aligned, forward(model, aligned.corrupted, edits, z_edits))
-        return (ld - ld_corrupted) / (ld_clean - ld_corrupted)
-
-    return record["resid"], record["z"], nld
+def resid_sweep(model, aligned):
+    return sweep_resid(model, aligned, capture_clean(model, aligned), run_unpatched(model, aligned), MEMORY)
 
 
 def resid_cells(model, aligned, shift_layer=0, shift_token=0):
     """NLD of every cell by one forward each, (layer, position)."""
-    resid, _, nld = oracle(model, aligned)
+    oracle = Oracle(model, aligned)
+
+    def cell(layer, token):
+        taken = oracle.resid((layer + shift_layer) % N_LAYERS, token + shift_token)
+        return oracle.nld(replace(taken, layer=layer, token=token))
+
+    return np.array([[cell(layer, token) for token in aligned.indices] for layer in range(N_LAYERS)])
+
+
+def head_cells(oracle, *held):
+    """NLD of every head's cells by one forward each, (layer, head, position), with `held` edits in all of them."""
+    tokens = oracle.aligned.indices
     return np.array(
         [
-            [
-                nld([(layer, token, resid[(layer + shift_layer) % N_LAYERS][token + shift_token])])
-                for token in aligned.indices
-            ]
+            [[oracle.nld(*held, oracle.head(layer, token, head)) for token in tokens] for head in range(N_HEADS)]
             for layer in range(N_LAYERS)
         ]
     )
@@ -157,46 +116,49 @@ def resid_cells(model, aligned, shift_layer=0, shift_token=0):
 def test_resid_cells_equal_one_forward_each(kind, seed, masked):
     model = build(kind, seed)
     aligned = pair(model, seed, masked)
-    sweep = sweep_resid(model, aligned, capture_clean(model, aligned), MEMORY_MIB)
     expected = resid_cells(model, aligned)
     assert np.abs(expected).max() > 0.3, "the case must hold cells with a large effect"
-    np.testing.assert_allclose(sweep.nld, expected, atol=1e-5, rtol=0)
-
-
-def test_planted_errors_are_far_outside_the_tolerance():
-    model = build("qwen2", 0)
-    aligned = pair(model, 0, False)
-    sweep = sweep_resid(model, aligned, capture_clean(model, aligned), MEMORY_MIB)
-    for planted in ({"shift_layer": 1}, {"shift_token": -1}):
-        assert np.abs(sweep.nld - resid_cells(model, aligned, **planted)).max() > 0.05
-
-
-@pytest.mark.parametrize("kind", ["qwen2", "llama", "mistral"])
-def test_patching_every_position_of_a_layer_gives_the_clean_run(kind):
-    model = build(kind, 3)
-    aligned = pair(model, 3, False)
-    clean = capture_clean(model, aligned, positions=range(N_TOKENS))
-    sweep = sweep_resid(model, aligned, clean, MEMORY_MIB, lanes=[PatchSite(tuple(range(N_TOKENS)))])
-    np.testing.assert_allclose(sweep.nld, 1, atol=1e-5)
+    np.testing.assert_allclose(resid_sweep(model, aligned).nld, expected, atol=1e-5, rtol=0)
 
 
 def test_sliding_window_cells_equal_one_forward_each():
     model = build("mistral", 4)
     aligned = pair(model, 4, False)
-    sweep = sweep_resid(model, aligned, capture_clean(model, aligned), MEMORY_MIB)
     expected = resid_cells(model, aligned)
     assert np.abs(expected).max() > 0.3
-    np.testing.assert_allclose(sweep.nld, expected, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(resid_sweep(model, aligned).nld, expected, atol=1e-5, rtol=0)
+
+
+def test_planted_errors_are_far_outside_the_tolerance():
+    model = build("qwen2", 0)
+    aligned = pair(model, 0, False)
+    found = resid_sweep(model, aligned).nld
+    for planted in ({"shift_layer": 1}, {"shift_token": -1}):
+        assert np.abs(found - resid_cells(model, aligned, **planted)).max() > 0.05
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "llama", "mistral"])
+def test_patching_every_position_of_a_layer_gives_the_clean_run(kind):
+    model = build(kind, 3)
+    whole = tuple(PatchPosition(index, "probe", "c", "k") for index in range(N_TOKENS))
+    aligned = replace(pair(model, 3, False), positions=whole)
+    clean = capture_clean(model, aligned)
+    packed = PackedSweep(model, aligned, run_unpatched(model, aligned), MEMORY)
+    rows = [PatchRows(layer, clean.resid_pre[layer][None]) for layer in range(N_LAYERS)]
+    found = packed.run([PatchSite(tuple(range(N_TOKENS)))], rows)
+    np.testing.assert_allclose(found.logit_diff, np.full((N_LAYERS, 1), clean.logit_diff), atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "mistral"])
 def test_masked_padding_is_as_if_it_were_not_there(kind):
     model = build(kind, 5)
     aligned = pair(model, 5, True, n_pad_clean=4)
-    for side, run in ((aligned.clean, aligned), (aligned.corrupted, replace(aligned, clean=aligned.corrupted))):
+    found = (capture_clean(model, aligned).logit_diff, corrupted_logit_diff(model, aligned))
+    assert found[1] == run_unpatched(model, aligned).metrics.logit_diff
+    for side, ld in zip((aligned.clean, aligned.corrupted), found, strict=True):
         bare_ids = tuple(i for i, pad in zip(side.ids, side.pad, strict=True) if not pad)
-        bare = PaddedSequence(bare_ids, (False,) * len(bare_ids), False)
-        assert capture_clean(model, run).logit_diff == pytest.approx(logit_diff(run, forward(model, bare)), abs=1e-5)
+        logits = full_forward(model, PaddedSequence(bare_ids, (False,) * len(bare_ids), False))
+        assert ld == pytest.approx((logits[aligned.answer_a] - logits[aligned.answer_b]).item(), abs=1e-5)
 
 
 def test_visible_padding_differs_from_masked_padding():
@@ -211,62 +173,65 @@ def test_visible_padding_differs_from_masked_padding():
 def test_head_cells_equal_one_forward_each(kind, masked):
     model = build(kind, 6)
     aligned = pair(model, 6, masked)
-    sweep = sweep_heads(model, aligned, capture_clean(model, aligned, with_z=True), MEMORY_MIB)
-    _, z, nld = oracle(model, aligned)
-    expected = np.array(
-        [
-            [[nld(z_edits=[(layer, t, head, z[layer][t, head])]) for t in aligned.indices] for head in range(N_HEADS)]
-            for layer in range(N_LAYERS)
-        ]
-    )
+    clean, corrupted = capture_clean(model, aligned, with_z=True), run_unpatched(model, aligned, with_z=True)
+    expected = head_cells(Oracle(model, aligned))
     assert np.abs(expected).max() > 0.1
-    np.testing.assert_allclose(sweep.nld, expected, atol=1e-5, rtol=0)
+    found = sweep_heads(model, aligned, clean, corrupted, MEMORY)
+    np.testing.assert_allclose(found.nld, expected, atol=1e-5, rtol=0)
 
 
 def test_head_cells_with_restored_residual_streams_equal_one_forward_each():
     model = build("qwen2", 7)
     aligned = pair(model, 7, False)
     restored = (15, 18)  # one before every patched position, one among them
-    clean = capture_clean(model, aligned, positions=[*aligned.indices, 15], with_z=True)
-    sweep = sweep_heads(model, aligned, clean, MEMORY_MIB, restored=restored)
-    resid, z, nld = oracle(model, aligned)
-    held = [(layer, token, resid[layer][token]) for layer in range(N_LAYERS) for token in restored]
-    for layer in range(N_LAYERS):
-        for head in range(N_HEADS):
-            cells = [nld(held, [(layer, t, head, z[layer][t, head])]) for t in aligned.indices]
-            np.testing.assert_allclose(sweep.nld[layer, head], cells, atol=1e-5, rtol=0)
-    assert abs(nld(held)) > 0.02, "restoring must matter by itself"
+    more = replace(aligned, positions=(PatchPosition(15, "probe", "c", "k"), *aligned.positions))
+    clean, corrupted = capture_clean(model, more, with_z=True), run_unpatched(model, aligned)
+    oracle = Oracle(model, aligned)
+    held = [oracle.resid(layer, token) for layer in range(N_LAYERS) for token in restored]
+    found = sweep_heads(model, aligned, clean, corrupted, MEMORY, restored)
+    np.testing.assert_allclose(found.nld, head_cells(oracle, *held), atol=1e-5, rtol=0)
+    assert abs(oracle.nld(*held)) > 0.02, "restoring must matter by itself"
 
 
-@pytest.mark.parametrize(("memory", "n_passes", "lanes_per_pass"), [(280, 4, {6}), (42, 24, {2, 4})])
-def test_passes_cut_by_memory_give_the_same_cells(monkeypatch, memory, n_passes, lanes_per_pass):
+def test_all_components_of_a_pair_share_the_corrupted_run():
     model = build("qwen2", 8)
     aligned = pair(model, 8, False)
     clean = capture_clean(model, aligned, with_z=True)
-    whole = sweep_heads(model, aligned, clean, MEMORY_MIB)
-    passes = []
-    one_pass = PackedSweep.one_pass
+    params = SweepParams(components=("resid_pre", "z"), restored_roles=("think_close",), memory_mib=64)
+    resid, heads = sweep_pair(model, aligned, clean, params, params.memory_mib)
+    oracle = Oracle(model, aligned)
+    held = [oracle.resid(layer, 19) for layer in range(N_LAYERS)]
+    assert resid.ld_corrupted == heads.ld_corrupted == pytest.approx(oracle.ld_corrupted, abs=1e-5)
+    assert resid.roles == heads.roles == ("probe", "probe", "flip", "think_close", "answer_end", "answer_end")
+    np.testing.assert_allclose(resid.nld, resid_cells(model, aligned), atol=1e-5, rtol=0)
+    np.testing.assert_allclose(heads.nld, head_cells(oracle, *held), atol=1e-5, rtol=0)
 
-    def counted(self, packing, rows):
-        passes.append(len(packing.starts))
-        return one_pass(self, packing, rows)
 
-    monkeypatch.setattr(staircase, "MIB", 1000)  # a row of all lanes takes 79 kB, of the first one 24 kB
-    monkeypatch.setattr(PackedSweep, "one_pass", counted)
-    cut = sweep_heads(model, aligned, clean, memory)
-    assert len(passes) == n_passes
-    assert set(passes) == lanes_per_pass
+@pytest.mark.parametrize(("memory", "n_passes", "sites_per_pass"), [(280_000, 4, {6}), (42_000, 24, {2, 4})])
+def test_passes_cut_by_memory_give_the_same_cells(memory, n_passes, sites_per_pass):
+    """A row of all sites takes 79 kB, one of the first site 24 kB."""
+    model = build("qwen2", 8)
+    aligned = pair(model, 8, False)
+    runs = capture_clean(model, aligned, with_z=True), run_unpatched(model, aligned, with_z=True)
+    whole = sweep_heads(model, aligned, *runs, MEMORY)
+    heads_of, counts = model.lm_head.register_forward_hook, []
+    handle = heads_of(lambda module, args, output: counts.append(output.shape[1]))
+    cut = sweep_heads(model, aligned, *runs, memory)
+    handle.remove()
+    counts = counts[1:]  # the first pass makes the heads' rows
+    assert len(counts) == n_passes
+    assert set(counts) == sites_per_pass
     np.testing.assert_allclose(cut.nld, whole.nld, atol=1e-6)
-    with pytest.raises(R2AError, match="one patched row at position 16 takes"):
-        sweep_heads(model, aligned, clean, 20)
+    with pytest.raises(R2AError, match=r"one patched row at position 16 takes 0.0\d+ MiB, the bound is 0.0191"):
+        sweep_heads(model, aligned, *runs, 20_000)
 
 
 def test_positions_the_clean_run_lacks_are_named():
     model = build("qwen2", 0)
     aligned = pair(model, 0, False)
-    clean = capture_clean(model, aligned, positions=[16, 17])
+    clean = capture_clean(model, replace(aligned, positions=aligned.positions[:2]))
     with pytest.raises(R2AError, match="not captured at position 18"):
-        sweep_resid(model, aligned, clean, MEMORY_MIB)
+        sweep_resid(model, aligned, clean, run_unpatched(model, aligned), MEMORY)
 
 
 def test_clean_run_survives_a_round_trip_through_tensors():
@@ -287,34 +252,34 @@ def test_the_model_is_left_as_it_was():
     model = build("qwen2", 0)
     aligned = pair(model, 0, False)
     own = model.config._attn_implementation
-    before = forward(model, aligned.clean)
-    sweep_resid(model, aligned, capture_clean(model, aligned), MEMORY_MIB)
-    assert model.config._attn_implementation == own != "r2a_patching"
-    assert not any(layer._forward_pre_hooks for layer in model.model.layers)
-    assert torch.equal(forward(model, aligned.clean), before)
+    before = full_forward(model, aligned.clean)
+    resid_sweep(model, aligned)
+    assert model.config._attn_implementation == own != "r2a"
+    assert not any(layer._forward_pre_hooks or layer._forward_hooks for layer in model.model.layers)
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert torch.equal(full_forward(model, aligned.clean), before)
 
 
-def test_out_of_memory_halves_the_passes_and_changes_no_number(monkeypatch, caplog):
-    model = build("qwen2", 0)
+def test_out_of_memory_halves_the_passes_and_changes_no_number(caplog):
+    """The device has no memory for more than 4 rows, which 2 MiB hold."""
+    sizes: dict[str, Any] = SIZES | {"hidden_size": 64, "intermediate_size": 1100}
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**sizes)).eval()
     aligned = pair(model, 1, masked=False)
     clean = capture_clean(model, aligned, with_z=True)
-    params = SweepParams(components=("resid_pre", "z"), restored_roles=(), memory_mib=1)
-    monkeypatch.setattr(jobs, "MIB", 2**10)  # bounds in KiB, since the model is so small
-    monkeypatch.setattr(staircase, "MIB", 2**10)
-    wide = params.model_copy(update={"memory_mib": 100_000})
-    expected = jobs.sweep_pair(model, aligned, clean, wide)
-    one_pass, rows = PackedSweep.one_pass, []
+    params = SweepParams(components=("resid_pre", "z"), restored_roles=(), memory_mib=8)
+    expected = sweeps_in_memory(model, aligned, clean, params)
+    rows = []
 
-    def small_device(self, packing, part):
-        rows.append(sum(len(each.streams) for each in part) * len(packing.starts))
-        if rows[-1] > 8:
+    def small_device(module, args):
+        rows.append(args[0].shape[0])
+        if rows[-1] > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return one_pass(self, packing, part)
 
-    monkeypatch.setattr(PackedSweep, "one_pass", small_device)
-    found = jobs.sweep_pair(model, aligned, clean, wide)
-    assert max(rows) > 8 >= min(rows)
-    assert "resid_pre of p0 (plain), MiB of patched rows: out of memory at 100000, going on at 50000" in caplog.text
+    model.model.norm.register_forward_pre_hook(small_device)
+    found = sweeps_in_memory(model, aligned, clean, params)
+    assert max(rows) > 4
+    assert "p0 (plain), MiB of patched rows: out of memory at 8, going on at 4" in caplog.text
     for ours, theirs in zip(found, expected, strict=True):
         for name in ("logit_diff", "log_prob_diff", "prob_diff"):
             np.testing.assert_allclose(getattr(ours.metrics, name), getattr(theirs.metrics, name), atol=2e-5)

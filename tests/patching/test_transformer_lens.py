@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.theirs import hooked_transformer
 from r2a_core.pairs.align import AlignedPair, PaddedSequence, PatchPosition
-from r2a_core.patching.runs import capture_clean
+from r2a_core.patching.runs import capture_clean, run_unpatched
 from r2a_core.patching.sweep import sweep_heads, sweep_resid
 
 pytest.importorskip("transformer_lens")
@@ -67,8 +67,8 @@ def patched(hooked, pair, name, edit) -> float:
 
 def test_resid_and_head_cells_equal_transformer_lens(model, hooked, pair):
     _, cache = hooked.run_with_cache(torch.tensor([pair.clean.ids]))
-    clean = capture_clean(model, pair, with_z=True)
-    resid, heads = sweep_resid(model, pair, clean, 64), sweep_heads(model, pair, clean, 64)
+    runs = capture_clean(model, pair, with_z=True), run_unpatched(model, pair, with_z=True)
+    resid, heads = (sweep(model, pair, *runs, 2**26) for sweep in (sweep_resid, sweep_heads))
     assert np.abs(resid.nld).max() > 0.3
     for layer in range(N_LAYERS):
         for column, token in enumerate(pair.indices):

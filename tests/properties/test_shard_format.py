@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.store import ActivationReader, TraceActivations, shard_name, write_index, write_shard
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import LABEL

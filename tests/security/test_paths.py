@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 
-from r2a_core.activations.blockwise import LayerAttention
+from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.store import ActivationReader, TraceActivations, shard_name, write_index, write_shard
 from r2a_core.config import DatasetParams, ModelParams, Params, parse, read_yaml
 from r2a_core.data.prepare import load_dataset, local_file
