@@ -1,12 +1,8 @@
-"""Which heads look from the answer at the reasoning: rankings of all heads, and their overlap with other kinds of
-heads.
+"""Ranks all heads by attention from the answer to the reasoning, beside their induction and retrieval scores.
 
-attention frames by dataset (with reasoning), induction and retrieval scores -> one row a dataset, layer and head
-(HEAD_SCHEMA). The first `top` heads by `rank` are the Reasoning-Focus Heads (paper section 4).
-
-The heads stage's work: scores of a model's heads, their ranking on each dataset, and the summary of both.
-
-attention frames of a model by dataset (with reasoning), its traces, the model -> scores, HEAD_SCHEMA, metrics.
+attention tables of a model by dataset (with reasoning), its traces, the model -> data/heads/<model>.parquet, one row
+per dataset, layer and head, and its metrics. The first `heads.top` by `rank` are the Reasoning-Focus Heads (paper
+section 4, Figure 3).
 """
 
 import logging
@@ -31,13 +27,7 @@ from r2a_core.trace import TokenTrace
 
 log = logging.getLogger(__name__)
 
-AVERAGED = (
-    "reasoning",
-    "uniform_share",
-    "uniformity",
-    "walk_correlation",
-    "reflection",
-)  # columns averaged over traces
+AVERAGED = ("reasoning", "uniform_share", "uniformity", "walk_correlation", "reflection")  # over traces
 
 REBUILD = "rebuild it with: dvc repro attention"
 
@@ -48,7 +38,7 @@ HEAD_SCHEMA = {
     "n_traces": pl.Int32,
     "answer_to_reasoning": pl.Float64,  # attention mass, mean over answer rows, then over traces
     "rank": pl.Int32,  # by answer_to_reasoning, 1 = highest; ties by layer, then head
-    "top10_count": pl.Int32,  # traces in which the head is among the `top` highest
+    "top10_count": pl.Int32,  # traces in which the head is among the `heads.top` highest, whatever that number
     "count_rank": pl.Int32,  # by top10_count, ties by rank
     "uniform_share": pl.Float64,  # answer_to_reasoning of uniform attention, mean over traces
     "above_uniform": pl.Float64,  # answer_to_reasoning - uniform_share
@@ -61,29 +51,27 @@ HEAD_SCHEMA = {
 }
 
 
-def rank_heads(
-    attention: Mapping[str, pl.DataFrame], induction: pl.DataFrame, retrieval: pl.DataFrame, top: int = 10
-) -> pl.DataFrame:
-    """All heads of a model on each dataset, in HEAD_SCHEMA, datasets in the order given, heads by layer and head.
+def rank_heads(attention: Mapping[str, pl.DataFrame], scores: pl.DataFrame, top: int) -> pl.DataFrame:
+    """Rank all heads of a model on each dataset, in HEAD_SCHEMA: datasets in the order given, heads by layer and head.
 
-    attention: frames of ATTENTION_SCHEMA; induction: layer, head, induction, induction_match; retrieval: layer, head,
-    retrieval. Raises R2AError when a frame has no answer rows or the scores are of another model.
+    attention: frames of ATTENTION_SCHEMA; scores: layer, head, induction, induction_match, retrieval. Raises R2AError
+    when a frame has no answer rows, a number is not finite or the scores are of another model.
     """
-    frames = [head_means(dataset, frame, top) for dataset, frame in attention.items()]
-    heads = pl.concat(frames)
-    for scores in (induction, retrieval):
-        names = [name for name in scores.columns if name not in ("layer", "head")]
-        check_columns(scores, names, ("layer", "head"), "scores of heads", "score the heads again: dvc repro heads")
-        heads = heads.join(scores, on=["layer", "head"], how="left", maintain_order="left")
-    missing = heads.filter(pl.col("induction").is_null() | pl.col("retrieval").is_null())
+    check_columns(scores, SCORES, ("layer", "head"), "scores of heads", "score the heads again: dvc repro heads")
+    frames = [rank_on_dataset(dataset, frame, top) for dataset, frame in attention.items()]
+    if not frames:
+        return pl.DataFrame(schema=HEAD_SCHEMA)
+    known = scores.select("layer", "head", *SCORES)
+    heads = pl.concat(frames).join(known, on=["layer", "head"], how="left", maintain_order="left")
+    missing = heads.filter(pl.any_horizontal(pl.col(SCORES).is_null()))
     if missing.height:
-        layer, head = missing.row(0)[:2]
-        raise R2AError(f"layer {layer}, head {head} has no induction or retrieval score", "score the same model")
+        name = head_name(*missing.select("layer", "head").row(0))
+        raise R2AError(f"{name} has no induction or retrieval score", "score the same model")
     return heads.select(list(HEAD_SCHEMA)).cast(HEAD_SCHEMA)  # type: ignore[arg-type]
 
 
-def head_means(dataset: str, attention: pl.DataFrame, top: int) -> pl.DataFrame:
-    """Trace means and both rankings of one dataset, by layer and head."""
+def rank_on_dataset(dataset: str, attention: pl.DataFrame, top: int) -> pl.DataFrame:
+    """Average over the traces of one dataset and rank in both ways, by layer and head."""
     answers = attention.filter(pl.col("source") == "answer").with_columns(pl.col("reasoning").cast(pl.Float64))
     if answers.is_empty():
         raise R2AError(f"the attention of {dataset} has no answer rows", REBUILD)
@@ -114,10 +102,12 @@ def head_means(dataset: str, attention: pl.DataFrame, top: int) -> pl.DataFrame:
 
 
 def with_rank(heads: pl.DataFrame, name: str, by: list[str]) -> pl.DataFrame:
-    """Adds a rank from 1 by falling `by`, ties by layer, then head."""
+    """Add a rank from 1 by falling `by`, ties by layer, then head."""
     ordered = heads.sort([*by, "layer", "head"], descending=[True] * len(by) + [False, False])
     return ordered.with_row_index(name, offset=1).with_columns(pl.col(name).cast(pl.Int32))
 
+
+SCORES = ("induction", "induction_match", "retrieval")
 
 RANKED_COLUMNS = [name for name in ATTENTION_SCHEMA if name not in ("centroid", "spread")]
 
@@ -149,7 +139,7 @@ class ScoreJob:
 
 
 def read_ranked(files: Mapping[str, Path]) -> dict[str, pl.DataFrame]:
-    """The attention frames with answer rows, by dataset, without the columns that a ranking does not need.
+    """Read the attention tables with answer rows, by dataset, without the columns that a ranking does not need.
 
     Raises R2AError when a file is missing.
     """
@@ -179,7 +169,7 @@ def model_heads(
     params: HeadsParams,
     work: Work,
 ) -> ModelHeads:
-    """Scores and ranks the heads of the model in `folder`; no rows, with a warning, where nothing was captured.
+    """Score and rank the heads of the model in `folder`; no rows, with a warning, where nothing was captured.
 
     attention: frames with answer rows, by dataset. traces: those of the first dataset, for the needle test.
     """
@@ -189,11 +179,11 @@ def model_heads(
         scores = stored_scores(job, lambda: load_model(folder, device), work)
     else:
         log.warning("%s: no trace was captured, so no head is ranked", folder.name)
-    return ModelHeads(ranked(attention, scores, params.top), scores)
+    return ModelHeads(rank_heads(attention, scores, params.top), scores)
 
 
 def stored_scores(job: ScoreJob, load: Callable[[], LoadedModel], work: Work) -> pl.DataFrame:
-    """Scores from the work store, or computed now by the model that `load` gives."""
+    """Take scores from the work store, or compute them now by the model that `load` gives."""
     configs = {"induction": job.induction.model_dump(mode="json"), "retrieval": job.retrieval.model_dump(mode="json")}
     digest = fingerprint(**work.base, **configs, traces=[trace.token_ids for trace in job.needle_traces])
     path = work.store.shard(digest, ".parquet", lambda path: save_frame(path, head_scores(load(), job)))
@@ -201,7 +191,7 @@ def stored_scores(job: ScoreJob, load: Callable[[], LoadedModel], work: Work) ->
 
 
 def head_scores(loaded: LoadedModel, job: ScoreJob) -> pl.DataFrame:
-    """Scores of all heads by layer and head, in SCORE_SCHEMA."""
+    """Score all heads, by layer and head, in SCORE_SCHEMA."""
     model = loaded.model
     vocabulary = ordinary_tokens(loaded.tokenizer.hf, model.get_input_embeddings().weight.shape[0])
     by_induction = induction_scores(model, vocabulary, loaded.ids.bos, job.induction)
@@ -213,7 +203,7 @@ def head_scores(loaded: LoadedModel, job: ScoreJob) -> pl.DataFrame:
 def needle_tests(
     loaded: LoadedModel, vocabulary: Sequence[int], traces: Sequence[TokenTrace], config: NeedleParams
 ) -> list[NeedleTest]:
-    """The needle tests of the kind that the config names; `traces` are for the kind `question`."""
+    """Make the needle tests of the kind that the config names; `traces` are for the kind `question`."""
     if config.needle == "sentence":
         return sentence_tests(loaded.tokenizer.hf, loaded.ids.bos, config)
     if config.needle == "sequence":
@@ -221,16 +211,8 @@ def needle_tests(
     return question_tests([(trace.token_ids, trace.segments) for trace in traces], config.tests)
 
 
-def ranked(attention: Mapping[str, pl.DataFrame], scores: pl.DataFrame, top: int) -> pl.DataFrame:
-    """All heads on each dataset, in HEAD_SCHEMA; no rows without attention frames."""
-    if not attention:
-        return pl.DataFrame(schema=HEAD_SCHEMA)
-    induction = scores.select("layer", "head", "induction", "induction_match")
-    return rank_heads(attention, induction, scores.select("layer", "head", "retrieval"), top)
-
-
 def summary(heads: pl.DataFrame, scores: pl.DataFrame, params: HeadsParams) -> dict[str, Any]:
-    """Metrics by dataset: the Reasoning-Focus Heads, what they share with other sets, and the heads that walk."""
+    """Make the metrics, by dataset: the Reasoning-Focus Heads, what they share with other sets, the heads that walk."""
     by_dataset = {}
     for dataset in heads["dataset"].unique(maintain_order=True):
         frame = heads.filter(pl.col("dataset") == dataset)
@@ -249,7 +231,7 @@ def summary(heads: pl.DataFrame, scores: pl.DataFrame, params: HeadsParams) -> d
 
 
 def walk_summary(head: Mapping[str, Any]) -> dict[str, Any]:
-    """The head that walks best, in figures."""
+    """Describe the head that walks best in numbers."""
     return {
         "head": head_name(head["layer"], head["head"]),
         "mass": head["answer_to_reasoning"],

@@ -1,7 +1,7 @@
-"""Which heads, traces and spans are shown of one model on one dataset (paper section 4, Figures 4, 5, 11 and 12).
+"""Chooses which heads, traces and spans the attention maps show (paper section 4, Figures 4, 5, 11 and 12).
 
-section `maps` of params.yaml, attention and head tables, token texts -> `ShownMaps`. What params.yaml leaves open is
-chosen here: the first heads by rank and one that walks, representative traces, the final result of each trace.
+params `maps`, attention and head tables, token texts -> ShownMaps. Where params choose nothing: the first heads by
+rank and one that walks, representative traces, and the final result of each.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import polars as pl
 
 from r2a_core.config import ChosenSpan, MapParams, WalkThresholds
 from r2a_core.infra.errors import R2AError
-from r2a_core.results import Head, walking_heads
+from r2a_core.results import Head, head_sets, walking_heads
 from r2a_core.tokenizer import sentence_ranges
 from r2a_core.trace import TraceSegments, last_boxed_answer
 
@@ -29,28 +29,53 @@ class Span:
 class ShownMaps:
     """What is shown of one model on one dataset."""
 
-    heads: tuple[Head, ...]  # shown one by one
-    rfh: tuple[Head, ...]  # Reasoning-Focus Heads, whose mean is shown
-    items: tuple[str, ...]
-    spans: tuple[Span, ...]  # in place of an item's default span, its final result
+    heads: tuple[Head, ...]  # shown by themselves
+    rfh: tuple[Head, ...]  # Reasoning-Focus Heads, of which the mean is shown
+    items: tuple[str, ...]  # traces
+    spans: tuple[Span, ...]  # in place of an item's default span, its final result; their items are shown as well
 
 
-def ranked_heads(heads: pl.DataFrame) -> list[Head]:
-    """Heads of one dataset by rank, from rows of HEAD_SCHEMA."""
-    return list(heads.sort("rank").select("layer", "head").iter_rows())
+def choose_maps(
+    params: MapParams,
+    model: str,
+    dataset: str,
+    pieces: Mapping[str, Sequence[str]],
+    attention: pl.DataFrame,
+    heads: pl.DataFrame,
+    top: int,
+    walk: WalkThresholds,
+) -> ShownMaps:
+    """Choose what is shown of one model on one dataset.
 
-
-def shown_heads(heads: pl.DataFrame, count: int, thresholds: WalkThresholds) -> tuple[Head, ...]:
-    """The first `count` heads by rank, then the head of the middle layers that walks best, where one walks.
-
-    heads: rows of HEAD_SCHEMA of one dataset.
+    pieces: texts of the captured traces; attention: ATTENTION_SCHEMA, heads: rows of HEAD_SCHEMA, both of the dataset;
+    top: heads that count as Reasoning-Focus Heads. Raises R2AError for a span of a trace that was not captured.
     """
-    chosen = ranked_heads(heads)[:count]
-    return tuple(dict.fromkeys([*chosen, *walking_heads(heads, thresholds)[:1]]))
+    wanted = [span for span in params.spans if (span.model, span.dataset) == (model, dataset)]
+    absent = [span.item_id for span in wanted if span.item_id not in pieces]
+    if absent:
+        raise R2AError(
+            f"maps.spans names the item {absent[0]!r}, of which {model} has no captured trace on {dataset}",
+            "choose another item of data/activations, or raise capture.limit",
+        )
+    rfh = head_sets(heads, top).rfh
+    items = params.items.get(dataset)
+    if items is None:
+        items = choose_traces(attention, rfh, params.traces)
+    return ShownMaps(
+        heads=tuple(params.heads.get(model, default_heads(heads, params.top_heads, walk))),
+        rfh=rfh,
+        items=tuple(dict.fromkeys([*items, *(span.item_id for span in wanted)])),
+        spans=tuple(span_of(span, pieces[span.item_id]) for span in wanted),
+    )
+
+
+def default_heads(heads: pl.DataFrame, count: int, walk: WalkThresholds) -> tuple[Head, ...]:
+    """Choose the first `count` heads by rank, then the head of the middle layers that walks best, where one walks."""
+    return tuple(dict.fromkeys([*head_sets(heads, count).rfh, *walking_heads(heads, walk)[:1]]))
 
 
 def choose_traces(attention: pl.DataFrame, heads: Sequence[Head], count: int) -> list[str]:
-    """Items whose mass on the reasoning, mean over `heads`, is nearest to the median of all items.
+    """Choose items whose mass on the reasoning, mean over `heads`, is nearest to the median of all items.
 
     Items whose reasoning holds a reflection phrase come first; ties in the order of the frame.
     """
@@ -67,7 +92,7 @@ def choose_traces(attention: pl.DataFrame, heads: Sequence[Head], count: int) ->
 
 
 def default_span(item_id: str, segments: TraceSegments, pieces: Sequence[str]) -> Span:
-    r"""Tokens of the result: the content of the last box of the answer, or else the answer's last sentence."""
+    r"""Find the tokens of the result: the content of the last box of the answer, or else the answer's last sentence."""
     answer = segments.answer
     text = "".join(pieces[answer.start : answer.stop])
     box = last_boxed_answer(text)
@@ -80,7 +105,7 @@ def default_span(item_id: str, segments: TraceSegments, pieces: Sequence[str]) -
 
 
 def span_of_text(item_id: str, pieces: Sequence[str], text: str) -> Span:
-    """The tokens that hold the last occurrence of a text in a trace. Raises R2AError when it is not there."""
+    """Find the tokens that hold the last occurrence of a text in a trace. Raises R2AError when it is not there."""
     start = "".join(pieces).rfind(text)
     if start < 0 or not text:
         raise R2AError(f"the trace {item_id!r} does not hold the text {text!r}", "copy it from the trace as it stands")
@@ -89,7 +114,7 @@ def span_of_text(item_id: str, pieces: Sequence[str], text: str) -> Span:
 
 
 def tokens_of(pieces: Sequence[str], tokens: range, characters: range) -> range:
-    """Those of `tokens` that hold some of the characters, counted from the first of `tokens`."""
+    """Choose those of `tokens` that hold some of the characters, counted from the first of `tokens`."""
     position, inside = 0, []
     for token in tokens:
         if position < characters.stop and position + len(pieces[token]) > characters.start:
@@ -98,42 +123,8 @@ def tokens_of(pieces: Sequence[str], tokens: range, characters: range) -> range:
     return range(inside[0], inside[-1] + 1)
 
 
-def choose_maps(
-    params: MapParams,
-    model: str,
-    dataset: str,
-    pieces: Mapping[str, Sequence[str]],
-    attention: pl.DataFrame,
-    heads: pl.DataFrame,
-    top: int,
-    walk: WalkThresholds,
-) -> ShownMaps:
-    """Resolves the section `maps` for one model and dataset.
-
-    pieces: token texts of the captured traces; attention and heads: ATTENTION_SCHEMA and HEAD_SCHEMA of the dataset;
-    top: how many heads are Reasoning-Focus Heads. Raises R2AError for a span of a trace that was not captured.
-    """
-    chosen = [span for span in params.spans if (span.model, span.dataset) == (model, dataset)]
-    absent = [span.item_id for span in chosen if span.item_id not in pieces]
-    if absent:
-        raise R2AError(
-            f"maps.spans names the item {absent[0]!r}, of which {model} has no captured trace on {dataset}",
-            "choose another item of data/activations, or raise capture.limit",
-        )
-    rfh = tuple(ranked_heads(heads)[:top])
-    items = params.items.get(dataset)
-    if items is None:
-        items = choose_traces(attention, rfh, params.traces)
-    return ShownMaps(
-        heads=params.heads.get(model, shown_heads(heads, params.top_heads, walk)),
-        rfh=rfh,
-        items=tuple(dict.fromkeys([*items, *(span.item_id for span in chosen)])),
-        spans=tuple(span_of(span, pieces[span.item_id]) for span in chosen),
-    )
-
-
 def span_of(chosen: ChosenSpan, pieces: Sequence[str]) -> Span:
-    """A chosen span in tokens. Raises R2AError when its text is not in the trace."""
+    """Convert a chosen span to tokens. Raises R2AError when its text is not in the trace."""
     if chosen.text is not None:
         return span_of_text(chosen.item_id, pieces, chosen.text)
     assert chosen.start is not None

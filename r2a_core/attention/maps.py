@@ -1,23 +1,18 @@
-"""Attention maps of chosen heads and traces, and the attention from chosen spans (paper section 4, Figures 4, 5, 11,
-12).
+"""Attention maps of chosen heads and traces, and where chosen spans attend (paper section 4, Figures 4, 5, 11 and 12).
 
-stored activations, token texts, attention and head frames -> three frames:
-    maps     MAP_SCHEMA, one row an item and map: single heads, the mean of the Reasoning-Focus Heads, the mean of all
-    heads tokens   TOKEN_SCHEMA, one row an item spans    SPAN_SCHEMA, one row an item, span and map: mean attention
-    from the span's rows to each token
+stored activations, token texts, attention and head tables -> MapTables:
+    maps    one row per item and map: a single head, the mean of the Reasoning-Focus Heads, or the mean of all heads
+    tokens  one row per item
+    spans   one row per item, span and map: mean attention from the span's rows to each token
+    links   one row per item, map and answer token: the reasoning tokens it attends to most, and the mass they leave out
 
-Maps are built a block of rows at a time and keep the maximum of each cell, so that a token x token matrix never exists.
-
-Which reasoning tokens each answer token attends to: the strongest few by map, and how much mass they leave out.
-
-stored activations, attention and head frames -> LINK_SCHEMA, one row an item, map and answer token. The maps are those
-of attention/maps.py: single heads, the mean of the Reasoning-Focus Heads, the mean of all heads.
+Patterns are computed a block of rows at a time and pooled by maximum, so that a token x token matrix never exists.
 """
 
 import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +29,13 @@ from r2a_core.config import MapParams, WalkThresholds
 from r2a_core.infra.checks import check_finite
 from r2a_core.infra.errors import R2AError
 from r2a_core.models.load import choose_device, load_tokenizer
-from r2a_core.results import Head
+from r2a_core.results import Head, head_name
 from r2a_core.tokenizer import reflection_in
 from r2a_core.trace import TraceSegments
 
 log = logging.getLogger(__name__)
 
-CHUNK_ELEMENTS = 4_000_000  # attention weights a map and chunk of rows
+CHUNK_ELEMENTS = 4_000_000  # attention weights per map and block of rows
 
 VIEW_SCHEMA = {"item_id": pl.String, "kind": pl.String, "layer": pl.Int16, "head": pl.Int16}
 
@@ -69,6 +64,16 @@ SPAN_SCHEMA = {
 }
 
 
+LINK_SCHEMA = {
+    **VIEW_SCHEMA,  # kind: head | rfh_mean | head_mean; layer and head are null for means
+    "row": pl.Int32,  # the answer token
+    "tokens": pl.List(pl.Int32),  # reasoning tokens by falling weight, ties by place; all of a short reasoning
+    "weights": pl.List(pl.Float32),  # attention weight of each
+    "reasoning": pl.Float32,  # attention mass on the whole reasoning
+    "outside": pl.Float32,  # attention mass on the reasoning tokens that are not in `tokens`
+}
+
+
 @dataclass(frozen=True)
 class HeadGroup:
     """One map: a head, or the mean of several."""
@@ -89,12 +94,12 @@ class MapTables:
     maps: pl.DataFrame
     tokens: pl.DataFrame
     spans: pl.DataFrame
-    links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LINK_SCHEMA))
+    links: pl.DataFrame
 
 
 @dataclass(frozen=True)
 class QueryBlock:
-    """Attention weights of consecutive rows over all tokens, one matrix a view."""
+    """Attention weights of consecutive query positions over all tokens, one matrix per view."""
 
     rows: range
     weights: list[np.ndarray]  # each (row, token)
@@ -116,7 +121,7 @@ class MapJob:
 
 
 def trace_maps(job: MapJob, generations: pl.DataFrame, attention: pl.DataFrame, heads: pl.DataFrame) -> MapTables:
-    """Maps, tokens, spans and links of the chosen traces; empty tables, with a warning, where none was captured.
+    """Make the maps of the traces that params choose; empty tables, with a warning, where none was captured.
 
     attention: ATTENTION_SCHEMA of the dataset; heads: rows of HEAD_SCHEMA of the dataset.
     """
@@ -125,63 +130,62 @@ def trace_maps(job: MapJob, generations: pl.DataFrame, attention: pl.DataFrame, 
     if not traces:
         log.warning("%s, %s: no trace was captured, so there are no maps", job.model, job.dataset)
     pieces = token_texts(load_tokenizer(job.model_folder).hf, traces)
-    shown = choose_maps(job.params, job.model, job.dataset, pieces, attention, heads, job.top, job.walk)
+    chosen = choose_maps(job.params, job.model, job.dataset, pieces, attention, heads, job.top, job.walk)
     device = str(choose_device(job.device))
-    tables = attention_maps(reader, pieces, shown, job.params.cells, job.reflection_phrases, device)
-    return replace(tables, links=attention_links(reader, shown, job.params.links, device))
+    return attention_maps(reader, pieces, chosen, job.params, job.reflection_phrases, device)
 
 
 def attention_maps(
     reader: ActivationReader,
     pieces: Mapping[str, Sequence[str]],
-    shown: ShownMaps,
-    cells: int,
+    chosen: ShownMaps,
+    params: MapParams,
     reflection_phrases: Sequence[str],
-    device: str = "cpu",
+    device: str,
 ) -> MapTables:
-    """Maps, tokens and spans of the chosen traces of one dataset.
+    """Compute maps, tokens, spans and links of the chosen traces of one dataset.
 
-    pieces: text of each token, by item id (of the chosen ones at least); cells: most rows and columns of a map. Raises
-    R2AError when a chosen trace, head or span does not exist.
+    pieces: text of each token, by item id (of the chosen ones at least). Raises R2AError when a chosen trace, head or
+    span does not exist.
     """
-    maps, tokens, spans = [], [], []
-    for item_id in shown.items:
+    maps, tokens, spans, links = [], [], [], []
+    for item_id in chosen.items:
         trace = reader.trace(item_id)
         texts = texts_of(trace, pieces)
-        views = choose_views(trace, shown)
-        maps += list(map_rows(item_id, trace, views, cells, device))
+        views = choose_views(trace, chosen)
+        maps += map_rows(item_id, trace, views, params.cells, device)
         tokens.append(token_row(item_id, trace.segments, texts, reflection_phrases))
-        chosen = [span for span in shown.spans if span.item_id == item_id]
-        for span in chosen or [default_span(item_id, trace.segments, texts)]:
+        own = [span for span in chosen.spans if span.item_id == item_id]
+        for span in own or [default_span(item_id, trace.segments, texts)]:
             spans += span_rows(trace, span, views, device)
+        links += link_rows(item_id, trace, views, params.links, device)
     return MapTables(
         pl.DataFrame(maps, schema=MAP_SCHEMA),
         pl.DataFrame(tokens, schema=TOKEN_SCHEMA),
         pl.DataFrame(spans, schema=SPAN_SCHEMA),
+        pl.DataFrame(links, schema=LINK_SCHEMA),
     )
 
 
-def choose_views(trace: RecordedTrace, shown: ShownMaps) -> list[HeadGroup]:
-    """Single heads, then the mean of the Reasoning-Focus Heads, then that of all heads."""
+def choose_views(trace: RecordedTrace, chosen: ShownMaps) -> list[HeadGroup]:
+    """List the maps of a trace: single heads, the mean of the Reasoning-Focus Heads, the mean of all heads."""
     everything = [(layer, head) for layer in sorted(trace.layers) for head in range(trace.layers[layer].n_heads)]
-    absent = [head for head in [*shown.heads, *shown.rfh] if tuple(head) not in everything]
+    absent = [head for head in [*chosen.heads, *chosen.rfh] if tuple(head) not in everything]
     if absent:
-        raise R2AError(
-            f"layer {absent[0][0]}, head {absent[0][1]} was not captured", "choose another head for the maps"
-        )
-    views = [HeadGroup("head", (head,)) for head in shown.heads]
-    return [*views, HeadGroup("rfh_mean", shown.rfh), HeadGroup("head_mean", tuple(everything))]
+        raise R2AError(f"{head_name(*absent[0])} was not captured", "choose another head for the maps")
+    single = [HeadGroup("head", (head,)) for head in chosen.heads]
+    return [*single, HeadGroup("rfh_mean", chosen.rfh), HeadGroup("head_mean", tuple(everything))]
 
 
 def map_rows(
     item_id: str, trace: RecordedTrace, views: Sequence[HeadGroup], cells: int, device: str
 ) -> Iterator[dict[str, object]]:
-    """One row of MAP_SCHEMA a view; rows are those that were captured, without the final EOS."""
+    """Pool one row of MAP_SCHEMA per view; rows are those that were captured, without the final EOS."""
     n_tokens = trace.segments.n_tokens
     rows = first_tokens(trace.segments, range(trace.first_row, n_tokens - 1), cells)
     columns = first_tokens(trace.segments, range(n_tokens - 1), cells)
     pooled = [np.zeros((len(rows), len(columns)), np.float32) for _ in views]
-    for chunk in row_chunks(trace, views, range(trace.first_row, n_tokens - 1), device):
+    for chunk in query_blocks(trace, views, range(trace.first_row, n_tokens - 1), device):
         place = np.searchsorted(rows, chunk.rows, side="right") - 1
         for target, weights in zip(pooled, chunk.weights, strict=True):
             np.maximum.at(target, place, np.maximum.reduceat(weights[:, : n_tokens - 1], columns, axis=1))
@@ -191,7 +195,7 @@ def map_rows(
 
 
 def first_tokens(segments: TraceSegments, tokens: range, cells: int) -> np.ndarray:
-    """First token of each of at most `cells` cells over `tokens`: equally wide within a segment, none over a border."""
+    """Cut `tokens` into at most `cells` cells, equally wide in a segment, none over a border: first token of each."""
     borders = [bound for each in segments.ranges().values() for bound in (each.start, each.stop)]
     cuts = sorted({tokens.start, tokens.stop, *(bound for bound in borders if bound in tokens)})
     parts = [range(start, stop) for start, stop in itertools.pairwise(cuts)]
@@ -202,13 +206,13 @@ def first_tokens(segments: TraceSegments, tokens: range, cells: int) -> np.ndarr
 
 
 def span_rows(trace: RecordedTrace, span: Span, views: Sequence[HeadGroup], device: str) -> list[dict[str, object]]:
-    """One row of SPAN_SCHEMA a view. Raises R2AError when the span's rows were not captured."""
+    """Average one row of SPAN_SCHEMA per view. Raises R2AError when the span's rows were not captured."""
     last = trace.segments.n_tokens - 1
     if not trace.first_row <= span.start < span.end <= last:
         message = f"the span {span.start}..{span.end} of {span.item_id!r} is not within {trace.first_row}..{last}"
         raise R2AError(message, "choose a span among the captured rows, or capture more rows")
     total = [np.zeros(trace.segments.n_tokens) for _ in views]
-    for chunk in row_chunks(trace, views, range(span.start, span.end), device):
+    for chunk in query_blocks(trace, views, range(span.start, span.end), device):
         for target, weights in zip(total, chunk.weights, strict=True):
             target += weights.sum(axis=0, dtype=np.float64)
     bounds = {"span_start": span.start, "span_end": span.end}
@@ -218,8 +222,8 @@ def span_rows(trace: RecordedTrace, span: Span, views: Sequence[HeadGroup], devi
     ]
 
 
-def row_chunks(trace: RecordedTrace, views: Sequence[HeadGroup], rows: range, device: str) -> Iterator[QueryBlock]:
-    """Weights of each view over chunks of `rows`, in order."""
+def query_blocks(trace: RecordedTrace, views: Sequence[HeadGroup], rows: range, device: str) -> Iterator[QueryBlock]:
+    """Compute the weights of each view over blocks of `rows`, in order."""
     n_tokens = trace.segments.n_tokens
     wanted = sorted({head for view in views for head in view.heads})
     layers = {layer: [head for number, head in wanted if number == layer] for layer in sorted({n for n, _ in wanted})}
@@ -244,7 +248,7 @@ def row_chunks(trace: RecordedTrace, views: Sequence[HeadGroup], rows: range, de
 def select_heads(
     queries: Tensor, keys: Tensor, layer: LayerAttention, heads: Sequence[int]
 ) -> tuple[Tensor, Tensor, LayerAttention]:
-    """Queries, keys and attention of some heads of a layer, each head with keys of its own."""
+    """Select queries, keys and attention of some heads of a layer, each head with keys of its own (no GQA groups)."""
     groups = layer.n_heads // layer.n_kv_heads
     sinks = None if layer.sinks is None else tuple(layer.sinks[head] for head in heads)
     selected = replace(layer, n_heads=len(heads), n_kv_heads=len(heads), sinks=sinks)
@@ -254,7 +258,7 @@ def select_heads(
 def token_row(
     item_id: str, segments: TraceSegments, pieces: Sequence[str], phrases: Sequence[str]
 ) -> dict[str, object]:
-    """One row of TOKEN_SCHEMA."""
+    """Make one row of TOKEN_SCHEMA."""
     return {
         "item_id": item_id,
         "tokens": list(pieces),
@@ -265,35 +269,13 @@ def token_row(
     }
 
 
-LINK_SCHEMA = {
-    **VIEW_SCHEMA,  # kind: head | rfh_mean | head_mean; layer and head are null for means
-    "row": pl.Int32,  # the answer token
-    "tokens": pl.List(pl.Int32),  # reasoning tokens by falling weight, ties by place; all of a short reasoning
-    "weights": pl.List(pl.Float32),  # attention weight of each
-    "reasoning": pl.Float32,  # attention mass on the whole reasoning
-    "outside": pl.Float32,  # attention mass on the reasoning tokens that are not in `tokens`
-}
-
-
-def attention_links(reader: ActivationReader, shown: ShownMaps, strongest: int, device: str = "cpu") -> pl.DataFrame:
-    """The `strongest` reasoning tokens of every answer token, for the traces and maps that `attention_maps` draws.
-
-    Raises R2AError when a chosen trace or head does not exist.
-    """
-    rows: list[dict[str, object]] = []
-    for item_id in shown.items:
-        trace = reader.trace(item_id)
-        rows += link_rows(item_id, trace, choose_views(trace, shown), strongest, device)
-    return pl.DataFrame(rows, schema=LINK_SCHEMA)
-
-
 def link_rows(
     item_id: str, trace: RecordedTrace, views: Sequence[HeadGroup], strongest: int, device: str
 ) -> list[dict[str, object]]:
-    """Rows of LINK_SCHEMA of one trace, maps in the order of `views`, answer tokens in theirs."""
+    """Make the rows of LINK_SCHEMA of one trace, maps in the order of `views`, answer tokens in theirs."""
     by_view: list[list[dict[str, object]]] = [[] for _ in views]
     reasoning = trace.segments.reasoning
-    for chunk in row_chunks(trace, views, trace.segments.answer, device):
+    for chunk in query_blocks(trace, views, trace.segments.answer, device):
         for rows, view, weights in zip(by_view, views, chunk.weights, strict=True):
             part = weights[:, reasoning.start : reasoning.stop]  # (row, reasoning token)
             for row, link in zip(chunk.rows, strongest_links(part, reasoning.start, strongest), strict=True):
@@ -302,7 +284,7 @@ def link_rows(
 
 
 def strongest_links(weights: np.ndarray, first_token: int, strongest: int) -> Iterator[dict[str, object]]:
-    """For each row of `weights` (row, reasoning token): its strongest tokens, their weights, all mass and the rest."""
+    """Find the strongest tokens of each row of `weights` (row, reasoning token), their weights, all mass, the rest."""
     order = np.argsort(-weights, axis=1, kind="stable")[:, :strongest]
     chosen = np.take_along_axis(weights, order, axis=1)
     mass = weights.sum(axis=1, dtype=np.float64)

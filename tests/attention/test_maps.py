@@ -1,6 +1,5 @@
 """Maps and spans against eager attention, and the defaults on cases that can be checked by eye."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,26 @@ from r2a_core.attention.heads import rank_heads
 from r2a_core.attention.map_selection import (
     ShownMaps,
     Span,
+    choose_maps,
     choose_traces,
+    default_heads,
     default_span,
-    ranked_heads,
-    shown_heads,
     span_of_text,
 )
-from r2a_core.attention.maps import MAP_SCHEMA, SPAN_SCHEMA, TOKEN_SCHEMA, attention_maps, first_tokens
+from r2a_core.attention.maps import (
+    LINK_SCHEMA,
+    MAP_SCHEMA,
+    SPAN_SCHEMA,
+    TOKEN_SCHEMA,
+    MapTables,
+    attention_maps,
+    first_tokens,
+    strongest_links,
+)
 from r2a_core.attention.tables import attention_statistics
-from r2a_core.config import CaptureConfig, WalkThresholds
+from r2a_core.config import CaptureConfig, MapParams, WalkThresholds
 from r2a_core.infra.errors import R2AError
+from r2a_core.results import Head
 from r2a_core.trace import TraceSegments
 
 SEGMENTS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
@@ -49,14 +58,17 @@ PIECES = [
 PHRASES = ("wait",)
 
 
-def shown(heads: pl.DataFrame, items: Sequence[str], single: Any = ((0, 0),), spans: Any = ()) -> ShownMaps:
-    """These heads, items and spans, with the mean of the first three heads by rank."""
-    return ShownMaps(single, tuple(ranked_heads(heads)[:3]), tuple(items), spans)
+WALK = WalkThresholds(mass=0.6, correlation=0.7)
+
+
+def params(**changes: Any) -> MapParams:
+    values = {"heads": {}, "top_heads": 1, "items": {}, "traces": 1, "spans": [], "cells": 512, "links": 3}
+    return MapParams.model_validate(values | changes)
 
 
 @pytest.fixture(params=["qwen2", "gemma2", "gpt_oss"])
 def case(request, tiny_model, tmp_path):
-    """Reader over two traces, their token texts, their ranked heads and their eager patterns."""
+    """Maps of what is chosen of two traces, the Reasoning-Focus Heads, and the eager patterns of the traces."""
     model, patterns = tiny_model(request.param), {}
     capture = CaptureConfig(
         rows="answer_and_reasoning", dtype="float32", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
@@ -73,24 +85,25 @@ def case(request, tiny_model, tmp_path):
     reader, pieces = ActivationReader(tmp_path), {"a": PIECES, "b": PIECES}
     attention = attention_statistics(reader, pieces, PHRASES).attention
     zeros = attention.select("layer", "head").unique(maintain_order=True)
-    scores = zeros.with_columns(induction=0.0, induction_match=0.0), zeros.with_columns(retrieval=0.0)
-    heads = rank_heads({"d": attention}, *scores, top=3)
-    return reader, pieces, heads, patterns
+    scores = zeros.with_columns(induction=0.0, induction_match=0.0, retrieval=0.0)
+    heads = rank_heads({"d": attention}, scores, top=3)
+    rfh = tuple(heads.sort("rank").select("layer", "head").head(3).iter_rows())
+
+    def drawn(items: tuple[str, ...], single: tuple[Head, ...], spans: tuple[Span, ...] = (), **more: Any) -> MapTables:
+        chosen = ShownMaps(single, rfh, items, spans)
+        return attention_maps(reader, pieces, chosen, params(**more), PHRASES, "cpu")
+
+    return drawn, rfh, patterns
 
 
 def test_whole_maps_equal_eager_attention(case, monkeypatch):
-    reader, pieces, heads, patterns = case
+    drawn, rfh, patterns = case
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", 33 * 4)
-    frames = attention_maps(reader, pieces, shown(heads, ("b",), ((1, 4), (0, 0))), 512, PHRASES)
+    frames = drawn(("b",), ((1, 4), (0, 0)))
     assert dict(frames.maps.schema) == MAP_SCHEMA
     assert frames.maps["kind"].to_list() == ["head", "head", "rfh_mean", "head_mean"]
-    rfh = ranked_heads(heads)[:3]
-    expected = [
-        patterns["b"][1, 4],
-        patterns["b"][0, 0],
-        np.mean([patterns["b"][head] for head in rfh], axis=0),
-        patterns["b"].mean(axis=(0, 1)),
-    ]
+    mean = np.mean([patterns["b"][head] for head in rfh], axis=0)
+    expected = [patterns["b"][1, 4], patterns["b"][0, 0], mean, patterns["b"].mean(axis=(0, 1))]
     for row, pattern in zip(frames.maps.iter_rows(named=True), expected, strict=True):
         assert row["row_token"] == list(range(7, 32))
         assert row["col_token"] == list(range(32))
@@ -99,10 +112,9 @@ def test_whole_maps_equal_eager_attention(case, monkeypatch):
 
 
 def test_pooled_maps_keep_the_maximum_of_each_cell(case, monkeypatch):
-    reader, pieces, heads, patterns = case
+    drawn, _, patterns = case
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", 33 * 7)
-    frames = attention_maps(reader, pieces, shown(heads, ("a",), ((1, 2),)), 12, PHRASES)
-    row = frames.maps.row(0, named=True)
+    row = drawn(("a",), ((1, 2),), cells=12).maps.row(0, named=True)
     rows, columns = [*row["row_token"], 32], [*row["col_token"], 32]
     assert len(rows) <= 13
     assert len(columns) <= 13
@@ -113,9 +125,8 @@ def test_pooled_maps_keep_the_maximum_of_each_cell(case, monkeypatch):
 
 
 def test_spans_and_tokens(case):
-    reader, pieces, heads, patterns = case
-    chosen = shown(heads, ("a", "b"), ((0, 3),), (Span("b", 8, 11),))
-    frames = attention_maps(reader, pieces, chosen, 512, PHRASES)
+    drawn, _, patterns = case
+    frames = drawn(("a", "b"), ((0, 3),), (Span("b", 8, 11),))
     assert dict(frames.spans.schema) == SPAN_SCHEMA
     assert dict(frames.tokens.schema) == TOKEN_SCHEMA
     assert frames.tokens.row(1) == ("b", PIECES, 6, 22, 33, [12])
@@ -128,20 +139,85 @@ def test_spans_and_tokens(case):
             np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_links_are_the_strongest_reasoning_tokens_of_each_answer_token(case):
+    drawn, rfh, patterns = case
+    links = drawn(("b",), ((1, 4),)).links
+    assert dict(links.schema) == LINK_SCHEMA
+    assert links["kind"].to_list() == ["head"] * 9 + ["rfh_mean"] * 9 + ["head_mean"] * 9
+    mean = np.mean([patterns["b"][head] for head in rfh], axis=0)
+    expected = [patterns["b"][1, 4], mean, patterns["b"].mean(axis=(0, 1))]
+    for number, row in enumerate(links.iter_rows(named=True)):
+        place = 23 + number % 9
+        weights = expected[number // 9][place, 7:22]
+        best = sorted(range(15), key=lambda token: (-weights[token], token))[:3]
+        assert row["row"] == place
+        assert row["tokens"] == [7 + token for token in best]
+        assert row["weights"] == pytest.approx(weights[best].tolist(), abs=1e-5)
+        assert row["reasoning"] == pytest.approx(weights.sum(), abs=1e-5)
+        assert row["outside"] == pytest.approx(weights.sum() - weights[best].sum(), abs=1e-5)
+
+
+def test_ties_go_to_the_earlier_token_and_a_short_reasoning_is_whole():
+    (link,) = strongest_links(np.array([[0.25, 0.5, 0.25]], np.float32), 10, 2)
+    assert link == {"tokens": [11, 10], "weights": [0.5, 0.25], "reasoning": 1.0, "outside": 0.25}
+    (whole,) = strongest_links(np.array([[0.1, 0.2]], np.float32), 4, 8)
+    assert whole["tokens"] == [5, 4]
+    assert whole["outside"] == 0.0
+
+
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("items", "single", "spans", "says"),
     [
-        ({"items": ("a",), "single": ((2, 0),)}, "layer 2, head 0 was not captured"),
-        ({"items": ("q",)}, "has no trace 'q'"),
-        ({"items": ("a",), "spans": (Span("a", 3, 9),)}, r"the span 3\.\.9 of 'a' is not within 7\.\.32"),
-        ({"items": ("a",), "spans": (Span("a", 30, 33),)}, "is not within"),
-        ({"items": ("a",), "spans": (Span("a", 30, 30),)}, "is not within"),
+        (("a",), ((2, 0),), (), "L2.H0 was not captured"),
+        (("q",), (), (), "has no trace 'q'"),
+        (("a",), (), (Span("a", 3, 9),), r"the span 3\.\.9 of 'a' is not within 7\.\.32"),
+        (("a",), (), (Span("a", 30, 33),), "is not within"),
+        (("a",), (), (Span("a", 30, 30),), "is not within"),
     ],
 )
-def test_choices_that_do_not_exist_are_named(case, changes, says):
-    reader, pieces, heads, _ = case
+def test_choices_that_do_not_exist_are_named(case, items, single, spans, says):
     with pytest.raises(R2AError, match=says):
-        attention_maps(reader, pieces, shown(heads, **changes), 512, PHRASES)
+        case[0](items, single, spans)
+
+
+def ranking(mass: list[float], correlation: list[float | None]) -> pl.DataFrame:
+    """One head a layer, ranked by its mass on the reasoning."""
+    rank = [sorted(mass, reverse=True).index(value) + 1 for value in mass]
+    columns = {"answer_to_reasoning": mass, "walk_correlation": correlation, "rank": rank, "count_rank": rank}
+    zeros = {"head": [0] * len(mass), "induction": [0.0] * len(mass), "retrieval": [0.0] * len(mass)}
+    return pl.DataFrame({"layer": range(len(mass)), **columns, **zeros})
+
+
+@pytest.mark.parametrize(
+    ("mass", "correlation", "expected"),
+    [
+        ([0.9, 0.8, 0.7, 0.65], [0.1, 0.2, 0.75, 0.9], ((0, 0), (2, 0))),  # layer 2 walks; layer 3 is too late
+        ([0.9, 0.8, 0.59, 0.1], [0.1, 0.2, 0.99, 0.9], ((0, 0),)),  # too little mass: no head walks
+        ([0.7, 0.9, 0.5, 0.1], [0.1, 0.8, None, 0.9], ((1, 0),)),  # the first head is the one that walks
+    ],
+)
+def test_a_walking_head_is_shown_beside_the_first_ones(mass, correlation, expected):
+    assert default_heads(ranking(mass, correlation), 1, WALK) == expected
+
+
+def test_params_choose_heads_items_and_spans_in_place_of_the_defaults():
+    heads = ranking([0.9, 0.8, 0.7], [None] * 3)
+    rows = [(item, 0, 0, "answer", mass, 0.0) for item, mass in (("a", 0.1), ("b", 0.2), ("c", 0.9))]
+    columns = ["item_id", "layer", "head", "source", "reasoning", "reflection"]
+    attention = pl.DataFrame(rows, schema=columns, orient="row").with_columns(pl.col("layer", "head").cast(pl.Int16))
+    pieces: dict[str, list[str]] = {"a": PIECES, "b": PIECES, "c": PIECES}
+
+    def selected(**changes: Any) -> ShownMaps:
+        return choose_maps(params(**changes), "m", "d", pieces, attention, heads, 2, WALK)
+
+    rfh = ((0, 0), (1, 0))
+    assert selected() == ShownMaps(((0, 0),), rfh, ("b",), ())
+    span = {"model": "m", "dataset": "d", "item_id": "a", "text": " Wait d"}
+    other = span | {"dataset": "other", "item_id": "nowhere"}
+    chosen = {"heads": {"m": [[2, 0]]}, "items": {"d": ["c"]}, "spans": [span, other]}
+    assert selected(**chosen) == ShownMaps(((2, 0),), rfh, ("c", "a"), (Span("a", 12, 14),))
+    with pytest.raises(R2AError, match="names the item 'nowhere', of which m has no captured trace on d"):
+        selected(spans=[span | {"item_id": "nowhere"}])
 
 
 @pytest.mark.parametrize("cells", [8, 12, 20, 512])
@@ -183,25 +259,3 @@ def test_a_text_is_found_where_it_stands_last(text, tokens):
 def test_a_text_that_is_not_in_the_trace_is_refused(text):
     with pytest.raises(R2AError, match="does not hold the text"):
         span_of_text("a", PIECES, text)
-
-
-@pytest.mark.parametrize(
-    ("mass", "correlation", "expected"),
-    [
-        ([0.9, 0.8, 0.7, 0.65], [0.1, 0.2, 0.75, 0.9], ((0, 0), (2, 0))),  # layer 2 walks; layer 3 is too late
-        ([0.9, 0.8, 0.59, 0.1], [0.1, 0.2, 0.99, 0.9], ((0, 0),)),  # too little mass: no head walks
-        ([0.7, 0.9, 0.5, 0.1], [0.1, 0.8, None, 0.9], ((1, 0),)),  # the first head is the one that walks
-    ],
-)
-def test_a_walking_head_is_shown_beside_the_first_ones(mass, correlation, expected):
-    order = sorted(range(4), key=lambda layer: -mass[layer])
-    heads = pl.DataFrame(
-        {
-            "layer": [0, 1, 2, 3],
-            "head": [0] * 4,
-            "rank": [order.index(layer) + 1 for layer in range(4)],
-            "answer_to_reasoning": mass,
-            "walk_correlation": correlation,
-        }
-    )
-    assert shown_heads(heads, 1, WalkThresholds(mass=0.6, correlation=0.7)) == expected

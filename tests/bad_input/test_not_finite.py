@@ -19,7 +19,7 @@ from r2a_core.attention.induction import induction_scores
 from r2a_core.attention.map_selection import ShownMaps, Span
 from r2a_core.attention.maps import choose_views, map_rows, span_rows
 from r2a_core.attention.retrieval import NeedleTest, retrieval_scores
-from r2a_core.attention.tables import ATTENTION_SCHEMA, medians_text, trace_statistics
+from r2a_core.attention.tables import ATTENTION_SCHEMA, medians, trace_statistics
 from r2a_core.config import (
     CaptureConfig,
     CrossingParams,
@@ -231,32 +231,31 @@ def attention_frame(**change: float) -> pl.DataFrame:
     return pl.DataFrame([row | {"head": 0}, row | {"head": 1} | change], schema=ATTENTION_SCHEMA)
 
 
-def scores(**change: float) -> tuple[pl.DataFrame, pl.DataFrame]:
+def scores(**change: float) -> pl.DataFrame:
     row = {"layer": 3, "induction": 0.1, "induction_match": 0.1, "retrieval": 0.1}
     frame = pl.DataFrame([row | {"head": 0}, row | {"head": 1} | change])
-    frame = frame.cast({"layer": pl.Int16, "head": pl.Int16})
-    return frame.select("layer", "head", "induction", "induction_match"), frame.select("layer", "head", "retrieval")
+    return frame.cast({"layer": pl.Int16, "head": pl.Int16})
 
 
 @pytest.mark.parametrize("column", ["reasoning", "reflection", "uniformity", "uniform_share", "walk_correlation"])
 def test_a_ranking_takes_no_nan(refused, column: str) -> None:
     says = f"attention of arithmetic: {column} is nan at item_id 'q1', layer 3, head 1"
     frames = {"arithmetic": attention_frame(**{column: NAN})}
-    refused(lambda: rank_heads(frames, *scores()), says, "dvc repro attention")
+    refused(lambda: rank_heads(frames, scores(), 1), says, "dvc repro attention")
 
 
 @pytest.mark.parametrize("column", ["induction", "induction_match", "retrieval"])
 def test_a_ranking_takes_no_score_that_is_nan(refused, column: str) -> None:
     frames = {"arithmetic": attention_frame()}
-    assert dict(rank_heads(frames, *scores()).schema) == HEAD_SCHEMA
+    assert dict(rank_heads(frames, scores(), 1).schema) == HEAD_SCHEMA
     says = f"scores of heads: {column} is inf at layer 3, head 1"
-    refused(lambda: rank_heads(frames, *scores(**{column: INF})), says, "dvc repro heads")
+    refused(lambda: rank_heads(frames, scores(**{column: INF}), 1), says, "dvc repro heads")
 
 
 @pytest.mark.parametrize("segment", SEGMENTS)
 def test_medians_take_no_nan(refused, segment: str) -> None:
     says = f"attention: {segment} is nan at item_id 'q1', layer 3, head 1, source 'answer'"
-    refused(lambda: medians_text(attention_frame(**{segment: NAN})), says, "dvc repro attention")
+    refused(lambda: medians(attention_frame(**{segment: NAN})), says, "dvc repro attention")
 
 
 def test_scores_of_a_model_that_computes_nan(refused) -> None:

@@ -14,14 +14,15 @@ import torch
 from r2a_core.activations.capture import capture_trace
 from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
 from r2a_core.attention.heads import rank_heads
-from r2a_core.attention.map_selection import ShownMaps, choose_traces, ranked_heads
-from r2a_core.attention.maps import attention_links, attention_maps
+from r2a_core.attention.map_selection import choose_maps
+from r2a_core.attention.maps import attention_maps
 from r2a_core.attention.tables import attention_statistics
 from r2a_core.builtin.tokenizer import build_tokenizer
 from r2a_core.config import (
     CaptureConfig,
     CrossingParams,
     EvaluateParams,
+    MapParams,
     ReportParams,
     Tags,
     WalkThresholds,
@@ -142,13 +143,13 @@ def write_attention(paths: StudyPaths, model: str, dataset: str, rows: pl.DataFr
     write(frames.attention, paths.attention(model, dataset))
     write(frames.sentences, paths.sentences(model, dataset))
     heads = head_frame({dataset: frames.attention})
-    ranked = tuple(ranked_heads(heads))
-    shown = ShownMaps(ranked[:3], ranked[:5], tuple(choose_traces(frames.attention, ranked[:5], 3)), ())
-    maps = attention_maps(reader, pieces, shown, 512, PHRASES)
+    params = MapParams(heads={}, top_heads=3, items={}, traces=3, spans=(), cells=512, links=4)
+    walk = WalkThresholds(mass=1, correlation=1)  # no head walks
+    shown = choose_maps(params, model, dataset, pieces, frames.attention, heads, 5, walk)
+    maps = attention_maps(reader, pieces, shown, params, PHRASES, "cpu")
     write(maps.maps, paths.maps(model, dataset))
     write(maps.tokens, paths.map_tokens(model, dataset))
-    links = attention_links(reader, shown, strongest=4)
-    write(links, paths.map_links(model, dataset))
+    write(maps.links, paths.map_links(model, dataset))
     return frames.attention
 
 
@@ -158,11 +159,9 @@ def head_frame(attention: dict[str, pl.DataFrame]) -> pl.DataFrame:
     layers, heads = np.divmod(np.arange(N_LAYERS * N_HEADS), N_HEADS)
     scores = pl.DataFrame({"layer": layers, "head": heads}).cast(pl.Int16)
     draws = generator.random((3, len(layers)))
-    induction = scores.with_columns(
-        induction=pl.Series(draws[0] * (draws[0] > 0.7)), induction_match=pl.Series(draws[1])
-    )
-    retrieval = scores.with_columns(retrieval=pl.Series(draws[2] * (draws[2] > 0.7)))
-    return rank_heads(attention, induction, retrieval, top=5)
+    made_up = {"induction": draws[0] * (draws[0] > 0.7), "induction_match": draws[1]}
+    made_up["retrieval"] = draws[2] * (draws[2] > 0.7)
+    return rank_heads(attention, scores.with_columns(pl.DataFrame(made_up)), top=5)
 
 
 def sweep(pair: int, probe: str, seed: int, component: str = "resid_pre") -> Sweep:
