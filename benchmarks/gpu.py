@@ -88,7 +88,7 @@ def trace_of(model: Any, n_tokens: int) -> tuple[list[int], TraceSegments]:
 @torch.no_grad()
 def measure_generation(model: Any, scale: Scale, device: str) -> Rows:
     """New tokens a second: one prompt at a time by transformers' generate, and this project's batches."""
-    loaded = LoadedModel(model, LoadedTokenizer(None, Tags(), IDS), "")
+    loaded = LoadedModel(model, LoadedTokenizer(None, Tags(), IDS))
     prompts = [tuple(random_ids(model, 100 + seed % 7 * 10, seed)) for seed in range(max(scale.batches))]
     ids = torch.tensor([prompts[0]], device=device)
     options = {"max_new_tokens": scale.new_tokens, "min_new_tokens": scale.new_tokens, "pad_token_id": IDS.pad}

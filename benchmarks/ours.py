@@ -174,7 +174,7 @@ def random_reasoner() -> LoadedModel:
     """A random model without a tokenizer, for a trial."""
     from benchmarks.cases import TINY
 
-    return LoadedModel(build_model(TINY), LoadedTokenizer(None, Tags(), TagIds(0, 1, 2, 3, 0)), "")
+    return LoadedModel(build_model(TINY), LoadedTokenizer(None, Tags(), TagIds(0, 1, 2, 3, 0)))
 
 
 def big_trace(megabytes: int) -> TraceActivations:

@@ -130,6 +130,19 @@ class TokenTrace:
     segments: TraceSegments
 
 
+def token_trace(item_id: str, prompt: Sequence[int], response: Sequence[int], ids: TagIds) -> TokenTrace:
+    """Cut one prompt and its response, both as token ids, into segments; the answer need hold no box.
+
+    Raises R2AError when the response has no EOS, not one `</think>`, or no answer.
+    """
+    found = classify(prompt, response, ids, lambda answer: True)
+    if found.status != "ok" or found.think_open is None or found.think_close is None:
+        hint = "a trace is: prompt with <think>, reasoning, </think>, answer, EOS"
+        raise R2AError(f"the trace {item_id!r} leaves the funnel as {found.status}", hint)
+    tokens = (*prompt, *response)
+    return TokenTrace(item_id, tokens, TraceSegments(found.think_open, found.think_close, len(tokens)))
+
+
 def select_traces(generations: pl.DataFrame, limit: int | None = None) -> list[TokenTrace]:
     """The first response with status `ok` of each item, in the order in which items appear, the first `limit` of them.
 

@@ -1,8 +1,7 @@
-"""A prepared model folder -> model, tokenizer and tag ids, checked before the first forward pass.
+"""Load a model, its tokenizer and its tag ids, checked before the first forward pass. Remote code never runs.
 
-Inputs: data/models/<name>/ as r2a_core.models.pointer describes it. Remote code never runs.
-
-Sizes that a transformers config may leave to be derived from others.
+A prepared folder, data/models/<name>/ as r2a_core.models.pointer describes it, or, without a study, any transformers
+folder or Hub id (`load_hf`) -> LoadedModel. And sizes that a transformers config may leave to be derived from others.
 """
 
 import json
@@ -13,10 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r2a_core.config import Tags
+from r2a_core.config import Dtype, Tags
 from r2a_core.infra.errors import MissingPrerequisite, R2AError, first_line
-from r2a_core.infra.shards import fingerprint, folder_digest
-from r2a_core.models.pointer import ModelPointer, check_unchanged, check_whole, from_pretrained_args, read_pointer
+from r2a_core.models.pointer import (
+    ModelPointer,
+    check_unchanged,
+    check_whole,
+    from_pretrained_args,
+    read_pointer,
+    resolve_hub,
+)
 from r2a_core.tokenizer import LoadedTokenizer, TagIds
 
 log = logging.getLogger(__name__)
@@ -30,7 +35,6 @@ class LoadedModel:
 
     model: Any  # transformers PreTrainedModel
     tokenizer: LoadedTokenizer
-    fingerprint: str  # digest of the prepared folder (which weights, which tags) and the dtype
 
     @property
     def ids(self) -> TagIds:
@@ -38,8 +42,12 @@ class LoadedModel:
 
 
 def load_tokenizer(folder: Path) -> LoadedTokenizer:
-    """The tokenizer of a prepared model, its tags resolved to single tokens. Errors as in `load_model`."""
-    pointer = read_pointer(folder)
+    """Load the tokenizer of a prepared model, its tags resolved to single tokens. Errors as in `load_model`."""
+    return tokenizer_of(read_pointer(folder), folder)
+
+
+def tokenizer_of(pointer: ModelPointer, folder: Path) -> LoadedTokenizer:
+    """Load the tokenizer that a pointer names. Errors as in `load_model`, about `folder`."""
     check_whole(pointer, folder)
     place = from_pretrained_args(pointer, folder, weights=False)
     with transformers_errors(f"the tokenizer of {folder.name}", pointer):
@@ -47,7 +55,7 @@ def load_tokenizer(folder: Path) -> LoadedTokenizer:
     try:
         ids = resolve_tags(hf, pointer.tags)
     except R2AError as error:
-        raise R2AError(f"{folder}: {error.message}", f"{error.hint}, then: dvc repro prepare_model") from None
+        raise R2AError(f"{folder}: {error.message}", error.hint) from None
     return LoadedTokenizer(hf, pointer.tags, ids)
 
 
@@ -69,7 +77,7 @@ def read_tokenizer(place: dict[str, Any]) -> Any:
 
 
 def load_model(folder: Path, device: str = "auto") -> LoadedModel:
-    """Loads a prepared model onto `device` (auto: CUDA where present), with its architecture's default attention.
+    """Load a prepared model onto `device` (auto: CUDA where present), with its architecture's default attention.
 
     That is SDPA, or eager where it has softcap or sinks, which SDPA lacks. The model's own generation defaults
     (temperature, penalties) are dropped, since the study's params say how tokens are chosen. Only safetensors are
@@ -79,10 +87,25 @@ def load_model(folder: Path, device: str = "auto") -> LoadedModel:
     that are not single tokens, embeddings smaller than the vocabulary, absent or non-finite weights, a local folder
     that has changed since it was prepared.
     """
+    return model_of(read_pointer(folder), folder, device)
+
+
+def load_hf(source: str, tags: Tags, dtype: Dtype, device: str = "auto", revision: str = "main") -> LoadedModel:
+    """Load a transformers model as `load_model` does, without preparing it: a folder or, where none is, a Hub id.
+
+    revision: branch, tag or commit of the Hub's repository; a folder has none. Raises as `load_model`, and
+    MissingPrerequisite when the Hub cannot be reached.
+    """
+    if Path(source).expanduser().is_dir():
+        return model_of(ModelPointer("local", dtype, tags, source), Path(source), device)
+    return model_of(ModelPointer("hub", dtype, tags, source, resolve_hub(source, revision)), Path(source), device)
+
+
+def model_of(pointer: ModelPointer, folder: Path, device: str) -> LoadedModel:
+    """Load the model that a pointer names. Raises as `load_model`, about `folder`."""
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    pointer = read_pointer(folder)
     dtype = pointer.dtype
     if not pointer.has_weights or dtype is None:
         raise R2AError(f"{folder.name} has no weights (kind {pointer.kind})", "take it out of stages that run a model")
@@ -90,7 +113,7 @@ def load_model(folder: Path, device: str = "auto") -> LoadedModel:
         raise R2AError(f"{folder.name}: dtype is {dtype!r}", f"use one of {', '.join(DTYPES)}")
     target = choose_device(device)
     check_unchanged(pointer, folder.name)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = tokenizer_of(pointer, folder)
     place = from_pretrained_args(pointer, folder, weights=True)
     check_weight_files(place, folder.name)
     with transformers_errors(f"the model {folder.name}", pointer):
@@ -116,7 +139,7 @@ def load_model(folder: Path, device: str = "auto") -> LoadedModel:
     model = model.to(target).eval()
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.ids.eos, pad_token_id=tokenizer.ids.pad)
     check_weights(model, tokenizer.hf, folder.name)
-    return LoadedModel(model, tokenizer, fingerprint(folder=folder_digest(folder), dtype=dtype))
+    return LoadedModel(model, tokenizer)
 
 
 @contextmanager

@@ -118,6 +118,11 @@ def ask_hub(hub_id: str, revision: str, timeout: float = HUB_TIMEOUT) -> str | N
 
 def weights_digest(path: str) -> str:
     """Digest over config and weights of a local model folder. Raises MissingPrerequisite when they are absent."""
+    return fingerprint(files={file.name: sha256(file) for file in weight_files(path)})
+
+
+def weight_files(path: str) -> list[Path]:
+    """Config and weights of a local model folder. Raises MissingPrerequisite when they are absent."""
     try:
         folder = Path(path).expanduser()
         weights = sorted(folder.glob("*.safetensors")) if (folder / "config.json").is_file() else []
@@ -127,7 +132,7 @@ def weights_digest(path: str) -> str:
         raise MissingPrerequisite(
             f"{path} has no config.json with *.safetensors weights", "give a model folder in Hugging Face format"
         )
-    return fingerprint(files={file.name: sha256(file) for file in [folder / "config.json", *weights]})
+    return [folder / "config.json", *weights]
 
 
 def files_digest(folder: Path) -> str:
@@ -145,8 +150,11 @@ def check_whole(pointer: ModelPointer, folder: Path) -> None:
 
 
 def check_unchanged(pointer: ModelPointer, name: str) -> None:
-    """Raises R2AError when the folder of a local model no longer holds the weights that were prepared."""
-    if pointer.kind == "local" and weights_digest(str(pointer.source)) != pointer.weights:
+    """Raises R2AError when the folder of a local model has no weights, or not those that were prepared."""
+    if pointer.kind != "local":
+        return
+    weight_files(str(pointer.source))
+    if pointer.weights is not None and weights_digest(str(pointer.source)) != pointer.weights:
         raise R2AError(
             f"{name}: the weights in {pointer.source} are not those that were prepared",
             "put them back, or prepare the model again: dvc repro --force prepare_model",

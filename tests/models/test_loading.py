@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from r2a_core.config import Tags
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
-from r2a_core.models.load import choose_device, load_model, load_tokenizer, resolve_tags
+from r2a_core.models.load import choose_device, load_hf, load_model, load_tokenizer, resolve_tags
 from r2a_core.models.pointer import ModelPointer, weights_digest
 from tests.small_models import one_layer_llama
 
@@ -69,13 +69,32 @@ def test_the_dtype_is_that_of_the_pointer(original: Path, folder: Path) -> None:
     half = load_model(folder, "cpu")
     assert half.model.dtype == torch.bfloat16
     assert load_model(original, "cpu").model.dtype == torch.float32
-    assert half.fingerprint != load_model(original, "cpu").fingerprint
 
 
 def test_a_local_folder_is_loaded_from_where_it_lies(original: Path, tmp_path: Path) -> None:
     ModelPointer("local", "float32", TAGS, str(original), weights=weights_digest(str(original))).write(tmp_path)
     assert load_model(tmp_path, "cpu").model.num_parameters() > 0
     assert load_tokenizer(tmp_path).ids.eos == 2
+
+
+def test_a_transformers_folder_is_loaded_without_preparing_it(original: Path, folder: Path) -> None:
+    (folder / "model.json").unlink()
+    loaded, prepared = load_hf(str(folder), TAGS, "float32", "cpu"), load_model(original, "cpu")
+    assert loaded.ids == prepared.ids
+    assert all(map(torch.equal, loaded.model.parameters(), prepared.model.parameters()))
+    assert load_hf(str(folder), TAGS, "bfloat16", "cpu").model.dtype == torch.bfloat16
+    assert not (folder / "model.json").exists()
+    with pytest.raises(R2AError, match=r"mine: the tag eos = '<end>' is unknown") as caught:
+        load_hf(str(folder), Tags(bos="<s>", eos="<end>"), "float32", "cpu")
+    assert caught.value.hint == "correct tags.eos of this model"
+
+
+def test_a_name_that_is_no_folder_is_a_hub_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(MissingPrerequisite, match="someone/mine is not in the local Hub cache"):
+        load_hf("someone/mine", TAGS, "float32", "cpu")
 
 
 def test_local_weights_that_changed_are_refused(folder: Path, tmp_path: Path) -> None:

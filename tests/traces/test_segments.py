@@ -4,7 +4,7 @@ import pytest
 
 from r2a_core.infra.errors import R2AError
 from r2a_core.tokenizer import TagIds
-from r2a_core.trace import TraceSegments, TraceStatus, classify
+from r2a_core.trace import TokenTrace, TraceSegments, TraceStatus, classify, token_trace
 
 IDS = TagIds(bos=0, eos=1, think_open=2, think_close=3, pad=1)
 BOX, WORD = 7, 9
@@ -44,6 +44,14 @@ def test_only_the_answer_is_searched_for_a_box() -> None:
 
 def test_a_model_without_bos() -> None:
     assert classify([9, 2], [9, 3, 7, 1], IDS, lambda answer: True) == TraceStatus("ok", 1, 3, 4, 5)
+
+
+def test_a_trace_of_ones_own_needs_no_box() -> None:
+    trace = token_trace("mine", WITH, [9, 9, 3, 9, 1], IDS)
+    assert trace == TokenTrace("mine", (*WITH, 9, 9, 3, 9, 1), TraceSegments(3, 7, 10))
+    for response, status in (([9, 3, 9], "unfinished"), ([9, 9, 1], "bad_think"), ([9, 3, 1], "no_answer")):
+        with pytest.raises(R2AError, match=f"'mine' leaves the funnel as {status}"):
+            token_trace("mine", WITH, response, IDS)
 
 
 def test_the_six_segments_share_out_all_tokens_but_the_last() -> None:
