@@ -12,12 +12,12 @@ from benchmarks.report import Section, Table, Target
 from benchmarks.turns import Bench, Contender, Ratio, Timing, Worker, take_turns
 
 TEXT = """
-Masses of answer rows and of reasoning rows on the six segments, mean over rows, of every layer and head: the study's
-Figures 2 and 3. *Live*: masses come out of the forward pass itself (`segment_masses_live`). *Capture*: queries of
-answer and reasoning rows and all keys are copied out in bfloat16, as the stage `capture` stores them; statistics come
-later. *Eager*: transformers' `output_attentions=True`. *TransformerLens*: `run_with_hooks` with a segment sum on each
-layer's `hook_pattern`. Random Qwen2 model of {n_layers} layers, width {width}, {n_heads} heads and {n_kv_heads} KV
-heads. A trace has 50 tokens of question and 14% of answer, as the paper's; the rest is reasoning.
+Masses of answer and of reasoning query positions on the six segments, mean over positions, for every layer and head:
+the study's Figures 2 and 3. *Live*: the forward pass itself yields the masses, as with `capture.store: false`.
+*Capture*: queries of answer and reasoning positions and all keys are copied out in bfloat16, as the stage `capture`
+stores them; the statistics are separate. *Eager*: transformers' `output_attentions=True`. *TransformerLens*:
+`run_with_hooks` with a segment sum on each layer's `hook_pattern`. Random Qwen2 model of {n_layers} layers, width {width}, {n_heads} heads and {n_kv_heads} KV
+heads. A trace has 50 tokens of question and 14% of answer, like the paper's; the rest is reasoning.
 """
 PEERS = {"eager": "eager_masses", "TransformerLens": "lens_masses"}
 OURS = {"plain": "forward", "live": "live_masses", "capture": "capture"}
@@ -91,7 +91,7 @@ def largest_gap(ours: list[float], theirs: list[float]) -> float:
 
 
 def measure_peaks(bench: Bench, sizes: Sizes) -> dict[tuple[str, int], float]:
-    """MB over the loaded model by way and tokens, after a run on a short trace."""
+    """MB above the loaded model by way and tokens, after a run on a short trace."""
     found = {}
     with bench.workers("ours", "theirs", memory=True) as (ours, theirs):
         for n_tokens, with_peers in sizes.peaks:
@@ -124,7 +124,7 @@ def peaks_table(peaks: dict[tuple[str, int], float]) -> Table:
         known = {n_tokens: peaks[name, n_tokens] for n_tokens in lengths if (name, n_tokens) in peaks}
         cells = [f"{known[n_tokens]:.0f}" if n_tokens in known else "-" for n_tokens in lengths]
         rows.append([name, *cells, f"{exponent(list(known), list(known.values())):.2f}"])
-    caption = "Peak memory over the loaded model in MB, float32, and the exponent of T that fits it best."
+    caption = "Peak memory above the loaded model in MB, float32, and the exponent of T that fits it best."
     return Table(["way", *(f"T = {n_tokens}" for n_tokens in lengths), "exponent"], rows, caption)
 
 

@@ -14,7 +14,7 @@ from benchmarks.report import Section, Table
 from benchmarks.turns import Bench, Worker
 
 TEXT = """
-Small random Qwen2 models (float32); a time is the smallest of {runs} runs, memory is the peak over the loaded
+Small random Qwen2 models (float32). A time is the smallest of {runs} runs; memory is the peak above the loaded
 model. The power is the slope of log cost over log size by least squares, over the whole range and over its last step:
 where the two differ, the curve bends.
 """

@@ -13,10 +13,10 @@ from benchmarks.turns import ROOT, Bench, Contender, Ratio, Timing, Worker, take
 
 TEXT = """
 {n_prompts} prompts of the study's own (built-in model `tiny_qwen2`, arithmetic and comparison). Ours answers all of
-them, {batch} growing at a time; transformers' `generate` answers one prompt at a time, {count} of them a round, and
-is counted by the token. *Greedy*: both sides give the same tokens, and end where the model ends. *Mixed lengths*:
-sampled at a temperature so high that the model loses its thread, which spreads the lengths from {shortest} to
-{longest} tokens; each prompt by `generate` is made to take as many tokens as it took here.
+them with a batch of {batch} (continuous batching); transformers' `generate` answers one prompt at a time, {count} per
+round, and is measured per token. *Greedy*: both sides give the same tokens and stop where the model stops. *Mixed
+lengths*: sampled at a temperature so high that the model rambles, which spreads the lengths from {shortest} to
+{longest} tokens; `generate` is made to take as many tokens per prompt as ours took.
 """
 TINY_MODEL = ROOT / "data" / "models" / "tiny_qwen2"
 PROMPTS = ROOT / "data" / "generations" / "tiny_qwen2"

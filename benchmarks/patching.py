@@ -12,15 +12,15 @@ from benchmarks.turns import Bench, Contender, Ratio, Timing, take_turns
 TEXT = """
 The residual stream patched at 12 positions (9 tokens of a probe before `</think>`, which is 130 tokens before the
 end, and the last 3) and every layer: {cells} cells. Random models of {n_layers} layers, width {width}, {n_heads}
-heads and {n_kv_heads} KV heads, float32. *Ours* is timed whole: clean run, corrupted run and all cells. *A forward a
-cell* is an ordinary transformers forward pass with a hook, and a clean and a corrupted run; *TransformerLens* is
-`run_with_hooks` on `hook_resid_pre`, and a clean and a corrupted run. Both run {count} cells a round, and a pair
-costs {cells} times that of one. *Cells alone* leaves the clean and
+heads and {n_kv_heads} KV heads, float32. *Ours* is timed whole: clean run, corrupted run and all cells. *One forward
+per cell* is an ordinary transformers forward pass with a hook, plus a clean and a corrupted run; *TransformerLens* is
+`run_with_hooks` on `hook_resid_pre`, plus a clean and a corrupted run. Both run {count} cells per round, and a pair
+is counted as {cells} times one of them. *Cells alone* leaves the clean and
 the corrupted run out on both sides.
 
 The bound counts token-layers: a cell (l, p) changes the tokens from p on in the layers from l on, so it takes (T - p)
-(L - l) of the T L token-layers of a forward pass. *Cells / bound* is the time of the cells alone, over a plain
-forward pass by SDPA times that share; *whole / bound* counts the clean and the corrupted run on both sides.
+(L - l) of the T L token-layers of a forward pass. *Cells / bound* is the time of the cells alone over that share of a
+plain SDPA forward pass; *whole / bound* counts the clean and the corrupted run on both sides.
 """
 
 
@@ -50,7 +50,7 @@ class Pair:
     cells_over_bound: Ratio
     whole_over_bound: Ratio
     forwards: float  # forward passes that the cells' token-layers make
-    gap: float  # largest difference in NLD from a forward a cell
+    gap: float  # largest difference in NLD from one forward per cell
 
 
 def measure(bench: Bench) -> Section:
@@ -58,7 +58,7 @@ def measure(bench: Bench) -> Section:
     shape = sizes.pairs[0][0]
     found = [time_one(bench, each, n_tokens, sizes.count) for each, n_tokens in sizes.pairs]
     text = TEXT.format(**asdict(shape), cells=12 * shape.n_layers, count=sizes.count)
-    peers = ["a forward a cell", "TransformerLens", "TransformerLens, cells alone"]
+    peers = ["one forward per cell", "TransformerLens", "TransformerLens, cells alone"]
     head = ["model", "T", "ours, s", *peers, "cells / bound", "whole / bound", "bound"]
     rows = [
         [
@@ -71,7 +71,7 @@ def measure(bench: Bench) -> Section:
         for pair in found
     ]
     gap = max(pair.gap for pair in found)
-    table = Table(head, rows, f"Times over ours. Largest difference in NLD from a forward a cell: {gap:.0e}.")
+    table = Table(head, rows, f"Times over ours. Largest difference in NLD from one forward per cell: {gap:.0e}.")
     return Section("Patching", text, [table], [target for pair in found for target in targets(pair)])
 
 
@@ -117,7 +117,7 @@ def added(one: Timing, other: Timing) -> Timing:
 
 
 def largest_gap(timings: dict[str, Timing], n_tokens: int) -> float:
-    """Largest difference in NLD between ours and a forward a cell; RuntimeError when it is more than rounding."""
+    """Largest difference in NLD between ours and one forward per cell; RuntimeError when it is more than rounding."""
     (clean, corrupted), grid = timings["ours"].result
     columns = build_pair(n_tokens).positions
     gaps = [abs(grid[layer][columns.index(token)] - found) for layer, token, found in timings["full"].result]

@@ -11,9 +11,9 @@ from benchmarks.report import Section, Table, Target
 from benchmarks.turns import Bench, Contender, Ratio, Timing, take_turns
 
 TEXT = """
-Everything that the stage `attention` computes of one trace (masses, links by token, walk along the reasoning) from
-its shard, read anew and verified each time; against a plain forward pass by SDPA, which alone gives no attention, and
-against the masses from eager attention and from TransformerLens. *1.5B layers*: two layers of the sizes of
+Everything that the stage `attention` computes for one trace (masses, links by token, walk along the reasoning) from its
+shard, which is read and verified every time; compared with a plain SDPA forward pass, which by itself yields no
+attention, and with the masses from eager attention and from TransformerLens. *1.5B layers*: two layers of the size of
 R1-Distill-Qwen-1.5B (width 1536, 12 heads, MLP 8960); *small*: the model of the section on capture.
 """
 NAMES = {"answer": "answer", "answer_and_reasoning": "answer and reasoning"}
