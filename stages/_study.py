@@ -41,48 +41,48 @@ class Study:
 
     @property
     def paths(self) -> StudyPaths:
-        """Where everything lies."""
+        """Returns the paths of the study's files."""
         return StudyPaths(self.root)
 
     @property
     def item(self) -> str:
-        """Model, dataset and setting in one word, as DVC joins them."""
+        """Joins model, dataset and setting as DVC does."""
         return "-".join(self.names)
 
     @cached_property
     def declared(self) -> dict[str, Any]:
-        """The stage's entry in dvc.yaml."""
+        """Reads the stage's entry in dvc.yaml."""
         return read_yaml(self.root / "dvc.yaml")["stages"][self.stage]
 
     @property
     def sections(self) -> tuple[str, ...]:
-        """The sections of params.yaml that dvc.yaml declares for the stage."""
+        """Lists the sections of params.yaml that dvc.yaml declares for the stage."""
         return tuple(dict.fromkeys(entry.split(".")[0] for entry in self.declared["params"]))
 
     @cached_property
     def params(self) -> Params:
-        """Their records, section by section; the stage has no others."""
+        """Loads the records of these sections; the stage has no others."""
         return load_sections(self.root / "params.yaml", self.sections)
 
     @property
     def values(self) -> dict[str, Any]:
-        """Their values as they stand in params.yaml, to be listed."""
+        """Returns their values as written in params.yaml, to be listed."""
         values = read_yaml(self.root / "params.yaml")
         return {section: values[section] for section in self.sections}
 
     @cached_property
     def resources(self) -> ResourceParams:
-        """How shards are run: it changes no result, so no stage declares it."""
+        """Loads how shards are run: it changes no result, so no stage declares it."""
         return load_sections(self.root / "params.yaml", ("resources",)).resources
 
     @property
     def device(self) -> str:
-        """Device the models run on, from R2A_DEVICE."""
+        """Returns the device the models run on, from R2A_DEVICE."""
         return os.environ.get("R2A_DEVICE", "auto")
 
     @contextmanager
     def work(self, model: str | None = None) -> Iterator[Work]:
-        """The locked work store of this stage and item. Shards depend on the stage's code in dvc.yaml and the model."""
+        """Locks the work store of this stage and item. Shards depend on the stage's code in dvc.yaml and the model."""
         code = [place for place in self.declared["deps"] if place.startswith(("r2a_core", "stages"))]
         base = {"code": code_digest(CODE, code)}
         if model is not None:
@@ -93,9 +93,9 @@ class Study:
 
 
 def open_study(stage: str, **names: str) -> Study:
-    """The study in the current folder. names: model, dataset, setting, in the order of the stage's matrix.
+    """Opens the study in the current folder. names: model, dataset, setting, in the order of the stage's matrix.
 
-    Raises R2AError for a name that params.yaml has no entry for, and for R2A_THREADS that is no number of threads.
+    Raises R2AError for a name that params.yaml has no entry for, and for an invalid R2A_THREADS.
     """
     root = Path.cwd()
     entries = read_yaml(root / "params.yaml")
@@ -119,7 +119,7 @@ def set_threads() -> None:
 
 
 def run_stage(command: Callable[..., None]) -> None:
-    """Runs a stage's command line. A user's mistake ends in one sentence and its hint, a bug keeps its traceback."""
+    """Runs a stage's command line. A user's mistake ends in one sentence and a hint; a bug keeps its traceback."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     for chatty in ("httpx", "transformers", "matplotlib", "fontTools"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -144,7 +144,7 @@ def run_stage(command: Callable[..., None]) -> None:
 
 
 def known_trouble(error: Exception) -> R2AError | None:
-    """What a user can act on: a mistake in the input, a full disk, too little memory. None for a bug."""
+    """Turns what a user can act on (wrong input, full disk, too little memory) into an R2AError; None for a bug."""
     if isinstance(error, R2AError):
         return error
     number = disk_error_number(error)

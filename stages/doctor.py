@@ -1,4 +1,4 @@
-"""What this machine has for the study and what it lacks, each with a way out. Also checks the whole of params.yaml.
+"""Reports what this machine has for the study and what it lacks, with hints. Also checks the whole of params.yaml.
 
 usage: python -m stages.doctor [--params-only]        (or: make doctor)
 """
@@ -19,7 +19,7 @@ PACKAGES = ("dvc", "torch", "transformers", "safetensors", "polars", "typer", "m
 
 
 def report(name: str, value: str, hint: str = "") -> None:
-    """One line of the report; a hint below it where something is missing."""
+    """Print one line of the report, and a hint below it if something is missing."""
     print(f"{'ok ' if not hint else 'NO '} {name:14} {value}")
     if hint:
         print(f"    hint: {hint}")

@@ -1,4 +1,4 @@
-"""Writes one response per question and run of a model, with or without reasoning; imported texts take the same way.
+"""Writes one response per question and run of a model, with or without reasoning; imported texts are read instead.
 
 params generate, datasets.<dataset>; data/models/<model>/, data/datasets/<dataset>.parquet
 -> data/generations/<model>/<dataset>/<setting>.parquet, data/metrics/generate-<model>-<dataset>-<setting>.json

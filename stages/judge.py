@@ -1,4 +1,4 @@
-"""Lets a judge model score the open answers of one model (paper section 3, WildBench).
+"""Has a judge model score the open answers of one model (paper section 3, WildBench).
 
 params judge; data/models/<model>/, data/datasets/<dataset>.parquet,
 data/generations/<model>/<dataset>/<setting>.parquet -> data/judgements/<model>/<dataset>.parquet

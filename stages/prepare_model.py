@@ -9,19 +9,19 @@ import logging
 from r2a_core.models.prepare import prepare
 from stages._study import open_study, run_stage
 
-STEPS_A_LINE = 100  # training steps between two lines of the log
+STEPS_PER_LINE = 100  # training steps between two lines of the log
 
 
 def prepare_model(model: str) -> None:
     """Write data/models/MODEL/."""
     study = open_study("prepare_model", model=model)
-    with study.work():  # for its lock: training is one piece of work
+    with study.work():  # for its lock: training has no shards
         prepare(study.params.models[model], study.paths.model(model), log_step)
 
 
 def log_step(step: int, steps: int, loss: float) -> None:
-    """A line every so many training steps. loss: nats per learned token."""
-    if step % STEPS_A_LINE == 0 or step == steps:
+    """Log a line every STEPS_PER_LINE training steps. loss: nats per learned token."""
+    if step % STEPS_PER_LINE == 0 or step == steps:
         logging.info("training: step %d of %d, loss %.3f", step, steps, loss)
 
 

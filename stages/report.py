@@ -49,14 +49,14 @@ def report(
 
 
 def chosen(values: dict[str, Any]) -> dict[str, Any]:
-    """The params to list: of models and datasets only those that run."""
+    """Select the params to list: of models and datasets only those that run."""
     run = values["run"]
     names = {"models": run["models"], "datasets": [*run["datasets"], run["pairs"]]}
     return values | {section: {name: values[section][name] for name in found} for section, found in names.items()}
 
 
 def machine_facts() -> dict[str, str]:
-    """Hardware and versions of this machine, for a copy of the page that is not part of the hashed outputs."""
+    """List hardware and versions of this machine, for a copy of the page that is not among the hashed outputs."""
     gpus = [cuda.get_device_name(number) for number in range(cuda.device_count())]
     return {
         "system": platform.platform(),

@@ -24,7 +24,7 @@ LONGEST_PADDING = 16  # tokens at the start of a segment
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What is drawn, and how much of it."""
+    """Says what is drawn, and how much of it."""
 
     seed: int
     copy_steps: int  # batches of the copy warm-up
@@ -57,7 +57,7 @@ class EncodedText:
 
 
 class TextEncoder:
-    """TrainingText -> EncodedText: BOS + prompt + <think> + thinking + </think> + answer + EOS.
+    """Encodes TrainingText -> EncodedText: BOS + prompt + <think> + thinking + </think> + answer + EOS.
 
     Pieces are cut as the tokenizer cuts them, and the ids of each cut kept. Padded texts have some pads before BOS and
     after each tag, as aligned pairs do (r2a_core.pairs.align).
@@ -84,7 +84,7 @@ class TextEncoder:
         return encoded
 
     def add_pieces(self, encoded: EncodedText, pieces: Sequence[Piece]) -> None:
-        """Adds the tokens of the joined pieces; a token has the weight of the piece that it ends in."""
+        """Adds the tokens of the joined pieces; a token has the weight of the piece it ends in."""
         ends, place = iter(pieces), 0
         piece = next(ends)
         end = len(piece.text)
@@ -96,14 +96,14 @@ class TextEncoder:
             encoded.add(self.ids_of(match.group()), piece.weight)
 
     def ids_of(self, word: str) -> list[int]:
-        """Token ids of one match of the tokenizer's cut."""
+        """Returns the token ids of one pre-token."""
         if word not in self.known:
             self.known[word] = [token.id for token in self.tokenizer.backend_tokenizer.model.tokenize(spelled(word))]
         return self.known[word]
 
 
 def batches(plan: BatchPlan, tokenizer: Any) -> Iterator[Batch]:
-    """Batches of the copy warm-up, then of the texts, without end."""
+    """Yields batches of the copy warm-up, then of the texts, endlessly."""
     random = Random(plan.seed)
     encode = TextEncoder(tokenizer)
     tags = {encode.pad, encode.bos, encode.eos, encode.think_open, encode.think_close}
@@ -116,7 +116,7 @@ def batches(plan: BatchPlan, tokenizer: Any) -> Iterator[Batch]:
 
 
 def copy_batch(random: Random, tokens: int, vocabulary: list[int], length: int = 40) -> Batch:
-    """Sequences of different tokens that repeat with a period of 6 to 18; the loss counts from the second round on."""
+    """Draws sequences of distinct tokens that repeat with a period of 6 to 18; the loss counts from the second on."""
     ids, weights = [], []
     for _ in range(max(1, tokens // length)):
         period = random.randint(6, 18)
@@ -127,7 +127,7 @@ def copy_batch(random: Random, tokens: int, vocabulary: list[int], length: int =
 
 
 def text_batches(random: Random, plan: BatchPlan, encode: TextEncoder) -> Iterator[Batch]:
-    """Batches of about plan.batch_tokens tokens, each of texts of like length, in random order."""
+    """Yields batches of about plan.batch_tokens tokens, each of texts of similar length, in random order."""
     while True:
         texts = sorted((encode(training_text(random, plan.mix), random) for _ in range(SORTED_AT_ONCE)), key=len)
         groups: list[list[EncodedText]] = [[]]
@@ -141,7 +141,7 @@ def text_batches(random: Random, plan: BatchPlan, encode: TextEncoder) -> Iterat
 
 
 def pad_batch(group: Sequence[EncodedText], pad: int) -> Batch:
-    """Texts padded on the right; causal attention never sees the padding."""
+    """Pads texts on the right; causal attention never sees the padding."""
     width = max(map(len, group))
     ids = [text.ids + [pad] * (width - len(text)) for text in group]
     weights = [text.weights + [0.0] * (width - len(text)) for text in group]

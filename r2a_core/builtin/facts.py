@@ -1,6 +1,6 @@
 """The small invented world that the built-in questions are about: names, places, and ranks of things by context.
 
-Ranks run from 1 (least) to 9 (most). They are plausible, not measured; the built-in models know them by heart.
+Ranks run from 1 (least) to 9 (most). They are plausible, not measured; the built-in models memorise them.
 """
 
 from dataclasses import dataclass
@@ -33,12 +33,12 @@ class Domain:
         return self.contexts[context].ranks[thing]
 
     def lower(self, comparator: str) -> bool:
-        """Whether the comparator asks for the lower rank."""
+        """Checks whether the comparator asks for the lower rank."""
         return comparator == self.comparators[0]
 
 
 def table(name: str, comparators: tuple[str, str], phrases: dict[str, str], rows: dict[str, str]) -> Domain:
-    """A domain from rows `thing: one digit for each context`."""
+    """Parses a domain from rows `thing: one digit per context`."""
     contexts = {
         context: Context(phrase, {thing: int(digits[column]) for thing, digits in rows.items()})
         for column, (context, phrase) in enumerate(phrases.items())

@@ -1,4 +1,4 @@
-"""The tokenizer of the built-in models: byte-level, for any text to come back, with DeepSeek's special tokens.
+"""The tokenizer of the built-in models: byte-level, so that any text round-trips, with DeepSeek's special tokens.
 
 Output: a PreTrainedTokenizerFast. Words of the built-in texts are single tokens. Things and numbers that an answer
 copies leave the space before them to the word there, so that they are the same tokens at every place; numbers above 20
@@ -41,7 +41,7 @@ WORD = re.compile(r"\s*(\S+)")
 
 
 def build_tokenizer() -> Any:
-    """The built-in tokenizer, a transformers PreTrainedTokenizerFast."""
+    """Builds the tokenizer, a transformers PreTrainedTokenizerFast."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -71,7 +71,7 @@ def build_tokenizer() -> Any:
 
 
 def cut_pattern() -> str:
-    """Regular expression whose matches, one after another, are the pre-tokens of a text."""
+    """Returns the regular expression whose successive matches are the pre-tokens of a text."""
     things = "|".join(sorted(copied_words(), key=lambda word: (-len(word), word)))
     spaced = rf"(?: (?=(?:{things})\b|\d))?"
     number = rf"(?:(?<!\d)(?:1\d|20)(?!\d)|\d)(?:=(?=(?:{things})\b))?"
@@ -80,17 +80,17 @@ def cut_pattern() -> str:
 
 
 def copied_words() -> list[str]:
-    """Words that stand both after a space and after a brace or a line start: the same token at each place."""
+    """Lists words that occur after a space and after a brace or a line start: one token in every place."""
     return [*ORDINALS, *(thing for domain in DOMAINS for thing in domain.things)]
 
 
 def free_words(*kinds: tuple[tuple[str, ...], ...]) -> list[str]:
-    """The free words of all lines."""
+    """Lists the free words of all lines."""
     return [word for lines in kinds for words in lines for word in words]
 
 
 def single_words() -> list[str]:
-    """Pre-tokens of the built-in texts that are one token each, with and without the spaces around them."""
+    """Lists the pre-tokens of the built-in texts that are one token each, with and without surrounding spaces."""
     contexts = [word for domain in DOMAINS for word in (*domain.contexts, *domain.comparators)]
     spaced = [
         *FRAME_WORDS.split(),
@@ -110,21 +110,21 @@ def single_words() -> list[str]:
 
 
 def spelled(text: str) -> str:
-    """A text in the alphabet of byte-level tokenizers: one printable character a byte."""
+    """Spells a text in the alphabet of byte-level tokenizers: one printable character per byte."""
     return "".join(alphabet()[byte] for byte in text.encode("utf-8"))
 
 
 def alphabet() -> dict[int, str]:
-    """The printable character of each byte: itself where it is printable, else one from 256 on."""
+    """Maps each byte to a printable character: itself where printable, else one from 256 on."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + index) for index, byte in enumerate(others)}
 
 
 def byte_pairs(words: list[str], syllables: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary (token -> id) and merges: bytes, whole words, syllables with and without a space before them.
+    """Builds vocabulary (token -> id) and merges: bytes, whole words, syllables with and without a leading space.
 
-    Whole words need no merges, since a pre-token that is in the vocabulary is taken as it is.
+    Whole words need no merges: a pre-token that is in the vocabulary is used directly.
     """
     tokens = dict.fromkeys(alphabet()[byte] for byte in range(256))
     tokens |= dict.fromkeys(spelled(word) for word in words)
@@ -140,7 +140,7 @@ def byte_pairs(words: list[str], syllables: list[str]) -> tuple[dict[str, int], 
 
 
 def split(word: str, merges: list[tuple[str, str]]) -> list[str]:
-    """The pieces of a word after all merges, in their order."""
+    """Splits a word into its pieces after all merges, in order."""
     pieces = list(word)
     for left, right in merges:
         index = 0

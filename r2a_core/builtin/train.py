@@ -3,8 +3,8 @@
     out_dir/config.json, model.safetensors, generation_config.json, tokenizer files
 
 Copying from context is the bottleneck of so small a model. Four things make it form: heads of the first layers that
-start out looking at the previous token, heads of the middle layers that start as induction heads, a warm-up on repeated
-random sequences, and Muon on the matrices. The same recipe gives the same bytes on the same machine.
+start out attending to the previous token, heads of the middle layers that start as induction heads, a warm-up on
+repeated random sequences, and Muon on the matrices. The same recipe gives the same bytes on the same machine.
 
 Muon: momentum with orthogonalised updates, by Newton-Schulz iterations on stacks of like matrices at once.
 """
@@ -30,7 +30,7 @@ QUIET = 0.3  # of the random weights beside those of an induction head
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What training came to."""
+    """Records the outcome of training."""
 
     steps: int
     tokens: int  # seen, copy warm-up included
@@ -68,7 +68,7 @@ def train_reasoner(
 
 
 def train_step(model: Any, optimizers: list[torch.optim.Optimizer], batch: Batch, step: int) -> float:
-    """One optimizer step; the loss before it (nats, weighted mean). Raises R2AError when it is not finite."""
+    """Takes one optimizer step; returns the loss before it (nats, weighted mean). Raises R2AError unless finite."""
     hidden = model.model(input_ids=batch.ids[:, :-1], use_cache=False).last_hidden_state  # (sample, token, width)
     chosen = batch.weights[:, 1:] > 0
     weights = batch.weights[:, 1:][chosen]
@@ -85,13 +85,13 @@ def train_step(model: Any, optimizers: list[torch.optim.Optimizer], batch: Batch
 
 
 def learning_rate(step: int, recipe: TrainingRecipe) -> float:
-    """Share of the full learning rates at a step: up, flat, then linearly to 0."""
+    """Returns the share of the full learning rates at a step: rising, flat, then linearly to 0."""
     total, flat = recipe.copy_steps + recipe.steps, recipe.copy_steps + recipe.flat_share * recipe.steps
     return min(1.0, (step + 1) / recipe.ramp_steps, (total - step) / max(total - flat, 1.0))
 
 
 def build_model(recipe: TrainingRecipe, vocabulary: int, tokenizer: Any) -> Any:
-    """A random model of the recipe with previous-token heads in its first two layers. Raises R2AError for odd sizes."""
+    """Builds a random model with previous-token heads in its first two layers. Raises R2AError for odd sizes."""
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
     if recipe.width % (2 * recipe.n_heads) or recipe.n_heads % recipe.n_kv_heads:
@@ -130,7 +130,7 @@ def build_model(recipe: TrainingRecipe, vocabulary: int, tokenizer: Any) -> Any:
 
 
 def initialise(model: Any, recipe: TrainingRecipe) -> None:
-    """Scaled random matrices, previous-token heads in layers 0 and 1, induction heads in the middle; a key group each.
+    """Sets scaled random matrices, previous-token heads in layers 0 and 1, induction heads in the middle layers.
 
     Qwen2 gets the former through its biases. Llama has none: one embedding dimension starts at a constant, and the
     pattern is written into its column of the projections.
@@ -153,7 +153,7 @@ def initialise(model: Any, recipe: TrainingRecipe) -> None:
 
 
 def write_previous_token(attention: Any, recipe: TrainingRecipe) -> None:
-    """Makes the heads of key group 0 look at the previous token.
+    """Makes the heads of KV group 0 attend to the previous token.
 
     With rotary frequencies f, a key of ones and a query turned back by f in each pair of dimensions agree best at
     distance 1.
@@ -173,9 +173,9 @@ def write_previous_token(attention: Any, recipe: TrainingRecipe) -> None:
 
 
 def write_induction(previous: Any, attention: Any, recipe: TrainingRecipe) -> None:
-    """Makes the heads of key group 0 look where the previous token was the present one, and copy what they see.
+    """Makes the heads of KV group 0 attend where the previous token equals the current one, and copy what they see.
 
-    Keys read what the previous-token heads of an earlier layer write, queries the same of the present token. Only the
+    Keys read what the previous-token heads of an earlier layer write, queries the same of the current token. Only the
     dimensions that rotary positions turn slowly are used, so that the match counts at any distance.
     """
     size = recipe.width // recipe.n_heads
@@ -195,7 +195,7 @@ def write_induction(previous: Any, attention: Any, recipe: TrainingRecipe) -> No
 
 
 def build_optimizers(model: Any, recipe: TrainingRecipe) -> list[torch.optim.Optimizer]:
-    """Muon on the matrices of the layers, AdamW on all else. full_rate: the learning rate before scheduling."""
+    """Builds Muon for the matrices of the layers and AdamW for the rest. full_rate: learning rate before scheduling."""
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     inside = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in inside]
@@ -223,7 +223,7 @@ ITERATIONS = 5
 
 
 def orthogonalise(stack: torch.Tensor) -> torch.Tensor:
-    """Matrices (matrix, row, column) with their singular values brought near 1 (between about 0.7 and 1.2)."""
+    """Brings the singular values of matrices (matrix, row, column) near 1 (between about 0.7 and 1.2)."""
     a, b, c = COEFFICIENTS
     tall = stack.shape[-2] > stack.shape[-1]
     x = stack.mT if tall else stack
@@ -242,7 +242,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
+        """Updates every parameter that has a gradient."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[torch.Tensor]] = {}
             for parameter in group["params"]:
@@ -255,7 +255,7 @@ class Muon(torch.optim.Optimizer):
                     parameter.add_(update, alpha=-group["lr"] * scale)
 
     def momentum_of(self, parameter: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
-        """The running gradient, one step ahead."""
+        """Returns the running gradient, one step ahead."""
         state, gradient = self.state[parameter], parameter.grad
         assert gradient is not None
         if "momentum" not in state:

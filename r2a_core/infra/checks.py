@@ -1,7 +1,7 @@
-"""A NaN or an infinity among computed numbers is an error with its place; it never goes on into a table or a figure.
+"""Raises an error that locates the first NaN or inf among computed numbers, before it reaches a table or a figure.
 
-tensor, array or frame -> nothing, or R2AError that names what it is of and where in it the first bad number stands.
-Where a number does not exist (the correlation of a constant, say) the tables hold null, which passes.
+tensor, array or frame -> nothing, or R2AError that names the quantity and the place of the first bad number. Where a
+number does not exist (the correlation of a constant, say) the tables hold null, which passes.
 """
 
 import math
@@ -18,9 +18,9 @@ HINT = "look at the model: wrong weights, or a dtype it overflows in (float16, w
 
 
 def check_finite(values: Any, what: str, axes: Sequence[str], hint: str = HINT) -> None:
-    """Raises R2AError at the first NaN or infinity of a tensor or array; `axes` name its dimensions ("layer", ...)."""
+    """Raises R2AError at the first NaN or inf of a tensor or array; `axes` name its dimensions ("layer", ...)."""
     if hasattr(values, "isfinite") and math.isfinite(float(values.sum())):
-        return  # a NaN or an infinity stays in every sum, which is ten times quicker than a look at each number
+        return  # a NaN or inf survives any sum, and summing is ten times faster than checking each number
     finite = values.isfinite() if hasattr(values, "isfinite") else np.isfinite(values)
     if finite.all():
         return
@@ -30,7 +30,7 @@ def check_finite(values: Any, what: str, axes: Sequence[str], hint: str = HINT) 
 
 
 def check_columns(frame: pl.DataFrame, columns: Sequence[str], keys: Sequence[str], what: str, hint: str) -> None:
-    """Raises R2AError at the first NaN or infinity in `columns`, naming its row by `keys`. Null passes."""
+    """Raises R2AError at the first NaN or inf in `columns`, naming its row by `keys`. Null passes."""
     for column in columns:
         bad = frame.filter(~pl.col(column).is_finite())
         if bad.height:

@@ -1,4 +1,4 @@
-"""Errors a user can act on. A stage prints them without a traceback: the sentence, then the way out on its own line.
+"""Errors a user can act on. A stage prints them without a traceback: the sentence, then a hint on its own line.
 
 Exit codes of every stage: 0 done, 1 bug (keeps its traceback), 2 usage, 3 missing prerequisite, 130 interrupted.
 """
@@ -25,5 +25,5 @@ class MissingPrerequisite(R2AError):  # noqa: N818  the name says it
 
 
 def first_line(error: BaseException) -> str:
-    """What any error says, in one line; its kind where it says nothing."""
+    """Returns the first line of an error's message, or the name of its type if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,13 +1,13 @@
-"""Files on disk: written whole or not at all, tables with a digest of their bytes, metrics as JSON, a full disk named.
+"""Writes files whole or not at all, tables with a digest of their bytes, metrics as JSON; reports a full disk.
 
 frame -> parquet file -> frame with the columns asked for; record -> JSON file. A file is written to a temporary name,
 synced and renamed, so a reader never sees half of it. A table carries a digest:
 
     pages | "sha256 " and 64 hex digits | footer | length of the footer, 4 bytes little endian | "PAR1"
 
-The digest is of all bytes but itself. Parquet readers find pages by their offsets and the footer from the end, so any
-of them reads such a file. Without a digest, four of ten flipped bits would pass unseen as other numbers or texts. Of a
-file that another tool wrote, which has none, only the form is checked.
+The digest covers all bytes but itself. Parquet readers find pages by their offsets and the footer from the end, so any
+of them can read such a file. Without a digest, four of ten flipped bits would go unnoticed as other numbers or texts.
+Files of other tools have none; only their form is checked.
 """
 
 import errno
@@ -38,7 +38,7 @@ MEGABYTE = 10**6
 
 @contextmanager
 def disk_errors(temporary: Path | None, path: Path) -> Iterator[None]:
-    """Turns a disk that is full or not to be written into MissingPrerequisite, and removes the half-written file.
+    """Turns errors of a full or read-only disk into MissingPrerequisite, and removes the half-written file.
 
     Library errors are recognised by the OS errno in their message.
     """
@@ -56,7 +56,7 @@ def disk_errors(temporary: Path | None, path: Path) -> Iterator[None]:
 
 
 def disk_error_number(error: BaseException) -> int | None:
-    """The operating system's number of a full or forbidden disk, or None for any other error."""
+    """Returns the errno of a full or read-only disk, or None for any other error."""
     if isinstance(error, OSError) and error.errno is not None:
         number = error.errno
     else:
@@ -66,7 +66,7 @@ def disk_error_number(error: BaseException) -> int | None:
 
 
 def disk_trouble(path: Path, number: int, written: int = 0) -> MissingPrerequisite:
-    """The error that names the place, what it has and what to do. written: bytes of the file before the disk ended."""
+    """Makes the error that names the place, its free space and a hint. written: bytes before the failure."""
     reason = os.strerror(number)
     if number in FORBIDDEN:
         return MissingPrerequisite(
@@ -81,7 +81,7 @@ def disk_trouble(path: Path, number: int, written: int = 0) -> MissingPrerequisi
 
 
 def sha256(path: Path) -> str:
-    """Hex SHA-256 of a file."""
+    """Computes the SHA-256 of a file, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -101,8 +101,8 @@ def replace_synced(temporary: Path, path: Path) -> None:
 def write_whole(path: Path, write: Callable[[Path], object], writer: str = "") -> None:
     """Calls `write` with a temporary name beside `path` and renames the result: readers see whole files only.
 
-    writer: tells temporary names apart where several processes may write the file at a time. Raises
-    MissingPrerequisite when the disk is full or not to be written.
+    writer: keeps temporary names apart where several processes may write the file at once. Raises MissingPrerequisite
+    when the disk is full or read-only.
     """
     temporary = path.with_name(f"{TEMPORARY}{writer}{path.name}")
     with disk_errors(temporary, path):
@@ -122,7 +122,7 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def json_text(record: Mapping[str, Any]) -> str:
-    """A record as JSON text: keys in the order given, indented by 2, one trailing newline, floats rounded.
+    """Formats a record as JSON: keys in the order given, indented by 2, one trailing newline, floats rounded.
 
     Floats keep 6 decimals, those below 0.001 in size 6 significant digits (a p of 1e-10 must not become 0). Tuples
     become lists. Raises R2AError, naming the key, when a number is NaN or infinite; None becomes null.
@@ -143,7 +143,7 @@ def _rounded(value: Any, key: str) -> Any:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """`target` with the content of `source`: a hard link where the file system has them, else a copy."""
+    """Makes `target` a hard link to `source`, or a copy where the file system has no hard links."""
     with disk_errors(target, target):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
@@ -159,7 +159,7 @@ TAIL = 8  # bytes after the footer: its length and the magic
 
 BLOCK = len(LABEL) + 64  # bytes of the digest and its label
 
-# What polars raises at a damaged file: its own errors, and, where a length in it lies, a panic, which is no Exception.
+# What polars raises at a damaged file: its own errors, and, for a wrong length, a panic, which is no Exception.
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 
@@ -169,9 +169,9 @@ def write_frame(path: Path, frame: pl.DataFrame) -> None:
 
 
 def save_frame(path: Path, frame: pl.DataFrame) -> None:
-    """Writes a frame as parquet with its digest to a path that somebody else makes whole (a shard of the work store).
+    """Writes a frame as parquet with its digest to a path that the caller renames (a shard of the work store).
 
-    The bytes are made in memory: polars does not say why it cannot write, the operating system does.
+    The bytes are built in memory, because polars hides why a write fails and the operating system does not.
     """
     stream = io.BytesIO()
     frame.write_parquet(stream)
@@ -186,7 +186,7 @@ def save_frame(path: Path, frame: pl.DataFrame) -> None:
 
 
 def read_frame(path: Path, columns: Mapping[str, Any] | Sequence[str], stage: str) -> pl.DataFrame:
-    """The named columns of a parquet file, in that order; a mapping also says their types.
+    """Reads the named columns of a parquet file, in that order; a mapping also gives their types.
 
     Raises MissingPrerequisite when the file is absent, R2AError when it is damaged or lacks one of the columns; both
     name the stage to run.
@@ -210,7 +210,7 @@ def read_frame(path: Path, columns: Mapping[str, Any] | Sequence[str], stage: st
 
 
 def digest_holds(path: Path) -> bool:
-    """Whether a parquet file has the content it was written with; true of a file without a digest."""
+    """Checks that a parquet file has the content it was written with; true for a file without a digest."""
     with path.open("rb") as file:
         footer = footer_place(file)
         if footer is None or footer < BLOCK:
@@ -223,7 +223,7 @@ def digest_holds(path: Path) -> bool:
 
 
 def footer_place(file: BinaryIO) -> int | None:
-    """Offset of the footer of an open parquet file; None where the file does not end as one."""
+    """Finds the offset of the footer of an open parquet file; None if the file does not end like one."""
     size = file.seek(0, os.SEEK_END)
     if size < TAIL + len(MAGIC):
         return None
@@ -234,7 +234,7 @@ def footer_place(file: BinaryIO) -> int | None:
 
 
 def digest_around(file: BinaryIO, start: int, stop: int) -> str:
-    """Hex SHA-256 of an open file without its bytes `start` to `stop`."""
+    """Computes the SHA-256 of an open file without its bytes `start` to `stop`, in hex."""
     digest = hashlib.sha256()
     file.seek(0)
     left = start

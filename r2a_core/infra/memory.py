@@ -1,8 +1,8 @@
-"""The memory plan: how many things a device holds at once, and what happens when it holds fewer.
+"""Sizes batches to the device's memory, and halves them when memory runs out anyway.
 
 A stage states what one row of its batch takes and asks `rows_that_fit`; the bound is a param (MiB) or, without one,
-most of what the device has free. Where the device runs out all the same, `halving` takes half as many rows and says so.
-How many rows go together changes no result.
+most of the device's free memory. If the device still runs out, `retry_with_half` logs it and takes half as many rows.
+The size of a batch changes no result.
 """
 
 import gc
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 MIB = 2**20
 
-SHARE_OF_FREE = 0.8  # of the free memory that a batch may take; the rest is for what passes through the layers
+SHARE_OF_FREE = 0.8  # of the free memory that a batch may take; the rest is for activations in the layers
 
 SIGNS = ("out of memory", "can't allocate memory", "not enough memory")  # of an allocator, in its message
 
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 def free_bytes(device: Any) -> int:
-    """Bytes that a torch device has free now, torch's own cached blocks included."""
+    """Returns the free bytes of a torch device, torch's own cached blocks included."""
     import torch
 
     if device.type == "cuda":
@@ -36,7 +36,7 @@ def free_bytes(device: Any) -> int:
 
 
 def free_host_bytes() -> int:
-    """Bytes that a new allocation may take: what Linux calls available, within the container's limit."""
+    """Returns the bytes that Linux calls available, within the container's limit."""
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
@@ -46,7 +46,7 @@ def free_host_bytes() -> int:
 
 
 def rows_that_fit(wanted: int, row_bytes: int, device: Any, bound_mib: int | None, what: str) -> int:
-    """How many of `wanted` rows of `row_bytes` go together on `device`: at least 1; a line says so when fewer.
+    """Returns how many of `wanted` rows of `row_bytes` fit on `device`, at least 1; logs a line if not all do.
 
     bound_mib: MiB that they may take; None = SHARE_OF_FREE of what is free now.
     """
@@ -58,7 +58,7 @@ def rows_that_fit(wanted: int, row_bytes: int, device: Any, bound_mib: int | Non
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator of the device or of the host found no memory."""
+    """Checks whether an error is an allocator's, of the device or the host, that found no memory."""
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True
@@ -66,9 +66,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def retry_with_half(compute: Callable[[int], Result], size: int, smallest: int, what: str, way_out: str) -> Result:
-    """compute(size), again with half the size each time memory runs out.
+    """Calls compute(size), again with half the size each time memory runs out.
 
-    Raises MissingPrerequisite when it does at the smallest size too.
+    Raises MissingPrerequisite when it runs out at the smallest size too.
     """
     while True:
         try:
@@ -85,7 +85,7 @@ def retry_with_half(compute: Callable[[int], Result], size: int, smallest: int, 
 
 
 def release() -> None:
-    """Gives back what a failed computation still holds."""
+    """Frees the memory that a failed computation still holds."""
     import torch
 
     gc.collect()

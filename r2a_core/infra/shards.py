@@ -40,20 +40,20 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class WorkStore:
-    """The shards of one item of a stage. Obtain it from `open_store`, which holds the lock."""
+    """Keeps the shards of one item of a stage. Obtain it from `open_store`, which holds the lock."""
 
     folder: Path
 
     def has(self, fingerprint: str, suffix: str) -> bool:
-        """Whether the shard is finished. Its content is checked when it is used."""
+        """Checks whether the shard is finished. Its content is verified when it is used."""
         path = self.folder / f"{fingerprint}{suffix}"
         return digest_file(path).is_file() and path.is_file()
 
     def shard(self, fingerprint: str, suffix: str, write: Callable[[Path], object]) -> Path:
-        """Path of a finished shard; `write(temporary_path)` makes it when the store lacks it.
+        """Returns the path of a finished shard; `write(temporary_path)` makes it when the store lacks it.
 
         Raises R2AError when the stored shard no longer has the digest it was written with, MissingPrerequisite when
-        the disk is full or not to be written.
+        the disk is full or read-only.
         """
         path = self.folder / f"{fingerprint}{suffix}"
         if not self.has(fingerprint, suffix):
@@ -69,7 +69,7 @@ class WorkStore:
 
 
 def digest_file(shard: Path) -> Path:
-    """The file that holds a shard's digest."""
+    """Names the file that holds a shard's digest."""
     return shard.with_name(f"{shard.name}.sha256")
 
 
@@ -99,7 +99,7 @@ def open_store(root: Path, stage: str, item: str) -> Iterator[WorkStore]:
 
 
 class Job(Protocol):
-    """What all shards of a stage share: a picklable frozen record. Its model loads when a shard first needs it."""
+    """Holds what all shards of a stage share, as a picklable frozen record. Its model loads when first needed."""
 
     @property
     def device(self) -> str: ...
@@ -107,7 +107,7 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Work:
-    """A stage's work store, and how its shards are run."""
+    """Bundles a stage's work store with the way its shards are run."""
 
     name: str  # of the item, for the log
     store: WorkStore
@@ -119,7 +119,7 @@ class Work:
         return progress(finish_shards(finish, job, self.store, shards, self.resources), len(shards), self.name)
 
     def here(self) -> "Work":
-        """The same in this process, whatever `resources` says: a server is asked with the key of this shell."""
+        """Does the same in this process, whatever `resources` says: requests to a server need this shell's key."""
         return replace(self, resources=None)
 
 
@@ -130,7 +130,7 @@ def finish_shards(
     shards: Sequence[object],
     resources: ResourceParams | None,
 ) -> Iterator[Result]:
-    """Yields `finish(job, store, shard)` of every shard, in order; each is computed here when it is asked for.
+    """Yields `finish(job, store, shard)` of every shard, in order; each is computed here when it is requested.
 
     resources: of a Ray cluster that computes them instead (see r2a_core.infra.ray); `finish` must then be a function of
     a module, and the store must lie on a file system that all nodes share.
