@@ -8,7 +8,7 @@ usage: python -m stages.evaluate MODEL DATASET
 
 from r2a_core.data.items import read_items
 from r2a_core.evaluation import funnel
-from r2a_core.evaluation.judge_reply import read_judgements
+from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA
 from r2a_core.infra.files import read_frame, write_frame, write_json
 from r2a_core.trace import GENERATION_SCHEMA, SETTINGS
 from stages._study import open_study, run_stage
@@ -30,7 +30,7 @@ def evaluate(model: str, dataset: str) -> None:
         model=model,
         dataset=dataset,
         decoding="imported" if imported else generated.decoding,
-        judgements=read_judgements(paths.judgements(model, dataset)),
+        judgements=read_frame(paths.judgements(model, dataset), JUDGEMENT_SCHEMA, "judge"),
     )
     write_frame(paths.evaluation(model, dataset), result.frame)
     for path in (paths.summary(model, dataset), paths.metrics("evaluate", study.item)):

@@ -5,11 +5,10 @@ data/generations/<model>/<pairs>/with_reasoning.parquet -> data/pairs/<model>.pa
 usage: python -m stages.pairs MODEL
 """
 
-from r2a_core.data.items import read_items
-from r2a_core.data.pairs import pairs_of
+from r2a_core.data.pairs import read_pairs
 from r2a_core.infra.files import read_frame, write_frame
 from r2a_core.models.load import load_tokenizer
-from r2a_core.pairs.filter import SELECTION_SCHEMA, grader, pair_rows
+from r2a_core.pairs.filter import SELECTION_SCHEMA, pair_rows
 from r2a_core.trace import GENERATION_SCHEMA
 from stages._study import open_study, run_stage
 
@@ -17,15 +16,13 @@ from stages._study import open_study, run_stage
 def pairs(model: str) -> None:
     """Write data/pairs/MODEL.parquet: every pair and probe, aligned or with the reason why not."""
     study = open_study("pairs", model=model)
-    paths, name, align = study.paths, study.params.run.pairs, study.params.pairs.align
+    paths, name = study.paths, study.params.run.pairs
     frame = pair_rows(
         load_tokenizer(paths.model(model)),
-        pairs_of(read_items(paths.items(name))),
+        read_pairs(paths.items(name)),
         read_frame(paths.selected_pairs, SELECTION_SCHEMA, "select_pairs"),
         read_frame(paths.generations(model, name), GENERATION_SCHEMA, "generate_pairs"),
-        align.probes,
-        align,
-        grader(align.timeout_seconds),
+        study.params.pairs.align,
     )
     write_frame(paths.pairs(model), frame)
 

@@ -1,13 +1,15 @@
 """Fixtures every test may use."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import dvc  # noqa: F401  its log keeps the stdout of the first import: not that of a test, which closes
 import polars as pl
 import pytest
+
+from r2a_core.infra.errors import R2AError
 
 HERE = Path(__file__).resolve().parent
 REFERENCE = Path(os.environ.get("R2A_REFERENCE", HERE.parent.parent / "shared" / "reference"))
@@ -37,3 +39,34 @@ def byte_text() -> Any:
 
     tokenizer, tags = byte_tokenizer(), Tags()
     return LoadedTokenizer(tokenizer, tags, resolve_tags(tokenizer, tags))
+
+
+@pytest.fixture(scope="session")
+def built_in_tokenizer() -> Any:
+    """A LoadedTokenizer of the built-in models' tokenizer."""
+    from r2a_core.builtin.tokenizer import build_tokenizer
+    from r2a_core.config import Tags
+    from r2a_core.models.load import resolve_tags
+    from r2a_core.tokenizer import LoadedTokenizer
+
+    tokenizer, tags = build_tokenizer(), Tags()
+    return LoadedTokenizer(tokenizer, tags, resolve_tags(tokenizer, tags))
+
+
+@pytest.fixture(scope="session")
+def refused() -> Any:
+    """`refused(call, says, hint)`: runs `call`, which must raise R2AError with these words in sentence and hint."""
+
+    def check(call: Callable[[], Any], says: str | Sequence[str], hint: str | Sequence[str]) -> R2AError:
+        with pytest.raises(R2AError) as caught:
+            call()
+        error = caught.value
+        for words, text in ((says, error.message), (hint, error.hint)):
+            for word in [words] if isinstance(words, str) else words:
+                assert word in text, f"{word!r} is not in {text!r}"
+        assert len(error.message) < 1000
+        assert error.hint
+        assert error.exit_code in (2, 3)
+        return error
+
+    return check

@@ -1,19 +1,20 @@
 """The last boxed answer of a text, and that every part of the study reads the same one."""
 
+import re
 from collections.abc import Sequence
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2a_core.attention.map_selection import default_span
 from r2a_core.config import AlignmentConfig, EvaluateParams
 from r2a_core.data.items import Item
-from r2a_core.data.pairs import ComparisonPair
+from r2a_core.data.pairs import QuestionPair
 from r2a_core.evaluation.funnel import evaluate
-from r2a_core.pairs.align import AlignedPair, PairSide, align
-from r2a_core.pairs.filter import Response, judge
+from r2a_core.pairs.align import PairRejected, Response, align
+from r2a_core.pairs.filter import response_faults
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids, token_pieces
 from r2a_core.trace import SETTINGS, TraceSegments, boxed_answers, classify, has_boxed, last_boxed_answer
@@ -59,6 +60,18 @@ def test_every_box_is_found_wherever_it_stands(contents: list[str], between: str
     assert [box.content for box in boxed_answers(text)] == [content.strip() for content in contents]
 
 
+MARKS = ("\\boxed{", "\\fbox {", "{", "}", "\\{", "\\}", "\\", "\\frac", "1")
+
+
+@settings(derandomize=True, max_examples=300)
+@given(st.lists(st.sampled_from(MARKS) | st.text(max_size=3), max_size=14).map("".join))
+def test_boxes_are_what_stands_in_them(text: str) -> None:
+    for box in boxed_answers(text):
+        assert box.content == box.content.strip() != ""
+        assert text[box.inside.start : box.inside.stop] == box.content
+        assert re.match(r"\\(?:boxed|fbox)\s*\{\s*" + re.escape(box.content) + r"\s*\}", text[box.start :])
+
+
 def test_a_text_of_boxes_that_never_close_takes_one_pass() -> None:
     assert boxed_answers("\\boxed{" * 200_000) == []  # a scan from each box to the end would take hours
 
@@ -98,24 +111,25 @@ def test_funnel_grader_maps_and_alignment_read_one_result(
     fields = {name: [getattr(status, name)] for name in ("think_open", "think_close", "answer_start", "answer_end")}
     row = pl.DataFrame({"item_id": ["i"], "run": [0], "status": [status.status], "response": [text], **fields})
     rows = {str(setting): row for setting in SETTINGS}
-    params = EvaluateParams(timeout_seconds=10, bootstrap_draws=2, seed=0)
+    params = EvaluateParams(timeout_seconds=10, bootstrap_draws=100, seed=0)
     items = [Item("i", "Which?", result or "X", "math")]
     graded = evaluate(items, rows, 1, params, model="m", dataset="d", decoding="greedy").frame
     assert graded["extracted"].to_list() == [result, result]
 
-    graded_pairs: list[tuple[str, str]] = []
-    pair = ComparisonPair("p", "Which?", "X", "Which?", "Y", "larger", "letters")
-    both = {f"p-{name}": Response(prompt, response, text, status.status) for name in ("clean", "corrupted")}
-    judge([pair], both, lambda answers: [graded_pairs.append(each) is None for each in answers])
-    assert graded_pairs == ([(result, "X"), (result, "Y")] if result else [])
+    wrong = QuestionPair("p", "Which?", "Y", "Which?", "Y", "larger", "letters")
+    both = {f"p-{name}": {"response": text, "status": status.status} for name in ("clean", "corrupted")}
+    reason = f"answers {result!r}, not 'Y'" if result else "holds no boxed answer"
+    assert response_faults([wrong], both, 10)["p"][1] == f"the clean response {reason}"
 
-    side = PairSide("X", prompt, response)
+    pair = QuestionPair("p", "Which?", "X", "Which?", "Y", "larger", "letters")
     config = AlignmentConfig(padding="visible", probe_in="reasoning", keep_reasoning=True, ending_tokens=3)
-    found = align(byte_text, "p", "larger", side, PairSide("Y", prompt, response), "plain", config)
-    assert isinstance(found, AlignedPair) == (result is not None)
-    if isinstance(found, AlignedPair):
-        answer = decoded(found.clean.ids[found.think_close + 1 :])
-        assert answer == f"{kept}Thus, the larger one is \\boxed{{"
+    sides = (Response(prompt, response), Response(prompt, response))
+    if result is None:
+        with pytest.raises(PairRejected, match="the clean response holds no"):
+            align(byte_text, pair, sides, "plain", config)
+    else:
+        found = align(byte_text, pair, sides, "plain", config)
+        assert decoded(found.clean.ids[found.think_close + 1 :]) == f"{kept}Thus, the larger one is \\boxed{{"
 
     if result is not None:
         tokens = [*prompt, *response]

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from r2a_core.builtin.facts import DOMAINS, NAMES, OBJECTS, PLACES, Domain
 from r2a_core.data.items import Item
+from r2a_core.data.pairs import QuestionPair
 from r2a_core.infra.errors import R2AError
 
 Drawn = TypeVar("Drawn")
@@ -112,19 +113,6 @@ class ComparisonProblem:
         return is_held_out(f"which is {self.comparator}: {self.first} or {self.second}?")
 
 
-@dataclass(frozen=True)
-class BuiltinPair:
-    """Two comparison questions that differ in the context only, with opposite answers."""
-
-    pair_id: str
-    clean_question: str
-    clean_answer: str
-    corrupted_question: str
-    corrupted_answer: str
-    comparator: str
-    domain: str
-
-
 def arithmetic(n: int, seed: int) -> list[Item]:
     """n held-out arithmetic stories; the first items are the same for every n."""
 
@@ -157,11 +145,11 @@ def comparison(n: int, seed: int) -> list[Item]:
     return [item(number, problem) for number, problem in zip(range(n), drawn)]  # noqa: B905 - drawn raises at its end
 
 
-def comparison_pairs(n: int, seed: int) -> list[BuiltinPair]:
+def comparison_pairs(n: int, seed: int) -> list[QuestionPair]:
     """n minimal pairs of held-out comparisons, the first the same for every n. Raises R2AError when there are fewer."""
     drawn = distinct(draw_pair, f"comparison pairs {seed}", pair_key)
     return [
-        BuiltinPair(
+        QuestionPair(
             f"builtin-{number:05d}",
             clean.question,
             clean.gold,

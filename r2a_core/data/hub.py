@@ -1,4 +1,4 @@
-"""MATH-500 and WildBench, from the Hugging Face Hub at a pinned revision or from a local copy of the file.
+"""Loads MATH-500 and WildBench, from the Hugging Face Hub at a pinned revision or from a local copy of the file.
 
 HuggingFaceH4/MATH-500 (split test, id unique_id) and allenai/WildBench (config v2, split test, id session_id, the
 first user turn as the question), paper sections 0 and 3. Local copies may be JSONL, parquet or CSV (lists as JSON text)
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from r2a_core.data.items import Item
-from r2a_core.data.user_tables import LoadedItems, collect, label_of, read_rows, text_of
+from r2a_core.data.user_tables import Loaded, collect, optional_label, read_rows, required_text
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 
 log = logging.getLogger(__name__)
 
-ETAG_TIMEOUT = 20.0  # seconds to wait for the Hub's first answer
+TIMEOUT = 20.0  # s to wait for the Hub's first answer
 
 MATH500_COLUMNS = ("problem", "answer", "subject", "level", "unique_id")
 
@@ -45,32 +45,35 @@ AREAS = {
 }
 
 
-def load_math500(path: Path) -> LoadedItems:
-    """MATH-500 questions of a file with the Hub's columns."""
-    return collect(read_rows(path, MATH500_COLUMNS), math500_item)
+def load_math500(path: Path) -> Loaded[Item]:
+    """Loads the MATH-500 questions of a file with the Hub's columns."""
+    return collect(read_rows(path, MATH500_COLUMNS), math500_item, lambda item: item.item_id)
 
 
 def math500_item(row: dict[str, Any]) -> Item:
+    """Makes an item of one problem."""
     return Item(
-        item_id=text_of(row, "unique_id"),
-        question=text_of(row, "problem"),
-        gold=text_of(row, "answer"),
+        item_id=required_text(row, "unique_id"),
+        question=required_text(row, "problem"),
+        gold=required_text(row, "answer"),
         kind="math",
-        subject=label_of(row, "subject"),
-        level=label_of(row, "level"),
+        subject=optional_label(row, "subject"),
+        level=optional_label(row, "level"),
     )
 
 
-def load_wildbench(path: Path) -> LoadedItems:
-    """WildBench questions of a file with the Hub's columns; those tagged Math are left out, with that reason."""
-    return collect(read_rows(path, WILDBENCH_COLUMNS), wildbench_item)
+def load_wildbench(path: Path) -> Loaded[Item]:
+    """Loads the WildBench questions of a file with the Hub's columns; those tagged Math are left out and reported."""
+    return collect(read_rows(path, WILDBENCH_COLUMNS), wildbench_item, lambda item: item.item_id)
 
 
 def wildbench_item(row: dict[str, Any]) -> Item:
-    """One conversation. `extra` holds the primary tag, the checklist, and the turns before the question (history, which
-    a judge needs) and after it (later, which the question leaves out), each {"role", "content"}.
+    """Makes an item of one conversation.
+
+    `extra` holds the primary tag, the checklist, and the turns before the question (history, which a judge needs) and
+    after it (later, which the question leaves out), each {"role", "content"}.
     """
-    tag = text_of(row, "primary_tag")
+    tag = required_text(row, "primary_tag")
     if tag == "Math":
         raise R2AError("its primary tag is Math, which has no exact answer here")
     if tag not in AREAS:
@@ -82,12 +85,14 @@ def wildbench_item(row: dict[str, Any]) -> Item:
     extra = {
         "primary_tag": tag,
         "checklist": list_of(row, "checklist", str),
-        "history": [{"role": text_of(turn, "role"), "content": text_of(turn, "content")} for turn in turns[:first]],
-        "later": [{name: label_of(turn, name) for name in ("role", "content")} for turn in turns[first + 1 :]],
+        "history": [
+            {"role": required_text(turn, "role"), "content": required_text(turn, "content")} for turn in turns[:first]
+        ],
+        "later": [{name: optional_label(turn, name) for name in ("role", "content")} for turn in turns[first + 1 :]],
     }
     return Item(
-        item_id=text_of(row, "session_id"),
-        question=text_of(turns[first], "content"),
+        item_id=required_text(row, "session_id"),
+        question=required_text(turns[first], "content"),
         gold=None,
         kind="open",
         subject=AREAS[tag],
@@ -96,7 +101,7 @@ def wildbench_item(row: dict[str, Any]) -> Item:
 
 
 def list_of(row: dict[str, Any], column: str, kind: type) -> list[Any]:
-    """A list of a row, itself or as JSON text; empty for null. Raises R2AError for anything else."""
+    """Returns a list of a row, itself or as JSON text; empty for null. Raises R2AError for anything else."""
     value = row.get(column)
     if isinstance(value, str):
         try:
@@ -110,8 +115,8 @@ def list_of(row: dict[str, Any], column: str, kind: type) -> list[Any]:
     return value
 
 
-def fetch(kind: str, revision: str, timeout: float = ETAG_TIMEOUT) -> Path:
-    """The benchmark's file from the Hub, or from its cache when it is there; a full commit then needs no network.
+def fetch(kind: str, revision: str) -> Path:
+    """Fetches the benchmark's file from the Hub, or from its cache, where a full commit needs no network.
 
     A branch or tag is followed to the commit it names now, which is logged. Raises MissingPrerequisite when the file
     cannot be had.
@@ -119,13 +124,13 @@ def fetch(kind: str, revision: str, timeout: float = ETAG_TIMEOUT) -> Path:
     from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 
     repository, name = SOURCES[kind]
-    way_out = f"connect this machine, or copy {name} into imports/ and name it under datasets.{kind}.file"
+    hint = f"connect this machine, or copy {name} into imports/ and name it under datasets.{kind}.file"
     pinned = re.fullmatch(r"[0-9a-f]{40}", revision) is not None
     cached = isinstance(try_to_load_from_cache(repository, name, revision=revision, repo_type="dataset"), str)
-    with hub_access(repository, way_out):
+    with hub_access(repository, hint):
         if not constants.HF_HUB_OFFLINE and not (pinned and cached):  # one request: a download would try for minutes
-            revision = HfApi().dataset_info(repository, revision=revision, timeout=timeout).sha or revision
-        path = Path(hf_hub_download(repository, name, repo_type="dataset", revision=revision, etag_timeout=timeout))
+            revision = HfApi().dataset_info(repository, revision=revision, timeout=TIMEOUT).sha or revision
+        path = Path(hf_hub_download(repository, name, repo_type="dataset", revision=revision, etag_timeout=TIMEOUT))
     commit = path.parts[-1 - len(Path(name).parts)]
     if not pinned:
         log.warning("%s is at %s; put that into params.yaml to pin it", repository, commit)
@@ -133,7 +138,7 @@ def fetch(kind: str, revision: str, timeout: float = ETAG_TIMEOUT) -> Path:
 
 
 @contextmanager
-def hub_access(name: str, way_out: str = "connect this machine to the Hugging Face Hub") -> Iterator[None]:
+def hub_access(name: str, hint: str) -> Iterator[None]:
     """Turns whatever the Hub's client raises about `name` into MissingPrerequisite. Other errors pass."""
     from huggingface_hub import errors
 
@@ -144,7 +149,7 @@ def hub_access(name: str, way_out: str = "connect this machine to the Hugging Fa
         yield
     except errors.OfflineModeIsEnabled:
         raise MissingPrerequisite(
-            f"{name} is not in the local Hub cache, and HF_HUB_OFFLINE is set", f"unset HF_HUB_OFFLINE, or {way_out}"
+            f"{name} is not in the local Hub cache, and HF_HUB_OFFLINE is set", f"unset HF_HUB_OFFLINE, or {hint}"
         ) from None
     except errors.GatedRepoError:
         raise MissingPrerequisite(f"{name} is gated", f"accept its terms on the Hub, then {log_in}") from None
@@ -157,10 +162,10 @@ def hub_access(name: str, way_out: str = "connect this machine to the Hugging Fa
     except errors.LocalEntryNotFoundError as error:
         offline = " (HF_HUB_OFFLINE is set)" if isinstance(error.__cause__, errors.OfflineModeIsEnabled) else ""
         raise MissingPrerequisite(
-            f"{name} is not in the local Hub cache{offline}, and the Hub was not reached", way_out
+            f"{name} is not in the local Hub cache{offline}, and the Hub was not reached", hint
         ) from None
     except unreached as error:
-        raise MissingPrerequisite(f"the Hub was not reached for {name} ({type(error).__name__})", way_out) from None
+        raise MissingPrerequisite(f"the Hub was not reached for {name} ({type(error).__name__})", hint) from None
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

@@ -1,6 +1,6 @@
-"""Dataset kind `traces`: texts that models have written before, imported instead of generated.
+"""Loads the dataset kind `traces`: texts that models have written before, imported instead of generated.
 
-A parquet or JSONL file, one row a text, with columns model, setting, unique_id, problem, response, answer, subject,
+A table file with one row per text and the columns model, setting, unique_id, problem, response, answer, subject,
 level (the last two may be absent). `response` is the full text from BOS to EOS, or the response alone. A column finish
 (stop or length) tells whether a text ended by itself where its EOS was cut off. Rows with one unique_id are one
 question; its texts travel in its `extra`, as {"texts": {model: {setting: {"content": ..., "finish": ...}}}}.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from r2a_core.data.items import Item
-from r2a_core.data.user_tables import LoadedItems, RejectedRow, label_of, read_rows, require_rows, text_of
+from r2a_core.data.user_tables import Loaded, RejectedRow, optional_label, read_rows, require_rows, required_text
 from r2a_core.infra.errors import R2AError
 from r2a_core.trace import SETTINGS
 
@@ -33,8 +33,8 @@ class ImportedText:
 Texts = dict[str, dict[str, ImportedText]]  # by model, then by setting
 
 
-def load_traces(path: Path, texts_of: Mapping[str, str] | None = None) -> LoadedItems:
-    """Questions of a trace file in order of first appearance, and the rows left out with the reason.
+def load_traces(path: Path, texts_of: Mapping[str, str] | None = None) -> Loaded[Item]:
+    """Loads the questions of a trace file in order of first appearance, and the rows left out with the reason.
 
     `texts_of`: our model name -> model name in the file. Raises R2AError when it names a model that the file lacks.
     """
@@ -43,7 +43,7 @@ def load_traces(path: Path, texts_of: Mapping[str, str] | None = None) -> Loaded
     rejected: list[RejectedRow] = []
     for row in read_rows(path, COLUMNS):
         try:
-            item_id = text_of(row.values, "unique_id")
+            item_id = required_text(row.values, "unique_id")
             add_text(texts.setdefault(item_id, {}), row.values, questions.get(item_id))
         except R2AError as error:
             rejected.append(RejectedRow(row.number, error.message))
@@ -54,21 +54,21 @@ def load_traces(path: Path, texts_of: Mapping[str, str] | None = None) -> Loaded
     for ours, theirs in (texts_of or {}).items():
         if theirs not in found:
             raise R2AError(f"{path.name} has no texts of {theirs!r}", f"texts_of.{ours}: one of {', '.join(found)}")
-    return LoadedItems([to_item(row, texts[item_id]) for item_id, row in questions.items()], rejected)
+    return Loaded([to_item(row, texts[item_id]) for item_id, row in questions.items()], rejected)
 
 
 def add_text(texts: Texts, row: dict[str, Any], first: dict[str, Any] | None) -> None:
     """Files one row's text under its model and setting. Raises R2AError for rows that contradict another."""
-    model, setting, finish = text_of(row, "model"), text_of(row, "setting"), row.get("finish")
-    response = text_of(row, "response")
-    text_of(row, "problem")
+    model, setting, finish = required_text(row, "model"), required_text(row, "setting"), row.get("finish")
+    response = required_text(row, "response")
+    required_text(row, "problem")
     for column in ("subject", "level"):
-        label_of(row, column)
+        optional_label(row, column)
     if setting not in SETTINGS:
         raise R2AError(f"setting is {setting!r}, not {' or '.join(SETTINGS)}")
     if finish is not None and finish not in FINISHES:
         raise R2AError(f"finish is {finish!r}, not {' or '.join(FINISHES)}")
-    if row.get("answer") is not None and not label_of(row, "answer").strip():
+    if row.get("answer") is not None and not optional_label(row, "answer").strip():
         raise R2AError("answer is empty; null stands for a question without an exact answer")
     for column in ("problem", "answer"):
         if first is not None and first.get(column) != row.get(column):
@@ -79,26 +79,26 @@ def add_text(texts: Texts, row: dict[str, Any], first: dict[str, Any] | None) ->
 
 
 def to_item(row: dict[str, Any], texts: Texts) -> Item:
-    """One question with all its texts."""
+    """Makes an item of one question with all its texts."""
     gold = row.get("answer")
     records = {model: {setting: asdict(each) for setting, each in texts[model].items()} for model in texts}
     return Item(
         item_id=row["unique_id"],
         question=row["problem"],
-        gold=None if gold is None else label_of(row, "answer"),
+        gold=None if gold is None else optional_label(row, "answer"),
         kind="open" if gold is None else "math",
-        subject=label_of(row, "subject"),
-        level=label_of(row, "level"),
+        subject=optional_label(row, "subject"),
+        level=optional_label(row, "level"),
         extra=json.dumps({"texts": records}, sort_keys=True, ensure_ascii=False),
     )
 
 
 def models_with_text(item: Item) -> list[str]:
-    """Models, as the file names them, that have a text to this question."""
+    """Names the models, as the file does, that have a text to this question."""
     return sorted(json.loads(item.extra).get("texts", {}))
 
 
 def text_for(item: Item, model: str, setting: str) -> ImportedText | None:
-    """The imported text of a question, or None where the file had none for this model and setting."""
+    """Returns the imported text of a question, None where the file had none for this model and setting."""
     record = json.loads(item.extra).get("texts", {}).get(model, {}).get(setting)
     return None if record is None else ImportedText(**record)

@@ -7,12 +7,12 @@ question pairs), traces (existing texts of models). Local files lie in one folde
 from pathlib import Path
 
 from r2a_core.builtin.questions import arithmetic, comparison, comparison_pairs
-from r2a_core.config import BuiltinDataset, DatasetParams, FileDataset, TableDataset
+from r2a_core.config import DatasetParams, HubDataset
 from r2a_core.data.hub import fetch, load_math500, load_wildbench
 from r2a_core.data.imported_texts import load_traces
 from r2a_core.data.items import Item
-from r2a_core.data.pairs import PAIRS_TABLE, load_pair_items, pair_items
-from r2a_core.data.user_tables import LoadedItems
+from r2a_core.data.pairs import PAIRS_TABLE, load_pairs, pair_items
+from r2a_core.data.user_tables import Loaded
 from r2a_core.infra.errors import R2AError
 
 
@@ -37,30 +37,36 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def load_dataset(params: DatasetParams, imports: Path) -> LoadedItems:
-    """The questions of one entry. `imports`: the folder of local files.
+def load_dataset(params: DatasetParams, imports: Path) -> Loaded[Item]:
+    """Loads or generates the questions of one entry. imports: the folder of local files.
 
     Raises MissingPrerequisite when the Hub cannot be reached, R2AError for files that cannot be used.
     """
-    if isinstance(params, BuiltinDataset):
-        return LoadedItems(built_in_items(params), [])
-    if isinstance(params, TableDataset):
-        return first_pairs(load_pair_items(PAIRS_TABLE), params.n)
-    if isinstance(params, FileDataset):
-        path = local_file(imports, params.file)
-        return load_traces(path, params.texts_of) if params.kind == "traces" else load_pair_items(path)
-    path = fetch(params.kind, params.revision) if params.file is None else local_file(imports, params.file)
-    return (load_math500 if params.kind == "math500" else load_wildbench)(path)
+    match params.kind:
+        case "arithmetic":
+            return Loaded(arithmetic(params.n, params.seed), [])
+        case "comparison":
+            return Loaded(comparison(params.n, params.seed), [])
+        case "generated_pairs":
+            return Loaded(pair_items(comparison_pairs(params.n, params.seed)), [])
+        case "pairs_table":
+            return load_pair_items(PAIRS_TABLE, params.n)
+        case "pairs":
+            return load_pair_items(local_file(imports, params.file))
+        case "traces":
+            return load_traces(local_file(imports, params.file), params.texts_of)
+        case "math500":
+            return load_math500(benchmark_file(params, imports))
+        case "wildbench":
+            return load_wildbench(benchmark_file(params, imports))
 
 
-def built_in_items(params: BuiltinDataset) -> list[Item]:
-    """Generated questions of one kind."""
-    if params.kind == "generated_pairs":
-        return pair_items(comparison_pairs(params.n, params.seed))
-    make = arithmetic if params.kind == "arithmetic" else comparison
-    return make(params.n, params.seed)
+def load_pair_items(path: Path, n: int | None = None) -> Loaded[Item]:
+    """Loads a table of pairs as questions, two for each of the first n pairs."""
+    loaded = load_pairs(path)
+    return Loaded(pair_items(loaded.items[:n]), loaded.rejected)
 
 
-def first_pairs(loaded: LoadedItems, n: int | None) -> LoadedItems:
-    """The two questions of each of the first n pairs."""
-    return LoadedItems(loaded.items[: None if n is None else 2 * n], loaded.rejected)
+def benchmark_file(params: HubDataset, imports: Path) -> Path:
+    """Returns the local copy that an entry names, or fetches the file from the Hub."""
+    return fetch(params.kind, params.revision) if params.file is None else local_file(imports, params.file)

@@ -1,7 +1,7 @@
-"""Rows of a local table file (parquet, JSONL, CSV), validated one by one: bad rows are reported, not guessed at.
+"""Reads a user's table file (parquet, JSONL, CSV) row by row: bad rows are left out with a reason, not guessed at.
 
-file -> TableRow records -> questions, and RejectedRow records that give the number and the reason. Rows count from 1;
-in a JSONL file that is the line, in a CSV file the record after the header.
+file -> TableRow records -> records of the caller (questions, pairs), and RejectedRow records that give the number and
+the reason. Rows count from 1; in a JSONL file that is the line, in a CSV file the record after the header.
 """
 
 import csv
@@ -10,13 +10,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import polars as pl
 
-from r2a_core.data.items import Item
 from r2a_core.infra.errors import R2AError, first_line
 from r2a_core.infra.files import UNREADABLE
+
+Record = TypeVar("Record")
 
 LARGEST_FIELD = 1 << 30  # characters of one CSV field
 
@@ -30,16 +31,16 @@ class RejectedRow:
 
 
 @dataclass(frozen=True)
-class LoadedItems:
-    """Questions of a source in its own order, and the rows that could not become one."""
+class Loaded(Generic[Record]):
+    """Records of a source in its own order, and the rows that could not become one."""
 
-    items: list[Item]
+    items: list[Record]
     rejected: list[RejectedRow]
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row: its number, and its values by column; or the fault for which it has none."""
+    """One row: its number, and its values by column or the fault for which it has none."""
 
     number: int
     columns: dict[str, Any] | None
@@ -47,14 +48,14 @@ class TableRow:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The values by column. Raises R2AError with the fault of a row that could not be read."""
+        """Values by column. Raises R2AError with the fault of a row that could not be read."""
         if self.columns is None:
             raise R2AError(self.fault)
         return self.columns
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[TableRow]:
-    """Rows of a table file. Raises R2AError for unknown formats, damaged or empty files and missing columns."""
+    """Reads all rows of a file. Raises R2AError for unknown formats, damaged or empty files and missing columns."""
     reader = READERS.get(path.suffix)
     if reader is None:
         raise R2AError(f"{path.name}: unknown format {path.suffix!r}", f"use one of {', '.join(READERS)}")
@@ -86,7 +87,7 @@ def jsonl_rows(path: Path) -> Iterator[TableRow]:
             if not line.strip():
                 continue
             try:
-                values = json.loads(line, object_pairs_hook=fields_once)
+                values = json.loads(line, object_pairs_hook=unique_fields)
             except (ValueError, RecursionError) as error:
                 yield TableRow(number, None, f"the line is not JSON ({error})")
                 continue
@@ -94,8 +95,8 @@ def jsonl_rows(path: Path) -> Iterator[TableRow]:
             yield TableRow(number, values) if is_object else TableRow(number, None, "the line is not a JSON object")
 
 
-def fields_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. Raises ValueError when it gives a field twice: json would keep the last without a word."""
+def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Makes a JSON object. Raises ValueError when it gives a field twice: json would silently keep the last."""
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
@@ -124,28 +125,30 @@ READERS: dict[str, Callable[[Path], Iterator[TableRow]]] = {
 }
 
 
-def collect(rows: Sequence[TableRow], to_item: Callable[[dict[str, Any]], Item]) -> LoadedItems:
-    """Items of all rows. A row whose `to_item` raises R2AError, or whose id came before, is rejected with the reason.
+def collect(
+    rows: Sequence[TableRow], make: Callable[[dict[str, Any]], Record], id_of: Callable[[Record], str]
+) -> Loaded[Record]:
+    """Makes a record of each row. A row whose `make` raises R2AError, or whose id came before, is rejected.
 
     Raises R2AError when no row is left.
     """
-    items: list[Item] = []
+    items: list[Record] = []
     rejected: list[RejectedRow] = []
     seen: set[str] = set()
     for row in rows:
         try:
-            item = to_item(row.values)
+            item = make(row.values)
             for name, text in vars(item).items():
                 encodable(text or "", name)
-            if item.item_id in seen:
-                raise R2AError(f"the id {item.item_id!r} came before")
+            if id_of(item) in seen:
+                raise R2AError(f"the id {id_of(item)!r} came before")
         except R2AError as error:
             rejected.append(RejectedRow(row.number, error.message))
             continue
-        seen.add(item.item_id)
+        seen.add(id_of(item))
         items.append(item)
     require_rows(items, rejected)
-    return LoadedItems(items, rejected)
+    return Loaded(items, rejected)
 
 
 def require_rows(found: Sequence[Any], rejected: Sequence[RejectedRow]) -> None:
@@ -155,16 +158,16 @@ def require_rows(found: Sequence[Any], rejected: Sequence[RejectedRow]) -> None:
         raise R2AError(f"no row could be used; row {first.row}: {first.reason}", "check the columns of the file")
 
 
-def text_of(row: dict[str, Any], column: str) -> str:
-    """A non-empty text of a row. Raises R2AError saying what is there instead."""
+def required_text(row: dict[str, Any], column: str) -> str:
+    """Returns a non-empty text of a row. Raises R2AError saying what is there instead."""
     value = row.get(column)
     if not isinstance(value, str) or not value.strip():
         raise R2AError(f"{column} is {'empty' if value in (None, '') else shortened(value)}, not a text")
     return encodable(value, column)
 
 
-def label_of(row: dict[str, Any], column: str) -> str:
-    """A short text or number of a row as text; empty where the column is absent or null.
+def optional_label(row: dict[str, Any], column: str) -> str:
+    """Returns a short text or number of a row as text; empty where the column is absent or null.
 
     Raises R2AError for anything else, NaN included: as text it would pass for a label.
     """
@@ -177,7 +180,7 @@ def label_of(row: dict[str, Any], column: str) -> str:
 
 
 def encodable(text: str, column: str) -> str:
-    """The text itself. Raises R2AError when it is no Unicode text."""
+    """Returns the text itself. Raises R2AError when it is no Unicode text."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -186,5 +189,5 @@ def encodable(text: str, column: str) -> str:
 
 
 def shortened(value: Any) -> str:
-    """What a field holds, for the reason of a rejection."""
+    """Shows what a field holds, for the reason of a rejection."""
     return repr(value)[:60]

@@ -1,11 +1,8 @@
-"""Grading one boxed answer against the reference answer: (extracted, gold) -> `Verdict`. The algebra is math-verify's.
+"""Grades one boxed answer against the reference answer: (extracted, gold) -> `Verdict`. The algebra is math-verify's.
 
-`grade` runs in the calling process and has no time limit; r2a_core.evaluation.sandbox.grade_many is what a stage calls.
-
-Whether two LaTeX values are equal, by math-verify: numbers, expressions, equations, sets, tuples, matrices.
-
-Only math-verify's LaTeX reader is used: it has a grammar of its own. Its reader of plain expressions would hand
-the text to sympy's, which runs it as Python. Time limits are the caller's (r2a_core.evaluation.sandbox).
+Numbers, expressions, equations, sets, tuples and matrices are compared by value. Only math-verify's LaTeX reader is
+used, which has a grammar of its own: its reader of plain expressions would hand the text to sympy's, which runs it as
+Python. `grade` runs in the calling process without a time limit; stages call r2a_core.evaluation.sandbox.grade_many.
 """
 
 import re
@@ -28,7 +25,7 @@ Outcome = Literal["correct", "wrong", "timeout"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What grading one answer came to, and why in a few words."""
+    """How one answer was graded, and why in a few words."""
 
     outcome: Outcome
     reason: str
@@ -40,7 +37,7 @@ class Verdict:
 
 
 def grade(extracted: str, gold: str) -> Verdict:
-    """Whether a boxed answer equals the reference answer: the whole of it, in any equivalent form.
+    """Compares a boxed answer with the reference answer: the whole of it, in any equivalent form.
 
     Right: unreduced fractions, a set in another order, a unit left out. Wrong: a part of a set, another unit, a tuple
     or an interval in another order. Words compare as text, letter case aside. Nothing in either text is run as code.
@@ -49,7 +46,7 @@ def grade(extracted: str, gold: str) -> Verdict:
         if why := refusal(text):
             return Verdict("wrong", f"the {name} is refused: {why}")
     ours, theirs = tidy(extracted), tidy(gold)
-    if _squeezed(ours) == _squeezed(theirs):
+    if _without_spaces(ours) == _without_spaces(theirs):
         return Verdict("correct", "the same text")
     if is_words(theirs):
         same = word_key(ours) == word_key(theirs)
@@ -61,13 +58,13 @@ def grade(extracted: str, gold: str) -> Verdict:
     return _grade_quantities(quantity(ours), quantity(theirs))
 
 
-def _squeezed(text: str) -> str:
-    """Without the spaces that no two digits need between them."""
+def _without_spaces(text: str) -> str:
+    """Drops all spaces but those between two digits."""
     return re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", text)
 
 
 def _grade_quantities(ours: Quantity, theirs: Quantity) -> Verdict:
-    """Compares values once the notation around them is off: another unit is wrong, a missing one is not."""
+    """Compares values without the notation around them: another unit is wrong, a missing one is not."""
     if units_disagree(ours, theirs):
         return Verdict("wrong", "another unit")
     if ours.base != theirs.base and ours.base is not None:
@@ -81,7 +78,7 @@ def _grade_quantities(ours: Quantity, theirs: Quantity) -> Verdict:
 
 
 def _grade_bases(ours: Quantity, theirs: Quantity) -> Verdict:
-    """A number written in a base against one in another base or none: equal value, or its digits without the base."""
+    """Compares a number in a base with one in another base or none: by value, or by digits where one has no base."""
     if theirs.base is None and ours.latex == theirs.latex:
         return Verdict("correct", "the same digits")
     try:
@@ -92,7 +89,7 @@ def _grade_bases(ours: Quantity, theirs: Quantity) -> Verdict:
 
 
 def _readings(ours: Quantity, theirs: Quantity) -> list[tuple[str, str]]:
-    """Pairs of LaTeX values, one of which must be equal: 25 or 0.25 may mean 25 percent, but 0.5 is not 0.5 percent."""
+    """Lists pairs of LaTeX values, one of which must be equal: 25 or 0.25 may mean 25%, but 0.5 is not 0.5%."""
     plain = (ours.latex, theirs.latex)
     if ours.percent == theirs.percent:
         return [plain]
@@ -108,7 +105,7 @@ BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
 
 def equal_values(ours: str, theirs: str) -> bool:
-    """Whether the answer `ours` equals the reference `theirs`; False where either cannot be read.
+    """Tells whether the answer `ours` equals the reference `theirs`; False where either cannot be read.
 
     A tuple or an interval has an order, a list without brackets too when it is compared with one; braces make a set.
     """
@@ -128,7 +125,7 @@ def equal_values(ours: str, theirs: str) -> bool:
 
 
 def parse_latex(latex: str) -> Any | None:
-    """The sympy expression of a LaTeX value, not evaluated; None where the grammar does not know it."""
+    """Reads a LaTeX value as a sympy expression, not evaluated; None where the grammar does not know it."""
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
     from sympy import I
@@ -146,13 +143,13 @@ def parse_latex(latex: str) -> Any | None:
 
 
 def is_fraction(latex: str) -> bool:
-    """Whether the value is a number between -1 and 1, as a probability is."""
+    """Tells whether the value is a number between -1 and 1, as a probability is."""
     value = parse_latex(latex)
     return bool(value is not None and getattr(value, "is_real", False) and value.is_number and abs(value.evalf()) < 1)
 
 
 def collection_kind(latex: str) -> str:
-    r"""How a value holds together: "tuple" for (a, b), "set" for \{a, b\}, "list" for a, b bare, else "one"."""
+    r"""Names how a value is put together: "tuple" for (a, b), "set" for \{a, b\}, "list" for bare a, b, else "one"."""
     text = latex.replace(r"\{", "{").replace(r"\}", "}").strip()
     commas = [depth for mark, depth in _depths(text) if mark in ",;"]
     if 0 in commas:
@@ -164,7 +161,7 @@ def collection_kind(latex: str) -> str:
 
 
 def _depths(text: str) -> list[tuple[str, int]]:
-    """Each character but a bracket with the number of brackets open around it; the opening bracket counts as inside."""
+    """Pairs each character with the number of brackets open around it; an opening bracket counts as inside itself."""
     depth, depths = 0, []
     for mark in re.sub(r"\\[a-zA-Z]+", "x", text):
         depth += (mark in BRACKETS) - (mark in BRACKETS.values())

@@ -1,16 +1,13 @@
-"""What the judge is told: the project's own template, filled with one question and one answer.
+"""Lets a judge model score open answers (paper section 3, WildBench): responses -> rows of data/judgements.
 
-score_template.txt, question, answer -> the text of one user message. The template follows the criteria that WildBench
-publishes for scoring an answer by itself: strengths and weaknesses first, a checklist, a score from 1 to 10.
+The message is the project's own template, score_template.txt, after the criteria that WildBench publishes for scoring
+an answer by itself: strengths and weaknesses first, a checklist, a score from 1 to 10. The answer was written by a
+model and may try to talk to the judge, so every part stands between two lines with a delimiter that is drawn from the
+material itself, which whoever wrote it cannot know.
 
-The answer was written by a model and may try to talk to the judge. So every part stands between two lines with a mark
-that is drawn from the material itself and cannot be known to whoever wrote it.
-
-Asking the judge: responses -> rows of data/judgements/<model>/<dataset>.parquet.
-
-Each reply is kept in the work store as one JSON file, under a digest of the whole message, the judge and how it was
-asked. So a run that was stopped goes on where it was, more repeats ask for the new ones only, and a changed template or
-response is judged again. A reply that cannot be used is asked for again, with a word on what was wrong.
+Each reply is kept in the work store under a digest of the message, the judge and the sampling, so that a stopped run
+resumes, more repeats ask for the new ones only, and a changed template or response is judged again. A reply that cannot
+be used is asked for again, with a word on what was wrong.
 """
 
 import hashlib
@@ -27,7 +24,14 @@ import polars as pl
 
 from r2a_core.config import MOST_REPEATS, EndpointParams, JudgeParams
 from r2a_core.data.items import Item
-from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA, STATUSES, JudgeVerdict, ReplyFault, read_verdict
+from r2a_core.evaluation.judge_reply import (
+    JUDGEMENT_SCHEMA,
+    STATUSES,
+    JudgeVerdict,
+    ReplyFault,
+    read_verdict,
+    replace_surrogates,
+)
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.shards import WorkStore, fingerprint
 from r2a_core.models.load import load_tokenizer
@@ -35,18 +39,19 @@ from r2a_core.openai_api.client import Client, Reply, Request, ask_all, progress
 from r2a_core.openai_api.reply import total
 from r2a_core.trace import SETTINGS
 
-FILE = "score_template.txt"
+log = logging.getLogger(__name__)
 
-RULE = "\n=====\n"
+NOTHING = "(none)"  # stands for an empty history or checklist
 
-PLACES = {"mark", "history", "request", "answer", "checklist"}
+# How servers say that a filter before the judge keeps one request out; other bad requests are the same for all.
+FILTERED = ("content management policy", "content_filter", "flagged as potentially violating")
 
-NOTHING = "(none)"
+RESPONSE_COLUMNS = ("item_id", "run", "status", "prompt_ids", "response_ids", "answer_start", "answer_end")
 
 
 @dataclass(frozen=True)
 class JudgeTemplate:
-    """The parts of a template file: its version, the message, and what is added when it is asked again."""
+    """A template file's parts: its version, the message, and what is added when the judge is asked again."""
 
     version: int
     message: str
@@ -63,59 +68,6 @@ class JudgeInput:
     checklist: Sequence[str]
 
 
-def read_template() -> JudgeTemplate:
-    """The template that comes with the project."""
-    return parse_template((files("r2a_core.evaluation") / FILE).read_text(encoding="utf-8"))
-
-
-def parse_template(text: str) -> JudgeTemplate:
-    """A template file's parts. Raises R2AError when a part or a place to fill is missing, or one is unknown."""
-    parts = text.rstrip("\n").split(RULE)
-    if len(parts) != 3 or not parts[0].removeprefix("version ").isdecimal():
-        raise R2AError(f"{FILE} has not the parts version, message and reminder", f"part them by lines of {RULE!r}")
-    template = JudgeTemplate(int(parts[0].removeprefix("version ")), parts[1], parts[2])
-    for part, known in ((template.message, PLACES), (template.again, {"fault"})):
-        if (found := set(part.split("@@")[1::2])) != known:
-            raise R2AError(f"{FILE} fills the places {sorted(found)}", f"its places are {sorted(known)}")
-    return template
-
-
-def judge_message(template: JudgeTemplate, material: JudgeInput, fault: str = "") -> str:
-    """The whole message. fault: what was wrong with the judge's last reply, when it is asked again."""
-    turns = [f"{turn['role']}: {turn['content']}" for turn in material.history]
-    values = {
-        "history": "\n\n".join(turns) or NOTHING,
-        "request": material.request,
-        "answer": material.answer,
-        "checklist": "\n".join(f"- {entry}" for entry in material.checklist) or NOTHING,
-    }
-    values = {name: value.encode("utf-8", errors="replace").decode("utf-8") for name, value in values.items()}
-    message = fill_template(template.message, values | {"mark": delimiter(list(values.values()))})
-    return f"{message}\n\n{fill_template(template.again, {'fault': fault})}" if fault else message
-
-
-def fill_template(text: str, values: Mapping[str, str]) -> str:
-    """`text` with each @@name@@ replaced once: what a value holds is never read as a place."""
-    return "".join(values[piece] if number % 2 else piece for number, piece in enumerate(text.split("@@")))
-
-
-def delimiter(parts: Sequence[str]) -> str:
-    """Eight letters that none of the parts holds, the same for the same parts."""
-    digest = hashlib.sha256("\0".join(parts).encode("utf-8")).hexdigest()
-    drawn = [digest[at : at + 8] for at in range(0, len(digest), 8)]
-    return next(letters for letters in drawn if not any(letters in part for part in parts))
-
-
-log = logging.getLogger(__name__)
-
-# How servers say that a filter before the judge keeps one request out; other bad requests are the same for all.
-FILTERED = ("content management policy", "content_filter", "flagged as potentially violating")
-
-COLUMNS = ("item_id", "run", "status", "prompt_ids", "response_ids", "answer_start", "answer_end")
-
-Decode = Callable[[list[int]], str]
-
-
 @dataclass(frozen=True)
 class Response:
     """A response to be judged: its question and the text of its answer, without the reasoning."""
@@ -126,9 +78,42 @@ class Response:
     answer: str
 
 
+def read_template() -> JudgeTemplate:
+    """Reads the template that comes with the project: "version N", message and reminder, parted by lines of =====."""
+    text = (files("r2a_core.evaluation") / "score_template.txt").read_text(encoding="utf-8")
+    version, message, again = text.rstrip("\n").split("\n=====\n")
+    return JudgeTemplate(int(version.removeprefix("version ")), message, again)
+
+
+def judge_message(template: JudgeTemplate, material: JudgeInput, fault: str = "") -> str:
+    """Fills the template. fault: what was wrong with the judge's last reply, when it is asked again."""
+    turns = [f"{turn['role']}: {turn['content']}" for turn in material.history]
+    values = {
+        "history": "\n\n".join(turns) or NOTHING,
+        "request": material.request,
+        "answer": material.answer,
+        "checklist": "\n".join(f"- {entry}" for entry in material.checklist) or NOTHING,
+    }
+    values = {name: replace_surrogates(value) for name, value in values.items()}
+    message = fill_template(template.message, values | {"mark": delimiter(list(values.values()))})
+    return f"{message}\n\n{fill_template(template.again, {'fault': fault})}" if fault else message
+
+
+def fill_template(text: str, values: Mapping[str, str]) -> str:
+    """Replaces each @@name@@ of `text` once: what a value holds is never read as a place to fill."""
+    return "".join(values[piece] if number % 2 else piece for number, piece in enumerate(text.split("@@")))
+
+
+def delimiter(parts: Sequence[str]) -> str:
+    """Draws eight letters that none of the parts holds, the same for the same parts."""
+    digest = hashlib.sha256("\0".join(parts).encode("utf-8")).hexdigest()
+    drawn = [digest[at : at + 8] for at in range(0, len(digest), 8)]
+    return next(letters for letters in drawn if not any(letters in part for part in parts))
+
+
 @dataclass
 class Judgement:
-    """One response in one repeat, while the judge is asked and after that."""
+    """One response in one repeat: what the judge said to it so far."""
 
     response: Response
     repeat: int
@@ -138,7 +123,7 @@ class Judgement:
     verdict: JudgeVerdict | None = None
 
     def take(self, reply: Reply) -> None:
-        """Reads a reply."""
+        """Reads a further reply."""
         self.replies.append(reply)
         found = read_verdict(reply.text)
         if isinstance(found, JudgeVerdict):
@@ -164,7 +149,7 @@ class Judgement:
             "attempts": len(self.replies),
             "prompt_tokens": total(reply.prompt_tokens for reply in self.replies),
             "completion_tokens": total(reply.completion_tokens for reply in self.replies),
-            "reply": last.text.encode("utf-8", errors="replace").decode("utf-8"),
+            "reply": replace_surrogates(last.text),
         }
 
 
@@ -190,19 +175,17 @@ def judge_dataset(
     return judge_all(connect(config), store, config, read_template(), responses)
 
 
-def open_responses(items: Sequence[Item], generations: Mapping[str, pl.DataFrame], decode: Decode) -> list[Response]:
-    """The responses to judge, in the order setting, run, item: to items of kind `open`, well-formed ones only.
+def open_responses(
+    items: Sequence[Item], generations: Mapping[str, pl.DataFrame], decode: Callable[[list[int]], str]
+) -> list[Response]:
+    """Selects the well-formed responses to items of kind `open`, in the order setting, run, item.
 
-    decode: token ids -> text. Raises R2AError for a response to no item of the dataset.
+    decode: token ids -> text.
     """
     place = {item.item_id: number for number, item in enumerate(items)}
     found = []
     for setting in SETTINGS:
-        rows = generations[setting].select(COLUMNS).filter(pl.col("status") == "ok")
-        if lost := [item_id for item_id in rows["item_id"] if item_id not in place]:
-            raise R2AError(
-                f"{setting}: a response to {lost[0]!r}, which is no item", "generate again: dvc repro generate"
-            )
+        rows = generations[setting].select(RESPONSE_COLUMNS).filter(pl.col("status") == "ok")
         ordered = sorted(rows.iter_rows(named=True), key=lambda row: (row["run"], place[row["item_id"]]))
         for row in ordered:
             item = items[place[row["item_id"]]]
@@ -213,7 +196,7 @@ def open_responses(items: Sequence[Item], generations: Mapping[str, pl.DataFrame
 
 
 def connect(config: JudgeParams) -> Client:
-    """The judge. Raises MissingPrerequisite without its key."""
+    """Returns the judge's client. Raises MissingPrerequisite without its key."""
     try:
         return Client(config.endpoint)
     except MissingPrerequisite as error:
@@ -223,7 +206,7 @@ def connect(config: JudgeParams) -> Client:
 def judge_all(
     client: Client, store: WorkStore, config: JudgeParams, template: JudgeTemplate, responses: Sequence[Response]
 ) -> pl.DataFrame:
-    """Rows of JUDGEMENT_SCHEMA for all responses and repeats, from the store or asked now.
+    """Returns rows of JUDGEMENT_SCHEMA for all responses and repeats, from the store or asked now.
 
     Raises R2AError when another model than the expected one answers, and what `ask_all` raises.
     """
@@ -244,7 +227,7 @@ def judge_all(
 
 
 def request(config: JudgeParams, template: JudgeTemplate, judgement: Judgement, attempt: int) -> Request:
-    """The question to the judge and the digest of all that its reply depends on."""
+    """Builds one request to the judge, with a digest of all that its reply depends on."""
     response, extra = judgement.response, json.loads(judgement.response.item.extra)
     material = JudgeInput(extra.get("history", []), response.item.question, response.answer, extra.get("checklist", []))
     content = judge_message(template, material, judgement.fault)
@@ -272,7 +255,7 @@ def request(config: JudgeParams, template: JudgeTemplate, judgement: Judgement, 
 
 
 def check_model(reply: Reply, config: JudgeParams) -> None:
-    """Raises R2AError when another model answered than the one the scores shall be of."""
+    """Raises R2AError when another model answered than the one whose scores are wanted."""
     if reply.model is not None and reply.model != config.expected_model:
         raise R2AError(
             f"the judge at {config.endpoint.base_url} answers as {reply.model!r}, not as {config.expected_model!r}",
@@ -282,23 +265,24 @@ def check_model(reply: Reply, config: JudgeParams) -> None:
 
 
 def is_refusal(reply: Reply) -> bool:
-    """Whether the judge, or a filter before it, declined to judge."""
+    """Tells whether the judge, or a filter before it, declined to judge."""
     message = (reply.raw.get("choices") or [{}])[0].get("message") or {}
     return reply.finish == "content_filter" or bool(message.get("refusal"))
 
 
 def describe_fault(fault: ReplyFault, reply: Reply) -> str:
+    """Says what was wrong with a reply; an incomplete one was cut off."""
     return "it was cut off before its end" if reply.finish == "length" else fault.reason
 
 
 def faults(judgements: Sequence[Judgement]) -> Iterator[str]:
-    """Each fault with how often it came, the most frequent first."""
+    """Yields each fault with its count, the most frequent first."""
     for fault, count in Counter(each.fault for each in judgements).most_common():
         yield f"{fault} ({count})"
 
 
 def log_summary(endpoint: EndpointParams, frame: pl.DataFrame) -> None:
-    """Logs how many judgements came out how, and what they took."""
+    """Logs the outcomes of the judgements, their tokens and their price."""
     counts = {status: int((frame["status"] == status).sum()) for status in STATUSES}
     prompt, completion = (total(frame[f"{name}_tokens"].to_list()) for name in ("prompt", "completion"))
     cost = endpoint.cost(prompt, completion)

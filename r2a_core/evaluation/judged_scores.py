@@ -1,18 +1,22 @@
 """Judged answers (paper section 3, Figure 1b): a mean score from 1 to 10 with and without reasoning, by area.
 
-scored rows of both settings, items, judgements -> scores by response; one record an area and one over all.
+judgements -> the score of a response (its mean over the repeats that gave one) and how far repeats agree;
+scored rows of both settings, items, judgements -> one record per area, and one over all.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from r2a_core.data.items import Item
-from r2a_core.evaluation.judge_reply import RESPONSE, disagreement, judge_summary, mean_scores
+from r2a_core.evaluation.judge_reply import STATUSES
 from r2a_core.evaluation.paired import compare_settings
 from r2a_core.infra.errors import R2AError
+
+RESPONSE = ("setting", "run", "item_id")
 
 OVERALL = "overall"
 
@@ -23,8 +27,49 @@ TEST = ("n", "difference", "t", "p", "reason", "win", "tie", "loss")
 MEANS = {"accuracy": "mean", "low": "low", "high": "high"}  # name in a comparison: name here
 
 
+@dataclass(frozen=True)
+class Disagreement:
+    """How far repeated judgements of the same response lie apart; None where no response has two scores."""
+
+    responses: int  # with two scores or more
+    mean_difference: float | None  # |a - b| over all pairs of scores of the same response
+    exact: float | None  # share of those pairs that are equal
+    sd: float | None  # standard deviation within a response, pooled over responses
+
+
+def mean_scores(judgements: pl.DataFrame) -> pl.DataFrame:
+    """Averages repeats: one row per judged response, setting, run, item_id, judged (null where no repeat gave one)."""
+    means = judgements.group_by(*RESPONSE, maintain_order=True).agg(judged=pl.col("score").cast(pl.Float64).mean())
+    return means.sort(RESPONSE)
+
+
+def disagreement(judgements: pl.DataFrame) -> Disagreement:
+    """Measures how far repeats lie apart, over the responses with two scores or more."""
+    scored = judgements.filter(pl.col("status") == "ok").sort(*RESPONSE, "repeat")
+    groups = scored.group_by(*RESPONSE, maintain_order=True).agg("score")["score"].to_list()
+    several = [np.asarray(scores, dtype=np.float64) for scores in groups if len(scores) > 1]
+    if not several:
+        return Disagreement(0, None, None, None)
+    gaps = np.concatenate([np.abs(np.subtract.outer(each, each))[np.triu_indices(each.size, 1)] for each in several])
+    squares = sum(float(((each - each.mean()) ** 2).sum()) for each in several)
+    degrees = sum(each.size - 1 for each in several)
+    return Disagreement(len(several), float(gaps.mean()), float((gaps == 0).mean()), float(np.sqrt(squares / degrees)))
+
+
+def judge_summary(judgements: pl.DataFrame) -> dict[str, Any]:
+    """Says who judged, how often, with what outcome, for how many tokens, and how far the repeats agree."""
+    models = sorted(set(judgements["judge_model"].drop_nulls()))
+    return {
+        "model": ", ".join(models) or None,
+        "repeats": judgements["repeat"].n_unique(),
+        "replies": {status: int((judgements["status"] == status).sum()) for status in STATUSES},
+        "tokens": {name: judgements[f"{name}_tokens"].sum() for name in ("prompt", "completion")},
+        "disagreement": asdict(disagreement(judgements)),
+    }
+
+
 def with_judged_scores(attempts: pl.DataFrame, judgements: pl.DataFrame) -> pl.DataFrame:
-    """`attempts` (setting, run, item_id, kind, status, score, ...) with the mean judged score of open items as score.
+    """Sets the score of open items in `attempts` (setting, run, item_id, kind, status, score, ...) to their mean.
 
     Raises R2AError when a well-formed open response has no judgement, or a judgement no such response.
     """
@@ -32,24 +77,21 @@ def with_judged_scores(attempts: pl.DataFrame, judgements: pl.DataFrame) -> pl.D
     joined = attempts.join(mean_scores(judgements), on=list(RESPONSE), how="left", maintain_order="left")
     lost = attempts.filter(due).join(judgements, on=list(RESPONSE), how="anti", maintain_order="left")
     stale = judgements.join(attempts.filter(due), on=list(RESPONSE), how="anti", maintain_order="left")
-    for rows, what in (
-        (lost, "a response that was not judged"),
-        (stale, "a judgement of no response"),
-    ):
+    for rows, what in ((lost, "a response that was not judged"), (stale, "a judgement of no response")):
         if rows.height:
             raise R2AError(f"{rows['setting'][0]}: {what}, to {rows['item_id'][0]!r}", "judge again: dvc repro judge")
     return joined.with_columns(score=pl.coalesce("score", "judged")).drop("judged")
 
 
 def judged_in_both(common: pl.DataFrame) -> pl.DataFrame:
-    """Of the rows of items valid in both settings, those of items that have a score in both."""
+    """Keeps, of the rows of items valid in both settings, those of items that have a score in both."""
     return common.filter(pl.col("score").is_not_null().all().over("item_id", "first_run"))
 
 
 def area_records(
     common: pl.DataFrame, items: Sequence[Item], judgements: pl.DataFrame, draws: int, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """By area (the subject of the items that were answered), and `overall`: the comparison over its common items.
+    """Compares the settings over the common items of each area (the subject of items), and `overall`.
 
     Keys of a record: n, mean_with, low_with, high_with and the same _without, difference, t, p, reason, win, tie, loss,
     and disagreement (of repeats, over all responses of the area).
@@ -66,13 +108,13 @@ def area_records(
 
 
 def areas_in_order(areas: Sequence[str]) -> list[str]:
-    """The areas that occur, the paper's own first and in its order; an empty one is none."""
+    """Orders the areas that occur, the paper's own first and in its order; the empty name is no area."""
     present = {area for area in areas if area}
     return [area for area in AREA_ORDER if area in present] + sorted(present - set(AREA_ORDER))
 
 
 def score_record(compared: Mapping[str, Any]) -> dict[str, Any]:
-    """A comparison under the names of scores: they are means, not accuracies."""
+    """Renames a comparison: judged scores have means, not accuracies."""
     means = {
         f"{ours}_{side}": compared[f"{name}_{side}"] for name, ours in MEANS.items() for side in ("with", "without")
     }
@@ -80,7 +122,7 @@ def score_record(compared: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_accuracy(compared: Mapping[str, Any]) -> dict[str, Any]:
-    """A comparison of judged scores in the place of one of right and wrong: the test stays, the accuracies are None."""
+    """Sets to None what a comparison of judged scores has no meaning for: accuracies and McNemar's test."""
     gone = [f"{name}_{side}" for name in MEANS for side in ("with", "without")]
     return {**compared, **dict.fromkeys([*gone, "only_with", "only_without", "mcnemar_p"])}
 
@@ -88,8 +130,6 @@ def without_accuracy(compared: Mapping[str, Any]) -> dict[str, Any]:
 def judged_parts(
     common: pl.DataFrame, items: Sequence[Item], judgements: pl.DataFrame, draws: int, seed: int
 ) -> dict[str, Any]:
-    """What the summary of a judged dataset holds besides that of a graded one."""
-    return {
-        "judge": judge_summary(judgements),
-        "areas": area_records(common, items, judgements, draws, seed),
-    }
+    """Returns what the summary of a judged dataset holds besides that of a graded one."""
+    areas = area_records(common, items, judgements, draws, seed)
+    return {"judge": judge_summary(judgements), "areas": areas}

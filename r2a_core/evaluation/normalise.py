@@ -83,7 +83,7 @@ class Quantity:
 
 
 def refusal(text: str) -> str | None:
-    """Why an answer is not handed to the computer algebra system at all; None when it may be."""
+    """Says why an answer is not handed to the computer algebra system at all; None when it may be."""
     if len(text) > MAX_LENGTH:
         return f"longer than {MAX_LENGTH} characters"
     braces = re.sub(r"\\.|[^{}]", "", text)
@@ -107,7 +107,7 @@ def refusal(text: str) -> str | None:
 
 
 def tidy(text: str) -> str:
-    """The answer without what means nothing: maths marks, spacing commands, sizes of brackets, a final full stop."""
+    """Drops what means nothing: maths marks, spacing commands, sizes of brackets, a final full stop."""
     if not re.match(r"\s*\$\s*[\d.]", text):
         text = re.sub(r"(?<!\\)\$|(?<!\\)\\[()\[\]]", "", text)
     text = re.sub(r"\\(?:left|right|big|Big|bigg|Bigg)[lr]?(?![a-zA-Z])\.?|\\displaystyle(?![a-zA-Z])", "", text)
@@ -122,7 +122,7 @@ def tidy(text: str) -> str:
 
 
 def is_words(text: str) -> bool:
-    r"""Whether a tidied answer is words: all of it in \text or the like, or letters alone, three of them in a row."""
+    r"""Tells whether a tidied answer is words: all of it in \text or the like, or letters alone, three in a row."""
     bare = _unwrapped(text)
     if re.match(r"\s*[-+]?[\d$]", bare) or re.search(r"[=^\\<>_]", bare):
         return False
@@ -133,7 +133,7 @@ def is_words(text: str) -> bool:
 
 
 def word_key(text: str) -> str:
-    r"""What two answers in words share when they are the same: "\text{The Otter}" -> "otter".
+    r"""Reduces an answer in words to what equal answers share: "\text{The Otter}" -> "otter".
 
     Items of a list are put in order, unless one of them is repeated: then the list is a sequence.
     """
@@ -143,7 +143,7 @@ def word_key(text: str) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """The text with what stands in text commands as plain letters."""
+    """Replaces text commands by the plain letters in them."""
     return re.sub(TEXT, r" \1 ", text)
 
 
@@ -158,14 +158,14 @@ def quantity(text: str) -> Quantity:
 
 
 def units_disagree(ours: Quantity, theirs: Quantity) -> bool:
-    """Whether both name a known unit and not the same one; a missing square or cubic is let pass."""
+    """Tells whether both name a known unit and not the same one; a missing square or cubic passes."""
     if ours.unit is None or theirs.unit is None:
         return False
     return ours.unit != theirs.unit or (ours.power or theirs.power) != (theirs.power or ours.power)
 
 
 def _take_unit(text: str) -> Quantity:
-    """The value without the money sign before it or the unit behind it. A sine's angle keeps its degrees."""
+    """Takes off the money sign before a value or the unit behind it. A sine's angle keeps its degrees."""
     if money := re.match(r"\s*(?:\\?(\$)|(€|£))\s*(?=[\d.])", text):
         return Quantity(text[money.end() :].strip(), unit=CURRENCY[money[1] or money[2]])
     for tail in UNIT_TAILS:
@@ -176,7 +176,7 @@ def _take_unit(text: str) -> Quantity:
 
 
 def _with_unit(value: str, tail: str) -> Quantity:
-    """A value and the unit that `tail` names: "square cm" and "cm^2" are both cm to the power of 2."""
+    """Reads the unit that `tail` names: "square cm" and "cm^2" are both cm to the power of 2."""
     raised = re.search(r"\^\s*\{?\s*(\d)\s*\}?$", tail)
     name = _unwrapped(tail[: raised.start()] if raised else tail).strip().rstrip(".").casefold()
     if name in ("percent", "%", r"\%"):
@@ -189,7 +189,7 @@ def _with_unit(value: str, tail: str) -> Quantity:
 
 
 def _fraction_of_repeating(text: str) -> str:
-    r"""0.1\overline{6} as the fraction it is."""
+    r"""Writes 0.1\overline{6} as the fraction it is."""
 
     def fraction(found: re.Match[str]) -> str:
         whole, fixed, cycle = found[1] or "0", found[2], found[3]
@@ -200,5 +200,5 @@ def _fraction_of_repeating(text: str) -> str:
 
 
 def _radians(text: str) -> str:
-    """Degrees inside an expression (a sine of 30 degrees) as radians, which is what the functions take."""
+    """Converts degrees inside an expression (a sine of 30 degrees) to radians, which the functions take."""
     return re.sub(r"(\d+(?:\.\d+)?)\s*(?:\^\s*\{?\s*\\circ\s*\}?|°)", r"(\\frac{\1\\pi}{180})", text)

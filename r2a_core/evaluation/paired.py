@@ -1,14 +1,10 @@
 """With reasoning against without, item by item: scored rows of both settings -> one flat record of means and tests.
 
-Also how such records become files: JSON with sorted keys, rounded numbers and null for what does not exist.
-
-Statistics of a comparison with and without reasoning: scores of the same items -> means, intervals and tests.
-
-Scores are arrays of shape (n_items,), 0 or 1 for graded answers, 1..10 for judged ones. Where a number does not exist
-(no items, no variance) it is None, with the reason in words; a NaN is an error, never a result.
+Scores are arrays of shape (n_items,), 0 or 1 for graded answers, 1..10 for judged ones. Means have percentile bootstrap
+intervals over items; tests are the paired t-test (paper section 3) and McNemar's exact test. Where a number does not
+exist (no items, no variance) it is None, with the reason in words; a NaN is an error, never a result.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +21,7 @@ NO_SCORES = "the items have no scores"
 
 
 def compare_settings(rows: pl.DataFrame, draws: int, seed: int) -> dict[str, Any]:
-    """Compares both settings over `rows` (item_id, setting, score): the common items, each with a row in both.
+    """Compares both settings over `rows` (item_id, setting, score) of the common items, which have a row in each.
 
     An item's score is its mean over runs. Keys: n (items); accuracy_with, low_with, high_with and the same _without
     (the 95% interval); difference, t, p and reason (why there is no t); only_with, only_without and mcnemar_p (null
@@ -71,24 +67,6 @@ def _record(ours: np.ndarray, theirs: np.ndarray, draws: int, seed: int) -> dict
     }
 
 
-def summary_text(summary: dict[str, Any]) -> str:
-    """A summary as JSON: keys sorted, numbers rounded to 6 decimals (small ones to 6 digits), one trailing newline.
-
-    Raises R2AError, naming the key, when a number is NaN or infinite.
-    """
-    return json.dumps(_rounded(summary, ""), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _rounded(value: Any, key: str) -> Any:
-    if isinstance(value, dict):
-        return {name: _rounded(inner, f"{key}.{name}".lstrip(".")) for name, inner in value.items()}
-    if not isinstance(value, float):
-        return value
-    if not math.isfinite(value):
-        raise R2AError(f"the summary's {key} is {value}", "look at the scores of data/evaluation")
-    return round(value, 6) if abs(value) >= 1e-3 else float(f"{value:.6g}")  # a p of 1e-10 must not become 0
-
-
 CELLS_AT_ONCE = 4_000_000  # resampled scores held in memory: 32 MB of indices
 
 
@@ -131,12 +109,10 @@ class WinTieLoss:
     loss: int
 
 
-def accuracy_with_interval(
-    scores: ArrayLike, draws: int = 10_000, seed: int = 0, level: float = 0.95, where: str = "scores"
-) -> MeanWithInterval:
-    """Mean score with its percentile bootstrap interval over items, the same for the same seed.
+def accuracy_with_interval(scores: ArrayLike, draws: int, seed: int, where: str = "scores") -> MeanWithInterval:
+    """Returns the mean score with its 95% percentile bootstrap interval over items, the same for the same seed.
 
-    Raises R2AError when a score is NaN; `where` says which scores these are.
+    draws: resamples. Raises R2AError when a score is NaN; `where` says which scores these are.
     """
     values = _checked(scores, where)
     if not values.size:
@@ -149,13 +125,13 @@ def accuracy_with_interval(
             for done in range(0, draws, step)
         ]
     )  # (draws,)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, [0.025, 0.975])
     return MeanWithInterval(values.size, float(values.mean()), float(low), float(high))
 
 
-def paired_t(with_scores: ArrayLike, without_scores: ArrayLike, where: str = "scores") -> PairedT:
-    """Paired t-test over items (paper section 3). Raises R2AError when a score is NaN or the items do not match."""
-    ours, theirs = _checked_pairs(with_scores, without_scores, where)
+def paired_t(with_scores: ArrayLike, without_scores: ArrayLike) -> PairedT:
+    """Tests the paired differences over items (paper section 3). Raises R2AError at a NaN or unequal lengths."""
+    ours, theirs = _checked_pairs(with_scores, without_scores)
     n = ours.size
     if n == 0:
         return PairedT(0, None, None, None, "no common items")
@@ -167,35 +143,35 @@ def paired_t(with_scores: ArrayLike, without_scores: ArrayLike, where: str = "sc
         same = "no item differs between the settings" if abs(mean) < 1e-12 else "every item differs by the same amount"
         return PairedT(n, mean, None, None, same)
     result = ttest_rel(ours, theirs)
-    return PairedT(n, mean, _number(result.statistic, f"t of {where}"), _number(result.pvalue, f"p of {where}"), None)
+    return PairedT(n, mean, float(result.statistic), float(result.pvalue), None)
 
 
-def mcnemar(with_scores: ArrayLike, without_scores: ArrayLike, where: str = "scores") -> McNemar:
-    """Exact McNemar test on scores of 0 and 1; p is 1 when no item differs. Raises R2AError for any other score."""
-    ours, theirs = _checked_pairs(with_scores, without_scores, where)
+def mcnemar(with_scores: ArrayLike, without_scores: ArrayLike) -> McNemar:
+    """Runs McNemar's exact test on scores of 0 and 1; p is 1 when no item differs. Raises R2AError for other scores."""
+    ours, theirs = _checked_pairs(with_scores, without_scores)
     if not np.isin(np.concatenate([ours, theirs]), (0, 1)).all():
-        raise R2AError(f"McNemar's test takes scores of 0 and 1, {where} holds others", "use the paired t-test")
+        raise R2AError("McNemar's test takes scores of 0 and 1 only", "use the paired t-test")
     only_with, only_without = int((ours > theirs).sum()), int((ours < theirs).sum())
     differing = only_with + only_without
     p = float(binomtest(only_with, differing, 0.5).pvalue) if differing else 1.0
     return McNemar(only_with, only_without, p)
 
 
-def win_tie_loss(with_scores: ArrayLike, without_scores: ArrayLike, where: str = "scores") -> WinTieLoss:
-    """How many items score higher, equal and lower with reasoning."""
-    ours, theirs = _checked_pairs(with_scores, without_scores, where)
+def win_tie_loss(with_scores: ArrayLike, without_scores: ArrayLike) -> WinTieLoss:
+    """Counts the items that score higher, equal and lower with reasoning."""
+    ours, theirs = _checked_pairs(with_scores, without_scores)
     return WinTieLoss(int((ours > theirs).sum()), int((ours == theirs).sum()), int((ours < theirs).sum()))
 
 
 def stars(p: float | None) -> str:
-    """Significance marks of a figure: *** below 0.001, ** below 0.01, * below 0.05, n.s. above, nothing without a p."""
+    """Marks significance in a figure: *** below 0.001, ** below 0.01, * below 0.05, n.s. above, nothing without a p."""
     if p is None:
         return ""
     return "***" if p < 0.001 else "**" if p < 0.01 else "*" if p < 0.05 else "n.s."
 
 
 def _checked(scores: ArrayLike, where: str) -> np.ndarray:
-    """Scores as float64, shape (n,). Raises R2AError at a NaN or an infinity, naming the first."""
+    """Returns scores as float64, shape (n,). Raises R2AError at a NaN or an infinity, naming the first."""
     values = np.asarray(scores, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
@@ -206,18 +182,9 @@ def _checked(scores: ArrayLike, where: str) -> np.ndarray:
     return values
 
 
-def _checked_pairs(with_scores: ArrayLike, without_scores: ArrayLike, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Both settings' scores, checked, of equal length."""
-    ours, theirs = _checked(with_scores, f"{where} with"), _checked(without_scores, f"{where} without")
+def _checked_pairs(with_scores: ArrayLike, without_scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Returns both settings' scores, checked, of equal length."""
+    ours, theirs = _checked(with_scores, "scores with"), _checked(without_scores, "scores without")
     if ours.shape != theirs.shape:
-        raise R2AError(
-            f"{where}: {ours.size} scores with reasoning, {theirs.size} without", "compare the same items in both"
-        )
+        raise R2AError(f"{ours.size} scores with reasoning, {theirs.size} without", "compare the same items in both")
     return ours, theirs
-
-
-def _number(value: float, where: str) -> float:
-    """A statistic as a float. Raises R2AError when it is NaN."""
-    if not np.isfinite(value):
-        raise R2AError(f"{where} is {value}", "look at the scores of data/evaluation")
-    return float(value)

@@ -1,7 +1,10 @@
-"""Grading in a process of its own, with a time and a memory limit: an answer that hangs or kills it costs only itself.
+"""Grades answers in a process of its own, with a time and a memory limit: one that hangs or kills it costs only itself.
 
 `grade_many`: pairs (extracted, gold) -> verdicts in the same order. The process is this module, run as
 `python -m r2a_core.evaluation.sandbox`: one JSON line [extracted, gold] in, one JSON line [outcome, reason] out.
+
+Covered: endless algebra, memory, a crash of the interpreter, text that is code (it is parsed, never run). Not covered:
+the network and the file system, which the process shares with the stage; nothing in an answer can ask for them.
 """
 
 import json
@@ -13,8 +16,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
-from types import TracebackType
 
 from r2a_core.evaluation.grade import Verdict, grade
 from r2a_core.infra.errors import MissingPrerequisite
@@ -30,14 +33,16 @@ START_SECONDS = 120.0  # sympy and its parser load in a second or two; a cold di
 MEMORY_BYTES = 4 * 1024**3
 
 
-def grade_many(pairs: Sequence[tuple[str, str]], timeout_seconds: float = 10.0) -> list[Verdict]:
-    """Verdicts of `grade` on pairs (extracted, gold), each within `timeout_seconds` of wall time.
+def grade_many(
+    pairs: Sequence[tuple[str, str]], timeout_seconds: float, command: Sequence[str] = COMMAND
+) -> list[Verdict]:
+    """Grades pairs (extracted, gold), each within `timeout_seconds` of wall time; the same pair once.
 
-    The same pair is graded once. An answer past its time is a `timeout`, one that ends the process is `wrong`; a new
-    process goes on with the next. Raises MissingPrerequisite when the process does not start at all.
+    An answer past its time is a `timeout`, one that ends the process is `wrong`; a new process goes on with the next.
+    command: the grading process. Raises MissingPrerequisite when it does not start at all.
     """
     verdicts: dict[tuple[str, str], Verdict] = {}
-    with GradingProcess(timeout_seconds) as process:
+    with closing(GradingProcess(timeout_seconds, command)) as process:
         for pair in pairs:
             if pair not in verdicts:
                 verdicts[pair] = process.ask(*pair)
@@ -47,21 +52,14 @@ def grade_many(pairs: Sequence[tuple[str, str]], timeout_seconds: float = 10.0) 
 class GradingProcess:
     """The grading process, started at the first question and again after each one that it does not survive."""
 
-    def __init__(self, timeout_seconds: float) -> None:
+    def __init__(self, timeout_seconds: float, command: Sequence[str] = COMMAND) -> None:
         self.timeout_seconds = timeout_seconds
+        self.command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._unread = b""
 
-    def __enter__(self) -> "GradingProcess":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop()
-
     def ask(self, extracted: str, gold: str) -> Verdict:
-        """The verdict on one answer."""
+        """Grades one answer."""
         process = self._process or self._start()
         try:
             assert process.stdin is not None
@@ -69,10 +67,10 @@ class GradingProcess:
             process.stdin.flush()
             line = self._line(process, self.timeout_seconds)
         except TimeoutError:
-            self._stop()
+            self.close()
             return Verdict("timeout", f"not graded within {self.timeout_seconds:g} s")
         except (BrokenPipeError, EOFError):
-            self._stop()
+            self.close()
             return Verdict("wrong", "the grading process ended on this answer")
         return Verdict(*json.loads(line))
 
@@ -80,7 +78,7 @@ class GradingProcess:
         """Starts the process and waits until it has loaded. A fixed hash seed makes sympy's choices repeatable."""
         with tempfile.TemporaryFile() as complaints:
             self._process = subprocess.Popen(
-                COMMAND,
+                self.command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=complaints,
@@ -90,16 +88,16 @@ class GradingProcess:
             try:
                 self._line(self._process, START_SECONDS)
             except (TimeoutError, EOFError):
-                self._stop()
+                self.close()
                 complaints.seek(0)
                 last = complaints.read().decode(errors="replace").strip().splitlines()[-1:] or ["it says nothing"]
                 raise MissingPrerequisite(
-                    f"the grading process does not start: {last[0]}", "install the project again: make venv"
+                    f"the grading process does not start: {last[0]}", "install the project again: make install"
                 ) from None
         return self._process
 
     def _line(self, process: "subprocess.Popen[bytes]", seconds: float) -> str:
-        """Its next line. Raises TimeoutError when none comes in time, EOFError when the process has ended."""
+        """Reads its next line. Raises TimeoutError when none comes in time, EOFError when the process has ended."""
         assert process.stdout is not None
         until = time.monotonic() + seconds
         while b"\n" not in self._unread:
@@ -112,7 +110,7 @@ class GradingProcess:
         line, _, self._unread = self._unread.partition(b"\n")
         return line.decode()
 
-    def _stop(self) -> None:
+    def close(self) -> None:
         """Kills the process, if there is one, and closes its pipes."""
         process, self._process, self._unread = self._process, None, b""
         if process is None:
@@ -128,7 +126,7 @@ class GradingProcess:
 
 
 def serve(questions: Iterable[str]) -> None:
-    """The process's own loop: loads the algebra, limits its memory, then answers line by line."""
+    """Runs in the process: loads the algebra, limits its own memory, then answers line by line."""
     import logging
 
     import math_verify  # noqa: F401  loaded before the clock of the first answer starts

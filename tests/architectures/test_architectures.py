@@ -15,11 +15,12 @@ from r2a_core.activations.store import ActivationReader, shard_name, write_index
 from r2a_core.attention.masses import layer_statistics, masses
 from r2a_core.config import AlignmentConfig, CaptureConfig, ResponseParams
 from r2a_core.data.items import Item
+from r2a_core.data.pairs import QuestionPair
 from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.generation.rows import generation_row
 from r2a_core.infra.errors import R2AError
 from r2a_core.models.load import load_model, load_tokenizer
-from r2a_core.pairs.align import AlignedPair, PaddedSequence, PairSide, align
+from r2a_core.pairs.align import AlignedPair, PaddedSequence, Response, align
 from r2a_core.patching.runs import capture_clean, run_unpatched
 from r2a_core.patching.sweep import sweep_heads, sweep_resid
 from r2a_core.prompts import prompt_ids
@@ -126,11 +127,10 @@ def aligned_pair(text: Any, padding: Literal["visible", "masked"] = "visible", l
     sides = []
     for answer, thought in (("6", "\n6 is more than 5.\n"), ("5", "\nThe larger is 5, it is.\n")):
         row = trace_row(text, thought * length, f"\nSo.\n\nIt is \\boxed{{{answer}}}.")
-        sides.append(PairSide(answer, row["prompt_ids"], row["response_ids"]))
+        sides.append(Response(row["prompt_ids"], row["response_ids"]))
     config = AlignmentConfig(padding=padding, probe_in="reasoning", keep_reasoning=True, ending_tokens=3)
-    found = align(text, "p", "larger", sides[0], sides[1], "plain", config)
-    assert isinstance(found, AlignedPair), found
-    return found
+    pair = QuestionPair("p", "Which?", "6", "Which?", "5", "larger", "numbers")
+    return align(text, pair, (sides[0], sides[1]), "plain", config)
 
 
 @pytest.mark.parametrize(("name", "length"), [*((name, 1) for name in NAMES), ("gpt_oss", 35), ("gemma2", 35)])

@@ -28,14 +28,6 @@ from r2a_core.config import (
     ResponseParams,
     SweepParams,
 )
-from r2a_core.evaluation.paired import (
-    accuracy_with_interval,
-    compare_settings,
-    mcnemar,
-    paired_t,
-    summary_text,
-    win_tie_loss,
-)
 from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.infra.checks import check_columns, check_finite, error_context
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
@@ -390,54 +382,6 @@ def test_logits_that_are_no_numbers_end_generation(refused) -> None:
         config = ResponseParams(max_new_tokens=4, batch_size=1, tie_margin=0.001, shard_items=1).sampled(temperature)
         says = "arithmetic-00003: the logits of response token 0 are not numbers"
         refused(lambda config=config: generate(loaded, [request], config), says, "weights")
-
-
-# Evaluation
-
-
-@pytest.mark.parametrize("value", [NAN, INF])
-def test_scores_that_are_no_numbers(refused, value: float) -> None:
-    says, hint = "are not numbers, the first at position 1", "grade or judge every item"
-    refused(lambda: accuracy_with_interval([1, value], where="scores of m"), ["scores of m", says], hint)
-    for test in (paired_t, mcnemar, win_tie_loss):
-        refused(lambda test=test: test([1, 0], [1, value]), ["scores without", says], hint)
-        refused(lambda test=test: test([1, value], [1, 0]), ["scores with", says], hint)
-
-
-@pytest.mark.parametrize("test", [paired_t, mcnemar, win_tie_loss])
-def test_scores_of_other_items(refused, test: Any) -> None:
-    refused(lambda: test([1, 0], [1]), "2 scores with reasoning, 1 without", "compare the same items")
-
-
-def test_a_score_that_is_missing_for_some_items(refused) -> None:
-    rows = pl.DataFrame(
-        [("a", s, x) for s, x in (("with_reasoning", 1.0), ("without_reasoning", None))]
-        + [("b", s, 1.0) for s in ("with_reasoning", "without_reasoning")],
-        schema={"item_id": pl.String, "setting": pl.String, "score": pl.Float64},
-        orient="row",
-    )
-    says = "scores without_reasoning: 1 of 2 scores are not numbers, the first at position 0"
-    refused(lambda: compare_settings(rows, 100, 0), says, "grade or judge every item")
-    refused(lambda: compare_settings(rows.head(3), 100, 0), "the two settings hold different items", "common items")
-
-
-@pytest.mark.parametrize(("scored", "reason"), [([], "no common items"), ([1], "one item has no variance")])
-def test_too_few_items_for_a_test_give_null_and_the_reason(scored: list[int], reason: str) -> None:
-    found = paired_t(scored, scored)
-    assert (found.n, found.t, found.p, found.reason) == (len(scored), None, None, reason)
-    assert mcnemar(scored, scored).p == 1.0
-    whole = accuracy_with_interval(scored, 100)
-    assert (whole.mean, whole.low, whole.high) == ((1.0, 1.0, 1.0) if scored else (None, None, None))
-
-
-def test_settings_that_never_differ_give_null_and_the_reason() -> None:
-    assert paired_t([1, 0, 1], [1, 0, 1]).reason == "no item differs between the settings"
-    assert paired_t([2, 3, 4], [1, 2, 3]).reason == "every item differs by the same amount"
-
-
-@pytest.mark.parametrize("value", [NAN, INF])
-def test_a_summary_names_the_number_that_is_none(refused, value: float) -> None:
-    refused(lambda: summary_text({"a": {"b": value}}), f"the summary's a.b is {value}", "data/evaluation")
 
 
 def test_errors_are_the_projects_own() -> None:

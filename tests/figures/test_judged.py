@@ -15,7 +15,7 @@ from r2a_core.figures.evaluation import accuracy_figure, draw_evaluation
 from r2a_core.figures.judged import TABLE_SCHEMA, judged_figure, judged_table, judged_table_figure
 from r2a_core.figures.tables import accuracy_table
 from r2a_core.paper import JUDGE_SCORES, judge_score
-from tests.judging.made_up import GAINS, judged_run
+from tests.evaluation.judged_runs import GAINS, judged_run
 
 ORDER = [*GAINS, "overall"]
 

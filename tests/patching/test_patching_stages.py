@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -14,7 +13,6 @@ import torch
 from r2a_core.builtin.tokenizer import build_tokenizer
 from r2a_core.config import DatasetParams, Tags, parse
 from r2a_core.data.items import Item, items_frame, read_items
-from r2a_core.data.pairs import ComparisonPair, pairs_of
 from r2a_core.data.prepare import load_dataset
 from r2a_core.generation.rows import generation_row
 from r2a_core.infra.errors import R2AError
@@ -352,15 +350,3 @@ def test_dropped_pairs_change_their_own_shard_only(at_project: Path) -> None:
     call(at_project.parent, "pairs", MODELS[0])
     lost = pl.read_parquet(at_project / "pairs" / f"{MODELS[0]}.parquet").filter(pl.col("status") == "not_selected")
     assert lost.select("pair_id", "reason").unique().rows() == [("builtin-00005", "tiny_x: no")]
-
-
-def test_pairs_survive_the_round_trip_through_questions(at_project: Path) -> None:
-    items = read_items(at_project / "datasets" / "couples.parquet")
-    found = pairs_of(items)
-    assert len(found) == N_PAIRS
-    assert isinstance(found[0], ComparisonPair)
-    assert all(np.unique([p.clean_answer, p.corrupted_answer]).size == 2 for p in found)
-    with pytest.raises(R2AError, match="belongs to no pair"):
-        pairs_of(items[1:])
-    with pytest.raises(R2AError, match="belongs to no pair"):
-        pairs_of(items[:3])

@@ -14,7 +14,7 @@ from r2a_core.infra.files import write_frame
 from r2a_core.models.load import load_tokenizer
 from r2a_core.models.prepare import prepare
 from r2a_core.tokenizer import LoadedTokenizer
-from tests.judging.served_judge import open_item, responses
+from tests.evaluation.judge_server import open_item, responses
 from tests.remote.conftest import RealServer
 from tests.study import PARAMS, call, params_with, study_folder
 

@@ -29,8 +29,8 @@ from r2a_core.config import (
 )
 from r2a_core.data.items import Item, items_frame
 from r2a_core.evaluation.funnel import evaluate
-from r2a_core.evaluation.paired import summary_text
 from r2a_core.generation.rows import generation_row
+from r2a_core.infra.files import json_text
 from r2a_core.models.load import resolve_tags
 from r2a_core.models.pointer import ModelPointer
 from r2a_core.patching.metrics import AnswerMetrics, Sweep, patching_frame
@@ -40,7 +40,7 @@ from r2a_core.report.inputs import ReportInputs
 from r2a_core.report.page import build_page, report_data
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids, token_pieces
 from r2a_core.trace import GENERATION_SCHEMA, SETTINGS, TraceSegments, has_boxed
-from tests.judging.made_up import judged_run
+from tests.evaluation.judged_runs import judged_run
 
 PHRASES = ("wait", "alternatively")
 HOSTILE = (
@@ -119,7 +119,7 @@ def write_evaluation(paths: StudyPaths, model: str, dataset: str, items: Sequenc
     params = EvaluateParams(timeout_seconds=10.0, bootstrap_draws=200, seed=0)
     result = evaluate(items, frames, 1, params, model=model, dataset=dataset, decoding="temperature 0.6")
     write(result.frame, paths.evaluation(model, dataset))
-    paths.summary(model, dataset).write_text(summary_text(result.summary))
+    paths.summary(model, dataset).write_text(json_text(result.summary))
     return frames
 
 
@@ -242,5 +242,5 @@ def judged_data(
     paths = StudyPaths(tmp_path_factory.mktemp("judged"))
     for model, run in judged_runs.items():
         write(run.frame, paths.evaluation(model, "wildbench"))
-        paths.summary(model, "wildbench").write_text(summary_text(run.summary), encoding="utf-8")
+        paths.summary(model, "wildbench").write_text(json_text(run.summary), encoding="utf-8")
     return report_data(replace(inputs, paths=paths, models=tuple(judged_runs), datasets=("wildbench",)))

@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 
 from r2a_core.data.imported_texts import ImportedText, load_traces, models_with_text, text_for
-from r2a_core.data.user_tables import RejectedRow
 from r2a_core.infra.errors import R2AError
 
 ROW: dict[str, Any] = {
@@ -73,6 +72,15 @@ def test_subject_and_level_may_be_absent(tmp_path: Path) -> None:
         ({"answer": ""}, "answer is empty; null stands for"),
         ({"model": "m-2", "problem": "1+2?"}, "the problem of 'q1' differs from an earlier row"),
         ({"model": "m-2", "answer": "3"}, "the answer of 'q1' differs from an earlier row"),
+        ({"setting": "with reasoning"}, "setting is 'with reasoning', not with_reasoning or"),
+        ({"setting": None}, "setting is empty"),
+        ({"response": ["2"]}, "response is ['2'], not a text"),
+        ({"response": "x\udc00"}, "response has a lone surrogate at character 1"),
+        ({"answer": float("nan")}, "answer is nan, neither a text nor a number"),
+        ({"answer": ["2"]}, "answer is ['2'], neither a text nor a number"),
+        ({"answer": "\ud800"}, "answer has a lone surrogate"),
+        ({"subject": "\ud800"}, "subject has a lone surrogate"),
+        ({"finish": ["stop"]}, "finish is ['stop'], not stop or length"),
         ({}, "m-1, with_reasoning, 'q1' came before"),
     ],
 )
@@ -84,26 +92,12 @@ def test_bad_rows_are_reported(tmp_path: Path, change: dict[str, Any], reason: s
     assert reason in rejected.reason
 
 
-def test_a_line_that_is_no_json_is_reported(tmp_path: Path) -> None:
-    path = file(tmp_path, ROW)
-    path.write_text(path.read_text() + "{broken\n")
-    loaded = load_traces(path)
-    assert len(loaded.items) == 1
-    assert [row.row for row in loaded.rejected] == [2]
-    assert isinstance(loaded.rejected[0], RejectedRow)
-
-
 def test_texts_of_may_only_name_models_of_the_file(tmp_path: Path) -> None:
     path = file(tmp_path, ROW, ROW | {"model": "m-2"})
     assert len(load_traces(path, {"ours": "m-2"}).items) == 1
     with pytest.raises(R2AError, match="has no texts of 'm2'") as caught:
         load_traces(path, {"ours": "m2"})
     assert caught.value.hint == "texts_of.ours: one of m-1, m-2"
-
-
-def test_a_missing_column_is_named(tmp_path: Path) -> None:
-    with pytest.raises(R2AError, match="no column answer"):
-        load_traces(file(tmp_path, {name: ROW[name] for name in ROW if name != "answer"}))
 
 
 def test_all_published_texts_import(reference: Path) -> None:

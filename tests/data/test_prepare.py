@@ -1,4 +1,4 @@
-"""Entries of `datasets` in params.yaml: what is accepted, and files that may be named."""
+"""Entries of `datasets` in params.yaml: what is accepted, and what is loaded for them."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from r2a_core.config import BuiltinDataset, DatasetParams, FileDataset, HubDataset, parse
-from r2a_core.data.prepare import load_dataset, local_file
+from r2a_core.data.prepare import load_dataset
 from r2a_core.infra.errors import R2AError
 
 HUB = {"kind": "math500", "instruction": " Box it.", "revision": "main"}
@@ -44,27 +44,17 @@ def test_impossible_entries_are_refused(values: Any, message: str) -> None:
 
 @pytest.fixture
 def imports(tmp_path: Path) -> Path:
-    (tmp_path / "imports" / "sub").mkdir(parents=True)
-    (tmp_path / "imports" / "sub" / "t.jsonl").write_text("")
-    (tmp_path / "secret.jsonl").write_text("{}")
+    (tmp_path / "imports").mkdir()
     return tmp_path / "imports"
 
 
-def test_a_file_of_the_folder_is_found(imports: Path) -> None:
-    assert local_file(imports, "sub/t.jsonl") == imports / "sub" / "t.jsonl"
-
-
-def test_names_that_lead_out_are_refused(imports: Path) -> None:
-    for name in ("../secret.jsonl", "sub/../../secret.jsonl", str(imports.parent / "secret.jsonl")):
-        with pytest.raises(R2AError, match="lies outside imports/"):
-            local_file(imports, name)
-
-
 def test_an_absent_file_is_named_with_what_to_do(imports: Path) -> None:
-    params = HubDataset(kind="math500", instruction="", revision="main", file="math.jsonl")
-    with pytest.raises(R2AError, match=r"imports/math\.jsonl does not exist") as caught:
-        load_dataset(params, imports)
-    assert "copy the file" in caught.value.hint
+    (imports / "folder.jsonl").mkdir()
+    for name in ("math.jsonl", "folder.jsonl"):
+        params = HubDataset(kind="math500", instruction="", revision="main", file=name)
+        with pytest.raises(R2AError, match=f"imports/{name} does not exist") as caught:
+            load_dataset(params, imports)
+        assert "copy the file" in caught.value.hint
 
 
 def test_a_local_file_goes_before_the_hub(imports: Path) -> None:
@@ -73,3 +63,9 @@ def test_a_local_file_goes_before_the_hub(imports: Path) -> None:
     )
     loaded = load_dataset(HubDataset(kind="math500", instruction="", revision="main", file="m.jsonl"), imports)
     assert [(item.item_id, item.gold) for item in loaded.items] == [("u", "2")]
+
+
+def test_pairs_are_counted_in_pairs_and_loaded_as_questions(imports: Path) -> None:
+    for values in ({"kind": "pairs_table", "n": 2}, {"kind": "generated_pairs", "n": 2, "seed": 0}):
+        items = load_dataset(parse(DatasetParams, {"instruction": "", **values}, "datasets.p"), imports).items
+        assert [item.item_id.rpartition("-")[2] for item in items] == ["clean", "corrupted"] * 2

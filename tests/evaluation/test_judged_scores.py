@@ -1,6 +1,5 @@
-"""Judged scores by area, compared by hand."""
+"""Judged scores, the disagreement of repeats and areas, compared by hand."""
 
-import json
 import math
 from typing import Any
 
@@ -12,9 +11,15 @@ from r2a_core.config import EvaluateParams
 from r2a_core.data.items import Item
 from r2a_core.evaluation.funnel import EVALUATION_SCHEMA, Evaluation, evaluate
 from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA
-from r2a_core.evaluation.judged_scores import areas_in_order
-from r2a_core.evaluation.paired import summary_text
+from r2a_core.evaluation.judged_scores import (
+    Disagreement,
+    areas_in_order,
+    disagreement,
+    judge_summary,
+    mean_scores,
+)
 from r2a_core.infra.errors import R2AError
+from r2a_core.infra.files import json_text
 from r2a_core.trace import SETTINGS
 
 PARAMS = EvaluateParams(timeout_seconds=10, bootstrap_draws=200, seed=0)
@@ -131,8 +136,7 @@ def test_the_summary_has_the_test_but_no_accuracy(result: Evaluation) -> None:
     assert result.summary["accuracy_all"]["with_reasoning"] is None
     assert result.summary["funnel"]["with_reasoning"]["once"]["common"] == 6  # valid responses, judged or not
     assert result.summary["judge"]["replies"] == {"ok": 23, "bad_reply": 0, "refused": 3}
-    read = json.loads(summary_text(result.summary))
-    assert list(read["areas"]) == ["coding & analysis", "creative tasks", "overall"]
+    assert list(result.summary["areas"]) == ["coding & analysis", "creative tasks", "overall"]
 
 
 def test_areas_come_in_the_order_of_the_paper() -> None:
@@ -146,7 +150,7 @@ def test_nothing_judged_is_said_not_computed() -> None:
     assert summary["areas"]["overall"]["n"] == 0
     assert summary["areas"]["overall"]["mean_with"] is None
     assert "no common items" in summary["areas"]["overall"]["reason"]
-    assert "NaN" not in summary_text(summary)
+    assert "NaN" not in json_text(summary)
 
 
 def test_without_judgements_open_items_have_no_scores() -> None:
@@ -171,7 +175,7 @@ def test_an_empty_table_changes_nothing_for_graded_items() -> None:
         )
         for table in (None, empty)
     )
-    assert summary_text(one.summary) == summary_text(other.summary)
+    assert json_text(one.summary) == json_text(other.summary)
     assert one.frame.equals(other.frame)
 
 
@@ -186,3 +190,56 @@ def test_an_empty_table_changes_nothing_for_graded_items() -> None:
 def test_judgements_of_other_responses_are_refused(table: pl.DataFrame, statuses: dict, message: str) -> None:
     with pytest.raises(R2AError, match=message):
         evaluated(table, statuses)
+
+
+def judged(rows: list[tuple[str, int, int | None]], setting: str = "with_reasoning") -> pl.DataFrame:
+    """Judgements of (item, repeat, score or None)."""
+    full = [
+        {
+            "item_id": item,
+            "setting": setting,
+            "run": 0,
+            "repeat": repeat,
+            "status": "bad_reply" if score is None else "ok",
+            "score": score,
+            "judge_model": "j",
+            "attempts": 1,
+            "prompt_tokens": 100,
+            "completion_tokens": 10,
+            "reply": "",
+        }
+        for item, repeat, score in rows
+    ]
+    return pl.DataFrame(full, schema=JUDGEMENT_SCHEMA)
+
+
+THREE = judged([("a", 0, 5), ("a", 1, 7), ("a", 2, 6), ("b", 0, 4), ("b", 1, 4), ("b", 2, None), ("c", 0, 9)])
+
+
+def test_disagreement_is_over_pairs_of_the_same_response() -> None:
+    # a: |5-7|, |5-6|, |7-6| = 2, 1, 1; b: 0; c has one score only
+    found = disagreement(THREE)
+    assert (found.responses, found.mean_difference, found.exact) == (2, 1.0, 0.25)
+    assert found.sd == pytest.approx(math.sqrt((1 + 1 + 0 + 0 + 0) / (2 + 1)))
+
+
+def test_one_judgement_each_has_no_disagreement() -> None:
+    assert disagreement(judged([("a", 0, 5), ("b", 0, 9)])) == Disagreement(0, None, None, None)
+
+
+def test_the_same_item_in_both_settings_is_two_responses() -> None:
+    both = pl.concat([judged([("a", 0, 2)]), judged([("a", 0, 9)], "without_reasoning")])
+    assert disagreement(both).responses == 0
+    assert mean_scores(both)["judged"].to_list() == [2.0, 9.0]
+
+
+def test_a_score_is_the_mean_of_the_repeats_that_gave_one() -> None:
+    assert dict(mean_scores(THREE).select("item_id", "judged").rows()) == {"a": 6.0, "b": 4.0, "c": 9.0}
+    assert mean_scores(judged([("a", 0, None), ("a", 1, None)]))["judged"].to_list() == [None]
+
+
+def test_the_summary_counts_outcomes_and_tokens() -> None:
+    found = judge_summary(THREE)
+    assert found["replies"] == {"ok": 6, "bad_reply": 1, "refused": 0}
+    assert found["tokens"] == {"prompt": 700, "completion": 70}
+    assert (found["model"], found["repeats"]) == ("j", 3)

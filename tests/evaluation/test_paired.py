@@ -3,16 +3,24 @@
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy import stats
 
-from r2a_core.evaluation.paired import accuracy_with_interval, mcnemar, paired_t, stars, win_tie_loss
+from r2a_core.evaluation.paired import (
+    accuracy_with_interval,
+    compare_settings,
+    mcnemar,
+    paired_t,
+    stars,
+    win_tie_loss,
+)
 from r2a_core.infra.errors import R2AError
 
 
 def test_bootstrap_interval_matches_the_binomial_it_samples() -> None:
     scores = np.repeat([1.0, 0.0], [160, 40])  # 80% of 200: a resample's sum is binomial(200, 0.8)
-    found = accuracy_with_interval(scores, draws=40_000)
+    found = accuracy_with_interval(scores, draws=40_000, seed=0)
     low, high = stats.binom.ppf([0.025, 0.975], 200, 0.8) / 200
     assert found.mean == pytest.approx(0.8)
     assert found.low == pytest.approx(low, abs=0.0051)  # one item either way
@@ -21,26 +29,31 @@ def test_bootstrap_interval_matches_the_binomial_it_samples() -> None:
 
 def test_bootstrap_of_graded_scores_matches_the_normal_limit() -> None:
     scores = np.random.default_rng(1).normal(7, 2, size=2_000)
-    found = accuracy_with_interval(scores, draws=5_000)
+    found = accuracy_with_interval(scores, draws=5_000, seed=0)
     half = 1.96 * scores.std() / math.sqrt(2_000)
     assert found.high is not None
     assert found.low is not None
     assert found.high - found.low == pytest.approx(2 * half, rel=0.03)
 
 
-def test_bootstrap_repeats_with_its_seed_and_whatever_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bootstrap_repeats_with_its_seed() -> None:
     scores = np.random.default_rng(2).normal(size=50)
     first = accuracy_with_interval(scores, draws=1_000, seed=3)
     assert accuracy_with_interval(scores, draws=1_000, seed=3) == first
     assert accuracy_with_interval(scores, draws=1_000, seed=4) != first
-    monkeypatch.setattr("r2a_core.evaluation.paired.CELLS_AT_ONCE", 50 * 7)
-    assert accuracy_with_interval(scores, draws=1_000, seed=3) == first
+
+
+def test_many_items_are_resampled_in_blocks_with_the_same_result() -> None:
+    scores = np.random.default_rng(5).normal(size=30_000)  # 150 draws are 4.5 million scores, more than one block
+    found = accuracy_with_interval(scores, draws=150, seed=3)
+    means = scores[np.random.default_rng(3).integers(0, 30_000, (150, 30_000))].mean(axis=1)
+    assert (found.low, found.high) == tuple(np.quantile(means, [0.025, 0.975]))
 
 
 def test_intervals_of_extreme_scores() -> None:
-    perfect = accuracy_with_interval([1, 1, 1])
+    perfect = accuracy_with_interval([1, 1, 1], draws=100, seed=0)
     assert (perfect.mean, perfect.low, perfect.high) == (1, 1, 1)
-    nothing = accuracy_with_interval([])
+    nothing = accuracy_with_interval([], draws=100, seed=0)
     assert (nothing.n, nothing.mean, nothing.low, nothing.high) == (0, None, None, None)
 
 
@@ -104,15 +117,33 @@ def test_win_tie_loss() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_nan_is_named_not_averaged(bad: float) -> None:
     for statistic in (paired_t, mcnemar, win_tie_loss):
-        with pytest.raises(R2AError, match=r"maths without: 1 of 3 .* position 2"):
-            statistic([1, 0, 1], [0, 1, bad], where="maths")
-    with pytest.raises(R2AError, match=r"judge: 1 of 2 .* position 0"):
-        accuracy_with_interval([bad, 1], where="judge")
+        with pytest.raises(R2AError, match=r"scores without: 1 of 3 .* position 2"):
+            statistic([1, 0, 1], [0, 1, bad])
+        with pytest.raises(R2AError, match=r"scores with: 1 of 2 .* position 0"):
+            statistic([bad, 0], [0, 1])
+    with pytest.raises(R2AError, match=r"judge: 1 of 2 .* position 0") as caught:
+        accuracy_with_interval([bad, 1], draws=100, seed=0, where="judge")
+    assert "grade or judge every item" in caught.value.hint
 
 
-def test_unequal_lengths_are_refused() -> None:
+@pytest.mark.parametrize("statistic", [paired_t, mcnemar, win_tie_loss])
+def test_unequal_lengths_are_refused(statistic) -> None:
     with pytest.raises(R2AError, match="2 scores with reasoning, 3 without"):
-        paired_t([1, 0], [1, 0, 1])
+        statistic([1, 0], [1, 0, 1])
+
+
+def test_a_comparison_is_over_the_same_items_with_a_score_each() -> None:
+    rows = pl.DataFrame(
+        {
+            "item_id": ["a", "a", "b", "b"],
+            "setting": ["with_reasoning", "without_reasoning"] * 2,
+            "score": [1.0, None, 1.0, 0.0],
+        }
+    )
+    with pytest.raises(R2AError, match="scores without_reasoning: 1 of 2 scores are not numbers"):
+        compare_settings(rows, 100, 0)
+    with pytest.raises(R2AError, match="the two settings hold different items"):
+        compare_settings(rows.head(3), 100, 0)
 
 
 def test_stars() -> None:

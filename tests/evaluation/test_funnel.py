@@ -1,18 +1,20 @@
-"""The funnel and the comparison on responses small enough to count by hand."""
+"""The funnel and the comparison on responses small enough to count by hand, and on any statuses of any responses."""
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from r2a_core.config import EvaluateParams
 from r2a_core.data.items import Item
-from r2a_core.evaluation.funnel import EVALUATION_SCHEMA, Evaluation, evaluate
-from r2a_core.evaluation.paired import compare_settings, summary_text
-from r2a_core.infra.errors import R2AError
+from r2a_core.evaluation.funnel import EVALUATION_SCHEMA, STEPS, Evaluation, evaluate
+from r2a_core.evaluation.paired import compare_settings
+from r2a_core.infra.files import json_text
+from r2a_core.trace import SETTINGS
 
 PARAMS = EvaluateParams(timeout_seconds=10, bootstrap_draws=200, seed=0)
 ITEMS = [Item(name, f"question {name}", gold, "math") for name, gold in zip("abcdef", "123456", strict=True)]
@@ -136,7 +138,7 @@ def test_the_frame_holds_every_attempt_and_gives_the_same_comparison(evaluation:
 def test_the_order_of_the_responses_changes_nothing(evaluation: Evaluation) -> None:
     again = run_evaluation(WITH.reverse(), WITHOUT.sample(fraction=1, shuffle=True, seed=1))
     assert again.frame.equals(evaluation.frame)
-    assert summary_text(again.summary) == summary_text(evaluation.summary)
+    assert json_text(again.summary) == json_text(evaluation.summary)
 
 
 def test_several_runs_are_averaged_item_by_item() -> None:
@@ -179,41 +181,71 @@ def test_no_common_item_is_said_not_computed() -> None:
     assert done.summary["paired"]["n"] == 0
     assert done.summary["paired"]["accuracy_with"] is None
     assert "no common items" in done.summary["paired"]["reason"]
-    assert "NaN" not in summary_text(done.summary)
+    assert "NaN" not in json_text(done.summary)
 
 
-def test_one_setting_alone_has_its_funnel() -> None:
-    done = evaluate(ITEMS, {"with_reasoning": WITH}, 1, PARAMS, model="m", dataset="d", decoding="greedy")
-    assert done.summary["funnel"]["with_reasoning"]["once"]["answer_format"] == 3
-    assert done.summary["paired"]["n"] == 0
-    assert not done.frame["common"].any()
+def test_no_response_at_all_gives_null_not_a_number() -> None:
+    done = run_evaluation(WITH.clear(), WITHOUT.clear())
+    paired = done.summary["paired"]
+    assert (paired["n"], paired["t"], paired["p"], paired["reason"]) == (0, None, None, "no common items")
+    assert done.summary["accuracy_all"] == {"with_reasoning": None, "without_reasoning": None}
+    assert done.summary["tokens"]["with_reasoning"] == {"reasoning": None, "answer": None}
 
 
-@pytest.mark.parametrize(
-    ("attempts", "message"),
-    [
-        ([("z", 0, "ok", "1")], "no item of the dataset"),
-        ([("a", 0, "fine", "1")], "unknown status 'fine'"),
-        ([("a", 2, "ok", "1")], "run 2 of 'a'"),
-        ([("a", 0, "ok", "1"), ("a", 0, "ok", "1")], "two responses to 'a'"),
-        ([("a", 0, "ok", "1"), ("a", 1, "ok", "1")], "although it had passed"),
-    ],
-)
-def test_impossible_responses_are_named(attempts: list[Attempt], message: str) -> None:
-    with pytest.raises(R2AError, match=message):
-        run_evaluation(responses(attempts))
+STATUSES = ("ok", "no_answer", "bad_think", "unfinished")
+REPEATABLE = settings(derandomize=True, deadline=None, max_examples=60)
+item_ids = st.lists(st.text("ab/.\0é", min_size=1, max_size=3), min_size=1, max_size=6, unique=True)
 
 
-def test_a_response_that_passed_without_a_box_is_refused() -> None:
-    frame = WITH.with_columns(response=pl.lit("no box"))
-    with pytest.raises(R2AError, match="'a' has no boxed answer"):
-        run_evaluation(frame)
+@st.composite
+def studies(draw: Any) -> tuple[list[str], int, dict[str, list[tuple[str, int, str]]]]:
+    """Items, runs, and the attempts of both settings: a second one only where the first did not pass."""
+    ids, runs = draw(item_ids), draw(st.integers(1, 2))
+    attempts: dict[str, list[tuple[str, int, str]]] = {}
+    for setting in SETTINGS:
+        rows = []
+        for run in range(runs):
+            for item in ids:
+                status = draw(st.sampled_from(STATUSES))
+                rows.append((item, run, status))
+                if status != "ok" and draw(st.booleans()):
+                    rows.append((item, runs + run, draw(st.sampled_from(STATUSES))))
+        attempts[setting] = rows
+    return ids, runs, attempts
 
 
-def test_the_summary_is_the_same_bytes_and_keeps_small_numbers() -> None:
-    summary: dict[str, Any] = {"b": {"p": 8.61234567e-10, "q": None}, "a": 1 / 3, "n": 5}
-    text = summary_text(summary)
-    assert text == '{\n  "a": 0.333333,\n  "b": {\n    "p": 8.61235e-10,\n    "q": null\n  },\n  "n": 5\n}\n'
-    assert json.loads(text)["b"]["p"] > 0
-    with pytest.raises(R2AError, match=r"b\.p is nan"):
-        summary_text({"b": {"p": math.nan}})
+@REPEATABLE
+@given(studies())
+def test_steps_count_down_and_common_items_passed_in_both_settings(study: Any) -> None:
+    ids, runs, attempts = study
+    frames = {
+        setting: responses([(item, run, status, "1") for item, run, status in rows])
+        for setting, rows in attempts.items()
+    }
+    found = run_evaluation(
+        frames["with_reasoning"], frames["without_reasoning"], [Item(i, "Q?", None, "open") for i in ids], runs
+    )
+    passed = {
+        setting: {(item, run % runs) for item, run, status in rows if status == "ok"}
+        for setting, rows in attempts.items()
+    }
+    common = passed["with_reasoning"] & passed["without_reasoning"]
+    for setting in SETTINGS:
+        once, twice = (found.summary["funnel"][setting][name] for name in ("once", "twice"))
+        for counts in (once, twice):
+            steps = [counts[step] for step in STEPS]
+            assert steps == sorted(steps, reverse=True)
+            assert counts["all"] == len(ids) * runs
+            assert counts["common"] <= counts["answer_format"]
+        assert all(once[name] <= twice[name] for name in once)
+        first = [status for _, run, status in attempts[setting] if run < runs]
+        assert once["answer_format"] == first.count("ok")
+        assert once["finished"] == len(first) - first.count("unfinished")
+        assert twice["answer_format"] == len(passed[setting])
+        assert twice["common"] == len(common)
+    rows = found.frame.filter("common")
+    assert set(rows["status"]) <= {"ok"}
+    counted = rows.select("item_id", "setting", run=pl.col("run") % runs)
+    assert set(counted.iter_rows()) == {(item, setting, run) for item, run in common for setting in SETTINGS}
+    assert rows.height == 2 * len(common)
+    assert found.frame.height == sum(map(len, attempts.values()))

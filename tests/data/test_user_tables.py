@@ -1,24 +1,46 @@
-"""Dataset files: what no file can be is refused, what a row cannot be is left out and said; nothing is guessed."""
+"""A user's table files: an impossible file is refused, an impossible row left out and said; nothing is guessed."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from r2a_core.config import FileDataset, HubDataset
-from r2a_core.data.hub import load_math500, load_wildbench
-from r2a_core.data.imported_texts import load_traces
-from r2a_core.data.items import ITEM_SCHEMA, Item, items_frame, read_items
-from r2a_core.data.pairs import read_pairs
-from r2a_core.data.prepare import load_dataset
+from r2a_core.data.hub import load_math500
+from r2a_core.data.items import items_frame, read_items
+from r2a_core.data.user_tables import read_rows
+from r2a_core.infra.errors import R2AError
 
 GOOD = {"unique_id": "u1", "problem": "1+1?", "answer": "2", "subject": "Algebra", "level": 3}
 HEADER = "unique_id,problem,answer,subject,level"
 CSV = f"{HEADER}\nu1,1+1?,2,Algebra,3\n"
 SURROGATE = '"\\ud800"'
+
+
+def write(path: Path, content: str) -> Path:
+    path.write_bytes(content.encode())
+    return path
+
+
+def test_the_same_rows_come_from_every_format(tmp_path: Path) -> None:
+    pl.DataFrame({"a": ["x\n1", "Zürich"], "b": ["y", '"q"']}).write_parquet(tmp_path / "t.parquet")
+    jsonl = write(tmp_path / "t.jsonl", '{"a": "x\\n1", "b": "y"}\n{"a": "Zürich", "b": "\\"q\\""}\n')
+    csv = write(tmp_path / "t.csv", '\ufeffa,b\n"x\n1",y\n"Zürich","""q"""\n')
+    expected = [(1, {"a": "x\n1", "b": "y"}), (2, {"a": "Zürich", "b": '"q"'})]
+    for path in (tmp_path / "t.parquet", jsonl, csv):
+        assert [(row.number, row.values) for row in read_rows(path, ("a", "b"))] == expected
+
+
+def test_faulty_rows_keep_their_number(tmp_path: Path) -> None:
+    rows = read_rows(write(tmp_path / "t.jsonl", '{"a": 1}\n\nnot json\n[1]\n{"a": 2}\n'), ("a",))
+    assert [row.number for row in rows] == [1, 3, 4, 5]
+    assert [bool(row.fault) for row in rows] == [False, True, True, False]
+    with pytest.raises(R2AError, match="not a JSON object"):
+        _ = rows[2].values
+    rows = read_rows(write(tmp_path / "t.csv", "a,b\n1,2\n3\n4,5,6\n"), ("a",))
+    assert [row.fault for row in rows] == ["", "it has 1 fields, the header 2", "it has 3 fields, the header 2"]
+
 
 FILES: dict[str, tuple[str, bytes | str, str | list[str], str]] = {
     "an unknown format": ("m.xlsx", "x", "m.xlsx: unknown format '.xlsx'", "use one of .parquet, .jsonl, .csv"),
@@ -54,12 +76,6 @@ def test_a_file_that_cannot_be_used(refused, tmp_path: Path, case: str) -> None:
     name, content, says, hint = FILES[case]
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     refused(lambda: load_math500(tmp_path / name), says, hint)
-
-
-def test_a_folder_is_no_file(refused, tmp_path: Path) -> None:
-    (tmp_path / "m.jsonl").mkdir()
-    params = HubDataset(kind="math500", instruction="", revision="main", file="m.jsonl")
-    refused(lambda: load_dataset(params, tmp_path), "m.jsonl does not exist", "copy the file into")
 
 
 ROWS: dict[str, tuple[dict[str, Any], str]] = {
@@ -164,146 +180,3 @@ def test_quoted_fields_of_a_csv_file_keep_their_commas_and_lines(tmp_path: Path)
     (tmp_path / "m.csv").write_bytes(f'\ufeff{HEADER}\r\nu1,"a, ""b""\r\nc",2,,\r\n'.encode())
     (item,) = load_math500(tmp_path / "m.csv").items
     assert (item.question, item.subject, item.level) == ('a, "b"\r\nc', "", "")
-
-
-CHAT = {
-    "session_id": "s",
-    "conversation_input": [{"role": "user", "content": "Why?"}],
-    "checklist": ["is it clear?"],
-    "primary_tag": "Planning",
-}
-CHATS: dict[str, tuple[dict[str, Any], str]] = {
-    "no id": ({"session_id": None}, "session_id is empty"),
-    "maths": ({"primary_tag": "Math"}, "its primary tag is Math"),
-    "an unknown tag": ({"primary_tag": "Knitting"}, "its primary tag 'Knitting' belongs to no area"),
-    "a tag that is a list": ({"primary_tag": ["Planning"]}, "primary_tag is ['Planning'], not a text"),
-    "no turns": ({"conversation_input": []}, "conversation_input has no user turn"),
-    "nobody asks": ({"conversation_input": [{"role": "assistant", "content": "Hi"}]}, "has no user turn"),
-    "turns in words": ({"conversation_input": "Why?"}, "conversation_input is neither a list nor JSON text"),
-    "turns that are texts": ({"conversation_input": ["Why?"]}, "conversation_input is not a list of dict"),
-    "a turn that says nothing": ({"conversation_input": [{"role": "user", "content": None}]}, "content is empty"),
-    "a turn of nobody": ({"conversation_input": [{"content": "Why?"}]}, "conversation_input has no user turn"),
-    "half a character": ({"conversation_input": [{"role": "user", "content": "\ud800"}]}, "content has a lone"),
-    "a checklist of numbers": ({"checklist": [1]}, "checklist is not a list of str"),
-    "half a character in the checklist": ({"checklist": ["\ud800"]}, "has a lone surrogate"),
-}
-
-
-@pytest.mark.parametrize("case", CHATS)
-def test_a_conversation_that_cannot_be_used(refused, tmp_path: Path, case: str) -> None:
-    change, reason = CHATS[case]
-    (tmp_path / "w.jsonl").write_text(json.dumps(CHAT | change))
-    refused(lambda: load_wildbench(tmp_path / "w.jsonl"), ["no row could be used", reason], "check the columns")
-
-
-PAIR = {
-    "case_id": "c1",
-    "query_a": "Considering size, which is larger: ant or dog?",
-    "answer_a": "dog",
-    "query_b": "Considering number, which is larger: ant or dog?",
-    "answer_b": "ant",
-    "domain": "animals",
-}
-LONG = "Considering " + "x, which is: a or b" * 400
-PAIRS: dict[str, tuple[dict[str, Any], str]] = {
-    "another form": ({"query_a": "Which is larger?"}, "is not of the form 'Considering"),
-    "another comparator": ({"query_b": "Considering x, which is smaller: ant or dog?"}, "the comparators differ"),
-    "an answer that is no option": ({"answer_a": "cat"}, "the answer 'cat' is not one of the options"),
-    "equal answers": ({"answer_b": "dog"}, "both answers are 'dog'"),
-    "no answer": ({"answer_a": None}, "answer_a is empty"),
-    "no id": ({"case_id": None}, "case_id is empty"),
-    "an id that is a list": ({"case_id": ["c"]}, "case_id is ['c'], neither a text nor a number"),
-    "half a character": ({"query_a": "\ud800"}, "query_a has a lone surrogate"),
-    "half a character in the domain": ({"domain": "\ud800"}, "domain has a lone surrogate"),
-    "a very long question": ({"query_a": LONG}, "a question has 7612 characters, more than 1000"),
-}
-
-
-@pytest.mark.parametrize("case", PAIRS)
-def test_a_pair_that_cannot_be_used(refused, tmp_path: Path, case: str) -> None:
-    change, reason = PAIRS[case]
-    (tmp_path / "p.jsonl").write_text(json.dumps(PAIR | change))
-    refused(lambda: read_pairs(tmp_path / "p.jsonl"), ["no row could be used", reason], "check the columns")
-
-
-TRACE = {
-    "model": "m",
-    "setting": "with_reasoning",
-    "unique_id": "q",
-    "problem": "1+1?",
-    "response": "Hm.</think>2",
-    "answer": "2",
-    "subject": "Algebra",
-    "level": 1,
-}
-TRACES: dict[str, tuple[dict[str, Any], str]] = {
-    "no model": ({"model": None}, "model is empty"),
-    "a wrong setting": ({"setting": "with reasoning"}, "setting is 'with reasoning', not with_reasoning or"),
-    "no setting": ({"setting": None}, "setting is empty"),
-    "an empty response": ({"response": ""}, "response is empty"),
-    "a response that is a list": ({"response": ["2"]}, "response is ['2'], not a text"),
-    "half a character in the response": ({"response": "x\udc00"}, "response has a lone surrogate at character 1"),
-    "an empty answer": ({"answer": " "}, "answer is empty; null stands for"),
-    "an answer that is NaN": ({"answer": float("nan")}, "answer is nan, neither a text nor a number"),
-    "an answer that is a list": ({"answer": ["2"]}, "answer is ['2'], neither a text nor a number"),
-    "half a character in the answer": ({"answer": "\ud800"}, "answer has a lone surrogate"),
-    "half a character in the subject": ({"subject": "\ud800"}, "subject has a lone surrogate"),
-    "an unknown finish": ({"finish": "eos"}, "finish is 'eos', not stop or length"),
-    "a finish that is a list": ({"finish": ["stop"]}, "finish is ['stop'], not stop or length"),
-}
-
-
-@pytest.mark.parametrize("case", TRACES)
-def test_a_trace_that_cannot_be_used(refused, tmp_path: Path, case: str) -> None:
-    change, reason = TRACES[case]
-    (tmp_path / "t.jsonl").write_text(json.dumps(TRACE | change))
-    refused(lambda: load_traces(tmp_path / "t.jsonl"), ["no row could be used", reason], "check the columns")
-
-
-def test_a_trace_file_without_the_model_that_is_asked_for(refused, tmp_path: Path) -> None:
-    (tmp_path / "t.jsonl").write_text(json.dumps(TRACE))
-    params = FileDataset(kind="traces", instruction="", file="t.jsonl", texts_of={"ours": "n"})
-    refused(lambda: load_dataset(params, tmp_path), "t.jsonl has no texts of 'n'", "texts_of.ours: one of m")
-
-
-def item(**change: Any) -> dict[str, Any]:
-    return vars(Item("a", "Q?", "1", "math")) | change
-
-
-STORED: dict[str, tuple[Callable[[Path], Any], str | list[str], str]] = {
-    "absent": (lambda path: None, "does not exist", "dvc repro prepare_dataset"),
-    "empty": (lambda path: path.write_bytes(b""), "is damaged or cut off", "delete it, then"),
-    "no parquet": (lambda path: path.write_text("x"), "is damaged or cut off", "delete it, then"),
-    "no columns": (
-        lambda path: pl.DataFrame({"item_id": ["a"]}).write_parquet(path),
-        "no column question",
-        "delete it",
-    ),
-    "ids of numbers": (
-        lambda path: pl.DataFrame([item(item_id=1)]).write_parquet(path),
-        "the column item_id holds Int64, not String",
-        "delete it, then",
-    ),
-    "a question that is null": (
-        lambda path: pl.DataFrame([item(question=None)], schema=ITEM_SCHEMA).write_parquet(path),
-        "the column question has an empty row",
-        "delete it, then",
-    ),
-    "an unknown kind": (
-        lambda path: pl.DataFrame([item(kind="essay")]).write_parquet(path),
-        "an item is of the unknown kind 'essay'",
-        "delete it, then",
-    ),
-    "an id twice": (
-        lambda path: pl.DataFrame([item(), item()]).write_parquet(path),
-        "holds two items 'a'",
-        "delete it, then",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", STORED)
-def test_a_stored_dataset_that_is_none(refused, tmp_path: Path, case: str) -> None:
-    spoil, says, hint = STORED[case]
-    spoil(tmp_path / "d.parquet")
-    refused(lambda: read_items(tmp_path / "d.parquet"), says, hint)

@@ -20,7 +20,7 @@ from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA
 from r2a_core.infra.files import write_frame
 from r2a_core.models.prepare import prepare
 from r2a_core.tokenizer import LoadedTokenizer
-from tests.judging.served_judge import Answer, JudgeServer, answer_of, grade, responses_to, said, serving
+from tests.evaluation.judge_server import Answer, JudgeServer, answer_of, grade, responses_to, said, serving
 from tests.study import ROOT, call, params_with, study_folder, write_params
 
 KEY_ENV, KEY = "R2A_TEST_JUDGE_KEY", "sk-canary-1357902468"
@@ -104,7 +104,7 @@ def stage(root: Path, *command: str, key: str | None = KEY) -> subprocess.Comple
 
 
 @pytest.fixture(scope="module")
-def project(text: LoadedTokenizer, tmp_path_factory: pytest.TempPathFactory):
+def project(built_in_tokenizer: LoadedTokenizer, tmp_path_factory: pytest.TempPathFactory):
     """A project with responses, judged, evaluated and drawn by its stages."""
     root = tmp_path_factory.mktemp("judged")
     data = root / "data"
@@ -114,7 +114,7 @@ def project(text: LoadedTokenizer, tmp_path_factory: pytest.TempPathFactory):
     prepare(parse(ModelParams, {"kind": "texts"}, "models.m"), data / "models" / "m")
     for side, setting in enumerate(("with_reasoning", "without_reasoning")):
         answers = {name: pair[side] for name, pair in ANSWERS.items()}
-        frame = responses_to(text, setting, items, answers)  # type: ignore[arg-type]
+        frame = responses_to(built_in_tokenizer, setting, items, answers)  # type: ignore[arg-type]
         write_frame(data / "generations" / "m" / "wildbench" / f"{setting}.parquet", frame)
     params = params_with(
         run={"models": ["m"], "datasets": ["wildbench"]},

@@ -2,6 +2,7 @@
 
 import calendar
 import csv
+import json
 import math
 import re
 import statistics
@@ -10,11 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from r2a_core.data.items import Item, items_frame
 from r2a_core.data.pairs import FORM as READER_FORM
-from r2a_core.data.pairs import pair_items, pairs_of, read_pairs
+from r2a_core.data.pairs import load_pairs, pair_items, read_pairs
+from r2a_core.infra.errors import R2AError
 
 TABLE = Path(__file__).resolve().parents[2] / "r2a_core" / "data" / "object_comparison_pairs.csv"
 COLUMNS = ["case_id", "query_a", "answer_a", "query_b", "answer_b", "domain"]
@@ -128,10 +132,10 @@ def test_no_question_is_the_published_table_s(pairs: list[Pair], reference: Path
 
 
 def test_the_loader_takes_every_row(pairs: list[Pair]) -> None:
-    loaded = read_pairs(TABLE)
+    loaded = load_pairs(TABLE)
     assert loaded.rejected == []
-    assert [pair.clean_answer for pair in loaded.pairs] == [pair.a.answer for pair in pairs]
-    assert all(READER_FORM.fullmatch(pair.clean_question) for pair in loaded.pairs)
+    assert [pair.clean_answer for pair in loaded.items] == [pair.a.answer for pair in pairs]
+    assert all(READER_FORM.fullmatch(pair.clean_question) for pair in loaded.items)
 
 
 # Facts that arithmetic, spelling or the calendar decide, by the context's words; each returns the answer as text.
@@ -279,15 +283,54 @@ def test_every_rule_is_used(pairs: list[Pair]) -> None:
 
 
 def test_the_published_table_is_imported_whole(reference: Path) -> None:
-    loaded = read_pairs(reference / "object_comparison_pairs_103.csv")
+    loaded = load_pairs(reference / "object_comparison_pairs_103.csv")
     assert loaded.rejected == []
-    assert len(loaded.pairs) == 103
-    first = loaded.pairs[0]
+    assert len(loaded.items) == 103
+    first = loaded.items[0]
     assert (first.pair_id, first.clean_answer, first.corrupted_answer) == ("0", "Pacific", "Atlantic")
     assert first.comparator == "larger"
-    items = pair_items(loaded.pairs)
+    items = pair_items(loaded.items)
     assert [item.item_id for item in items[:2]] == ["0-clean", "0-corrupted"]
-    assert pairs_of(items) == loaded.pairs
-    by_id = {pair.pair_id: pair for pair in loaded.pairs}
+    by_id = {pair.pair_id: pair for pair in loaded.items}
     assert by_id["84"].corrupted_answer == "true", "a spreadsheet made TRUE of it"
     assert by_id["196"].comparator == "correct", "the question only asks: which is: cat or dog?"
+
+
+def test_pairs_come_back_from_their_dataset(tmp_path: Path) -> None:
+    own = load_pairs(TABLE).items
+    items_frame(pair_items(own)).write_parquet(tmp_path / "pairs.parquet")
+    assert read_pairs(tmp_path / "pairs.parquet") == own
+    items_frame([Item("a", "1+1?", "2", "math"), Item("b", "1+2?", "3", "math")]).write_parquet(tmp_path / "d.parquet")
+    with pytest.raises(R2AError, match="holds no pairs of questions") as caught:
+        read_pairs(tmp_path / "d.parquet")
+    assert "set run.pairs to a dataset of kind generated_pairs" in caught.value.hint
+
+
+PAIR = {
+    "case_id": "c1",
+    "query_a": "Considering size, which is larger: ant or dog?",
+    "answer_a": "dog",
+    "query_b": "Considering number, which is larger: ant or dog?",
+    "answer_b": "ant",
+    "domain": "animals",
+}
+LONG = "Considering " + "x, which is: a or b" * 400
+PAIRS: dict[str, tuple[dict[str, Any], str]] = {
+    "another form": ({"query_a": "Which is larger?"}, "is not of the form 'Considering"),
+    "another comparator": ({"query_b": "Considering x, which is smaller: ant or dog?"}, "the comparators differ"),
+    "an answer that is no option": ({"answer_a": "cat"}, "the answer 'cat' is not one of the options"),
+    "equal answers": ({"answer_b": "dog"}, "both answers are 'dog'"),
+    "no answer": ({"answer_a": None}, "answer_a is empty"),
+    "no id": ({"case_id": None}, "case_id is empty"),
+    "an id that is a list": ({"case_id": ["c"]}, "case_id is ['c'], neither a text nor a number"),
+    "half a character": ({"query_a": "\ud800"}, "query_a has a lone surrogate"),
+    "half a character in the domain": ({"domain": "\ud800"}, "domain has a lone surrogate"),
+    "a very long question": ({"query_a": LONG}, "a question has 7612 characters, more than 1000"),
+}
+
+
+@pytest.mark.parametrize("case", PAIRS)
+def test_a_pair_that_cannot_be_used(refused, tmp_path: Path, case: str) -> None:
+    change, reason = PAIRS[case]
+    (tmp_path / "p.jsonl").write_text(json.dumps(PAIR | change))
+    refused(lambda: load_pairs(tmp_path / "p.jsonl"), ["no row could be used", reason], "check the columns")

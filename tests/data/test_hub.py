@@ -13,7 +13,7 @@ from huggingface_hub import HfApi, constants, errors
 from r2a_core.data.hub import AREAS, fetch, hub_access, load_math500, load_wildbench
 from r2a_core.data.items import Item
 from r2a_core.data.user_tables import RejectedRow
-from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.errors import MissingPrerequisite
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MATH: list[dict[str, Any]] = [
@@ -145,29 +145,34 @@ def test_tags_fall_into_the_areas_of_the_paper(tmp_path: Path, tag: str, area: s
     assert len(AREAS) == 10
 
 
-@pytest.mark.parametrize(
-    ("row", "reason"),
-    [
-        (conversation("s", "Others", [USER]), "belongs to no area"),
-        (conversation("s", "Planning", [REPLY]), "no user turn"),
-        (conversation("s", "Planning", None), "no user turn"),
-        (conversation("s", "Planning", "not JSON"), "neither a list nor JSON"),
-        (conversation("s", "Planning", ["x"]), "not a list of dict"),
-        (conversation("s", "Planning", [USER], [1]), "checklist is not a list of str"),
-        (conversation("s", "Planning", [{"role": "user", "content": ""}]), "content is empty"),
-        (conversation("", "Planning", [USER]), "session_id is empty"),
-    ],
-)
-def test_bad_conversations_are_reported(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
-    loaded = load_wildbench(write_rows(tmp_path, [conversation("good", "Editing", [USER]), row], "jsonl"))
-    assert [item.item_id for item in loaded.items] == ["good"]
-    assert [rejected.row for rejected in loaded.rejected] == [2]
-    assert reason in loaded.rejected[0].reason
+CHAT = {
+    "session_id": "s",
+    "conversation_input": [{"role": "user", "content": "Why?"}],
+    "checklist": ["is it clear?"],
+    "primary_tag": "Planning",
+}
+CHATS: dict[str, tuple[dict[str, Any], str]] = {
+    "no id": ({"session_id": None}, "session_id is empty"),
+    "maths": ({"primary_tag": "Math"}, "its primary tag is Math"),
+    "an unknown tag": ({"primary_tag": "Knitting"}, "its primary tag 'Knitting' belongs to no area"),
+    "a tag that is a list": ({"primary_tag": ["Planning"]}, "primary_tag is ['Planning'], not a text"),
+    "no turns": ({"conversation_input": []}, "conversation_input has no user turn"),
+    "nobody asks": ({"conversation_input": [{"role": "assistant", "content": "Hi"}]}, "has no user turn"),
+    "turns in words": ({"conversation_input": "Why?"}, "conversation_input is neither a list nor JSON text"),
+    "turns that are texts": ({"conversation_input": ["Why?"]}, "conversation_input is not a list of dict"),
+    "a turn that says nothing": ({"conversation_input": [{"role": "user", "content": None}]}, "content is empty"),
+    "a turn of nobody": ({"conversation_input": [{"content": "Why?"}]}, "conversation_input has no user turn"),
+    "half a character": ({"conversation_input": [{"role": "user", "content": "\ud800"}]}, "content has a lone"),
+    "a checklist of numbers": ({"checklist": [1]}, "checklist is not a list of str"),
+    "half a character in the checklist": ({"checklist": ["\ud800"]}, "has a lone surrogate"),
+}
 
 
-def test_a_file_without_one_good_row_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(R2AError, match="no row could be used; row 1: problem is empty"):
-        load_math500(write_rows(tmp_path, BAD_MATH[:1], "jsonl"))
+@pytest.mark.parametrize("case", CHATS)
+def test_a_conversation_that_cannot_be_used(refused, tmp_path: Path, case: str) -> None:
+    change, reason = CHATS[case]
+    (tmp_path / "w.jsonl").write_text(json.dumps(CHAT | change))
+    refused(lambda: load_wildbench(tmp_path / "w.jsonl"), ["no row could be used", reason], "check the columns")
 
 
 @pytest.fixture
@@ -218,9 +223,9 @@ def test_a_branch_is_followed_to_its_commit_which_is_told(cache: Path, monkeypat
 
 
 def test_a_full_disk_is_a_missing_prerequisite_and_a_bug_stays_one() -> None:
-    with pytest.raises(MissingPrerequisite, match="no space left"), hub_access("x/y"):
+    with pytest.raises(MissingPrerequisite, match="no space left"), hub_access("x/y", "hint"):
         raise OSError(28, "No space left on device")
-    with pytest.raises(ZeroDivisionError), hub_access("x/y"):
+    with pytest.raises(ZeroDivisionError), hub_access("x/y", "hint"):
         _ = 1 / 0
-    with pytest.raises(PermissionError), hub_access("x/y"):
+    with pytest.raises(PermissionError), hub_access("x/y", "hint"):
         raise PermissionError(13, "denied")

@@ -1,0 +1,159 @@
+"""Grading in a process of its own: what hangs, ends or tries to use it costs one answer, and no answer is run."""
+
+import resource
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from r2a_core.evaluation.sandbox import GradingProcess, grade_many
+from r2a_core.infra.errors import MissingPrerequisite
+
+# A grading process that obeys the answer it is given: it hangs, ends, or calls the answer correct.
+OBEDIENT = """
+import json, os, sys, time
+open(sys.argv[1], "a").write("x")
+print('"ready"', flush=True)
+for line in sys.stdin:
+    answer, gold = json.loads(line)
+    if answer == "hang":
+        time.sleep(60)
+    if answer == "end":
+        os._exit(1)
+    if answer == "half":
+        print('["correct", ', end="", flush=True)
+        time.sleep(0.05)
+        print('"in two pieces"]', flush=True)
+        continue
+    print(json.dumps(["correct", answer]), flush=True)
+"""
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Path:
+    """A file with one letter for each time that the obedient process was started."""
+    return tmp_path / "started"
+
+
+@pytest.fixture
+def obedient(started: Path) -> tuple[str, ...]:
+    """The command of the obedient process."""
+    return (sys.executable, "-c", OBEDIENT, str(started))
+
+
+def test_a_real_answer_that_never_ends_costs_only_itself() -> None:
+    pairs = [(r"\frac{2}{4}", r"\frac{1}{2}"), ("9^{9^{9}}", "5"), ("7", "3, 5, 7"), ("Otter", r"\text{otter}")]
+    began = time.monotonic()
+    verdicts = grade_many(pairs, timeout_seconds=2)
+    assert [verdict.outcome for verdict in verdicts] == ["correct", "timeout", "wrong", "correct"]
+    assert [verdict.score for verdict in verdicts] == [1, 0, 0, 1]
+    assert time.monotonic() - began < 30
+
+
+def test_a_hang_and_a_crash_each_cost_one_answer(obedient: tuple[str, ...], started: Path) -> None:
+    answers = ["a", "hang", "b", "end", "c", "half"]
+    verdicts = grade_many([(answer, "gold") for answer in answers], 1, obedient)
+    assert [verdict.outcome for verdict in verdicts] == ["correct", "timeout", "correct", "wrong", "correct", "correct"]
+    assert [verdict.reason for verdict in verdicts][::2] == ["a", "b", "c"]
+    assert started.read_text() == "xxx"  # at first, after the hang, after the crash
+
+
+def test_a_pair_that_comes_again_is_not_graded_again(obedient: tuple[str, ...], started: Path) -> None:
+    verdicts = grade_many([("end", "x")] * 3, 5, obedient)
+    assert [verdict.outcome for verdict in verdicts] == ["wrong"] * 3
+    assert started.read_text() == "x"
+
+
+def test_nothing_is_started_for_nothing(obedient: tuple[str, ...], started: Path) -> None:
+    assert grade_many([], 5, obedient) == []
+    assert not started.exists()
+
+
+def test_a_process_that_cannot_start_is_an_error_not_a_wrong_answer() -> None:
+    with pytest.raises(MissingPrerequisite, match="no_such_module_at_all") as caught:
+        grade_many([("5", "5")], 5, (sys.executable, "-c", "import no_such_module_at_all"))
+    target = caught.value.hint.removeprefix("install the project again: make ")
+    makefile = (Path(__file__).resolve().parents[2] / "Makefile").read_text(encoding="utf-8")
+    assert f"\n{target}:" in makefile
+
+
+def test_no_process_is_left_behind(obedient: tuple[str, ...]) -> None:
+    with closing(GradingProcess(5, obedient)) as process:
+        process.ask("a", "b")
+        child = process._process
+    assert child is not None
+    assert child.poll() is not None
+
+
+SECONDS = 3.0  # s, wall time of an answer
+
+CODE = [
+    "__import__('os').system('touch {canary}')",
+    "\\text{{__import__('os').system('touch {canary}')}}",
+    "__import__(\"pathlib\").Path('{canary}').touch()",
+    "open('{canary}', 'w').write('x')",
+    "exec(\"open('{canary}','w')\")",
+    "eval(compile('open(\"{canary}\", \"w\")', '', 'exec'))",
+    "().__class__.__base__.__subclasses__()",
+    "[c for c in ().__class__.__base__.__subclasses__()]",
+    "lambda: open('{canary}', 'w')",
+    "\\operatorname{{system}}(\\text{{touch {canary}}})",
+    "$(touch {canary})",
+    "`touch {canary}`",
+    "; touch {canary} #",
+    "\\input{{{canary}}}",
+    "\\write18{{touch {canary}}}",
+    "\\immediate\\write18{{touch {canary}}}",
+    "{{{{cycler.__init__.__globals__.os.popen('touch {canary}')}}}}",
+    "!!python/object/apply:os.system ['touch {canary}']",
+    '"], "correct"]\n["correct", "x"',
+    "1\n2\n3",
+    "\0",
+    "\ud800",
+    "Symbol('x').func(open('{canary}', 'w'))",
+    "x.subs(x, open('{canary}', 'w'))",
+]
+LARGE = [
+    "9**9**9",
+    "9^{{9^{{9}}}}",
+    "10^{{100000000}}",
+    "100000000!",
+    "5!!!!!!!!",
+    "(1+x)^{{5000}}",
+    "{nested}",
+    "\\frac{{1}}{{" * 40 + "2" + "}}" * 40,
+    "{long}",
+    "1e999999999",
+    "0." + "1" * 900,
+    "9" * 990,
+    "99999999999999999999_{{36}}",
+]
+
+
+def filled(answers: list[str], canary: Path) -> list[str]:
+    return [
+        answer.format(canary=canary, nested="(" * 400 + "1" + ")" * 400, long="x+" * 5000 + "1") for answer in answers
+    ]
+
+
+def test_no_answer_is_run(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    answers = filled(CODE, canary)
+    verdicts = grade_many([(answer, "2") for answer in answers] + [("2", answer) for answer in answers], SECONDS)
+    assert "correct" not in [verdict.outcome for verdict in verdicts]
+    assert not canary.exists()
+    assert grade_many([("\\frac{4}{2}", "2")], SECONDS)[0].outcome == "correct"
+
+
+def test_large_answers_cost_their_time_and_no_more(tmp_path: Path) -> None:
+    answers = filled(LARGE, tmp_path / "canary")
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    verdicts = grade_many([(answer, "2") for answer in answers] + [("4", "4")], 1.0)
+    late = sum(verdict.outcome == "timeout" for verdict in verdicts)
+    assert {verdict.outcome for verdict in verdicts[:-1]} <= {"wrong", "timeout"}
+    assert verdicts[-1].outcome == "correct"
+    assert time.monotonic() - began < 20 * (late + 1) + len(answers)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # KiB, of the largest child so far
+    assert max(used, before) < 5 * 1024**2

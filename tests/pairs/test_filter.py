@@ -1,0 +1,103 @@
+"""Filtering pairs: each that cannot be patched has a status and a reason of its own; none ends the stage."""
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from r2a_core.config import AlignParams
+from r2a_core.data.pairs import QuestionPair
+from r2a_core.pairs.align import Response, align
+from r2a_core.pairs.filter import PAIR_SCHEMA, SELECTION_SCHEMA, aligned_pairs, pair_rows, select_pairs
+from r2a_core.prompts import prompt_ids
+from r2a_core.tokenizer import LoadedTokenizer, plain_ids
+
+PARAMS = AlignParams(
+    probes=("plain", "boxed"),
+    padding="visible",
+    probe_in="reasoning",
+    keep_reasoning=True,
+    ending_tokens=3,
+    timeout_seconds=10.0,
+)
+GOOD = "Hm.</think>It is \\boxed{?}."
+CASES: dict[str, tuple[str, str, str, str]] = {
+    "both right": (GOOD, "ok", "aligned", ""),
+    "never ends": (GOOD, "unfinished", "unfinished", "the corrupted response does not end"),
+    "no </think>": (GOOD, "bad_think", "bad_think", "does not hold exactly one </think>"),
+    "no box by its status": (GOOD, "no_answer", "no_answer", "the corrupted response holds no boxed answer"),
+    "no box though it passed": ("Hm.</think>A", "ok", "no_answer", "the corrupted response holds no boxed answer"),
+    "an empty box": ("Hm.</think>\\boxed{}", "ok", "no_answer", "holds no boxed answer"),
+    "another answer": ("Hm.</think>\\boxed{C}", "ok", "wrong", "the corrupted response answers 'C', not 'B'"),
+    "two </think>": (f"Hm.</think>{GOOD}", "ok", "not_alignable", "1 <think> and 2 </think>, not one of each"),
+    "a box in the reasoning only": ("\\boxed{?}</think>A", "ok", "not_alignable", "no \\boxed{} in its answer"),
+}
+
+
+def question_pair(name: str) -> QuestionPair:
+    return QuestionPair(
+        name, "Considering x, which is y: A or B?", "A", "Considering z, which is y: A or B?", "B", "y", "d"
+    )
+
+
+def row(tokenizer: LoadedTokenizer, name: str, side: str, said: str = GOOD, status: str = "ok") -> dict[str, Any]:
+    """A response to one side; `?` is its right answer."""
+    said = said.replace("?", {"clean": "A", "corrupted": "B"}[side])
+    first, *parts = (plain_ids(tokenizer, part) for part in said.split("</think>"))
+    ids = [*first, *(token for part in parts for token in (tokenizer.ids.think_close, *part)), tokenizer.ids.eos]
+    asked = prompt_ids(tokenizer, "Q", "", "with_reasoning")
+    about = {"item_id": f"{name}-{side}", "response": said, "status": status}
+    return about | {"prompt_ids": asked, "response_ids": ids}
+
+
+@pytest.fixture(scope="module")
+def table(byte_text: LoadedTokenizer) -> pl.DataFrame:
+    """The rows of all cases, of a pair without a response and of one that is not selected, filtered in one go."""
+    rows = [row(byte_text, name, "clean") for name in [*CASES, "half", "dropped"]]
+    rows += [row(byte_text, name, "corrupted", said, status) for name, (said, status, _, _) in CASES.items()]
+    rows.append(row(byte_text, "dropped", "corrupted"))
+    names = [*CASES, "half", "dropped"]
+    reasons = [None if name != "dropped" else "m: too long" for name in names]
+    kept = [reason is None for reason in reasons]
+    selected = pl.DataFrame({"pair_id": names, "kept": kept, "reason": reasons}, SELECTION_SCHEMA)
+    return pair_rows(byte_text, [question_pair(name) for name in names], selected, pl.DataFrame(rows), PARAMS)
+
+
+def found(table: pl.DataFrame, name: str) -> tuple[str, str | None]:
+    """Status and reason of a pair, the same for both probes."""
+    (only,) = set(table.filter(pl.col("pair_id") == name).select("status", "reason").iter_rows())
+    return only
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_pair_has_a_status_and_a_reason(table: pl.DataFrame, case: str) -> None:
+    status, reason = found(table, case)
+    assert status == CASES[case][2]
+    assert CASES[case][3] in (reason or "")
+    assert (reason is None) == (status == "aligned")
+
+
+def test_a_pair_without_responses_or_not_selected(table: pl.DataFrame) -> None:
+    assert found(table, "half") == ("no_response", "the corrupted question has no response of this model")
+    assert found(table, "dropped") == ("not_selected", "m: too long")
+
+
+def test_an_aligned_pair_survives_the_table(table: pl.DataFrame, byte_text: LoadedTokenizer) -> None:
+    assert dict(table.schema) == PAIR_SCHEMA
+    assert table["probe"].to_list() == ["plain", "boxed"] * (len(CASES) + 2)
+    plain, boxed = aligned_pairs(table)
+    pair = question_pair("both right")
+    rows = [row(byte_text, pair.pair_id, side) for side in ("clean", "corrupted")]
+    clean, corrupted = (Response(each["prompt_ids"], each["response_ids"]) for each in rows)
+    assert plain == align(byte_text, pair, (clean, corrupted), "plain", PARAMS)
+    assert boxed == align(byte_text, pair, (clean, corrupted), "boxed", PARAMS)
+
+
+@pytest.mark.parametrize("answer", ["", "A", "AB", "A B", "漢", "\\", "</think>"])
+def test_an_answer_of_several_tokens_is_not_selected(byte_text: LoadedTokenizer, answer: str) -> None:
+    pair = QuestionPair("p", "Q", answer, "R", "B", "y", "d")
+    rows = select_pairs([pair, question_pair("q")], {"m": byte_text, "n": byte_text}).rows(named=True)
+    assert [each["kept"] for each in rows] == [len(answer.encode()) == 1, True]
+    reason = f"m: the answer {answer!r} is not one token after"
+    assert (rows[0]["reason"] or reason).startswith(reason)
+    assert (rows[0]["reason"] is None) == rows[0]["kept"]
