@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 DEVELOP := $(VENV)/.develop
 PEERS := .venv-peers
 PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
-# On all cores, which pip does on one. What is no Python (templates) does not compile, and need not.
+# On all cores; pip uses one. Non-Python templates fail to compile; that is harmless.
 COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: repro test test-slow test-peers check lint audit format deps pin doctor bench install develop clean-work

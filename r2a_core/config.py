@@ -48,12 +48,12 @@ REFUSED = "refused"  # type of the errors raised here; the value is not shown wi
 
 
 def refused(message: str, hint: str) -> PydanticCustomError:
-    """An error of a validator; `message` goes on from the key's name. Neither holds the value: it may be a secret."""
+    """Makes a validator's error; `message` continues the key's name. Neither holds the value: it may be a secret."""
     return PydanticCustomError(REFUSED, "{message}", {"message": message, "hint": hint})
 
 
 def plain_text(text: str) -> str:
-    """`text` itself. Refuses a NUL, half a character, a login and an access token."""
+    """Returns `text`. Refuses a NUL, half a character, a login and an access token."""
     if re.search("[\0\ud800-\udfff]", text):
         raise refused("holds a NUL or half a character", "take it out")
     if SECRET.search(text):
@@ -65,14 +65,14 @@ def plain_text(text: str) -> str:
 
 
 def plain_name(name: Any) -> str:
-    """`name` itself. Refuses what cannot be a folder's name, a word of a command and a key."""
+    """Returns `name`. Refuses what cannot be a folder's name, a word of a command and a key."""
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_]+", name):
         raise refused("is no name", "a name is letters, digits and _; rename it")
     return name
 
 
 def unique(values: tuple[T, ...]) -> tuple[T, ...]:
-    """`values` itself. Refuses one that stands there twice: its rows would."""
+    """Returns `values`. Refuses duplicates: their rows would be duplicates too."""
     for value in values:
         if values.count(value) > 1:
             raise refused(f"holds {format_value(value)} twice", "name it once")
@@ -80,12 +80,12 @@ def unique(values: tuple[T, ...]) -> tuple[T, ...]:
 
 
 def as_tuple(value: Any) -> Any:
-    """A YAML list as a tuple; anything else as it is, for pydantic to refuse."""
+    """Turns a YAML list into a tuple; leaves anything else for pydantic to refuse."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def format_value(value: Any) -> str:
-    """A value for an error message, shortened; none that may hold a secret.
+    """Formats a value for an error message, shortened, unless it may hold a secret.
 
     Whole numbers of thousands of digits have no decimal form in Python.
     """
@@ -126,7 +126,7 @@ class Record(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def known_keys(cls, values: Any) -> Any:
-        """Refuses an unknown key before any other fault, with the keys there are."""
+        """Refuses an unknown key before any other fault, listing the known keys."""
         for key in values if isinstance(values, Mapping) else ():
             if key not in cls.model_fields:
                 raise refused(
@@ -136,7 +136,7 @@ class Record(BaseModel):
 
 
 class ByModel(Record, Generic[T]):
-    """One value for every model, but for those that `models` names."""
+    """One value for every model, except those that `models` names."""
 
     default: T
     models: dict[Name, T] = {}  # in place of the default
@@ -234,7 +234,7 @@ MILLION = 10**6  # tokens a price is for
 
 
 class EndpointParams(Record):
-    """An OpenAI-compatible server and how it is asked. An address that is unsafe or is none is refused."""
+    """An OpenAI-compatible server and how requests are sent. Unsafe or malformed addresses are refused."""
 
     base_url: Text  # up to and with /v1, say
     model: Text  # as the server names it
@@ -249,7 +249,7 @@ class EndpointParams(Record):
     @field_validator("base_url")
     @classmethod
     def plain_address(cls, base_url: str) -> str:
-        """Refuses what is no http(s) address, or holds a login or a query."""
+        """Refuses what is not an http(s) address, or holds a login or a query."""
         try:
             parts = urlsplit(base_url)
             plain = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
@@ -285,7 +285,7 @@ class EndpointParams(Record):
 
     @property
     def is_local(self) -> bool:
-        """Whether the server is on this machine."""
+        """Checks whether the server is on this machine."""
         host = str(urlsplit(self.base_url).hostname)
         try:
             return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -293,7 +293,7 @@ class EndpointParams(Record):
             return False
 
     def key(self) -> str | None:
-        """The key. Raises MissingPrerequisite when the variable is absent or holds none."""
+        """Returns the key. Raises MissingPrerequisite when the variable is absent or holds none."""
         if self.key_env is None:
             return None
         key = os.environ.get(self.key_env, "").strip()
@@ -309,7 +309,7 @@ class EndpointParams(Record):
         return key
 
     def cost(self, prompt_tokens: int | None, completion_tokens: int | None) -> float | None:
-        """Money for so many tokens; None where a price or a count is unknown."""
+        """Returns the cost of so many tokens; None where a price or a count is unknown."""
         if self.prompt_price is None or self.completion_price is None or prompt_tokens is None:
             return None
         if completion_tokens is None:
@@ -357,7 +357,7 @@ class BuiltinDataset(Record):
 
 
 class HubDataset(Record):
-    """A benchmark of the Hub at a pinned revision, or a local copy of its file."""
+    """A benchmark on the Hub at a pinned revision, or a local copy of its file."""
 
     kind: Literal["math500", "wildbench"]
     instruction: Text
@@ -412,7 +412,7 @@ class ResponseParams(Record):
     backend: Backends = Backends(default="transformers")
 
     def sampled(self, temperature: float = 0.0, seed: int = 0) -> "GenerateParams":
-        """The same with one response to each question, greedy unless a temperature is given."""
+        """Returns the same params with one response per question, greedy unless a temperature is given."""
         return GenerateParams(
             **dict(self), temperature=temperature, seed=seed, runs=1, retry=False, without_mode="finished", limit=None
         )
@@ -430,7 +430,7 @@ class GenerateParams(ResponseParams):
 
     @property
     def decoding(self) -> str:
-        """How tokens are chosen, as a label for tables."""
+        """Names how tokens are chosen, as a label for tables."""
         return "greedy" if self.temperature == 0 else f"temperature {self.temperature:g}"
 
 
@@ -442,7 +442,7 @@ class JudgeParams(Record):
 
     endpoint: EndpointParams
     reported_model: Text | None  # the only model that may answer, as the server names it; null = endpoint.model
-    reply_format: Literal["json_object", "text"]  # json_object: the server is told to hold the judge to JSON
+    reply_format: Literal["json_object", "text"]  # json_object: the server constrains the judge to JSON
     max_tokens: Count  # tokens of a reply
     temperature: Annotated[float, Field(ge=0, le=2)] | None  # null = not sent
     seed: Whole | None  # null = not sent
@@ -477,7 +477,7 @@ class CaptureConfig(Record):
 
 
 class CaptureParams(CaptureConfig):
-    """The section `capture`: also of how many traces, in which portions."""
+    """The section `capture`: also how many traces, in shards of what size."""
 
     limit: Count | None  # traces; null = all that are well-formed
     shard_mb: Count  # MB per shard: what a killed run may lose
@@ -530,7 +530,7 @@ class HeadsParams(Record):
 
 
 class ChosenSpan(Record):
-    """A stretch of one trace whose attention is shown: `text`, or the tokens start..end (half-open)."""
+    """A span of one trace whose attention is shown: `text`, or the tokens start..end (half-open)."""
 
     model: Text
     dataset: Text
@@ -699,7 +699,7 @@ class Params(Record):
 
     @model_validator(mode="after")
     def one_dataset_of_pairs(self) -> Self:
-        """Raises R2AError when run.pairs is no dataset of pairs, or one that run.datasets names too."""
+        """Raises R2AError when run.pairs is not a dataset of pairs, or is one that run.datasets names too."""
         pairs = self.run.pairs
         kind = self.datasets[pairs].kind
         if kind not in PAIR_KINDS:
@@ -718,14 +718,14 @@ class Params(Record):
 
 
 def load_params(path: Path) -> Params:
-    """The whole of params.yaml. Raises R2AError at a key that is unknown, missing or impossible."""
+    """Loads the whole of params.yaml. Raises R2AError at a key that is unknown, missing or impossible."""
     return parse(Params, read_yaml(path), "")
 
 
 def load_sections(path: Path, names: Sequence[str]) -> Params:
-    """The sections `names` of params.yaml, and no others: reading another is an AttributeError that names it.
+    """Loads the sections `names` of params.yaml only: reading another is an AttributeError that names it.
 
-    Sections that are not asked for may be wrong, and what the sections name in one another is not checked.
+    Other sections may be invalid, and references between sections are not checked.
     """
     values = read_yaml(path)
     for name in names:
@@ -737,7 +737,7 @@ def load_sections(path: Path, names: Sequence[str]) -> Params:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A file as a mapping. Raises R2AError when it is no YAML or no mapping."""
+    """Reads a YAML file as a mapping. Raises R2AError when it is not YAML or not a mapping."""
     from ruamel.yaml import YAML, YAMLError
 
     checkout = f"take it back from git: git checkout {path.name}"
@@ -756,7 +756,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse(record: Any, values: Any, place: str) -> Any:
-    """`values`, read from params.yaml at the key `place`, as `record`: a record or a union of some.
+    """Parses `values`, read from params.yaml at the key `place`, as `record`: a record or a union of records.
 
     Raises R2AError naming the key, the value found and what is allowed.
     """
@@ -768,12 +768,12 @@ def parse(record: Any, values: Any, place: str) -> Any:
 
 @functools.cache
 def adapter(record: Any) -> TypeAdapter[Any]:
-    """Pydantic's reader and writer of a record, made once."""
+    """Builds pydantic's adapter of a record, once."""
     return TypeAdapter(record)
 
 
 def explained(error: ErrorDetails, place: str) -> R2AError:
-    """The first thing that pydantic found wrong, as a sentence about a key of params.yaml, and a way out."""
+    """Words the first thing that pydantic found wrong as a sentence about a key of params.yaml, with a hint."""
     steps = [step for step in [*(place.split(".") if place else ()), *error["loc"]] if step != "[key]"]
     if steps and steps[0] in ("models", "datasets"):
         del steps[2:3]  # the kind that pydantic read the entry as

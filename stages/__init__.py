@@ -4,6 +4,4 @@ import os
 import sys
 
 if not sys.stderr.isatty():
-    os.environ.setdefault(
-        "HF_HUB_DISABLE_PROGRESS_BARS", "1"
-    )  # no progress bars in a log; read once, at import
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # no progress bars in a log; read once, at import

@@ -1,4 +1,4 @@
-"""The built-in datasets: arithmetic stories and comparisons of things in a small invented world. Our own questions.
+"""The built-in datasets: arithmetic stories and comparisons of things in a small invented world.
 
 Input: a count and a seed. Output: Items (or pairs of questions that differ in their context only), the same for the
 same seed, none of which the built-in models are trained on: a hash of the question decides which side it falls on.
@@ -22,7 +22,7 @@ HELD_OUT_SHARE = 6  # one question in this many is kept for testing
 
 ORDINALS = ("First", "Second", "Third", "Last")
 
-WORDS = {"+": "more", "-": "less", "*": "times"}  # how a step is told
+WORDS = {"+": "more", "-": "less", "*": "times"}  # how a step is worded
 
 STEPS = (2, 3, 4)  # steps of an arithmetic story
 
@@ -42,11 +42,11 @@ class Step:
     operand: int  # 1..LARGEST_CHANGE for + and -, 2 for *
 
     def apply(self, count: int) -> int:
-        """The count after this step."""
+        """Returns the count after this step."""
         return {"+": count + self.operand, "-": count - self.operand, "*": count * self.operand}[self.operator]
 
     def clause(self) -> str:
-        """How the question tells it."""
+        """Words the step as the question does."""
         return f"{self.place} {self.operand} {WORDS[self.operator]}"
 
 
@@ -61,7 +61,7 @@ class ArithmeticProblem:
 
     @property
     def counts(self) -> list[int]:
-        """The count at the start and after each step."""
+        """Lists the count at the start and after each step."""
         counts = [self.start]
         for step in self.steps:
             counts.append(step.apply(counts[-1]))
@@ -99,7 +99,7 @@ class ComparisonProblem:
 
     @property
     def ranks(self) -> tuple[int, int]:
-        """Ranks of the first and the second thing, 1..9."""
+        """Returns the ranks of the first and the second thing, 1..9."""
         return self.domain.rank(self.context, self.first), self.domain.rank(self.context, self.second)
 
     @property
@@ -109,12 +109,12 @@ class ComparisonProblem:
 
     @property
     def held_out(self) -> bool:
-        """By the question without its context, so that minimal pairs stay on one side."""
+        """Splits by the question without its context, so that minimal pairs stay on one side."""
         return is_held_out(f"which is {self.comparator}: {self.first} or {self.second}?")
 
 
 def arithmetic(n: int, seed: int) -> list[Item]:
-    """n held-out arithmetic stories; the first items are the same for every n."""
+    """Draws n held-out arithmetic stories; the first items are the same for every n."""
 
     def item(number: int, problem: ArithmeticProblem) -> Item:
         extra = json.dumps({"steps": len(problem.steps), "counts": problem.counts})
@@ -133,7 +133,7 @@ def arithmetic(n: int, seed: int) -> list[Item]:
 
 
 def comparison(n: int, seed: int) -> list[Item]:
-    """n held-out comparisons; the first items are the same for every n. Raises R2AError when there are fewer than n."""
+    """Draws n held-out comparisons; the first items are the same for every n. Raises R2AError if there are too few."""
 
     def item(number: int, problem: ComparisonProblem) -> Item:
         extra = json.dumps({"context": problem.context, "ranks": problem.ranks})
@@ -146,7 +146,7 @@ def comparison(n: int, seed: int) -> list[Item]:
 
 
 def comparison_pairs(n: int, seed: int) -> list[QuestionPair]:
-    """n minimal pairs of held-out comparisons, the first the same for every n. Raises R2AError when there are fewer."""
+    """Draws n minimal pairs of held-out comparisons; the first are the same for every n. Raises R2AError if too few."""
     drawn = distinct(draw_pair, f"comparison pairs {seed}", pair_key)
     return [
         QuestionPair(
@@ -163,17 +163,17 @@ def comparison_pairs(n: int, seed: int) -> list[QuestionPair]:
 
 
 def ordinals(count: int) -> tuple[str, ...]:
-    """What a list of 1 to 4 things is counted by; the last one says so."""
+    """Returns the ordinals of 1 to 4 steps; the last one is marked as the last."""
     return (*ORDINALS[: count - 1], ORDINALS[-1])
 
 
 def is_held_out(text: str) -> bool:
-    """Whether a question is kept for testing."""
+    """Checks whether a question is kept for testing."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % HELD_OUT_SHARE == 0
 
 
 def distinct(draw: Callable[[random.Random, bool], Drawn], seed: str, key: Callable[[Drawn], str]) -> Iterator[Drawn]:
-    """Held-out draws, none twice, without end. Raises R2AError when no new one is found."""
+    """Yields held-out draws endlessly, none twice. Raises R2AError when no new one is found."""
     rng, seen = random.Random(seed), set()
     while True:
         for _ in range(MAX_TRIES):
@@ -187,7 +187,7 @@ def distinct(draw: Callable[[random.Random, bool], Drawn], seed: str, key: Calla
 
 
 def draw_arithmetic(rng: random.Random, held_out: bool) -> ArithmeticProblem:
-    """A random story from one side of the split."""
+    """Draws a story from one side of the split."""
     while True:
         start = count = rng.randint(3, LARGEST_COUNT)
         steps = []
@@ -200,7 +200,7 @@ def draw_arithmetic(rng: random.Random, held_out: bool) -> ArithmeticProblem:
 
 
 def draw_step(rng: random.Random, place: str, count: int) -> Step:
-    """A random step that keeps the count between 1 and the largest."""
+    """Draws a step that keeps the count between 1 and the largest."""
     while True:
         operator = rng.choice("+++---*")
         step = Step(place, operator, 2 if operator == "*" else rng.randint(1, LARGEST_CHANGE))
@@ -209,7 +209,7 @@ def draw_step(rng: random.Random, place: str, count: int) -> Step:
 
 
 def draw_comparison(rng: random.Random, held_out: bool) -> ComparisonProblem:
-    """A random comparison from one side of the split."""
+    """Draws a comparison from one side of the split."""
     while True:
         domain = rng.choice(DOMAINS)
         first, second = rng.sample(domain.things, 2)
@@ -220,7 +220,7 @@ def draw_comparison(rng: random.Random, held_out: bool) -> ComparisonProblem:
 
 
 def draw_pair(rng: random.Random, held_out: bool) -> tuple[ComparisonProblem, ComparisonProblem]:
-    """A random clean and corrupted comparison from one side of the split."""
+    """Draws a clean and a corrupted comparison from one side of the split."""
     while True:
         clean = draw_comparison(rng, held_out)
         context = rng.choice([context for context in clean.domain.contexts if context != clean.context])
@@ -230,5 +230,5 @@ def draw_pair(rng: random.Random, held_out: bool) -> tuple[ComparisonProblem, Co
 
 
 def pair_key(pair: tuple[ComparisonProblem, ComparisonProblem]) -> str:
-    """What makes a pair one of its own: clean and corrupted may not just change places."""
+    """Identifies a pair: swapping clean and corrupted does not make a new one."""
     return " ".join(sorted(problem.question for problem in pair))

@@ -1,11 +1,11 @@
 """Training texts of the built-in reasoner: prompt, reasoning trace and answer of random training questions.
 
 Input: a seeded random generator. Output: TrainingTexts, text pieces with their weights in the loss. The trace reaches
-the answer line by line, with reflection before some steps; the answer quotes the lines in order and leaves
-the detours out.
+the answer line by line, with reflection before some steps; the answer quotes the lines in order and omits
+the detours.
 
-In perturbed texts some values are wrong, and all that follows keeps to what is written: the answer must be read off the
-trace.
+In perturbed texts some values are wrong, and everything after them follows what is written: the answer must be read off
+the trace.
 """
 
 import random
@@ -107,17 +107,17 @@ class Trace:
     final: str = ""  # the answer that the lines lead to
 
     def detour(self, *pieces: Piece) -> None:
-        """A second thought, which the answer leaves out."""
+        """Adds a second thought, which the answer omits."""
         self.thinking += pieces
 
     def line(self, *pieces: Piece) -> None:
-        """A line of the trace, which the answer quotes."""
+        """Adds a line of the trace, which the answer quotes."""
         self.thinking += pieces
         self.lines.append("".join(piece.text for piece in pieces))
 
 
 def training_text(rng: random.Random, mix: TextMix) -> TrainingText:
-    """A random sample of the mix."""
+    """Draws a sample of the mix."""
     compared = rng.random() < mix.comparison
     problem = draw_comparison(rng, False) if compared else draw_arithmetic(rng, False)
     instruction = rng.choices(
@@ -133,7 +133,7 @@ def training_text(rng: random.Random, mix: TextMix) -> TrainingText:
 def with_reasoning(
     rng: random.Random, mix: TextMix, problem: ArithmeticProblem | ComparisonProblem, prompt: str
 ) -> TrainingText:
-    """A sample with a trace, perhaps perturbed or probed."""
+    """Makes a sample with a trace, perhaps perturbed or probed."""
     perturbed = rng.random() < mix.perturbed
     trace = write_trace(rng, problem, perturbed)
     final = trace.final
@@ -152,14 +152,14 @@ def with_reasoning(
 
 
 def write_trace(rng: random.Random, problem: ArithmeticProblem | ComparisonProblem, perturbed: bool) -> Trace:
-    """The trace of a problem."""
+    """Writes the trace of a problem."""
     if isinstance(problem, ArithmeticProblem):
         return arithmetic_trace(rng, problem, perturbed)
     return comparison_trace(rng, problem, perturbed)
 
 
 def arithmetic_trace(rng: random.Random, problem: ArithmeticProblem, perturbed: bool) -> Trace:
-    """One line a step, and a second thought after taking from a large count or doubling one."""
+    """Writes one line per step, and a second thought after taking from a large count or doubling one."""
     words, trace, count = Wording.draw(rng), Trace(), problem.start
     for number, (ordinal, step) in enumerate(zip(ordinals(len(problem.steps)), problem.steps, strict=True)):
         right = step.apply(count)
@@ -220,7 +220,7 @@ def comparison_trace(rng: random.Random, problem: ComparisonProblem, perturbed: 
 
 
 def mixed_up(problem: ComparisonProblem, thing: str) -> str | None:
-    """The next context of the domain when it gives the first thing a rank far from the right one."""
+    """Returns the next context of the domain if it gives the first thing a rank far from the right one."""
     if thing != problem.first:
         return None
     contexts = list(problem.domain.contexts)
@@ -230,7 +230,7 @@ def mixed_up(problem: ComparisonProblem, thing: str) -> str | None:
 
 
 def wrong_count(rng: random.Random, right: int, steps: Sequence[Step] = ()) -> int:
-    """A wrong count from which the steps to come lead to counts as large as those of questions; else the right one."""
+    """Returns a wrong count from which the remaining steps keep counts in range; the right one if there is none."""
 
     def possible(count: int) -> bool:
         for step in steps:
@@ -243,19 +243,19 @@ def wrong_count(rng: random.Random, right: int, steps: Sequence[Step] = ()) -> i
 
 
 def other_answer(rng: random.Random, problem: ArithmeticProblem | ComparisonProblem, final: str) -> str:
-    """An answer of the same form that the trace does not lead to."""
+    """Returns an answer of the same form that the trace does not lead to."""
     if isinstance(problem, ArithmeticProblem):
         return str(wrong_count(rng, int(final)))
     return problem.second if final == problem.first else problem.first
 
 
 def closing(problem: ArithmeticProblem | ComparisonProblem, final: str) -> str:
-    """The last paragraph of an answer."""
+    """Writes the last paragraph of an answer."""
     return f"Thus, the {asked(problem)} is \\boxed{{{final}}}."
 
 
 def asked(problem: ArithmeticProblem | ComparisonProblem) -> str:
-    """What the question asks for."""
+    """Returns what the question asks for."""
     return "final count" if isinstance(problem, ArithmeticProblem) else f"{problem.comparator} one"
 
 

@@ -1,7 +1,8 @@
 """One entry of `datasets` in params.yaml -> the questions of that dataset.
 
-Kinds: arithmetic and comparison (built in, generated), math500 and wildbench (Hub or local file), pairs (a CSV of
-question pairs), traces (existing texts of models). Local files lie in one folder, which the caller names.
+Kinds: arithmetic, comparison and generated_pairs (built in, generated), pairs_table (the project's own pairs), pairs (a
+CSV of question pairs), math500 and wildbench (Hub or local file), traces (existing texts of models). Local files are in
+one folder, which the caller names.
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ from r2a_core.infra.errors import R2AError
 
 
 def local_file(imports: Path, name: str) -> Path:
-    """A file of the imports folder. Raises R2AError when it is absent, or its name or a link leads out."""
+    """Finds a file of the imports folder. Raises R2AError when it is absent, or its name or a link leads out."""
     path = imports / name
     inside = not Path(name).is_absolute() and ".." not in Path(name).parts
     if inside and not is_file(path):
@@ -30,7 +31,7 @@ def local_file(imports: Path, name: str) -> Path:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file of that name exists; no name that the file system refuses does."""
+    """Checks whether a file of that name exists; false for a name that the file system refuses."""
     try:
         return path.is_file()
     except OSError:
