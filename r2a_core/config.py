@@ -242,7 +242,6 @@ class EndpointParams(Record):
     timeout_seconds: Positive  # s, longest silence of the server
     concurrency: Count  # requests at a time
     attempts: Count  # tries of one request
-    backoff_seconds: NonNegative  # s before the second try, doubled before each further one
     prompt_price: NonNegative | None = None  # money per million tokens; null = unknown
     completion_price: NonNegative | None = None  # money per million tokens, reasoning included
 

@@ -14,6 +14,8 @@ from r2a_core.infra.errors import R2AError
 HERE = Path(__file__).resolve().parent
 REFERENCE = Path(os.environ.get("R2A_REFERENCE", HERE.parent.parent / "shared" / "reference"))
 
+pytest_plugins = ["tests.servers"]
+
 
 @pytest.fixture(scope="session")
 def reference() -> Path:

@@ -35,8 +35,8 @@ from r2a_core.evaluation.judge_reply import (
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.shards import WorkStore, fingerprint
 from r2a_core.models.load import load_tokenizer
-from r2a_core.openai_api.client import Client, Reply, Request, ask_all, progress_log
-from r2a_core.openai_api.reply import total
+from r2a_core.openai_api.client import Client, Request, ask_all
+from r2a_core.openai_api.reply import Reply, total
 from r2a_core.trace import SETTINGS
 
 log = logging.getLogger(__name__)
@@ -214,7 +214,7 @@ def judge_all(
     left = judgements
     for attempt in range(config.attempts):
         requests = [request(config, template, each, attempt) for each in left]
-        replies = ask_all(client, requests, store, progress=progress_log("judge"))
+        replies = ask_all(client, requests, store, "judge")
         for judgement, reply in zip(left, replies, strict=True):
             judgement.take(reply)
         left = [each for each in left if each.status == "bad_reply"]

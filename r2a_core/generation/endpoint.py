@@ -18,7 +18,8 @@ from r2a_core.generation.rows import tagged_ids
 from r2a_core.generation.usage import served_usage
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.shards import WorkStore, fingerprint
-from r2a_core.openai_api.client import Client, Reply, Request, ask_all, progress_log
+from r2a_core.openai_api.client import Client, Request, ask_all
+from r2a_core.openai_api.reply import Reply
 from r2a_core.prompts import THINKING
 from r2a_core.tokenizer import LoadedTokenizer
 from r2a_core.trace import Setting
@@ -44,7 +45,7 @@ class EndpointBackend:
 
     def respond(self, items: Sequence[Item], requests: Sequence[GenerationRequest], store: WorkStore) -> Responses:
         asked = [self.request(item, request) for item, request in zip(items, requests, strict=True)]
-        replies = ask_all(self.client, asked, store, progress=progress_log(self.name))
+        replies = ask_all(self.client, asked, store, self.name)
         usage = served_usage(replies, self.served)
         log.info("%s: %s", self.name, usage.sentence)
         return Responses([self.response_ids(reply) for reply in replies], usage)

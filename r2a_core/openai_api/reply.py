@@ -5,7 +5,7 @@ vLLM, OpenRouter), into parts of the content (Mistral), or leave it in the conte
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 TRANSIENT_FINISHES = ("insufficient_system_resource", "error", "abort")
@@ -27,12 +27,9 @@ class Reply:
     model: str | None  # as the server names it
     raw: dict[str, Any]  # the whole reply
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def chat_reply(raw: Any) -> Reply:
-    """The reply of /chat/completions. Raises BadReply when it has no choice or no message."""
+    """Reads a reply of /chat/completions. Raises ReplyError when it has no choice or no message."""
     choice = first_choice(raw)
     message = choice.get("message")
     if not isinstance(message, Mapping):
@@ -51,7 +48,7 @@ def chat_reply(raw: Any) -> Reply:
 
 
 def completion_reply(raw: Any) -> Reply:
-    """The reply of /completions: the bare continuation. Raises BadReply when it has no choice or no text."""
+    """Reads a reply of /completions, the bare continuation. Raises ReplyError when it has no choice or no text."""
     choice = first_choice(raw)
     if not isinstance(choice.get("text"), str):
         raise ReplyError("a choice without text")
@@ -59,6 +56,7 @@ def completion_reply(raw: Any) -> Reply:
 
 
 def first_choice(raw: Any) -> Mapping[str, Any]:
+    """The first choice of a reply. Raises ReplyError without one, with the server's sentence where it gives one."""
     if not isinstance(raw, Mapping):
         raise ReplyError("a reply that is no JSON object")
     choices = raw.get("choices")
@@ -69,6 +67,7 @@ def first_choice(raw: Any) -> Mapping[str, Any]:
 
 
 def reply_of(raw: Mapping[str, Any], choice: Mapping[str, Any], text: str, reasoning: str | None) -> Reply:
+    """The reply with its counts. Raises ReplyError where the server broke off."""
     finish = str(choice.get("finish_reason"))
     if finish in TRANSIENT_FINISHES:
         raise ReplyError(f"a reply broken off by the server ({finish})")

@@ -63,7 +63,6 @@ class JudgeServer:
             "timeout_seconds": 20.0,
             "concurrency": 4,
             "attempts": 3,
-            "backoff_seconds": 0.01,
             "prompt_price": 5.0,
             "completion_price": 15.0,
         }

@@ -25,7 +25,6 @@ SERVED: dict[str, Any] = {
     "timeout_seconds": 2.0,
     "concurrency": 1,
     "attempts": 2,
-    "backoff_seconds": 0.0,
 }
 
 

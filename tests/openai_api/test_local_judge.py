@@ -15,7 +15,7 @@ from r2a_core.models.load import load_tokenizer
 from r2a_core.models.prepare import prepare
 from r2a_core.tokenizer import LoadedTokenizer
 from tests.evaluation.judge_server import open_item, responses
-from tests.remote.conftest import RealServer
+from tests.servers import RealServer
 from tests.study import PARAMS, call, params_with, study_folder
 
 

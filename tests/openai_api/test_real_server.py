@@ -21,7 +21,7 @@ from r2a_core.infra.shards import open_store
 from r2a_core.models.load import load_tokenizer
 from r2a_core.openai_api.client import Client
 from r2a_core.trace import GENERATION_SCHEMA
-from tests.remote.conftest import CANARY, KEY_ENV, RealServer, files_with
+from tests.servers import CANARY, KEY_ENV, RealServer, files_with
 from tests.small_models import GREEDY as BASE_PARAMS
 from tests.study import PARAMS, ROOT, params_with, study_folder
 
@@ -44,7 +44,6 @@ def entry(server: RealServer, **changes: Any) -> dict[str, Any]:
         "timeout_seconds": 120.0,
         "concurrency": 2,
         "attempts": 2,
-        "backoff_seconds": 0.1,
         "prompt_price": 1.0,
         "completion_price": 10.0,
     }

@@ -14,7 +14,6 @@ VALUES: dict[str, Any] = {
     "timeout_seconds": 60.0,
     "concurrency": 4,
     "attempts": 3,
-    "backoff_seconds": 1.0,
     "prompt_price": 0.5,
     "completion_price": 2.0,
 }

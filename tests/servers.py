@@ -100,7 +100,6 @@ def endpoint(server: FaultServer) -> Callable[..., EndpointParams]:
             "timeout_seconds": 10.0,
             "concurrency": 3,
             "attempts": 3,
-            "backoff_seconds": 0.01,
             "prompt_price": None,
             "completion_price": None,
         }
@@ -192,7 +191,6 @@ def endpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Endpo
         timeout_seconds=1.0,
         concurrency=1,
         attempts=1,
-        backoff_seconds=0.0,
     )
     prepare(
         EndpointModel(

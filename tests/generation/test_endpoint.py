@@ -23,7 +23,7 @@ from r2a_core.models.load import load_model
 from r2a_core.models.pointer import read_pointer
 from r2a_core.models.prepare import prepare
 from r2a_core.trace import GENERATION_SCHEMA
-from tests.remote.conftest import CANARY, FaultServer, files_with
+from tests.servers import CANARY, FaultServer, files_with
 from tests.small_models import GREEDY as BASE_PARAMS
 
 ROOT = Path(__file__).resolve().parent.parent.parent

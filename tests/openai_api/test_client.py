@@ -1,0 +1,328 @@
+"""The client against a server that fails: what is retried, how it gives up, what many requests keep and pay twice."""
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r2a_core.config import EndpointParams
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.shards import open_store
+from r2a_core.openai_api.client import Client, Request, ask_all
+from r2a_core.openai_api.reply import Reply
+from tests.servers import CANARY, KEY_ENV, FaultServer, files_with, running
+
+Endpoint = Callable[..., EndpointParams]
+
+
+def ask(endpoint: EndpointParams) -> Reply:
+    return Client(endpoint).chat([{"role": "user", "content": "2 + 3?"}], max_tokens=50, temperature=0.6, seed=4)
+
+
+def test_a_chat_request_and_its_reply(server: FaultServer, endpoint: Endpoint) -> None:
+    reply = Client(endpoint()).chat(
+        [{"role": "user", "content": "2 + 3?"}],
+        max_tokens=50,
+        temperature=0.0,
+        response_format={"type": "json_object"},
+        extra={"continue_final_message": True},
+    )
+    assert (reply.text, reply.reasoning, reply.finish) == ("So \\boxed{5}.", "2 + 3 = 5\n", "stop")
+    assert (reply.prompt_tokens, reply.completion_tokens, reply.model) == (7, 11, "served-1")
+    (request,) = server.requests
+    assert (request["path"], request["key"]) == ("/v1/chat/completions", f"Bearer {CANARY}")
+    assert request["body"] == {
+        "model": "big-one",
+        "messages": [{"role": "user", "content": "2 + 3?"}],
+        "max_tokens": 50,
+        "temperature": 0.0,
+        "response_format": {"type": "json_object"},
+        "continue_final_message": True,
+    }
+
+
+def test_a_completion_request(server: FaultServer, endpoint: Endpoint) -> None:
+    reply = Client(endpoint()).complete("2 + 3?", max_tokens=5, temperature=1.0, seed=4)
+    assert reply.text == "2 + 3 = 5\n</think>So \\boxed{5}."
+    (request,) = server.requests
+    assert request["path"] == "/v1/completions"
+    assert request["body"] == {
+        "model": "big-one",
+        "prompt": "2 + 3?",
+        "max_tokens": 5,
+        "temperature": 1.0,
+        "seed": 4,
+    }
+
+
+PASSING: list[dict[str, Any]] = [
+    {"status": 429, "body": '{"error": {"message": "slow down"}}'},
+    {"status": 408},
+    {"status": 500, "body": "<html>no</html>"},
+    {"status": 502},
+    {"status": 503, "body": "busy"},
+    {"status": 504},
+    {"sleep": 1.5},
+    {"drop": True},
+    {"raw": '{"choices": [{"mess'},
+    {"raw": "<html>a proxy's page</html>"},
+    {"raw": '{"choices": []}'},
+    {"raw": '{"error": {"message": "upstream is down"}}'},
+    {"finish": "insufficient_system_resource"},
+    {"choice": {"message": {"content": None}}},
+]
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: json.dumps(fault)[:40])
+def test_what_passes_is_tried_again(server: FaultServer, endpoint: Endpoint, fault: dict[str, Any]) -> None:
+    server.plan(fault)
+    assert ask(endpoint(timeout_seconds=0.5)).text == "So \\boxed{5}."
+    first, second = server.requests
+    assert first["body"] == second["body"]
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: json.dumps(fault)[:40])
+def test_what_does_not_pass_ends_after_the_attempts(
+    server: FaultServer, endpoint: Endpoint, fault: dict[str, Any]
+) -> None:
+    server.plan({**fault, "times": -1})
+    with pytest.raises(MissingPrerequisite, match=r"'big-one' at http://127.* gave no reply in 2 tries"):
+        ask(endpoint(timeout_seconds=0.2, attempts=2))
+    assert len(server.requests) == 2
+
+
+def test_no_server_at_all(endpoint: Endpoint) -> None:
+    with pytest.raises(MissingPrerequisite, match="refused"):
+        ask(endpoint(base_url="http://127.0.0.1:1/v1", attempts=2))
+
+
+def test_the_wait_that_the_server_asks_for_is_kept(server: FaultServer, endpoint: Endpoint) -> None:
+    server.plan({"status": 429, "headers": {"Retry-After": "1.5"}})
+    ask(endpoint())
+    first, second = (request["time"] for request in server.requests)
+    assert 1.5 <= second - first < 6  # the client's own first wait is below 0.5 s
+
+
+def test_a_wait_of_an_hour_is_not_waited_for(server: FaultServer, endpoint: Endpoint) -> None:
+    server.plan({"status": 429, "headers": {"Retry-After": "3600"}, "times": -1})
+    started = time.time()
+    with pytest.raises(MissingPrerequisite, match="HTTP 429, Retry-After 3600"):
+        ask(endpoint())
+    assert time.time() - started < 5
+    assert len(server.requests) == 1
+
+
+def test_tries_are_counted_across_all_faults(server: FaultServer, endpoint: Endpoint) -> None:
+    server.plan({"status": 503}, {"raw": "no JSON"}, {"drop": True}, {"raw": "no JSON"})
+    with pytest.raises(MissingPrerequisite, match="in 4 tries; the last one: a reply that is no JSON"):
+        ask(endpoint(attempts=4))
+    assert len(server.requests) == 4
+    server.plan({"status": 503}, {"raw": "no JSON"}, {"drop": True}, {"raw": "no JSON"})
+    assert ask(endpoint(attempts=5)).text == "So \\boxed{5}."
+
+
+FINAL: list[tuple[dict[str, Any], type[R2AError], str]] = [
+    ({"status": 401, "body": f"key {CANARY}"}, MissingPrerequisite, KEY_ENV),
+    ({"status": 403, "body": '{"error": {"message": "not you"}}'}, MissingPrerequisite, "not you"),
+    ({"status": 402, "body": '{"error": {"message": "Insufficient Balance"}}'}, MissingPrerequisite, "no money left"),
+    ({"status": 429, "body": '{"error": {"code": "insufficient_quota"}}'}, MissingPrerequisite, "no money left"),
+    ({"status": 404, "body": '{"error": {"message": "no such model"}}'}, R2AError, "'big-one' at http.*no such model"),
+    ({"status": 400, "body": '{"error": {"message": "max_tokens is too large"}}'}, R2AError, "max_tokens is too large"),
+    ({"status": 400, "body": json.dumps({"error": {"message": f"your key {CANARY}"}})}, R2AError, r"your key \[key\]"),
+    ({"status": 422, "body": '{"detail": "Unexpected fields"}'}, R2AError, "Unexpected fields"),
+    ({"status": 413, "body": "<html>"}, R2AError, "HTTP 413"),
+]
+
+
+@pytest.mark.parametrize(("fault", "kind", "says"), FINAL, ids=lambda value: str(value)[:30])
+def test_what_cannot_pass_ends_in_a_sentence(
+    server: FaultServer, endpoint: Endpoint, fault: dict[str, Any], kind: type[R2AError], says: str
+) -> None:
+    server.plan({**fault, "times": -1})
+    with pytest.raises(R2AError, match=says) as caught:
+        ask(endpoint())
+    assert caught.type is kind
+    assert caught.value.hint
+    assert CANARY not in str(caught.value)
+    assert len(server.requests) == (3 if fault["status"] == 429 else 1)
+
+
+def test_a_refused_key_names_its_variable_only(
+    server: FaultServer, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.plan(key="another")  # the server tells the key back in its error
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(MissingPrerequisite, match=f"environment variable {KEY_ENV}") as caught:
+        ask(endpoint())
+    assert caught.value.exit_code == 3
+    server.plan({"status": 503, "body": f"told back: {CANARY}", "times": -1})
+    with pytest.raises(MissingPrerequisite, match=r"told back: \[key\]") as busy:
+        ask(endpoint(attempts=2))
+    assert CANARY not in str(caught.value) + repr(caught.value) + str(busy.value) + caplog.text
+
+
+def test_no_key_of_the_environment_is_sent_unasked(
+    server: FaultServer, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "sk-private")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    ask(endpoint(key_env=None))
+    assert "private" not in json.dumps(server.requests)
+
+
+def test_a_missing_key_stops_before_any_request(
+    server: FaultServer, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(KEY_ENV)
+    with pytest.raises(MissingPrerequisite, match=KEY_ENV):
+        ask(endpoint())
+    assert server.requests == []
+
+
+def test_text_that_no_file_takes_is_mended(server: FaultServer, endpoint: Endpoint) -> None:
+    server.plan({"raw": '{"choices": [{"message": {"content": "a\\ud800b\\ud83d\\ude00"}, "finish_reason": "stop"}]}'})
+    assert ask(endpoint()).text == "a�b😀"
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def questions(numbers: range) -> list[Request]:
+    """Questions q0, q1, ..."""
+
+    def one(number: int) -> Request:
+        messages = [{"role": "user", "content": f"<q{number}>"}]
+        return Request(f"print-{number}", lambda client: client.chat(messages, max_tokens=9, temperature=0.0))
+
+    return [one(number) for number in numbers]
+
+
+def run(endpoint: EndpointParams, root: Path, numbers: range) -> list[str]:
+    with open_store(root, "ask", "x") as store:
+        return [str(reply.raw["n"]) for reply in ask_all(Client(endpoint), questions(numbers), store, "x")]
+
+
+def numbered(*numbers: int) -> list[dict[str, object]]:
+    """Replies that name their question."""
+    message = {"message": {"content": "x"}, "finish_reason": "stop"}
+    return [
+        {"match": f"<q{n}>", "times": -1, "raw": json.dumps({"choices": [message], "n": n}), "sleep": 0.02 * (n % 3)}
+        for n in numbers
+    ]
+
+
+def asked(server: FaultServer) -> list[str]:
+    return sorted(request["body"]["messages"][0]["content"] for request in server.requests)
+
+
+def test_replies_come_in_the_order_of_the_requests(server: FaultServer, endpoint: Endpoint, tmp_path: Path) -> None:
+    server.plan(*numbered(*range(12)), hold=0.05)
+    assert run(endpoint(), tmp_path, range(12)) == [str(n) for n in range(12)]
+    assert server.most_at_a_time == 3
+    assert run(endpoint(), tmp_path, range(12)) == [str(n) for n in range(12)]
+    assert len(server.requests) == 12  # the second run asked for nothing
+
+
+def test_equal_requests_are_asked_once(server: FaultServer, endpoint: Endpoint, tmp_path: Path) -> None:
+    with open_store(tmp_path, "ask", "x") as store:
+        replies = ask_all(Client(endpoint()), [*questions(range(2)), *questions(range(2))], store, "x")
+    assert replies[:2] == replies[2:]
+    assert asked(server) == ["<q0>", "<q1>"]
+
+
+def test_a_failure_keeps_what_is_there_and_says_so(server: FaultServer, endpoint: Endpoint, tmp_path: Path) -> None:
+    server.plan({"match": "<q4>", "status": 400, "body": '{"error": {"message": "no"}}'}, *numbered(*range(20)))
+    with pytest.raises(R2AError, match=r"HTTP 400\): no; 4 of 20 replies are there and kept") as caught:
+        run(endpoint(concurrency=1), tmp_path, range(20))
+    assert caught.value.hint.endswith("then run again")
+    assert asked(server) == sorted(f"<q{n}>" for n in range(5))  # none after the failure
+    server.plan(*numbered(*range(20)))
+    assert run(endpoint(), tmp_path, range(20)) == [str(n) for n in range(20)]
+    assert asked(server) == sorted(f"<q{n}>" for n in range(4, 20))
+
+
+def test_requests_under_way_are_kept_when_another_fails(
+    server: FaultServer, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    slow = {"match": "<q1>", "sleep": 1.5, "raw": numbered(1)[0]["raw"]}
+    server.plan(slow, {"match": "<q0>", "sleep": 1.0, "status": 400}, *numbered(*range(9)))
+    with pytest.raises(R2AError, match="of 9 replies"):
+        run(endpoint(concurrency=2), tmp_path, range(9))
+    server.plan(*numbered(*range(9)))
+    run(endpoint(), tmp_path, range(9))
+    assert "<q1>" not in asked(server)
+    assert "<q0>" in asked(server)
+
+
+SCRIPT = """
+import signal, sys
+from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with it ignored
+sys.path.insert(0, sys.argv[3])
+from r2a_core.config import EndpointParams
+from tests.openai_api.test_client import run
+where = {"base_url": sys.argv[1], "model": "big-one", "key_env": "R2A_TEST_KEY"}
+endpoint = EndpointParams(**where, timeout_seconds=60.0, concurrency=2, attempts=2)
+run(endpoint, Path(sys.argv[2]), range(30))
+"""
+
+
+def test_after_a_kill_only_the_unfinished_are_asked(server: FaultServer, endpoint: Endpoint, tmp_path: Path) -> None:
+    server.plan(*numbered(*range(30)), hold=0.1)
+    params = endpoint(concurrency=2)
+    command = [sys.executable, "-c", SCRIPT, params.base_url, str(tmp_path / "work"), str(ROOT)]
+    log = tmp_path / "log"
+    kept = tmp_path / "work" / "ask" / "x"
+    with log.open("w") as stream, running(command, stderr=stream, cwd=ROOT) as process:
+        while len(list(kept.glob("*.sha256")) if kept.is_dir() else []) < 8:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    finished = {path.name.partition(".")[0] for path in kept.glob("*.sha256")}
+    assert 8 <= len(finished) < 30
+    server.plan(*numbered(*range(30)))
+    assert run(params, tmp_path / "work", range(30)) == [str(n) for n in range(30)]
+    assert asked(server) == sorted(f"<q{n}>" for n in range(30) if f"print-{n}" not in finished)
+    assert files_with(CANARY, tmp_path) == []
+
+
+def test_an_interrupt_waits_for_no_server(server: FaultServer, endpoint: Endpoint, tmp_path: Path) -> None:
+    server.plan(*numbered(0, 1), {"sleep": 60, "times": -1})
+    command = [sys.executable, "-c", SCRIPT, endpoint().base_url, str(tmp_path / "work"), str(ROOT)]
+    with running(command, stderr=subprocess.DEVNULL, cwd=ROOT) as process:
+        while len(server.requests) < 4:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=20)  # s; the server is silent for 60, and the client would wait as long
+    assert process.returncode != 0
+    kept = tmp_path / "work" / "ask" / "x"
+    assert sorted(path.name for path in kept.glob("*.json")) == ["print-0.reply.json", "print-1.reply.json"]
+
+
+def test_a_damaged_reply_is_named(server: FaultServer, endpoint: Endpoint, tmp_path: Path) -> None:
+    run_once = range(2)
+    server.plan(*numbered(0, 1))
+    run(endpoint(), tmp_path, run_once)
+    path = tmp_path / "ask" / "x" / "print-1.reply.json"
+    path.write_text(path.read_text().replace('"x"', '"y"'))
+    with pytest.raises(R2AError, match=r"print-1\.reply\.json is damaged"):
+        run(endpoint(), tmp_path, run_once)
+
+
+def test_no_key_in_what_is_kept(server: FaultServer, endpoint: Endpoint, tmp_path: Path) -> None:
+    told = {"choices": [{"message": {"content": f"key {CANARY}"}, "finish_reason": "stop"}], "n": CANARY}
+    server.plan({"raw": json.dumps(told), "times": -1})
+    assert run(endpoint(), tmp_path, range(2)) == ["[key]", "[key]"]
+    assert files_with(CANARY, tmp_path) == []
+    assert len(files_with("key [key]", tmp_path)) == 2
