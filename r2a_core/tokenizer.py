@@ -1,26 +1,15 @@
-r"""A prepared model folder -> model, tokenizer and tag ids, checked before the first forward pass.
+"""Tokens and their texts: a tokenizer with its tags, texts as ids, and what tokens spell.
 
-Inputs: data/models/<name>/ as r2a_core.models.pointer describes it. Remote code is never run unless the caller says so.
-
-Reflection phrases ("wait", "alternatively", ...) as token ranges of a trace (paper section 4, Figure 4).
-
-The text of single tokens, and the sentences and reflection phrases they spell.
-
-tokenizer, token ids -> one text a token that together give the whole; texts -> sentence and reflection token ranges.
-
-Prompts with and without reasoning (paper section 3), as token ids.
-
-    with_reasoning       BOS + question + instruction + " " + <think> + "\n"
-    without_reasoning    the same, then "Okay, I think I have finished thinking.\n" + </think>   (mode finished)
-                         the same, then "\n" + </think>                                          (mode empty)
-
-Text is tokenised part by part and tags are put in by id, so that a question can never produce one.
+token ids -> one text per token that together give the whole; token texts -> sentences, and reflection phrases ("wait",
+"alternatively", ...) as token ranges (paper section 4, Figure 4). Text is tokenised as plain text, so that a question
+can never produce a tag.
 """
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from r2a_core.config import Tags
@@ -45,32 +34,6 @@ class LoadedTokenizer:
     hf: Any  # transformers PreTrainedTokenizerFast
     tags: Tags
     ids: TagIds
-
-
-DEFAULT_PHRASES = ("wait", "alternatively", "double check", "double-check")
-
-
-def reflection_ranges(pieces: Sequence[str], phrases: Sequence[str] = DEFAULT_PHRASES) -> list[range]:
-    """Token ranges that spell a phrase, as whole words in any case, in order.
-
-    `pieces`: the decoded text of each token; phrases may span several tokens.
-    """
-    if not phrases:
-        return []
-    starts, position = [], 0
-    for piece in pieces:
-        starts.append(position)
-        position += len(piece)
-    pattern = "|".join(re.escape(phrase) for phrase in sorted(phrases, key=len, reverse=True))
-    found = []
-    for match in re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", "".join(pieces), flags=re.IGNORECASE):
-        covered = [
-            index
-            for index, piece in enumerate(pieces)
-            if starts[index] < match.end() and starts[index] + len(piece) > match.start()
-        ]
-        found.append(range(covered[0], covered[-1] + 1))
-    return found
 
 
 SENTENCE_END = re.compile(r"[.!?][\"'”’)\]*]*(?=\s)|\n+")
@@ -125,10 +88,21 @@ def sentence_ranges(pieces: Sequence[str], tokens: range) -> list[range]:
     return found
 
 
-def reflection_in(pieces: Sequence[str], tokens: range, phrases: Sequence[str]) -> list[range]:
-    """Token ranges that spell a reflection phrase within `tokens`, in order."""
-    found = reflection_ranges(pieces[tokens.start : tokens.stop], phrases)
-    return [range(tokens.start + each.start, tokens.start + each.stop) for each in found]
+def reflection_ranges(pieces: Sequence[str], tokens: range, phrases: Sequence[str]) -> list[range]:
+    """Token ranges within `tokens` that spell a phrase, as whole words in any case, in order.
+
+    `pieces`: text of every token of the trace; a phrase may span several tokens.
+    """
+    if not phrases:
+        return []
+    ends = list(accumulate(len(pieces[token]) for token in tokens))  # in characters
+    pattern = "|".join(re.escape(phrase) for phrase in sorted(phrases, key=len, reverse=True))
+    text = "".join(pieces[tokens.start : tokens.stop])
+    found = []
+    for match in re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", text, flags=re.IGNORECASE):
+        first, last = bisect_right(ends, match.start()), bisect_left(ends, match.end())
+        found.append(range(tokens.start + first, tokens.start + last + 1))
+    return found
 
 
 def plain_ids(tokenizer: LoadedTokenizer, content: str) -> list[int]:

@@ -1,15 +1,10 @@
-"""The two ways in which a model is asked (paper section 3): it reasons, or its reasoning is closed before it begins.
+r"""A trace: one response as token ids, its status in the funnel, its six segments and its result (paper sections 3, 4).
 
-The six segments of a trace's token sequence (paper section 4), by token ids alone.
+rows of data/generations/<model>/<dataset>/<setting>.parquet -> TokenTrace, one per item: the first well-formed response
 
-BOS = {0}; query = [1, o); `<think>` = {o}; reasoning = [o+1, c); `</think>` = {c}; answer = [c+1, T-1),
-with o and c the indices of `<think>` and `</think>` and T the length including the final EOS, which is left out.
-
-Which responses are captured: the first well-formed one of each item.
-
-rows of data/generations/<model>/<dataset>/<setting>.parquet -> TokenTrace records in item order.
-
-Boxed answers: finding them in a text. The last box of an answer is the answer.
+Segments follow from token ids alone: BOS = {0}; query = [1, o); <think> = {o}; reasoning = [o+1, c); </think> = {c};
+answer = [c+1, T-1), with o and c the indices of <think> and </think> and T the length with the final EOS, which is left
+out. The result is the last box of the answer, \boxed{...} or \fbox{...}.
 """
 
 import re
@@ -101,7 +96,7 @@ class TraceStatus:
 def classify(
     prompt: Sequence[int], response: Sequence[int], ids: TagIds, has_answer: Callable[[list[int]], bool]
 ) -> TraceStatus:
-    """Status of a trace by token ids, in funnel order: finished, think format, answer format.
+    """Classifies a trace by its token ids, in funnel order: finished, think format, answer format.
 
     prompt, response: token ids. The prompt holds one `<think>` and, without reasoning, its `</think>`; the trace is
     well formed when prompt and response hold exactly one `</think>`. `has_answer` sees the answer's token ids. Raises
@@ -143,15 +138,15 @@ def token_trace(item_id: str, prompt: Sequence[int], response: Sequence[int], id
     return TokenTrace(item_id, tokens, TraceSegments(found.think_open, found.think_close, len(tokens)))
 
 
-def select_traces(generations: pl.DataFrame, limit: int | None = None) -> list[TokenTrace]:
-    """The first response with status `ok` of each item, in the order in which items appear, the first `limit` of them.
+def select_traces(generations: pl.DataFrame) -> list[TokenTrace]:
+    """Returns the first response with status `ok` of each item, in the order in which items appear.
 
     More items, or more runs of items that have a trace, leave the traces before them as they are.
     """
     order = generations["item_id"].unique(maintain_order=True)
     well_formed = generations.filter(pl.col("status") == "ok").sort("run", maintain_order=True)
     first = well_formed.unique("item_id", keep="first", maintain_order=True)
-    rows = order.to_frame().join(first, on="item_id", maintain_order="left").head(limit or len(order))
+    rows = order.to_frame().join(first, on="item_id", maintain_order="left")
     traces = []
     for row in rows.iter_rows(named=True):
         token_ids = (*row["prompt_ids"], *row["response_ids"])

@@ -30,7 +30,7 @@ from r2a_core.infra.checks import check_finite
 from r2a_core.infra.errors import R2AError
 from r2a_core.models.load import choose_device, load_tokenizer
 from r2a_core.results import Head, head_name
-from r2a_core.tokenizer import reflection_in
+from r2a_core.tokenizer import reflection_ranges
 from r2a_core.trace import TraceSegments
 
 log = logging.getLogger(__name__)
@@ -265,7 +265,7 @@ def token_row(
         "think_open": segments.think_open,
         "think_close": segments.think_close,
         "n_tokens": segments.n_tokens,
-        "reflection": [each.start for each in reflection_in(pieces, segments.reasoning, phrases)],
+        "reflection": [each.start for each in reflection_ranges(pieces, segments.reasoning, phrases)],
     }
 
 

@@ -28,7 +28,7 @@ from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
 from r2a_core.models.load import choose_device, load_tokenizer
 from r2a_core.results import segment_medians
-from r2a_core.tokenizer import reflection_in, sentence_ranges, token_pieces
+from r2a_core.tokenizer import reflection_ranges, sentence_ranges, token_pieces
 from r2a_core.trace import SEGMENTS, TokenTrace, select_traces
 
 REBUILD = "rebuild it with: dvc repro attention"
@@ -106,7 +106,7 @@ def trace_statistics(
     item_id: str, trace: RecordedTrace, pieces: Sequence[str], reflection_phrases: Sequence[str], device: str = "cpu"
 ) -> AttentionTables:
     """Frames of one trace, by layer and head."""
-    phrases = reflection_in(pieces, trace.segments.reasoning, reflection_phrases)
+    phrases = reflection_ranges(pieces, trace.segments.reasoning, reflection_phrases)
     sentences = sentence_ranges(pieces, trace.segments.reasoning)
     attention, by_sentence = [], []
     for layer in sorted(trace.layers):

@@ -23,12 +23,7 @@ from r2a_core.builtin.questions import (
     ordinals,
 )
 from r2a_core.config import TextMix
-
-BOXED_INSTRUCTION = " Please reason step by step, and put your final answer within \\boxed{}."
-
-BRIEF_INSTRUCTION = " Please reason step by step (but not overthinking), and put your final answer within \\boxed{}."
-
-FINISHED, EMPTY = "\nOkay, I think I have finished thinking.\n", "\n\n"
+from r2a_core.prompt_texts import BOXED_INSTRUCTION, BRIEF_INSTRUCTION, THINKING
 
 # Free words of each line. No line shares them with another, so that a word says where in the trace it stands.
 LEADS = (
@@ -125,7 +120,7 @@ def training_text(rng: random.Random, mix: TextMix) -> TrainingText:
     )[0]
     prompt = f"{problem.question}{instruction} "
     if rng.random() < mix.without_reasoning:
-        thinking = FINISHED if rng.random() < 0.8 else EMPTY
+        thinking = THINKING["finished" if rng.random() < 0.8 else "empty"]
         return TrainingText(prompt, (Piece(thinking, 0.0),), (Piece("\n\n" + closing(problem, problem.gold)),), False)
     return with_reasoning(rng, mix, problem, prompt)
 

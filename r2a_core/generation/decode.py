@@ -1,16 +1,17 @@
-"""Rows of text that grow together through one model, and can leave and join between two steps.
+"""Decoding with continuous batching, in which an item's text depends on nothing but the item.
 
-The rows are a left-padded batch: the last slot holds the newest token of each, so that all take a step together. A row
-that has ended leaves, and what is then padding for all is cut off; new rows join right-aligned. Position ids count a
-row's own tokens, so that neither slot nor company enters its numbers.
+prompts (token ids) -> responses (token ids), for a model in this process.
 
-Generation in a batch that stays full, in which an item's text depends on nothing but the item.
+1. Prefill: prompts enter as a left-padded batch over a preallocated KV cache; position ids count a row's own tokens.
+2. A token per row and step: the arg-max of the logits or, at a temperature, of logits / temperature plus Gumbel noise
+   (the Gumbel-max trick: a draw from the softmax). The noise comes from a hash of (seed, item, run, step, token).
+3. Turnover: rows that ended leave, waiting prompts join right-aligned, and slots that are padding for all are cut off.
 
-prompts -> token ids. Responses that have ended leave the batch and waiting prompts take their place. Each token is the
-arg-max of the logits or, at a temperature, of the logits plus Gumbel noise, which a hash of (seed, item, run, step,
-token) gives: a draw from the softmax. Rounding differs between batch shapes, so a decision with a lead below
-`tie_margin` is made on the logits of the item alone, in a forward pass of its own. Under Gumbel noise those are few.
+Rounding differs between batch shapes, so a choice with a lead below `tie_margin` is made anew on the logits of the item
+alone, in a forward pass of its own without padding or cache. Under Gumbel noise those are few.
 """
+
+from __future__ import annotations
 
 import hashlib
 import inspect
@@ -28,110 +29,6 @@ from r2a_core.config import GenerateParams
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.memory import retry_with_half, rows_that_fit
 from r2a_core.models.load import LoadedModel, head_size, n_kv_heads
-
-ROOM = 256  # slots added when a buffer is full
-
-
-class PreallocatedKVLayer(DynamicLayer):
-    """Keys and values of one layer in buffers with room to grow: a step writes one slot and copies none."""
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.dtype, self.device = key_states.dtype, key_states.device
-        self.hold(key_states[:, :, :0], value_states[:, :, :0], room=0)
-        self.is_initialized = True
-
-    def hold(self, keys: Tensor, values: Tensor, room: int) -> None:
-        """Takes keys and values (row, kv_head, slot, head_dim) as the content, with room for further slots."""
-        self.key_buffer, self.value_buffer = (pad(each, (0, 0, 0, room)) for each in (keys, values))
-        self.show(keys.shape[2])
-
-    def show(self, n_slots: int) -> None:
-        """The first slots of the buffers are the content."""
-        self.keys, self.values = self.key_buffer[:, :, :n_slots], self.value_buffer[:, :, :n_slots]
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None
-        assert self.values is not None
-        start, stop = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
-        if stop > self.key_buffer.shape[2]:
-            self.hold(self.keys, self.values, room=stop - start + ROOM)
-            self.show(start)
-        self.key_buffer[:, :, start:stop], self.value_buffer[:, :, start:stop] = key_states, value_states
-        self.show(stop)
-        return self.keys, self.values
-
-
-@dataclass
-class DecodingBatch:
-    """Rows at one moment. mask (row, slot): 1 for a row's own tokens, 0 for padding; logits (row, vocabulary), of each
-    row's next token."""
-
-    model: Any
-    cache: Cache
-    mask: Tensor
-    logits: Tensor
-
-    @classmethod
-    def start(cls, model: Any, prompts: Sequence[Sequence[int]], filler: int) -> "DecodingBatch":
-        """Rows that hold their prompts. filler: any token id, for padding."""
-        width = max(map(len, prompts))
-        ids = torch.full((len(prompts), width), filler)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = torch.tensor(prompt)
-            mask[row, width - len(prompt) :] = 1
-        device = model.device
-        rows = cls(model, Cache(layer_class_to_replicate=PreallocatedKVLayer), mask.to(device), torch.empty(0))
-        rows.forward(ids.to(device), (rows.mask.cumsum(1) - 1).clamp(min=0))
-        return rows
-
-    def step(self, tokens: Tensor) -> None:
-        """Appends one token (row,) to each row."""
-        self.mask = pad(self.mask, (0, 1), value=1)
-        self.forward(tokens[:, None], self.mask.sum(1, keepdim=True) - 1)
-
-    def forward(self, ids: Tensor, positions: Tensor) -> None:
-        """Runs the model over new tokens (row, token)."""
-        cache: Any = {cache_argument(type(self.model)): self.cache}
-        output = self.model(
-            input_ids=ids, attention_mask=self.mask, position_ids=positions, use_cache=True, logits_to_keep=1, **cache
-        )
-        self.logits = output.logits[:, -1].float()
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Leaves only these rows, and cuts off the slots that are padding for all of them."""
-        index = torch.tensor(rows, device=self.mask.device)
-        mask = self.mask[index]
-        left = int(mask.argmax(1).min())
-        self.mask, self.logits = mask[:, left:], self.logits[index]
-        for layer in self.layers:
-            layer.hold(layer.keys[index, :, left:], layer.values[index, :, left:], room=ROOM)
-
-    def join(self, others: "DecodingBatch") -> None:
-        """Takes the rows of `others` behind its own; the shorter side gets padding on its left."""
-        width = max(self.mask.shape[1], others.mask.shape[1])
-        self.mask = torch.cat([pad(each.mask, (width - each.mask.shape[1], 0)) for each in (self, others)])
-        self.logits = torch.cat([self.logits, others.logits])
-        for mine, theirs in zip(self.layers, others.layers, strict=True):
-            keys, values = (
-                torch.cat([pad(each, (0, 0, width - each.shape[2], 0)) for each in pair])
-                for pair in ((mine.keys, theirs.keys), (mine.values, theirs.values))
-            )
-            mine.hold(keys, values, room=ROOM)
-
-    @property
-    def layers(self) -> list[Any]:
-        """The layers of the cache."""
-        return self.cache.layers
-
-
-def cache_argument(model_class: type) -> str:
-    """Under which name a model's forward takes its cache; transformers has had two."""
-    names = inspect.signature(model_class.forward).parameters  # type: ignore[attr-defined]
-    return "cache" if "cache" in names else "past_key_values"
-
 
 TURNOVER = 8  # responses leave and join when an eighth of the batch has ended
 
@@ -153,58 +50,6 @@ class Generated:
     run: int
     response_ids: tuple[int, ...]
     finish: str  # stop | length
-
-
-GAMMA = 0x9E3779B97F4A7C15  # odd; splits a key into a stream of keys
-
-MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))  # shifts and factors of splitmix64
-
-WORD = 2**64
-
-
-def step_key(seed: int, item_id: str, run: int, step: int) -> int:
-    """64 bits that stand for one step of one response."""
-    digest = hashlib.blake2b(f"{seed}\0{item_id}\0{run}".encode(), digest_size=8).digest()
-    return (int.from_bytes(digest, "little") + step * GAMMA * GAMMA) % WORD
-
-
-def uniforms(keys: Sequence[int], n_tokens: int, device: Any = "cpu") -> torch.Tensor:
-    """One number in (0, 1) for each key and token, the same on every device. Shape (key, token), float64.
-
-    The splitmix64 hash of key and token, to 53 bits.
-    """
-    start = torch.tensor([signed(key) for key in keys], device=device)
-    state = start[:, None] + torch.arange(1, n_tokens + 1, device=device) * signed(GAMMA)
-    for shift, factor in MIXERS:
-        state = (state ^ ((state >> shift) & (2 ** (64 - shift) - 1))) * signed(factor)
-    return (((state >> 11) & (2**53 - 1)).double() + 0.5) * 2.0**-53
-
-
-def signed(word: int) -> int:
-    """The 64-bit word as torch's int64 holds it."""
-    word %= WORD
-    return word - WORD if word >= WORD // 2 else word
-
-
-@dataclass(frozen=True)
-class SampledTokens:
-    """Chosen token of each row and its lead over the next best."""
-
-    tokens: torch.Tensor  # (row,)
-    margins: torch.Tensor  # (row,), logits; over the temperature where one is set
-
-
-def choose(logits: torch.Tensor, temperature: float, keys: Sequence[int]) -> SampledTokens:
-    """The arg-max of logits (row, vocabulary) or, at a temperature, of logits / temperature plus Gumbel noise.
-
-    The noise of a row comes from its key alone, so the choice is a draw from the softmax that the same key repeats.
-    """
-    scores = logits.double()
-    if temperature > 0:
-        noise = -torch.log(-torch.log(uniforms(keys, logits.shape[-1], logits.device)))
-        scores = scores / temperature + noise
-    best = scores.topk(2, dim=-1)
-    return SampledTokens(best.indices[:, 0], best.values[:, 0] - best.values[:, 1])
 
 
 @dataclass
@@ -330,3 +175,165 @@ def choose_alone(model: Any, row: GrowingSequence, config: GenerateParams) -> to
     ids = torch.tensor([[*row.request.prompt_ids, *row.tokens]], device=model.device)
     logits = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[:, -1].float()
     return choose(logits, config.temperature, [row.key(config)]).tokens[0]
+
+
+GAMMA = 0x9E3779B97F4A7C15  # odd; splits a key into a stream of keys
+
+MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))  # shifts and factors of splitmix64
+
+WORD = 2**64
+
+
+def request_seed(seed: int, item_id: str, run: int) -> int:
+    """A seed for one response, 0 .. 2^31 - 1, for engines that draw their own random numbers."""
+    digest = hashlib.blake2b(f"{seed}\0{item_id}\0{run}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def step_key(seed: int, item_id: str, run: int, step: int) -> int:
+    """64 bits that stand for one step of one response."""
+    digest = hashlib.blake2b(f"{seed}\0{item_id}\0{run}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "little") + step * GAMMA * GAMMA) % WORD
+
+
+def uniforms(keys: Sequence[int], n_tokens: int, device: Any = "cpu") -> torch.Tensor:
+    """One number in (0, 1) for each key and token, the same on every device. Shape (key, token), float64.
+
+    The splitmix64 hash of key and token, to 53 bits.
+    """
+    start = torch.tensor([signed(key) for key in keys], device=device)
+    state = start[:, None] + torch.arange(1, n_tokens + 1, device=device) * signed(GAMMA)
+    for shift, factor in MIXERS:
+        state = (state ^ ((state >> shift) & (2 ** (64 - shift) - 1))) * signed(factor)
+    return (((state >> 11) & (2**53 - 1)).double() + 0.5) * 2.0**-53
+
+
+def signed(word: int) -> int:
+    """The 64-bit word as torch's int64 holds it."""
+    word %= WORD
+    return word - WORD if word >= WORD // 2 else word
+
+
+@dataclass(frozen=True)
+class SampledTokens:
+    """Chosen token of each row and its lead over the next best."""
+
+    tokens: torch.Tensor  # (row,)
+    margins: torch.Tensor  # (row,), logits; over the temperature where one is set
+
+
+def choose(logits: torch.Tensor, temperature: float, keys: Sequence[int]) -> SampledTokens:
+    """The arg-max of logits (row, vocabulary) or, at a temperature, of logits / temperature plus Gumbel noise.
+
+    The noise of a row comes from its key alone, so the choice is a draw from the softmax that the same key repeats.
+    """
+    scores = logits.double()
+    if temperature > 0:
+        noise = -torch.log(-torch.log(uniforms(keys, logits.shape[-1], logits.device)))
+        scores = scores / temperature + noise
+    best = scores.topk(2, dim=-1)
+    return SampledTokens(best.indices[:, 0], best.values[:, 0] - best.values[:, 1])
+
+
+ROOM = 256  # slots added when a buffer is full
+
+
+class PreallocatedKVLayer(DynamicLayer):
+    """Keys and values of one layer in buffers with room to grow: a step writes one slot and copies none."""
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.hold(key_states[:, :, :0], value_states[:, :, :0], room=0)
+        self.is_initialized = True
+
+    def hold(self, keys: Tensor, values: Tensor, room: int) -> None:
+        """Takes keys and values (row, kv_head, slot, head_dim) as the content, with room for further slots."""
+        self.key_buffer, self.value_buffer = (pad(each, (0, 0, 0, room)) for each in (keys, values))
+        self.show(keys.shape[2])
+
+    def show(self, n_slots: int) -> None:
+        """The first slots of the buffers are the content."""
+        self.keys, self.values = self.key_buffer[:, :, :n_slots], self.value_buffer[:, :, :n_slots]
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None
+        assert self.values is not None
+        start, stop = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
+        if stop > self.key_buffer.shape[2]:
+            self.hold(self.keys, self.values, room=stop - start + ROOM)
+            self.show(start)
+        self.key_buffer[:, :, start:stop], self.value_buffer[:, :, start:stop] = key_states, value_states
+        self.show(stop)
+        return self.keys, self.values
+
+
+@dataclass
+class DecodingBatch:
+    """Rows at one moment. mask (row, slot): 1 for a row's own tokens, 0 for padding; logits (row, vocabulary), of each
+    row's next token."""
+
+    model: Any
+    cache: Cache
+    mask: Tensor
+    logits: Tensor
+
+    @classmethod
+    def start(cls, model: Any, prompts: Sequence[Sequence[int]], filler: int) -> DecodingBatch:
+        """Rows that hold their prompts. filler: any token id, for padding."""
+        width = max(map(len, prompts))
+        ids = torch.full((len(prompts), width), filler)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        device = model.device
+        rows = cls(model, Cache(layer_class_to_replicate=PreallocatedKVLayer), mask.to(device), torch.empty(0))
+        rows.forward(ids.to(device), (rows.mask.cumsum(1) - 1).clamp(min=0))
+        return rows
+
+    def step(self, tokens: Tensor) -> None:
+        """Appends one token (row,) to each row."""
+        self.mask = pad(self.mask, (0, 1), value=1)
+        self.forward(tokens[:, None], self.mask.sum(1, keepdim=True) - 1)
+
+    def forward(self, ids: Tensor, positions: Tensor) -> None:
+        """Runs the model over new tokens (row, token)."""
+        cache: Any = {cache_argument(type(self.model)): self.cache}
+        output = self.model(
+            input_ids=ids, attention_mask=self.mask, position_ids=positions, use_cache=True, logits_to_keep=1, **cache
+        )
+        self.logits = output.logits[:, -1].float()
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Leaves only these rows, and cuts off the slots that are padding for all of them."""
+        index = torch.tensor(rows, device=self.mask.device)
+        mask = self.mask[index]
+        left = int(mask.argmax(1).min())
+        self.mask, self.logits = mask[:, left:], self.logits[index]
+        for layer in self.layers:
+            layer.hold(layer.keys[index, :, left:], layer.values[index, :, left:], room=ROOM)
+
+    def join(self, others: DecodingBatch) -> None:
+        """Takes the rows of `others` behind its own; the shorter side gets padding on its left."""
+        width = max(self.mask.shape[1], others.mask.shape[1])
+        self.mask = torch.cat([pad(each.mask, (width - each.mask.shape[1], 0)) for each in (self, others)])
+        self.logits = torch.cat([self.logits, others.logits])
+        for mine, theirs in zip(self.layers, others.layers, strict=True):
+            keys, values = (
+                torch.cat([pad(each, (0, 0, width - each.shape[2], 0)) for each in pair])
+                for pair in ((mine.keys, theirs.keys), (mine.values, theirs.values))
+            )
+            mine.hold(keys, values, room=ROOM)
+
+    @property
+    def layers(self) -> list[Any]:
+        """The layers of the cache."""
+        return self.cache.layers
+
+
+def cache_argument(model_class: type) -> str:
+    """Under which name a model's forward takes its cache; transformers has had two."""
+    names = inspect.signature(model_class.forward).parameters  # type: ignore[attr-defined]
+    return "cache" if "cache" in names else "past_key_values"

@@ -1,7 +1,7 @@
 """Responses of a model behind an OpenAI-compatible endpoint.
 
 questions -> requests -> replies, each kept in the work store -> token ids by the built-in tokenizer. A reply is kept
-under a fingerprint of its request alone, so that no edit of code and no change of prices or waits buys it again.
+under a fingerprint of its request alone, so that no edit of code and no change of prices buys it again.
 """
 
 import logging
@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from r2a_core.config import GenerateParams, ServedModel, WithoutMode
+from r2a_core.config import GenerateParams, ServedModel
 from r2a_core.data.items import Item
-from r2a_core.generation.backends import Responses, request_seed
-from r2a_core.generation.decode import GenerationRequest
+from r2a_core.generation.decode import GenerationRequest, request_seed
 from r2a_core.generation.rows import tagged_ids
-from r2a_core.generation.usage import served_usage
+from r2a_core.generation.usage import Usage, served_usage
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.shards import WorkStore, fingerprint
 from r2a_core.openai_api.client import Client, Request, ask_all
 from r2a_core.openai_api.reply import Reply
-from r2a_core.prompts import THINKING
+from r2a_core.prompt_texts import THINKING
 from r2a_core.tokenizer import LoadedTokenizer
 from r2a_core.trace import Setting
 
@@ -36,40 +35,42 @@ class EndpointBackend:
     tokenizer: LoadedTokenizer
     setting: Setting
     instruction: str
-    mode: WithoutMode
-    sampling: GenerateParams
+    config: GenerateParams
 
     @cached_property
     def client(self) -> Client:
         return Client(self.served.endpoint)
 
-    def respond(self, items: Sequence[Item], requests: Sequence[GenerationRequest], store: WorkStore) -> Responses:
+    def respond(
+        self, items: Sequence[Item], requests: Sequence[GenerationRequest], store: WorkStore
+    ) -> tuple[list[tuple[int, ...]], Usage]:
+        """Token ids of one response per request, final EOS included, and what the server counted."""
         asked = [self.request(item, request) for item, request in zip(items, requests, strict=True)]
         replies = ask_all(self.client, asked, store, self.name)
         usage = served_usage(replies, self.served)
         log.info("%s: %s", self.name, usage.sentence)
-        return Responses([self.response_ids(reply) for reply in replies], usage)
+        return [self.response_ids(reply) for reply in replies], usage
 
     def request(self, item: Item, request: GenerationRequest) -> Request:
         """What is sent for one response, and its fingerprint."""
         body = self.completions_body(request) if self.served.api == "completions" else self.chat_body(item)
         body |= {
-            "max_tokens": self.served.max_tokens or self.sampling.max_new_tokens,
-            "temperature": self.sampling.temperature,
+            "max_tokens": self.served.max_tokens or self.config.max_new_tokens,
+            "temperature": self.config.temperature,
         }
         if self.served.send_seed:
-            body["seed"] = request_seed(self.sampling.seed, request.item_id, request.run)
+            body["seed"] = request_seed(self.config.seed, request.item_id, request.run)
         endpoint = self.served.endpoint
-        print_ = fingerprint(
+        digest = fingerprint(
             base_url=endpoint.base_url,
             model=endpoint.model,
             body=body,
             item=request.item_id,
             run=request.run,
-            seed=self.sampling.seed,
+            seed=self.config.seed,
         )
         ask = Client.complete if self.served.api == "completions" else Client.chat
-        return Request(print_, lambda client: ask(client, **body))
+        return Request(digest, lambda client: ask(client, **body))
 
     def completions_body(self, request: GenerationRequest) -> dict[str, Any]:
         """The study's prompt as text."""
@@ -88,7 +89,7 @@ class EndpointBackend:
         tags = self.tokenizer.tags
         start: dict[str, Any] = {
             "role": "assistant",
-            "content": f"{tags.think_open}{THINKING[self.mode]}{tags.think_close}",
+            "content": f"{tags.think_open}{THINKING[self.config.without_mode]}{tags.think_close}",
         }
         if self.served.continues == "prefix":
             start["prefix"] = True
@@ -109,8 +110,8 @@ class EndpointBackend:
         tags = self.tokenizer.tags
         if self.served.api == "completions":
             return reply.text
-        thinking = reply.reasoning
-        if self.setting == "without_reasoning" and (thinking or "").strip() == THINKING[self.mode].strip():
+        thinking, closed = reply.reasoning, THINKING[self.config.without_mode].strip()
+        if self.setting == "without_reasoning" and (thinking or "").strip() == closed:
             thinking = None  # the server gave the start of the answer back
         if thinking is not None:
             thinking = thinking.removeprefix("\n") if self.setting == "with_reasoning" else thinking

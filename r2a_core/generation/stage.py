@@ -1,12 +1,11 @@
-"""The generate stage's work, cut into shards that do not depend on one another.
+"""Stages generate and generate_pairs: one response per question and run (paper sections 3 and 5).
 
-questions -> shards of a fixed number of questions and one run each, in the work store. With `retry`, a shard of its own
-holds a second attempt at those questions that left the funnel; the retry of run r is run `runs` + r. Who writes the
-responses is a matter of r2a_core.generation.backends.
+items, a prepared model -> rows of GENERATION_SCHEMA, what they took
 
-How a model answers the questions of the pairs: greedy, with reasoning, in shards of the generate stage's form.
-
-Shards are cut over all questions, then thinned to the selected ones: a pair that is dropped changes its own shard only.
+Questions are cut into shards of a fixed number of questions and one run each. With `retry`, a shard of its own holds a
+second response to those questions that left the funnel; the retry of run r is run `runs` + r. Responses come from the
+model in this process (generation.decode), from vLLM (generation.vllm) or from a server (generation.endpoint), all with
+the same prompts; the texts of a dataset of kind `traces` are imported.
 """
 
 import logging
@@ -18,18 +17,14 @@ from typing import Any
 
 import polars as pl
 
-from r2a_core.config import (
-    DatasetParams,
-    FileDataset,
-    GenerateParams,
-)
+from r2a_core.config import DatasetParams, FileDataset, GenerateParams
 from r2a_core.data.imported_texts import models_with_text, text_for
 from r2a_core.data.items import Item
-from r2a_core.generation.backends import Backend, TransformersBackend
-from r2a_core.generation.decode import GenerationRequest
+from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.generation.endpoint import EndpointBackend, check_continues
 from r2a_core.generation.rows import generation_row, split_imported
 from r2a_core.generation.usage import USAGE_SUFFIX, Usage, shards_usage
+from r2a_core.generation.vllm import VllmBackend, load_engine
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
 from r2a_core.models.load import LoadedModel, load_model, load_tokenizer
@@ -42,7 +37,7 @@ log = logging.getLogger(__name__)
 
 IMPORTED_PER_SHARD = 100  # texts
 
-# Params that change which rows there are, but no row.
+# Params that add or remove rows but never change one.
 NOT_IN_A_ROW = {"limit", "runs", "retry", "batch_size", "backend"}
 
 
@@ -84,23 +79,16 @@ class GenerationJob:
         return "endpoint" if self.pointer.served else self.config.backend.of(self.model_name)
 
     @cached_property
-    def backend(self) -> Backend:
-        """What writes the responses; the model loads here."""
-        if self.pointer.served:
-            return EndpointBackend(
-                f"{self.model_name}, {self.setting}",
-                self.pointer.served,
-                self.tokenizer,
-                self.setting,
-                self.source.instruction,
-                self.config.without_mode,
-                self.config,
-            )
-        if self.backend_name == "vllm":
-            from r2a_core.generation.vllm import load_engine
+    def endpoint(self) -> EndpointBackend:
+        """The server of a model of kind `endpoint`."""
+        assert self.pointer.served is not None
+        name, instruction = f"{self.model_name}, {self.setting}", self.source.instruction
+        return EndpointBackend(name, self.pointer.served, self.tokenizer, self.setting, instruction, self.config)
 
-            return load_engine(self.model_folder, self.device, self.config)
-        return TransformersBackend(self.loaded, self.config, self.memory_mib)
+    @cached_property
+    def engine(self) -> VllmBackend:
+        """The model in vLLM, which loads here."""
+        return load_engine(self.model_folder, self.device, self.config)
 
     @property
     def imports(self) -> bool:
@@ -159,8 +147,8 @@ def plan_shards(job: GenerationJob, items: Sequence[Item], base: Mapping[str, An
     for run in range(job.config.runs):
         for part in chunks(items, job.config.shard_items if served is None else max(len(items), 1)):
             questions = [(item.item_id, item.question, item.kind) for item in part]
-            print_ = fingerprint(**base, **rest, run=run, items=questions)
-            shards.append(GenerationShard(part, run, print_))
+            digest = fingerprint(**base, **rest, run=run, items=questions)
+            shards.append(GenerationShard(part, run, digest))
     return shards
 
 
@@ -207,13 +195,13 @@ def read_shards(paths: Sequence[Path]) -> pl.DataFrame:
 
 
 def write_shard(job: GenerationJob, store: WorkStore, shard: GenerationShard, path: Path) -> None:
-    """Writes the rows of one shard, in question order, as parquet. A server's counts are kept in the store."""
+    """Writes the rows of one shard, in question order, as parquet."""
     rows = imported_rows(job, shard) if job.imports else generated_rows(job, store, shard)
     save_frame(path, pl.DataFrame(rows, schema=GENERATION_SCHEMA))
 
 
 def generated_rows(job: GenerationJob, store: WorkStore, shard: GenerationShard) -> list[dict[str, Any]]:
-    """Rows of freshly generated responses."""
+    """Rows of freshly generated responses; a server's own counts of tokens are kept in the store."""
     tokenizer, config = job.tokenizer, job.config
     requests = [
         GenerationRequest(
@@ -223,12 +211,16 @@ def generated_rows(job: GenerationJob, store: WorkStore, shard: GenerationShard)
         )
         for item in shard.items
     ]
-    results = job.backend.respond(shard.items, requests, store)
-    if results.usage is not None:
-        store.shard(shard.fingerprint, USAGE_SUFFIX, results.usage.write)
+    if job.backend_name == "endpoint":
+        responses, usage = job.endpoint.respond(shard.items, requests, store)
+        store.shard(shard.fingerprint, USAGE_SUFFIX, usage.write)
+    elif job.backend_name == "vllm":
+        responses = job.engine.respond(requests)
+    else:
+        responses = [each.response_ids for each in generate(job.loaded, requests, config, job.memory_mib)]
     return [
         generation_row(tokenizer, item, shard.run, request.prompt_ids, response, config.seed, answer_check(item))
-        for item, request, response in zip(shard.items, requests, results.token_ids, strict=True)
+        for item, request, response in zip(shard.items, requests, responses, strict=True)
     ]
 
 
@@ -260,7 +252,10 @@ def answer_check(item: Item) -> Callable[[str], bool]:
 def plan_pair_shards(
     job: GenerationJob, items: Sequence[Item], kept: set[str], base: Mapping[str, Any]
 ) -> Iterator[GenerationShard]:
-    """Shards of the questions whose pair is in `kept`; none, with a warning, for a model without weights."""
+    """Shards of the questions whose pair is in `kept`; none, with a warning, for a model without weights.
+
+    Shards are cut over all questions, then thinned: a pair that is dropped changes its own shard only.
+    """
     if not job.pointer.has_weights:
         log.warning("%s has no weights to patch: no responses to the pairs", job.model_name)
         return

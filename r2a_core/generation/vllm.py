@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from r2a_core.config import GenerateParams
-from r2a_core.data.items import Item
-from r2a_core.generation.backends import Responses, request_seed
-from r2a_core.generation.decode import GenerationRequest
+from r2a_core.generation.decode import GenerationRequest, request_seed
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
-from r2a_core.infra.shards import WorkStore
 from r2a_core.models.load import choose_device, load_tokenizer, transformers_errors
 from r2a_core.models.pointer import check_unchanged, from_pretrained_args, read_pointer
 
@@ -30,10 +27,13 @@ class VllmBackend:
     engine: Any  # vllm.LLM
     eos: int
     max_tokens: int  # prompt and response
-    sampling: GenerateParams
+    config: GenerateParams
 
-    def respond(self, items: Sequence[Item], requests: Sequence[GenerationRequest], store: WorkStore) -> Responses:
-        """Raises R2AError for a prompt that leaves no room for a response."""
+    def respond(self, requests: Sequence[GenerationRequest]) -> list[tuple[int, ...]]:
+        """Token ids of one response per request, final EOS included.
+
+        Raises R2AError for a prompt that leaves no room for a response.
+        """
         for request in requests:
             if len(request.prompt_ids) >= self.max_tokens:
                 raise R2AError(
@@ -43,16 +43,16 @@ class VllmBackend:
                 )
         prompts = [{"prompt_token_ids": list(request.prompt_ids)} for request in requests]
         outputs = self.engine.generate(prompts, [self.params(request) for request in requests], use_tqdm=False)
-        return Responses([self.response(output.outputs[0]) for output in outputs])
+        return [self.response(output.outputs[0]) for output in outputs]
 
     def params(self, request: GenerationRequest) -> Any:
         """vLLM's SamplingParams of one response. The study's EOS ends it, and no other token of the model's config."""
         from vllm import SamplingParams  # type: ignore[import-not-found]
 
         return SamplingParams(
-            temperature=self.sampling.temperature,
-            max_tokens=min(self.sampling.max_new_tokens, self.max_tokens - len(request.prompt_ids)),
-            seed=request_seed(self.sampling.seed, request.item_id, request.run),
+            temperature=self.config.temperature,
+            max_tokens=min(self.config.max_new_tokens, self.max_tokens - len(request.prompt_ids)),
+            seed=request_seed(self.config.seed, request.item_id, request.run),
             stop_token_ids=[self.eos],
             ignore_eos=True,
             detokenize=False,
@@ -65,7 +65,7 @@ class VllmBackend:
         return ids if not ended or ids[-1:] == (self.eos,) else (*ids, self.eos)
 
 
-def load_engine(folder: Path, device: str, sampling: GenerateParams) -> VllmBackend:
+def load_engine(folder: Path, device: str, config: GenerateParams) -> VllmBackend:
     """The engine of a prepared model, on the first GPU that CUDA_VISIBLE_DEVICES names.
 
     Raises MissingPrerequisite without vLLM, a GPU or the model's files.
@@ -87,7 +87,7 @@ def load_engine(folder: Path, device: str, sampling: GenerateParams) -> VllmBack
     check_unchanged(pointer, folder.name)
     ids = load_tokenizer(folder).ids
     place = from_pretrained_args(pointer, folder, weights=True)
-    limit = min(context_length(place, pointer, folder.name), PROMPT_TOKENS + sampling.max_new_tokens)
+    limit = min(context_length(place, pointer, folder.name), PROMPT_TOKENS + config.max_new_tokens)
     engine = LLM(
         model=local_place(place),
         tokenizer=local_place(from_pretrained_args(pointer, folder, weights=False)),
@@ -96,11 +96,11 @@ def load_engine(folder: Path, device: str, sampling: GenerateParams) -> VllmBack
         dtype=pointer.dtype,
         load_format="safetensors",
         max_model_len=limit,
-        seed=sampling.seed,
+        seed=config.seed,
         trust_remote_code=False,
         generation_config="vllm",
     )
-    return VllmBackend(engine, ids.eos, limit, sampling)
+    return VllmBackend(engine, ids.eos, limit, config)
 
 
 def context_length(place: dict[str, Any], pointer: Any, name: str) -> int:

@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
-from r2a_core.tokenizer import reflection_in, sentence_ranges, token_pieces
+from r2a_core.tokenizer import reflection_ranges, sentence_ranges, token_pieces
 
 
 @pytest.fixture(scope="module")
@@ -61,5 +61,5 @@ def test_sentences(pieces, expected):
 
 def test_reflection_is_looked_for_in_the_given_tokens_only():
     pieces = ["Wait", " so", " Wait", ",", " double", "-check", " awaiting", " wait"]
-    found = reflection_in(pieces, range(1, 7), ("wait", "double-check"))
+    found = reflection_ranges(pieces, range(1, 7), ("wait", "double-check"))
     assert found == [range(2, 3), range(4, 6)]

@@ -14,7 +14,7 @@ from r2a_core.evaluation.funnel import evaluate
 from r2a_core.generation.rows import generation_row, split_imported
 from r2a_core.infra.errors import R2AError
 from r2a_core.models.load import resolve_tags
-from r2a_core.prompts import prompt_ids, to_setting
+from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer
 from r2a_core.trace import GENERATION_SCHEMA, TraceSegments, classify, has_boxed, select_traces
 
@@ -129,11 +129,6 @@ def test_bounds_out_of_order(refused, bounds: tuple[int, int, int]) -> None:
 def test_a_prompt_without_its_tag_is_an_error(refused, byte_text: LoadedTokenizer) -> None:
     says = "the prompt holds no <think>"
     refused(lambda: classify([1, 2], [3, byte_text.ids.eos], byte_text.ids, bool), says, "think_open")
-
-
-@pytest.mark.parametrize("name", ["", "with reasoning", "WITH_REASONING", "both", "../x"])
-def test_a_setting_of_another_name(refused, name: str) -> None:
-    refused(lambda: to_setting(name), f"the setting {name!r} is unknown", "with_reasoning, without_reasoning")
 
 
 @pytest.mark.parametrize("question", ["\ud800", "a\udfffb"])

@@ -10,8 +10,9 @@ import pytest
 
 from r2a_core.builtin.facts import DOMAINS
 from r2a_core.builtin.questions import draw_arithmetic, draw_comparison
-from r2a_core.builtin.texts import BOXED_INSTRUCTION, BRIEF_INSTRUCTION, LEADS, MIDDLES, TAILS, correct, training_text
+from r2a_core.builtin.texts import LEADS, MIDDLES, TAILS, correct, training_text
 from r2a_core.config import TextMix
+from r2a_core.prompt_texts import BOXED_INSTRUCTION, BRIEF_INSTRUCTION
 
 PLAIN = TextMix(comparison=0.5, without_reasoning=0, probing=0, perturbed=0, contradicted=0, padded=0)
 PERTURBED = TextMix(comparison=0.5, without_reasoning=0, probing=0, perturbed=1, contradicted=0, padded=0)

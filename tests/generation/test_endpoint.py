@@ -14,7 +14,7 @@ import yaml
 from r2a_core.activations.capture import CaptureJob, captured_traces
 from r2a_core.config import BuiltinDataset, CaptureParams, EndpointModel, EndpointParams, ModelParams, parse
 from r2a_core.data.items import Item
-from r2a_core.generation.backends import request_seed
+from r2a_core.generation.decode import request_seed
 from r2a_core.generation.stage import GenerationJob, finish_shard, plan_pair_shards, plan_shards, read_shards
 from r2a_core.generation.usage import Usage, shards_usage
 from r2a_core.infra.errors import R2AError
@@ -67,7 +67,7 @@ def job_of(folder: Path, setting: Any = "with_reasoning", **params: Any) -> Gene
 
 def run(job: GenerationJob, root: Path, items: Sequence[Item] = ITEMS, code: str = "c") -> tuple[pl.DataFrame, Usage]:
     """What the generate stage does."""
-    base = {"code": code, "model": folder_digest(job.model_folder), "setting": job.setting}
+    base = {"code": code, "model": folder_digest(job.model_folder)}
     with open_store(root, "generate", "x") as store:
         paths = [path for shard in plan_shards(job, items, base) for path in finish_shard(job, store, shard)]
         return read_shards(paths), shards_usage(paths, job.imports)

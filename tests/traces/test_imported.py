@@ -90,7 +90,7 @@ PUBLISHED = {"r1_llama_8b": (48, 43, 16), "r1_qwen_7b": (47, 44, 29), "r1_qwen_1
 
 def imported(job: GenerationJob, items: list[Item], root: Path) -> pl.DataFrame:
     with open_store(root, "generate", f"{job.model_name}-{job.setting}") as store:
-        planned = plan_shards(job, items, {"setting": job.setting})
+        planned = plan_shards(job, items, {})
         return read_shards([path for shard in planned for path in finish_shard(job, store, shard)])
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from r2a_core.config import Tags
 from r2a_core.infra.errors import R2AError
 from r2a_core.models.load import resolve_tags
-from r2a_core.prompts import prompt_ids, to_setting
+from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 
 BOXED = " Please reason step by step, and put your final answer within \\boxed{}."
@@ -74,9 +74,3 @@ def test_a_question_of_tags_alone(tokenizer: LoadedTokenizer) -> None:
 def test_text_that_is_no_unicode_is_named(tokenizer: LoadedTokenizer) -> None:
     with pytest.raises(R2AError, match="lone surrogate at character 2"):
         plain_ids(tokenizer, "ab\ud800")
-
-
-def test_a_setting_is_one_of_two() -> None:
-    assert to_setting("with_reasoning") == "with_reasoning"
-    with pytest.raises(R2AError, match="'reasoning' is unknown"):
-        to_setting("reasoning")

@@ -10,7 +10,7 @@ import pytest
 
 from r2a_core.config import BuiltinDataset, Tags
 from r2a_core.data.items import Item
-from r2a_core.generation import backends
+from r2a_core.generation import stage
 from r2a_core.generation.decode import GenerationRequest
 from r2a_core.generation.stage import GenerationJob, finish_shard, plan_shards, read_shards
 from r2a_core.infra.shards import open_store
@@ -21,7 +21,7 @@ from tests.small_models import GREEDY as BASE_PARAMS
 ITEMS = [Item(f"q{number}", f"{number * 37 % 11} {'and ' * (number % 3)}?", None, "open") for number in range(7)]
 SOURCE = BuiltinDataset(kind="arithmetic", instruction=" Answer.", n=7, seed=0)
 PARAMS = BASE_PARAMS.model_copy(update={"temperature": 0.6, "shard_items": 3})
-BASE = {"code": "c", "model": "m", "setting": "without_reasoning"}
+BASE = {"code": "c", "model": "m"}
 
 
 @pytest.fixture
@@ -38,13 +38,13 @@ def job(model_folder: Callable[..., Path], loaded: LoadedModel) -> Callable[...,
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[str, int]]]:
     """(item, run) of the requests of each call of the generator."""
     calls: list[list[tuple[str, int]]] = []
-    real = backends.generate
+    real = stage.generate
 
     def counted(loaded: LoadedModel, requests: Sequence[GenerationRequest], *args: Any) -> Any:
         calls.append([(request.item_id, request.run) for request in requests])
         return real(loaded, requests, *args)
 
-    monkeypatch.setattr(backends, "generate", counted)
+    monkeypatch.setattr(stage, "generate", counted)
     return calls
 
 
@@ -133,18 +133,18 @@ def test_limit_and_shard_size_change_no_text(job, tmp_path) -> None:
 
 
 def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes(job, asked, tmp_path, monkeypatch) -> None:
-    counted = backends.generate
+    counted = stage.generate
 
     def stopped(loaded: LoadedModel, requests: Sequence[GenerationRequest], *args: Any) -> Any:
         if len(asked) == 2:
             raise KeyboardInterrupt
         return counted(loaded, requests, *args)
 
-    monkeypatch.setattr(backends, "generate", stopped)
+    monkeypatch.setattr(stage, "generate", stopped)
     with pytest.raises(KeyboardInterrupt):
         run(job(), tmp_path / "stopped")
     assert len(asked) == 2
-    monkeypatch.setattr(backends, "generate", counted)
+    monkeypatch.setattr(stage, "generate", counted)
     resumed = run(job(), tmp_path / "stopped")
     assert asked[2:] == [[("q6", 0)]]
     undisturbed = run(job(), tmp_path / "whole")
