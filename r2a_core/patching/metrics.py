@@ -1,7 +1,8 @@
 """How far a run leans to the clean answer A or the corrupted answer B (paper section 5), and the patching table.
 
-Input: logits at the last position and the two answers' token ids. Output: AnswerMetrics, and the frame of
-data/patching/<model>.parquet, one row per pair, probe, component, layer, head and position.
+logits at the last position, token ids of both answers -> AnswerMetrics (logit difference and the like); the metrics of
+a Sweep -> NLD, and the frame of data/patching/<model>.parquet, one row per pair, probe, component, layer, head and
+position.
 """
 
 from collections.abc import Sequence
@@ -59,7 +60,7 @@ class AnswerMetrics:
 
 
 def answer_metrics(logits: Tensor, answer_a: int, answer_b: int) -> AnswerMetrics:
-    """Metrics of `logits` (..., vocab), of any float dtype; computed in float32, a few rows at a time.
+    """Compute the metrics of `logits` (..., vocab), of any float dtype; computed in float32, a few rows at a time.
 
     Raises R2AError when a difference is not finite, naming the run.
     """
@@ -82,7 +83,7 @@ def answer_metrics(logits: Tensor, answer_a: int, answer_b: int) -> AnswerMetric
 
 
 def normalised_logit_diff(logit_diff: NDArray[np.float64], ld_clean: float, ld_corrupted: float) -> NDArray[np.float64]:
-    """NLD: 0 where a cell stays at the corrupted run, 1 where it reaches the clean run; may leave [0, 1].
+    """Return NLD: 0 where a cell stays at the corrupted run, 1 where it reaches the clean run; may leave [0, 1].
 
     Raises R2AError when clean and corrupted runs do not differ.
     """
@@ -90,7 +91,7 @@ def normalised_logit_diff(logit_diff: NDArray[np.float64], ld_clean: float, ld_c
     if not abs(span) >= 1e-9:  # a NaN too
         raise R2AError(
             f"clean and corrupted runs have the same logit difference {ld_clean:.6g}: NLD has no scale",
-            "drop the pair (the pairs stage does, by its logit difference threshold)",
+            "drop the pair: capture_pairs does when patch.capture.logit_diff_threshold is above 0",
         )
     return (logit_diff - ld_corrupted) / span
 
@@ -118,7 +119,7 @@ class Sweep:
 
 
 def sweep_frame(sweep: Sweep) -> pl.DataFrame:
-    """The cells of one sweep as rows of the patching table. head is null for resid_pre.
+    """Return the cells of one sweep as rows of the patching table. head is null for resid_pre.
 
     Raises R2AError at a number that is not finite, naming the cell.
     """
@@ -151,10 +152,10 @@ def sweep_frame(sweep: Sweep) -> pl.DataFrame:
 
 
 def patching_frame(sweeps: Sequence[Sweep]) -> pl.DataFrame:
-    """The patching table of some sweeps, sorted; empty with the right columns when there are none."""
+    """Return the patching table of some sweeps, sorted; empty with the right columns when there are none."""
     return concat_sweeps([sweep_frame(sweep) for sweep in sweeps])
 
 
 def concat_sweeps(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Patching tables as one, sorted by pair, probe, component, layer, head and position."""
+    """Return patching tables as one, sorted by pair, probe, component, layer, head and position."""
     return pl.concat([pl.DataFrame(schema=FRAME_SCHEMA), *frames]).sort(SORT_KEYS, maintain_order=True)

@@ -30,7 +30,7 @@ class CleanRun:
     logit_diff: float  # logit(A) - logit(B) at the last position
 
     def tensors(self) -> dict[str, Tensor]:
-        """The run as named tensors, for a safetensors shard."""
+        """Return the run as named tensors, for a safetensors shard."""
         named = {
             "positions": torch.tensor(self.positions, dtype=torch.int32),
             "resid_pre": self.resid_pre.contiguous(),
@@ -40,7 +40,7 @@ class CleanRun:
 
     @classmethod
     def from_tensors(cls, named: dict[str, Tensor]) -> "CleanRun":
-        """The inverse of `tensors`. Raises R2AError when a tensor is missing or of another length."""
+        """Build the run, the inverse of `tensors`. Raises R2AError when a tensor is missing or of another length."""
         missing = sorted({"positions", "resid_pre", "logit_diff"} - named.keys())
         if missing:
             raise R2AError(
@@ -55,7 +55,7 @@ class CleanRun:
         return cls(positions, named["resid_pre"], named.get("z"), named["logit_diff"].item())
 
     def rows_of(self, positions: Sequence[int]) -> list[int]:
-        """Index of each of `positions` in this run. Raises R2AError naming the first that was not captured."""
+        """Return the index of each position in this run. Raises R2AError naming the first that was not captured."""
         row = {position: index for index, position in enumerate(self.positions)}
         lost = [position for position in positions if position not in row]
         if lost:

@@ -1,12 +1,9 @@
-"""What patching found in one model, as the record of data/metrics/patching-<model>.json (paper section 5).
+"""What patching found in one model: mean NLD curves by layer, their peaks, and the layer where they cross (section 5).
 
-rows of data/pairs/<model>.parquet, of the captured index and of data/patching/<model>.parquet -> a JSON-able record:
-how many pairs each filter drops, and by probe the best mean NLD of the flipping token and of the last position, the
-largest mean NLD of the other probe tokens, and the layer where the two curves cross. No torch is needed here.
-
-What all pairs of one model say together: mean curves by layer and the layer at which they cross (paper section 5).
-
-Input: the patching table (see `metrics`). Output: frames and records; no torch is needed here.
+rows of data/pairs/<model>.parquet, of the index of clean runs and of data/patching/<model>.parquet -> the record of
+data/metrics/patching-<model>.json: how many pairs each filter drops, and per probe the best mean NLD of the flipping
+token and of the last position, the largest mean NLD of the other probe tokens, and the crossing with its bootstrap
+interval. Needs no torch.
 """
 
 from dataclasses import asdict, dataclass
@@ -24,7 +21,7 @@ from r2a_core.infra.errors import R2AError
 def patching_summary(
     model: str, pairs: pl.DataFrame, index: pl.DataFrame, cells: pl.DataFrame, params: CrossingParams
 ) -> dict[str, Any]:
-    """The record of one model; a probe that no pair is left for has null numbers."""
+    """Return the record of one model; a probe that no pair is left for has null numbers."""
     probes = pairs["probe"].unique(maintain_order=True).to_list()
     return {
         "model": model,
@@ -37,14 +34,14 @@ def patching_summary(
 
 
 def left_out(pairs: pl.DataFrame, index: pl.DataFrame, probe: str) -> dict[str, int]:
-    """Pairs that one filter or another drops, by status."""
+    """Count the pairs that each filter drops, by status."""
     dropped = pairs.filter((pl.col("probe") == probe) & (pl.col("status") != "aligned"))["status"].to_list()
     weak = index.filter((pl.col("probe") == probe) & (pl.col("status") == "weak"))["status"].to_list()
     return {status: (dropped + weak).count(status) for status in sorted({*dropped, *weak})}
 
 
 def probe_summary(cells: pl.DataFrame, probe: str, params: CrossingParams) -> dict[str, Any]:
-    """Numbers of one probe, from resid_pre."""
+    """Return the numbers of one probe, from resid_pre."""
     own = cells.filter((pl.col("probe") == probe) & (pl.col("component") == "resid_pre"))
     if own.is_empty():
         return {"n_pairs": 0, "flip": None, "final": None, "other_probe": None, "crossing": None}
@@ -60,7 +57,7 @@ def probe_summary(cells: pl.DataFrame, probe: str, params: CrossingParams) -> di
 
 
 def peak(cells: pl.DataFrame, curve: str) -> dict[str, Any]:
-    """Where the mean curve is highest, and where it starts and ends."""
+    """Return where the mean curve is highest, and where it starts and ends."""
     means = layer_curves(cells).filter(pl.col("curve") == curve).sort("layer")
     best = means.sort("mean", "layer", descending=[True, False]).row(0, named=True)
     return {
@@ -72,7 +69,10 @@ def peak(cells: pl.DataFrame, curve: str) -> dict[str, Any]:
 
 
 def largest_other(cells: pl.DataFrame) -> dict[str, Any] | None:
-    """The probe token, other than the flipping one, whose mean NLD is farthest from 0. offset: tokens to `</think>`."""
+    """Return the probe token, other than the flipping one, whose mean NLD is farthest from 0.
+
+    offset: tokens to `</think>`.
+    """
     close = pl.col("position").filter(pl.col("role") == "think_close").min().over("pair_id")
     others = cells.with_columns(offset=pl.col("position") - close).filter(pl.col("role") == "probe")
     if others.is_empty():
@@ -108,7 +108,7 @@ class Crossing:
 
 
 def pair_curves(frame: pl.DataFrame) -> pl.DataFrame:
-    """NLD of resid_pre by pair, probe, curve and layer, averaged over the positions of the curve.
+    """Return NLD of resid_pre by pair, probe, curve and layer, averaged over the positions of the curve.
 
     Curves are the roles, and `final`, the last position. Of the flipping tokens only those before `</think>` count
     where the probe stands in the answer too. Raises R2AError at an NLD that is not finite.
@@ -130,7 +130,7 @@ def pair_curves(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def layer_curves(frame: pl.DataFrame) -> pl.DataFrame:
-    """Mean and sample standard deviation of NLD over pairs by probe, curve and layer, with the number of pairs.
+    """Return mean and sample standard deviation of NLD over pairs by probe, curve and layer, with the number of pairs.
 
     sd is null for a single pair.
     """
@@ -144,7 +144,7 @@ def layer_curves(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def crossing_layer(rising: NDArray[np.float64], falling: NDArray[np.float64]) -> float | None:
-    """Fractional layer from which on `rising` stays at or above `falling` (both by layer), or None.
+    """Return the fractional layer from which on `rising` stays at or above `falling` (both by layer), or None.
 
     Interpolated between the last layer where it is below and the next. None when it ends below, or never was below.
     """
@@ -157,7 +157,7 @@ def crossing_layer(rising: NDArray[np.float64], falling: NDArray[np.float64]) ->
 
 
 def crossing(frame: pl.DataFrame, probe: str, params: CrossingParams) -> Crossing:
-    """Where the mean `final` curve overtakes the mean `flip` curve, resampling pairs with replacement.
+    """Find where the mean `final` curve overtakes the mean `flip` curve, resampling pairs with replacement.
 
     Raises R2AError when the table holds no pair of `probe`.
     """
@@ -181,7 +181,7 @@ def crossing(frame: pl.DataFrame, probe: str, params: CrossingParams) -> Crossin
 
 
 def curve_matrix(curves: pl.DataFrame, curve: str) -> NDArray[np.float64]:
-    """One curve as (pair, layer), pairs in the order of their ids."""
+    """Return one curve as (pair, layer), pairs in the order of their ids."""
     chosen = curves.filter(pl.col("curve") == curve).sort(["pair_id", "layer"])
     n_pairs = chosen["pair_id"].n_unique()
     return chosen["nld"].to_numpy().reshape(n_pairs, len(chosen) // max(n_pairs, 1))

@@ -24,6 +24,7 @@ from r2a_core.patching import stage as jobs
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 from r2a_core.trace import GENERATION_SCHEMA, has_boxed
+from tests.patching.oracle import Oracle
 from tests.study import call, params_with, study_folder, write_params
 
 MODELS = ("tiny_a", "tiny_b")
@@ -153,25 +154,6 @@ def outputs(data: Path) -> dict[str, bytes]:
     return {str(path.relative_to(data)): path.read_bytes() for path in folders if path.is_file()}
 
 
-def full_forward(model: Any, ids: list[int], edit: tuple[int, int, torch.Tensor] | None = None) -> torch.Tensor:
-    """Last logits of an ordinary forward pass; edit (layer, token, vector) on the residual stream entering a layer."""
-    handles = []
-    if edit is not None:
-        layer, token, vector = edit
-
-        def hook(module: Any, args: Any) -> Any:
-            hidden = args[0].clone()
-            hidden[0, token] = vector
-            return (hidden, *args[1:])
-
-        handles.append(model.model.layers[layer].register_forward_pre_hook(hook))
-    with torch.no_grad():
-        logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].double()
-    for handle in handles:
-        handle.remove()
-    return logits
-
-
 def test_from_questions_to_figures(at_project: Path) -> None:
     data = at_project
     selected = pl.read_parquet(data / "pairs" / "selected.parquet")
@@ -186,7 +168,7 @@ def test_from_questions_to_figures(at_project: Path) -> None:
     shutil.rmtree(data.parent / ".work")
     for name in ("pairs", "activations", "patching", "figures", "metrics"):
         shutil.rmtree(data / name)
-    run_all(data)
+    run_all(data.parent)
     assert outputs(data) == first, "the same bytes from the start"
 
 
@@ -215,8 +197,8 @@ def check_cells(data: Path, name: str) -> None:
     kept = 0
     for row in index.iter_rows(named=True):
         pair = pairs_by_key[row["pair_id"], row["probe"]]
-        sides = [full_forward(model, list(side.ids)) for side in (pair.clean, pair.corrupted)]
-        ld_clean, ld_corrupted = ((side[pair.answer_a] - side[pair.answer_b]).item() for side in sides)
+        oracle = Oracle(model, pair)
+        ld_clean, ld_corrupted = oracle.ld_clean, oracle.ld_corrupted
         assert (row["ld_clean"], row["ld_corrupted"]) == pytest.approx((ld_clean, ld_corrupted), abs=1e-4)
         assert (row["status"] == "captured") == (ld_clean >= 0 and ld_corrupted <= 0)
         own = cells.filter(pl.col("pair_id") == pair.pair_id, pl.col("probe") == pair.probe)
@@ -228,19 +210,11 @@ def check_cells(data: Path, name: str) -> None:
         assert own.filter(component="resid_pre").height == N_LAYERS * len(pair.positions)
         assert own.filter(component="z").height == N_LAYERS * 4 * len(pair.positions)
         flip = next(place.index for place in pair.positions if place.role == "flip")
-        hidden = stream(model, list(pair.clean.ids), 1, flip)
-        patched = full_forward(model, list(pair.corrupted.ids), (1, flip, hidden))
-        expected = (patched[pair.answer_a] - patched[pair.answer_b]).item()
         cell = own.filter(component="resid_pre", layer=1, position=flip).row(0, named=True)
         assert cell["role"] == "flip"
-        assert cell["nld"] == pytest.approx((expected - ld_corrupted) / (ld_clean - ld_corrupted), abs=1e-4)
+        assert cell["nld"] == pytest.approx(oracle.nld(oracle.resid(1, flip)), abs=1e-4)
     assert kept >= 1, "the random models must leave some pairs"
     check_metrics(json.loads((data / "metrics" / f"patching-{name}.json").read_text()), index, cells)
-
-
-def stream(model: Any, ids: list[int], layer: int, token: int) -> torch.Tensor:
-    with torch.no_grad():
-        return model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states[layer][0, token]
 
 
 def check_metrics(metrics: dict[str, Any], index: pl.DataFrame, cells: pl.DataFrame) -> None:
@@ -301,7 +275,7 @@ def patch_again(data: Path) -> None:
     """The patch stage of the first model without its finished shards."""
     for path in (data.parent / ".work" / "patch").rglob("*.parquet*"):
         path.unlink()
-    call(at_project.parent, "patch", MODELS[0])
+    call(data.parent, "patch", MODELS[0])
 
 
 def test_short_responses_of_a_random_model_are_reported_as_unfinished(at_project: Path) -> None:
