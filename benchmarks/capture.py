@@ -16,9 +16,10 @@ Masses of answer and of reasoning query positions on the six segments, mean over
 the study's Figures 2 and 3. *Live*: the forward pass itself yields the masses, as with `capture.store: false`.
 *Capture*: queries of answer and reasoning positions and all keys are copied out in bfloat16, as the stage `capture`
 stores them; the statistics are separate. *Eager*: transformers' `output_attentions=True`. *TransformerLens*:
-`run_with_hooks` with a segment sum on each layer's `hook_pattern`. Random Qwen2 model of {n_layers} layers, width
-{width}, {n_heads} heads and {n_kv_heads} KV heads. A trace has 50 tokens of question and 14% of answer, like the
-paper's; the rest is reasoning.
+`run_with_hooks` with a segment sum on each layer's `hook_pattern`. Live does more than the peers: masses of sentences
+and each answer position's walk along the reasoning as well, which is all that the stage `attention` computes. Random
+Qwen2 model of {n_layers} layers, width {width}, {n_heads} heads and {n_kv_heads} KV heads. A trace has 50 tokens of
+question and 14% of answer, like the paper's; the rest is reasoning.
 """
 PEERS = {"eager": "eager_masses", "TransformerLens": "lens_masses"}
 OURS = {"plain": "forward", "live": "live_masses", "capture": "capture"}

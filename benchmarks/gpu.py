@@ -24,13 +24,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.measuring import Rows, hardware, peak_gigabytes, seconds, table
+from benchmarks.memory_model import capture_account, weight_bytes
 from benchmarks.pairs import build_case, full_forward
 from benchmarks.sizes import PUBLISHED, TINY
 from r2a_core.activations.capture import capture_trace
-from r2a_core.activations.memory import capture_account, weight_bytes
 from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
-from r2a_core.attention.live import segment_masses_live
-from r2a_core.attention.masses import layer_statistics
+from r2a_core.attention.masses import TokenGroups, layer_statistics, masses_in_forward
 from r2a_core.config import CaptureConfig, GenerateParams, ResponseParams, Tags
 from r2a_core.config import Rows as KeptRows
 from r2a_core.generation import decode as generation
@@ -202,7 +201,7 @@ def measure_shards(model: Any, scale: Scale, device: str) -> Rows:
     with tempfile.TemporaryDirectory(dir=".") as place:
         folder = Path(place)
         path = folder / shard_name(0)
-        written = seconds("cpu", lambda: write_shard(path, [("x", trace)], "benchmark"))
+        written = seconds("cpu", lambda: write_shard(path, [trace.record("x", ids)], "benchmark"))
         size = path.stat().st_size / 1e9
         indexed = seconds("cpu", lambda: write_index(folder / "index.parquet", [path]))
         stored = ActivationReader(folder).trace("x")
@@ -219,8 +218,9 @@ def measure_parity(name: str, scale_name: str, device: str) -> Rows:
     half, full = (build(name, scale_name, device, dtype) for dtype in (torch.bfloat16, torch.float32))
     full.load_state_dict(half.state_dict())
     ids, segments = trace_of(half, scale.lengths[0])
-    masses = [segment_masses_live(model, ids, segments).answer for model in (half, full)]
-    moved = (masses[0] - masses[1]).abs()
+    groups = TokenGroups(segments, (), ())
+    found = [masses_in_forward(model, "x", ids, groups).masses.values() for model in (half, full)]
+    moved = torch.stack([(a.answer - b.answer).abs() for a, b in zip(*found, strict=True)])
     rows: Rows = [{"quantity": "segment mass, answer rows", "mean": moved.mean().item(), "largest": moved.max().item()}]
     sweeps = []
     for model in (half, full):

@@ -25,8 +25,7 @@ from r2a_core.activations.store import (
     write_index,
     write_shard,
 )
-from r2a_core.attention.live import segment_masses_live
-from r2a_core.attention.masses import layer_statistics
+from r2a_core.attention.masses import REFLECTION, TokenGroups, layer_statistics, masses_in_forward
 from r2a_core.config import CaptureConfig, ResponseParams, Tags
 from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.models.load import LoadedModel, load_model
@@ -38,6 +37,7 @@ from r2a_core.trace import TraceSegments
 
 Run = Callable[[], Any]
 MEMORY = 2**32  # bytes, for patched rows
+SENTENCE = 20  # tokens, about
 
 
 def config(rows: str) -> CaptureConfig:
@@ -83,13 +83,17 @@ def capture(shape: dict[str, Any], n_tokens: int, rows: str = "answer_and_reason
 
 
 def live_masses(shape: dict[str, Any], n_tokens: int) -> Run:
-    """Segment masses of answer and reasoning rows inside the forward pass, in the order of theirs.segment_sums."""
+    """All masses and walks of a trace from one forward pass; those on segments, in the order of theirs.segment_sums."""
     model, ids, segments = build_model(Shape(**shape)), random_ids(n_tokens), segments_of(n_tokens)
 
+    starts = segments.reasoning[::SENTENCE]
+    sentences = [range(start, min(start + SENTENCE, segments.reasoning.stop)) for start in starts]
+    groups = TokenGroups(segments, (), sentences)
+
     def run() -> list[float]:
-        found = segment_masses_live(model, ids, segments)
-        assert found.reasoning is not None
-        return torch.stack([found.answer, found.reasoning], 1).transpose(2, 3).flatten().tolist()
+        found = masses_in_forward(model, "t", ids, groups).masses.values()
+        both = [torch.stack([each.answer, each.reasoning]) for each in found if each.reasoning is not None]
+        return torch.stack(both)[..., :REFLECTION].transpose(2, 3).flatten().tolist()
 
     return run
 
@@ -100,7 +104,7 @@ def captured(shape: dict[str, Any], n_tokens: int, rows: str, folder: str, trace
     trace = capture_trace(model, random_ids(n_tokens), segments_of(n_tokens), config(rows))
     paths = [place / shard_name(number) for number in range(traces)]
     for number, path in enumerate(paths):
-        write_shard(path, [(f"t{number:05d}", trace)], "benchmark")
+        write_shard(path, [trace.record(f"t{number:05d}", random_ids(n_tokens))], "benchmark")
     write_index(place / "index.parquet", paths)
     return list(ActivationReader(place))
 
@@ -196,7 +200,7 @@ def disk_write(folder: str, megabytes: int) -> Run:
 
     def run() -> int:
         path = fresh(Path(folder), next(numbers))
-        write_shard(path, [("t", trace)], "benchmark")
+        write_shard(path, [trace.record("t", random_ids(2048))], "benchmark")
         return path.stat().st_size
 
     return run
@@ -205,7 +209,7 @@ def disk_write(folder: str, megabytes: int) -> Run:
 def disk_copy(folder: str, megabytes: int) -> Run:
     """cp of such a shard, synced."""
     source, numbers = Path(folder) / "source", itertools.count()
-    write_shard(source, [("t", big_trace(megabytes))], "benchmark")
+    write_shard(source, [big_trace(megabytes).record("t", random_ids(2048))], "benchmark")
 
     def run() -> int:
         path = fresh(Path(folder), next(numbers))
@@ -234,7 +238,7 @@ def disk_read(folder: str, megabytes: int, cold: bool, what: str) -> Run:
     """Reads a stored shard into memory. what: tensors (q and k of each layer), verified (its digest before), raw."""
     place = Path(folder)
     path = place / shard_name(0)
-    write_shard(path, [("t", big_trace(megabytes))], "benchmark")
+    write_shard(path, [big_trace(megabytes).record("t", random_ids(2048))], "benchmark")
     write_index(place / "index.parquet", [path])
     trace = ActivationReader(place).trace("t")
 

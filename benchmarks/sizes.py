@@ -1,7 +1,7 @@
 """Sizes of the paper's three models, from their published configs, and the memory that their traces take.
 
 usage: python benchmarks/sizes.py
-prints a markdown table: GB of capture and statistics in bfloat16 as r2a_core.activations.memory accounts for them
+prints a markdown table: GB of capture and statistics in bfloat16 as benchmarks.memory_model accounts for them
 """
 
 import sys
@@ -67,7 +67,7 @@ def account_rows() -> Rows:
     """Memory of traces in bfloat16 as the account has it, GB."""
     from transformers import AutoConfig
 
-    from r2a_core.activations.memory import capture_account, statistics_account, weight_bytes
+    from benchmarks.memory_model import capture_account, statistics_account, weight_bytes
     from r2a_core.attention.masses import GPU_ELEMENTS
     from r2a_core.config import CaptureConfig
     from r2a_core.trace import TraceSegments

@@ -479,6 +479,7 @@ class CaptureParams(CaptureConfig):
     """The section `capture`: also how many traces, in shards of what size."""
 
     limit: Count | None  # traces; null = all that are well-formed
+    store: bool  # false: nothing is kept, and the attention stage runs the model itself
     shard_mb: Count  # MB per shard: what a killed run may lose
 
 

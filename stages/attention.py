@@ -1,14 +1,13 @@
-"""Measures what answer and reasoning tokens attend to, from stored queries and keys; the model is not loaded.
+"""Measures what answer and reasoning tokens attend to, from stored queries and keys, or else from a forward pass.
 
-params attention; data/activations/<model>/<dataset>/<setting>/, data/generations/<model>/<dataset>/<setting>.parquet,
-data/models/<model>/ (tokenizer) -> data/attention/<model>/<dataset>/<setting>.parquet and <setting>-sentences.parquet,
-data/metrics/attention-<model>-<dataset>-<setting>.json
+params attention; data/activations/<model>/<dataset>/<setting>/, data/models/<model>/ (its tokenizer; with
+capture.store: false the model itself) -> data/attention/<model>/<dataset>/<setting>.parquet and
+<setting>-sentences.parquet, data/metrics/attention-<model>-<dataset>-<setting>.json
 usage: python -m stages.attention MODEL DATASET SETTING
 """
 
-from r2a_core.attention.tables import StatisticsJob, attention_tables, medians
-from r2a_core.infra.files import read_frame, write_frame, write_json
-from r2a_core.trace import GENERATION_SCHEMA
+from r2a_core.attention.tables import AttentionJob, attention_tables, medians
+from r2a_core.infra.files import write_frame, write_json
 from stages._study import open_study, run_stage
 
 
@@ -16,12 +15,10 @@ def attention(model: str, dataset: str, setting: str) -> None:
     """Write data/attention/MODEL/DATASET/SETTING.parquet, the masses by sentence, and the metrics file."""
     study = open_study("attention", model=model, dataset=dataset, setting=setting)
     paths = study.paths
-    generations = read_frame(paths.generations(model, dataset, setting), GENERATION_SCHEMA, "generate")
-    job = StatisticsJob(
-        paths.activations(model, dataset, setting), paths.model(model), study.params.attention, study.device
-    )
+    phrases = study.params.attention.reflection_phrases
+    job = AttentionJob(paths.activations(model, dataset, setting), paths.model(model), phrases, study.device)
     with study.work(model) as work:
-        tables = attention_tables(job, generations, work)
+        tables = attention_tables(job, work)
         write_frame(paths.attention(model, dataset, setting), tables.attention)
         write_frame(paths.sentences(model, dataset, setting), tables.sentences)
         write_json(paths.metrics("attention", study.item), medians(tables.attention))

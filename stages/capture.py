@@ -1,5 +1,6 @@
 """Runs a model once over each of its traces and keeps queries, keys and, on request, residual streams and head outputs.
 
+With capture.store: false the model is not run, and only the list of the traces is written.
 params capture; data/models/<model>/, data/generations/<model>/<dataset>/<setting>.parquet
 -> data/activations/<model>/<dataset>/<setting>/
 usage: python -m stages.capture MODEL DATASET SETTING

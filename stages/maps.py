@@ -1,8 +1,9 @@
 """Builds attention maps of chosen heads and traces, and the attention from chosen spans, from stored queries and keys.
 
-params maps, attention.reflection_phrases, heads.top, heads.walk; data/activations/, data/generations/, data/attention/
+params maps, attention.reflection_phrases, heads.top, heads.walk; data/activations/, data/attention/
 (<model>/<dataset>/with_reasoning), data/heads/<model>.parquet, data/models/<model>/ (tokenizer)
--> data/maps/<model>/<dataset>.parquet, <dataset>-tokens.parquet, <dataset>-spans.parquet, <dataset>-links.parquet
+-> data/maps/<model>/<dataset>.parquet, <dataset>-tokens.parquet, <dataset>-spans.parquet, <dataset>-links.parquet, all
+empty with capture.store: false
 usage: python -m stages.maps MODEL DATASET
 """
 
@@ -12,7 +13,6 @@ from r2a_core.attention.heads import HEAD_SCHEMA
 from r2a_core.attention.maps import MapJob, trace_maps
 from r2a_core.attention.tables import ATTENTION_SCHEMA
 from r2a_core.infra.files import read_frame, write_frame
-from r2a_core.trace import GENERATION_SCHEMA
 from stages._study import open_study, run_stage
 
 
@@ -33,7 +33,6 @@ def maps(model: str, dataset: str) -> None:
     )
     tables = trace_maps(
         job,
-        read_frame(paths.generations(model, dataset), GENERATION_SCHEMA, "generate"),
         read_frame(paths.attention(model, dataset), ATTENTION_SCHEMA, "attention"),
         read_frame(paths.heads(model), HEAD_SCHEMA, "heads").filter(pl.col("dataset") == dataset),
     )

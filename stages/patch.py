@@ -8,7 +8,6 @@ usage: python -m stages.patch MODEL
 from r2a_core.infra.files import read_frame, write_frame, write_json
 from r2a_core.pairs.filter import PAIR_SCHEMA, aligned_pairs
 from r2a_core.patching.stage import SweepJob, by_key, patch_pairs
-from r2a_core.patching.store import read_index
 from r2a_core.patching.summary import patching_summary
 from stages._study import open_study, run_stage
 
@@ -20,10 +19,10 @@ def patch(model: str) -> None:
     clean = paths.clean_runs(model, study.params.run.pairs)
     rows = read_frame(paths.pairs(model), PAIR_SCHEMA, "pairs")
     with study.work(model) as work:
-        job = SweepJob(paths.model(model), study.device, params.sweep, by_key(aligned_pairs(rows)), work.base)
-        cells = patch_pairs(job, clean, work)
+        job = SweepJob(paths.model(model), study.device, params.sweep, clean, by_key(aligned_pairs(rows)), work.base)
+        cells = patch_pairs(job, work)
         write_frame(paths.patching(model), cells)
-        summary = patching_summary(model, rows, read_index(clean), cells, params.crossing)
+        summary = patching_summary(model, rows, job.folder.index, cells, params.crossing)
         write_json(paths.metrics("patching", model), summary)
 
 

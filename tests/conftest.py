@@ -72,3 +72,19 @@ def refused() -> Any:
         return error
 
     return check
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Any:
+    """Builds (once) a random model by its kind; see tests/small_models.py."""
+    from tests.small_models import tiny_model
+
+    return tiny_model
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer() -> Any:
+    """A tokenizer whose tokens are the bytes and the tags."""
+    from tests.small_models import byte_tokenizer
+
+    return byte_tokenizer()

@@ -1,12 +1,15 @@
 """Models, tokenizers and params that several tests build on: small, random, and the same every time."""
 
+import json
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from r2a_core.config import GenerateParams, Tags
+from r2a_core.config import CaptureConfig, GenerateParams, Tags
 
 GREEDY = GenerateParams(
     temperature=0.0,
@@ -68,3 +71,35 @@ def two_layers(kind: Any, config: Any, vocab_size: int) -> Any:
             if "norm" not in name:
                 torch.nn.init.normal_(weight, std=0.5)
     return model
+
+
+EVERY_KIND = json.loads((Path(__file__).parent / "tiny_configs.json").read_text(encoding="utf-8"))
+
+
+@cache
+def tiny_model(kind: str) -> Any:
+    """A random model of a kind of EVERY_KIND: 2 layers, 6 heads and 2 KV heads, float32, eager attention."""
+    torch.manual_seed(0)
+    sizes = {
+        "vocab_size": 64,
+        "hidden_size": 48,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 16384,
+        "pad_token_id": 0,
+    }
+    config = AutoConfig.for_model(**{**sizes, **EVERY_KIND[kind]})
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32).eval()
+    for name, weight in model.named_parameters():
+        if "norm" not in name:  # wide weights, so that attention is far from uniform
+            torch.nn.init.normal_(weight, std=0.3)
+    return model
+
+
+def kept(rows: Any, dtype: Any = "float32", layers: tuple[int, ...] | None = None, **more: Any) -> CaptureConfig:
+    """What is kept of a forward pass: queries of `rows`, keys, and nothing else but what is named."""
+    streams = {"residual_layers": (), "z_layers": (), "stream_rows": "answer", **more}
+    return CaptureConfig(rows=rows, dtype=dtype, layers=layers, **streams)

@@ -1,12 +1,10 @@
-"""One teacher-forced forward pass of a trace -> its queries, keys and, on request, residual streams and head outputs.
+"""The capture stage: one teacher-forced forward pass per trace, its queries and keys kept (paper section 4).
 
-model, token ids, segments, CaptureConfig -> TraceActivations. Memory grows with the number of tokens, never with its
-square: logits of one position only, no cache, no attention matrix.
+model, token ids, segments, CaptureConfig -> TraceActivations, on request with residual streams and head outputs. Memory
+grows with the number of tokens, never with its square: logits of one position only, no KV cache, no attention matrix.
 
-The capture stage's work, cut into shards that do not depend on one another.
-
-traces of one model, dataset and setting -> shards of about `shard_mb`, each with the digest of all that its bytes
-depend on; finished shards -> the folder of shards and index that later stages read.
+traces of one model, dataset and setting -> shards of about `shard_mb`, each under a fingerprint of all that its bytes
+depend on, so that they are computed independently of one another.
 """
 
 import functools
@@ -23,10 +21,9 @@ import torch
 from torch import Tensor
 
 from r2a_core.activations.attention import LayerAttention, Recorder, recording
-from r2a_core.activations.store import TraceActivations, plan_shards, shard_name, write_index, write_shard
+from r2a_core.activations.store import TRACES, TraceActivations, assemble, plan_shards, write_shard, write_trace_list
 from r2a_core.config import CaptureConfig, CaptureParams, Rows
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
-from r2a_core.infra.files import link_or_copy
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
 from r2a_core.models.load import LoadedModel, head_size, load_model, n_kv_heads, transformers_errors
 from r2a_core.models.pointer import from_pretrained_args, read_pointer
@@ -81,9 +78,6 @@ def capture_trace(
     """
     if len(token_ids) != segments.n_tokens:
         raise R2AError(f"{len(token_ids)} token ids for a trace of {segments.n_tokens} tokens", "segment it again")
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if limit is not None and segments.n_tokens > limit:
-        warn_long(type(model).__name__, limit)
     recorder = TraceRecorder(segments, config)
     with recording(model, recorder, config.residual_layers, config.z_layers):
         forward(model, token_ids)
@@ -99,14 +93,17 @@ def capture_trace(
 
 
 def forward(model: Any, token_ids: Sequence[int]) -> None:
-    """A forward pass for its side effects: no cache, logits of the last token only."""
+    """Runs a forward pass for its side effects: no KV cache, logits of the last token only."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and len(token_ids) > limit:
+        warn_long(type(model).__name__, limit)
     ids = torch.tensor([list(token_ids)], device=model.device)
     model(input_ids=ids, use_cache=False, logits_to_keep=1)
 
 
 @functools.cache
 def warn_long(name: str, limit: int) -> None:
-    """Tells once for each model that traces go beyond the positions it was made for; rotary positions go on."""
+    """Warns once per model that traces go beyond the positions it was made for; rotary positions go on."""
     log.warning("some traces are longer than the %d positions that %s was made for", limit, name)
 
 
@@ -158,10 +155,14 @@ class CaptureJob:
 
 
 def capture_traces(job: CaptureJob, generations: pl.DataFrame, work: Work, folder: Path) -> None:
-    """Captures the chosen traces of a table of responses, shard by shard, into `folder`."""
-    shards = plan_capture(job, captured_traces(job, generations, work.name), work.base)
+    """Captures the chosen traces of a table of responses, shard by shard, into `folder`; or lists them there alone."""
+    traces = captured_traces(job, generations, work.name)
+    if not job.params.store:
+        write_trace_list(folder, traces)
+        return
+    shards = plan_capture(job, traces, work.base)
     check_room(shards, lambda shard: work.store.has(shard.fingerprint, ".safetensors"), work.store.folder)
-    assemble(folder, list(work.finish(finish_capture, job, shards)))
+    assemble(folder, list(work.finish(finish_capture, job, shards)), TRACES)
 
 
 def captured_traces(job: CaptureJob, generations: pl.DataFrame, name: str) -> list[TokenTrace]:
@@ -198,10 +199,13 @@ def finish_capture(job: CaptureJob, store: WorkStore, shard: CaptureShard) -> Pa
 
 
 def capture_shard(job: CaptureJob, shard: CaptureShard, path: Path) -> None:
-    """Writes one shard: a forward pass a trace."""
+    """Writes one shard: one forward pass per trace."""
     model, config = job.loaded.model, job.params
-    traces = [(trace.item_id, capture_trace(model, trace.token_ids, trace.segments, config)) for trace in shard.traces]
-    write_shard(path, traces, shard.fingerprint)
+    records = [
+        capture_trace(model, trace.token_ids, trace.segments, config).record(trace.item_id, trace.token_ids)
+        for trace in shard.traces
+    ]
+    write_shard(path, records, shard.fingerprint)
 
 
 def check_room(shards: Sequence[CaptureShard], is_stored: Callable[[CaptureShard], bool], folder: Path) -> None:
@@ -213,13 +217,3 @@ def check_room(shards: Sequence[CaptureShard], is_stored: Callable[[CaptureShard
             f"the activations need {needed / GIGABYTE:.1f} GB, the disk of {folder} has {free / GIGABYTE:.1f} GB free",
             "free some space, or lower capture.limit, or choose capture.layers or fewer capture.rows",
         )
-
-
-def assemble(folder: Path, shards: Sequence[Path]) -> None:
-    """Makes `folder` hold exactly these shards, linked where possible, and last their index."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in [folder / "index.parquet", *folder.glob("shard-*")]:
-        old.unlink(missing_ok=True)
-    for number, shard in enumerate(shards):
-        link_or_copy(shard, folder / shard_name(number))
-    write_index(folder / "index.parquet", shards)

@@ -1,44 +1,90 @@
-"""One teacher-forced forward pass of a trace -> its queries, keys and, on request, residual streams and head outputs.
+"""Activations of traces and of clean runs on disk: safetensors shards of consecutive records, and one index of them.
 
-model, token ids, segments, CaptureConfig -> TraceActivations. Memory grows with the number of tokens, never with its
-square: logits of one position only, no cache, no attention matrix.
+    shard-00000.safetensors   tensors `<n>.<name>` of its n-th record that has any (n in five digits), and one metadata
+                              key `r2a`, JSON text: {"fingerprint": ..., "records": [{...}, ...]}
+    index.parquet             one row per record, in order: the schema of the StoreKind
 
-The shard format: activations of consecutive traces in one safetensors file each, and one index for all of them.
-
-    shard-00000.safetensors   tensors `<n>.q.<layer>`, `<n>.k.<layer>`, `<n>.residual.<layer>`, `<n>.z.<layer>` of its
-    n-th
-                              trace (n in five digits, layer in three), and one metadata key `r2a`, JSON text:
-        {"fingerprint": ..., "layers": [LayerAttention, ...],
-         "traces": [{item_id, n_tokens, think_open, think_close, first_row, first_stream_row}, ...]}
-    index.parquet             one row a trace in item order: INDEX_SCHEMA
-
-q (head, row, head_dim) of the rows from token `first_row` on; k (kv_head, token, head_dim); residual (row, d_model) and
-z (row, n_heads * head_dim) from token `first_stream_row` on. Equal input gives equal bytes.
-
-Reading stored activations back: every shard is verified when it is first opened, tensors are loaded one by one.
-
-folder with index.parquet and its shards -> StoredTrace records in item order. A missing, truncated, altered or
-foreign shard, or one whose tensors are not those of the index, is named and refused, never skipped.
+Traces (TRACES, paper section 4) have the tensors `q.<layer>` (head, row, head_dim) and `k.<layer>` (kv_head, token,
+head_dim), both after RoPE, `residual.<layer>` (row, d_model) and `z.<layer>` (row, n_heads * head_dim), the layer in
+three digits. Clean runs are described in patching/stage.py. Equal input gives equal bytes. A shard's digest is compared
+with the index when it is opened; tensors are loaded one by one.
 """
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import polars as pl
-import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from r2a_core.activations.attention import LayerAttention
 from r2a_core.infra.checks import check_finite
 from r2a_core.infra.errors import R2AError
-from r2a_core.infra.files import read_frame, sha256, write_frame, write_whole
-from r2a_core.trace import TraceSegments
+from r2a_core.infra.files import link_or_copy, read_frame, sha256, write_frame, write_whole
+from r2a_core.trace import TokenTrace, TraceSegments
+
+SHARD_NAME = re.compile(r"shard-[0-9]{5,}\.safetensors")
+
+METADATA_KEY = "r2a"
+
+SAFETENSORS_DTYPES = {"BF16": "bfloat16", "F32": "float32", "F16": "float16"}
+
+CAPTURED = {  # by letter in a tensor's name: what it is, and its dimensions
+    "q": ("queries", "head", "row", "dimension"),
+    "k": ("keys", "KV head", "token", "dimension"),
+    "residual": ("residual stream", "row", "dimension"),
+    "z": ("head outputs", "row", "dimension"),
+}
+
+
+@dataclass(frozen=True)
+class StoreKind:
+    """What the records of a folder are, which stage writes them, and the columns of their index."""
+
+    noun: str
+    stage: str
+    schema: Mapping[str, Any]
+
+    @property
+    def rebuild(self) -> str:
+        """The hint of every error about such a folder."""
+        return f"rebuild the {self.noun} with: dvc repro {self.stage}"
+
+
+TRACES = StoreKind(
+    "activations",
+    "capture",
+    {
+        "item_id": pl.String,
+        "shard": pl.String,  # file name beside the index; null, as all about tensors, with capture.store: false
+        "sha256": pl.String,  # of the shard
+        "fingerprint": pl.String,  # of what the shard was computed from
+        "tensors": pl.List(pl.String),
+        "shapes": pl.List(pl.List(pl.Int64)),
+        "dtype": pl.String,  # bfloat16 | float32
+        "n_tokens": pl.Int32,
+        "think_open": pl.Int32,
+        "think_close": pl.Int32,
+        "answer_start": pl.Int32,
+        "answer_end": pl.Int32,
+        "first_row": pl.Int32,  # token of query row 0
+        "first_stream_row": pl.Int32,  # token of row 0 of residual and z
+        "token_ids": pl.List(pl.Int32),  # of the whole trace, final EOS included
+    },
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One entry of a shard: JSON values for header and index, and tensors by name (none where nothing is kept)."""
+
+    values: dict[str, Any]
+    tensors: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -62,36 +108,23 @@ class TraceActivations:
         """(kv_head, token, head_dim)."""
         return self.k[layer]
 
+    def record(self, item_id: str, token_ids: Sequence[int]) -> Record:
+        """The trace as an entry of a shard. Raises R2AError, naming trace, layer and place, when it is not finite."""
+        tensors = {}
+        for kind, (what, *axes) in CAPTURED.items():
+            for layer, tensor in getattr(self, kind).items():
+                check_finite(tensor, f"{item_id!r}: {what} of layer {layer}", axes)
+                tensors[f"{kind}.{layer:03d}"] = tensor
+        values = trace_values(TokenTrace(item_id, tuple(token_ids), self.segments))
+        values |= {"first_row": self.first_row, "first_stream_row": self.first_stream_row}
+        return Record(values | {"layers": [asdict(self.layers[layer]) for layer in sorted(self.layers)]}, tensors)
 
-SHARD_NAME = re.compile(r"shard-[0-9]{5,}\.safetensors")
 
-METADATA_KEY = "r2a"
-
-REBUILD = "rebuild the activations with: dvc repro capture"
-
-CAPTURED = {  # by letter in a tensor's name: what it is, and its dimensions
-    "q": ("queries", "head", "row", "dimension"),
-    "k": ("keys", "KV head", "token", "dimension"),
-    "residual": ("residual stream", "row", "dimension"),
-    "z": ("head outputs", "row", "dimension"),
-}
-
-INDEX_SCHEMA = {
-    "item_id": pl.String,
-    "shard": pl.String,  # file name beside the index
-    "sha256": pl.String,  # of the shard
-    "fingerprint": pl.String,  # of what the shard was computed from
-    "tensors": pl.List(pl.String),
-    "shapes": pl.List(pl.List(pl.Int64)),
-    "dtype": pl.String,  # bfloat16 | float32
-    "n_tokens": pl.Int32,
-    "think_open": pl.Int32,
-    "think_close": pl.Int32,
-    "answer_start": pl.Int32,
-    "answer_end": pl.Int32,
-    "first_row": pl.Int32,  # token of query row 0
-    "first_stream_row": pl.Int32,  # token of row 0 of residual and z
-}
+def trace_values(trace: TokenTrace) -> dict[str, Any]:
+    """The index columns that a trace has before it is captured."""
+    answer = trace.segments.answer
+    bounds = {**asdict(trace.segments), "answer_start": answer.start, "answer_end": answer.stop}
+    return {"item_id": trace.item_id, "token_ids": list(trace.token_ids), **bounds}
 
 
 def plan_shards(bytes_per_trace: Sequence[int], shard_bytes: int) -> list[list[int]]:
@@ -115,108 +148,106 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.safetensors"
 
 
-def check_shard_names(index: pl.DataFrame, path: Path, rebuild: str) -> None:
-    """Raises R2AError when an index names a file that is no shard beside it."""
-    for name in index["shard"]:
-        if not isinstance(name, str) or not SHARD_NAME.fullmatch(name):
-            raise R2AError(f"{path} names {name!r}, which is no shard of its folder", rebuild)
-
-
-def write_shard(path: Path, traces: Sequence[tuple[str, TraceActivations]], fingerprint: str) -> None:
-    """Writes the activations of some traces, each with its item id, as one whole file.
-
-    Raises R2AError, naming trace, layer and place, when one of them is not finite.
-    """
-    tensors: dict[str, torch.Tensor] = {}
-    layers: dict[int, LayerAttention] = {}
-    described = []
-    for number, (item_id, trace) in enumerate(traces):
-        for kind, by_layer in (("q", trace.q), ("k", trace.k), ("residual", trace.residual), ("z", trace.z)):
-            for layer, tensor in by_layer.items():
-                what, *axes = CAPTURED[kind]
-                check_finite(tensor, f"{item_id!r}: {what} of layer {layer}", axes)
-            tensors |= {f"{number:05d}.{kind}.{layer:03d}": tensor for layer, tensor in by_layer.items()}
-        for layer, attention in trace.layers.items():
-            if layer not in layers or layers[layer].window is None:  # a trace shorter than the window shows none
-                layers[layer] = attention
-        bounds = asdict(trace.segments)
-        rows = {"first_row": trace.first_row, "first_stream_row": trace.first_stream_row}
-        described.append({"item_id": item_id, **bounds, **rows})
-    header = {
-        "fingerprint": fingerprint,
-        "layers": [asdict(layers[layer]) for layer in sorted(layers)],
-        "traces": described,
-    }
+def write_shard(path: Path, records: Sequence[Record], fingerprint: str) -> None:
+    """Writes some records as one whole file. fingerprint: of all that they were computed from."""
+    tensors: dict[str, Tensor] = {}
+    described, number = [], 0
+    for record in records:
+        described.append({**record.values, "number": number if record.tensors else None})
+        tensors |= {f"{number:05d}.{name}": tensor for name, tensor in record.tensors.items()}
+        number += bool(record.tensors)
+    header = {"fingerprint": fingerprint, "records": described}
     text = json.dumps(header, sort_keys=True, ensure_ascii=True, allow_nan=False)
     write_whole(path, lambda temporary: save_file(tensors, temporary, metadata={METADATA_KEY: text}))
 
 
-def write_index(path: Path, shards: Sequence[Path]) -> pl.DataFrame:
-    """Writes the index of shards that lie, or will lie, beside it as shard-00000.safetensors and so on, in this order.
-
-    Raises R2AError when a shard cannot be read or two traces share an item id.
-    """
-    rows = [row for number, shard in enumerate(shards) for row in index_rows(shard, shard_name(number))]
-    frame = pl.DataFrame(rows, schema=INDEX_SCHEMA)
-    repeated = frame.filter(pl.col("item_id").is_duplicated())
-    if repeated.height:
-        raise R2AError(f"the trace {repeated['item_id'][0]!r} is in two places of {path.parent}", REBUILD)
-    write_frame(path, frame)
-    return frame
+def assemble(folder: Path, shards: Sequence[Path], kind: StoreKind) -> None:
+    """Makes `folder` hold exactly these shards, linked where possible, and last their index."""
+    clear(folder)
+    for number, shard in enumerate(shards):
+        link_or_copy(shard, folder / shard_name(number))
+    write_index(folder / "index.parquet", shards, kind)
 
 
-def index_rows(shard: Path, name: str) -> list[dict[str, Any]]:
-    """Index rows of one shard, from its header."""
-    rows = []
-    with open_shard(shard) as tensors:
-        header = read_header(shard, tensors)
-        names = sorted(tensors.keys())
-        digest = sha256(shard)
-        for number, trace in enumerate(header["traces"]):
-            own = [tensor for tensor in names if tensor.startswith(f"{number:05d}.")]
-            segments = segments_of(trace)
-            rows.append(
-                {
-                    "item_id": trace["item_id"],
-                    "shard": name,
-                    "sha256": digest,
-                    "fingerprint": header["fingerprint"],
-                    "tensors": own,
-                    "shapes": [list(tensors.get_slice(tensor).get_shape()) for tensor in own],
-                    "dtype": {"BF16": "bfloat16", "F32": "float32"}[tensors.get_slice(own[0]).get_dtype()],
-                    **asdict(segments),
-                    "answer_start": segments.answer.start,
-                    "answer_end": segments.answer.stop,
-                    "first_row": trace["first_row"],
-                    "first_stream_row": trace["first_stream_row"],
-                }
-            )
-    return rows
+def write_trace_list(folder: Path, traces: Sequence[TokenTrace]) -> None:
+    """Makes `folder` hold an index of traces without any activations."""
+    clear(folder)
+    rows = [dict.fromkeys(TRACES.schema) | trace_values(trace) for trace in traces]
+    write_frame(folder / "index.parquet", pl.DataFrame(rows, schema=dict(TRACES.schema)))
 
 
-def segments_of(row: dict[str, Any]) -> TraceSegments:
-    """Segment bounds from an index row or a header entry."""
-    return TraceSegments(row["think_open"], row["think_close"], row["n_tokens"])
+def clear(folder: Path) -> None:
+    """Makes a folder without index and shards; the index goes first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in [folder / "index.parquet", *folder.glob("shard-*")]:
+        old.unlink(missing_ok=True)
 
 
-def open_shard(path: Path) -> Any:
-    """An open shard whose tensors are read one by one. Raises R2AError when it is missing, truncated or no shard."""
-    if not path.is_file():
-        raise R2AError(f"{path} is missing", REBUILD)
-    try:
-        return safe_open(path, framework="pt")
-    except SafetensorError as error:
-        raise R2AError(f"{path} is damaged or cut off: {error}", REBUILD) from None
+def write_index(path: Path, shards: Sequence[Path], kind: StoreKind = TRACES) -> None:
+    """Writes the index of shards that lie, or will lie, beside it as shard-00000.safetensors and so on, in order."""
+    rows: list[dict[str, Any]] = []
+    for place, shard in enumerate(shards):
+        opened = OpenShard(shard)
+        of_shard = {"shard": shard_name(place), "sha256": sha256(shard), "fingerprint": opened.header["fingerprint"]}
+        for values in opened.header["records"]:
+            row = {**of_shard, **values, **opened.description(values["number"])}
+            rows.append({name: row[name] for name in kind.schema})
+    write_frame(path, pl.DataFrame(rows, schema=dict(kind.schema)))
 
 
-def read_header(path: Path, tensors: Any) -> dict[str, Any]:
-    """The JSON header of an open shard. Raises R2AError when the file is a safetensors file of another kind."""
-    metadata = tensors.metadata() or {}
-    try:
-        header = json.loads(metadata[METADATA_KEY])
-        return {key: header[key] for key in ("fingerprint", "layers", "traces")}
-    except (KeyError, ValueError):
-        raise R2AError(f"{path} is not an activation shard: its metadata lacks {METADATA_KEY}", REBUILD) from None
+class OpenShard:
+    """A shard whose tensors stay on disk until asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.file = path, safe_open(path, framework="pt")
+        self.header: dict[str, Any] = json.loads(self.file.metadata()[METADATA_KEY])
+        self.names: dict[int, list[str]] = {}  # of tensors, by number of the record
+        for name in sorted(self.file.keys()):
+            number, own = name.split(".", 1)
+            self.names.setdefault(int(number), []).append(own)
+
+    def tensor(self, number: int, name: str) -> Tensor:
+        """One tensor of the record of this number."""
+        return self.file.get_tensor(f"{number:05d}.{name}")
+
+    def tensors(self, number: int) -> dict[str, Tensor]:
+        """All tensors of the record of this number, by name."""
+        return {name: self.tensor(number, name) for name in self.names[number]}
+
+    def description(self, number: int | None) -> dict[str, Any]:
+        """Names, shapes and type of a record's tensors, as the index has them."""
+        names = [] if number is None else [f"{number:05d}.{name}" for name in self.names[number]]
+        slices = [self.file.get_slice(name) for name in names]
+        dtype = SAFETENSORS_DTYPES.get(slices[0].get_dtype()) if slices else None
+        return {"tensors": names, "shapes": [list(each.get_shape()) for each in slices], "dtype": dtype}
+
+
+class ShardFolder:
+    """The records of a folder. Raises R2AError when its index is missing, damaged or of another schema."""
+
+    def __init__(self, folder: Path, kind: StoreKind) -> None:
+        self.folder, self.kind = folder, kind
+        self.index = read_frame(folder / "index.parquet", kind.schema, kind.stage)
+        self.opened: dict[str, OpenShard] = {}
+
+    def shard(self, row: Mapping[str, Any]) -> OpenShard:
+        """The shard of an index row, verified when it is first asked for.
+
+        Raises R2AError when it is missing, not the file that the index describes, or of another folder.
+        """
+        name = row["shard"]
+        if name not in self.opened:
+            if name is None or not SHARD_NAME.fullmatch(name):
+                message = f"{self.folder / 'index.parquet'} names {name!r}, which is no shard of its folder"
+                raise R2AError(message, self.kind.rebuild)
+            path = self.folder / name
+            if not path.is_file():
+                raise R2AError(f"{path} is missing", self.kind.rebuild)
+            if sha256(path) != row["sha256"]:
+                message = f"{path} was altered or cut off: its content does not match the index"
+                raise R2AError(message, self.kind.rebuild)
+            self.opened[name] = OpenShard(path)
+        return self.opened[name]
 
 
 class RecordedTrace(Protocol):
@@ -237,25 +268,16 @@ class RecordedTrace(Protocol):
 
 
 @dataclass(frozen=True)
-class OpenShard:
-    """A verified shard."""
-
-    path: Path
-    header: dict[str, Any]
-    tensors: Any  # safetensors' open file: its tensors stay on disk until asked for
-    names: frozenset[str]  # of the tensors
-
-
-@dataclass(frozen=True)
 class StoredTrace:
     """One trace of a verified shard; its tensors stay on disk until asked for."""
 
     item_id: str
+    token_ids: tuple[int, ...]
     segments: TraceSegments
     first_row: int  # token of query row 0
     first_stream_row: int  # token of row 0 of residual and z
     layers: dict[int, LayerAttention]
-    number: int  # place in its shard
+    number: int  # of its tensors in the shard
     shard: OpenShard
 
     def queries(self, layer: int) -> Tensor:
@@ -270,35 +292,38 @@ class StoredTrace:
         """(row, d_model), entering the layer."""
         return self.tensor("residual", layer)
 
-    def z(self, layer: int) -> Tensor:
-        """(row, n_heads * head_dim)."""
-        return self.tensor("z", layer)
-
     def tensor(self, kind: str, layer: int) -> Tensor:
         """One tensor. Raises R2AError when it was not captured."""
-        name = f"{self.number:05d}.{kind}.{layer:03d}"
-        if name not in self.shard.names:
+        name = f"{kind}.{layer:03d}"
+        if name not in self.shard.names[self.number]:
             raise R2AError(
                 f"{self.shard.path} holds no {kind} of layer {layer} for {self.item_id!r}",
                 f"add the layer to the params of capture, then: dvc repro capture (holds {sorted(self.layers)})",
             )
-        return self.shard.tensors.get_tensor(name)
+        return self.shard.tensor(self.number, name)
 
 
-@dataclass
-class ActivationReader:
-    """The activations of one model, dataset and setting, by item id in item order."""
+class ActivationReader(ShardFolder):
+    """The traces of one model, dataset and setting in item order, and the activations of each where they are stored."""
 
-    folder: Path
-    index: pl.DataFrame = field(init=False)
-    opened: dict[str, OpenShard] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.index = read_index(self.folder / "index.parquet")
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, TRACES)
 
     @property
     def item_ids(self) -> list[str]:
         return self.index["item_id"].to_list()
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether there are activations of the traces (capture.store), not their token ids alone."""
+        return self.index["shard"].null_count() == 0
+
+    def token_traces(self) -> list[TokenTrace]:
+        """Token ids and segments of every trace."""
+        return [
+            TokenTrace(row["item_id"], tuple(row["token_ids"]), segments_of(row))
+            for row in self.index.iter_rows(named=True)
+        ]
 
     def __iter__(self) -> Iterator[StoredTrace]:
         return (self.trace(item_id) for item_id in self.item_ids)
@@ -309,60 +334,19 @@ class ActivationReader:
         if rows.is_empty():
             raise R2AError(f"{self.folder} has no trace {item_id!r}", "choose another item, or capture more traces")
         row = rows.row(0, named=True)
-        shard = self.shard(row["shard"])
-        number = [trace["item_id"] for trace in shard.header["traces"]].index(item_id)
-        layers = {layer["layer"]: layer_attention(layer) for layer in shard.header["layers"]}
-        rows_from = (row["first_row"], row["first_stream_row"])
-        return StoredTrace(item_id, segments_of(row), *rows_from, layers, number, shard)
-
-    def shard(self, name: str) -> OpenShard:
-        """A shard, opened and compared with the index when it is first asked for."""
-        if name not in self.opened:
-            self.opened[name] = verified_shard(self.folder / name, self.index.filter(pl.col("shard") == name))
-        return self.opened[name]
+        shard = self.shard(row)
+        values = next(each for each in shard.header["records"] if each["item_id"] == item_id)
+        layers = {layer["layer"]: layer_attention(layer) for layer in values["layers"]}
+        first = (row["first_row"], row["first_stream_row"])
+        return StoredTrace(item_id, tuple(row["token_ids"]), segments_of(row), *first, layers, values["number"], shard)
 
 
-def read_index(path: Path) -> pl.DataFrame:
-    """The index of a folder of shards. Raises R2AError when it is missing, damaged or of another schema."""
-    index = read_frame(path, INDEX_SCHEMA, "capture")
-    check_shard_names(index, path, REBUILD)
-    return index
+def segments_of(row: Mapping[str, Any]) -> TraceSegments:
+    """Segment bounds from an index row."""
+    return TraceSegments(row["think_open"], row["think_close"], row["n_tokens"])
 
 
-def verified_shard(path: Path, rows: pl.DataFrame) -> OpenShard:
-    """A shard that agrees with its index rows in traces, fingerprint, tensors and bytes; else R2AError."""
-    altered = R2AError(f"{path} was altered or cut off: its content does not match the index", REBUILD)
-    tensors = open_shard(path)
-    try:
-        header = compared_header(path, tensors, rows)
-    except (KeyError, TypeError, AttributeError, ValueError):  # a header in another form
-        raise altered from None
-    if set(rows["sha256"]) != {sha256(path)}:
-        raise altered
-    return OpenShard(path, header, tensors, frozenset(tensors.keys()))
-
-
-def compared_header(path: Path, tensors: Any, rows: pl.DataFrame) -> dict[str, Any]:
-    """Header of an open shard that agrees with its index rows in traces, fingerprint and tensors; else R2AError."""
-    header = read_header(path, tensors)
-    if set(rows["fingerprint"]) != {header["fingerprint"]}:
-        raise R2AError(f"{path} belongs to another run: its fingerprint is {header['fingerprint']}", REBUILD)
-    if sorted(trace["item_id"] for trace in header["traces"]) != sorted(rows["item_id"]):
-        raise R2AError(f"{path} holds other traces than the index says", REBUILD)
-    expected = {
-        name: tuple(shape)
-        for names, shapes in rows.select("tensors", "shapes").iter_rows()
-        for name, shape in zip(names, shapes, strict=True)
-    }
-    found = {name: tuple(tensors.get_slice(name).get_shape()) for name in sorted(tensors.keys())}
-    wrong = sorted(name for name in expected | found if expected.get(name) != found.get(name))
-    if wrong:
-        shapes = f"{found.get(wrong[0], 'missing')}, the index says {expected.get(wrong[0], 'none')}"
-        raise R2AError(f"{path}: the tensor {wrong[0]} is {shapes}", REBUILD)
-    return header
-
-
-def layer_attention(values: dict[str, Any]) -> LayerAttention:
+def layer_attention(values: Mapping[str, Any]) -> LayerAttention:
     """A LayerAttention from a shard's header."""
     sinks = values["sinks"]
     return LayerAttention(**{**values, "sinks": None if sinks is None else tuple(sinks)})

@@ -24,13 +24,12 @@ from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.store import ActivationReader, RecordedTrace
 from r2a_core.attention.map_selection import ShownMaps, Span, choose_maps, default_span
 from r2a_core.attention.masses import pattern_blocks
-from r2a_core.attention.tables import stored_traces, texts_of, token_texts
 from r2a_core.config import MapParams, WalkThresholds
 from r2a_core.infra.checks import check_finite
 from r2a_core.infra.errors import R2AError
 from r2a_core.models.load import choose_device, load_tokenizer
 from r2a_core.results import Head, head_name
-from r2a_core.tokenizer import reflection_ranges
+from r2a_core.tokenizer import reflection_ranges, token_pieces
 from r2a_core.trace import TraceSegments
 
 log = logging.getLogger(__name__)
@@ -120,16 +119,18 @@ class MapJob:
     device: str
 
 
-def trace_maps(job: MapJob, generations: pl.DataFrame, attention: pl.DataFrame, heads: pl.DataFrame) -> MapTables:
-    """Make the maps of the traces that params choose; empty tables, with a warning, where none was captured.
+def trace_maps(job: MapJob, attention: pl.DataFrame, heads: pl.DataFrame) -> MapTables:
+    """Make the maps of the traces that params choose; empty tables, with a warning, where no activations are stored.
 
     attention: ATTENTION_SCHEMA of the dataset; heads: rows of HEAD_SCHEMA of the dataset.
     """
     reader = ActivationReader(job.activations)
-    traces = stored_traces(reader, generations)
-    if not traces:
-        log.warning("%s, %s: no trace was captured, so there are no maps", job.model, job.dataset)
-    pieces = token_texts(load_tokenizer(job.model_folder).hf, traces)
+    if not (reader.item_ids and reader.is_stored):
+        why = "no trace was captured" if reader.is_stored else "capture.store is false"
+        log.warning("%s, %s: %s, so there are no maps", job.model, job.dataset, why)
+        return MapTables(*(pl.DataFrame(schema=each) for each in (MAP_SCHEMA, TOKEN_SCHEMA, SPAN_SCHEMA, LINK_SCHEMA)))
+    tokenizer = load_tokenizer(job.model_folder).hf
+    pieces = {trace.item_id: token_pieces(tokenizer, trace.token_ids) for trace in reader.token_traces()}
     chosen = choose_maps(job.params, job.model, job.dataset, pieces, attention, heads, job.top, job.walk)
     device = str(choose_device(job.device))
     return attention_maps(reader, pieces, chosen, job.params, job.reflection_phrases, device)
@@ -151,7 +152,7 @@ def attention_maps(
     maps, tokens, spans, links = [], [], [], []
     for item_id in chosen.items:
         trace = reader.trace(item_id)
-        texts = texts_of(trace, pieces)
+        texts = pieces[item_id]
         views = choose_views(trace, chosen)
         maps += map_rows(item_id, trace, views, params.cells, device)
         tokens.append(token_row(item_id, trace.segments, texts, reflection_phrases))

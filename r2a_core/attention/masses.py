@@ -1,32 +1,34 @@
-"""Attention weights of chosen rows, a block at a time, from queries and keys alone.
+"""What a layer's rows attend to: mass on segments and sentences, and the walk along the reasoning (paper section 4).
 
-queries (head, row, head_dim) and keys (kv_head, token, head_dim) of one layer -> PatternBlock records. A block is
-small enough to stay in the cache of a CPU, so no matrix of all rows and tokens ever exists and the work is about that
-of the layer's own attention. Everything is float32, whatever the stored type.
+queries (head, row, head_dim) and keys (kv_head, token, head_dim) of one layer -> LayerStatistics: mean attention weight
+of each token, over answer rows and over reasoning rows, and the ReasoningWalk (centroid, spread and evenness of each
+answer row over the reasoning) -> LayerMasses of token groups. Weights are computed a block of rows at a time, in
+float32, whatever the stored type; a block fits into the cache of a CPU, so no matrix of all rows and tokens exists.
 
-Where the rows of a layer look: mass on segments and sentences, and the walk along the reasoning (paper section 4).
-
-queries and keys of one layer -> LayerStatistics: the mean attention weight of each token, over answer rows and over
-reasoning rows, and the ReasoningWalk (centroid, spread and evenness of each answer row over the reasoning). Masses of
-segments, sentences and reflection phrases are sums of the means over their tokens.
+model, token ids, token groups -> the same LayerMasses from one forward pass (`masses_in_forward`), nothing stored.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from r2a_core.activations.attention import LayerAttention, rows_per_block, visible_keys
+from r2a_core.activations.attention import LayerAttention, Recorder, recording, rows_per_block, visible_keys
+from r2a_core.activations.capture import forward
 from r2a_core.activations.store import RecordedTrace
-from r2a_core.trace import TraceSegments
+from r2a_core.infra.checks import check_finite
+from r2a_core.trace import SEGMENTS, TraceSegments
 
 CPU_ELEMENTS = 1_000_000  # attention weights a block: 4 MB
 
 GPU_ELEMENTS = 64_000_000  # attention weights a block: 256 MB
 
 ALIGNED = 16  # blocks end at multiples of as many keys, which are quicker to compute with
+
+REFLECTION = len(SEGMENTS)  # column of reflection phrases, after those of the segments
 
 UNSEEN = -1e30  # logit of a key that a row does not see; its weight is exactly 0
 
@@ -113,15 +115,19 @@ class LayerStatistics:
 
 def layer_statistics(trace: RecordedTrace, layer: int, device: str = "cpu") -> LayerStatistics:
     """Statistics of one layer of a trace, computed on `device`."""
-    attention, segments = trace.layers[layer], trace.segments
     queries, keys = trace.queries(layer).to(device), trace.keys(layer).to(device)
-    return row_statistics(queries, keys, trace.first_row, attention, segments)
+    return row_statistics(queries, keys, trace.first_row, trace.layers[layer], trace.segments)
 
 
 def row_statistics(
-    queries: Tensor, keys: Tensor, first_row: int, layer: LayerAttention, segments: TraceSegments
+    queries: Tensor,
+    keys: Tensor,
+    first_row: int,
+    layer: LayerAttention,
+    segments: TraceSegments,
+    reasoning_rows: bool = True,
 ) -> LayerStatistics:
-    """Statistics of one layer.
+    """Statistics of one layer, of its reasoning rows too where they are wanted and given.
 
     queries (head, row, head_dim), row 0 being token `first_row`; keys (kv_head, token, head_dim).
     """
@@ -132,7 +138,7 @@ def row_statistics(
         if len(segments.reasoning):
             walks.append(block_walk(block, segments.reasoning, layer.window))
     reasoning = None
-    if len(segments.reasoning) and first_row <= segments.reasoning.start:
+    if reasoning_rows and len(segments.reasoning) and first_row <= segments.reasoning.start:
         reasoning = torch.zeros_like(answer)
         for block in pattern_blocks(queries, keys, first_row, layer, segments.reasoning):
             reasoning[:, block.keys.start : block.keys.stop] += block.weights.sum(dim=1)
@@ -170,9 +176,104 @@ def join_walks(walks: list[ReasoningWalk]) -> ReasoningWalk:
     return ReasoningWalk(*(torch.cat(part, dim=1).cpu() for part in parts))
 
 
+@dataclass(frozen=True)
+class TokenGroups:
+    """The tokens of a trace whose attention mass is measured."""
+
+    segments: TraceSegments
+    reflection: Sequence[range]  # reflection phrases of the reasoning
+    sentences: Sequence[range]  # of the reasoning
+
+    def columns(self) -> Tensor:
+        """(token, 8): how often each token is in a segment (SEGMENTS) or a reflection phrase; the last column is 0."""
+        columns = torch.zeros(self.segments.n_tokens, 8)
+        for column, tokens in enumerate(self.segments.ranges().values()):
+            columns[tokens.start : tokens.stop, column] = 1
+        for tokens in self.reflection:
+            columns[tokens.start : tokens.stop, REFLECTION] += 1
+        return columns
+
+
+@dataclass(frozen=True)
+class LayerMasses:
+    """Attention mass of one layer on token groups, mean over rows; float64.
+
+    (head, SEGMENTS and then reflection): segments sum to 1, to less with sinks.
+    """
+
+    answer: Tensor
+    reasoning: Tensor | None  # of reasoning rows; None where they were not captured or there are none
+    sentences: Tensor  # (head, sentence), of answer rows
+    walk: ReasoningWalk | None  # of answer rows; None without reasoning tokens
+
+
 def masses(means: Tensor, groups: Mapping[str, range]) -> dict[str, Tensor]:
     """Mass of each token range, (head,), from mean weights (head, token)."""
     return {name: means[:, tokens.start : tokens.stop].sum(dim=1) for name, tokens in groups.items()}
+
+
+def group_masses(means: Tensor, groups: TokenGroups) -> Tensor:
+    """(head, SEGMENTS and then reflection) from mean weights (head, token)."""
+    reflection = means[:, [token for tokens in groups.reflection for token in tokens]].sum(dim=1)
+    return torch.stack([*masses(means, groups.segments.ranges()).values(), reflection], dim=1)
+
+
+def layer_masses(statistics: LayerStatistics, groups: TokenGroups, place: str) -> LayerMasses:
+    """Masses from the statistics of a layer. Raises R2AError, naming the place, at a NaN or an infinity."""
+    check_statistics(statistics, place)
+    reasoning = None if statistics.reasoning is None else group_masses(statistics.reasoning, groups)
+    by_sentence = [statistics.answer[:, tokens.start : tokens.stop].sum(dim=1) for tokens in groups.sentences]
+    sentences = torch.stack(by_sentence, dim=1) if by_sentence else statistics.answer[:, :0]
+    return LayerMasses(group_masses(statistics.answer, groups), reasoning, sentences, statistics.walk)
+
+
+def check_statistics(statistics: LayerStatistics, place: str) -> None:
+    """Raises R2AError at a NaN or an infinity, save in the walk of answer rows that see no reasoning token."""
+    for rows, means in (("answer", statistics.answer), ("reasoning", statistics.reasoning)):
+        if means is not None:
+            check_finite(means, f"{place}: mean attention of the {rows} rows", ("head", "token"))
+    walk = statistics.walk
+    if walk is not None:
+        seeing = (~walk.centroid.isnan().all(dim=0)).nonzero()[:, 0]  # a row sees reasoning in all heads or in none
+        for name, values in vars(walk).items():
+            check_finite(values[:, seeing], f"{place}: {name} on the reasoning", ("head", "answer row"))
+
+
+@dataclass
+class MassRecorder(Recorder):
+    """Measures each layer when it runs.
+
+    Answer rows, which are few, are computed block by block as from disk. Reasoning rows come out of the layer's own
+    attention, in the model's precision: its values gain a column per token group, 1 on the group's tokens, and what
+    comes out in that column is a row's mass on the group.
+    """
+
+    item_id: str
+    groups: TokenGroups
+    columns: Tensor  # of the groups
+    layers: dict[int, LayerAttention] = field(default_factory=dict)
+    masses: dict[int, LayerMasses] = field(default_factory=dict)
+
+    def attention(self, layer: LayerAttention, query: Tensor, key: Tensor) -> None:
+        statistics = row_statistics(query, key, 0, layer, self.groups.segments, reasoning_rows=False)
+        self.layers[layer.layer] = layer
+        self.masses[layer.layer] = layer_masses(statistics, self.groups, f"{self.item_id!r}, layer {layer.layer}")
+
+    def weighted_sums(self, layer: int, sums: Tensor) -> None:
+        rows = self.groups.segments.reasoning
+        if len(rows):
+            means = sums[rows.start : rows.stop].mean(dim=0, dtype=torch.float64).cpu()[:, : REFLECTION + 1]
+            check_finite(means, f"{self.item_id!r}, layer {layer}: masses of the reasoning rows", ("head", "group"))
+            self.masses[layer] = replace(self.masses[layer], reasoning=means)
+
+
+@torch.no_grad()
+def masses_in_forward(model: Any, item_id: str, token_ids: Sequence[int], groups: TokenGroups) -> MassRecorder:
+    """Layers and masses of one trace by one forward pass over its token ids (final EOS included)."""
+    recorder = MassRecorder(item_id, groups, groups.columns().to(model.device))
+    with recording(model, recorder):
+        forward(model, token_ids)
+    return recorder
 
 
 def walk_correlation(centroid: Tensor) -> Tensor:

@@ -1,16 +1,13 @@
-"""Stored activations -> what answer and reasoning tokens attend to, for every trace, layer and head (paper section 4).
+"""The attention stage: what answer and reasoning tokens attend to, for every trace, layer and head (paper section 4).
 
-activations of a model, dataset and setting, token texts -> two frames:
-    attention   ATTENTION_SCHEMA, one row an item, layer, head and source (answer, then reasoning)
-    sentences   SENTENCE_SCHEMA, one row an item, sentence of the reasoning, layer and head
-
-The attention stage's work: the statistics of each shard of activations, independent of the other shards.
-
-activations of one model, dataset and setting, their generations, tokenizer -> shards of statistics; medians as metrics.
+activations of one model, dataset and setting (or, with capture.store: false, the list of its traces and the model),
+tokenizer -> two tables, a shard at a time, and the medians of Figure 2:
+    attention   ATTENTION_SCHEMA, one row per item, layer, head and source (answer, then reasoning)
+    sentences   SENTENCE_SCHEMA, one row per item, sentence of the reasoning, layer and head
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -19,19 +16,29 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
-from r2a_core.activations.store import ActivationReader, RecordedTrace, StoredTrace
-from r2a_core.attention.masses import LayerStatistics, layer_statistics, masses, uniform_share, walk_correlation
-from r2a_core.config import AttentionParams
-from r2a_core.infra.checks import check_columns, check_finite
-from r2a_core.infra.errors import R2AError
+from r2a_core.activations.attention import LayerAttention
+from r2a_core.activations.store import ActivationReader, RecordedTrace
+from r2a_core.attention.masses import (
+    LayerMasses,
+    ReasoningWalk,
+    TokenGroups,
+    layer_masses,
+    layer_statistics,
+    masses_in_forward,
+    uniform_share,
+    walk_correlation,
+)
+from r2a_core.infra.checks import check_columns
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
-from r2a_core.models.load import choose_device, load_tokenizer
+from r2a_core.models.load import LoadedModel, choose_device, load_model, load_tokenizer
 from r2a_core.results import segment_medians
 from r2a_core.tokenizer import reflection_ranges, sentence_ranges, token_pieces
-from r2a_core.trace import SEGMENTS, TokenTrace, select_traces
+from r2a_core.trace import SEGMENTS, TokenTrace, TraceSegments
 
 REBUILD = "rebuild it with: dvc repro attention"
+
+TRACES_IN_FORWARD = 10  # traces per shard that is computed by the model: what a killed run may lose
 
 ATTENTION_SCHEMA = {
     "item_id": pl.String,
@@ -64,134 +71,102 @@ SENTENCE_SCHEMA = {
 
 @dataclass(frozen=True)
 class AttentionTables:
-    """Frames of one or more traces: ATTENTION_SCHEMA and SENTENCE_SCHEMA."""
+    """Tables of one or more traces: ATTENTION_SCHEMA and SENTENCE_SCHEMA."""
 
     attention: pl.DataFrame
     sentences: pl.DataFrame
 
 
-def attention_statistics(
-    traces: Iterable[StoredTrace],
-    pieces: Mapping[str, Sequence[str]],
-    reflection_phrases: Sequence[str],
-    device: str = "cpu",
-    progress: Callable[[str], None] | None = None,
-) -> AttentionTables:
-    """Frames of all traces (an ActivationReader, say) in their order. `pieces`: text of each token, by item id.
-
-    Raises R2AError when the texts of a trace are missing or of another length.
-    """
-    frames = []
-    for trace in traces:
-        frames.append(trace_statistics(trace.item_id, trace, texts_of(trace, pieces), reflection_phrases, device))
-        if progress is not None:
-            progress(trace.item_id)
-    empty = AttentionTables(pl.DataFrame(schema=ATTENTION_SCHEMA), pl.DataFrame(schema=SENTENCE_SCHEMA))
+def concat_tables(parts: Iterable[AttentionTables]) -> AttentionTables:
+    """Tables of all traces, in order; empty ones without any."""
+    parts = [AttentionTables(pl.DataFrame(schema=ATTENTION_SCHEMA), pl.DataFrame(schema=SENTENCE_SCHEMA)), *parts]
     return AttentionTables(
-        pl.concat([empty.attention, *(each.attention for each in frames)]),
-        pl.concat([empty.sentences, *(each.sentences for each in frames)]),
+        pl.concat([part.attention for part in parts], rechunk=True),
+        pl.concat([part.sentences for part in parts], rechunk=True),
     )
 
 
-def texts_of(trace: StoredTrace, pieces: Mapping[str, Sequence[str]]) -> Sequence[str]:
-    """Token texts of a trace. Raises R2AError when they are missing or of another length."""
-    texts = pieces.get(trace.item_id, ())
-    if len(texts) != trace.segments.n_tokens:
-        message = f"{len(texts)} token texts for {trace.item_id!r}, which has {trace.segments.n_tokens} tokens"
-        raise R2AError(message, "generation and activations differ: dvc repro capture")
-    return texts
-
-
-def trace_statistics(
-    item_id: str, trace: RecordedTrace, pieces: Sequence[str], reflection_phrases: Sequence[str], device: str = "cpu"
+def tables_from_activations(
+    item_id: str, trace: RecordedTrace, pieces: Sequence[str], phrases: Sequence[str], device: str = "cpu"
 ) -> AttentionTables:
-    """Frames of one trace, by layer and head."""
-    phrases = reflection_ranges(pieces, trace.segments.reasoning, reflection_phrases)
-    sentences = sentence_ranges(pieces, trace.segments.reasoning)
-    attention, by_sentence = [], []
-    for layer in sorted(trace.layers):
-        statistics = layer_statistics(trace, layer, device)
-        check_statistics(statistics, f"{item_id!r}, layer {layer}")
-        attention += source_frames(item_id, trace, layer, statistics, phrases)
-        by_sentence.append(masses(statistics.answer, {str(i): tokens for i, tokens in enumerate(sentences)}))
-    heads = pl.concat(attention).sort("layer", "head", "source", maintain_order=True)
-    return AttentionTables(heads, sentence_frame(item_id, trace, by_sentence, sentences, pieces, phrases))
-
-
-def check_statistics(statistics: LayerStatistics, place: str) -> None:
-    """Raises R2AError at a NaN or an infinity, save in the walk of answer rows that see no reasoning token."""
-    for rows, means in (("answer", statistics.answer), ("reasoning", statistics.reasoning)):
-        if means is not None:
-            check_finite(means, f"{place}: mean attention of the {rows} rows", ("head", "token"))
-    walk = statistics.walk
-    if walk is not None:
-        seeing = (~walk.centroid.isnan().all(dim=0)).nonzero()[:, 0]  # a row sees reasoning in all heads or in none
-        for name, values in vars(walk).items():
-            check_finite(values[:, seeing], f"{place}: {name} on the reasoning", ("head", "answer row"))
-
-
-def source_frames(
-    item_id: str, trace: RecordedTrace, layer: int, statistics: LayerStatistics, phrases: Sequence[range]
-) -> list[pl.DataFrame]:
-    """Rows of one layer: answer rows and, where there are any, reasoning rows."""
-    sources = {"answer": (statistics.answer, trace.segments.answer)}
-    if statistics.reasoning is not None:
-        sources["reasoning"] = (statistics.reasoning, trace.segments.reasoning)
-    frames = []
-    for source, (means, rows) in sources.items():
-        n_heads = means.shape[0]
-        reflection = means[:, [token for phrase in phrases for token in phrase]].sum(dim=1)
-        columns = {
-            "item_id": [item_id] * n_heads,
-            "layer": [layer] * n_heads,
-            "head": list(range(n_heads)),
-            "source": [source] * n_heads,
-            **{name: mass.tolist() for name, mass in masses(means, trace.segments.ranges()).items()},
-            "n_source_tokens": [len(rows)] * n_heads,
-            "n_reasoning_tokens": [len(trace.segments.reasoning)] * n_heads,
-            "reflection": reflection.tolist(),
-            "uniform_share": [uniform_share(trace.segments, rows, trace.layers[layer].window)] * n_heads,
-            **(walk_columns(statistics) if source == "answer" else {}),
-        }
-        columns |= {name: [None] * n_heads for name in ATTENTION_SCHEMA if name not in columns}
-        frames.append(pl.DataFrame(columns, schema=ATTENTION_SCHEMA, strict=False))
-    return frames
-
-
-def walk_columns(statistics: LayerStatistics) -> dict[str, list[object]]:
-    """Trajectory columns of answer rows."""
-    walk = statistics.walk
-    if walk is None:
-        return {}
-    return {
-        "walk_correlation": with_nulls(walk_correlation(walk.centroid)),
-        "uniformity": with_nulls(walk.evenness.nanmean(dim=1)),
-        "centroid": walk.centroid.tolist(),
-        "spread": walk.spread.tolist(),
+    """Tables of one trace from its queries and keys. pieces: text of each token; phrases: that mark reflection."""
+    groups = token_groups(trace.segments, pieces, phrases)
+    found = {
+        layer: layer_masses(layer_statistics(trace, layer, device), groups, f"{item_id!r}, layer {layer}")
+        for layer in trace.layers
     }
+    return trace_tables(item_id, groups, trace.layers, found, pieces)
 
 
-def with_nulls(values: Tensor) -> list[object]:
+def tables_in_forward(model: Any, trace: TokenTrace, pieces: Sequence[str], phrases: Sequence[str]) -> AttentionTables:
+    """The same tables from one forward pass of the model over the trace, nothing stored."""
+    groups = token_groups(trace.segments, pieces, phrases)
+    found = masses_in_forward(model, trace.item_id, trace.token_ids, groups)
+    return trace_tables(trace.item_id, groups, found.layers, found.masses, pieces)
+
+
+def token_groups(segments: TraceSegments, pieces: Sequence[str], phrases: Sequence[str]) -> TokenGroups:
+    """The tokens of one trace whose mass is measured."""
+    reflection = reflection_ranges(pieces, segments.reasoning, phrases)
+    return TokenGroups(segments, reflection, sentence_ranges(pieces, segments.reasoning))
+
+
+def trace_tables(
+    item_id: str,
+    groups: TokenGroups,
+    layers: Mapping[int, LayerAttention],
+    found: Mapping[int, LayerMasses],
+    pieces: Sequence[str],
+) -> AttentionTables:
+    """Tables of one trace from the masses of its layers, rows by layer and head."""
+    attention = []
+    for layer in sorted(layers):
+        sources = {"answer": (found[layer].answer, groups.segments.answer)}
+        if (reasoning := found[layer].reasoning) is not None:
+            sources["reasoning"] = (reasoning, groups.segments.reasoning)
+        for source, (mass, rows) in sources.items():
+            own = {
+                "item_id": item_id,
+                "layer": layer,
+                "source": source,
+                "n_source_tokens": len(rows),
+                "n_reasoning_tokens": len(groups.segments.reasoning),
+                "uniform_share": uniform_share(groups.segments, rows, layers[layer].window),
+            }
+            attention.append(source_frame(own, mass, found[layer].walk if source == "answer" else None))
+    heads = pl.concat(attention).sort("layer", "head", "source", maintain_order=True)
+    return AttentionTables(heads, sentence_frame(item_id, groups, found, pieces))
+
+
+def source_frame(own: Mapping[str, Any], mass: Tensor, walk: ReasoningWalk | None) -> pl.DataFrame:
+    """Rows of one layer and source, one per head. own: columns that all of them share."""
+    n_heads = mass.shape[0]
+    columns = {name: [value] * n_heads for name, value in own.items()} | {"head": list(range(n_heads))}
+    columns |= dict(zip((*SEGMENTS, "reflection"), mass.T.tolist(), strict=True))
+    if walk is not None:
+        columns["walk_correlation"] = with_nulls(walk_correlation(walk.centroid))
+        columns["uniformity"] = with_nulls(walk.evenness.nanmean(dim=1))
+        columns |= {"centroid": walk.centroid.tolist(), "spread": walk.spread.tolist()}
+    columns |= {name: [None] * n_heads for name in ATTENTION_SCHEMA if name not in columns}
+    return pl.DataFrame(columns, schema=ATTENTION_SCHEMA, strict=False)
+
+
+def with_nulls(values: Tensor) -> list[Any]:
     """Values as a list, None for NaN."""
     return pl.Series(values.numpy().astype(np.float32)).fill_nan(None).to_list()
 
 
 def sentence_frame(
-    item_id: str,
-    trace: RecordedTrace,
-    by_layer: Sequence[Mapping[str, Tensor]],
-    sentences: Sequence[range],
-    pieces: Sequence[str],
-    phrases: Sequence[range],
+    item_id: str, groups: TokenGroups, found: Mapping[int, LayerMasses], pieces: Sequence[str]
 ) -> pl.DataFrame:
-    """One row a sentence, layer and head. by_layer: mass (head,) of each sentence number, by layer in order."""
-    marked = {token for phrase in phrases for token in phrase}
-    heads = [(layer, head) for layer in sorted(trace.layers) for head in range(trace.layers[layer].n_heads)]
-    columns: dict[str, list[object]] = {name: [] for name in SENTENCE_SCHEMA}
-    for number, tokens in enumerate(sentences):
+    """One row per sentence, layer and head."""
+    marked = {token for phrase in groups.reflection for token in phrase}
+    heads = [(layer, head) for layer in sorted(found) for head in range(found[layer].sentences.shape[0])]
+    columns: dict[str, list[Any]] = {name: [] for name in SENTENCE_SCHEMA}
+    for number, tokens in enumerate(groups.sentences):
         columns["layer"] += [layer for layer, _ in heads]
         columns["head"] += [head for _, head in heads]
-        columns["mass"] += [mass for by_sentence in by_layer for mass in by_sentence[str(number)].tolist()]
+        columns["mass"] += [mass for layer in sorted(found) for mass in found[layer].sentences[:, number].tolist()]
         of_sentence = {
             "item_id": item_id,
             "sentence": number,
@@ -205,13 +180,19 @@ def sentence_frame(
     return pl.DataFrame(columns, schema=SENTENCE_SCHEMA)
 
 
+def medians(attention: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """What Figure 2 shows, for the metrics: see `segment_medians`. Raises R2AError at a mass that is not finite."""
+    check_columns(attention, SEGMENTS, ("item_id", "layer", "head", "source"), "attention", REBUILD)
+    return segment_medians(attention)
+
+
 @dataclass(frozen=True)
-class StatisticsJob:
-    """What all shards of one model, dataset and setting share."""
+class AttentionJob:
+    """What all shards of one model, dataset and setting share. The model loads when a shard first needs it."""
 
     activations: Path  # folder
-    model_folder: Path  # of which the tokenizer is used
-    params: AttentionParams
+    model_folder: Path
+    phrases: tuple[str, ...]  # that mark reflection
     device: str
 
     @cached_property
@@ -219,92 +200,73 @@ class StatisticsJob:
         return ActivationReader(self.activations)
 
     @cached_property
+    def loaded(self) -> LoadedModel:
+        return load_model(self.model_folder, self.device)
+
+    @cached_property
     def tokenizer(self) -> Any:
         return load_tokenizer(self.model_folder).hf
 
 
 @dataclass(frozen=True)
-class StatisticsFiles:
-    """The tables of one shard."""
-
-    attention: Path
-    sentences: Path
-
-
-@dataclass(frozen=True)
-class StatisticsShard:
-    """The traces of one shard of activations, and the digest of all that their statistics depend on."""
+class AttentionShard:
+    """The traces of one shard, and the fingerprint of all that their tables depend on."""
 
     traces: tuple[TokenTrace, ...]
     fingerprint: str
 
 
-def attention_tables(job: StatisticsJob, generations: pl.DataFrame, work: Work) -> AttentionTables:
-    """Measures all captured traces of a table of responses, shard by shard."""
-    shards = plan_statistics(job, stored_traces(job.reader, generations), work.base)
-    return concat_statistics(work.finish(finish_statistics, job, shards))
+@dataclass(frozen=True)
+class TableFiles:
+    """The tables of one shard, on disk."""
+
+    attention: Path
+    sentences: Path
+
+    def read(self) -> AttentionTables:
+        """The tables."""
+        return AttentionTables(pl.read_parquet(self.attention), pl.read_parquet(self.sentences))
 
 
-def stored_traces(reader: ActivationReader, generations: pl.DataFrame) -> dict[str, TokenTrace]:
-    """Token ids of the captured traces, by item id in the order of the index.
+def attention_tables(job: AttentionJob, work: Work) -> AttentionTables:
+    """Measures all traces of a folder, shard by shard."""
+    return concat_tables(files.read() for files in work.finish(finish_attention, job, plan_attention(job, work.base)))
 
-    Raises R2AError when activations and generations are not of the same traces.
+
+def plan_attention(job: AttentionJob, base: Mapping[str, Any]) -> list[AttentionShard]:
+    """One shard per shard of activations, in order; where none are stored, per TRACES_IN_FORWARD traces.
+
+    base: digests of code and model.
     """
-    known = {trace.item_id: trace for trace in select_traces(generations)}
-    for item_id, n_tokens in reader.index.select("item_id", "n_tokens").iter_rows():
-        if item_id not in known or len(known[item_id].token_ids) != n_tokens:
-            raise R2AError(
-                f"{reader.folder} holds another trace of {item_id!r} than the generations",
-                "rebuild it: dvc repro capture",
-            )
-    return {item_id: known[item_id] for item_id in reader.item_ids}
-
-
-def token_texts(tokenizer: Any, traces: Mapping[str, TokenTrace]) -> dict[str, list[str]]:
-    """Text of each token, by item id."""
-    return {item_id: token_pieces(tokenizer, trace.token_ids) for item_id, trace in traces.items()}
-
-
-def plan_statistics(
-    job: StatisticsJob, traces: Mapping[str, TokenTrace], base: Mapping[str, Any]
-) -> list[StatisticsShard]:
-    """One shard of statistics for each shard of activations, in order. base: digests of code and tokenizer."""
+    traces = {trace.item_id: trace for trace in job.reader.token_traces()}
+    index = job.reader.index.with_row_index("number")
+    shard = "sha256" if job.reader.is_stored else pl.col("number") // TRACES_IN_FORWARD
     shards = []
-    for (digest,), rows in job.reader.index.group_by("sha256", maintain_order=True):
+    for _, rows in index.group_by(shard, maintain_order=True):
         part = tuple(traces[item_id] for item_id in rows["item_id"])
-        ids = [trace.token_ids for trace in part]
-        print_ = fingerprint(**base, params=job.params.model_dump(mode="json"), activations=digest, ids=ids)
-        shards.append(StatisticsShard(part, print_))
+        content = [[trace.item_id, trace.token_ids, asdict(trace.segments)] for trace in part]
+        parts = {"phrases": job.phrases, "activations": rows["sha256"][0], "traces": content}
+        shards.append(AttentionShard(part, fingerprint(**base, **parts)))
     return shards
 
 
-def finish_statistics(job: StatisticsJob, store: WorkStore, shard: StatisticsShard) -> StatisticsFiles:
+def finish_attention(job: AttentionJob, store: WorkStore, shard: AttentionShard) -> TableFiles:
     """Files of one shard, from the work store or computed now."""
 
     @cache
-    def frames() -> AttentionTables:
-        by_item = {trace.item_id: trace for trace in shard.traces}
-        stored = (job.reader.trace(item_id) for item_id in by_item)
-        device = str(choose_device(job.device))
-        return attention_statistics(stored, token_texts(job.tokenizer, by_item), job.params.reflection_phrases, device)
+    def tables() -> AttentionTables:
+        return concat_tables(tables_of(job, trace) for trace in shard.traces)
 
-    return StatisticsFiles(
-        store.shard(shard.fingerprint, ".attention.parquet", lambda path: save_frame(path, frames().attention)),
-        store.shard(shard.fingerprint, ".sentences.parquet", lambda path: save_frame(path, frames().sentences)),
+    return TableFiles(
+        store.shard(shard.fingerprint, ".attention.parquet", lambda path: save_frame(path, tables().attention)),
+        store.shard(shard.fingerprint, ".sentences.parquet", lambda path: save_frame(path, tables().sentences)),
     )
 
 
-def concat_statistics(shards: Iterable[StatisticsFiles]) -> AttentionTables:
-    """The frames of all shards, in order; empty frames of the same schemas without any."""
-    shards = list(shards)
-    empty = attention_statistics([], {}, ())
-    return AttentionTables(
-        pl.concat([empty.attention, *(pl.read_parquet(shard.attention) for shard in shards)], rechunk=True),
-        pl.concat([empty.sentences, *(pl.read_parquet(shard.sentences) for shard in shards)], rechunk=True),
-    )
-
-
-def medians(attention: pl.DataFrame) -> dict[str, dict[str, float]]:
-    """What Figure 2 shows, for the metrics: source -> number of traces and median of each segment."""
-    check_columns(attention, SEGMENTS, ("item_id", "layer", "head", "source"), "attention", REBUILD)
-    return segment_medians(attention)
+def tables_of(job: AttentionJob, trace: TokenTrace) -> AttentionTables:
+    """Tables of one trace, from its stored activations or from a forward pass."""
+    pieces = token_pieces(job.tokenizer, trace.token_ids)
+    if not job.reader.is_stored:
+        return tables_in_forward(job.loaded.model, trace, pieces, job.phrases)
+    stored, device = job.reader.trace(trace.item_id), str(choose_device(job.device))
+    return tables_from_activations(trace.item_id, stored, pieces, job.phrases, device)

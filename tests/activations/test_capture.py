@@ -5,14 +5,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from r2a_core.activations.capture import capture_trace, kept_rows, trace_bytes
-from r2a_core.attention.masses import layer_statistics
-from r2a_core.config import CaptureConfig
+from r2a_core.attention.masses import TokenGroups, layer_statistics, masses_in_forward
 from r2a_core.infra.errors import R2AError
 from r2a_core.trace import TraceSegments
+from tests.small_models import kept
 
-ANSWER = CaptureConfig(
-    rows="answer", dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
-)
+ANSWER = kept("answer", "bfloat16")
 
 
 class LargestTensor(TorchDispatchMode):
@@ -41,17 +39,12 @@ def test_no_token_by_token_matrix(tiny_model, kind):
     n_tokens = 3000
     segments = TraceSegments(20, 2900, n_tokens)
     ids = torch.randint(1, 64, (n_tokens,), generator=torch.Generator().manual_seed(2)).tolist()
-    config = CaptureConfig(
-        rows="answer_and_reasoning",
-        dtype="bfloat16",
-        layers=None,
-        residual_layers=(),
-        z_layers=(),
-        stream_rows="answer",
-    )
+    config = kept("answer_and_reasoning", "bfloat16")
     with LargestTensor() as largest:
         trace = capture_trace(tiny_model(kind), ids, segments, config)
         layer_statistics(trace, 1)
+        sentences = [range(start, start + 20) for start in range(21, 2900, 20)][:-1]
+        masses_in_forward(tiny_model(kind), "x", ids, TokenGroups(segments, (), sentences))
     assert largest.numel < n_tokens**2 / 2
 
 
@@ -59,17 +52,8 @@ def test_no_token_by_token_matrix(tiny_model, kind):
     "config",
     [
         ANSWER,
-        CaptureConfig(
-            rows="answer_and_reasoning",
-            dtype="float32",
-            layers=(1,),
-            residual_layers=(0,),
-            z_layers=(),
-            stream_rows="answer",
-        ),
-        CaptureConfig(
-            rows="all", dtype="bfloat16", layers=(), residual_layers=(0, 1), z_layers=(0, 1), stream_rows="all"
-        ),
+        kept("answer_and_reasoning", layers=(1,), residual_layers=(0,)),
+        kept("all", "bfloat16", (), residual_layers=(0, 1), z_layers=(0, 1), stream_rows="all"),
     ],
 )
 def test_bytes_are_foretold(tiny_model, config):

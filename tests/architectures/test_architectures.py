@@ -100,7 +100,7 @@ def test_stored_masses_equal_eager_attention(architecture, name, tmp_path):
     captured = capture_trace(found.loaded.model, trace.token_ids, trace.segments, config)
     kept = [tensor for part in (captured.q, captured.k, captured.residual) for tensor in part.values()]
     assert trace_bytes(found.loaded.model.config, trace.segments, config) == sum(tensor.nbytes for tensor in kept)
-    write_shard(tmp_path / shard_name(0), [(trace.item_id, captured)], "print")
+    write_shard(tmp_path / shard_name(0), [captured.record(trace.item_id, trace.token_ids)], "print")
     write_index(tmp_path / "index.parquet", [tmp_path / shard_name(0)])
     stored = ActivationReader(tmp_path).trace("q")
     with torch.no_grad():

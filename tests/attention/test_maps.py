@@ -30,7 +30,7 @@ from r2a_core.attention.maps import (
     first_tokens,
     strongest_links,
 )
-from r2a_core.attention.tables import attention_statistics
+from r2a_core.attention.tables import concat_tables, tables_from_activations
 from r2a_core.config import CaptureConfig, MapParams, WalkThresholds
 from r2a_core.infra.errors import R2AError
 from r2a_core.results import Head
@@ -76,14 +76,14 @@ def case(request, tiny_model, tmp_path):
     traces = []
     for seed, item_id in enumerate(("a", "b")):
         ids = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(seed)).tolist()
-        traces.append((item_id, capture_trace(model, ids, SEGMENTS, capture)))
+        traces.append(capture_trace(model, ids, SEGMENTS, capture).record(item_id, ids))
         with torch.no_grad():
             attentions = model(input_ids=torch.tensor([ids]), output_attentions=True).attentions
         patterns[item_id] = torch.stack(attentions)[:, 0].numpy()
     write_shard(tmp_path / shard_name(0), traces, "print")
     write_index(tmp_path / "index.parquet", [tmp_path / shard_name(0)])
     reader, pieces = ActivationReader(tmp_path), {"a": PIECES, "b": PIECES}
-    attention = attention_statistics(reader, pieces, PHRASES).attention
+    attention = concat_tables(tables_from_activations(t.item_id, t, PIECES, PHRASES) for t in reader).attention
     zeros = attention.select("layer", "head").unique(maintain_order=True)
     scores = zeros.with_columns(induction=0.0, induction_match=0.0, retrieval=0.0)
     heads = rank_heads({"d": attention}, scores, top=3)

@@ -9,21 +9,24 @@ from hypothesis import strategies as st
 from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.capture import capture_trace
 from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
-from r2a_core.attention.live import segment_masses_live
 from r2a_core.attention.masses import (
+    REFLECTION,
+    TokenGroups,
     layer_statistics,
     masses,
+    masses_in_forward,
     pattern_blocks,
     row_statistics,
     uniform_share,
     walk_correlation,
 )
-from r2a_core.config import CaptureConfig
 from r2a_core.trace import TraceSegments
+from tests.small_models import kept
 
 SEGMENTS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
 IDS = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(1)).tolist()
 KINDS = ["qwen2", "llama", "qwen3", "mistral", "gemma2", "gemma3_text", "gpt_oss"]
+SOURCES = ("answer", "reasoning")
 PLAIN = LayerAttention(0, n_heads=4, n_kv_heads=2, head_dim=8, scaling=0.5)
 
 
@@ -40,27 +43,32 @@ def expected_masses(patterns: torch.Tensor, rows: range) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_live_masses_equal_eager_attention(tiny_model, kind):
-    model = tiny_model(kind)
-    patterns, found = eager_patterns(model), segment_masses_live(model, IDS, SEGMENTS)
-    assert expected_masses(patterns, SEGMENTS.answer).std() > 0.1
-    assert found.reasoning is not None
-    torch.testing.assert_close(found.answer, expected_masses(patterns, SEGMENTS.answer), atol=1e-5, rtol=0)
-    torch.testing.assert_close(found.reasoning, expected_masses(patterns, SEGMENTS.reasoning), atol=1e-5, rtol=0)
-    if kind != "gpt_oss":
-        assert (found.answer.sum(-1) - 1).abs().max() < 1e-5
-        assert (found.reasoning.sum(-1) - 1).abs().max() < 1e-5
-    assert found.reasoning[..., 4:].abs().max() == 0
+def test_masses_in_a_forward_pass_equal_eager_attention(tiny_model, kind):
+    """Reflection and sentences too; two phrases share token 9, whose mass counts for both."""
+    model, sentences = tiny_model(kind), [range(7, 12), range(12, 22)]
+    reflection = [range(8, 10), range(9, 11)]
+    patterns = eager_patterns(model)
+    found = masses_in_forward(model, "x", IDS, TokenGroups(SEGMENTS, reflection, sentences)).masses
+    answer, reasoning = (torch.stack([getattr(found[layer], name) for layer in (0, 1)]) for name in SOURCES)
+    for masses_found, rows in ((answer, SEGMENTS.answer), (reasoning, SEGMENTS.reasoning)):
+        expected = expected_masses(patterns, rows)
+        assert expected.std() > 0.1
+        torch.testing.assert_close(masses_found[..., :REFLECTION], expected, atol=1e-5, rtol=0)
+        means = patterns[:, :, rows.start : rows.stop].mean(2)
+        torch.testing.assert_close(masses_found[..., REFLECTION], means[..., [8, 9, 9, 10]].sum(-1), atol=1e-5, rtol=0)
+        if kind != "gpt_oss":
+            assert (masses_found[..., :REFLECTION].sum(-1) - 1).abs().max() < 1e-5
+    assert reasoning[..., 4:6].abs().max() == 0
+    by_sentence = torch.stack([found[layer].sentences for layer in (0, 1)]).sum(-1)
+    torch.testing.assert_close(by_sentence, answer[..., 3])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 2e-3), ("float32", 1e-5)])
 def test_masses_from_shards_equal_eager_attention(tiny_model, kind, dtype, tolerance, tmp_path):
     model = tiny_model(kind)
-    config = CaptureConfig(
-        rows="answer_and_reasoning", dtype=dtype, layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
-    )
-    write_shard(tmp_path / shard_name(0), [("x", capture_trace(model, IDS, SEGMENTS, config))], "print")
+    trace = capture_trace(model, IDS, SEGMENTS, kept("answer_and_reasoning", dtype))
+    write_shard(tmp_path / shard_name(0), [trace.record("x", IDS)], "print")
     write_index(tmp_path / "index.parquet", [tmp_path / shard_name(0)])
     stored, patterns = ActivationReader(tmp_path).trace("x"), eager_patterns(model)
     for layer in (0, 1):
@@ -75,10 +83,7 @@ def test_masses_from_shards_equal_eager_attention(tiny_model, kind, dtype, toler
 @pytest.mark.parametrize("kind", ["qwen2", "gemma2"])
 def test_walk_equals_brute_force(tiny_model, kind):
     model = tiny_model(kind)
-    config = CaptureConfig(
-        rows="answer", dtype="float32", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
-    )
-    trace = capture_trace(model, IDS, SEGMENTS, config)
+    trace = capture_trace(model, IDS, SEGMENTS, kept("answer"))
     layer = 1
     inside = eager_patterns(model)[layer, :, 23:32, 7:22].numpy()
     inside = inside / inside.sum(-1, keepdims=True)

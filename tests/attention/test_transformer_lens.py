@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.theirs import hooked_transformer
 from r2a_core.attention.induction import InductionRecorder
-from r2a_core.attention.live import segment_masses_live
+from r2a_core.attention.masses import REFLECTION, TokenGroups, masses_in_forward
 from r2a_core.trace import TraceSegments
 
 pytest.importorskip("transformer_lens")
@@ -26,10 +26,11 @@ def patterns(hooked, ids: torch.Tensor) -> torch.Tensor:
 def test_segment_masses(hooked, tiny_model):
     segments = TraceSegments(6, 22, 33)
     ids = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(1))
-    found = segment_masses_live(tiny_model("llama"), ids.tolist(), segments)
+    found = masses_in_forward(tiny_model("llama"), "x", ids.tolist(), TokenGroups(segments, (), ())).masses
+    answer = torch.stack([found[layer].answer[:, :REFLECTION] for layer in sorted(found)])
     rows = patterns(hooked, ids)[:, :, 23:32]
     expected = [rows[..., each.start : each.stop].sum(-1).mean(-1) for each in segments.ranges().values()]
-    torch.testing.assert_close(found.answer, torch.stack(expected, dim=-1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(answer, torch.stack(expected, dim=-1), atol=1e-5, rtol=0)
 
 
 def test_induction_match_is_what_detect_head_computes(hooked, tiny_model):

@@ -13,13 +13,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.capture import capture_trace
-from r2a_core.activations.store import TraceActivations, write_shard
+from r2a_core.activations.store import TraceActivations
 from r2a_core.attention.heads import HEAD_SCHEMA, rank_heads
 from r2a_core.attention.induction import induction_scores
 from r2a_core.attention.map_selection import ShownMaps, Span
 from r2a_core.attention.maps import choose_views, map_rows, span_rows
 from r2a_core.attention.retrieval import NeedleTest, retrieval_scores
-from r2a_core.attention.tables import ATTENTION_SCHEMA, medians, trace_statistics
+from r2a_core.attention.tables import ATTENTION_SCHEMA, medians, tables_from_activations
 from r2a_core.config import (
     CaptureConfig,
     CrossingParams,
@@ -34,7 +34,7 @@ from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.pairs.align import AlignedPair, PaddedSequence, PatchPosition
 from r2a_core.patching.metrics import AnswerMetrics, Sweep, answer_metrics, normalised_logit_diff, sweep_frame
 from r2a_core.patching.runs import capture_clean
-from r2a_core.patching.store import write_shard as write_pair_shard
+from r2a_core.patching.stage import capture_pair
 from r2a_core.patching.summary import crossing, layer_curves
 from r2a_core.patching.sweep import sweep_pair
 from r2a_core.tokenizer import TagIds
@@ -116,22 +116,21 @@ def captured() -> TraceActivations:
         ("z", "'a': head outputs of layer 1: the value at row 1, dimension 2"),
     ],
 )
-def test_captured_activations(refused, tmp_path, kind: str, says: str) -> None:
+def test_captured_activations(refused, kind: str, says: str) -> None:
     trace = captured()
-    write_shard(tmp_path / "good.safetensors", [("a", trace)], "f")
+    assert len(trace.record("a", range(10)).tensors) == 4
     tensor = getattr(trace, kind)[1]
     tensor[(1, 2, 0) if tensor.ndim == 3 else (1, 2)] = NAN
-    refused(lambda: write_shard(tmp_path / "s.safetensors", [("a", trace)], "f"), [says, "is nan"], LOOK)
-    assert not (tmp_path / "s.safetensors").exists()
+    refused(lambda: trace.record("a", range(10)), [says, "is nan"], LOOK)
 
 
-def test_a_model_that_computes_nan_is_not_captured(refused, tmp_path) -> None:
+def test_a_model_that_computes_nan_is_not_captured(refused) -> None:
     config = CaptureConfig(
         rows="all", dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
     )
     trace = capture_trace(tiny_model(1), list(range(1, 11)), SEGMENTED, config)
-    write = lambda: write_shard(tmp_path / "s.safetensors", [("arithmetic-00007", trace)], "f")  # noqa: E731
-    refused(write, "'arithmetic-00007': queries of layer 1: the value at head 1, row 0, dimension", LOOK)
+    record = lambda: trace.record("arithmetic-00007", range(1, 11))  # noqa: E731
+    refused(record, "'arithmetic-00007': queries of layer 1: the value at head 1, row 0, dimension", LOOK)
 
 
 # Attention statistics
@@ -157,7 +156,7 @@ class Trace:
 
 def statistics(trace: Any) -> Any:
     pieces = [f" t{number}" for number in range(trace.segments.n_tokens)]
-    return trace_statistics("q1", trace, pieces, ("wait",))
+    return tables_from_activations("q1", trace, pieces, ("wait",))
 
 
 def test_attention_that_overflows(refused) -> None:
@@ -276,23 +275,20 @@ def pair() -> AlignedPair:
     )
 
 
-def test_clean_runs_of_a_model_that_computes_nan(refused, tmp_path) -> None:
+def test_clean_runs_of_a_model_that_computes_nan(refused) -> None:
     params = PairCaptureParams(logit_diff_threshold=0, with_z=True, shard_pairs=1)
     of_layer = {0: "queries of layer 0: the value at row 0, head 1", 2: "the answers' log-probability difference"}
     for layer, says in of_layer.items():
-        write = lambda layer=layer: write_pair_shard(tmp_path / "s", tiny_model(layer), [pair()], params, "f")  # noqa: E731
-        refused(write, ["pair 'p7' (plain), clean run", says, "is nan"], LOOK)
-    assert not (tmp_path / "s").exists()
+        capture = lambda layer=layer: capture_pair(tiny_model(layer), pair(), params)  # noqa: E731
+        refused(capture, ["pair 'p7' (plain), clean run", says, "is nan"], LOOK)
 
 
-def test_residual_streams_that_overflow(refused, tmp_path) -> None:
+def test_residual_streams_that_overflow(refused) -> None:
     model = tiny_model()
     with torch.no_grad():
         model.model.layers[0].mlp.down_proj.weight[:] = 3e38
     params = PairCaptureParams(logit_diff_threshold=0, with_z=False, shard_pairs=1)
-    refused(
-        lambda: write_pair_shard(tmp_path / "s", model, [pair()], params, "f"), "pair 'p7' (plain), clean run", LOOK
-    )
+    refused(lambda: capture_pair(model, pair(), params), "pair 'p7' (plain), clean run", LOOK)
 
 
 def test_cells_of_a_model_that_computes_nan(refused) -> None:

@@ -190,6 +190,7 @@ def capture_case(folder: Path) -> tuple[CaptureJob, list[CaptureShard]]:
     ModelPointer("train", "float32", Tags()).write(folder)
     params = CaptureParams(
         limit=None,
+        store=True,
         rows="all",
         dtype="bfloat16",
         layers=None,

@@ -259,7 +259,7 @@ def test_damaged_and_foreign_shards_are_refused(at_project: Path) -> None:
     content = shard.read_bytes()
     shard.unlink()
     shard.write_bytes(content[:-1])
-    with pytest.raises(R2AError, match="missing, damaged or another file"):
+    with pytest.raises(R2AError, match="was altered or cut off"):
         patch_again(at_project)
     shard.write_bytes(content)
     table = at_project / "pairs" / f"{MODELS[0]}.parquet"

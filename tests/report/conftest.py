@@ -16,7 +16,7 @@ from r2a_core.activations.store import ActivationReader, shard_name, write_index
 from r2a_core.attention.heads import rank_heads
 from r2a_core.attention.map_selection import choose_maps
 from r2a_core.attention.maps import attention_maps
-from r2a_core.attention.tables import attention_statistics
+from r2a_core.attention.tables import concat_tables, tables_from_activations
 from r2a_core.builtin.tokenizer import build_tokenizer
 from r2a_core.config import (
     CaptureConfig,
@@ -132,14 +132,14 @@ def write_attention(paths: StudyPaths, model: str, dataset: str, rows: pl.DataFr
     for row in rows.filter(pl.col("status") == "ok").iter_rows(named=True):
         ids = [*row["prompt_ids"], *row["response_ids"]]
         segments = TraceSegments(row["think_open"], row["think_close"], len(ids))
-        traces.append((row["item_id"], capture_trace(random_model(seed), ids, segments, capture)))
+        traces.append(capture_trace(random_model(seed), ids, segments, capture).record(row["item_id"], ids))
         pieces[row["item_id"]] = token_pieces(tokenizer().hf, ids)
     folder = paths.activations(model, dataset)
     folder.mkdir(parents=True)
     write_shard(folder / shard_name(0), traces, "print")
     write_index(folder / "index.parquet", [folder / shard_name(0)])
     reader = ActivationReader(folder)
-    frames = attention_statistics(reader, pieces, PHRASES)
+    frames = concat_tables(tables_from_activations(t.item_id, t, pieces[t.item_id], PHRASES) for t in reader)
     write(frames.attention, paths.attention(model, dataset))
     write(frames.sentences, paths.sentences(model, dataset))
     heads = head_frame({dataset: frames.attention})

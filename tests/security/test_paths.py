@@ -9,12 +9,19 @@ import pytest
 import torch
 
 from r2a_core.activations.attention import LayerAttention
-from r2a_core.activations.store import ActivationReader, TraceActivations, shard_name, write_index, write_shard
+from r2a_core.activations.store import (
+    ActivationReader,
+    ShardFolder,
+    TraceActivations,
+    shard_name,
+    write_index,
+    write_shard,
+)
 from r2a_core.config import DatasetParams, ModelParams, Params, parse, read_yaml
 from r2a_core.data.prepare import load_dataset, local_file
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import write_frame
-from r2a_core.patching.store import INDEX_SCHEMA, captured_shards
+from r2a_core.patching.stage import CLEAN_RUNS
 from r2a_core.trace import TraceSegments
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,7 +92,7 @@ def stored(folder: Path) -> Path:
     trace = TraceActivations(TraceSegments(1, 3, 6), 0, 4)
     trace.layers[0] = LayerAttention(0, 2, 1, 3, 0.5)
     trace.q[0], trace.k[0] = torch.ones(2, 6, 3), torch.ones(1, 6, 3)
-    write_shard(folder / shard_name(0), [("a", trace)], "f")
+    write_shard(folder / shard_name(0), [trace.record("a", range(6))], "f")
     write_index(folder / "index.parquet", [folder / shard_name(0)])
     return folder
 
@@ -108,8 +115,8 @@ def test_an_index_names_shards_of_its_own_folder_only(tmp_path: Path, name: str 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_index_of_pairs_names_shards_of_its_own_folder_only(tmp_path: Path, name: str | None) -> None:
-    row = dict.fromkeys(INDEX_SCHEMA) | {"pair_id": "p", "probe": "plain", "status": "captured", "shard": name}
-    write_frame(tmp_path / "index.parquet", pl.DataFrame([row], INDEX_SCHEMA))
+    row = dict.fromkeys(CLEAN_RUNS.schema) | {"pair_id": "p", "probe": "plain", "status": "captured", "shard": name}
+    write_frame(tmp_path / "index.parquet", pl.DataFrame([row], dict(CLEAN_RUNS.schema)))
     with pytest.raises(R2AError, match="is no shard of its folder") as caught:
-        captured_shards(tmp_path)
+        ShardFolder(tmp_path, CLEAN_RUNS).shard(row)
     assert "dvc repro capture_pairs" in caught.value.hint

@@ -1,8 +1,8 @@
 """What a capture and its statistics take in memory, as an account: bytes of each tensor that is alive at a time.
 
 transformers config, dtype, number of tokens -> MemoryAccount. No term grows with the square of the number of tokens.
-The account is of decoders with gated MLPs (MLP_WIDTHS); tests hold it against what such models allocate. On a GPU come
-the CUDA context, the workspaces of its kernels and what its allocator cannot use: RESERVE is meant for them.
+The account is of decoders with gated MLPs (MLP_WIDTHS); tests hold it against what such models allocate. RESERVE covers
+the CUDA context, the workspaces of its kernels and what its allocator cannot use.
 """
 
 from dataclasses import dataclass

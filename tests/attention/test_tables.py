@@ -1,17 +1,24 @@
-"""The attention and sentence frames: schema, sums, order, and the published data read through them."""
+"""The attention and sentence tables: schema, sums, order, from disk and from a forward pass, and of published texts."""
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from polars.testing import assert_frame_equal
 
 from r2a_core.activations.capture import capture_trace
 from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
-from r2a_core.attention.tables import ATTENTION_SCHEMA, SENTENCE_SCHEMA, attention_statistics, trace_statistics
-from r2a_core.config import CaptureConfig
-from r2a_core.infra.errors import R2AError
+from r2a_core.attention.tables import (
+    ATTENTION_SCHEMA,
+    SENTENCE_SCHEMA,
+    AttentionTables,
+    concat_tables,
+    tables_from_activations,
+    tables_in_forward,
+)
 from r2a_core.tokenizer import token_pieces
-from r2a_core.trace import SEGMENTS, TraceSegments
+from r2a_core.trace import SEGMENTS, TokenTrace, TraceSegments
+from tests.small_models import EVERY_KIND, kept
 
 PHRASES = ("wait", "alternatively")
 BOUNDS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
@@ -23,18 +30,35 @@ PIECES = ["<s>", *"qqqqq", "<think>", *REASONING, "</think>", *"nopqrstuv", "</s
 @pytest.fixture
 def stored(tiny_model, tmp_path):
     """A reader over two traces of a tiny model, in two shards."""
-    config = CaptureConfig(
-        rows="answer_and_reasoning", dtype="float32", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
-    )
+    config = kept("answer_and_reasoning")
     paths = [tmp_path / shard_name(number) for number in range(2)]
     for item_id, path in zip(("b", "a"), paths, strict=True):
-        write_shard(path, [(item_id, capture_trace(tiny_model("qwen2"), IDS, BOUNDS, config))], "print")
+        write_shard(path, [capture_trace(tiny_model("qwen2"), IDS, BOUNDS, config).record(item_id, IDS)], "print")
     write_index(tmp_path / "index.parquet", paths)
     return ActivationReader(tmp_path)
 
 
+def tables(reader: ActivationReader) -> AttentionTables:
+    return concat_tables(tables_from_activations(trace.item_id, trace, PIECES, PHRASES) for trace in reader)
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_a_forward_pass_gives_what_stored_activations_give(tiny_model, kind):
+    """6 query heads share 2 KV heads; with windows, softcap and sinks too."""
+    trace = capture_trace(tiny_model(kind), IDS, BOUNDS, kept("answer_and_reasoning"))
+    stored = tables_from_activations("x", trace, PIECES, PHRASES)
+    live = tables_in_forward(tiny_model(kind), TokenTrace("x", tuple(IDS), BOUNDS), PIECES, PHRASES)
+    for found, expected in ((live.attention, stored.attention), (live.sentences, stored.sentences)):
+        assert_frame_equal(found, expected, check_exact=False, rel_tol=0, abs_tol=1e-5)
+
+
+def test_no_tables_have_their_schema():
+    assert dict(concat_tables([]).attention.schema) == ATTENTION_SCHEMA
+    assert dict(concat_tables([]).sentences.schema) == SENTENCE_SCHEMA
+
+
 def test_frames_have_their_schema_and_order(stored):
-    frames = attention_statistics(stored, {"a": PIECES, "b": PIECES}, PHRASES)
+    frames = tables(stored)
     assert dict(frames.attention.schema) == ATTENTION_SCHEMA
     assert dict(frames.sentences.schema) == SENTENCE_SCHEMA
     keys = list(frames.attention.select("item_id", "layer", "head", "source").iter_rows())
@@ -51,7 +75,7 @@ def test_frames_have_their_schema_and_order(stored):
 
 
 def test_sentences_share_out_the_mass_on_the_reasoning(stored):
-    frames = attention_statistics(stored, {"a": PIECES, "b": PIECES}, PHRASES)
+    frames = tables(stored)
     by_head = frames.sentences.group_by("item_id", "layer", "head", maintain_order=True).agg(pl.col("mass").sum())
     answers = frames.attention.filter(source="answer").join(by_head, on=["item_id", "layer", "head"])
     np.testing.assert_allclose(answers["mass"], answers["reasoning"], atol=1e-6)
@@ -65,7 +89,7 @@ def test_sentences_share_out_the_mass_on_the_reasoning(stored):
 
 
 def test_reflection_mass_is_that_of_its_tokens(stored, tiny_model):
-    frames = attention_statistics([stored.trace("a")], {"a": PIECES}, PHRASES)
+    frames = tables_from_activations("a", stored.trace("a"), PIECES, PHRASES)
     model = tiny_model("qwen2")
     with torch.no_grad():
         patterns = torch.stack(model(input_ids=torch.tensor([IDS]), output_attentions=True).attentions)[:, 0]
@@ -77,7 +101,7 @@ def test_reflection_mass_is_that_of_its_tokens(stored, tiny_model):
 
 def test_equal_input_gives_equal_bytes(stored, tmp_path):
     for name in "xy":
-        frames = attention_statistics(stored, {"a": PIECES, "b": PIECES}, PHRASES)
+        frames = tables(stored)
         frames.attention.write_parquet(tmp_path / f"{name}.parquet")
         frames.sentences.write_parquet(tmp_path / f"{name}-sentences.parquet")
     for suffix in (".parquet", "-sentences.parquet"):
@@ -86,13 +110,9 @@ def test_equal_input_gives_equal_bytes(stored, tmp_path):
 
 def test_a_trace_without_reasoning_has_answer_rows_only(tiny_model):
     bounds = TraceSegments(think_open=6, think_close=7, n_tokens=33)
-    config = CaptureConfig(
-        rows="answer_and_reasoning", dtype="float32", layers=(1,), residual_layers=(), z_layers=(), stream_rows="answer"
-    )
-    trace = capture_trace(tiny_model("qwen2"), IDS, bounds, config)
-    frames = trace_statistics(
-        "x", trace, [*"abcdef", "<think>", "</think>", *"ghijklmnopqrstuvwxyzabcd", "</s>"], PHRASES
-    )
+    trace = capture_trace(tiny_model("qwen2"), IDS, bounds, kept("answer_and_reasoning", layers=(1,)))
+    pieces = [*"abcdef", "<think>", "</think>", *"ghijklmnopqrstuvwxyzabcd", "</s>"]
+    frames = tables_from_activations("x", trace, pieces, PHRASES)
     assert frames.attention["source"].unique().to_list() == ["answer"]
     assert frames.attention["layer"].unique().to_list() == [1]
     assert frames.attention["reasoning"].to_list() == [0.0] * 6
@@ -101,31 +121,17 @@ def test_a_trace_without_reasoning_has_answer_rows_only(tiny_model):
 
 
 def test_answer_rows_alone_give_no_reasoning_source(tiny_model):
-    config = CaptureConfig(
-        rows="answer", dtype="float32", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
-    )
-    frames = trace_statistics("x", capture_trace(tiny_model("llama"), IDS, BOUNDS, config), PIECES, PHRASES)
+    trace = capture_trace(tiny_model("llama"), IDS, BOUNDS, kept("answer"))
+    frames = tables_from_activations("x", trace, PIECES, PHRASES)
     assert frames.attention["source"].unique().to_list() == ["answer"]
     assert frames.attention["centroid"].null_count() == 0
-
-
-def test_texts_of_another_length_are_refused(stored):
-    with pytest.raises(R2AError, match="32 token texts for 'b', which has 33 tokens"):
-        attention_statistics(stored, {"b": PIECES[1:]}, PHRASES)
 
 
 def test_published_texts_pass_through(reference, tiny_model, byte_tokenizer):
     texts = pl.read_parquet(reference / "math500_greedy_traces.parquet").filter(setting="with_reasoning")
     size = pl.col("response").str.len_bytes()
     odd = texts.with_columns(beyond=size - pl.col("response").str.len_chars()).filter(size < 6000)
-    config = CaptureConfig(
-        rows="answer_and_reasoning",
-        dtype="bfloat16",
-        layers=(0,),
-        residual_layers=(),
-        z_layers=(),
-        stream_rows="answer",
-    )
+    config = kept("answer_and_reasoning", "bfloat16", (0,))
     for text in odd.sort("beyond", descending=True)["response"].head(3):
         think, answer = (byte_tokenizer.encode(part) for part in text.split("</think>"))
         ids = [0, 1, 2, *think, 3, *answer, 4]
@@ -133,7 +139,7 @@ def test_published_texts_pass_through(reference, tiny_model, byte_tokenizer):
         pieces = token_pieces(byte_tokenizer, ids)
         assert "".join(pieces[3 : bounds.think_close]) == text.split("</think>")[0]
         trace = capture_trace(tiny_model("qwen2"), [token % 64 for token in ids], bounds, config)
-        frames = trace_statistics("x", trace, pieces, PHRASES)
+        frames = tables_from_activations("x", trace, pieces, PHRASES)
         np.testing.assert_allclose(frames.attention.select(pl.sum_horizontal(SEGMENTS)), 1.0, atol=1e-5)
         sentences = frames.sentences.filter(head=0)
         assert "".join(sentences["text"]) == text.split("</think>")[0]

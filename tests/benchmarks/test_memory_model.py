@@ -10,10 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from benchmarks.memory_model import RESERVE, capture_account, statistics_account, weight_bytes
 from benchmarks.sizes import PUBLISHED
 from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.capture import capture_trace
-from r2a_core.activations.memory import RESERVE, capture_account, statistics_account, weight_bytes
 from r2a_core.attention import masses as patterns
 from r2a_core.attention.masses import layer_statistics, row_statistics
 from r2a_core.config import CaptureConfig
