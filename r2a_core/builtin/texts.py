@@ -94,7 +94,7 @@ class Wording:
 
 
 @dataclass
-class Trace:
+class WrittenTrace:
     """A trace as it is written: all pieces, and the lines that the answer quotes."""
 
     thinking: list[Piece] = field(default_factory=list)
@@ -146,16 +146,16 @@ def with_reasoning(
     return TrainingText(prompt, tuple(thinking), answer, True, rng.random() < mix.padded)
 
 
-def write_trace(rng: random.Random, problem: ArithmeticProblem | ComparisonProblem, perturbed: bool) -> Trace:
+def write_trace(rng: random.Random, problem: ArithmeticProblem | ComparisonProblem, perturbed: bool) -> WrittenTrace:
     """Writes the trace of a problem."""
     if isinstance(problem, ArithmeticProblem):
         return arithmetic_trace(rng, problem, perturbed)
     return comparison_trace(rng, problem, perturbed)
 
 
-def arithmetic_trace(rng: random.Random, problem: ArithmeticProblem, perturbed: bool) -> Trace:
+def arithmetic_trace(rng: random.Random, problem: ArithmeticProblem, perturbed: bool) -> WrittenTrace:
     """Writes one line per step, and a second thought after taking from a large count or doubling one."""
-    words, trace, count = Wording.draw(rng), Trace(), problem.start
+    words, trace, count = Wording.draw(rng), WrittenTrace(), problem.start
     for number, (ordinal, step) in enumerate(zip(ordinals(len(problem.steps)), problem.steps, strict=True)):
         right = step.apply(count)
         result = right
@@ -177,9 +177,9 @@ def arithmetic_trace(rng: random.Random, problem: ArithmeticProblem, perturbed: 
     return trace
 
 
-def comparison_trace(rng: random.Random, problem: ComparisonProblem, perturbed: bool) -> Trace:
+def comparison_trace(rng: random.Random, problem: ComparisonProblem, perturbed: bool) -> WrittenTrace:
     """The rank of each thing and the one asked for. A first rank that is far off in another context is thought over."""
-    words, trace = Wording.draw(rng), Trace()
+    words, trace = Wording.draw(rng), WrittenTrace()
     ranks: list[int] = []
     for number, thing in enumerate((problem.first, problem.second)):
         before, has, so = RANK_WORDS[number]

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from r2a_core.builtin.facts import DOMAINS
-from r2a_core.builtin.questions import arithmetic, comparison, comparison_pairs, is_held_out
+from r2a_core.builtin.questions import arithmetic, comparison, comparison_pairs, distinct, is_held_out
 from r2a_core.infra.errors import R2AError
 
 CLAUSE = re.compile(r"(?:First|Second|Third|Last) \w+ (\d+) (more|less|times)\.")
@@ -57,10 +57,12 @@ def test_pairs_differ_in_the_context_and_have_opposite_answers():
         assert {pair.clean_answer, pair.corrupted_answer} == set(re.search(r": (\w+) or (\w+)\?", clean[1]).groups())
 
 
-def test_too_many_questions_are_refused(monkeypatch):
-    monkeypatch.setattr("r2a_core.builtin.questions.MAX_TRIES", 2000)
-    with pytest.raises(R2AError, match="there are only"):
-        comparison(5000, 0)
+def test_too_many_questions_are_refused():
+    """A generator of two questions: the third is looked for among many draws and then given up."""
+    drawn = distinct(lambda rng, held_out: rng.choice("ab"), "seed", str)
+    assert {next(drawn), next(drawn)} == {"a", "b"}
+    with pytest.raises(R2AError, match="there are only 2 built-in questions of this kind"):
+        next(drawn)
 
 
 def test_every_rank_is_used_and_contexts_disagree():

@@ -1,7 +1,6 @@
 """Texts of models that are no traces: each leaves the funnel at a counted step, with its bounds; none is guessed at."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -12,7 +11,6 @@ from r2a_core.data.imported_texts import ImportedText
 from r2a_core.data.items import Item
 from r2a_core.evaluation.funnel import evaluate
 from r2a_core.generation.rows import generation_row, split_imported
-from r2a_core.infra.errors import R2AError
 from r2a_core.models.load import resolve_tags
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer
@@ -178,56 +176,3 @@ def test_every_text_is_counted_once(byte_text: LoadedTokenizer) -> None:
     assert scored["score"].unique().to_list() == [1.0]
     ok = [name for name, case in cases.items() if case[2] == "ok"]
     assert [trace.item_id for trace in select_traces(frames["with_reasoning"])] == ok
-
-
-SPOILT: dict[str, tuple[list[Any], str]] = {
-    "an unknown item": ([pl.lit("other").alias("item_id")], "a response to 'other', which is no item of the dataset"),
-    "an unknown status": ([pl.lit("fine").alias("status")], "'a whole trace' has the unknown status 'fine'"),
-    "a run that is none": ([pl.lit(7, pl.Int32).alias("run")], "run 7 of 'a whole trace', with 1 runs and a retry"),
-    "a negative run": ([pl.lit(-1, pl.Int32).alias("run")], "run -1 of 'a whole trace'"),
-    "no box": ([pl.lit("2").alias("response")], "'a whole trace' has no boxed answer in a response that passed"),
-}
-
-
-@pytest.mark.parametrize("case", SPOILT)
-def test_rows_that_contradict_themselves(refused, byte_text: LoadedTokenizer, case: str) -> None:
-    change, says = SPOILT[case]
-    frame = generations(byte_text, {"a whole trace": WITH["a whole trace"]}, "with_reasoning").with_columns(*change)
-    items = [replace(ITEM, item_id="a whole trace")]
-    params = EvaluateParams(timeout_seconds=10.0, bootstrap_draws=100, seed=0)
-    run = lambda frames: evaluate(items, frames, 1, params, model="m", dataset="d", decoding="x")  # noqa: E731
-    refused(lambda: run({"with_reasoning": frame}), says, "dvc repro")
-
-
-def test_rows_that_stand_twice_or_in_no_setting(refused, byte_text: LoadedTokenizer) -> None:
-    frame = generations(byte_text, {"a whole trace": WITH["a whole trace"]}, "with_reasoning")
-    items = [replace(ITEM, item_id="a whole trace")]
-    params = EvaluateParams(timeout_seconds=10.0, bootstrap_draws=100, seed=0)
-    run = lambda frames: evaluate(items, frames, 1, params, model="m", dataset="d", decoding="x")  # noqa: E731
-    twice = {"with_reasoning": pl.concat([frame, frame])}
-    refused(lambda: run(twice), "run 0 holds two responses to 'a whole trace'", "dvc repro generate")
-    refused(lambda: run({"reasoning": frame}), "settings to evaluate: reasoning", "the settings are with_reasoning")
-    refused(lambda: run({}), "settings to evaluate: none", "the settings are with_reasoning")
-
-
-def test_no_text_at_all_gives_null_not_a_number(byte_text: LoadedTokenizer, tmp_path: Path) -> None:
-    empty = {name: pl.DataFrame(schema=GENERATION_SCHEMA) for name in ("with_reasoning", "without_reasoning")}
-    found = evaluate(
-        [ITEM],
-        empty,
-        1,
-        EvaluateParams(timeout_seconds=10.0, bootstrap_draws=100, seed=0),
-        model="m",
-        dataset="d",
-        decoding="imported",
-    )
-    paired = found.summary["paired"]
-    assert (paired["n"], paired["t"], paired["p"], paired["reason"]) == (0, None, None, "no common items")
-    assert found.summary["accuracy_all"] == {"with_reasoning": None, "without_reasoning": None}
-    assert found.summary["tokens"]["with_reasoning"] == {"reasoning": None, "answer": None}
-    assert select_traces(empty["with_reasoning"]) == []
-
-
-def test_errors_have_the_projects_kind() -> None:
-    with pytest.raises(R2AError):
-        TraceSegments(0, 0, 0)
