@@ -1,4 +1,4 @@
-"""The last boxed answer of a text, and that every part of the study reads the same one."""
+"""Segments and status of a trace, which traces are taken, and its last boxed answer, that all readers share."""
 
 import re
 from collections.abc import Sequence
@@ -13,11 +13,24 @@ from r2a_core.config import AlignmentConfig, EvaluateParams
 from r2a_core.data.items import Item
 from r2a_core.data.pairs import QuestionPair
 from r2a_core.evaluation.funnel import evaluate
+from r2a_core.infra.errors import R2AError
 from r2a_core.pairs.align import PairRejected, Response, align
 from r2a_core.pairs.filter import response_faults
 from r2a_core.prompts import prompt_ids
-from r2a_core.tokenizer import LoadedTokenizer, plain_ids, token_pieces
-from r2a_core.trace import SETTINGS, TraceSegments, boxed_answers, classify, has_boxed, last_boxed_answer
+from r2a_core.tokenizer import LoadedTokenizer, TagIds, plain_ids, token_pieces
+from r2a_core.trace import (
+    SEGMENTS,
+    SETTINGS,
+    TokenTrace,
+    TraceSegments,
+    TraceStatus,
+    boxed_answers,
+    classify,
+    has_boxed,
+    last_boxed_answer,
+    select_traces,
+    token_trace,
+)
 
 BOXES = [
     (r"so \boxed{5}.", ["5"]),
@@ -136,3 +149,166 @@ def test_funnel_grader_maps_and_alignment_read_one_result(
         segments = TraceSegments(status.think_open or 0, status.think_close or 0, len(tokens))
         span = default_span("i", segments, token_pieces(byte_text.hf, tokens))
         assert decoded(tokens[span.start : span.end]) == result
+
+
+IDS = TagIds(bos=0, eos=1, think_open=2, think_close=3, pad=1)
+BOX, WORD = 7, 9
+WITH = [0, 9, 9, 2, 8]  # BOS, question, <think>, newline
+WITHOUT = [0, 9, 9, 2, 8, 8, 3]  # the same, closed
+CASES = {
+    "a whole trace": (WITH, [9, 9, 3, 9, 7, 1], TraceStatus("ok", 3, 7, 8, 10)),
+    "without reasoning": (WITHOUT, [9, 7, 1], TraceStatus("ok", 3, 6, 7, 9)),
+    "no reasoning at all": (WITH, [3, 7, 1], TraceStatus("ok", 3, 5, 6, 7)),
+    "a second <think> is a word like others": (WITH, [2, 3, 7, 1], TraceStatus("ok", 3, 6, 7, 8)),
+    "stopped by length": (WITH, [9, 9, 3, 9, 7], TraceStatus("unfinished", 3)),
+    "stopped by length without reasoning": (WITHOUT, [9, 7], TraceStatus("unfinished", 3)),
+    "an end in the middle": (WITH, [9, 1, 3, 7], TraceStatus("unfinished", 3)),
+    "nothing": (WITH, [], TraceStatus("unfinished", 3)),
+    "never closed": (WITH, [9, 7, 1], TraceStatus("bad_think", 3)),
+    "closed twice": (WITH, [9, 3, 9, 3, 7, 1], TraceStatus("bad_think", 3)),
+    "closed again": (WITHOUT, [9, 3, 7, 1], TraceStatus("bad_think", 3)),
+    "unfinished before badly closed": (WITH, [9, 3, 9, 3, 7], TraceStatus("unfinished", 3)),
+    "no box in the answer": (WITH, [7, 3, 9, 1], TraceStatus("no_answer", 3, 6, 7, 8)),
+    "an empty answer": (WITH, [7, 3, 1], TraceStatus("no_answer", 3, 6, 7, 7)),
+    "an end at once": (WITHOUT, [1], TraceStatus("no_answer", 3, 6, 7, 7)),
+    "badly closed before no box": (WITHOUT, [9, 3, 9, 1], TraceStatus("bad_think", 3)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_status_and_bounds(case: str) -> None:
+    prompt, response, expected = CASES[case]
+    assert classify(prompt, response, IDS, lambda answer: BOX in answer) == expected
+
+
+def test_only_the_answer_is_searched_for_a_box() -> None:
+    seen: list[list[int]] = []
+    classify(WITH, [7, 3, 9, 9, 1], IDS, lambda answer: not seen.append(answer))
+    assert seen == [[9, 9]]
+
+
+def test_a_model_without_bos() -> None:
+    assert classify([9, 2], [9, 3, 7, 1], IDS, lambda answer: True) == TraceStatus("ok", 1, 3, 4, 5)
+
+
+def test_a_trace_of_ones_own_needs_no_box() -> None:
+    trace = token_trace("mine", WITH, [9, 9, 3, 9, 1], IDS)
+    assert trace == TokenTrace("mine", (*WITH, 9, 9, 3, 9, 1), TraceSegments(3, 7, 10))
+    for response, status in (([9, 3, 9], "unfinished"), ([9, 9, 1], "bad_think"), ([9, 3, 1], "no_answer")):
+        with pytest.raises(R2AError, match=f"'mine' leaves the funnel as {status}"):
+            token_trace("mine", WITH, response, IDS)
+
+
+def test_the_six_segments_share_out_all_tokens_but_the_last() -> None:
+    segments = TraceSegments(think_open=3, think_close=7, n_tokens=11)
+    ranges = segments.ranges()
+    assert ranges == {
+        "bos": range(1),
+        "query": range(1, 3),
+        "think_open": range(3, 4),
+        "reasoning": range(4, 7),
+        "think_close": range(7, 8),
+        "answer": range(8, 10),
+    }
+    assert [token for each in ranges.values() for token in each] == list(range(10))
+
+
+@pytest.mark.parametrize("bounds", [(0, 5, 9), (5, 5, 9), (6, 5, 9), (2, 8, 9), (2, 9, 9)])
+def test_bounds_out_of_order_are_refused(bounds: tuple[int, int, int]) -> None:
+    with pytest.raises(R2AError, match="segments out of order"):
+        TraceSegments(*bounds)
+
+
+WORDS = (5, 6, 7)
+REPEATABLE = settings(derandomize=True, deadline=None, max_examples=400)
+words = st.lists(st.sampled_from(WORDS), max_size=4)
+prompts = st.builds(
+    lambda query, inside, closed: [0, *query, 2, *inside, *([3] if closed else [])], words, words, st.booleans()
+)
+responses = st.lists(st.sampled_from((0, 1, 2, 3, *WORDS)), max_size=12)
+
+
+@REPEATABLE
+@given(prompts, responses)
+def test_the_status_is_that_of_the_first_step_not_passed(prompt: list[int], response: list[int]) -> None:
+    found = classify(prompt, response, IDS, lambda answer: BOX in answer)
+    text = "".join(str(token) for token in prompt + response)
+    if not response or not text.endswith("1"):
+        expected = "unfinished"
+    elif text.count("3") != 1:
+        expected = "bad_think"
+    else:
+        expected = "ok" if str(BOX) in text.split("3")[1] else "no_answer"
+    assert found.status == expected
+    assert found.think_open == text.index("2")
+    if expected in ("unfinished", "bad_think"):
+        assert (found.think_close, found.answer_start, found.answer_end) == (None, None, None)
+    else:
+        assert found.think_close == text.index("3")
+        assert (found.answer_start, found.answer_end) == (text.index("3") + 1, len(text) - 1)
+
+
+@REPEATABLE
+@given(prompts, responses)
+def test_the_segments_of_a_whole_trace_share_out_its_tokens(prompt: list[int], response: list[int]) -> None:
+    found = classify(prompt, response, IDS, lambda answer: True)
+    if found.status != "ok":
+        return
+    tokens = prompt + response
+    assert found.think_open is not None
+    assert found.think_close is not None
+    segments = TraceSegments(found.think_open, found.think_close, len(tokens))
+    ranges = segments.ranges()
+    assert tuple(ranges) == SEGMENTS
+    assert [index for each in ranges.values() for index in each] == list(range(len(tokens) - 1))
+    assert [tokens[index] for index in (*ranges["bos"], *ranges["think_open"], *ranges["think_close"])] == [0, 2, 3]
+    assert 3 not in [tokens[index] for name in ("query", "reasoning", "answer") for index in ranges[name]]
+    assert len(segments.answer) > 0
+    assert (segments.answer.start, segments.answer.stop) == (found.answer_start, found.answer_end)
+
+
+@REPEATABLE
+@given(st.integers(-3, 12), st.integers(-3, 12), st.integers(-3, 12))
+def test_bounds_are_refused_or_ordered(think_open: int, think_close: int, n_tokens: int) -> None:
+    in_order = 1 <= think_open < think_close <= n_tokens - 3  # an answer token and the EOS follow
+    if not in_order:
+        with pytest.raises(R2AError, match="out of order"):
+            TraceSegments(think_open, think_close, n_tokens)
+        return
+    segments = TraceSegments(think_open, think_close, n_tokens)
+    lengths = [len(each) for each in segments.ranges().values()]
+    assert sum(lengths) == n_tokens - 1
+    assert lengths[0] == lengths[2] == lengths[4] == 1
+    assert lengths[5] >= 1
+
+
+def generations(*rows: tuple[str, int, str]) -> pl.DataFrame:
+    """Rows of item, run and status; run r has a response of r + 3 tokens."""
+    return pl.DataFrame(
+        [
+            {
+                "item_id": item,
+                "run": run,
+                "status": status,
+                "prompt_ids": [0, 5, 1],
+                "response_ids": [7] * run + [2, 8, 3],
+                "think_open": 2,
+                "think_close": 3 + run if status == "ok" else None,
+            }
+            for item, run, status in rows
+        ]
+    )
+
+
+def test_the_first_well_formed_response_of_each_item_in_item_order():
+    frame = generations(
+        ("b", 0, "unfinished"), ("a", 0, "ok"), ("c", 0, "bad_think"), ("a", 1, "ok"), ("b", 2, "ok"), ("b", 1, "ok")
+    )
+    assert select_traces(frame) == [
+        TokenTrace("b", (0, 5, 1, 7, 2, 8, 3), TraceSegments(2, 4, 7)),
+        TokenTrace("a", (0, 5, 1, 2, 8, 3), TraceSegments(2, 3, 6)),
+    ]
+
+
+def test_no_well_formed_response():
+    assert select_traces(generations(("a", 0, "no_answer"))) == []

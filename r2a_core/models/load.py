@@ -1,7 +1,7 @@
-"""Load a model, its tokenizer and its tag ids, checked before the first forward pass. Remote code never runs.
+"""A prepared model folder -> model, tokenizer and tag ids, checked before the first forward pass.
 
-A prepared folder, data/models/<name>/ as r2a_core.models.pointer describes it, or, without a study, any transformers
-folder or Hub id (`load_hf`) -> LoadedModel. And sizes that a transformers config may leave to be derived from others.
+data/models/<name>/, as r2a_core.models.pointer describes it -> LoadedModel, LoadedTokenizer. Only safetensors are read,
+and code that comes with a model never runs.
 """
 
 import json
@@ -127,12 +127,12 @@ def model_of(pointer: ModelPointer, folder: Path, device: str) -> LoadedModel:
         )
     model, report = loaded
     if absent := sorted(report["missing_keys"]):
-        raise R2AError(f"{folder.name}: the weights lack {absent[0]} ({len(absent)} in all)", pointer.way_out)
+        raise R2AError(f"{folder.name}: the weights lack {absent[0]} ({len(absent)} in all)", pointer.hint)
     if unlike := sorted(report["mismatched_keys"]):
         name, stored, wanted = unlike[0]
         raise R2AError(
             f"{folder.name}: the weight {name} has the shape {tuple(stored)}, config.json asks for {tuple(wanted)}",
-            pointer.way_out,
+            pointer.hint,
         )
     if unused := sorted(report["unexpected_keys"]):
         log.warning("%s: %s (%d in all) of the weights is used nowhere", folder.name, unused[0], len(unused))
@@ -156,9 +156,7 @@ def transformers_errors(what: str, pointer: ModelPointer) -> Iterator[None]:
         raise
     except Exception as error:
         kind = "" if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: "
-        raise MissingPrerequisite(
-            f"{what} cannot be loaded: {kind}{first_line(error)[:300]}", pointer.way_out
-        ) from None
+        raise MissingPrerequisite(f"{what} cannot be loaded: {kind}{first_line(error)[:300]}", pointer.hint) from None
 
 
 def check_weight_files(place: dict[str, Any], name: str) -> None:

@@ -3,7 +3,7 @@
 data/models/<name>/model.json, the pointer every kind of model has:
     {"kind": "train" | "hub" | "local" | "texts" | "endpoint", "source": hub id, path or null,
      "revision": commit or null, "weights": digest of the files or null, "dtype": ..., "tags": {...}}
-and, for kind `endpoint` only, "served": how the server is asked (r2a_core.models.served; no key).
+and, for kind `endpoint` only, "served": how the server is asked (config.ServedModel; no key).
 Weights and tokenizer lie in the same folder (train; texts and endpoint: tokenizer only), in the Hub cache (hub) or at
 `source` (local). The digest is of config and weights (local), or of all other files of the folder (train, texts,
 endpoint).
@@ -59,7 +59,7 @@ class ModelPointer:
         return self.kind not in WITHOUT_WEIGHTS
 
     @property
-    def way_out(self) -> str:
+    def hint(self) -> str:
         """What to do when the files cannot be loaded."""
         if self.kind == "hub":
             return (
@@ -91,21 +91,21 @@ def read_pointer(folder: Path) -> ModelPointer:
         raise R2AError(f"{path} is damaged: {reason}", "rebuild it with: dvc repro --force prepare_model") from None
 
 
-def resolve_hub(hub_id: str, revision: str, timeout: float = HUB_TIMEOUT) -> str:
+def resolve_hub(hub_id: str, revision: str) -> str:
     """The commit (40 hex digits) that `revision`, a branch, tag or commit, names now.
 
-    A full commit is its own answer and needs no network. `timeout` in seconds. Raises MissingPrerequisite when the Hub
+    A full commit is its own answer and needs no network. Raises MissingPrerequisite when the Hub
     does not tell.
     """
     if re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
-    commit = ask_hub(hub_id, revision, timeout)
+    commit = ask_hub(hub_id, revision)
     if commit is None:
         raise MissingPrerequisite(f"{hub_id}: the Hub names no commit for {revision!r}", "give a branch, tag or commit")
     return commit
 
 
-def ask_hub(hub_id: str, revision: str, timeout: float = HUB_TIMEOUT) -> str | None:
+def ask_hub(hub_id: str, revision: str) -> str | None:
     """The commit of a revision by one request. Raises MissingPrerequisite soon: a download would try for minutes."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import OfflineModeIsEnabled
@@ -113,7 +113,7 @@ def ask_hub(hub_id: str, revision: str, timeout: float = HUB_TIMEOUT) -> str | N
     with hub_access(hub_id, "connect this machine, or take the model out of run.models"):
         if constants.HF_HUB_OFFLINE:
             raise OfflineModeIsEnabled("HF_HUB_OFFLINE is set")
-        return HfApi().model_info(hub_id, revision=revision, timeout=timeout).sha
+        return HfApi().model_info(hub_id, revision=revision, timeout=HUB_TIMEOUT).sha
 
 
 def weights_digest(path: str) -> str:

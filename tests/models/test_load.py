@@ -1,8 +1,9 @@
-"""Model folders that cannot be right: each is refused with what is wrong and a way out; none runs code or pickles."""
+"""Loading a prepared model: what is loaded, and each folder that is refused, with a hint; none runs code or pickles."""
 
 import json
 import pickle
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from r2a_core.activations.capture import CaptureJob
 from r2a_core.config import LocalModel, Tags
-from r2a_core.models.load import load_model, load_tokenizer
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.models.load import choose_device, load_hf, load_model, load_tokenizer, resolve_tags
 from r2a_core.models.pointer import ModelPointer, read_pointer, weights_digest
 from r2a_core.models.prepare import prepare
 from tests.small_models import one_layer_llama
@@ -201,7 +204,7 @@ def test_a_local_folder_that_is_no_model(refused, folder: Path, tmp_path: Path, 
     refused(lambda: prepare(params, tmp_path / "m"), "has no config.json with *.safetensors", "Hugging Face format")
 
 
-@pytest.mark.parametrize("path", ["", "no/such/folder", "a\0b", "x" * 300, "~nobody_of_that_name/m"])
+@pytest.mark.parametrize("path", ["", "no/such/folder", "x" * 300, "~nobody_of_that_name/m"])
 def test_a_local_path_that_leads_nowhere(refused, tmp_path: Path, path: str) -> None:
     params = LocalModel(kind="local", path=path, dtype="float32", tags=TAGS)
     refused(lambda: prepare(params, tmp_path / "m"), "has no config.json with *.safetensors", "Hugging Face format")
@@ -278,3 +281,152 @@ def test_a_model_without_bos_is_read(folder: Path) -> None:
     ModelPointer("train", "float32", TAGS.model_copy(update={"bos": None})).write(folder)
     assert load_tokenizer(folder).ids.bos is None
     assert read_pointer(folder).tags.bos is None
+
+
+def test_the_model_is_that_of_the_folder(original: Path) -> None:
+    loaded = load_model(original, "cpu")
+    stored = load_file(original / "model.safetensors")
+    assert torch.equal(loaded.model.model.embed_tokens.weight, stored["model.embed_tokens.weight"])
+    assert not loaded.model.training
+    assert loaded.model.config._attn_implementation == "sdpa"
+    ids = loaded.ids
+    assert (ids.bos, ids.eos, ids.think_open, ids.think_close, ids.pad) == (1, 2, 3, 4, 2)
+    defaults = loaded.model.generation_config
+    assert (defaults.do_sample, defaults.repetition_penalty) != (True, 2.0)
+
+
+def test_the_dtype_is_that_of_the_pointer(original: Path, folder: Path) -> None:
+    ModelPointer("train", "bfloat16", TAGS).write(folder)
+    half = load_model(folder, "cpu")
+    assert half.model.dtype == torch.bfloat16
+    assert load_model(original, "cpu").model.dtype == torch.float32
+
+
+def test_a_local_folder_is_loaded_from_where_it_lies(original: Path, tmp_path: Path) -> None:
+    ModelPointer("local", "float32", TAGS, str(original), weights=weights_digest(str(original))).write(tmp_path)
+    assert load_model(tmp_path, "cpu").model.num_parameters() > 0
+    assert load_tokenizer(tmp_path).ids.eos == 2
+
+
+def test_a_transformers_folder_is_loaded_without_preparing_it(original: Path, folder: Path) -> None:
+    (folder / "model.json").unlink()
+    loaded, prepared = load_hf(str(folder), TAGS, "float32", "cpu"), load_model(original, "cpu")
+    assert loaded.ids == prepared.ids
+    assert all(map(torch.equal, loaded.model.parameters(), prepared.model.parameters()))
+    assert load_hf(str(folder), TAGS, "bfloat16", "cpu").model.dtype == torch.bfloat16
+    assert not (folder / "model.json").exists()
+    with pytest.raises(R2AError, match=r"mine: the tag eos = '<end>' is unknown") as caught:
+        load_hf(str(folder), Tags(bos="<s>", eos="<end>"), "float32", "cpu")
+    assert caught.value.hint == "correct tags.eos of this model"
+
+
+def test_a_name_that_is_no_folder_is_a_hub_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(MissingPrerequisite, match="someone/mine is not in the local Hub cache"):
+        load_hf("someone/mine", TAGS, "float32", "cpu")
+
+
+def test_a_model_of_texts_has_a_tokenizer_only(folder: Path) -> None:
+    ModelPointer("texts", None, TAGS).write(folder)
+    assert load_tokenizer(folder).ids.think_close == 4
+    with pytest.raises(R2AError, match="mine has no weights") as caught:
+        load_model(folder, "cpu")
+    assert caught.value.hint
+
+
+def test_padding_is_the_tokenizers_own_where_it_has_one(folder: Path) -> None:
+    tokenizer = load_tokenizer(folder).hf
+    assert resolve_tags(tokenizer, TAGS).pad == 2
+    tokenizer.pad_token = "Hm"
+    assert resolve_tags(tokenizer, TAGS).pad == 5
+
+
+def test_devices_by_name() -> None:
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(R2AError, match="'gpu', which is no device"):
+        choose_device("gpu")
+    with pytest.raises(MissingPrerequisite, match="cuda:99 is not on this machine"):
+        choose_device("cuda:99")
+
+
+CODE = """
+from pathlib import Path
+Path({canary!r}).write_text("run")
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+class EvilConfig(LlamaConfig):
+    model_type = "evil"
+class EvilModel(LlamaForCausalLM):
+    config_class = EvilConfig
+class EvilTokenizer(PreTrainedTokenizerFast):
+    pass
+"""
+
+
+@pytest.fixture
+def evil(tmp_path: Path) -> Path:
+    """A random Llama whose config names a module beside it, which writes the file `canary` when it is imported."""
+    folder = tmp_path / "evil"
+    words_tokenizer({word: number for number, word in enumerate(WORDS[:5])}).save_pretrained(str(folder))
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"vocab_size": 5, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2)).save_pretrained(str(folder))
+    ModelPointer("train", "float32", TAGS).write(folder)
+    (folder / "evil.py").write_text(CODE.format(canary=str(tmp_path / "canary")))
+    names = {"AutoConfig": "evil.EvilConfig", "AutoModelForCausalLM": "evil.EvilModel"}
+    change(folder / "config.json", auto_map=names)
+    change(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.EvilTokenizer", "evil.EvilTokenizer"]})
+    return folder
+
+
+def change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_a_known_architecture_is_loaded_without_the_code(evil: Path, tmp_path: Path) -> None:
+    loaded = load_model(evil, "cpu")
+    assert type(loaded.model) is LlamaForCausalLM
+    assert type(load_tokenizer(evil).hf) is PreTrainedTokenizerFast
+    assert not (tmp_path / "canary").exists()
+
+
+def test_an_architecture_of_its_own_is_refused(evil: Path, tmp_path: Path) -> None:
+    change(evil / "config.json", model_type="evil", architectures=["EvilModel"])
+    started = time.monotonic()
+    with pytest.raises(R2AError, match="the model evil cannot be loaded") as caught:
+        load_model(evil, "cpu")
+    assert caught.value.hint
+    with pytest.raises(R2AError, match="the config of evil cannot be loaded"):
+        assert CaptureJob(evil, None, "cpu").sizes  # type: ignore[arg-type]
+    assert time.monotonic() - started < 12  # nobody was asked whether to run it
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_tokenizer_of_its_own_is_refused(evil: Path, tmp_path: Path) -> None:
+    (evil / "tokenizer.json").unlink()
+    change(evil / "tokenizer_config.json", tokenizer_class="EvilTokenizer")
+    change(evil / "config.json", model_type="evil")
+    with pytest.raises(R2AError, match="the tokenizer of evil cannot be loaded"):
+        load_tokenizer(evil)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_the_code_would_have_been_seen(evil: Path, tmp_path: Path) -> None:
+    """The same evil, read with consent: the canary is what the tests above look for."""
+    change(evil / "config.json", model_type="evil")
+    AutoModelForCausalLM.from_pretrained(evil, trust_remote_code=True)
+    assert (tmp_path / "canary").read_text() == "run"
+
+
+def test_a_pickle_is_not_opened(evil: Path, tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> Any:
+            return Path.write_text, (tmp_path / "canary", "run")
+
+    (evil / "model.safetensors").unlink()
+    torch.save({"model.norm.weight": Payload()}, evil / "pytorch_model.bin")
+    with pytest.raises(R2AError, match="the model evil cannot be loaded"):
+        load_model(evil, "cpu")
+    assert not (tmp_path / "canary").exists()

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from r2a_core.config import EvaluateParams, FileDataset, Tags, TextsModel
 from r2a_core.data.imported_texts import ImportedText, load_traces
@@ -152,3 +154,27 @@ def test_texts_that_all_lack_their_end_are_reported(tokenizer, tmp_path, caplog)
     assert imported(job, [item], tmp_path)["status"].to_list() == ["unfinished"]
     assert "none of the 1 texts of 'm' ends in" in caplog.text
     assert "column finish" in caplog.text
+
+
+PARTS = st.sampled_from([BOS, EOS, "<think>", "</think>", "<", "</", "<｜", "▁of▁", "｜>", "\n", " ", "Otter", "12"])
+ANY_TEXT = st.lists(PARTS | st.text(max_size=4), max_size=8).map("".join)
+
+
+@settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(question=ANY_TEXT.filter(str.strip), content=ANY_TEXT, reasoning=st.booleans(), stop=st.booleans())
+def test_an_imported_text_holds_one_think_tag_and_one_bos(
+    tokenizer: LoadedTokenizer, question: str, content: str, reasoning: bool, stop: bool
+) -> None:
+    setting = "with_reasoning" if reasoning else "without_reasoning"
+    found = ImportedText(content, "stop" if stop else None)
+    item = Item("q", question, "1", "math")
+    split = split_imported(tokenizer, item, found, setting, "", "finished")
+    ids = [*split.prompt, *split.response]
+    assert ids.count(tokenizer.ids.think_open) == 1
+    assert [place for place, token in enumerate(ids) if token == tokenizer.ids.bos] == [0]
+    assert tokenizer.ids.eos not in ids[:-1]
+    row = generation_row(tokenizer, item, 0, split.prompt, split.response, None, lambda answer: True)
+    assert row["status"] in ("ok", "unfinished", "bad_think", "no_answer")
+    assert (row["status"] == "unfinished") == (ids[-1] != tokenizer.ids.eos)
+    if stop:
+        assert row["status"] != "unfinished"

@@ -17,19 +17,19 @@ def spaced_tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.mark.parametrize("text", ["plain", "née 中文 🙂 ∑", "a\ufffdb", "🙂🙂", "", "tab\t\n"])
-def test_pieces_join_to_the_text_and_keep_characters_whole(byte_tokenizer, text):
-    ids = byte_tokenizer.encode(text, add_special_tokens=False)
-    pieces = token_pieces(byte_tokenizer, ids)
+def test_pieces_join_to_the_text_and_keep_characters_whole(byte_text, text):
+    ids = byte_text.hf.encode(text, add_special_tokens=False)
+    pieces = token_pieces(byte_text.hf, ids)
     assert len(pieces) == len(text.encode())
     assert "".join(pieces) == text
 
 
-def test_a_split_character_belongs_to_its_last_token(byte_tokenizer):
-    assert token_pieces(byte_tokenizer, byte_tokenizer.encode("né!")) == ["n", "", "é", "!"]
+def test_a_split_character_belongs_to_its_last_token(byte_text):
+    assert token_pieces(byte_text.hf, byte_text.hf.encode("né!")) == ["n", "", "é", "!"]
 
 
-def test_a_character_cut_off_at_the_end_shows_as_such(byte_tokenizer):
-    pieces = token_pieces(byte_tokenizer, byte_tokenizer.encode("a🙂")[:-1])
+def test_a_character_cut_off_at_the_end_shows_as_such(byte_text):
+    pieces = token_pieces(byte_text.hf, byte_text.hf.encode("a🙂")[:-1])
     assert pieces[:3] == ["a", "", ""]
     assert set(pieces[3]) == {"\ufffd"}
 
