@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraint
 # On all cores; pip uses one. Non-Python templates fail to compile; that is harmless.
 COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-.PHONY: repro test test-slow test-peers check lint audit format deps pin doctor bench install develop clean-work
+.PHONY: repro test test-slow test-peers check lint audit format pin doctor bench install develop clean-work
 
 repro: install
 	python -m stages.doctor --params-only
@@ -43,9 +43,6 @@ format: develop
 	ruff format .
 	ruff check --fix .
 
-# Code dependencies of every stage in dvc.yaml, from what its script imports.
-deps: develop
-	python tools/update_deps.py
 
 pin: develop $(PEERS)/.ready
 	python tools/pin.py

@@ -8,10 +8,11 @@ usage: python -m stages.attention MODEL DATASET SETTING
 
 from r2a_core.attention.tables import AttentionJob, attention_tables, medians
 from r2a_core.infra.files import write_frame, write_json
+from r2a_core.trace import Setting
 from stages._study import open_study, run_stage
 
 
-def attention(model: str, dataset: str, setting: str) -> None:
+def attention(model: str, dataset: str, setting: Setting) -> None:
     """Write data/attention/MODEL/DATASET/SETTING.parquet, the masses by sentence, and the metrics file."""
     study = open_study("attention", model=model, dataset=dataset, setting=setting)
     paths = study.paths

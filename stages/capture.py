@@ -8,11 +8,11 @@ usage: python -m stages.capture MODEL DATASET SETTING
 
 from r2a_core.activations.capture import CaptureJob, capture_traces
 from r2a_core.infra.files import read_frame
-from r2a_core.trace import GENERATION_SCHEMA
+from r2a_core.trace import GENERATION_SCHEMA, Setting
 from stages._study import open_study, run_stage
 
 
-def capture(model: str, dataset: str, setting: str) -> None:
+def capture(model: str, dataset: str, setting: Setting) -> None:
     """Write data/activations/MODEL/DATASET/SETTING/."""
     study = open_study("capture", model=model, dataset=dataset, setting=setting)
     paths = study.paths

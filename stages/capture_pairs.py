@@ -6,7 +6,7 @@ usage: python -m stages.capture_pairs MODEL
 """
 
 from r2a_core.infra.files import read_frame
-from r2a_core.pairs.filter import PAIR_SCHEMA
+from r2a_core.pairs.tables import PAIR_SCHEMA
 from r2a_core.patching.stage import PairCaptureJob, capture_clean_runs
 from stages._study import open_study, run_stage
 

@@ -5,10 +5,9 @@ data/pairs/selected.parquet -> data/generations/<model>/<pairs>/with_reasoning.p
 usage: python -m stages.generate_pairs MODEL
 """
 
-from r2a_core.data.items import read_items
+from r2a_core.data.items import SELECTION_SCHEMA, read_items
 from r2a_core.generation.stage import GenerationJob, generate_pair_responses
 from r2a_core.infra.files import read_frame, write_frame
-from r2a_core.pairs.filter import SELECTION_SCHEMA
 from stages._study import open_study, run_stage
 
 

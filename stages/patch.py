@@ -6,7 +6,7 @@ usage: python -m stages.patch MODEL
 """
 
 from r2a_core.infra.files import read_frame, write_frame, write_json
-from r2a_core.pairs.filter import PAIR_SCHEMA, aligned_pairs
+from r2a_core.pairs.tables import PAIR_SCHEMA, aligned_pairs
 from r2a_core.patching.stage import SweepJob, by_key, patch_pairs
 from r2a_core.patching.summary import patching_summary
 from stages._study import open_study, run_stage

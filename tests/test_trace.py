@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from r2a_core.attention.map_selection import default_span
 from r2a_core.config import AlignmentConfig, EvaluateParams
-from r2a_core.data.items import Item
-from r2a_core.data.pairs import QuestionPair
+from r2a_core.data.items import Item, QuestionPair
 from r2a_core.evaluation.funnel import evaluate
 from r2a_core.infra.errors import R2AError
 from r2a_core.pairs.align import PairRejected, Response, align

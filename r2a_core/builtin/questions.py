@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from r2a_core.builtin.facts import DOMAINS, NAMES, OBJECTS, PLACES, Domain
-from r2a_core.data.items import Item
-from r2a_core.data.pairs import QuestionPair
+from r2a_core.data.items import Item, QuestionPair
 from r2a_core.infra.errors import R2AError
 
 Drawn = TypeVar("Drawn")

@@ -23,6 +23,10 @@ ITEM_SCHEMA: dict[str, Any] = {
 }
 
 
+# Columns of data/pairs/selected.parquet.
+SELECTION_SCHEMA = {"pair_id": pl.String, "kept": pl.Boolean, "reason": pl.String}
+
+
 @dataclass(frozen=True)
 class Item:
     """One question. gold is None where no exact answer exists (kind `open`); extra is JSON text."""
@@ -34,6 +38,19 @@ class Item:
     subject: str = ""
     level: str = ""
     extra: str = "{}"
+
+
+@dataclass(frozen=True)
+class QuestionPair:
+    """A clean and a corrupted question with opposite answers, whether read from a file or generated."""
+
+    pair_id: str
+    clean_question: str
+    clean_answer: str
+    corrupted_question: str
+    corrupted_answer: str
+    comparator: str
+    domain: str
 
 
 def items_frame(items: Sequence[Item]) -> pl.DataFrame:

@@ -7,12 +7,11 @@ corrupted one) -> QuestionPair records -> two items each in data/datasets/<pairs
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from r2a_core.config import PAIR_KINDS
-from r2a_core.data.items import Item, read_items
+from r2a_core.data.items import Item, QuestionPair, read_items
 from r2a_core.data.user_tables import Loaded, collect, optional_label, read_rows, required_text
 from r2a_core.infra.errors import R2AError
 
@@ -26,19 +25,6 @@ LONGEST = 1000  # characters of a question; matching its form takes time that gr
 NO_COMPARATOR = "correct"  # of a question that only asks "which is: A or B?"
 
 FORM = re.compile(r"Considering (?P<context>.+), which (?:is|are)(?: (?P<comparator>[^:]+))?: (?P<a>.+) or (?P<b>.+)\?")
-
-
-@dataclass(frozen=True)
-class QuestionPair:
-    """A clean and a corrupted question with opposite answers, whether read from a file or generated."""
-
-    pair_id: str
-    clean_question: str
-    clean_answer: str
-    corrupted_question: str
-    corrupted_answer: str
-    comparator: str
-    domain: str
 
 
 def load_pairs(path: Path) -> Loaded[QuestionPair]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from r2a_core.config import AlignmentConfig, ProbeStyle, Role
-from r2a_core.data.pairs import QuestionPair
+from r2a_core.data.items import QuestionPair
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 from r2a_core.trace import has_boxed, last_boxed_answer
 

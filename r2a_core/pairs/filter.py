@@ -4,8 +4,7 @@ Stage select_pairs: pairs, tokenizers of the run's models -> rows of SELECTION_S
 Both answers must be one token after the common ending, for every model.
 
 Stage pairs: pairs, the selection, a model's responses -> rows of PAIR_SCHEMA (data/pairs/<model>.parquet), one per pair
-and probe. Both responses must be well formed and right; a row that is `aligned` holds all that patching needs, and
-`aligned_pairs` makes its record.
+and probe. Both responses must be well formed and right; a row that is `aligned` holds all that patching needs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,50 +13,18 @@ from typing import Any
 import polars as pl
 
 from r2a_core.config import AlignmentConfig, AlignParams, ProbeStyle
-from r2a_core.data.pairs import QuestionPair
+from r2a_core.data.items import SELECTION_SCHEMA, QuestionPair
 from r2a_core.evaluation.sandbox import grade_many
-from r2a_core.infra.shards import fingerprint
 from r2a_core.pairs.align import (
     ENDING,
-    AlignedPair,
-    PaddedSequence,
     PairRejected,
-    PatchPosition,
     Response,
     align,
     answer_token,
 )
+from r2a_core.pairs.tables import PAIR_SCHEMA, SIDES
 from r2a_core.tokenizer import LoadedTokenizer
 from r2a_core.trace import last_boxed_answer
-
-SELECTION_SCHEMA = {"pair_id": pl.String, "kept": pl.Boolean, "reason": pl.String}
-
-PAIR_SCHEMA: Any = {
-    "pair_id": pl.String,
-    "probe": pl.String,
-    "domain": pl.String,
-    "status": pl.String,  # aligned | not_selected | no_response | unfinished | bad_think | no_answer | wrong |
-    # not_alignable
-    "reason": pl.String,  # null where aligned
-    "clean_answer": pl.String,
-    "corrupted_answer": pl.String,
-    # null from here on where the pair is not aligned
-    "clean_ids": pl.List(pl.Int32),
-    "corrupted_ids": pl.List(pl.Int32),
-    "clean_pad": pl.List(pl.Boolean),
-    "corrupted_pad": pl.List(pl.Boolean),
-    "masked": pl.Boolean,  # padding is not attended to
-    "positions": pl.List(pl.Int32),
-    "roles": pl.List(pl.String),
-    "clean_tokens": pl.List(pl.String),
-    "corrupted_tokens": pl.List(pl.String),
-    "answer_a": pl.Int32,
-    "answer_b": pl.Int32,
-    "think_open": pl.Int32,
-    "think_close": pl.Int32,
-}
-
-SIDES = ("clean", "corrupted")
 
 FAULTS = {
     "unfinished": "does not end",
@@ -174,31 +141,3 @@ def alignment_columns(
         "think_open": found.think_open,
         "think_close": found.think_close,
     }
-
-
-def aligned_pairs(frame: pl.DataFrame) -> list[AlignedPair]:
-    """Makes the records of all aligned rows of PAIR_SCHEMA, in their order."""
-    pairs = []
-    for row in frame.filter(pl.col("status") == "aligned").iter_rows(named=True):
-        clean, corrupted = (
-            PaddedSequence(tuple(row[f"{side}_ids"]), tuple(row[f"{side}_pad"]), row["masked"]) for side in SIDES
-        )
-        places = zip(row["positions"], row["roles"], row["clean_tokens"], row["corrupted_tokens"], strict=True)
-        positions = tuple(PatchPosition(*place) for place in places)
-        same = {name: row[name] for name in ("pair_id", "probe", "answer_a", "answer_b", "think_open", "think_close")}
-        pairs.append(AlignedPair(clean=clean, corrupted=corrupted, positions=positions, **same))
-    return pairs
-
-
-def pair_digest(pair: AlignedPair) -> str:
-    """Digests all that patching depends on of an aligned pair."""
-    sides = [[side.ids, side.pad, side.masked] for side in (pair.clean, pair.corrupted)]
-    places = [[each.index, each.role, each.clean_token, each.corrupted_token] for each in pair.positions]
-    return fingerprint(
-        pair_id=pair.pair_id,
-        probe=pair.probe,
-        sides=sides,
-        positions=places,
-        answers=[pair.answer_a, pair.answer_b],
-        tags=[pair.think_open, pair.think_close],
-    )

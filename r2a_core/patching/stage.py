@@ -24,7 +24,7 @@ from r2a_core.infra.memory import MIB, retry_with_half
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
 from r2a_core.models.load import LoadedModel, load_model
 from r2a_core.pairs.align import AlignedPair
-from r2a_core.pairs.filter import aligned_pairs, pair_digest
+from r2a_core.pairs.tables import aligned_pairs, pair_digest
 from r2a_core.patching.metrics import Sweep, concat_sweeps, patching_frame
 from r2a_core.patching.packed import row_bytes
 from r2a_core.patching.runs import CleanRun, capture_clean, corrupted_logit_diff

@@ -14,8 +14,7 @@ from r2a_core.activations.capture import capture_trace, trace_bytes
 from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
 from r2a_core.attention.masses import layer_statistics, masses
 from r2a_core.config import AlignmentConfig, CaptureConfig, ResponseParams
-from r2a_core.data.items import Item
-from r2a_core.data.pairs import QuestionPair
+from r2a_core.data.items import Item, QuestionPair
 from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.generation.rows import generation_row
 from r2a_core.infra.errors import R2AError

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from r2a_core.config import AlignmentConfig
-from r2a_core.data.pairs import QuestionPair
+from r2a_core.data.items import QuestionPair
 from r2a_core.pairs.align import ENDING, AlignedPair, PairRejected, Response, align
 from r2a_core.patching.runs import mask_spec
 from r2a_core.prompts import prompt_ids

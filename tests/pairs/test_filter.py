@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 
 from r2a_core.config import AlignParams
-from r2a_core.data.pairs import QuestionPair
+from r2a_core.data.items import SELECTION_SCHEMA, QuestionPair
 from r2a_core.pairs.align import Response, align
-from r2a_core.pairs.filter import PAIR_SCHEMA, SELECTION_SCHEMA, aligned_pairs, pair_rows, select_pairs
+from r2a_core.pairs.filter import pair_rows, select_pairs
+from r2a_core.pairs.tables import PAIR_SCHEMA, aligned_pairs
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 

@@ -19,7 +19,7 @@ from r2a_core.infra.errors import R2AError
 from r2a_core.models.load import load_model, load_tokenizer
 from r2a_core.models.pointer import ModelPointer
 from r2a_core.pairs import filter as candidates
-from r2a_core.pairs.filter import aligned_pairs
+from r2a_core.pairs.tables import aligned_pairs
 from r2a_core.patching import stage as jobs
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids

@@ -57,7 +57,6 @@ def after(*stages: tuple[str, ...], then: Spoil = nothing) -> Spoil:
 CASES: dict[str, tuple[Spoil, tuple[str, ...], int, str, str]] = {
     "no such dataset": (nothing, ("prepare_dataset", "maths"), 2, "has no dataset 'maths'", "the datasets are"),
     "a dataset elsewhere": (nothing, ("prepare_dataset", "../texts"), 2, "has no dataset '../texts'", "texts"),
-    "no such setting": (nothing, ("generate", *TINY, "../both"), 2, "has no setting '../both'", "with_reasoning"),
     "no such model": (nothing, ("prepare_model", "huge"), 2, "has no model 'huge'", "the models are"),
     "no params": (file("params.yaml", None), PREPARE, 2, "params.yaml cannot be read", "git checkout params.yaml"),
     "empty params": (file("params.yaml", ""), PREPARE, 2, "params.yaml holds no sections", "git checkout"),
@@ -67,7 +66,7 @@ CASES: dict[str, tuple[Spoil, tuple[str, ...], int, str, str]] = {
     "params that are no text": (file("params.yaml", b"\xff\xfe\x00"), PREPARE, 2, "is not valid YAML", "mind the"),
     "no pipeline": (file("dvc.yaml", None), PREPARE, 2, "dvc.yaml cannot be read", "git checkout dvc.yaml"),
     "no entries": (section(datasets={}), PREPARE, 2, "has no dataset 'texts'", "the datasets are"),
-    "an unknown key": (dataset(**ENTRY, files=1), PREPARE, 2, "datasets.texts.files", ""),
+    "an unknown key": (dataset(**ENTRY, files=1), PREPARE, 2, "datasets.texts has the unknown key 'files'", "it has"),
     "an unknown kind": (dataset(kind="essays"), PREPARE, 2, "datasets.texts.kind is 'essays'", "the kinds are"),
     "a damaged section": (section(generate={}), GENERATE, 2, "generate", ""),
     "no file": (
@@ -152,3 +151,11 @@ def test_a_study_of_texts_runs_and_counts_its_answers(study: Study) -> None:
     assert rows.select("item_id", "score").unique(maintain_order=True).rows() == [("q/1", 1.0), ("../q2", 0.0)]
     assert not [path for path in study.root.rglob("*") if "q2" in path.name or path.name == "1"]
     assert PARAMS["run"]["models"] != ["tiny"]  # the project's own study is another
+
+
+@pytest.mark.parametrize("stage", ["generate", "capture", "attention"])
+def test_a_setting_is_one_of_two(study: Study, stage: str) -> None:
+    ended = study.run(stage, *TINY, "../both")
+    assert ended.code == 2
+    assert "is not one of" in ended.err
+    assert "Traceback" not in ended.err

@@ -1,0 +1,57 @@
+"""docs/architecture.md against the code: who imports whom, and no circles."""
+
+import ast
+import re
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+LAYERS = [
+    re.findall(r"`(\w+)`", line.split("|")[2]) for line in PAGE.splitlines() if re.match(r"\| [a-z ]+ \| `", line)
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def module_name(path: Path) -> str:
+    """Dotted name of a source file of the repository."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for path in (ROOT / "r2a_core").rglob("*.py")}
+
+
+def imported(path: Path, everywhere: bool = True) -> set[str]:
+    """Modules of r2a_core and stages that a file imports; only at its top level unless `everywhere`."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = set()
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name in MODULES or name.split(".")[0] == "stages"} - {"r2a_core"}
+
+
+def test_the_table_names_every_package_and_module_once():
+    units = {path.stem for path in (ROOT / "r2a_core").glob("[a-z]*") if path.suffix == ".py" or any(path.glob("*.py"))}
+    assert sorted(name for names in LAYERS for name in names) == sorted(units)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_no_module_imports_from_a_layer_below_its_own(name):
+    if name.count(".") == 0:
+        return
+    below = [
+        other
+        for other in imported(MODULES[name])
+        if other.startswith("stages") or LEVEL[other.split(".")[1]] > LEVEL[name.split(".")[1]]
+    ]
+    assert below == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {name: imported(path, everywhere=False) - {name} for name, path in MODULES.items()}
+    assert len([*TopologicalSorter(graph).static_order()]) >= len(graph)  # raises CycleError for a circle

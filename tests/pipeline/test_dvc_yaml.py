@@ -1,0 +1,115 @@
+"""dvc.yaml says of every stage what it depends on: code by folder, params by section, files by the shared paths."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from r2a_core.config import load_params
+from r2a_core.paths import StudyPaths
+from tests.pipeline.imports import UNTRACKED, reached
+from tests.study import PARAMS, ROOT, params_with, study_folder
+
+STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+
+
+def script_of(stage: str) -> Path:
+    """The script that a stage's command runs."""
+    found = re.match(r"python -m stages\.(\w+)", STAGES[stage]["cmd"])
+    assert found is not None
+    return ROOT / "stages" / f"{found[1]}.py"
+
+
+def code_of(stage: str) -> list[str]:
+    """Dependencies of a stage that are code."""
+    return [place for place in STAGES[stage]["deps"] if place.startswith(("r2a_core", "stages"))]
+
+
+def below(file: Path, place: str) -> bool:
+    return file.as_posix() == place or file.as_posix().startswith(f"{place}/")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_code_that_a_stage_reaches_is_below_its_dependencies(stage: str) -> None:
+    """What changes no result (UNTRACKED) is a dependency of no stage; there is no other exception."""
+    code = code_of(stage)
+    assert [file for file in reached(script_of(stage)) if not any(below(file, place) for place in code)] == []
+    idle = [place for place in code if not any(below(file, place) for file in reached(script_of(stage)))]
+    assert idle == (["r2a_core/evaluation/score_template.txt"] if stage == "judge" else [])
+    assert not [place for place in code if place.startswith(UNTRACKED)]
+    assert not [place for place in code if not (ROOT / place).exists()]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_param_that_a_stage_declares_exists(stage: str) -> None:
+    for key in STAGES[stage]["params"]:
+        values: Any = PARAMS
+        for name in re.sub(r"\.?\$\{.*?\}", "", key).split("."):
+            assert name in values, key
+            values = values[name]
+
+
+def test_how_shards_are_run_is_declared_by_no_stage() -> None:
+    assert not [stage for stage in STAGES if "resources" in STAGES[stage]["params"]]
+
+
+def test_outputs_lie_where_the_shared_paths_say() -> None:
+    """Every output of the project's own study, as DVC names it, is one of StudyPaths."""
+    run, paths = load_params(ROOT / "params.yaml").run, StudyPaths(ROOT)
+    known = {paths.selected_pairs, paths.page, paths.plots, paths.items(run.pairs)}
+    known |= {paths.figures(kind) for kind in ("evaluation", "attention", "patching")}
+    known |= {paths.items(dataset) for dataset in run.datasets}
+    for model in run.models:
+        known |= {paths.model(model), paths.heads(model), paths.pairs(model), paths.patching(model)}
+        known |= {paths.generations(model, run.pairs), paths.clean_runs(model, run.pairs)}
+        known |= {paths.metrics("heads", model), paths.metrics("patching", model)}
+        for dataset in run.datasets:
+            known |= {paths.judgements(model, dataset), paths.evaluation(model, dataset), paths.summary(model, dataset)}
+            known |= {paths.maps(model, dataset), paths.map_tokens(model, dataset)}
+            known |= {paths.map_spans(model, dataset), paths.map_links(model, dataset)}
+            known.add(paths.metrics("evaluate", model, dataset))
+            for setting in run.settings:
+                item = (model, dataset, setting)
+                known |= {paths.generations(*item), paths.activations(*item)}
+                known |= {paths.attention(*item), paths.sentences(*item)}
+                known |= {paths.metrics("generate", *item), paths.metrics("attention", *item)}
+    with Repo(str(ROOT)) as repo:
+        outputs = {Path(out.fs_path) for stage in repo.index.stages for out in stage.outs}
+    assert outputs == known
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with DVC whose stages run the checkout's code."""
+    params = params_with(datasets={"arithmetic": PARAMS["datasets"]["arithmetic"] | {"n": 3}})
+    root = study_folder(tmp_path / "project", params)
+    for name in ("r2a_core", "stages", ".dvcignore"):
+        (root / name).symlink_to(ROOT / name)
+    (root / "docs").mkdir()
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    Repo.init(str(root)).close()
+    return root
+
+
+@pytest.mark.parametrize("target", ["../dvc.yaml:prepare_dataset@arithmetic", "-P"])
+def test_dvc_works_from_a_folder_below(project: Path, target: str) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    if target == "-P":  # of a pipeline that is this stage alone
+        pipeline = {"stages": {"prepare_dataset": STAGES["prepare_dataset"] | {"matrix": {"dataset": ["arithmetic"]}}}}
+        (project / "dvc.yaml").write_text(yaml.safe_dump(pipeline), encoding="utf-8")
+    done = subprocess.run(
+        ["dvc", "repro", target],
+        cwd=project / "docs",
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (project / "data" / "datasets" / "arithmetic.parquet").is_file()

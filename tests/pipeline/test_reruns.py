@@ -1,0 +1,142 @@
+"""What an edit reruns: the table of docs/reruns.md, made in a copy of the project and asked of dvc."""
+
+import json
+import re
+from collections.abc import Callable
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.repo import Repo
+
+from tests.pipeline.conftest import SMALL, copy_code
+from tests.study import ROOT, write_params
+
+Edit = Callable[[Path], None]
+
+
+def code(name: str) -> Edit:
+    """A source with one more comment."""
+
+    def edit(root: Path) -> None:
+        path = root / name
+        assert path.is_file(), name
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n# an edit\n")
+
+    return edit
+
+
+def param(place: str, value: Any) -> Edit:
+    """Another value at a place of params.yaml."""
+
+    def edit(root: Path) -> None:
+        params = json.loads((root / "params.yaml").read_text(encoding="utf-8"))
+        *sections, last = place.split(".")
+        section = params
+        for each in sections:
+            section = section[each]
+        assert section.get(last) != value
+        section[last] = value
+        write_params(root, params)
+
+    return edit
+
+
+def one_more(section: str, name: str) -> Edit:
+    """One more name in a list of `run`; `section` has an entry of that name."""
+
+    def edit(root: Path) -> None:
+        params = json.loads((root / "params.yaml").read_text(encoding="utf-8"))
+        param(f"run.{section}", [*params["run"][section], name])(root)
+
+    return edit
+
+
+EDITS: dict[str, Edit] = {
+    "`r2a_core/evaluation/normalise.py`, the grader's units": code("r2a_core/evaluation/normalise.py"),
+    "`r2a_core/evaluation/judge.py`": code("r2a_core/evaluation/judge.py"),
+    "`r2a_core/generation/decode.py`": code("r2a_core/generation/decode.py"),
+    "`r2a_core/activations/capture.py`": code("r2a_core/activations/capture.py"),
+    "`r2a_core/attention/maps.py`": code("r2a_core/attention/maps.py"),
+    "`r2a_core/pairs/align.py`": code("r2a_core/pairs/align.py"),
+    "`r2a_core/patching/sweep.py`": code("r2a_core/patching/sweep.py"),
+    "`r2a_core/data/user_tables.py`, the reader of CSV files": code("r2a_core/data/user_tables.py"),
+    "`r2a_core/builtin/train.py`": code("r2a_core/builtin/train.py"),
+    "`r2a_core/models/load.py`": code("r2a_core/models/load.py"),
+    "`r2a_core/results.py`": code("r2a_core/results.py"),
+    "`r2a_core/figures/bars.py`": code("r2a_core/figures/bars.py"),
+    "`r2a_core/report/page/style.css`": code("r2a_core/report/page/style.css"),
+    "`stages/patch.py`": code("stages/patch.py"),
+    "`stages/_study.py`": code("stages/_study.py"),
+    "`r2a_core/config.py`": code("r2a_core/config.py"),
+    "`r2a_core/infra/shards.py`": code("r2a_core/infra/shards.py"),
+    "`generate.temperature`": param("generate.temperature", 0.9),
+    "`judge.max_tokens`": param("judge.max_tokens", 17),
+    "`capture.limit`": param("capture.limit", 17),
+    "`attention.reflection_phrases`": param("attention.reflection_phrases", ["hmm"]),
+    "`heads.top`": param("heads.top", 5),
+    "`maps.cells`": param("maps.cells", 17),
+    "`pairs.align.padding`": param("pairs.align.padding", "masked"),
+    "`patch.sweep.components`": param("patch.sweep.components", ["resid_pre", "z"]),
+    "`patch.crossing.confidence`": param("patch.crossing.confidence", 0.9),
+    "`report.title`": param("report.title", "Another title"),
+    "`resources.executor`": param("resources.executor", "ray"),
+    "`datasets.arithmetic.n`": param("datasets.arithmetic.n", 17),
+    "one more of `run.models`": one_more("models", "qwen3_4b_thinking"),
+    "one more of `run.datasets`": one_more("datasets", "math500"),
+}
+
+
+def changed_stages(root: Path) -> dict[str, bool]:
+    """Stages with something that differs from dvc.lock -> whether that is true of all their items."""
+    with chdir(root), Repo(str(root)) as repo:
+        names = [str(stage.addressing) for stage in repo.index.stages]
+        changed = set(repo.status())
+    by_stage: dict[str, list[bool]] = {}
+    for name in names:
+        by_stage.setdefault(name.split("@")[0], []).append(name in changed)
+    return {stage: all(items) for stage, items in by_stage.items() if any(items)}
+
+
+def told(changed: dict[str, bool]) -> str:
+    """As a cell of the table: the stages in the order of dvc.yaml, those of which only some items run in italics."""
+    return ", ".join(stage if whole else f"*{stage}*" for stage, whole in changed.items()) or "nothing"
+
+
+def table() -> dict[str, str]:
+    """The table of docs/reruns.md: edit -> stages."""
+    rows = re.findall(
+        r"^\| (.+?) \| (.+?) \|$", (ROOT / "docs" / "reruns.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    return {edit: stages for edit, stages in rows if edit not in ("edit", "---")}
+
+
+def test_the_table_has_these_edits() -> None:
+    assert list(table()) == list(EDITS)
+
+
+def test_nothing_is_to_be_run_before_an_edit(locked: Path) -> None:
+    assert told(changed_stages(locked)) == "nothing"
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_reruns_what_the_table_says(locked: Path, edit: str) -> None:
+    EDITS[edit](locked)
+    try:
+        assert told(changed_stages(locked)) == table()[edit]
+    finally:
+        restore(locked)
+
+
+def restore(root: Path) -> None:
+    """Puts the edited files back."""
+    write_params(root, SMALL)
+    copy_code(root)
+
+
+def test_what_the_grader_counts_is_not_what_is_patched() -> None:
+    graded = table()["`r2a_core/evaluation/normalise.py`, the grader's units"].replace("*", "").split(", ")
+    assert {"evaluate", "pairs"} <= set(graded)
+    assert not {"generate", "generate_pairs", "capture", "capture_pairs", "patch", "prepare_model"} & set(graded)
