@@ -1,7 +1,6 @@
 """Entries of `models` in params.yaml become folders of one form; a stage that lacks something ends with code 3."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +13,8 @@ from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.models.load import load_tokenizer
 from r2a_core.models.pointer import ModelPointer, read_pointer
 from r2a_core.models.prepare import prepare
+from tests.study import ROOT, params_with, study_folder
 
-ROOT = Path(__file__).resolve().parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TAGS = {"bos": None, "eos": "<|im_end|>", "think_open": "<think>", "think_close": "</think>"}
 HUB = {"kind": "hub", "hub_id": "a/b", "revision": COMMIT, "dtype": "bfloat16", "tags": TAGS}
@@ -91,44 +90,25 @@ def test_the_same_entry_gives_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The stages in a project of their own, whose params name a model and a dataset of the Hub."""
-    root = tmp_path_factory.mktemp("project")
-    for name in ("stages", "r2a_core"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "params.yaml").write_text(
-        "models: {far: {kind: hub, hub_id: a/b, revision: main, dtype: float32, tags: {}}}\n"
-        "datasets: {math500: {kind: math500, instruction: '', revision: main}}\n"
-    )
-    (root / "dvc.yaml").write_text(
-        "stages:\n"
-        "  prepare_model: {matrix: {of: [far]}, cmd: 'echo ${item.of}', params: ['models.${item.of}']}\n"
-        "  prepare_dataset: {matrix: {of: [math500]}, cmd: 'echo ${item.of}', params: ['datasets.${item.of}']}\n"
-    )
-    (root / ".dvc").mkdir()
-    (root / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")
-    return root
-
-
 @pytest.mark.parametrize(
-    ("stage", "name", "way_out"),
+    ("stage", "name", "hint"),
     [
         ("prepare_model", "far", "take the model out of run.models"),
         ("prepare_dataset", "math500", "copy test.jsonl into imports/"),
     ],
 )
-def test_a_stage_without_the_hub_ends_with_code_3_and_a_way_out(
-    project: Path, stage: str, name: str, way_out: str
-) -> None:
+def test_a_stage_without_the_hub_ends_with_code_3_and_a_hint(tmp_path: Path, stage: str, name: str, hint: str) -> None:
+    far = {"kind": "hub", "hub_id": "a/b", "revision": "main", "dtype": "float32", "tags": {}}
+    math500 = {"kind": "math500", "instruction": "", "revision": "main"}
+    project = study_folder(tmp_path / "study", params_with(models={"far": far}, datasets={"math500": math500}))
     command = [sys.executable, "-m", f"stages.{stage}", name]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(project / "hub"), "PYTHONPATH": str(project)}
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(project / "hub"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 3, done.stderr
     last = done.stderr.strip().splitlines()
     assert last[-2].startswith("error: ")
     assert "HF_HUB_OFFLINE is set" in last[-2]
     assert last[-1].startswith("hint: ")
-    assert way_out in last[-1]
+    assert hint in last[-1]
     assert "Traceback" not in done.stderr
     assert not list(project.rglob("*.parquet"))
