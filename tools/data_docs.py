@@ -1,0 +1,528 @@
+"""Writes docs/data.md from the schemas, or checks a run's tables against it.
+
+usage: python tools/data_docs.py          writes docs/data.md
+       python tools/data_docs.py --check  names every table below data/ that has other columns, types or values
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from r2a_core.activations.store import INDEX_SCHEMA  # noqa: E402
+from r2a_core.attention.heads import HEAD_SCHEMA  # noqa: E402
+from r2a_core.attention.maps import LINK_SCHEMA, MAP_SCHEMA, SPAN_SCHEMA, TOKEN_SCHEMA  # noqa: E402
+from r2a_core.attention.tables import ATTENTION_SCHEMA, SENTENCE_SCHEMA  # noqa: E402
+from r2a_core.data.items import ITEM_SCHEMA  # noqa: E402
+from r2a_core.evaluation.funnel import EVALUATION_SCHEMA  # noqa: E402
+from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA  # noqa: E402
+from r2a_core.generation.rows import GENERATION_SCHEMA  # noqa: E402
+from r2a_core.pairs.filter import PAIR_SCHEMA, SELECTION_SCHEMA  # noqa: E402
+from r2a_core.patching.metrics import FRAME_SCHEMA  # noqa: E402
+from r2a_core.patching.store import INDEX_SCHEMA as PAIR_INDEX_SCHEMA  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one column holds. low and high bound its numbers; choices lists its texts."""
+
+    meaning: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def range(self) -> str:
+        """The range in words."""
+        if self.choices:
+            return " \\| ".join(self.choices)
+        if self.low is None:
+            return ""
+        return f"from {self.low:g}" if self.high is None else f"{self.low:g} .. {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A parquet file below data/: `pattern` is its path, with names in angle brackets."""
+
+    pattern: str
+    stage: str
+    section: str
+    row: str
+    schema: Mapping[str, Any]
+    columns: Mapping[str, Column]
+
+
+def share(meaning: str) -> Column:
+    return Column(meaning, 0, 1)
+
+
+def count(meaning: str) -> Column:
+    return Column(meaning, 0)
+
+
+SETTINGS = ("with_reasoning", "without_reasoning")
+STATUSES = ("ok", "unfinished", "bad_think", "no_answer")
+ITEM = Column("the question's id")
+BOUNDS = {
+    "think_open": count("token index of `<think>`, 0 = BOS; null unless the trace is well-formed"),
+    "think_close": count("token index of `</think>`"),
+    "answer_start": count("first token of the answer"),
+    "answer_end": count("token after the answer's last, which is the EOS"),
+}
+LAYER = {"layer": count("decoder layer, from 0"), "head": count("query head within the layer, from 0")}
+KIND = {
+    "item_id": ITEM,
+    "kind": Column(
+        "one head, the mean of the Reasoning-Focus Heads, or the mean of all", choices=("head", "rfh_mean", "head_mean")
+    ),
+    **{name: Column(f"{column.meaning}; null for means", 0) for name, column in LAYER.items()},
+}
+SEGMENTS = {
+    name: share(f"attention mass on {where}, mean over the source's query positions")
+    for name, where in {
+        "bos": "BOS",
+        "query": "question and instruction",
+        "think_open": "`<think>`",
+        "reasoning": "the reasoning",
+        "think_close": "`</think>`",
+        "answer": "the answer",
+    }.items()
+}
+SHARD = {
+    "shard": Column("name of the safetensors file beside the index"),
+    "sha256": Column("hex digest of that file"),
+    "fingerprint": Column("digest of what the shard was computed from: params, code, model, tokens"),
+}
+
+TABLES = (
+    Table(
+        "datasets/<dataset>.parquet",
+        "prepare_dataset, prepare_pairs",
+        "3, 5",
+        "question",
+        ITEM_SCHEMA,
+        {
+            "item_id": ITEM,
+            "question": Column("text of the question, without instruction"),
+            "gold": Column("right answer; null where there is none"),
+            "kind": Column("how an answer is judged", choices=("math", "open", "comparison")),
+            "subject": Column("subject or primary tag"),
+            "level": Column("difficulty, as the source gives it"),
+            "extra": Column(
+                "JSON: whatever else the source says (a pair's fields, imported texts, a judge's checklist)"
+            ),
+        },
+    ),
+    Table(
+        "generations/<model>/<dataset>/<setting>.parquet",
+        "generate, generate_pairs",
+        "3",
+        "response",
+        GENERATION_SCHEMA,
+        {
+            "item_id": ITEM,
+            "run": count("number of the response to the question; retries follow the first runs"),
+            "prompt": Column("prompt as text"),
+            "response": Column("response as text"),
+            "prompt_ids": Column("token ids of the prompt, BOS first"),
+            "response_ids": Column("token ids of the response, EOS last where it was reached"),
+            "finish": Column("ended by itself, or cut at max_new_tokens", choices=("stop", "length")),
+            "seed": Column("of the sampling; null for imported texts"),
+            "status": Column("first step of the funnel that the response failed, or ok", choices=STATUSES),
+            **BOUNDS,
+        },
+    ),
+    Table(
+        "judgements/<model>/<dataset>.parquet",
+        "judge",
+        "3",
+        "response and repeat",
+        JUDGEMENT_SCHEMA,
+        {
+            "item_id": ITEM,
+            "setting": Column("setting of the response", choices=SETTINGS),
+            "run": count("number of the response"),
+            "repeat": count("number of the judgement"),
+            "status": Column("what came of it", choices=("ok", "bad_reply", "refused")),
+            "score": Column("judge's score; null unless ok", 1, 10),
+            "judge_model": Column("as the server named it"),
+            "strengths": Column("judge's text"),
+            "weaknesses": Column("judge's text"),
+            "attempts": Column("times the judge was asked", 0),
+            "prompt_tokens": count("tokens of all attempts; null where the server did not count"),
+            "completion_tokens": count("tokens of all attempts; null where the server did not count"),
+            "reply": Column("last reply, as it came"),
+        },
+    ),
+    Table(
+        "evaluation/<model>/<dataset>.parquet",
+        "evaluate",
+        "3",
+        "response",
+        EVALUATION_SCHEMA,
+        {
+            "item_id": ITEM,
+            "setting": Column("setting of the response", choices=SETTINGS),
+            "run": count("number of the response"),
+            "status": Column("funnel status", choices=STATUSES),
+            "extracted": Column("last boxed answer"),
+            "gold": Column("right answer"),
+            "score": Column("0 or 1; a judge's score 1 to 10 for open questions; null where not graded", 0, 10),
+            "common": Column("counts in the paired test: the item is valid in both settings"),
+        },
+    ),
+    Table(
+        "activations/<model>/<dataset>/<setting>/index.parquet",
+        "capture",
+        "4",
+        "trace",
+        INDEX_SCHEMA,
+        {
+            "item_id": ITEM,
+            **SHARD,
+            "tensors": Column("names of the trace's tensors in the shard"),
+            "shapes": Column("their shapes"),
+            "dtype": Column("of the stored tensors", choices=("bfloat16", "float32")),
+            "n_tokens": count("tokens of the trace, EOS included"),
+            **BOUNDS,
+            "first_row": count("token of query row 0"),
+            "first_stream_row": count("token of row 0 of residual streams and head outputs"),
+        },
+    ),
+    Table(
+        "activations/<model>/<pairs>/clean/index.parquet",
+        "capture_pairs",
+        "5",
+        "aligned pair and probe",
+        PAIR_INDEX_SCHEMA,
+        {
+            "pair_id": Column("the pair's id"),
+            "probe": Column("probing phrase", choices=("plain", "boxed")),
+            "status": Column(
+                "weak: a logit difference below patch.capture.logit_diff_threshold", choices=("captured", "weak")
+            ),
+            "reason": Column("why it is weak; null where captured"),
+            "ld_clean": Column("logit difference of the clean run, logits"),
+            "ld_corrupted": Column("logit difference of the corrupted run, logits"),
+            "number": count("number of the pair's tensors in the shard; null where weak"),
+            "digest": Column("digest of the aligned pair"),
+            **SHARD,
+        },
+    ),
+    Table(
+        "attention/<model>/<dataset>/<setting>.parquet",
+        "attention",
+        "4, Figures 2 and 3",
+        "trace, layer, head and source",
+        ATTENTION_SCHEMA,
+        {
+            "item_id": ITEM,
+            **LAYER,
+            "source": Column("the query positions averaged over", choices=("answer", "reasoning")),
+            **SEGMENTS,
+            "n_source_tokens": count("query positions"),
+            "n_reasoning_tokens": count("tokens of the reasoning"),
+            "reflection": share("attention mass on reflection phrases of the reasoning"),
+            "walk_correlation": Column(
+                "Pearson r of answer position and attention centroid; null where it does not move", -1, 1
+            ),
+            "uniformity": share("exp(entropy) over the reasoning / its tokens, mean over answer positions; 1 = even"),
+            "uniform_share": share("mass on the reasoning if attention were even over all that a position sees"),
+            "centroid": share(
+                "by answer position: attention centroid, fraction of the reasoning; NaN where none is seen"
+            ),
+            "spread": share("by answer position: standard deviation around the centroid, fraction of the reasoning"),
+        },
+    ),
+    Table(
+        "attention/<model>/<dataset>/<setting>-sentences.parquet",
+        "attention",
+        "4",
+        "trace, sentence of the reasoning, layer and head",
+        SENTENCE_SCHEMA,
+        {
+            "item_id": ITEM,
+            "sentence": count("number of the sentence"),
+            "start": count("its first token"),
+            "end": count("token after its last"),
+            "text": Column("the sentence"),
+            **LAYER,
+            "mass": share("attention mass from answer positions, mean over them"),
+            "reflection": Column("whether it holds a reflection phrase"),
+        },
+    ),
+    Table(
+        "heads/<model>.parquet",
+        "heads",
+        "4",
+        "dataset, layer and head",
+        HEAD_SCHEMA,
+        {
+            **LAYER,
+            "dataset": Column("dataset of the traces"),
+            "n_traces": count("traces averaged over"),
+            "answer_to_reasoning": share("attention mass on the reasoning, mean over answer positions, then traces"),
+            "rank": Column("by answer_to_reasoning, 1 = highest; the first heads.top are the Reasoning-Focus Heads", 1),
+            "top10_count": count("traces in which the head is among the heads.top highest, whatever heads.top is"),
+            "count_rank": Column("by top10_count, ties by rank", 1),
+            "uniform_share": share("answer_to_reasoning of even attention"),
+            "above_uniform": Column("answer_to_reasoning - uniform_share", -1, 1),
+            "uniformity": share("mean over traces, see attention"),
+            "walk_correlation": Column("mean over the traces that have one", -1, 1),
+            "reflection": share("mean over traces, see attention"),
+            "induction": share("attention on the token after the earlier occurrence, repeated random tokens"),
+            "induction_match": Column("TransformerLens' head-detection score on the same sequences", -1, 1),
+            "retrieval": share("share of needle tokens copied while the head's largest weight is on that token"),
+        },
+    ),
+    Table(
+        "maps/<model>/<dataset>.parquet",
+        "maps",
+        "4, Figures 4 and 11",
+        "trace and head or mean",
+        MAP_SCHEMA,
+        {
+            **KIND,
+            "n_tokens": count("tokens of the trace"),
+            "row_token": count("first token of each pooled row"),
+            "col_token": count("first token of each pooled column"),
+            "pattern": share("attention weight, maximum over the cell; rows x columns, row by row"),
+        },
+    ),
+    Table(
+        "maps/<model>/<dataset>-tokens.parquet",
+        "maps",
+        "4, Figures 4, 5 and 12",
+        "trace",
+        TOKEN_SCHEMA,
+        {
+            "item_id": ITEM,
+            "tokens": Column("text of each token"),
+            "think_open": BOUNDS["think_open"],
+            "think_close": BOUNDS["think_close"],
+            "n_tokens": count("tokens of the trace"),
+            "reflection": count("tokens at which a reflection phrase starts"),
+        },
+    ),
+    Table(
+        "maps/<model>/<dataset>-spans.parquet",
+        "maps",
+        "4, Figures 5 and 12",
+        "trace and head or mean",
+        SPAN_SCHEMA,
+        {
+            **KIND,
+            "span_start": count("first token of the span"),
+            "span_end": count("token after its last"),
+            "weights": share("attention weight on each token, mean over the span's query positions"),
+        },
+    ),
+    Table(
+        "maps/<model>/<dataset>-links.parquet",
+        "maps",
+        "4",
+        "answer token and head or mean",
+        LINK_SCHEMA,
+        {
+            **KIND,
+            "row": count("the answer token"),
+            "tokens": count("reasoning tokens by falling weight, ties by place, at most maps.links"),
+            "weights": share("attention weight on each"),
+            "reasoning": share("attention mass on the whole reasoning"),
+            "outside": share("attention mass on the reasoning tokens that are not in `tokens`"),
+        },
+    ),
+    Table(
+        "pairs/selected.parquet",
+        "select_pairs",
+        "5",
+        "pair",
+        SELECTION_SCHEMA,
+        {
+            "pair_id": Column("the pair's id"),
+            "kept": Column("both answers are one token in every model"),
+            "reason": Column("why it was dropped; null where kept"),
+        },
+    ),
+    Table(
+        "pairs/<model>.parquet",
+        "pairs",
+        "5",
+        "pair and probe",
+        PAIR_SCHEMA,
+        {
+            "pair_id": Column("the pair's id"),
+            "probe": Column("probing phrase", choices=("plain", "boxed")),
+            "domain": Column("what the pair compares"),
+            "status": Column(
+                "what became of it",
+                choices=(
+                    "aligned",
+                    "not_selected",
+                    "no_response",
+                    "unfinished",
+                    "bad_think",
+                    "no_answer",
+                    "wrong",
+                    "not_alignable",
+                ),
+            ),
+            "reason": Column("why it was dropped; null where aligned. All that follows is null where it was"),
+            "clean_answer": Column("right answer of the clean question"),
+            "corrupted_answer": Column("right answer of the corrupted question"),
+            "clean_ids": count("token ids of the clean sequence, padded"),
+            "corrupted_ids": count("token ids of the corrupted sequence, padded to the same length"),
+            "clean_pad": Column("where the clean sequence is padding"),
+            "corrupted_pad": Column("where the corrupted sequence is padding"),
+            "masked": Column("padding is not attended to"),
+            "positions": count("token indices to patch"),
+            "roles": Column("what stands at each", choices=("probe", "flip", "think_close", "answer_end")),
+            "clean_tokens": Column("text of each in the clean sequence"),
+            "corrupted_tokens": Column("text of each in the corrupted sequence"),
+            "answer_a": count("token id of the clean answer"),
+            "answer_b": count("token id of the corrupted answer"),
+            "think_open": count("token index of `<think>`"),
+            "think_close": count("token index of `</think>`"),
+        },
+    ),
+    Table(
+        "patching/<model>.parquet",
+        "patch",
+        "5, Figures 7 and 8",
+        "pair, probe, component, layer, head and position",
+        FRAME_SCHEMA,
+        {
+            "pair_id": Column("the pair's id"),
+            "probe": Column("probing phrase", choices=("plain", "boxed")),
+            "component": Column(
+                "what is patched: residual stream entering the layer, or one head's output", choices=("resid_pre", "z")
+            ),
+            "layer": count("decoder layer whose input, or head, is patched"),
+            "head": count("head; null for resid_pre"),
+            "position": count("token index that is patched"),
+            "role": Column("what stands there", choices=("probe", "flip", "think_close", "answer_end")),
+            "clean_token": Column("its text in the clean sequence"),
+            "corrupted_token": Column("its text in the corrupted sequence"),
+            "logit_diff": Column("logit(clean answer) - logit(corrupted answer) at the last position, logits"),
+            "nld": Column("(logit_diff - ld_corrupted) / (ld_clean - ld_corrupted); 0 = corrupted run, 1 = clean run"),
+            "log_prob_diff": Column("change of the clean answer's log-probability by the patch, nats"),
+            "prob_diff": Column("change of the clean answer's probability by the patch", -1, 1),
+            "rank_diff": Column("change of the clean answer's rank by the patch; below 0 = it rises"),
+            "ld_clean": Column("logit difference of the clean run, logits"),
+            "ld_corrupted": Column("logit difference of the corrupted run, logits"),
+        },
+    ),
+)
+
+OTHER_FILES = (
+    (
+        "models/<model>/model.json",
+        "prepare_model",
+        "pointer: kind, dtype, tags, Hub id and pinned commit or path, digests",
+    ),
+    (
+        "models/<model>/",
+        "prepare_model",
+        "weights and tokenizer of a trained model; nothing but the pointer for hub and local",
+    ),
+    ("evaluation/<model>/<dataset>.json", "evaluate", "summary: funnel, accuracy with intervals, paired tests"),
+    (
+        "activations/.../shard-00000.safetensors",
+        "capture, capture_pairs",
+        "tensors; one JSON text under one metadata key",
+    ),
+    ("metrics/<stage>-<...>.json", "generate, evaluate, attention, heads, patch", "metrics of `dvc metrics`; in git"),
+    ("figures/<part>/", "figures_*", "PNG and PDF of each figure; CSV and parquet of each table"),
+    ("report/index.html", "report", "the page"),
+    ("report/plots/*.csv", "report", "panel, series, x, y: the curves of `dvc plots`"),
+)
+
+HEAD = """# The files of a study
+
+Every table below `data/`, column by column. Token indices count from 0 at BOS and ranges are half-open. Numbers are
+never NaN or infinite unless the column says so. `tools/data_docs.py` makes this page from the schemas;
+`python tools/data_docs.py --check` holds a finished run against it.
+"""
+
+
+def render() -> str:
+    """Returns docs/data.md. Raises KeyError when a schema and its descriptions have different columns."""
+    lines = [HEAD]
+    for table in TABLES:
+        if sorted(table.columns) != sorted(table.schema):
+            raise KeyError(f"{table.pattern}: {set(table.columns) ^ set(table.schema)}")
+        lines += [
+            f"## {table.pattern}",
+            "",
+            f"Stage {table.stage}; paper section {table.section}. One row per {table.row}.",
+            "",
+        ]
+        lines += ["| column | type | range | meaning |", "| --- | --- | --- | --- |"]
+        for name, dtype in table.schema.items():
+            column = table.columns[name]
+            lines.append(f"| {name} | {type_name(dtype)} | {column.range} | {column.meaning} |")
+        lines.append("")
+    lines += ["## Other files", "", "| file | stage | content |", "| --- | --- | --- |"]
+    lines += [f"| {path} | {stage} | {content} |" for path, stage, content in OTHER_FILES]
+    return "\n".join(lines) + "\n"
+
+
+def type_name(dtype: Any) -> str:
+    """A polars type as one word: Float32 -> float32, List(Int32) -> list of int32."""
+    inner = getattr(dtype, "inner", None)
+    return f"list of {type_name(inner)}" if inner is not None else str(dtype).lower()
+
+
+def faults(data: Path) -> Iterator[str]:
+    """Yields a sentence for each table below `data` that does not hold what the page says."""
+    seen: set[Path] = set()
+    for table in sorted(TABLES, key=lambda table: -len(as_glob(table.pattern))):  # the closest pattern first
+        for path in sorted(set(data.glob(as_glob(table.pattern))) - seen):
+            seen.add(path)
+            yield from table_faults(table, pl.read_parquet(path), path.relative_to(data))
+
+
+def as_glob(pattern: str) -> str:
+    """The pattern with * for each name in angle brackets."""
+    return "".join("*" + part.partition(">")[2] if number else part for number, part in enumerate(pattern.split("<")))
+
+
+def table_faults(table: Table, frame: pl.DataFrame, place: Path) -> Iterator[str]:
+    """Yields what is wrong with one table."""
+    found, wanted = dict(frame.schema), pl.DataFrame(schema=dict(table.schema)).schema
+    if found != dict(wanted):
+        yield f"{place}: columns {sorted(map(str, set(found.items()) ^ set(wanted.items())))}"
+        return
+    for name, column in table.columns.items():
+        values = frame[name]
+        if values.dtype.base_type() == pl.List:
+            values = values.explode()
+        values = values.drop_nulls()
+        if values.dtype.is_float():
+            values = values.drop_nans()
+        if values.is_empty():
+            continue
+        if column.choices and not set(values) <= set(column.choices):
+            yield f"{place}: {name} holds {sorted(set(values) - set(column.choices))[:3]}"
+        low, high = column.low, column.high
+        slack = 1e-5 if values.dtype.is_float() else 0
+        if (low is not None and float(values.min()) < low - slack) or (
+            high is not None and float(values.max()) > high + slack
+        ):  # type: ignore[arg-type]
+            yield f"{place}: {name} lies in {values.min()} .. {values.max()}, beyond {column.range}"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--check"]:
+        wrong = list(faults(ROOT / "data"))
+        print("\n".join(wrong) or "every table holds what docs/data.md says")
+        sys.exit(bool(wrong))
+    (ROOT / "docs" / "data.md").write_text(render(), encoding="utf-8")
