@@ -16,17 +16,17 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from r2a_core.activations.store import INDEX_SCHEMA  # noqa: E402
+from r2a_core.activations.store import TRACES  # noqa: E402
 from r2a_core.attention.heads import HEAD_SCHEMA  # noqa: E402
 from r2a_core.attention.maps import LINK_SCHEMA, MAP_SCHEMA, SPAN_SCHEMA, TOKEN_SCHEMA  # noqa: E402
 from r2a_core.attention.tables import ATTENTION_SCHEMA, SENTENCE_SCHEMA  # noqa: E402
-from r2a_core.data.items import ITEM_SCHEMA  # noqa: E402
+from r2a_core.data.items import ITEM_SCHEMA, SELECTION_SCHEMA  # noqa: E402
 from r2a_core.evaluation.funnel import EVALUATION_SCHEMA  # noqa: E402
 from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA  # noqa: E402
-from r2a_core.generation.rows import GENERATION_SCHEMA  # noqa: E402
-from r2a_core.pairs.filter import PAIR_SCHEMA, SELECTION_SCHEMA  # noqa: E402
+from r2a_core.pairs.tables import PAIR_SCHEMA  # noqa: E402
 from r2a_core.patching.metrics import FRAME_SCHEMA  # noqa: E402
-from r2a_core.patching.store import INDEX_SCHEMA as PAIR_INDEX_SCHEMA  # noqa: E402
+from r2a_core.patching.stage import CLEAN_RUNS  # noqa: E402
+from r2a_core.trace import GENERATION_SCHEMA  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ SEGMENTS = {
     }.items()
 }
 SHARD = {
-    "shard": Column("name of the safetensors file beside the index"),
+    "shard": Column("name of the safetensors file beside the index; null, as all about tensors, with capture.store: false"),
     "sha256": Column("hex digest of that file"),
     "fingerprint": Column("digest of what the shard was computed from: params, code, model, tokens"),
 }
@@ -184,7 +184,7 @@ TABLES = (
         "capture",
         "4",
         "trace",
-        INDEX_SCHEMA,
+        TRACES.schema,
         {
             "item_id": ITEM,
             **SHARD,
@@ -195,6 +195,7 @@ TABLES = (
             **BOUNDS,
             "first_row": count("token of query row 0"),
             "first_stream_row": count("token of row 0 of residual streams and head outputs"),
+            "token_ids": count("token ids of the whole trace, EOS included"),
         },
     ),
     Table(
@@ -202,7 +203,7 @@ TABLES = (
         "capture_pairs",
         "5",
         "aligned pair and probe",
-        PAIR_INDEX_SCHEMA,
+        CLEAN_RUNS.schema,
         {
             "pair_id": Column("the pair's id"),
             "probe": Column("probing phrase", choices=("plain", "boxed")),
