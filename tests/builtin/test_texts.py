@@ -14,9 +14,14 @@ from r2a_core.builtin.texts import LEADS, MIDDLES, TAILS, correct, training_text
 from r2a_core.config import TextMix
 from r2a_core.prompt_texts import BOXED_INSTRUCTION, BRIEF_INSTRUCTION
 
-PLAIN = TextMix(comparison=0.5, without_reasoning=0, probing=0, perturbed=0, contradicted=0, padded=0)
-PERTURBED = TextMix(comparison=0.5, without_reasoning=0, probing=0, perturbed=1, contradicted=0, padded=0)
-CONTRADICTED = TextMix(comparison=0.5, without_reasoning=0, probing=0, perturbed=1, contradicted=1, padded=0)
+NOTHING = {"without_reasoning": 0.0, "probing": 0.0, "perturbed": 0.0, "contradicted": 0.0, "padded": 0.0}
+
+
+def mixture(comparison=0.5, **shares):
+    return TextMix(comparison=comparison, **NOTHING | shares)
+
+
+PLAIN, PERTURBED, CONTRADICTED = mixture(), mixture(perturbed=1), mixture(perturbed=1, contradicted=1)
 RANK = {
     (context, thing): rank
     for domain in DOMAINS
@@ -46,21 +51,17 @@ def boxed(text):
     return re.findall(r"\\boxed\{(\w+)\}", text)[-1]
 
 
-@pytest.mark.parametrize(
-    "mix",
-    [
-        PLAIN,
-        PERTURBED,
-        CONTRADICTED,
-        TextMix(comparison=0.5, without_reasoning=0, probing=1, perturbed=0, contradicted=0, padded=0),
-    ],
-)
+@pytest.mark.parametrize("mix", [PLAIN, PERTURBED, CONTRADICTED, mixture(probing=1)])
 def test_the_answer_quotes_the_lines_in_order(mix):
     for text in texts(mix):
         thinking, answer = joined(text.thinking), joined(text.answer)
         quoted, closing = answer.removeprefix("\n\n").split("\n\n")
         assert quoted + "\n" == "".join(lines_of(thinking))
         assert re.fullmatch(r"Thus, the (final count|\w+ one) is \\boxed\{\w+\}\.", closing)
+        if mix in (PLAIN, PERTURBED):
+            found = re.fullmatch(r"Thus, the (?:final count|\w+ one) is (\w+)\.", thinking.splitlines()[-1])
+            assert lines_of(thinking)[-1].split("=")[-1].split()[0] == found[1]
+            assert lines_of(thinking)[-1].startswith("Last ")
 
 
 def test_unperturbed_traces_are_true():
@@ -131,43 +132,21 @@ def test_no_question_of_the_test_side_is_drawn():
 
 
 def test_shares_of_the_mix():
-    mix = TextMix(comparison=0.4, without_reasoning=0.2, probing=0.3, perturbed=0, contradicted=0, padded=0.5)
-    drawn = texts(mix, 3000)
+    drawn = texts(mixture(0.4, without_reasoning=0.2, probing=0.3, padded=0.5), 3000)
     reasoned = [text for text in drawn if text.with_reasoning]
     assert len(reasoned) / 3000 == pytest.approx(0.8, abs=0.03)
     assert sum("Considering" in text.prompt for text in drawn) / 3000 == pytest.approx(0.4, abs=0.03)
-    assert sum("Final answer is" in joined(text.thinking) for text in reasoned) / len(reasoned) == pytest.approx(
-        0.3, abs=0.03
-    )
+    probing = sum("Final answer is" in joined(text.thinking) for text in reasoned)
+    assert probing / len(reasoned) == pytest.approx(0.3, abs=0.03)
     assert sum(text.padded for text in reasoned) / len(reasoned) == pytest.approx(0.5, abs=0.04)
     reflecting = sum(bool(re.search("Wait|Alternatively", joined(text.thinking))) for text in reasoned)
     assert 0.15 < reflecting / len(reasoned) < 0.6
-    assert {
-        instruction
-        for text in drawn
-        for instruction in (BOXED_INSTRUCTION, BRIEF_INSTRUCTION)
-        if instruction in text.prompt
-    } == {
-        BOXED_INSTRUCTION,
-        BRIEF_INSTRUCTION,
-    }
-
-
-def test_free_words_of_two_lines_differ():
-    for words in (LEADS, MIDDLES, TAILS):
+    for instruction in (BOXED_INSTRUCTION, BRIEF_INSTRUCTION):
+        assert any(instruction in text.prompt for text in drawn)
+    for words in (LEADS, MIDDLES, TAILS):  # free words of two lines differ
         flat = [word for line in words for word in line]
         assert len(words) == 4
         assert len(set(flat)) == len(flat)
-
-
-@pytest.mark.parametrize("mix", [PLAIN, PERTURBED])
-def test_the_trace_ends_in_what_its_lines_lead_to(mix):
-    for text in texts(mix):
-        thinking = joined(text.thinking)
-        found = re.fullmatch(r"Thus, the (?:final count|\w+ one) is (\w+)\.", thinking.splitlines()[-1])
-        assert found is not None
-        assert lines_of(thinking)[-1].split("=")[-1].split()[0] == found[1]
-        assert lines_of(thinking)[-1].startswith("Last ")
 
 
 def test_second_thoughts_hold_and_are_not_quoted():
@@ -190,7 +169,7 @@ def test_second_thoughts_hold_and_are_not_quoted():
 
 
 def test_without_reasoning_only_the_result_is_learnt():
-    for text in texts(TextMix(comparison=0.5, without_reasoning=1, probing=0, perturbed=0, contradicted=0, padded=0)):
+    for text in texts(mixture(without_reasoning=1)):
         assert joined(text.thinking) in ("\nOkay, I think I have finished thinking.\n", "\n\n")
         assert not any(piece.weight for piece in text.thinking)
         assert joined(text.answer).startswith("\n\nThus, the ")

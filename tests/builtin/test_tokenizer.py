@@ -9,18 +9,18 @@ from r2a_core.builtin.texts import LEADS, MIDDLES, TAILS
 from r2a_core.builtin.tokenizer import PAD, build_tokenizer, copied_words
 from r2a_core.config import Tags
 
-ODD = {
-    "unicode": "Größe ≠ größer; naïve café, 数学は楽しい, привет",
-    "emoji": "👩‍👩‍👧 ok 🏳️‍🌈!",
-    "control characters": "a\x00b\x07c\x1b[0m\x7f",
-    "line ends": "one\r\ntwo\rthree\n\n\n four \t\n",
-    "LaTeX": "\\frac{1}{2}\\cdot\\sqrt{x^{2}} \\le \\boxed{ 17.5\\% }$$\\text{ m}^2$$",
-    "spaces": "  two   three    ",
-    "combining marks": "e\u0301 \u200b\u200d\ufeff",
-    "numbers": "1234 20 19.5 200 012 ٣٤",
-    "words inside words": "wolfram otters  crabapple unwolf wolf-fig",
-    "tag-like text": "<think <｜end▁of▁sentence| ▁ Ġ Ċ",
-}
+ODD = [
+    "Größe ≠ größer; naïve café, 数学は楽しい, привет",
+    "👩‍👩‍👧 ok 🏳️‍🌈!",
+    "a\x00b\x07c\x1b[0m\x7f",
+    "one\r\ntwo\rthree\n\n\n four \t\n",
+    "\\frac{1}{2}\\cdot\\sqrt{x^{2}} \\le \\boxed{ 17.5\\% }$$\\text{ m}^2$$",
+    "  two   three    ",
+    "e\u0301 \u200b\u200d\ufeff",
+    "1234 20 19.5 200 012 ٣٤",
+    "wolfram otters  crabapple unwolf wolf-fig",
+    "<think <｜end▁of▁sentence| ▁ Ġ Ċ",
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +32,11 @@ def encode(tokenizer, text):
     return tokenizer.encode(text, add_special_tokens=False)
 
 
-@pytest.mark.parametrize("text", ODD.values(), ids=ODD)
-def test_odd_text_comes_back(tokenizer, text):
-    assert tokenizer.decode(encode(tokenizer, text), clean_up_tokenization_spaces=False) == text
-
-
-def test_any_characters_come_back(tokenizer):
+def test_any_text_comes_back(tokenizer):
     rng = random.Random(0)
-    for _ in range(200):
-        ranges = [(0, 0x7F), (0x80, 0x24F), (0x2000, 0x2FFF), (0x10000, 0x1F9FF)]
-        text = "".join(chr(rng.randint(*rng.choice(ranges))) for _ in range(30))
+    ranges = [(0, 0x7F), (0x80, 0x24F), (0x2000, 0x2FFF), (0x10000, 0x1F9FF)]
+    drawn = ["".join(chr(rng.randint(*rng.choice(ranges))) for _ in range(30)) for _ in range(200)]
+    for text in (*ODD, *drawn):
         assert tokenizer.decode(encode(tokenizer, text), clean_up_tokenization_spaces=False) == text
 
 
@@ -56,29 +51,10 @@ def test_words_are_single_tokens(tokenizer):
     for words in (LEADS, MIDDLES, TAILS):
         assert {len(encode(tokenizer, f" {word}")) for line in words for word in line} == {1}
     text = "First park 3 more, clearly 12+3=15 points overall\nSecond"
-    pieces = [tokenizer.decode([token]) for token in encode(tokenizer, text)]
-    assert pieces == [
-        *(
-            "First",
-            " park ",
-            "3",
-            " more",
-            ",",
-            " clearly ",
-            "12",
-            "+",
-            "3",
-            "=",
-            "15",
-            " points",
-            " overall\n",
-            "Second",
-        ),
-    ]
-
-
-def test_digits_of_other_numbers_stand_alone(tokenizer):
-    assert [tokenizer.decode([token]) for token in encode(tokenizer, "120-21-20")] == [*"120-21-", "20"]
+    pieces = "|".join(tokenizer.decode([token]) for token in encode(tokenizer, text))
+    assert pieces == "First| park |3| more|,| clearly |12|+|3|=|15| points| overall\n|Second"
+    numbers = [tokenizer.decode([token]) for token in encode(tokenizer, "120-21-20")]
+    assert numbers == [*"120-21-", "20"]  # digits of other numbers stand alone
 
 
 @pytest.mark.parametrize("config", [Qwen2Config, LlamaConfig])
@@ -86,7 +62,7 @@ def test_a_saved_tokenizer_is_loaded_as_it_was(tokenizer, config, tmp_path):
     config(vocab_size=len(tokenizer)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     loaded = PreTrainedTokenizerFast.from_pretrained(tmp_path)  # AutoTokenizer takes Qwen2's own splitting for qwen2
-    for text in (*ODD.values(), "First surely land: duck has 9 so 9=duck\n"):
+    for text in (*ODD, "First surely land: duck has 9 so 9=duck\n"):
         ids = encode(tokenizer, text)
         assert encode(loaded, text) == ids
         assert loaded.decode(ids, clean_up_tokenization_spaces=False) == text

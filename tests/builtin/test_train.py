@@ -1,6 +1,7 @@
 """Training of the built-in reasoners: the same bytes twice, a falling loss, starting heads, recipe errors, batches."""
 
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -13,27 +14,15 @@ from r2a_core.config import TextMix, TrainingRecipe, parse
 from r2a_core.infra.errors import R2AError
 
 MIX = TextMix(comparison=0.5, without_reasoning=0.2, probing=0.3, perturbed=0.3, contradicted=0.5, padded=0.5)
-RECIPE = TrainingRecipe(
-    architecture="qwen2",
-    seed=1,
-    threads=1,
-    n_layers=4,
-    width=32,
-    n_heads=4,
-    n_kv_heads=2,
-    mlp_width=48,
-    steps=6,
-    batch_tokens=600,
-    copy_steps=2,
-    copy_tokens=200,
-    ramp_steps=2,
-    flat_share=0.5,
-    muon_rate=0.03,
-    adam_rate=0.01,
-    previous_token=5.0,
-    induction=3.0,
-    mix=MIX,
-)
+SIZES = {"n_layers": 4, "width": 32, "n_heads": 4, "n_kv_heads": 2, "mlp_width": 48}
+LENGTH = {"steps": 6, "batch_tokens": 600, "copy_steps": 2, "copy_tokens": 200, "ramp_steps": 2, "flat_share": 0.5}
+RATES = {"muon_rate": 0.03, "adam_rate": 0.01, "previous_token": 5.0, "induction": 3.0}
+ABOUT = {"architecture": "qwen2", "seed": 1, "threads": 1, "mix": MIX.model_dump()}
+RECIPE = parse(TrainingRecipe, SIZES | LENGTH | RATES | ABOUT, "recipe")
+
+
+def recipe(**changes: Any) -> TrainingRecipe:
+    return RECIPE.model_copy(update=changes)
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +40,10 @@ def same_threads():
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama"])
 def test_the_same_recipe_gives_the_same_bytes(architecture, tmp_path):
-    recipe = RECIPE.model_copy(update={"architecture": architecture})
     seen = []
-    first = train_reasoner(recipe, tmp_path / "a", lambda *step: seen.append(step))
-    second = train_reasoner(recipe, tmp_path / "b")
-    train_reasoner(recipe.model_copy(update={"seed": 2}), tmp_path / "c")
+    first = train_reasoner(recipe(architecture=architecture), tmp_path / "a", lambda *step: seen.append(step))
+    second = train_reasoner(recipe(architecture=architecture), tmp_path / "b")
+    train_reasoner(recipe(architecture=architecture, seed=2), tmp_path / "c")
     assert first == second
     assert [step[:2] for step in seen] == [(number, 8) for number in range(1, 9)]
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
@@ -68,68 +56,36 @@ def test_the_same_recipe_gives_the_same_bytes(architecture, tmp_path):
 
 def test_the_loss_falls(tmp_path):
     losses = []
-    train_reasoner(
-        RECIPE.model_copy(update={"copy_steps": 0, "steps": 30}),
-        tmp_path,
-        lambda step, steps, loss: losses.append(loss),
-    )
+    train_reasoner(recipe(copy_steps=0, steps=30), tmp_path, lambda step, steps, loss: losses.append(loss))
     assert losses[0] == pytest.approx(6.8, abs=0.5)  # ln of about 900 tokens
     assert sum(losses[-5:]) / 5 < 0.7 * losses[0]
 
 
 def test_learning_rate_rises_stays_and_falls():
-    recipe = RECIPE.model_copy(update={"copy_steps": 10, "steps": 100, "ramp_steps": 5, "flat_share": 0.2})
-    rates = [learning_rate(step, recipe) for step in range(110)]
+    slow = recipe(copy_steps=10, steps=100, ramp_steps=5, flat_share=0.2)
+    rates = [learning_rate(step, slow) for step in range(110)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[5:31] == [1.0] * 26
     assert rates[70] == pytest.approx(0.5)
     assert rates[109] == pytest.approx(1 / 80)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
+def test_sizes_that_do_not_fit_and_a_loss_that_is_not_finite_are_refused(tokenizer, tmp_path):
+    for change, message in (
         ({"width": 36}, "4 heads in 2 groups"),
         ({"n_kv_heads": 3}, "4 heads in 3 groups"),
         ({"n_layers": 2}, "reasoner of 2 layers"),
-    ],
-)
-def test_sizes_that_do_not_fit_are_refused(change, message, tokenizer):
-    with pytest.raises(R2AError, match=message):
-        build_model(RECIPE.model_copy(update=change), len(tokenizer), tokenizer)
-
-
-def test_a_loss_that_is_not_finite_is_refused(tmp_path):
-    with pytest.raises(R2AError, match="the loss is"):
-        train_reasoner(RECIPE.model_copy(update={"muon_rate": 1e30, "steps": 20}), tmp_path)
-
-
-def test_recipes_are_checked():
-    values, mix = RECIPE.model_dump(), MIX.model_dump()
-    assert parse(TrainingRecipe, values, "recipe") == RECIPE
-    for change in (
-        {"steps": 0},
-        {"architecture": "gpt2"},
-        {"flat_share": 1.5},
-        {"colour": 1},
-        {"mix": {**mix, "padded": 2}},
     ):
-        with pytest.raises(R2AError):
-            parse(TrainingRecipe, {**values, **change}, "recipe")
+        with pytest.raises(R2AError, match=message):
+            build_model(recipe(**change), len(tokenizer), tokenizer)
+    with pytest.raises(R2AError, match="the loss is"):
+        train_reasoner(recipe(muon_rate=1e30, steps=20), tmp_path)
 
 
 @pytest.mark.parametrize(("architecture", "strength"), [("qwen2", 5.0), ("llama", 1.35)])
 def test_heads_start_on_the_previous_token(architecture, strength, tokenizer):
-    recipe = RECIPE.model_copy(
-        update={
-            "architecture": architecture,
-            "previous_token": strength,
-            "width": 96,
-            "mlp_width": 64,
-            "induction": 0.0,
-        }
-    )
-    model = build_model(recipe, len(tokenizer), tokenizer)
+    start = {"previous_token": strength, "width": 96, "mlp_width": 64, "induction": 0.0}
+    model = build_model(recipe(architecture=architecture, **start), len(tokenizer), tokenizer)
     model.set_attn_implementation("eager")
     ids = torch.tensor([Random(0).sample(range(len(tokenizer)), 30)])
     with torch.no_grad():
@@ -185,11 +141,8 @@ def test_copy_batches_can_be_told_from_their_first_round():
 
 
 def test_muon_brings_singular_values_near_one():
-    stack = (
-        torch.randn(3, 24, 40, generator=torch.Generator().manual_seed(0))
-        * torch.tensor([1e-3, 1.0, 50.0])[:, None, None]
-    )
-    values = torch.linalg.svdvals(orthogonalise(stack))
+    stack = torch.randn(3, 24, 40, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(stack * torch.tensor([1e-3, 1.0, 50.0])[:, None, None]))
     assert values.min() > 0.6
     assert values.max() < 1.3
 

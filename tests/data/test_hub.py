@@ -1,6 +1,5 @@
 """MATH-500 and WildBench from local files, from the Hub's cache, and without either. Nothing here uses the network."""
 
-import csv
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,29 +27,21 @@ BAD_MATH: list[dict[str, Any]] = [
 USER, REPLY = {"role": "user", "content": "Plan a trip."}, {"role": "assistant", "content": "Where to?"}
 
 
-def conversation(session: str, tag: Any, turns: Any, checklist: Any = ("Is it short?",)) -> dict[str, Any]:
-    return {
-        "session_id": session,
-        "conversation_input": turns,
-        "checklist": list(checklist) if isinstance(checklist, tuple) else checklist,
-        "primary_tag": tag,
-    }
+def conversation(session: str, tag: str, turns: list[dict[str, Any]]) -> dict[str, Any]:
+    row = {"session_id": session, "conversation_input": turns, "primary_tag": tag}
+    return row | {"checklist": ["Is it short?"]}
 
 
 def write_rows(folder: Path, rows: list[dict[str, Any]], form: str) -> Path:
-    path = folder / f"rows.{form}"
+    """A file of these rows; in CSV, lists are JSON."""
+    path, table = folder / f"rows.{form}", pl.DataFrame(rows)
     if form == "parquet":
-        pl.DataFrame(rows).write_parquet(path)
+        table.write_parquet(path)
     elif form == "jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     else:
-        with path.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, rows[0])
-            writer.writeheader()
-            for row in rows:
-                writer.writerow(
-                    {key: json.dumps(value) if isinstance(value, list) else value for key, value in row.items()}
-                )
+        flat = [{key: json.dumps(one) if isinstance(one, list) else one for key, one in row.items()} for row in rows]
+        pl.DataFrame(flat).write_csv(path)
     return path
 
 
@@ -77,12 +68,8 @@ def test_wildbench_takes_the_first_user_turn_and_keeps_the_rest(tmp_path: Path, 
     (item,) = loaded.items
     assert (item.item_id, item.question, item.gold, item.kind) == ("s1", "Plan a trip.", None, "open")
     assert item.subject == "reasoning & planning"
-    assert json.loads(item.extra) == {
-        "primary_tag": "Planning",
-        "checklist": ["Is it short?"],
-        "history": [opening],
-        "later": later,
-    }
+    expected = {"primary_tag": "Planning", "checklist": ["Is it short?"], "history": [opening], "later": later}
+    assert json.loads(item.extra) == expected
     assert loaded.rejected == [RejectedRow(2, "its primary tag is Math, which has no exact answer here")]
 
 
@@ -94,17 +81,9 @@ def test_wildbench_in_the_published_schema(tmp_path: Path) -> None:
         return {"content": content, "role": role, **about}
 
     def row(session: str, tag: str, turns: list[dict[str, Any]], checklist: list[str]) -> dict[str, Any]:
-        return {
-            "id": "0",
-            "session_id": session,
-            "conversation_input": turns,
-            "references": {"gpt-4": "A model's own words."},
-            "length": 20,
-            "checklist": checklist,
-            "intent": "To plan.",
-            "primary_tag": tag,
-            "secondary_tags": ["Math", "Others"],
-        }
+        more = {"id": "0", "references": {"gpt-4": "A model's own words."}, "length": 20, "intent": "To plan."}
+        used = conversation(session, tag, turns) | {"checklist": checklist}
+        return more | used | {"secondary_tags": ["Math", "Others"]}
 
     rows = [
         row("s1", "Planning", [turn("user", "Plan a trip."), turn("assistant", ""), turn("user", None)], ["a", "b"]),
@@ -124,53 +103,27 @@ def test_wildbench_in_the_published_schema(tmp_path: Path) -> None:
     assert [rejected.row for rejected in loaded.rejected] == [2, 4]
 
 
-@pytest.mark.parametrize(
-    ("tag", "area"),
-    [
-        ("Coding & Debugging", "coding & analysis"),
-        ("Data Analysis", "coding & analysis"),
-        ("Advice seeking", "information seeking"),
-        ("Information seeking", "information seeking"),
-        ("Reasoning", "reasoning & planning"),
-        ("Planning", "reasoning & planning"),
-        ("Brainstorming", "creative tasks"),
-        ("Creative Writing", "creative tasks"),
-        ("Editing", "creative tasks"),
-        ("Role playing", "creative tasks"),
-    ],
-)
-def test_tags_fall_into_the_areas_of_the_paper(tmp_path: Path, tag: str, area: str) -> None:
-    loaded = load_wildbench(write_rows(tmp_path, [conversation("s", tag, [USER])], "jsonl"))
-    assert loaded.items[0].subject == area
-    assert len(AREAS) == 10
-
-
-CHAT = {
-    "session_id": "s",
-    "conversation_input": [{"role": "user", "content": "Why?"}],
-    "checklist": ["is it clear?"],
-    "primary_tag": "Planning",
-}
-CHATS: dict[str, tuple[dict[str, Any], str]] = {
-    "no id": ({"session_id": None}, "session_id is empty"),
-    "maths": ({"primary_tag": "Math"}, "its primary tag is Math"),
-    "an unknown tag": ({"primary_tag": "Knitting"}, "its primary tag 'Knitting' belongs to no area"),
-    "a tag that is a list": ({"primary_tag": ["Planning"]}, "primary_tag is ['Planning'], not a text"),
-    "no turns": ({"conversation_input": []}, "conversation_input has no user turn"),
-    "nobody asks": ({"conversation_input": [{"role": "assistant", "content": "Hi"}]}, "has no user turn"),
-    "turns in words": ({"conversation_input": "Why?"}, "conversation_input is neither a list nor JSON text"),
-    "turns that are texts": ({"conversation_input": ["Why?"]}, "conversation_input is not a list of dict"),
-    "a turn that says nothing": ({"conversation_input": [{"role": "user", "content": None}]}, "content is empty"),
-    "a turn of nobody": ({"conversation_input": [{"content": "Why?"}]}, "conversation_input has no user turn"),
-    "half a character": ({"conversation_input": [{"role": "user", "content": "\ud800"}]}, "content has a lone"),
-    "a checklist of numbers": ({"checklist": [1]}, "checklist is not a list of str"),
-    "half a character in the checklist": ({"checklist": ["\ud800"]}, "has a lone surrogate"),
+PAPER = {
+    "coding & analysis": ("Coding & Debugging", "Data Analysis"),
+    "information seeking": ("Advice seeking", "Information seeking"),
+    "reasoning & planning": ("Reasoning", "Planning"),
+    "creative tasks": ("Brainstorming", "Creative Writing", "Editing", "Role playing"),
 }
 
 
-@pytest.mark.parametrize("case", CHATS)
-def test_a_conversation_that_cannot_be_used(refused, tmp_path: Path, case: str) -> None:
-    change, reason = CHATS[case]
+def test_tags_fall_into_the_areas_of_the_paper(tmp_path: Path) -> None:
+    areas = {tag: area for area, tags in PAPER.items() for tag in tags}
+    assert areas == AREAS
+    rows = [conversation(tag, tag, [USER]) for tag in areas]
+    assert {item.item_id: item.subject for item in load_wildbench(write_rows(tmp_path, rows, "jsonl")).items} == areas
+
+
+CHAT = conversation("s", "Planning", [{"role": "user", "content": "Why?"}])
+CONVERSATIONS = json.loads((Path(__file__).parent / "refused.json").read_text(encoding="utf-8"))["conversations"]
+
+
+@pytest.mark.parametrize(("change", "reason"), CONVERSATIONS)
+def test_a_conversation_that_cannot_be_used(refused, tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     (tmp_path / "w.jsonl").write_text(json.dumps(CHAT | change))
     refused(lambda: load_wildbench(tmp_path / "w.jsonl"), ["no row could be used", reason], "check the columns")
 
@@ -193,8 +146,7 @@ def fill(cache: Path) -> Path:
     return write_rows(snapshot, MATH, "jsonl").rename(snapshot / "test.jsonl")
 
 
-@pytest.mark.parametrize("revision", ["main", COMMIT])
-@pytest.mark.parametrize("kind", ["math500", "wildbench"])
+@pytest.mark.parametrize(("kind", "revision"), [("math500", "main"), ("wildbench", COMMIT)])
 def test_without_network_and_cache_there_are_two_ways_out(cache: Path, kind: str, revision: str) -> None:
     with pytest.raises(MissingPrerequisite, match="was not reached") as caught:
         fetch(kind, revision)
@@ -203,16 +155,13 @@ def test_without_network_and_cache_there_are_two_ways_out(cache: Path, kind: str
     assert f"datasets.{kind}.file" in caught.value.hint
 
 
-def test_offline_mode_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pinned_file_in_the_cache_needs_no_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(MissingPrerequisite, match="HF_HUB_OFFLINE is set"):
         fetch("math500", COMMIT)
-
-
-def test_a_pinned_file_in_the_cache_needs_no_network(cache: Path) -> None:
     file = fill(cache)
     assert fetch("math500", COMMIT) == file
-    assert len(load_math500(fetch("math500", COMMIT)).items) == 2
+    assert len(load_math500(file).items) == 2
 
 
 def test_a_branch_is_followed_to_its_commit_which_is_told(cache: Path, monkeypatch, caplog) -> None:

@@ -38,14 +38,8 @@ def test_rows_of_one_id_are_one_question_with_several_texts(tmp_path: Path) -> N
     loaded = load_traces(file(tmp_path, *rows))
     assert loaded.rejected == []
     first, second = loaded.items
-    assert (first.item_id, first.question, first.gold, first.kind, first.subject, first.level) == (
-        "q1",
-        "1+1?",
-        "2",
-        "math",
-        "Algebra",
-        "3",
-    )
+    about = (first.item_id, first.question, first.gold, first.kind, first.subject, first.level)
+    assert about == ("q1", "1+1?", "2", "math", "Algebra", "3")
     assert (second.item_id, second.gold, second.kind) == ("q0", None, "open")
     assert text_for(first, "m-1", "with_reasoning") == ImportedText("Two")
     assert text_for(first, "m-1", "without_reasoning") == ImportedText("2!")
@@ -53,37 +47,15 @@ def test_rows_of_one_id_are_one_question_with_several_texts(tmp_path: Path) -> N
     assert text_for(first, "m-2", "without_reasoning") is None
     assert text_for(second, "m-1", "with_reasoning") == ImportedText("Two", "stop")
     assert (models_with_text(first), models_with_text(second)) == (["m-1", "m-2"], ["m-1"])
-
-
-def test_subject_and_level_may_be_absent(tmp_path: Path) -> None:
+    # subject and level may be absent
     (item,) = load_traces(file(tmp_path, {name: ROW[name] for name in ROW if name not in ("subject", "level")})).items
     assert (item.subject, item.level) == ("", "")
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"setting": "withR"}, "setting is 'withR', not with_reasoning or without_reasoning"),
-        ({"finish": "eos"}, "finish is 'eos', not stop or length"),
-        ({"unique_id": None}, "unique_id is empty"),
-        ({"model": ""}, "model is empty"),
-        ({"response": ""}, "response is empty"),
-        ({"problem": 5}, "problem is 5, not a text"),
-        ({"answer": ""}, "answer is empty; null stands for"),
-        ({"model": "m-2", "problem": "1+2?"}, "the problem of 'q1' differs from an earlier row"),
-        ({"model": "m-2", "answer": "3"}, "the answer of 'q1' differs from an earlier row"),
-        ({"setting": "with reasoning"}, "setting is 'with reasoning', not with_reasoning or"),
-        ({"setting": None}, "setting is empty"),
-        ({"response": ["2"]}, "response is ['2'], not a text"),
-        ({"response": "x\udc00"}, "response has a lone surrogate at character 1"),
-        ({"answer": float("nan")}, "answer is nan, neither a text nor a number"),
-        ({"answer": ["2"]}, "answer is ['2'], neither a text nor a number"),
-        ({"answer": "\ud800"}, "answer has a lone surrogate"),
-        ({"subject": "\ud800"}, "subject has a lone surrogate"),
-        ({"finish": ["stop"]}, "finish is ['stop'], not stop or length"),
-        ({}, "m-1, with_reasoning, 'q1' came before"),
-    ],
-)
+TRACE_ROWS = json.loads((Path(__file__).parent / "refused.json").read_text(encoding="utf-8"))["trace_rows"]
+
+
+@pytest.mark.parametrize(("change", "reason"), TRACE_ROWS)
 def test_bad_rows_are_reported(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     loaded = load_traces(file(tmp_path, ROW, ROW | change, ROW | {"unique_id": "q2"}))
     assert [item.item_id for item in loaded.items] == ["q1", "q2"]

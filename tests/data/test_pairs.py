@@ -89,6 +89,8 @@ def test_table_holds_enough_pairs_of_each_kind_and_many_domains(pairs: list[Pair
     assert len(pairs) >= 220
     assert len({pair.domain for pair in pairs}) >= 20
     assert [pair.case_id for pair in pairs] == [str(number) for number in range(len(pairs))]
+    early = Counter(pair.kind for pair in pairs[:60])  # any prefix is a mixture
+    assert (len(early), min(early.values()) >= 5) == (3, True)
 
 
 def test_clean_answer_stands_first_about_half_of_the_time_in_every_kind(pairs: list[Pair]) -> None:
@@ -98,12 +100,6 @@ def test_clean_answer_stands_first_about_half_of_the_time_in_every_kind(pairs: l
         assert 0.45 <= first / len(chosen) <= 0.55, (kind, first, len(chosen))
     numeric = [pair for pair in pairs if pair.kind == "numeric"]
     assert 0.4 <= sum(int(pair.a.answer) > int(pair.b.answer) for pair in numeric) / len(numeric) <= 0.6
-
-
-def test_kinds_are_spread_over_the_table_so_that_any_prefix_is_a_mixture(pairs: list[Pair]) -> None:
-    kinds = Counter(pair.kind for pair in pairs[:60])
-    assert min(kinds.values()) >= 5
-    assert len(kinds) == 3
 
 
 def test_no_question_is_asked_twice(pairs: list[Pair]) -> None:
@@ -131,15 +127,18 @@ def test_no_question_is_the_published_table_s(pairs: list[Pair], reference: Path
     assert ours.keys() & texts == set()
 
 
-def test_the_loader_takes_every_row(pairs: list[Pair]) -> None:
+def test_the_loader_takes_every_row(pairs: list[Pair], tmp_path: Path) -> None:
     loaded = load_pairs(TABLE)
     assert loaded.rejected == []
     assert [pair.clean_answer for pair in loaded.items] == [pair.a.answer for pair in pairs]
     assert all(READER_FORM.fullmatch(pair.clean_question) for pair in loaded.items)
+    items_frame(pair_items(loaded.items)).write_parquet(tmp_path / "pairs.parquet")
+    assert read_pairs(tmp_path / "pairs.parquet") == loaded.items
 
 
 # Facts that arithmetic, spelling or the calendar decide, by the context's words; each returns the answer as text.
 ROMAN = {"I": 1, "V": 5, "X": 10}
+RADIX = {"octal": 8, "hexadecimal": 16}
 MORSE = {"S": "...", "H": "....", "O": "---"}
 SIDES = {"decagon": 10, "dodecagon": 12}
 NUMBER_WORDS = {"two": 2, "three": 3, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
@@ -218,12 +217,8 @@ RULES: dict[str, Callable[..., object]] = {
     r"the claim that the year (\d+) was a leap year": lambda a: "yes" if calendar.isleap(a) else "no",
     r"the claim that pi is larger than (\d)": lambda a: "yes" if math.pi > a else "no",
     r"the result (\d+) from (\d+) and (\d+)": lambda r, a, b: {a * b: "product", a + b: "sum"}[r],
-    r"the number of bits in one (octal|hexadecimal) digit": lambda base: (
-        {"octal": 8, "hexadecimal": 16}[base].bit_length() - 1
-    ),
-    r"the trigonometric function with value (\d) at angle 0": lambda value: (
-        "cosine" if math.cos(0) == value else "sine"
-    ),
+    r"the number of bits in one (octal|hexadecimal) digit": lambda base: RADIX[base].bit_length() - 1,
+    r"the trigonometric function with value (\d) at angle 0": lambda v: "cosine" if math.cos(0) == v else "sine",
     r"an angle of (\d+) degrees": lambda angle: "acute" if angle < 90 else "obtuse",
     r"the sign of minus (\d+) times (minus |)(\d+)": lambda a, minus, b: "positive" if minus else "negative",
     r"an anagram of the word (\w+)": lambda word: {"eilnst": "silent", "aehrt": "heart"}["".join(sorted(word))],
@@ -274,12 +269,8 @@ def test_answers_that_arithmetic_decides_are_right(pairs: list[Pair]) -> None:
         if pair.domain in COMPUTED_DOMAINS:
             assert None not in results, pair
     assert checked >= 140
-
-
-def test_every_rule_is_used(pairs: list[Pair]) -> None:
     contexts = [side.context for pair in pairs for side in (pair.a, pair.b)]
-    unused = [pattern for pattern in RULES if not any(re.fullmatch(pattern, context) for context in contexts)]
-    assert unused == []
+    assert all(any(re.fullmatch(pattern, context) for context in contexts) for pattern in RULES), "a rule is not used"
 
 
 def test_the_published_table_is_imported_whole(reference: Path) -> None:
@@ -296,10 +287,7 @@ def test_the_published_table_is_imported_whole(reference: Path) -> None:
     assert by_id["196"].comparator == "correct", "the question only asks: which is: cat or dog?"
 
 
-def test_pairs_come_back_from_their_dataset(tmp_path: Path) -> None:
-    own = load_pairs(TABLE).items
-    items_frame(pair_items(own)).write_parquet(tmp_path / "pairs.parquet")
-    assert read_pairs(tmp_path / "pairs.parquet") == own
+def test_a_dataset_without_pairs_is_named(tmp_path: Path) -> None:
     items_frame([Item("a", "1+1?", "2", "math"), Item("b", "1+2?", "3", "math")]).write_parquet(tmp_path / "d.parquet")
     with pytest.raises(R2AError, match="holds no pairs of questions") as caught:
         read_pairs(tmp_path / "d.parquet")
@@ -308,29 +296,21 @@ def test_pairs_come_back_from_their_dataset(tmp_path: Path) -> None:
 
 PAIR = {
     "case_id": "c1",
-    "query_a": "Considering size, which is larger: ant or dog?",
-    "answer_a": "dog",
-    "query_b": "Considering number, which is larger: ant or dog?",
-    "answer_b": "ant",
     "domain": "animals",
+    "answer_a": "dog",
+    "answer_b": "ant",
+    "query_a": "Considering size, which is larger: ant or dog?",
+    "query_b": "Considering number, which is larger: ant or dog?",
 }
-LONG = "Considering " + "x, which is: a or b" * 400
-PAIRS: dict[str, tuple[dict[str, Any], str]] = {
-    "another form": ({"query_a": "Which is larger?"}, "is not of the form 'Considering"),
-    "another comparator": ({"query_b": "Considering x, which is smaller: ant or dog?"}, "the comparators differ"),
-    "an answer that is no option": ({"answer_a": "cat"}, "the answer 'cat' is not one of the options"),
-    "equal answers": ({"answer_b": "dog"}, "both answers are 'dog'"),
-    "no answer": ({"answer_a": None}, "answer_a is empty"),
-    "no id": ({"case_id": None}, "case_id is empty"),
-    "an id that is a list": ({"case_id": ["c"]}, "case_id is ['c'], neither a text nor a number"),
-    "half a character": ({"query_a": "\ud800"}, "query_a has a lone surrogate"),
-    "half a character in the domain": ({"domain": "\ud800"}, "domain has a lone surrogate"),
-    "a very long question": ({"query_a": LONG}, "a question has 7612 characters, more than 1000"),
-}
+LONG = {"query_a": "Considering " + "x, which is: a or b" * 400}
+REFUSED = json.loads((Path(__file__).parent / "refused.json").read_text(encoding="utf-8"))["pairs"]
 
 
-@pytest.mark.parametrize("case", PAIRS)
-def test_a_pair_that_cannot_be_used(refused, tmp_path: Path, case: str) -> None:
-    change, reason = PAIRS[case]
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [*REFUSED, (LONG, "a question has 7612 characters, more than 1000")],
+    ids=lambda x: str(x)[:40],
+)
+def test_a_pair_that_cannot_be_used(refused, tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     (tmp_path / "p.jsonl").write_text(json.dumps(PAIR | change))
     refused(lambda: load_pairs(tmp_path / "p.jsonl"), ["no row could be used", reason], "check the columns")

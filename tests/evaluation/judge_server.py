@@ -59,13 +59,8 @@ class JudgeServer:
 
     def endpoint(self) -> dict[str, Any]:
         where = {"base_url": f"http://127.0.0.1:{self.port}/v1", "model": JUDGE, "key_env": None}
-        return where | {
-            "timeout_seconds": 20.0,
-            "concurrency": 4,
-            "attempts": 3,
-            "prompt_price": 5.0,
-            "completion_price": 15.0,
-        }
+        limits = {"timeout_seconds": 20.0, "concurrency": 4, "attempts": 3}
+        return where | limits | {"prompt_price": 5.0, "completion_price": 15.0}
 
     def how(self, changes: dict[str, Any]) -> dict[str, Any]:
         usual = {"reported_model": None, "reply_format": "json_object", "max_tokens": 50, "temperature": 0.0, "seed": 7}

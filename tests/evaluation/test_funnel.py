@@ -21,56 +21,32 @@ ITEMS = [Item(name, f"question {name}", gold, "math") for name, gold in zip("abc
 Attempt = tuple[str, int, str, str]  # item, run, status, boxed answer
 
 
-def responses(attempts: Sequence[Attempt]) -> pl.DataFrame:
+def responses(given: Sequence[Attempt]) -> pl.DataFrame:
     """Generations with 7 reasoning tokens and 4 answer tokens each; where an answer is given, it stands in a box."""
-    rows = [
-        {
-            "item_id": item,
-            "run": run,
-            "status": status,
-            "response": f"Hm, \\boxed{{0}}\n</think>\nSo \\boxed{{{answer}}}" if status == "ok" else "no",
-            "think_open": 10,
-            "think_close": 18 if status == "ok" else None,
-            "answer_start": 19 if status == "ok" else None,
-            "answer_end": 23 if status == "ok" else None,
-        }
-        for item, run, status, answer in attempts
-    ]
-    numbers = ("run", "think_open", "think_close", "answer_start", "answer_end")
-    ints: dict[str, Any] = dict.fromkeys(numbers, pl.Int32)
-    return pl.DataFrame(rows, schema_overrides=ints)
+    bounds = {"think_close": 18, "answer_start": 19, "answer_end": 23}
+    rows = []
+    for item, run, status, answer in given:
+        row: dict[str, Any] = {"item_id": item, "run": run, "status": status, "think_open": 10}
+        text = f"Hm, \\boxed{{0}}\n</think>\nSo \\boxed{{{answer}}}" if status == "ok" else "no"
+        rows.append(row | {"response": text} | (bounds if status == "ok" else dict.fromkeys(bounds)))
+    return pl.DataFrame(rows, schema_overrides=dict.fromkeys(["run", "think_open", *bounds], pl.Int32))
 
 
-WITH = responses(
-    [
-        ("a", 0, "ok", "1"),
-        ("b", 0, "ok", "2"),
-        ("c", 0, "ok", "3"),
-        ("d", 0, "unfinished", ""),
-        ("e", 0, "bad_think", ""),
-        ("f", 0, "no_answer", ""),
-        ("d", 1, "ok", "4"),  # second attempts: d passes, e gets one step further, f falls back
-        ("e", 1, "no_answer", ""),
-        ("f", 1, "unfinished", ""),
-    ]
-)
-WITHOUT = responses(
-    [
-        ("a", 0, "ok", "1"),
-        ("b", 0, "ok", "7"),
-        ("c", 0, "no_answer", ""),
-        ("d", 0, "ok", "0"),
-        ("e", 0, "ok", "5"),
-        ("f", 0, "ok", "6"),
-        ("c", 1, "ok", "3"),
-    ]
-)
+def attempts(run: int, names: str, outcomes: str) -> list[Attempt]:
+    """An attempt per item and word: a number is the boxed answer, any other word the status."""
+    pairs = zip(names, outcomes.split(), strict=True)
+    return [(item, run, "ok", word) if word.isdigit() else (item, run, word, "") for item, word in pairs]
+
+
+FIRST, SECOND = attempts(0, "abcdef", "1 2 3 unfinished bad_think no_answer"), "4 no_answer unfinished"
+WITH = responses([*FIRST, *attempts(1, "def", SECOND)])  # d passes, e gets one step further, f falls back
+WITHOUT = responses([*attempts(0, "abcdef", "1 7 no_answer 0 5 6"), ("c", 1, "ok", "3")])
 
 
 def run_evaluation(
     with_: pl.DataFrame = WITH, without: pl.DataFrame = WITHOUT, items: Sequence[Item] = ITEMS, runs: int = 1
 ) -> Evaluation:
-    generations = {"with_reasoning": with_, "without_reasoning": without}
+    generations = dict(zip(SETTINGS, (with_, without), strict=True))
     return evaluate(items, generations, runs, PARAMS, model="m", dataset="d", decoding="greedy")
 
 
@@ -81,23 +57,16 @@ def evaluation() -> Evaluation:
 
 def test_the_funnel_counts_first_attempts_and_both(evaluation: Evaluation) -> None:
     funnel = evaluation.summary["funnel"]
-    assert funnel["with_reasoning"]["once"] == {
-        "all": 6,
-        "finished": 5,
-        "think_format": 4,
-        "answer_format": 3,
-        "common": 2,
-    }
-    assert funnel["with_reasoning"]["twice"] == {
-        "all": 6,
-        "finished": 6,
-        "think_format": 6,  # e moved up to "no answer", f stays with its better first attempt
-        "answer_format": 4,
-        "common": 4,
-    }
+    counted = (*STEPS, "common")
+    assert funnel["with_reasoning"]["once"] == dict(zip(counted, (6, 5, 4, 3, 2), strict=True))
+    # e moved up to "no answer", f stays with its better first attempt
+    assert funnel["with_reasoning"]["twice"] == dict(zip(counted, (6, 6, 6, 4, 4), strict=True))
     assert funnel["without_reasoning"]["once"]["answer_format"] == 5
     assert funnel["without_reasoning"]["twice"]["answer_format"] == 6
     assert evaluation.summary["retried"] == 4
+    # failed responses count in the accuracy of all; mean lengths are of responses that passed
+    assert evaluation.summary["accuracy_all"] == {"with_reasoning": 3 / 6, "without_reasoning": 3 / 6}
+    assert evaluation.summary["tokens"]["with_reasoning"] == {"reasoning": 7.0, "answer": 4.0}
 
 
 def test_the_comparison_is_over_common_items(evaluation: Evaluation) -> None:
@@ -111,43 +80,26 @@ def test_the_comparison_is_over_common_items(evaluation: Evaluation) -> None:
     assert (once["n"], once["accuracy_with"], once["accuracy_without"]) == (2, 1.0, 0.5)
 
 
-def test_failed_responses_count_in_the_accuracy_of_all(evaluation: Evaluation) -> None:
-    assert evaluation.summary["accuracy_all"] == {"with_reasoning": 3 / 6, "without_reasoning": 3 / 6}
-
-
-def test_mean_lengths_are_of_responses_that_passed(evaluation: Evaluation) -> None:
-    assert evaluation.summary["tokens"]["with_reasoning"] == {"reasoning": 7.0, "answer": 4.0}
-
-
 def test_the_frame_holds_every_attempt_and_gives_the_same_comparison(evaluation: Evaluation) -> None:
     frame = evaluation.frame
     assert dict(frame.schema) == EVALUATION_SCHEMA
     assert frame.height == WITH.height + WITHOUT.height
     assert frame.filter(pl.col("item_id") == "b")["extracted"].to_list() == ["2", "7"]
     common = frame.filter("common")
-    assert common.filter(pl.col("setting") == "with_reasoning").select("item_id", "run").rows() == [
-        ("a", 0),
-        ("b", 0),
-        ("c", 0),
-        ("d", 1),
-    ]
+    kept = common.filter(pl.col("setting") == "with_reasoning").select("item_id", "run").rows()
+    assert kept == [("a", 0), ("b", 0), ("c", 0), ("d", 1)]
     assert frame.filter(pl.col("status") != "ok")["score"].null_count() == 5 + 1
     assert compare_settings(common, PARAMS.bootstrap_draws, PARAMS.seed) == evaluation.summary["paired"]
-
-
-def test_the_order_of_the_responses_changes_nothing(evaluation: Evaluation) -> None:
+    # the order of the responses changes nothing
     again = run_evaluation(WITH.reverse(), WITHOUT.sample(fraction=1, shuffle=True, seed=1))
     assert again.frame.equals(evaluation.frame)
     assert json_text(again.summary) == json_text(evaluation.summary)
 
 
 def test_several_runs_are_averaged_item_by_item() -> None:
-    answers = {"with_reasoning": {0: "1233", 1: "1204"}, "without_reasoning": {0: "1034", 1: "1034"}}
-    frames = {
-        setting: responses([(item, run, "ok", a) for run, row in runs.items() for item, a in zip("abcd", row)])  # noqa: B905
-        for setting, runs in answers.items()
-    }
-    done = evaluate(ITEMS, frames, 2, PARAMS, model="m", dataset="d", decoding="greedy")
+    with_ = responses([*attempts(0, "abcd", "1 2 3 3"), *attempts(1, "abcd", "1 2 0 4")])
+    without = responses([answer for run in (0, 1) for answer in attempts(run, "abcd", "1 0 3 4")])
+    done = run_evaluation(with_, without, runs=2)
     paired = done.summary["paired"]
     # with: a 1, b 1, c 1/2, d 1/2; without: a 1, b 0, c 1, d 1
     assert (paired["n"], paired["accuracy_with"], paired["accuracy_without"]) == (4, 0.75, 0.75)
@@ -176,20 +128,20 @@ def test_open_items_are_not_graded_but_counted() -> None:
     assert done.summary["accuracy_all"]["with_reasoning"] is None
 
 
-def test_no_common_item_is_said_not_computed() -> None:
-    done = run_evaluation(responses([("a", 0, "ok", "1")]), responses([("b", 0, "ok", "2")]))
-    assert done.summary["paired"]["n"] == 0
-    assert done.summary["paired"]["accuracy_with"] is None
-    assert "no common items" in done.summary["paired"]["reason"]
-    assert "NaN" not in json_text(done.summary)
-
-
-def test_no_response_at_all_gives_null_not_a_number() -> None:
-    done = run_evaluation(WITH.clear(), WITHOUT.clear())
-    paired = done.summary["paired"]
+@pytest.mark.parametrize(
+    ("with_", "without"),
+    [(responses([("a", 0, "ok", "1")]), responses([("b", 0, "ok", "2")])), (WITH.clear(), WITHOUT.clear())],
+    ids=["none in common", "none at all"],
+)
+def test_no_common_item_is_said_not_computed(with_: pl.DataFrame, without: pl.DataFrame) -> None:
+    summary = run_evaluation(with_, without).summary
+    paired = summary["paired"]
     assert (paired["n"], paired["t"], paired["p"], paired["reason"]) == (0, None, None, "no common items")
-    assert done.summary["accuracy_all"] == {"with_reasoning": None, "without_reasoning": None}
-    assert done.summary["tokens"]["with_reasoning"] == {"reasoning": None, "answer": None}
+    assert paired["accuracy_with"] is None
+    assert "NaN" not in json_text(summary)
+    if with_.is_empty():
+        assert summary["accuracy_all"] == {"with_reasoning": None, "without_reasoning": None}
+        assert summary["tokens"]["with_reasoning"] == {"reasoning": None, "answer": None}
 
 
 STATUSES = ("ok", "no_answer", "bad_think", "unfinished")
@@ -201,34 +153,25 @@ item_ids = st.lists(st.text("ab/.\0é", min_size=1, max_size=3), min_size=1, max
 def studies(draw: Any) -> tuple[list[str], int, dict[str, list[tuple[str, int, str]]]]:
     """Items, runs, and the attempts of both settings: a second one only where the first did not pass."""
     ids, runs = draw(item_ids), draw(st.integers(1, 2))
-    attempts: dict[str, list[tuple[str, int, str]]] = {}
+    given: dict[str, list[tuple[str, int, str]]] = {}
     for setting in SETTINGS:
-        rows = []
+        rows = given[setting] = []
         for run in range(runs):
             for item in ids:
                 status = draw(st.sampled_from(STATUSES))
                 rows.append((item, run, status))
                 if status != "ok" and draw(st.booleans()):
                     rows.append((item, runs + run, draw(st.sampled_from(STATUSES))))
-        attempts[setting] = rows
-    return ids, runs, attempts
+    return ids, runs, given
 
 
 @REPEATABLE
 @given(studies())
 def test_steps_count_down_and_common_items_passed_in_both_settings(study: Any) -> None:
-    ids, runs, attempts = study
-    frames = {
-        setting: responses([(item, run, status, "1") for item, run, status in rows])
-        for setting, rows in attempts.items()
-    }
-    found = run_evaluation(
-        frames["with_reasoning"], frames["without_reasoning"], [Item(i, "Q?", None, "open") for i in ids], runs
-    )
-    passed = {
-        setting: {(item, run % runs) for item, run, status in rows if status == "ok"}
-        for setting, rows in attempts.items()
-    }
+    ids, runs, given = study
+    with_, without = (responses([(*row, "1") for row in given[setting]]) for setting in SETTINGS)
+    found = run_evaluation(with_, without, [Item(i, "Q?", None, "open") for i in ids], runs)
+    passed = {name: {(item, run % runs) for item, run, status in given[name] if status == "ok"} for name in SETTINGS}
     common = passed["with_reasoning"] & passed["without_reasoning"]
     for setting in SETTINGS:
         once, twice = (found.summary["funnel"][setting][name] for name in ("once", "twice"))
@@ -238,7 +181,7 @@ def test_steps_count_down_and_common_items_passed_in_both_settings(study: Any) -
             assert counts["all"] == len(ids) * runs
             assert counts["common"] <= counts["answer_format"]
         assert all(once[name] <= twice[name] for name in once)
-        first = [status for _, run, status in attempts[setting] if run < runs]
+        first = [status for _, run, status in given[setting] if run < runs]
         assert once["answer_format"] == first.count("ok")
         assert once["finished"] == len(first) - first.count("unfinished")
         assert twice["answer_format"] == len(passed[setting])
@@ -248,4 +191,4 @@ def test_steps_count_down_and_common_items_passed_in_both_settings(study: Any) -
     counted = rows.select("item_id", "setting", run=pl.col("run") % runs)
     assert set(counted.iter_rows()) == {(item, setting, run) for item, run in common for setting in SETTINGS}
     assert rows.height == 2 * len(common)
-    assert found.frame.height == sum(map(len, attempts.values()))
+    assert found.frame.height == sum(map(len, given.values()))

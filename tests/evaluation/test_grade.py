@@ -24,17 +24,11 @@ def test_an_answer_is_graded_as_a_person_would(case: dict[str, Any]) -> None:
     assert (verdict.outcome == "correct") is case["correct"], verdict.reason
 
 
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("1" * (MAX_LENGTH + 1), "characters"),
-        ("(" * 40 + "5" + ")" * 40, "brackets"),
-        ("2^{2^{2^{2}}}", "tower"),
-        ("9^9^9", "tower"),
-        ("9!!!", "tower"),
-        ("5}", "braces"),
-    ],
-)
+TOWERS = [(text, "tower") for text in ("2^{2^{2^{2}}}", "9^9^9", "9!!!")]
+LONG = [("1" * (MAX_LENGTH + 1), "characters"), ("(" * 40 + "5" + ")" * 40, "brackets"), ("5}", "braces")]
+
+
+@pytest.mark.parametrize(("text", "why"), TOWERS + LONG)
 def test_absurd_input_is_refused_before_any_algebra(text: str, why: str) -> None:
     assert why in (refusal(text) or "")
     verdict = grade(text, "5")
@@ -47,18 +41,13 @@ def test_ordinary_input_is_not_refused(text: str) -> None:
     assert refusal(text) is None
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        '__import__("pathlib").Path("r2a_was_here").touch()',
-        '().__class__.__mro__[1].__subclasses__()[0]("r2a_was_here")',
-        "exec(chr(49))",
-        r"\text{__import__}('os').getcwd()",
-        "lambda: 5",
-        r"\operatorname{exec}(5)",
-        "5 if True else 6",
-    ],
-)
+PYTHON = [
+    *('__import__("pathlib").Path("r2a_was_here").touch()', "exec(chr(49))", r"\text{__import__}('os').getcwd()"),
+    *('().__class__.__mro__[1].__subclasses__()[0]("x")', "lambda: 5", r"\operatorname{exec}(5)", "5 if True else 6"),
+]
+
+
+@pytest.mark.parametrize("text", PYTHON)
 def test_python_in_an_answer_is_never_run(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """sympy makes numbers from digits through its own eval; nothing but digits may ever get there."""
     monkeypatch.chdir(tmp_path)
@@ -74,21 +63,13 @@ def test_python_in_an_answer_is_never_run(text: str, monkeypatch: pytest.MonkeyP
     assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture(scope="module")
-def published(reference: Path) -> pl.DataFrame:
-    """The published traces with our extracted answer and our verdict."""
+def test_answers_and_grades_agree_with_the_published_ones_but_for_the_listed_cases(reference: Path) -> None:
     frame = pl.read_parquet(reference / "math500_greedy_traces.parquet").sort("model", "setting", "unique_id")
     answers = [boxed_answers(text.rpartition("</think>")[2])[-1].content for text in frame["response"]]
     verdicts = [grade(*pair).outcome == "correct" for pair in zip(answers, frame["answer"], strict=True)]
-    return frame.with_columns(ours=pl.Series(verdicts), found=pl.Series(answers))
-
-
-def test_the_same_answers_are_found_in_the_published_traces(published: pl.DataFrame) -> None:
+    published = frame.with_columns(ours=pl.Series(verdicts), found=pl.Series(answers))
     assert published.height == 276
     assert published["found"].to_list() == published["extracted_answer"].to_list()
-
-
-def test_grades_agree_with_the_published_ones_but_for_the_listed_cases(published: pl.DataFrame) -> None:
     differing = published.filter(pl.col("ours") != pl.col("is_correct"))
     assert 1 - differing.height / published.height >= 0.95
     found = differing.select("unique_id", "model", "setting", gold="answer", extracted="extracted_answer", ours="ours")

@@ -24,14 +24,8 @@ from tests.evaluation.judge_server import Answer, JudgeServer, answer_of, grade,
 from tests.study import ROOT, call, params_with, study_folder, write_params
 
 KEY_ENV, KEY = "R2A_TEST_JUDGE_KEY", "sk-canary-1357902468"
-TAGS = {
-    "s1": "Creative Writing",
-    "s2": "Editing",
-    "s3": "Role playing",
-    "s4": "Coding & Debugging",
-    "s5": "Data Analysis",
-    "s6": "Planning",
-}
+KINDS = "Creative Writing, Editing, Role playing, Coding & Debugging, Data Analysis, Planning"
+TAGS = {f"s{number}": tag for number, tag in enumerate(KINDS.split(", "), 1)}
 # Answers name what the judge shall do with them: the score, and what comes in its place the first time or always.
 ANSWERS: dict[str, tuple[str | None, str | None]] = {  # with and without reasoning; None: not finished
     "s1": ("one: 9", "two: 7, first HTTP 500"),
@@ -44,8 +38,6 @@ ANSWERS: dict[str, tuple[str | None, str | None]] = {  # with and without reason
 
 
 def scripted(server: JudgeServer) -> None:
-    """Makes the server do what each answer names."""
-
     def answer(body: dict[str, Any]) -> Answer:
         text = answer_of(body)
         score = int(text.split(": ")[1].split()[0].rstrip(","))
@@ -70,13 +62,8 @@ def fault(kind: str, score: int) -> Answer:
 def wildbench_file(path: Path) -> list[Item]:
     """A file in the published schema, with a Math item and a checklist each, and its items."""
     rows = [
-        {
-            "session_id": name,
-            "conversation_input": [{"role": "user", "content": f"Request {name}.", "language": "English"}],
-            "checklist": [f"Does it fit {name}?"],
-            "primary_tag": tag,
-            "secondary_tags": [],
-        }
+        {"session_id": name, "checklist": [f"Does it fit {name}?"], "primary_tag": tag, "secondary_tags": []}
+        | {"conversation_input": [{"role": "user", "content": f"Request {name}.", "language": "English"}]}
         for name, tag in {**TAGS, "s7": "Math"}.items()
     ]
     pl.DataFrame(rows).write_parquet(path)
@@ -142,27 +129,18 @@ def project(built_in_tokenizer: LoadedTokenizer, tmp_path_factory: pytest.TempPa
 def test_every_response_ends_in_a_score_or_a_counted_failure(project: Project) -> None:
     frame = project.judgements
     assert dict(frame.schema) == JUDGEMENT_SCHEMA
-    assert frame.select("item_id", "setting", "status", "score", "attempts").rows() == [
-        ("s1", "with_reasoning", "ok", 9, 1),
-        ("s2", "with_reasoning", "ok", 8, 2),
-        ("s3", "with_reasoning", "ok", 9, 2),
-        ("s4", "with_reasoning", "ok", 5, 1),
-        ("s5", "with_reasoning", "bad_reply", None, 2),
-        ("s1", "without_reasoning", "ok", 7, 1),  # HTTP 500 is the endpoint's matter, not a reply
-        ("s2", "without_reasoning", "ok", 7, 1),
-        ("s3", "without_reasoning", "ok", 6, 2),
-        ("s4", "without_reasoning", "ok", 6, 1),
-        ("s5", "without_reasoning", "ok", 6, 1),
-        ("s6", "without_reasoning", "refused", None, 1),
-    ]
+    with_ = [("ok", 9, 1), ("ok", 8, 2), ("ok", 9, 2), ("ok", 5, 1), ("bad_reply", None, 2)]
+    # HTTP 500, to s1 without reasoning, is the endpoint's matter, not a reply
+    without = [("ok", 7, 1), ("ok", 7, 1), ("ok", 6, 2), ("ok", 6, 1), ("ok", 6, 1), ("refused", None, 1)]
+    assert frame.select("status", "score", "attempts").rows() == with_ + without
+    assert frame["item_id"].to_list() == [*list(TAGS)[:5], *TAGS]
+    assert frame["setting"].to_list() == ["with_reasoning"] * 5 + ["without_reasoning"] * 6
     assert frame["strengths"].to_list()[0] == "about one"
-
-
-def test_the_log_says_how_it_came_out(project: Project) -> None:
     assert "11 judgements: 9 ok, 1 bad_reply, 1 refused" in project.said
     # 10 replies at the first attempt, 4 at the second, and one refusal: 15 times 100 tokens read and 10 written
     assert "1500 tokens read, 150 written, 0.01 in money" in project.said
     assert "Traceback" not in project.said
+    assert KEY not in project.said
 
 
 def test_the_judge_saw_request_checklist_and_answer_but_no_reasoning(project: Project) -> None:
@@ -188,18 +166,14 @@ def test_scores_by_area_are_compared_by_hand(project: Project) -> None:
     assert summary["funnel"]["with_reasoning"]["once"]["answer_format"] == 5
 
 
-def test_the_figure_and_its_table_are_drawn(project: Project) -> None:
+def test_the_figure_and_its_table_are_drawn_and_no_file_holds_the_key(project: Project) -> None:
     folder = project.root / "data" / "figures" / "evaluation"
     assert (folder / "judge-scores.png").stat().st_size > 10_000
     table = pl.read_csv(folder / "table-judge-scores.csv")
     assert table["area"].to_list()[-1] == "overall"
     assert table["n"].to_list() == [1, 3, 0, 4]
-
-
-def test_no_file_holds_the_key(project: Project) -> None:
     holding = [p for p in project.root.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]
     assert not holding
-    assert KEY not in project.said
 
 
 def again(project: Project, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> bytes:
@@ -210,19 +184,16 @@ def again(project: Project, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> 
     return (project.root / "data" / "judgements" / "m" / "wildbench.parquet").read_bytes()
 
 
-def test_a_second_run_asks_nothing_and_writes_the_same_bytes(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_asks_nothing_and_repeats_ask_for_the_new(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = project.root / "data" / "judgements" / "m" / "wildbench.parquet"
     before, asked = path.read_bytes(), len(project.server.asked)
     path.unlink()
     assert again(project, monkeypatch) == before
     assert len(project.server.asked) == asked
-
-
-def test_repeats_measure_the_disagreement(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, asked = again(project, monkeypatch), len(project.server.asked)
     again(project, monkeypatch, repeats=2)
-    new = len(project.server.asked) - asked
-    assert new == 10 + 1 + 1  # every response once, and again the one that is always broken
+    assert len(project.server.asked) - asked == 10 + 1 + 1  # every response, and again the one that is always broken
     assert project.judgements.height == 22
     assert again(project, monkeypatch) == before
 

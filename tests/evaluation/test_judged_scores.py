@@ -1,6 +1,7 @@
 """Judged scores, the disagreement of repeats and areas, compared by hand."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -11,20 +12,14 @@ from r2a_core.config import EvaluateParams
 from r2a_core.data.items import Item
 from r2a_core.evaluation.funnel import EVALUATION_SCHEMA, Evaluation, evaluate
 from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA
-from r2a_core.evaluation.judged_scores import (
-    Disagreement,
-    areas_in_order,
-    disagreement,
-    judge_summary,
-    mean_scores,
-)
+from r2a_core.evaluation.judged_scores import Disagreement, areas_in_order, disagreement, judge_summary, mean_scores
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import json_text
 from r2a_core.trace import SETTINGS
 
 PARAMS = EvaluateParams(timeout_seconds=10, bootstrap_draws=200, seed=0)
 AREAS = {"poem": "creative tasks", "code": "coding & analysis"}
-# Scores with and without reasoning, one number a repeat; None: the reply could not be used.
+# Scores with and without reasoning, one number per repeat; None: the reply could not be used.
 SCORES: dict[str, tuple[list[int | None], list[int | None]]] = {
     "poem-1": ([8, 8], [6, 6]),  # difference 2
     "poem-2": ([7, 8], [6, 7]),  # 1
@@ -52,23 +47,22 @@ def generations(setting: str, statuses: dict[str, str] | None = None) -> pl.Data
     return pl.DataFrame(rows, schema_overrides=dict.fromkeys(["run", *bounds], pl.Int32))
 
 
-def judgements() -> pl.DataFrame:
-    rows: list[dict[str, Any]] = []
-    for name, sides in [*SCORES.items(), ("poem-4", ([], [4, 6]))]:
-        for setting, scores in zip(SETTINGS, sides, strict=True):
-            for repeat, score in enumerate(scores):
-                rows.append(
-                    {
-                        "item_id": name,
-                        "setting": setting,
-                        "run": 0,
-                        "repeat": repeat,
-                        "status": "refused" if score is None else "ok",
-                        "score": score,
-                        "judge_model": "judge-1",
-                    }
-                )
+def judged(scores: Mapping[tuple[str, str], Sequence[int | None]]) -> pl.DataFrame:
+    """Judgements by (item, setting), one score per repeat."""
+    about = {"run": 0, "judge_model": "j", "attempts": 1, "prompt_tokens": 100, "completion_tokens": 10, "reply": ""}
+    rows: list[dict[str, Any]] = [
+        about
+        | {"item_id": name, "setting": setting, "repeat": repeat, "status": "ok" if score else "refused"}
+        | {"score": score}
+        for (name, setting), given in scores.items()
+        for repeat, score in enumerate(given)
+    ]
     return pl.DataFrame(rows, schema=JUDGEMENT_SCHEMA)
+
+
+def judgements() -> pl.DataFrame:
+    both = {**SCORES, "poem-4": ([], [4, 6])}
+    return judged({(name, setting): sides[n] for name, sides in both.items() for n, setting in enumerate(SETTINGS)})
 
 
 def evaluated(table: pl.DataFrame | None, statuses: dict[str, str] | None = None) -> Evaluation:
@@ -137,11 +131,8 @@ def test_the_summary_has_the_test_but_no_accuracy(result: Evaluation) -> None:
     assert result.summary["funnel"]["with_reasoning"]["once"]["common"] == 6  # valid responses, judged or not
     assert result.summary["judge"]["replies"] == {"ok": 23, "bad_reply": 0, "refused": 3}
     assert list(result.summary["areas"]) == ["coding & analysis", "creative tasks", "overall"]
-
-
-def test_areas_come_in_the_order_of_the_paper() -> None:
     found = areas_in_order(["b", "reasoning & planning", "", "a", "coding & analysis", "b"])
-    assert found == ["coding & analysis", "reasoning & planning", "a", "b"]
+    assert found == ["coding & analysis", "reasoning & planning", "a", "b"]  # the paper's, then others
 
 
 def test_nothing_judged_is_said_not_computed() -> None:
@@ -151,12 +142,9 @@ def test_nothing_judged_is_said_not_computed() -> None:
     assert summary["areas"]["overall"]["mean_with"] is None
     assert "no common items" in summary["areas"]["overall"]["reason"]
     assert "NaN" not in json_text(summary)
-
-
-def test_without_judgements_open_items_have_no_scores() -> None:
-    summary = evaluated(None).summary
-    assert "areas" not in summary
-    assert "no scores" in summary["paired"]["reason"]
+    unjudged = evaluated(None).summary
+    assert "areas" not in unjudged
+    assert "no scores" in unjudged["paired"]["reason"]
 
 
 def test_an_empty_table_changes_nothing_for_graded_items() -> None:
@@ -169,12 +157,9 @@ def test_an_empty_table_changes_nothing_for_graded_items() -> None:
     ]
     frame = pl.DataFrame(rows)
     empty = pl.DataFrame(schema=JUDGEMENT_SCHEMA)
-    one, other = (
-        evaluate(
-            maths, dict.fromkeys(SETTINGS, frame), 1, PARAMS, model="m", dataset="d", decoding="-", judgements=table
-        )
-        for table in (None, empty)
-    )
+    about: dict[str, Any] = {"model": "m", "dataset": "d", "decoding": "-"}
+    frames = dict.fromkeys(SETTINGS, frame)
+    one, other = (evaluate(maths, frames, 1, PARAMS, judgements=table, **about) for table in (None, empty))
     assert json_text(one.summary) == json_text(other.summary)
     assert one.frame.equals(other.frame)
 
@@ -192,28 +177,7 @@ def test_judgements_of_other_responses_are_refused(table: pl.DataFrame, statuses
         evaluated(table, statuses)
 
 
-def judged(rows: list[tuple[str, int, int | None]], setting: str = "with_reasoning") -> pl.DataFrame:
-    """Judgements of (item, repeat, score or None)."""
-    full = [
-        {
-            "item_id": item,
-            "setting": setting,
-            "run": 0,
-            "repeat": repeat,
-            "status": "bad_reply" if score is None else "ok",
-            "score": score,
-            "judge_model": "j",
-            "attempts": 1,
-            "prompt_tokens": 100,
-            "completion_tokens": 10,
-            "reply": "",
-        }
-        for item, repeat, score in rows
-    ]
-    return pl.DataFrame(full, schema=JUDGEMENT_SCHEMA)
-
-
-THREE = judged([("a", 0, 5), ("a", 1, 7), ("a", 2, 6), ("b", 0, 4), ("b", 1, 4), ("b", 2, None), ("c", 0, 9)])
+THREE = judged({(item, SETTINGS[0]): scores for item, scores in {"a": [5, 7, 6], "b": [4, 4, None], "c": [9]}.items()})
 
 
 def test_disagreement_is_over_pairs_of_the_same_response() -> None:
@@ -221,25 +185,15 @@ def test_disagreement_is_over_pairs_of_the_same_response() -> None:
     found = disagreement(THREE)
     assert (found.responses, found.mean_difference, found.exact) == (2, 1.0, 0.25)
     assert found.sd == pytest.approx(math.sqrt((1 + 1 + 0 + 0 + 0) / (2 + 1)))
-
-
-def test_one_judgement_each_has_no_disagreement() -> None:
-    assert disagreement(judged([("a", 0, 5), ("b", 0, 9)])) == Disagreement(0, None, None, None)
-
-
-def test_the_same_item_in_both_settings_is_two_responses() -> None:
-    both = pl.concat([judged([("a", 0, 2)]), judged([("a", 0, 9)], "without_reasoning")])
-    assert disagreement(both).responses == 0
+    both = judged({("a", SETTINGS[0]): [2], ("a", SETTINGS[1]): [9]})  # two responses, one judgement each
+    assert disagreement(both) == Disagreement(0, None, None, None)
     assert mean_scores(both)["judged"].to_list() == [2.0, 9.0]
 
 
 def test_a_score_is_the_mean_of_the_repeats_that_gave_one() -> None:
     assert dict(mean_scores(THREE).select("item_id", "judged").rows()) == {"a": 6.0, "b": 4.0, "c": 9.0}
-    assert mean_scores(judged([("a", 0, None), ("a", 1, None)]))["judged"].to_list() == [None]
-
-
-def test_the_summary_counts_outcomes_and_tokens() -> None:
+    assert mean_scores(judged({("a", SETTINGS[0]): [None, None]}))["judged"].to_list() == [None]
     found = judge_summary(THREE)
-    assert found["replies"] == {"ok": 6, "bad_reply": 1, "refused": 0}
+    assert found["replies"] == {"ok": 6, "bad_reply": 0, "refused": 1}
     assert found["tokens"] == {"prompt": 700, "completion": 70}
     assert (found["model"], found["repeats"]) == ("j", 3)

@@ -1,69 +1,22 @@
 """The notation of an answer: what is taken off, and that no text makes the reading of it fail."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from r2a_core.evaluation.normalise import Quantity, is_words, quantity, refusal, tidy, units_disagree, word_key
 
-MARKS = (
-    *(
-        "\\boxed{",
-        "\\fbox {",
-        "{",
-        "}",
-        "\\{",
-        "\\}",
-        "\\",
-        "$",
-        "^",
-        "_",
-        "\\circ",
-        "\\frac",
-        "\\overline{",
-        "%",
-        "\\%",
-    ),
-    *(
-        "\\text{",
-        "cm",
-        "square ",
-        "\\mathrm{",
-        "0.",
-        "1",
-        "12",
-        "٣",
-        "²",
-        ",",
-        "\\dots",
-        "!",
-        "(",
-        ")",
-        "[",
-        "]",
-        " and ",
-    ),
-)
-answers = st.lists(st.sampled_from(MARKS) | st.text(max_size=3), max_size=14).map("".join)
+NOTATION = json.loads((Path(__file__).parent / "notation.json").read_text(encoding="utf-8"))
+answers = st.lists(st.sampled_from(NOTATION["marks"]) | st.text(max_size=3), max_size=14).map("".join)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("5", Quantity("5")),
-        (r"5\%", Quantity("5", percent=True)),
-        (r"864 \mbox{ inches}^2", Quantity("864", unit="inch", power=2)),
-        (r"15\text{ square centimeters}", Quantity("15", unit="cm", power=2)),
-        ("3.50 dollars", Quantity("3.50", unit="dollar")),
-        ("\\$3.50", Quantity("3.50", unit="dollar")),
-        (r"90^\circ", Quantity("90", unit="degree")),
-        ("1010_2", Quantity("1010", base=2)),
-        (r"0.1\overline{6}", Quantity(r"\frac{15}{90}")),
-        (r"\sin 30^\circ", Quantity(r"\sin (\frac{30\pi}{180})")),
-    ],
-)
-def test_value_and_notation_come_apart(text: str, expected: Quantity) -> None:
-    assert quantity(tidy(text)) == expected
+@pytest.mark.parametrize(("text", "expected"), NOTATION["quantities"])
+def test_value_and_notation_come_apart(text: str, expected: dict[str, Any]) -> None:
+    assert quantity(tidy(text)) == Quantity(**expected)
 
 
 @settings(derandomize=True, deadline=None, max_examples=500)

@@ -2,6 +2,7 @@
 
 # pyright: reportCallIssue=false
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -75,11 +76,8 @@ def test_both_sides_are_cut_to_the_same_shape(text, sides):
         assert sequence.ids[found.think_open] == text.ids.think_open
         assert sequence.ids[found.think_close] == text.ids.think_close
         assert all(token == text.ids.pad for token, pad in zip(sequence.ids, sequence.pad, strict=True) if pad)
-    n_query = [
-        len(plain_ids(text, q))
-        for q in ("Considering speed in water, which is slower? ", "Considering speed, which is slower? ")
-    ]
-    assert found.corrupted.pad[: n_query[0] - n_query[1] + 1] == (True,) * (n_query[0] - n_query[1]) + (False,)
+    longer, shorter = (len(plain_ids(text, f"Considering {x}, which is slower? ")) for x in ("speed in water", "speed"))
+    assert found.corrupted.pad[: longer - shorter + 1] == (True,) * (longer - shorter) + (False,)
     assert not any(found.clean.pad[: found.think_close]), "the clean side has the longer query and reasoning"
     assert found.clean.pad[found.think_close + 1], "and the shorter answer, padded right after </think>"
 
@@ -101,17 +99,15 @@ def test_positions_are_the_probe_the_closing_tag_and_the_end(text, sides, probe)
 
 def test_a_boxed_last_paragraph_of_the_reasoning_goes(text, sides):
     boxed = response(text, "Which?", "\nFirst, swan.\n\nSo the final answer is \\boxed{otter}.\n", CLEAN_ANSWER)
-    found = aligned(text, (boxed, sides[1]))
-    assert "<think>\nFirst, swan.\n\nFinal answer is otter.\n</think>" in bare(text, found.clean)
+    assert "<think>\nFirst, swan.\n\nFinal answer is otter.\n</think>" in bare(
+        text, aligned(text, (boxed, sides[1])).clean
+    )
 
 
-def test_reasoning_can_be_left_out(text, sides):
-    found = aligned(text, sides, keep_reasoning=False)
-    assert "<think>\nFinal answer is otter.\n</think>" in bare(text, found.clean)
-    assert "<think>\nFinal answer is swan.\n</think>" in bare(text, found.corrupted)
-
-
-def test_the_probe_can_stand_in_the_answer_or_in_both_places(text, sides):
+def test_reasoning_can_be_left_out_and_the_probe_stand_elsewhere(text, sides):
+    short = aligned(text, sides, keep_reasoning=False)
+    assert "<think>\nFinal answer is otter.\n</think>" in bare(text, short.clean)
+    assert "<think>\nFinal answer is swan.\n</think>" in bare(text, short.corrupted)
     late = aligned(text, sides, probe_in="answer")
     assert bare(text, late.clean).count("Final answer is otter.\n") == 1
     assert "Okay.\n\nFinal answer is otter.\nThus, the slower one is \\boxed{" in bare(text, late.clean)
@@ -129,30 +125,26 @@ def test_masked_padding_takes_no_position(text, sides):
     assert mask_spec(aligned(text, sides).corrupted, torch.device("cpu")).keep is None
 
 
-@pytest.mark.parametrize(
-    ("thought", "said", "answer", "reason"),
-    [
-        (CLEAN_THOUGHT, "\n\nIt is the otter.", "otter", "the clean response holds no \\boxed{} in its answer"),
-        (CLEAN_THOUGHT, CLEAN_ANSWER, "otters", "the answer 'otters' is not one token after"),
-        (CLEAN_THOUGHT, CLEAN_ANSWER, "swan", "do not differ"),
-        ("\nOkay.\n</think>\n", CLEAN_ANSWER, "otter", None),  # a tag spelled out as text is no tag
-    ],
-)
+REJECTED = [
+    (CLEAN_THOUGHT, "\n\nIt is the otter.", "otter", "the clean response holds no \\boxed{} in its answer"),
+    (CLEAN_THOUGHT, CLEAN_ANSWER, "otters", "the answer 'otters' is not one token after"),
+    (CLEAN_THOUGHT, CLEAN_ANSWER, "swan", "do not differ"),
+]
+
+
+@pytest.mark.parametrize(("thought", "said", "answer", "reason"), REJECTED)
 def test_a_pair_that_cannot_be_aligned_says_why(text, sides, thought, said, answer, reason):
-    pair = replace(PAIR, clean_answer=answer)
     both = (response(text, "Which?", thought, said), sides[1])
-    if reason is None:
-        assert align(text, pair, both, "plain", configured()).pair_id == "p"
-        return
-    with pytest.raises(PairRejected) as caught:
-        align(text, pair, both, "plain", configured())
-    assert reason in str(caught.value)
+    with pytest.raises(PairRejected, match=re.escape(reason)):
+        align(text, replace(PAIR, clean_answer=answer), both, "plain", configured())
 
 
-def test_a_second_closing_tag_is_a_reason(text, sides):
+def test_two_closing_tags_are_a_reason_and_a_tag_spelled_out_as_text_is_none(text, sides):
     twice = replace(sides[0], response_ids=[*sides[0].response_ids, text.ids.think_close])
     with pytest.raises(PairRejected, match="the clean response has 1 <think> and 2 </think>, not one of each"):
         aligned(text, (twice, sides[1]))
+    spelled = response(text, "Which?", "\nOkay.\n</think>\n", CLEAN_ANSWER)
+    assert aligned(text, (spelled, sides[1])).pair_id == "p"
 
 
 words = st.text("ab \n.é", max_size=10)
@@ -228,14 +220,12 @@ def test_patched_places_differ_only_where_the_answer_stands(
     found = lettered(byte_text, both, probe, config)
     assert list(found.indices) == sorted(set(found.indices))
     ending = len(plain_ids(byte_text, ENDING.format("larger")))
-    assert found.indices[-min(config.ending_tokens, ending) :] == tuple(
-        range(len(found.clean.ids) - min(config.ending_tokens, ending), len(found.clean.ids))
-    )
+    end, taken = len(found.clean.ids), min(config.ending_tokens, ending)
+    assert found.indices[-taken:] == tuple(range(end - taken, end))
     flips = [place for place in found.positions if place.role == "flip"]
     assert len(flips) == (2 if config.probe_in == "both" else 1)
     for place in found.positions:
-        assert not found.clean.pad[place.index]
-        assert not found.corrupted.pad[place.index]
+        assert not found.clean.pad[place.index] | found.corrupted.pad[place.index]
         differ = found.clean.ids[place.index] != found.corrupted.ids[place.index]
         assert differ == (place.role == "flip")
         if differ:
@@ -249,8 +239,7 @@ def test_equal_responses_need_no_padding_and_differ_at_the_flip_only(
     byte_text: LoadedTokenizer, said: Words, probe: Any, config: AlignmentConfig
 ) -> None:
     found = lettered(byte_text, (said, said), probe, config)
-    assert not any(found.clean.pad)
-    assert not any(found.corrupted.pad)
+    assert not any(found.clean.pad + found.corrupted.pad)
     pairs = zip(found.clean.ids, found.corrupted.ids, strict=True)
     flips = {place.index for place in found.positions if place.role == "flip"}
     assert {index for index, (clean, corrupted) in enumerate(pairs) if clean != corrupted} == flips

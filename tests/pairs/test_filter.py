@@ -13,14 +13,8 @@ from r2a_core.pairs.tables import PAIR_SCHEMA, aligned_pairs
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 
-PARAMS = AlignParams(
-    probes=("plain", "boxed"),
-    padding="visible",
-    probe_in="reasoning",
-    keep_reasoning=True,
-    ending_tokens=3,
-    timeout_seconds=10.0,
-)
+ALIGNMENT: dict[str, Any] = {"padding": "visible", "probe_in": "reasoning", "keep_reasoning": True, "ending_tokens": 3}
+PARAMS = AlignParams(probes=("plain", "boxed"), timeout_seconds=10.0, **ALIGNMENT)
 GOOD = "Hm.</think>It is \\boxed{?}."
 CASES: dict[str, tuple[str, str, str, str]] = {
     "both right": (GOOD, "ok", "aligned", ""),
@@ -36,9 +30,8 @@ CASES: dict[str, tuple[str, str, str, str]] = {
 
 
 def question_pair(name: str) -> QuestionPair:
-    return QuestionPair(
-        name, "Considering x, which is y: A or B?", "A", "Considering z, which is y: A or B?", "B", "y", "d"
-    )
+    clean, corrupted = (f"Considering {context}, which is y: A or B?" for context in "xz")
+    return QuestionPair(name, clean, "A", corrupted, "B", "y", "d")
 
 
 def row(tokenizer: LoadedTokenizer, name: str, side: str, said: str = GOOD, status: str = "ok") -> dict[str, Any]:
@@ -86,12 +79,11 @@ def test_a_pair_without_responses_or_not_selected(table: pl.DataFrame) -> None:
 def test_an_aligned_pair_survives_the_table(table: pl.DataFrame, byte_text: LoadedTokenizer) -> None:
     assert dict(table.schema) == PAIR_SCHEMA
     assert table["probe"].to_list() == ["plain", "boxed"] * (len(CASES) + 2)
-    plain, boxed = aligned_pairs(table)
     pair = question_pair("both right")
     rows = [row(byte_text, pair.pair_id, side) for side in ("clean", "corrupted")]
     clean, corrupted = (Response(each["prompt_ids"], each["response_ids"]) for each in rows)
-    assert plain == align(byte_text, pair, (clean, corrupted), "plain", PARAMS)
-    assert boxed == align(byte_text, pair, (clean, corrupted), "boxed", PARAMS)
+    expected = [align(byte_text, pair, (clean, corrupted), probe, PARAMS) for probe in PARAMS.probes]
+    assert aligned_pairs(table) == expected
 
 
 @pytest.mark.parametrize("answer", ["", "A", "AB", "A B", "漢", "\\", "</think>"])
