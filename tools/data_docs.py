@@ -97,7 +97,7 @@ SEGMENTS = {
     }.items()
 }
 SHARD = {
-    "shard": Column("name of the safetensors file beside the index; null, as all about tensors, with capture.store: false"),
+    "shard": Column("safetensors file beside the index; null, as all about tensors, with capture.store: false"),
     "sha256": Column("hex digest of that file"),
     "fingerprint": Column("digest of what the shard was computed from: params, code, model, tokens"),
 }
