@@ -1,13 +1,10 @@
 """Every file that a stage reads from an earlier one: missing, cut off, with one flipped bit, or another file in its
 place, it is named and refused, and the way out is said."""
 
-import importlib
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -15,7 +12,8 @@ import yaml
 
 from r2a_core.infra.errors import R2AError
 from tests.reliability.conftest import QUESTIONS, TRACES, Ready
-from tests.reliability.small_project import ROOT, Project
+from tests.reliability.small_project import Project
+from tests.study import call, write_params
 
 LATER = (  # stages that the other tests of this folder do without, in order
     ("prepare_dataset", "couples"),
@@ -26,7 +24,6 @@ LATER = (  # stages that the other tests of this folder do without, in order
     ("patch", "trained"),
     ("heads", "trained"),
     ("maps", "trained", "texts"),
-    ("figures_evaluation",),
 )
 TEXTS, ASKED = "generations/trained/texts/with_reasoning.parquet", "generations/trained/arithmetic"
 INDEX, MASSES = "activations/trained/texts/with_reasoning/index.parquet", "attention/trained/texts/with_reasoning"
@@ -40,10 +37,9 @@ TABLES = {  # stage and its arguments -> tables it reads, each with the stage th
         "judgements/trained/arithmetic.parquet": "judge",
     },
     ("capture", *TRACES): {TEXTS: "generate"},
-    ("attention", *TRACES): {TEXTS: "generate", INDEX: "capture"},
+    ("attention", *TRACES): {INDEX: "capture"},
     ("heads", "trained"): {f"{MASSES}.parquet": "attention", TEXTS: "generate"},
     ("maps", "trained", "texts"): {
-        TEXTS: "generate",
         INDEX: "capture",
         f"{MASSES}.parquet": "attention",
         "heads/trained.parquet": "heads",
@@ -70,137 +66,95 @@ TABLES = {  # stage and its arguments -> tables it reads, each with the stage th
     ("figures_patching",): {"patching/trained.parquet": "patch"},
 }
 READS = [(call, path, maker) for call, tables in TABLES.items() for path, maker in tables.items()]
-BARE_READS = {  # modules that read parquet files by polars itself
-    "r2a_core/frames.py": "the reader",
-    "r2a_core/data/tables.py": "files of the user",
-    "r2a_core/attention/jobs.py": "the work store",
-    "r2a_core/attention/scoring.py": "the work store",
-    "r2a_core/traces/shards.py": "the work store",
-    "r2a_core/traces/usage.py": "the work store",
-    "stages/patch.py": "the work store",
-}
 
 
-def flipped(content: bytes, place: int) -> bytes:
-    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
-
-
-def another_table(path: Path) -> None:
-    pl.DataFrame({"other": [1, 2]}).write_parquet(path)
+def flip_a_bit(path: Path) -> None:
+    content = path.read_bytes()
+    place = len(content) // 3
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
-    "missing": Path.unlink,
+    "missing": lambda path: None,
     "cut off": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "a flipped bit": lambda path: path.write_bytes(flipped(path.read_bytes(), path.stat().st_size // 3)),
+    "a flipped bit": flip_a_bit,
+    "another file": lambda path: path.write_text('{"other": 1}'),
+    "another table": lambda path: pl.DataFrame({"other": [1, 2]}).write_parquet(path),
 }
 
 
 @pytest.fixture(scope="module")
-def whole(ready: Ready) -> Ready:
-    """A copy of the small project with the later stages run too."""
+def whole(ready: Ready) -> Project:
+    """A copy of the small project with the later stages run too, its run cut down to what they need."""
     root = ready.log.with_name("whole")
     shutil.copytree(ready.project.root, root, ignore=shutil.ignore_patterns(".git", ".dvc"))
-    copy = replace(ready, project=Project(root))
+    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    params["run"] |= {"datasets": ["texts"], "settings": ["with_reasoning"]}
+    write_params(root, params)
     for stage, *arguments in LATER:
-        with pytest.MonkeyPatch.context() as patch:
-            call(copy, patch, stage, *arguments)
-    return copy
+        call(root, stage, *arguments)
+    return Project(root)
 
 
-def call(ready: Ready, patch: pytest.MonkeyPatch, stage: str, *arguments: str) -> None:
-    """Runs a stage of the small project in this process."""
-    params: Any = yaml.safe_load((ready.project.root / "params.yaml").read_text(encoding="utf-8"))
-    params["run"] |= {"datasets": ["arithmetic"] if stage == "figures_evaluation" else ["texts"]}
-    params["run"] |= {"settings": ["with_reasoning"]}
-    if stage in ("maps", "figures_attention"):  # declare a part of the section
-        params["heads"] = {name: params["heads"][name] for name in ("top", "walk")}
-    module = importlib.import_module(f"stages.{stage}")
-    patch.setenv("R2A_DEVICE", "cpu")
-    patch.setattr(module, "DATA", ready.project.data)
-    patch.setattr(module, "WORK", ready.project.work, raising=False)
-    patch.setattr(module, "read_params", lambda _: params)
-    if hasattr(module, "ROOT") and stage == "prepare_dataset":
-        patch.setattr(module, "ROOT", ready.project.root)
-    getattr(module, stage)(*arguments)
+@pytest.fixture(autouse=True)
+def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R2A_DEVICE", "cpu")
 
 
-def refusal(
-    ready: Ready, patch: pytest.MonkeyPatch, path: Path, damage: Callable[[Path], object], *stage: str
-) -> R2AError:
+def refusal(project: Project, path: Path, damage: str, *stage: str) -> R2AError:
     """What a stage says of a damaged file, which is whole again afterwards."""
     content = path.read_bytes()
+    path.unlink()  # the work store may hold a link to it
+    if damage != "missing":
+        path.write_bytes(content)
+        DAMAGES[damage](path)
     try:
-        damage(path)
         with pytest.raises(R2AError) as caught:
-            call(ready, patch, *stage)
+            call(project.root, *stage)
     finally:
-        path.unlink(missing_ok=True)  # the work store may hold a link to it
+        path.unlink(missing_ok=True)
         path.write_bytes(content)
     return caught.value
 
 
-@pytest.mark.parametrize("damage", [*DAMAGES, "another table"])
 @pytest.mark.parametrize(("stage", "path", "maker"), READS, ids=[f"{call[0]}-{path}" for call, path, _ in READS])
-def test_damaged_tables_are_named_with_the_stage_that_makes_them(
-    whole: Ready, monkeypatch: pytest.MonkeyPatch, stage: tuple[str, ...], path: str, maker: str, damage: str
+def test_every_table_that_a_stage_reads_is_held_against_its_digest(
+    whole: Project, stage: tuple[str, ...], path: str, maker: str
 ) -> None:
-    file = whole.project.data / path
-    error = refusal(whole, monkeypatch, file, DAMAGES.get(damage, another_table), *stage)
-    assert str(file) in error.message
+    error = refusal(whole, whole.data / path, "a flipped bit", *stage)
+    assert str(whole.data / path) in error.message
     assert re.search(rf"dvc repro (--force )?{maker}\b", error.hint)
 
 
-@pytest.mark.parametrize("damage", [*DAMAGES, "another shard"])
-def test_damaged_activation_shards_are_refused(whole: Ready, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
-    file = whole.project.data / INDEX.replace("index.parquet", "shard-00000.safetensors")
-    content = file.with_name("shard-00001.safetensors").read_bytes()
-
-    def replace_file(path: Path) -> None:
-        path.unlink()
-        path.write_bytes(content)
-
-    def damaged(path: Path) -> None:
-        whole_content = path.read_bytes()
-        path.unlink()  # a link to the shard of the work store, which stays whole
-        path.write_bytes(whole_content)
-        DAMAGES[damage](path)
-
-    for finished in (whole.project.work / "attention").rglob("*.parquet*"):
-        finished.unlink()  # or the statistics would come from the work store, without a look at the shards
-    error = refusal(whole, monkeypatch, file, damaged if damage in DAMAGES else replace_file, "attention", *TRACES)
-    assert str(file) in error.message
-    assert error.hint.endswith("dvc repro capture")
+EVALUATE = ("evaluate", "trained", "arithmetic")
+FILES = {  # one file of each format -> the stage that reads it, how it is damaged, the stage that is named
+    f"{ASKED}/with_reasoning.parquet": (EVALUATE, ("missing", "cut off", "another table"), "generate"),
+    INDEX.replace("index.parquet", "shard-00000.safetensors"): (
+        ("attention", *TRACES),
+        ("missing", "cut off", "a flipped bit", "another file"),
+        "capture",
+    ),
+    "models/trained/model.safetensors": (("generate", *QUESTIONS), ("missing", "a flipped bit"), "prepare_model"),
+    "models/trained/model.json": (("generate", *QUESTIONS), ("missing", "cut off"), "prepare_model"),
+}
+CASES = [(path, stage, damage, maker) for path, (stage, damages, maker) in FILES.items() for damage in damages]
 
 
-@pytest.mark.parametrize("damage", list(DAMAGES))
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "model.json"])
-def test_damaged_model_files_are_refused(whole: Ready, monkeypatch: pytest.MonkeyPatch, name: str, damage: str) -> None:
-    file = whole.project.data / "models" / "trained" / name
-    error = refusal(whole, monkeypatch, file, DAMAGES[damage], "generate", *QUESTIONS)
-    assert str(file.parent) in error.message
+@pytest.mark.parametrize(("path", "stage", "damage", "maker"), CASES, ids=[f"{case[2]}-{case[0]}" for case in CASES])
+def test_a_damaged_file_of_each_format_is_refused(
+    whole: Project, path: str, stage: tuple[str, ...], damage: str, maker: str
+) -> None:
+    if stage[0] == "attention":  # or the statistics would come from the work store, without a look at the shards
+        shutil.rmtree(whole.work / "attention", ignore_errors=True)
+    file = whole.data / path
+    error = refusal(whole, file, damage, *stage)
+    assert str(file if stage[0] != "generate" else file.parent) in error.message
     assert "dvc repro" in error.hint
-    assert "prepare_model" in error.hint
+    assert maker in error.hint
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut off", "another file"])
-def test_damaged_summaries_are_refused(whole: Ready, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
-    file = whole.project.data / "evaluation" / "trained" / "arithmetic.json"
-    action = DAMAGES.get(damage, lambda path: path.write_text('{"other": 1}'))
-    error = refusal(whole, monkeypatch, file, action, "figures_evaluation")
-    assert str(file) in error.message
-    assert "dvc repro" in error.hint
-    assert "evaluate" in error.hint
-
-
-def test_a_damaged_finished_shard_of_the_work_store_is_refused(whole: Ready, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = min((whole.project.work / "generate" / "-".join(QUESTIONS)).glob("*.parquet"))
-    error = refusal(whole, monkeypatch, file, DAMAGES["a flipped bit"], "generate", *QUESTIONS)
+def test_a_damaged_finished_shard_of_the_work_store_is_refused(whole: Project) -> None:
+    file = min((whole.work / "generate" / "-".join(QUESTIONS)).glob("*.parquet"))
+    error = refusal(whole, file, "a flipped bit", "generate", *QUESTIONS)
     assert error.message == f"{file} is damaged: its content does not match the digest it was written with"
     assert f"rm {file}" in error.hint
-
-
-def test_tables_are_read_with_their_digest() -> None:
-    paths = [path for folder in ("r2a_core", "stages") for path in (ROOT / folder).rglob("*.py")]
-    bare = {path.relative_to(ROOT).as_posix() for path in paths if "pl.read_parquet" in path.read_text("utf-8")}
-    assert bare <= set(BARE_READS)

@@ -17,6 +17,7 @@ from tests.reliability.small_project import small_project
 from tests.reliability.zygote import Zygote
 
 STAGES = {"generate": QUESTIONS, "capture": TRACES, "attention": TRACES}
+PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")  # PK: a zip, as torch.save writes
 FILES = {"generate": 1, "capture": 1, "attention": 2}  # of a shard in the work store
 
 
@@ -99,6 +100,17 @@ def test_a_second_writer_is_refused_while_the_first_runs(ready: Ready) -> None:
     os.kill(first, signal.SIGCONT)
     assert ready.zygote.wait(first) == 0
     assert ready.project.snapshot() == ready.snapshot
+
+
+def test_nothing_that_stages_write_is_a_pickle(ready: Ready) -> None:
+    """By the first bytes of every file in data/ and .work/ of a study that has run, whatever its name."""
+    files = [
+        path for folder in (ready.project.data, ready.project.work) for path in folder.rglob("*") if path.is_file()
+    ]
+    assert {".parquet", ".safetensors", ".json"} <= {path.suffix for path in files}
+    for path in files:
+        with path.open("rb") as stream:
+            assert not stream.read(4).startswith(PICKLES), path
 
 
 @pytest.fixture(scope="module")
