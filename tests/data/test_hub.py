@@ -19,11 +19,6 @@ MATH: list[dict[str, Any]] = [
     {"problem": "What is $1+1$?", "answer": "2", "subject": "Algebra", "level": 1, "unique_id": "test/algebra/1.json"},
     {"problem": "Réel?\n", "answer": "\\frac{1}{2}", "subject": "Geometry", "level": 5, "unique_id": "test/g/2.json"},
 ]
-BAD_MATH: list[dict[str, Any]] = [
-    {"problem": "", "answer": "2", "subject": "Algebra", "level": 1, "unique_id": "a"},
-    {"problem": "Q", "answer": None, "subject": "Algebra", "level": 1, "unique_id": "b"},
-    {"problem": "Q again", "answer": "2", "subject": "Algebra", "level": 1, "unique_id": "test/algebra/1.json"},
-]
 USER, REPLY = {"role": "user", "content": "Plan a trip."}, {"role": "assistant", "content": "Where to?"}
 
 
@@ -47,16 +42,12 @@ def write_rows(folder: Path, rows: list[dict[str, Any]], form: str) -> Path:
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet", "csv"])
 def test_math500_from_a_local_file(tmp_path: Path, form: str) -> None:
-    loaded = load_math500(write_rows(tmp_path, MATH + BAD_MATH, form))
+    loaded = load_math500(write_rows(tmp_path, [*MATH, MATH[0]], form))
     assert loaded.items == [
         Item("test/algebra/1.json", "What is $1+1$?", "2", "math", "Algebra", "1"),
         Item("test/g/2.json", "Réel?\n", "\\frac{1}{2}", "math", "Geometry", "5"),
     ]
-    assert loaded.rejected == [
-        RejectedRow(3, "problem is empty, not a text"),
-        RejectedRow(4, "answer is empty, not a text"),
-        RejectedRow(5, "the id 'test/algebra/1.json' came before"),
-    ]
+    assert loaded.rejected == [RejectedRow(3, "the id 'test/algebra/1.json' came before")]
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet", "csv"])
@@ -174,7 +165,6 @@ def test_a_branch_is_followed_to_its_commit_which_is_told(cache: Path, monkeypat
 def test_a_full_disk_is_a_missing_prerequisite_and_a_bug_stays_one() -> None:
     with pytest.raises(MissingPrerequisite, match="no space left"), hub_access("x/y", "hint"):
         raise OSError(28, "No space left on device")
-    with pytest.raises(ZeroDivisionError), hub_access("x/y", "hint"):
-        _ = 1 / 0
-    with pytest.raises(PermissionError), hub_access("x/y", "hint"):
-        raise PermissionError(13, "denied")
+    for bug in (ZeroDivisionError(), PermissionError(13, "denied")):
+        with pytest.raises(type(bug)), hub_access("x/y", "hint"):
+            raise bug

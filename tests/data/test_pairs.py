@@ -58,19 +58,19 @@ def question(text: str, answer: str) -> Question:
     return Question(context, comparator, (first, second), answer)
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+def table(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", errors="replace", newline="") as handle:
         return list(csv.DictReader(handle))
 
 
 @pytest.fixture(scope="module")
 def pairs() -> list[Pair]:
-    rows = read_rows(TABLE)
-    assert list(rows[0]) == COLUMNS
-    return [
-        Pair(r["case_id"], question(r["query_a"], r["answer_a"]), question(r["query_b"], r["answer_b"]), r["domain"])
-        for r in rows
-    ]
+    found = []
+    for row in table(TABLE):
+        case, *sides, domain = (row.pop(name) for name in COLUMNS)
+        assert not row
+        found.append(Pair(case, question(*sides[:2]), question(*sides[2:]), domain))
+    return found
 
 
 def test_only_the_context_differs_and_the_answer_flips(pairs: list[Pair]) -> None:
@@ -119,11 +119,11 @@ def bare(text: str) -> str:
 
 
 def test_no_question_is_the_published_table_s(pairs: list[Pair], reference: Path) -> None:
-    published = read_rows(reference / "object_comparison_pairs_103.csv")
+    published = table(reference / "object_comparison_pairs_103.csv")
     texts = {bare(row[name]) for row in published for name in ("query_a", "query_b")}
     assert len(texts) > 190
     assert bare("Considering the sides of a triangle, which is correct: 4 or 3?") in texts
-    ours = {bare(row[name]): row["case_id"] for row in read_rows(TABLE) for name in ("query_a", "query_b")}
+    ours = {bare(row[name]): row["case_id"] for row in table(TABLE) for name in ("query_a", "query_b")}
     assert ours.keys() & texts == set()
 
 

@@ -1,6 +1,7 @@
 """A user's table files: an impossible file is refused, an impossible row left out and said; nothing is guessed."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ def write(path: Path, content: str) -> Path:
 
 
 def test_the_same_rows_come_from_every_format(tmp_path: Path) -> None:
-    pl.DataFrame({"a": ["x\n1", "Zürich"], "b": ["y", '"q"']}).write_parquet(tmp_path / "t.parquet")
-    jsonl = write(tmp_path / "t.jsonl", '{"a": "x\\n1", "b": "y"}\n{"a": "Zürich", "b": "\\"q\\""}\n')
-    csv = write(tmp_path / "t.csv", '\ufeffa,b\n"x\n1",y\n"Zürich","""q"""\n')
-    expected = [(1, {"a": "x\n1", "b": "y"}), (2, {"a": "Zürich", "b": '"q"'})]
+    rows = [{"a": "x,\r\n1", "b": "y"}, {"a": "Zürich", "b": '"q"'}]
+    pl.DataFrame(rows).write_parquet(tmp_path / "t.parquet")
+    jsonl = write(tmp_path / "t.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    csv = write(tmp_path / "t.csv", '\ufeffa,b\r\n"x,\r\n1",y\r\n"Zürich","""q"""\r\n')
+    expected = list(enumerate(rows, 1))
     for path in (tmp_path / "t.parquet", jsonl, csv):
         assert [(row.number, row.values) for row in read_rows(path, ("a", "b"))] == expected
 
@@ -86,7 +88,7 @@ def test_a_parquet_file_that_is_cut_off(refused, tmp_path: Path, share: float) -
     refused(lambda: load_math500(path), "m.parquet cannot be read", "fetch it again")
 
 
-def test_no_flipped_bit_of_a_parquet_file_ends_in_a_traceback(refused, tmp_path: Path) -> None:
+def test_no_flipped_bit_of_a_parquet_file_ends_in_a_traceback(tmp_path: Path) -> None:
     """Lengths in its footer may lie; what polars panics about is an error like others."""
     path = tmp_path / "m.parquet"
     pl.DataFrame([GOOD | {"unique_id": f"u{n}"} for n in range(20)]).write_parquet(path)
@@ -95,16 +97,11 @@ def test_no_flipped_bit_of_a_parquet_file_ends_in_a_traceback(refused, tmp_path:
     named = 0
     for place in range(footer, len(whole), 3):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-        try:
+        with suppress(R2AError):  # any other kind goes through
             load_math500(path)
-        except Exception as error:
-            refused(lambda error=error: raise_(error), "", "")
-            named += 1
+            continue
+        named += 1
     assert named > 20
-
-
-def raise_(error: Exception) -> None:
-    raise error
 
 
 def test_odd_but_whole_texts_come_through_unchanged(tmp_path: Path) -> None:
@@ -115,9 +112,3 @@ def test_odd_but_whole_texts_come_through_unchanged(tmp_path: Path) -> None:
     assert [item.question for item in loaded.items] == texts
     items_frame(loaded.items).write_parquet(tmp_path / "i.parquet")
     assert read_items(tmp_path / "i.parquet") == loaded.items
-
-
-def test_quoted_fields_of_a_csv_file_keep_their_commas_and_lines(tmp_path: Path) -> None:
-    (tmp_path / "m.csv").write_bytes(f'\ufeff{HEADER}\r\nu1,"a, ""b""\r\nc",2,,\r\n'.encode())
-    (item,) = load_math500(tmp_path / "m.csv").items
-    assert (item.question, item.subject, item.level) == ('a, "b"\r\nc', "", "")

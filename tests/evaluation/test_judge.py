@@ -4,6 +4,7 @@ import collections
 import json
 import logging
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,24 @@ from r2a_core.evaluation.judge import (
 from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.shards import open_store
-from tests.evaluation.judge_server import JUDGE, Answer, JudgeServer, answer_of, grade, open_item, responses, said
+from tests.evaluation.judge_server import (
+    JUDGE,
+    Answer,
+    JudgeServer,
+    answer_of,
+    grade,
+    open_item,
+    responses,
+    said,
+    serving,
+)
+
+
+@pytest.fixture
+def judge_server() -> Iterator[JudgeServer]:
+    with serving() as server:
+        yield server
+
 
 TEMPLATE = read_template()
 ASKED = JudgeInput(
@@ -207,21 +225,25 @@ def test_a_refusal_is_counted_and_not_asked_again(judge_server: JudgeServer, tmp
     assert len(judge_server.asked) == 2
 
 
-def test_another_bad_request_stops_the_run_in_a_sentence(judge_server: JudgeServer, tmp_path: Path) -> None:
-    judge_server.answer = lambda body: (400, {"error": {"message": "response_format is not supported"}})
-    with pytest.raises(R2AError, match=r"does not take the request .*response_format is not supported"):
-        run(tmp_path, judge_server.params())
-    assert not list((tmp_path / "judge" / "m-d").glob("*.json"))
+OTHER = said(grade(6), model="judge-2024-08-06")
+BAD_REQUEST = (400, {"error": {"message": "response_format is not supported"}})
+STOPS = {
+    "a bad request": (BAD_REQUEST, "does not take the request .*response_format is not supported", ""),
+    "another model": (OTHER, "answers as 'judge-2024-08-06', not as 'judge-2024-05-13'", "reported_model"),
+}
 
 
-def test_another_model_is_refused_before_it_is_kept(judge_server: JudgeServer, tmp_path: Path) -> None:
-    judge_server.answer = lambda body: said(grade(6), model="judge-2024-08-06")
-    with pytest.raises(R2AError, match="answers as 'judge-2024-08-06', not as 'judge-2024-05-13'") as caught:
+@pytest.mark.parametrize("kind", STOPS)
+def test_what_stops_the_run_is_said_and_not_kept(judge_server: JudgeServer, tmp_path: Path, kind: str) -> None:
+    reply, says, hint = STOPS[kind]
+    judge_server.answer = lambda body: reply
+    with pytest.raises(R2AError, match=says) as caught:
         run(tmp_path, judge_server.params())
-    assert "reported_model" in caught.value.hint
+    assert hint in caught.value.hint
     assert not list((tmp_path / "judge" / "m-d").glob("*.json"))
-    frame = run(tmp_path, judge_server.params(reported_model="judge-2024-08-06"))
-    assert set(frame["judge_model"]) == {"judge-2024-08-06"}
+    if reply is OTHER:
+        frame = run(tmp_path, judge_server.params(reported_model="judge-2024-08-06"))
+        assert set(frame["judge_model"]) == {"judge-2024-08-06"}
 
 
 def test_a_server_that_names_no_model_is_recorded_so(

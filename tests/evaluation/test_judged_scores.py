@@ -50,10 +50,9 @@ def generations(setting: str, statuses: dict[str, str] | None = None) -> pl.Data
 def judged(scores: Mapping[tuple[str, str], Sequence[int | None]]) -> pl.DataFrame:
     """Judgements by (item, setting), one score per repeat."""
     about = {"run": 0, "judge_model": "j", "attempts": 1, "prompt_tokens": 100, "completion_tokens": 10, "reply": ""}
-    rows: list[dict[str, Any]] = [
-        about
-        | {"item_id": name, "setting": setting, "repeat": repeat, "status": "ok" if score else "refused"}
-        | {"score": score}
+    names = ("item_id", "setting", "repeat", "score", "status")
+    rows = [
+        about | dict(zip(names, (name, setting, repeat, score, "ok" if score else "refused"), strict=True))
         for (name, setting), given in scores.items()
         for repeat, score in enumerate(given)
     ]
@@ -101,12 +100,8 @@ def test_overall_is_over_all_items_not_over_areas(result: Evaluation) -> None:
 def test_disagreement_is_over_all_responses_of_an_area(result: Evaluation) -> None:
     areas = result.summary["areas"]
     # with and without: 8 8 | 6 6 | 7 8 | 6 7 | 9 9 | 6 6, and 4 6 of the response that has no partner
-    assert areas["creative tasks"]["disagreement"] == {
-        "responses": 7,
-        "mean_difference": pytest.approx((1 + 1 + 2) / 7),
-        "exact": pytest.approx(4 / 7),
-        "sd": pytest.approx(math.sqrt((0.5 + 0.5 + 2) / 7)),
-    }
+    expected = {"responses": 7, "mean_difference": 4 / 7, "exact": 4 / 7, "sd": math.sqrt((0.5 + 0.5 + 2) / 7)}
+    assert areas["creative tasks"]["disagreement"] == pytest.approx(expected)
     assert areas["overall"]["disagreement"]["responses"] == 11
     assert result.summary["judge"]["disagreement"] == areas["overall"]["disagreement"]
 
@@ -164,14 +159,13 @@ def test_an_empty_table_changes_nothing_for_graded_items() -> None:
     assert one.frame.equals(other.frame)
 
 
-@pytest.mark.parametrize(
-    ("table", "statuses", "message"),
-    [
-        (judgements().filter(pl.col("item_id") != "poem-2"), {}, "a response that was not judged, to 'poem-2'"),
-        (judgements(), {"code-1": "unfinished"}, "a judgement of no response, to 'code-1'"),
-        (pl.DataFrame(schema=JUDGEMENT_SCHEMA), {}, "a response that was not judged, to 'poem-1'"),
-    ],
-)
+OTHERS = [
+    (judgements().filter(pl.col("item_id") != "poem-2"), {}, "a response that was not judged, to 'poem-2'"),
+    (judgements(), {"code-1": "unfinished"}, "a judgement of no response, to 'code-1'"),
+]
+
+
+@pytest.mark.parametrize(("table", "statuses", "message"), OTHERS)
 def test_judgements_of_other_responses_are_refused(table: pl.DataFrame, statuses: dict, message: str) -> None:
     with pytest.raises(R2AError, match=message):
         evaluated(table, statuses)
