@@ -1,6 +1,5 @@
 """The message to the judge, which what is judged cannot change; and what is asked over HTTP once, again or never."""
 
-import collections
 import json
 import logging
 import re
@@ -26,6 +25,7 @@ from r2a_core.evaluation.judge import (
 from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.shards import open_store
+from r2a_core.trace import SETTINGS
 from tests.evaluation.judge_server import (
     JUDGE,
     Answer,
@@ -116,15 +116,14 @@ def run(
 
 
 def test_scores_go_to_the_right_rows(judge_server: JudgeServer, tmp_path: Path) -> None:
-    judge_server.answer = lambda body: said(grade(3 if answer_of(body) == "print(1)" else 9, "runs", "bare"))
+    verdicts = {"print(1)": grade(3, "runs", "bare"), "A rose.": grade(9, "short", "bare")}
+    judge_server.answer = lambda body: said(verdicts[answer_of(body)])
     frame = run(tmp_path, judge_server.params())
     assert dict(frame.schema) == JUDGEMENT_SCHEMA
-    assert frame.select("item_id", "status", "score", "judge_model", "strengths", "attempts").rows() == [
-        ("code-1", "ok", 3, JUDGE, "runs", 1),
-        ("poem-2", "ok", 9, JUDGE, "runs", 1),
-    ]
-    assert frame["prompt_tokens"].to_list() == [100, 100]
-    assert frame["reply"].to_list() == [grade(3, "runs", "bare"), grade(9, "runs", "bare")]
+    expected = [("code-1", 3, "runs"), ("poem-2", 9, "short")]
+    assert frame.select("item_id", "score", "strengths").rows() == expected
+    assert set(frame.select("status", "judge_model", "attempts", "prompt_tokens").rows()) == {("ok", JUDGE, 1, 100)}
+    assert frame["reply"].to_list() == list(verdicts.values())
 
 
 def test_the_request_is_the_template_with_pinned_settings(judge_server: JudgeServer, tmp_path: Path) -> None:
@@ -225,32 +224,25 @@ def test_a_refusal_is_counted_and_not_asked_again(judge_server: JudgeServer, tmp
     assert len(judge_server.asked) == 2
 
 
-OTHER = said(grade(6), model="judge-2024-08-06")
-BAD_REQUEST = (400, {"error": {"message": "response_format is not supported"}})
-STOPS = {
-    "a bad request": (BAD_REQUEST, "does not take the request .*response_format is not supported", ""),
-    "another model": (OTHER, "answers as 'judge-2024-08-06', not as 'judge-2024-05-13'", "reported_model"),
-}
-
-
-@pytest.mark.parametrize("kind", STOPS)
-def test_what_stops_the_run_is_said_and_not_kept(judge_server: JudgeServer, tmp_path: Path, kind: str) -> None:
-    reply, says, hint = STOPS[kind]
-    judge_server.answer = lambda body: reply
-    with pytest.raises(R2AError, match=says) as caught:
+def test_a_bad_request_stops_the_run(judge_server: JudgeServer, tmp_path: Path) -> None:
+    judge_server.answer = lambda body: (400, {"error": {"message": "response_format is not supported"}})
+    with pytest.raises(R2AError, match=r"does not take the request .*response_format is not supported"):
         run(tmp_path, judge_server.params())
-    assert hint in caught.value.hint
     assert not list((tmp_path / "judge" / "m-d").glob("*.json"))
-    if reply is OTHER:
-        frame = run(tmp_path, judge_server.params(reported_model="judge-2024-08-06"))
-        assert set(frame["judge_model"]) == {"judge-2024-08-06"}
 
 
-def test_a_server_that_names_no_model_is_recorded_so(
+def test_another_model_is_refused_before_it_is_kept_and_none_is_recorded_so(
     judge_server: JudgeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    judge_server.answer = lambda body: said(grade(6), model="judge-2024-08-06")
+    with pytest.raises(R2AError, match="answers as 'judge-2024-08-06', not as 'judge-2024-05-13'") as caught:
+        run(tmp_path, judge_server.params())
+    assert "reported_model" in caught.value.hint
+    assert not list((tmp_path / "judge" / "m-d").glob("*.json"))
+    frame = run(tmp_path, judge_server.params(reported_model="judge-2024-08-06"))
+    assert set(frame["judge_model"]) == {"judge-2024-08-06"}
     judge_server.answer = lambda body: said(grade(6), model=None)
-    assert run(tmp_path, judge_server.params())["judge_model"].to_list() == [None, None]
+    assert run(tmp_path / "other", judge_server.params())["judge_model"].to_list() == [None, None]
     assert "does not say which model judged" in caplog.text
 
 
@@ -260,26 +252,14 @@ def test_only_well_formed_responses_to_open_items_are_judged(built_in_tokenizer)
     answers = {"poem-2": "A <think>rose</think>\nis red. 薔薇", "plan-3": "First.", "code-1": None}
     others = {"plan-3": "Then.", "code-1": " 1 + 1 "}
     frames = {
-        "with_reasoning": responses(built_in_tokenizer, "with_reasoning", answers),
-        "without_reasoning": responses(built_in_tokenizer, "without_reasoning", others),
+        name: responses(built_in_tokenizer, name, each) for name, each in zip(SETTINGS, (answers, others), strict=True)
     }
 
-    def found(items: list) -> list[tuple[str, str, str]]:
+    def found(items: list) -> list[tuple[str, str]]:
         decode = lambda ids: built_in_tokenizer.hf.decode(ids, clean_up_tokenization_spaces=False)  # noqa: E731
-        return [(one.item.item_id, one.setting, one.answer) for one in open_responses(items, frames, decode)]
+        return [(one.setting, one.answer) for one in open_responses(items, frames, decode)]
 
-    expected = [
-        ("poem-2", "with_reasoning", "A <think>rose</think>\nis red. 薔薇"),
-        ("plan-3", "with_reasoning", "First."),
-        ("code-1", "without_reasoning", " 1 + 1 "),
-        ("plan-3", "without_reasoning", "Then."),
-    ]
-    assert found(items) == expected
-    assert found([*items[:2], maths]) == [one for one in expected if one[0] != "plan-3"]
-
-
-def test_many_at_once_keep_their_order(judge_server: JudgeServer, tmp_path: Path) -> None:
-    many = [Response(open_item(f"plan-{n}"), "with_reasoning", 0, f"answer {n}") for n in range(12)]
-    frame = run(tmp_path, judge_server.params(), many)
-    assert collections.Counter(answer_of(body) for body in judge_server.asked) == {f"answer {n}": 1 for n in range(12)}
-    assert frame["item_id"].to_list() == [f"plan-{n}" for n in range(12)]
+    with_ = [("with_reasoning", answers[name]) for name in ("poem-2", "plan-3")]
+    without = [("without_reasoning", others[name]) for name in ("code-1", "plan-3")]
+    assert found(items) == with_ + without
+    assert found([*items[:2], maths]) == [with_[0], without[0]]

@@ -97,13 +97,6 @@ def test_positions_are_the_probe_the_closing_tag_and_the_end(text, sides, probe)
     assert (found.answer_a, found.answer_b) == tuple(plain_ids(text, word)[0] for word in ("otter", "swan"))
 
 
-def test_a_boxed_last_paragraph_of_the_reasoning_goes(text, sides):
-    boxed = response(text, "Which?", "\nFirst, swan.\n\nSo the final answer is \\boxed{otter}.\n", CLEAN_ANSWER)
-    assert "<think>\nFirst, swan.\n\nFinal answer is otter.\n</think>" in bare(
-        text, aligned(text, (boxed, sides[1])).clean
-    )
-
-
 def test_reasoning_can_be_left_out_and_the_probe_stand_elsewhere(text, sides):
     short = aligned(text, sides, keep_reasoning=False)
     assert "<think>\nFinal answer is otter.\n</think>" in bare(text, short.clean)
@@ -114,6 +107,9 @@ def test_reasoning_can_be_left_out_and_the_probe_stand_elsewhere(text, sides):
     assert [place.index > late.think_close for place in late.positions if place.role == "flip"] == [True]
     both = aligned(text, sides, probe_in="both")
     assert [place.index > both.think_close for place in both.positions if place.role == "flip"] == [False, True]
+    # a boxed last paragraph of the reasoning goes
+    boxed = response(text, "Which?", "\nFirst, swan.\n\nSo the final answer is \\boxed{otter}.\n", CLEAN_ANSWER)
+    assert "<think>\nFirst, swan.\n\nFinal answer" in bare(text, aligned(text, (boxed, sides[1])).clean)
 
 
 def test_masked_padding_takes_no_position(text, sides):
