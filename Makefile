@@ -43,7 +43,6 @@ format: develop
 	ruff format .
 	ruff check --fix .
 
-
 pin: develop $(PEERS)/.ready
 	python tools/pin.py
 

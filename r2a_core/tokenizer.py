@@ -44,7 +44,7 @@ UNFINISHED = "\ufffd"  # what a part of a character decodes to
 
 
 def token_pieces(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
-    """Text of each token; joined they are the decoded trace.
+    """Returns the text of each token; joined they are the decoded trace.
 
     A character split over several tokens belongs to the last of them.
     """
@@ -66,7 +66,7 @@ def token_pieces(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
 
 
 def sentence_ranges(pieces: Sequence[str], tokens: range) -> list[range]:
-    """`tokens` cut into sentences: after . ! ? before white space, and at line breaks. None is only white space.
+    """Cuts `tokens` into sentences: after . ! ? before white space, and at line breaks. None is only white space.
 
     `pieces`: text of every token of the trace. A token that ends a sentence belongs to it as a whole.
     """
@@ -89,7 +89,7 @@ def sentence_ranges(pieces: Sequence[str], tokens: range) -> list[range]:
 
 
 def reflection_ranges(pieces: Sequence[str], tokens: range, phrases: Sequence[str]) -> list[range]:
-    """Token ranges within `tokens` that spell a phrase, as whole words in any case, in order.
+    """Returns the token ranges within `tokens` that spell a phrase, as whole words in any case, in order.
 
     `pieces`: text of every token of the trace; a phrase may span several tokens.
     """
@@ -106,7 +106,7 @@ def reflection_ranges(pieces: Sequence[str], tokens: range, phrases: Sequence[st
 
 
 def plain_ids(tokenizer: LoadedTokenizer, content: str) -> list[int]:
-    """Token ids of `content` as ordinary text: what looks like a special or added token is spelled out.
+    """Returns the token ids of `content` as ordinary text: what looks like a special or added token is spelled out.
 
     Raises R2AError for text that no tokenizer takes (lone surrogates).
     """
@@ -121,7 +121,7 @@ def plain_ids(tokenizer: LoadedTokenizer, content: str) -> list[int]:
 
 
 def split_added_tokens(tokenizer: Any, content: str) -> list[str]:
-    """`content` cut inside every occurrence of an added token, so that none is recognised; one piece without any."""
+    """Cuts `content` inside every occurrence of an added token, so that none is recognised."""
     pieces, rest = [], content
     names = [str(token) for token in tokenizer.get_added_vocab() if len(str(token)) > 1]
     while True:

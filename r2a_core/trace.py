@@ -71,7 +71,7 @@ class TraceSegments:
         return range(self.think_close + 1, self.n_tokens - 1)
 
     def ranges(self) -> dict[str, range]:
-        """Half-open token range of each segment, in the order of SEGMENTS."""
+        """Returns the half-open token range of each segment, in the order of SEGMENTS."""
         return {
             "bos": range(1),
             "query": self.query,
@@ -193,5 +193,5 @@ def last_boxed_answer(text: str) -> BoxedAnswer | None:
 
 
 def has_boxed(answer_text: str) -> bool:
-    r"""Whether the text after `</think>` holds an answer in a box: the funnel's last step (paper section 3)."""
+    r"""Tells whether the text after `</think>` holds an answer in a box: the funnel's last step (paper section 3)."""
     return last_boxed_answer(answer_text) is not None

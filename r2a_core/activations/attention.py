@@ -102,7 +102,7 @@ def attention_function(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention signature: hands the layer's work to the active plan."""
+    """Hand the layer's work to the active plan."""
     plan = active.get()
     if plan is None:
         raise R2AError(f"{type(module).__name__} runs outside its attention plan", "run it where the plan was made")
@@ -157,7 +157,10 @@ class SlidingCausalMask:
 
 
 def mask_function(*args: Any, **kwargs: Any) -> SlidingCausalMask | None:
-    """transformers' mask signature: None unless a pass is recorded, since the other plans make their own masks."""
+    """Return None unless a pass is recorded, since the other plans make their own masks.
+
+    transformers' mask signature.
+    """
     return sliding_causal_mask(*args, **kwargs) if isinstance(active.get(), RecordingPlan) else None
 
 
@@ -231,7 +234,7 @@ def attend(call: LayerCall, query: Tensor, key: Tensor, value: Tensor, mask: Mas
 
 
 def causal_sdpa(layer: LayerAttention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """SDPA without a mask.
+    """Compute causal SDPA without a mask.
 
     On CUDA only the flash kernel shares keys among the heads of a group, and it takes no float32. The math kernel
     that is left would build the token x token matrix; so there the keys are repeated for each head.
@@ -244,7 +247,7 @@ def causal_sdpa(layer: LayerAttention, query: Tensor, key: Tensor, value: Tensor
 
 
 def masked_sdpa(layer: LayerAttention, query: Tensor, key: Tensor, value: Tensor, mask: MaskSpec) -> Tensor:
-    """SDPA over blocks of query rows, each with the keys and the mask of its rows."""
+    """Compute SDPA over blocks of query rows, each with the keys and the mask of its rows."""
     n_tokens, groups = query.shape[2], layer.n_heads // layer.n_kv_heads
     out = torch.empty_like(query.transpose(1, 2)[..., : value.shape[-1]]).contiguous()
     for start in range(0, n_tokens, MASK_ROWS):

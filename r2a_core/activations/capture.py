@@ -35,7 +35,7 @@ STORED_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def kept_rows(segments: TraceSegments, rows: Rows) -> range:
-    """Tokens kept for a choice of rows: always consecutive, the final EOS left out except in `all`."""
+    """Returns the tokens kept for a choice of rows: always consecutive, the final EOS left out except in `all`."""
     if rows == "all":
         return range(segments.n_tokens)
     start = segments.answer.start if rows == "answer" else segments.reasoning.start
@@ -63,7 +63,7 @@ class TraceRecorder(Recorder):
         self.trace.z[layer] = self.kept(z[self.stream_rows.start : self.stream_rows.stop])
 
     def kept(self, tensor: Tensor) -> Tensor:
-        """A contiguous copy in the stored dtype."""
+        """Returns a contiguous copy in the stored dtype."""
         copy = torch.empty(tensor.shape, dtype=STORED_DTYPES[self.config.dtype])
         return copy.copy_(tensor)
 
@@ -72,7 +72,7 @@ class TraceRecorder(Recorder):
 def capture_trace(
     model: Any, token_ids: Sequence[int], segments: TraceSegments, config: CaptureConfig
 ) -> TraceActivations:
-    """Activations of one trace by one forward pass over its token ids (final EOS included).
+    """Returns the activations of one trace by one forward pass over its token ids (final EOS included).
 
     Raises R2AError when the ids do not fit the segments, or a layer chosen was not recorded.
     """
@@ -108,7 +108,7 @@ def warn_long(name: str, limit: int) -> None:
 
 
 def trace_bytes(model_config: Any, segments: TraceSegments, config: CaptureConfig) -> int:
-    """Bytes that a trace's tensors take, from the sizes in a transformers config."""
+    """Returns the bytes that a trace's tensors take, from the sizes in a transformers config."""
     text = model_config.get_text_config()
     head_dim = head_size(text)
     n_layers = text.num_hidden_layers if config.layers is None else len(config.layers)
@@ -166,7 +166,7 @@ def capture_traces(job: CaptureJob, generations: pl.DataFrame, work: Work, folde
 
 
 def captured_traces(job: CaptureJob, generations: pl.DataFrame, name: str) -> list[TokenTrace]:
-    """The traces to capture, and a line on how many of how many; none, with a warning, of a model without weights."""
+    """Selects the traces to capture and logs how many; none, with a warning, of a model without weights."""
     questions = generations["item_id"].n_unique()
     if not read_pointer(job.model_folder).has_weights:
         log.warning("%s: none of %d traces captured, %s has no weights", name, questions, job.model_folder.name)
@@ -178,7 +178,7 @@ def captured_traces(job: CaptureJob, generations: pl.DataFrame, name: str) -> li
 
 
 def plan_capture(job: CaptureJob, traces: Sequence[TokenTrace], base: Mapping[str, Any]) -> list[CaptureShard]:
-    """Shards of the traces in their order. More traces leave every shard but the last as it was.
+    """Returns the shards of the traces in their order. More traces leave every shard but the last as it was.
 
     base: digests of code and model.
     """
@@ -194,7 +194,7 @@ def plan_capture(job: CaptureJob, traces: Sequence[TokenTrace], base: Mapping[st
 
 
 def finish_capture(job: CaptureJob, store: WorkStore, shard: CaptureShard) -> Path:
-    """File of a shard, from the store or captured now."""
+    """Returns the file of a shard, from the store or captured now."""
     return store.shard(shard.fingerprint, ".safetensors", lambda path: capture_shard(job, shard, path))
 
 

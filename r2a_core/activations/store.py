@@ -101,15 +101,18 @@ class TraceActivations:
     z: dict[int, Tensor] = field(default_factory=dict)  # (row, n_heads * head_dim)
 
     def queries(self, layer: int) -> Tensor:
-        """(head, row, head_dim)."""
+        """Returns queries (head, row, head_dim)."""
         return self.q[layer]
 
     def keys(self, layer: int) -> Tensor:
-        """(kv_head, token, head_dim)."""
+        """Returns keys (kv_head, token, head_dim)."""
         return self.k[layer]
 
     def record(self, item_id: str, token_ids: Sequence[int]) -> Record:
-        """The trace as an entry of a shard. Raises R2AError, naming trace, layer and place, when it is not finite."""
+        """Returns the trace as an entry of a shard.
+
+        Raises R2AError, naming trace, layer and place, when it is not finite.
+        """
         tensors = {}
         for kind, (what, *axes) in CAPTURED.items():
             for layer, tensor in getattr(self, kind).items():
@@ -121,14 +124,14 @@ class TraceActivations:
 
 
 def trace_values(trace: TokenTrace) -> dict[str, Any]:
-    """The index columns that a trace has before it is captured."""
+    """Returns the index columns that a trace has before it is captured."""
     answer = trace.segments.answer
     bounds = {**asdict(trace.segments), "answer_start": answer.start, "answer_end": answer.stop}
     return {"item_id": trace.item_id, "token_ids": list(trace.token_ids), **bounds}
 
 
 def plan_shards(bytes_per_trace: Sequence[int], shard_bytes: int) -> list[list[int]]:
-    """Trace numbers of each shard, filled in order up to `shard_bytes`; a longer trace has a shard of its own.
+    """Returns trace numbers of each shard, filled in order up to `shard_bytes`; a longer trace has a shard of its own.
 
     Traces added at the end leave every shard but the last as it was.
     """
@@ -144,7 +147,7 @@ def plan_shards(bytes_per_trace: Sequence[int], shard_bytes: int) -> list[list[i
 
 
 def shard_name(number: int) -> str:
-    """File name of a shard."""
+    """Returns the file name of a shard."""
     return f"shard-{number:05d}.safetensors"
 
 
@@ -207,11 +210,11 @@ class OpenShard:
             self.names.setdefault(int(number), []).append(own)
 
     def tensor(self, number: int, name: str) -> Tensor:
-        """One tensor of the record of this number."""
+        """Returns one tensor of the record of this number."""
         return self.file.get_tensor(f"{number:05d}.{name}")
 
     def tensors(self, number: int) -> dict[str, Tensor]:
-        """All tensors of the record of this number, by name."""
+        """Returns all tensors of the record of this number, by name."""
         return {name: self.tensor(number, name) for name in self.names[number]}
 
     def description(self, number: int | None) -> dict[str, Any]:
@@ -231,7 +234,7 @@ class ShardFolder:
         self.opened: dict[str, OpenShard] = {}
 
     def shard(self, row: Mapping[str, Any]) -> OpenShard:
-        """The shard of an index row, verified when it is first asked for.
+        """Returns the shard of an index row, verified when it is first asked for.
 
         Raises R2AError when it is missing, not the file that the index describes, or of another folder.
         """
@@ -281,19 +284,19 @@ class StoredTrace:
     shard: OpenShard
 
     def queries(self, layer: int) -> Tensor:
-        """(head, row, head_dim), after RoPE, in the stored dtype."""
+        """Returns queries (head, row, head_dim), after RoPE, in the stored dtype."""
         return self.tensor("q", layer)
 
     def keys(self, layer: int) -> Tensor:
-        """(kv_head, token, head_dim), after RoPE, in the stored dtype."""
+        """Returns keys (kv_head, token, head_dim), after RoPE, in the stored dtype."""
         return self.tensor("k", layer)
 
     def residual(self, layer: int) -> Tensor:
-        """(row, d_model), entering the layer."""
+        """Returns the residual stream entering the layer, (row, d_model)."""
         return self.tensor("residual", layer)
 
     def tensor(self, kind: str, layer: int) -> Tensor:
-        """One tensor. Raises R2AError when it was not captured."""
+        """Returns one tensor. Raises R2AError when it was not captured."""
         name = f"{kind}.{layer:03d}"
         if name not in self.shard.names[self.number]:
             raise R2AError(
@@ -319,7 +322,7 @@ class ActivationReader(ShardFolder):
         return self.index["shard"].null_count() == 0
 
     def token_traces(self) -> list[TokenTrace]:
-        """Token ids and segments of every trace."""
+        """Returns the token ids and segments of every trace."""
         return [
             TokenTrace(row["item_id"], tuple(row["token_ids"]), segments_of(row))
             for row in self.index.iter_rows(named=True)
@@ -329,7 +332,10 @@ class ActivationReader(ShardFolder):
         return (self.trace(item_id) for item_id in self.item_ids)
 
     def trace(self, item_id: str) -> StoredTrace:
-        """One trace. Raises R2AError when the index has no such item or its shard is not what the index says."""
+        """Returns one trace.
+
+        Raises R2AError when the index has no such item or its shard is not what the index says.
+        """
         rows = self.index.filter(pl.col("item_id") == item_id)
         if rows.is_empty():
             raise R2AError(f"{self.folder} has no trace {item_id!r}", "choose another item, or capture more traces")
@@ -342,11 +348,11 @@ class ActivationReader(ShardFolder):
 
 
 def segments_of(row: Mapping[str, Any]) -> TraceSegments:
-    """Segment bounds from an index row."""
+    """Returns the segment bounds from an index row."""
     return TraceSegments(row["think_open"], row["think_close"], row["n_tokens"])
 
 
 def layer_attention(values: Mapping[str, Any]) -> LayerAttention:
-    """A LayerAttention from a shard's header."""
+    """Returns a LayerAttention from a shard's header."""
     sinks = values["sinks"]
     return LayerAttention(**{**values, "sinks": None if sinks is None else tuple(sinks)})

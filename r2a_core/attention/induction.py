@@ -3,7 +3,8 @@
 model, token ids to draw from -> layer, head, induction, induction_match, on repeated sequences of random tokens.
 
     induction        mean attention, over the rows of the second repeat, on the token after the same token's first
-    occurrence induction_match  share of all attention that lies on such keys, over all rows: what TransformerLens's
+                     occurrence
+    induction_match  share of all attention that lies on such keys, over all rows: what TransformerLens's
                      detect_head(..., "induction_head") computes with its default error measure
 """
 
@@ -53,7 +54,7 @@ class InductionRecorder(Recorder):
 
 @torch.no_grad()
 def induction_scores(model: Any, vocabulary: Sequence[int], bos: int | None, config: InductionParams) -> pl.DataFrame:
-    """Scores of all heads, by layer and head. `vocabulary`: ordinary token ids (no tags).
+    """Returns the scores of all heads, by layer and head. `vocabulary`: ordinary token ids (no tags).
 
     Raises R2AError when the vocabulary is too small for a period without repeats.
     """
@@ -80,6 +81,6 @@ def induction_scores(model: Any, vocabulary: Sequence[int], bos: int | None, con
 
 
 def ordinary_tokens(tokenizer: Any, n_embeddings: int) -> list[int]:
-    """Token ids that stand for plain text: neither special nor added, and with a row in the embedding."""
+    """Returns the token ids that stand for plain text: neither special nor added, and with a row in the embedding."""
     added = set(tokenizer.get_added_vocab().values()) | set(tokenizer.all_special_ids)
     return [token for token in sorted(tokenizer.get_vocab().values()) if token not in added and token < n_embeddings]

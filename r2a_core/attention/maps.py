@@ -81,7 +81,7 @@ class HeadGroup:
     heads: tuple[Head, ...]
 
     def key(self, item_id: str) -> dict[str, object]:
-        """The columns that name a map."""
+        """Return the columns that name a map."""
         layer, head = self.heads[0] if self.kind == "head" else (None, None)
         return {"item_id": item_id, "kind": self.kind, "layer": layer, "head": head}
 

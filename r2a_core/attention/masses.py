@@ -71,7 +71,7 @@ def pattern_blocks(
 
 
 def block_logits(query: Tensor, key: Tensor, layer: LayerAttention) -> Tensor:
-    """(head, row, key) attention logits; the query heads of a KV group share its keys."""
+    """Computes attention logits (head, row, key); the query heads of a KV group share its keys."""
     n_kv, n_keys, head_dim = key.shape
     grouped = (query * layer.scaling).reshape(n_kv, -1, head_dim)
     logits = torch.bmm(grouped, key.transpose(1, 2)).reshape(layer.n_heads, -1, n_keys)
@@ -79,7 +79,7 @@ def block_logits(query: Tensor, key: Tensor, layer: LayerAttention) -> Tensor:
 
 
 def softmax_with_sinks(logits: Tensor, layer: LayerAttention) -> Tensor:
-    """Softmax over keys; a sink's share is left out of the result."""
+    """Computes the softmax over keys; a sink's share is left out of the result."""
     if layer.sinks is None:
         return torch.softmax(logits, dim=-1)
     sinks = torch.tensor(layer.sinks, device=logits.device)[:, None, None].expand(-1, logits.shape[1], 1)
@@ -147,7 +147,7 @@ def row_statistics(
 
 
 def block_walk(block: PatternBlock, reasoning: range, window: int | None) -> ReasoningWalk:
-    """Walk of the rows of one block, all of them after the reasoning."""
+    """Computes the walk of the rows of one block, all of them after the reasoning."""
     seen = range(max(block.keys.start, reasoning.start), reasoning.stop)
     if not len(seen):
         nothing = block.logits.new_full(block.logits.shape[:2], torch.nan)
@@ -171,7 +171,7 @@ def block_walk(block: PatternBlock, reasoning: range, window: int | None) -> Rea
 
 
 def join_walks(walks: list[ReasoningWalk]) -> ReasoningWalk:
-    """Walks of consecutive blocks as one, on the CPU."""
+    """Joins the walks of consecutive blocks, on the CPU."""
     parts = ([getattr(walk, name) for walk in walks] for name in ("centroid", "spread", "evenness"))
     return ReasoningWalk(*(torch.cat(part, dim=1).cpu() for part in parts))
 
@@ -185,7 +185,7 @@ class TokenGroups:
     sentences: Sequence[range]  # of the reasoning
 
     def columns(self) -> Tensor:
-        """(token, 8): how often each token is in a segment (SEGMENTS) or a reflection phrase; the last column is 0."""
+        """Counts how often each token is in a segment (SEGMENTS) or a reflection phrase: (token, 8), the last one 0."""
         columns = torch.zeros(self.segments.n_tokens, 8)
         for column, tokens in enumerate(self.segments.ranges().values()):
             columns[tokens.start : tokens.stop, column] = 1
@@ -213,13 +213,13 @@ def masses(means: Tensor, groups: Mapping[str, range]) -> dict[str, Tensor]:
 
 
 def group_masses(means: Tensor, groups: TokenGroups) -> Tensor:
-    """(head, SEGMENTS and then reflection) from mean weights (head, token)."""
+    """Computes masses (head, SEGMENTS and then reflection) from mean weights (head, token)."""
     reflection = means[:, [token for tokens in groups.reflection for token in tokens]].sum(dim=1)
     return torch.stack([*masses(means, groups.segments.ranges()).values(), reflection], dim=1)
 
 
 def layer_masses(statistics: LayerStatistics, groups: TokenGroups, place: str) -> LayerMasses:
-    """Masses from the statistics of a layer. Raises R2AError, naming the place, at a NaN or an infinity."""
+    """Computes the masses from the statistics of a layer. Raises R2AError, naming the place, at a NaN or inf."""
     check_statistics(statistics, place)
     reasoning = None if statistics.reasoning is None else group_masses(statistics.reasoning, groups)
     by_sentence = [statistics.answer[:, tokens.start : tokens.stop].sum(dim=1) for tokens in groups.sentences]
@@ -269,7 +269,7 @@ class MassRecorder(Recorder):
 
 @torch.no_grad()
 def masses_in_forward(model: Any, item_id: str, token_ids: Sequence[int], groups: TokenGroups) -> MassRecorder:
-    """Layers and masses of one trace by one forward pass over its token ids (final EOS included)."""
+    """Measures the masses of one trace by one forward pass over its token ids (final EOS included)."""
     recorder = MassRecorder(item_id, groups, groups.columns().to(model.device))
     with recording(model, recorder):
         forward(model, token_ids)
@@ -277,7 +277,7 @@ def masses_in_forward(model: Any, item_id: str, token_ids: Sequence[int], groups
 
 
 def walk_correlation(centroid: Tensor) -> Tensor:
-    """Pearson r between answer row and centroid, (head,), over rows that see the reasoning.
+    """Computes Pearson's r between answer row and centroid, (head,), over rows that see the reasoning.
 
     centroid (head, answer row). NaN with fewer than 3 such rows or where the centroid stays put.
     """

@@ -97,7 +97,7 @@ class NeedleRecorder(Recorder):
 
 @torch.no_grad()
 def retrieval_scores(model: Any, tests: Sequence[NeedleTest]) -> RetrievalScores:
-    """Scores of all heads over all tests. Raises R2AError without tests."""
+    """Returns the scores of all heads over all tests. Raises R2AError without tests."""
     if not tests:
         raise R2AError("the needle test has no tests", "capture more traces, or choose another heads.retrieval.needle")
     shares: dict[int, Tensor] = {}
@@ -119,7 +119,7 @@ def retrieval_scores(model: Any, tests: Sequence[NeedleTest]) -> RetrievalScores
 
 
 def greedy(model: Any, test: NeedleTest) -> list[int]:
-    """The model's own continuation of a prompt, exactly `steps` tokens."""
+    """Returns the model's own continuation of a prompt, exactly `steps` tokens."""
     ids = torch.tensor([test.token_ids], device=model.device)
     out = model.generate(
         ids,
@@ -133,7 +133,7 @@ def greedy(model: Any, test: NeedleTest) -> list[int]:
 
 
 def sequence_tests(vocabulary: Sequence[int], bos: int | None, config: NeedleParams) -> list[NeedleTest]:
-    """Random tokens; the needle's tokens differ from one another and from all others."""
+    """Makes tests of random tokens; the needle's tokens differ from one another and from all others."""
     if len(vocabulary) < 2 * config.needle_tokens:
         message = f"needles of {config.needle_tokens} tokens need twice as many ordinary tokens"
         raise R2AError(f"{message}, found {len(vocabulary)}", "lower heads.retrieval.needle_tokens")
@@ -152,7 +152,7 @@ def sequence_tests(vocabulary: Sequence[int], bos: int | None, config: NeedlePar
 
 
 def sentence_tests(tokenizer: Any, bos: int | None, config: NeedleParams) -> list[NeedleTest]:
-    """Facts in English filler. The needle is the fact's words after `is`."""
+    """Makes tests of facts in English filler. The needle is the fact's words after `is`."""
     generator = np.random.default_rng(config.seed)
 
     def encode(text: str) -> list[int]:
@@ -182,7 +182,7 @@ def sentence_tests(tokenizer: Any, bos: int | None, config: NeedleParams) -> lis
 
 
 def question_tests(traces: Sequence[tuple[Sequence[int], TraceSegments]], count: int) -> list[NeedleTest]:
-    """The first `count` traces that have a question and reasoning: needle is the query, the reasoning is given."""
+    """Makes tests of the first `count` traces with question and reasoning: the query is the needle."""
     tests = []
     for ids, segments in traces:
         reasoning = segments.reasoning
@@ -193,5 +193,5 @@ def question_tests(traces: Sequence[tuple[Sequence[int], TraceSegments]], count:
 
 
 def haystack_size(config: NeedleParams, number: int) -> int:
-    """Tokens of the n-th test's whole prompt: from context / tests up to context, evenly."""
+    """Returns the tokens of the n-th test's whole prompt: from context / tests up to context, evenly."""
     return config.context * (number + 1) // config.tests

@@ -78,7 +78,7 @@ class AttentionTables:
 
 
 def concat_tables(parts: Iterable[AttentionTables]) -> AttentionTables:
-    """Tables of all traces, in order; empty ones without any."""
+    """Returns the tables of all traces, in order; empty ones without any."""
     parts = [AttentionTables(pl.DataFrame(schema=ATTENTION_SCHEMA), pl.DataFrame(schema=SENTENCE_SCHEMA)), *parts]
     return AttentionTables(
         pl.concat([part.attention for part in parts], rechunk=True),
@@ -89,7 +89,10 @@ def concat_tables(parts: Iterable[AttentionTables]) -> AttentionTables:
 def tables_from_activations(
     item_id: str, trace: RecordedTrace, pieces: Sequence[str], phrases: Sequence[str], device: str = "cpu"
 ) -> AttentionTables:
-    """Tables of one trace from its queries and keys. pieces: text of each token; phrases: that mark reflection."""
+    """Returns the tables of one trace from its queries and keys.
+
+    pieces: text of each token; phrases: that mark reflection.
+    """
     groups = token_groups(trace.segments, pieces, phrases)
     found = {
         layer: layer_masses(layer_statistics(trace, layer, device), groups, f"{item_id!r}, layer {layer}")
@@ -99,14 +102,14 @@ def tables_from_activations(
 
 
 def tables_in_forward(model: Any, trace: TokenTrace, pieces: Sequence[str], phrases: Sequence[str]) -> AttentionTables:
-    """The same tables from one forward pass of the model over the trace, nothing stored."""
+    """Makes the same tables from one forward pass of the model over the trace, nothing stored."""
     groups = token_groups(trace.segments, pieces, phrases)
     found = masses_in_forward(model, trace.item_id, trace.token_ids, groups)
     return trace_tables(trace.item_id, groups, found.layers, found.masses, pieces)
 
 
 def token_groups(segments: TraceSegments, pieces: Sequence[str], phrases: Sequence[str]) -> TokenGroups:
-    """The tokens of one trace whose mass is measured."""
+    """Returns the tokens of one trace whose mass is measured."""
     reflection = reflection_ranges(pieces, segments.reasoning, phrases)
     return TokenGroups(segments, reflection, sentence_ranges(pieces, segments.reasoning))
 
@@ -118,7 +121,7 @@ def trace_tables(
     found: Mapping[int, LayerMasses],
     pieces: Sequence[str],
 ) -> AttentionTables:
-    """Tables of one trace from the masses of its layers, rows by layer and head."""
+    """Returns the tables of one trace from the masses of its layers, rows by layer and head."""
     attention = []
     for layer in sorted(layers):
         sources = {"answer": (found[layer].answer, groups.segments.answer)}
@@ -139,7 +142,7 @@ def trace_tables(
 
 
 def source_frame(own: Mapping[str, Any], mass: Tensor, walk: ReasoningWalk | None) -> pl.DataFrame:
-    """Rows of one layer and source, one per head. own: columns that all of them share."""
+    """Returns the rows of one layer and source, one per head. own: columns that all of them share."""
     n_heads = mass.shape[0]
     columns = {name: [value] * n_heads for name, value in own.items()} | {"head": list(range(n_heads))}
     columns |= dict(zip((*SEGMENTS, "reflection"), mass.T.tolist(), strict=True))
@@ -152,14 +155,14 @@ def source_frame(own: Mapping[str, Any], mass: Tensor, walk: ReasoningWalk | Non
 
 
 def with_nulls(values: Tensor) -> list[Any]:
-    """Values as a list, None for NaN."""
+    """Returns the values as a list, None for NaN."""
     return pl.Series(values.numpy().astype(np.float32)).fill_nan(None).to_list()
 
 
 def sentence_frame(
     item_id: str, groups: TokenGroups, found: Mapping[int, LayerMasses], pieces: Sequence[str]
 ) -> pl.DataFrame:
-    """One row per sentence, layer and head."""
+    """Makes one row per sentence, layer and head."""
     marked = {token for phrase in groups.reflection for token in phrase}
     heads = [(layer, head) for layer in sorted(found) for head in range(found[layer].sentences.shape[0])]
     columns: dict[str, list[Any]] = {name: [] for name in SENTENCE_SCHEMA}
@@ -181,7 +184,7 @@ def sentence_frame(
 
 
 def medians(attention: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    """What Figure 2 shows, for the metrics: see `segment_medians`. Raises R2AError at a mass that is not finite."""
+    """Reduces Figure 2 to its metrics (see `segment_medians`). Raises R2AError at a mass that is not finite."""
     check_columns(attention, SEGMENTS, ("item_id", "layer", "head", "source"), "attention", REBUILD)
     return segment_medians(attention)
 
@@ -224,7 +227,7 @@ class TableFiles:
     sentences: Path
 
     def read(self) -> AttentionTables:
-        """The tables."""
+        """Returns the tables."""
         return AttentionTables(pl.read_parquet(self.attention), pl.read_parquet(self.sentences))
 
 
@@ -234,7 +237,7 @@ def attention_tables(job: AttentionJob, work: Work) -> AttentionTables:
 
 
 def plan_attention(job: AttentionJob, base: Mapping[str, Any]) -> list[AttentionShard]:
-    """One shard per shard of activations, in order; where none are stored, per TRACES_IN_FORWARD traces.
+    """Returns one shard per shard of activations, in order; where none are stored, per TRACES_IN_FORWARD traces.
 
     base: digests of code and model.
     """
@@ -264,7 +267,7 @@ def finish_attention(job: AttentionJob, store: WorkStore, shard: AttentionShard)
 
 
 def tables_of(job: AttentionJob, trace: TokenTrace) -> AttentionTables:
-    """Tables of one trace, from its stored activations or from a forward pass."""
+    """Returns the tables of one trace, from its stored activations or from a forward pass."""
     pieces = token_pieces(job.tokenizer, trace.token_ids)
     if not job.reader.is_stored:
         return tables_in_forward(job.loaded.model, trace, pieces, job.phrases)

@@ -178,7 +178,10 @@ def arithmetic_trace(rng: random.Random, problem: ArithmeticProblem, perturbed: 
 
 
 def comparison_trace(rng: random.Random, problem: ComparisonProblem, perturbed: bool) -> WrittenTrace:
-    """The rank of each thing and the one asked for. A first rank that is far off in another context is thought over."""
+    """States the rank of each thing and the one asked for.
+
+    A first rank that is far off in another context is thought over.
+    """
     words, trace = Wording.draw(rng), WrittenTrace()
     ranks: list[int] = []
     for number, thing in enumerate((problem.first, problem.second)):
@@ -255,6 +258,6 @@ def asked(problem: ArithmeticProblem | ComparisonProblem) -> str:
 
 
 def correct(problem: ArithmeticProblem | ComparisonProblem, rng: random.Random) -> TrainingText:
-    """The unperturbed sample of a problem, with the usual instruction."""
+    """Returns the unperturbed sample of a problem, with the usual instruction."""
     mix = TextMix(comparison=0, without_reasoning=0, probing=0, perturbed=0, contradicted=0, padded=0)
     return replace(with_reasoning(rng, mix, problem, f"{problem.question}{BOXED_INSTRUCTION} "), padded=False)

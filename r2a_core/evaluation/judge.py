@@ -134,7 +134,7 @@ class Judgement:
             self.status, self.fault = "bad_reply", describe_fault(found, reply)
 
     def row(self) -> dict[str, Any]:
-        """A row of JUDGEMENT_SCHEMA."""
+        """Returns a row of JUDGEMENT_SCHEMA."""
         verdict, last = self.verdict, self.replies[-1]
         return {
             "item_id": self.response.item.item_id,
@@ -206,7 +206,7 @@ def connect(config: JudgeParams) -> Client:
 def judge_all(
     client: Client, store: WorkStore, config: JudgeParams, template: JudgeTemplate, responses: Sequence[Response]
 ) -> pl.DataFrame:
-    """Returns rows of JUDGEMENT_SCHEMA for all responses and repeats, from the store or asked now.
+    """Returns the rows of JUDGEMENT_SCHEMA for all responses and repeats, from the store or asked now.
 
     Raises R2AError when another model than the expected one answers, and what `ask_all` raises.
     """

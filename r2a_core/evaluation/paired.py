@@ -171,7 +171,7 @@ def stars(p: float | None) -> str:
 
 
 def _checked(scores: ArrayLike, where: str) -> np.ndarray:
-    """Returns scores as float64, shape (n,). Raises R2AError at a NaN or an infinity, naming the first."""
+    """Returns the scores as float64, shape (n,). Raises R2AError at a NaN or an infinity, naming the first."""
     values = np.asarray(scores, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:

@@ -56,7 +56,7 @@ class BarPair:
 
 
 def by_side(published: PublishedAccuracy | PublishedScore | None) -> dict[str, float] | None:
-    """Published means by side; None where there are none."""
+    """Return the published means by side; None where there are none."""
     return None if published is None else {side: getattr(published, setting) for setting, side in SIDES.items()}
 
 

@@ -122,7 +122,7 @@ def position_map_figure(tables: Mapping[str, pl.DataFrame], pair_id: str | None,
 
 
 def draw_map(axes: Axes, found: PositionMap) -> None:
-    """One panel of Figure 7."""
+    """Draw one panel of Figure 7."""
     axes.imshow(found.nld.T, cmap=HEAT, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
     places = np.arange(len(found.labels))
     axes.set_yticks(places, found.labels, fontsize=8, parse_math=False)

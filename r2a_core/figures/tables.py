@@ -143,7 +143,7 @@ def name_columns(frame: pl.DataFrame, *names: str) -> list[Column]:
 
 
 def paired_columns(interval: Callable[[Mapping[str, Any], str], str]) -> list[Column]:
-    """Number of pairs, both means as `interval(row, side)` shows them (sides: with, without), and the paired t-test."""
+    """Make columns of the number of pairs, both means as `interval(row, side)` shows them, and the paired t-test."""
     return [
         Column("n", 0.5, lambda row: str(row["n"])),
         Column("with reasoning", 1.55, lambda row: interval(row, "with")),

@@ -62,11 +62,11 @@ class GrowingSequence:
     ended: bool = False
 
     def key(self, config: GenerateParams) -> int:
-        """The key of the next step."""
+        """Returns the key of the next step."""
         return step_key(config.seed, self.request.item_id, self.request.run, len(self.tokens))
 
     def generated(self, eos: int) -> Generated:
-        """The finished response."""
+        """Returns the finished response."""
         finish = "stop" if self.tokens[-1] == eos else "length"
         return Generated(self.request.item_id, self.request.run, tuple(self.tokens), finish)
 
@@ -77,7 +77,7 @@ def generate(
     config: GenerateParams,
     memory_mib: int | None = None,
 ) -> list[Generated]:
-    """Responses in the order of `requests`. Each depends on its own item, run and prompt only.
+    """Generates responses, in the order of `requests`. Each depends on its own item, run and prompt only.
 
     As many grow at a time as `config.batch_size` and the memory bound (MiB, None = what the device has free) allow;
     half as many, with a warning, when the device runs out of memory. Raises R2AError when the model's logits are not
@@ -104,8 +104,10 @@ def generate(
 
 
 def sequence_bytes(model: Any, n_tokens: int) -> int:
-    """Bytes that a response of `n_tokens`, its prompt included, takes: keys and values, and its logits as numbers of 4
-    and 8 bytes (see `choose`)."""
+    """Returns the bytes that a response of `n_tokens`, its prompt included, takes.
+
+    Counted are keys and values, and its logits as numbers of 4 and 8 bytes (see `choose`).
+    """
     text = model.config.get_text_config()
     cache = 2 * text.num_hidden_layers * n_kv_heads(text) * head_size(text) * n_tokens * model.dtype.itemsize
     return cache + text.vocab_size * (2 * 4 + 4 * 8)
@@ -115,7 +117,7 @@ def sequence_bytes(model: Any, n_tokens: int) -> int:
 def grow(
     loaded: LoadedModel, waiting: list[GrowingSequence], config: GenerateParams, size: int
 ) -> Iterator[GrowingSequence]:
-    """Finished responses as they end, at most `size` of them growing at a time."""
+    """Yields finished responses as they end, at most `size` of them growing at a time."""
     few = max(1, size // TURNOVER)
     batch: DecodingBatch | None = None
     rows: list[GrowingSequence] = []  # as they lie in the batch, ended ones until the next turnover
@@ -139,7 +141,7 @@ def grow(
 def turnover(
     loaded: LoadedModel, batch: DecodingBatch | None, alive: list[int], n_rows: int, new: list[GrowingSequence]
 ) -> DecodingBatch:
-    """The rows of `batch` that are alive, of n_rows, and behind them rows that start with the prompts of `new`."""
+    """Keeps the rows of `batch` that are alive, of n_rows, and adds rows that start with the prompts of `new`."""
     if batch is not None and len(alive) < n_rows:
         batch.keep(alive)
     if not new:
@@ -155,7 +157,7 @@ def turnover(
 def next_tokens(
     loaded: LoadedModel, batch: DecodingBatch, rows: Sequence[GrowingSequence], config: GenerateParams
 ) -> torch.Tensor:
-    """The next token of each row; any token for rows that have ended."""
+    """Returns the next token of each row; any token for rows that have ended."""
     choice = choose(batch.logits, config.temperature, [row.key(config) for row in rows])
     for place, (row, margin) in enumerate(zip(rows, choice.margins.tolist(), strict=True)):
         if row.ended:
@@ -171,7 +173,7 @@ def next_tokens(
 
 
 def choose_alone(model: Any, row: GrowingSequence, config: GenerateParams) -> torch.Tensor:
-    """The choice on the logits of this response in a forward pass of its own, without padding or cache."""
+    """Returns the choice on the logits of this response in a forward pass of its own, without padding or cache."""
     ids = torch.tensor([[*row.request.prompt_ids, *row.tokens]], device=model.device)
     logits = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[:, -1].float()
     return choose(logits, config.temperature, [row.key(config)]).tokens[0]
@@ -185,19 +187,19 @@ WORD = 2**64
 
 
 def request_seed(seed: int, item_id: str, run: int) -> int:
-    """A seed for one response, 0 .. 2^31 - 1, for engines that draw their own random numbers."""
+    """Returns a seed for one response, 0 .. 2^31 - 1, for engines that draw their own random numbers."""
     digest = hashlib.blake2b(f"{seed}\0{item_id}\0{run}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def step_key(seed: int, item_id: str, run: int, step: int) -> int:
-    """64 bits that stand for one step of one response."""
+    """Returns 64 bits that stand for one step of one response."""
     digest = hashlib.blake2b(f"{seed}\0{item_id}\0{run}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "little") + step * GAMMA * GAMMA) % WORD
 
 
 def uniforms(keys: Sequence[int], n_tokens: int, device: Any = "cpu") -> torch.Tensor:
-    """One number in (0, 1) for each key and token, the same on every device. Shape (key, token), float64.
+    """Returns one number in (0, 1) for each key and token, the same on every device. Shape (key, token), float64.
 
     The splitmix64 hash of key and token, to 53 bits.
     """
@@ -209,7 +211,7 @@ def uniforms(keys: Sequence[int], n_tokens: int, device: Any = "cpu") -> torch.T
 
 
 def signed(word: int) -> int:
-    """The 64-bit word as torch's int64 holds it."""
+    """Returns the 64-bit word as torch's int64 holds it."""
     word %= WORD
     return word - WORD if word >= WORD // 2 else word
 
@@ -223,7 +225,7 @@ class SampledTokens:
 
 
 def choose(logits: torch.Tensor, temperature: float, keys: Sequence[int]) -> SampledTokens:
-    """The arg-max of logits (row, vocabulary) or, at a temperature, of logits / temperature plus Gumbel noise.
+    """Chooses the arg-max of logits (row, vocabulary) or, at a temperature, of logits / temperature plus Gumbel noise.
 
     The noise of a row comes from its key alone, so the choice is a draw from the softmax that the same key repeats.
     """
@@ -252,7 +254,7 @@ class PreallocatedKVLayer(DynamicLayer):
         self.show(keys.shape[2])
 
     def show(self, n_slots: int) -> None:
-        """The first slots of the buffers are the content."""
+        """Makes the first slots of the buffers the content."""
         self.keys, self.values = self.key_buffer[:, :, :n_slots], self.value_buffer[:, :, :n_slots]
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -281,7 +283,7 @@ class DecodingBatch:
 
     @classmethod
     def start(cls, model: Any, prompts: Sequence[Sequence[int]], filler: int) -> DecodingBatch:
-        """Rows that hold their prompts. filler: any token id, for padding."""
+        """Returns the rows that hold their prompts. filler: any token id, for padding."""
         width = max(map(len, prompts))
         ids = torch.full((len(prompts), width), filler)
         mask = torch.zeros_like(ids)
@@ -334,6 +336,6 @@ class DecodingBatch:
 
 
 def cache_argument(model_class: type) -> str:
-    """Under which name a model's forward takes its cache; transformers has had two."""
+    """Names the argument by which a model's forward takes its cache; transformers has had two."""
     names = inspect.signature(model_class.forward).parameters  # type: ignore[attr-defined]
     return "cache" if "cache" in names else "past_key_values"

@@ -44,7 +44,7 @@ class EndpointBackend:
     def respond(
         self, items: Sequence[Item], requests: Sequence[GenerationRequest], store: WorkStore
     ) -> tuple[list[tuple[int, ...]], Usage]:
-        """Token ids of one response per request, final EOS included, and what the server counted."""
+        """Returns the token ids of one response per request, final EOS included, and what the server counted."""
         asked = [self.request(item, request) for item, request in zip(items, requests, strict=True)]
         replies = ask_all(self.client, asked, store, self.name)
         usage = served_usage(replies, self.served)
@@ -52,7 +52,7 @@ class EndpointBackend:
         return [self.response_ids(reply) for reply in replies], usage
 
     def request(self, item: Item, request: GenerationRequest) -> Request:
-        """What is sent for one response, and its fingerprint."""
+        """Returns what is sent for one response, and its fingerprint."""
         body = self.completions_body(request) if self.served.api == "completions" else self.chat_body(item)
         body |= {
             "max_tokens": self.served.max_tokens or self.config.max_new_tokens,
@@ -73,7 +73,7 @@ class EndpointBackend:
         return Request(digest, lambda client: ask(client, **body))
 
     def completions_body(self, request: GenerationRequest) -> dict[str, Any]:
-        """The study's prompt as text."""
+        """Returns the study's prompt as text."""
         ids = list(request.prompt_ids)
         if ids[:1] == [self.tokenizer.ids.bos]:
             del ids[0]
@@ -81,7 +81,7 @@ class EndpointBackend:
         return {"prompt": bos + self.tokenizer.hf.decode(ids, clean_up_tokenization_spaces=False)}
 
     def chat_body(self, item: Item) -> dict[str, Any]:
-        """The question as a message and, without reasoning, the closed thinking as the start of the answer."""
+        """Returns the question as a message and, without reasoning, the closed thinking as the start of the answer."""
         messages: list[Mapping[str, Any]] = [{"role": "user", "content": f"{item.question}{self.instruction}"}]
         if self.setting == "with_reasoning":
             return {"messages": messages}
@@ -99,14 +99,14 @@ class EndpointBackend:
         return body
 
     def response_ids(self, reply: Reply) -> tuple[int, ...]:
-        """Token ids of a reply as the continuation of the study's prompt, EOS included where the model ended."""
+        """Tokenises a reply as the continuation of the study's prompt, EOS included where the model ended."""
         ids = tagged_ids(self.tokenizer, self.continuation(reply))
         if reply.finish == "stop" and ids[-1:] != [self.tokenizer.ids.eos]:
             ids.append(self.tokenizer.ids.eos)
         return tuple(ids)
 
     def continuation(self, reply: Reply) -> str:
-        """Thinking, closing tag and answer, as far as the prompt does not hold them."""
+        """Returns the thinking, closing tag and answer, as far as the prompt does not hold them."""
         tags = self.tokenizer.tags
         if self.served.api == "completions":
             return reply.text

@@ -31,7 +31,7 @@ def generation_row(
     seed: int | None,
     has_answer: Callable[[str], bool],
 ) -> dict[str, object]:
-    """One row of GENERATION_SCHEMA. seed is None for imported texts; `has_answer` sees the answer's text."""
+    """Returns one row of GENERATION_SCHEMA. seed is None for imported texts; `has_answer` sees the answer's text."""
 
     def decode(ids: Sequence[int]) -> str:
         return tokenizer.hf.decode(list(ids), clean_up_tokenization_spaces=False)
@@ -57,7 +57,7 @@ def generation_row(
 def split_imported(
     tokenizer: LoadedTokenizer, item: Item, found: ImportedText, setting: Setting, instruction: str, mode: WithoutMode
 ) -> SplitText:
-    """Prompt and response of an imported text.
+    """Returns the prompt and response of an imported text.
 
     A full text holds the question before its first `<think>`; its prompt reaches up to there and, without reasoning, to
     the `</think>` that follows. Any other text is a response alone, and its prompt is the one the model would be given
@@ -92,7 +92,7 @@ def split_imported(
 
 
 def tagged_ids(tokenizer: LoadedTokenizer, content: str) -> list[int]:
-    """Token ids of a model's own words: `</think>` and the final EOS are tags, all else that looks like one is text.
+    """Tokenises a model's own words: `</think>` and the final EOS are tags, all else that looks like one is text.
 
     White space behind the EOS is no part of a text.
     """

@@ -125,7 +125,7 @@ def generate_pair_responses(job: GenerationJob, items: Sequence[Item], kept: set
 
 
 def plan_shards(job: GenerationJob, items: Sequence[Item], base: Mapping[str, Any]) -> list[GenerationShard]:
-    """Shards of first attempts. More questions, more runs or a retry leave the earlier full shards as they are.
+    """Returns shards of first attempts. More questions, more runs or a retry leave the earlier full shards as they are.
 
     `base` is what else the rows depend on: code and model. There are none, and a warning says why, where a
     dataset of existing texts has none of this model, or a model without weights meets questions without texts. A served
@@ -153,7 +153,7 @@ def plan_shards(job: GenerationJob, items: Sequence[Item], base: Mapping[str, An
 
 
 def imported_shards(job: GenerationJob, items: Sequence[Item], base: Mapping[str, Any]) -> list[GenerationShard]:
-    """Shards of the questions that have a text of this model and setting."""
+    """Returns the shards of the questions that have a text of this model and setting."""
     present = [item for item in items if text_for(item, job.author, job.setting) is not None]
     if not present:
         others = sorted({author for item in items for author in models_with_text(item)})
@@ -190,7 +190,7 @@ def finish_shard(job: GenerationJob, store: WorkStore, shard: GenerationShard) -
 
 
 def read_shards(paths: Sequence[Path]) -> pl.DataFrame:
-    """The rows of all files, in their order."""
+    """Returns the rows of all files, in their order."""
     return pl.concat([pl.DataFrame(schema=GENERATION_SCHEMA), *(pl.read_parquet(path) for path in paths)])
 
 
@@ -201,7 +201,7 @@ def write_shard(job: GenerationJob, store: WorkStore, shard: GenerationShard, pa
 
 
 def generated_rows(job: GenerationJob, store: WorkStore, shard: GenerationShard) -> list[dict[str, Any]]:
-    """Rows of freshly generated responses; a server's own counts of tokens are kept in the store."""
+    """Returns the rows of freshly generated responses; a server's own counts of tokens are kept in the store."""
     tokenizer, config = job.tokenizer, job.config
     requests = [
         GenerationRequest(
@@ -225,7 +225,7 @@ def generated_rows(job: GenerationJob, store: WorkStore, shard: GenerationShard)
 
 
 def imported_rows(job: GenerationJob, shard: GenerationShard) -> list[dict[str, Any]]:
-    """Rows of imported texts."""
+    """Returns the rows of imported texts."""
     rows = []
     for item in shard.items:
         found = text_for(item, job.author, job.setting)
@@ -245,14 +245,14 @@ def imported_rows(job: GenerationJob, shard: GenerationShard) -> list[dict[str, 
 
 
 def answer_check(item: Item) -> Callable[[str], bool]:
-    """What the funnel asks of an answer: a boxed result, or, where there is no exact answer, any text."""
+    """Returns what the funnel asks of an answer: a boxed result, or, where there is no exact answer, any text."""
     return (lambda answer: bool(answer.strip())) if item.kind == "open" else has_boxed
 
 
 def plan_pair_shards(
     job: GenerationJob, items: Sequence[Item], kept: set[str], base: Mapping[str, Any]
 ) -> Iterator[GenerationShard]:
-    """Shards of the questions whose pair is in `kept`; none, with a warning, for a model without weights.
+    """Returns the shards of the questions whose pair is in `kept`; none, with a warning, for a model without weights.
 
     Shards are cut over all questions, then thinned: a pair that is dropped changes its own shard only.
     """

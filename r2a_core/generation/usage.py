@@ -45,7 +45,7 @@ class Usage:
 
 
 def served_usage(replies: Sequence[Reply], served: ServedModel) -> Usage:
-    """What the replies of a server took, by its own counts."""
+    """Returns what the replies of a server took, by its own counts."""
     costs = [served.endpoint.cost(reply.prompt_tokens, reply.completion_tokens) for reply in replies]
     return Usage(
         len(replies),
@@ -57,7 +57,7 @@ def served_usage(replies: Sequence[Reply], served: ServedModel) -> Usage:
 
 
 def shards_usage(paths: Iterable[Path], imported: bool) -> Usage:
-    """Sum over finished shards. Tokens of imported texts are unknown: the tokenizer is not their model's."""
+    """Returns sum over finished shards. Tokens of imported texts are unknown: the tokenizer is not their model's."""
     found = [shard_usage(path, imported) for path in paths]
     cost = None if not found or any(each.cost is None for each in found) else sum(each.cost or 0 for each in found)
     return Usage(
@@ -70,7 +70,7 @@ def shards_usage(paths: Iterable[Path], imported: bool) -> Usage:
 
 
 def shard_usage(path: Path, imported: bool) -> Usage:
-    """What one shard took: the server's counts where there are some, else the tokens of its rows."""
+    """Returns what one shard took: the server's counts where there are some, else the tokens of its rows."""
     counted = path.with_suffix(USAGE_SUFFIX)
     if counted.is_file():
         values = json.loads(counted.read_text(encoding="utf-8"))

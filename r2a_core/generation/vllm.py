@@ -30,7 +30,7 @@ class VllmBackend:
     config: GenerateParams
 
     def respond(self, requests: Sequence[GenerationRequest]) -> list[tuple[int, ...]]:
-        """Token ids of one response per request, final EOS included.
+        """Returns the token ids of one response per request, final EOS included.
 
         Raises R2AError for a prompt that leaves no room for a response.
         """
@@ -46,7 +46,10 @@ class VllmBackend:
         return [self.response(output.outputs[0]) for output in outputs]
 
     def params(self, request: GenerationRequest) -> Any:
-        """vLLM's SamplingParams of one response. The study's EOS ends it, and no other token of the model's config."""
+        """Returns vLLM's SamplingParams of one response.
+
+        The study's EOS ends it, and no other token of the model's config.
+        """
         from vllm import SamplingParams  # type: ignore[import-not-found]
 
         return SamplingParams(
@@ -59,14 +62,14 @@ class VllmBackend:
         )
 
     def response(self, completion: Any) -> tuple[int, ...]:
-        """Token ids of a completion, the EOS that ended it included."""
+        """Returns the token ids of a completion, the EOS that ended it included."""
         ids = tuple(completion.token_ids)
         ended = completion.finish_reason == "stop"
         return ids if not ended or ids[-1:] == (self.eos,) else (*ids, self.eos)
 
 
 def load_engine(folder: Path, device: str, config: GenerateParams) -> VllmBackend:
-    """The engine of a prepared model, on the first GPU that CUDA_VISIBLE_DEVICES names.
+    """Loads the engine of a prepared model, on the first GPU that CUDA_VISIBLE_DEVICES names.
 
     Raises MissingPrerequisite without vLLM, a GPU or the model's files.
     """
@@ -104,7 +107,7 @@ def load_engine(folder: Path, device: str, config: GenerateParams) -> VllmBacken
 
 
 def context_length(place: dict[str, Any], pointer: Any, name: str) -> int:
-    """Most tokens that the model's config allows."""
+    """Returns the most tokens that the model's config allows."""
     from transformers import AutoConfig
 
     with transformers_errors(f"the config of {name}", pointer):
@@ -112,7 +115,7 @@ def context_length(place: dict[str, Any], pointer: Any, name: str) -> int:
 
 
 def local_place(place: dict[str, Any]) -> str:
-    """A folder of this machine where the files are here, else the id of the Hub."""
+    """Returns a folder of this machine where the files are here, else the id of the Hub."""
     name = place["pretrained_model_name_or_path"]
     if not place["local_files_only"] or Path(name).is_dir():
         return name

@@ -17,7 +17,7 @@ from r2a_core.infra.errors import R2AError
 HINT = "look at the model: wrong weights, or a dtype it overflows in (float16, where bfloat16 and float32 do not)"
 
 
-def check_finite(values: Any, what: str, axes: Sequence[str], hint: str = HINT) -> None:
+def check_finite(values: Any, what: str, axes: Sequence[str]) -> None:
     """Raises R2AError at the first NaN or inf of a tensor or array; `axes` name its dimensions ("layer", ...)."""
     if hasattr(values, "isfinite") and math.isfinite(float(values.sum())):
         return  # a NaN or inf survives any sum, and summing is ten times faster than checking each number
@@ -26,7 +26,7 @@ def check_finite(values: Any, what: str, axes: Sequence[str], hint: str = HINT) 
         return
     bad = np.argwhere(~np.asarray(finite.cpu() if hasattr(finite, "cpu") else finite))[0].tolist()
     place = ", ".join(f"{axis} {index}" for axis, index in zip(axes, bad, strict=True))
-    raise R2AError(f"{what}: the value at {place} is {float(values[tuple(bad)])}", hint)
+    raise R2AError(f"{what}: the value at {place} is {float(values[tuple(bad)])}", HINT)
 
 
 def check_columns(frame: pl.DataFrame, columns: Sequence[str], keys: Sequence[str], what: str, hint: str) -> None:

@@ -160,7 +160,7 @@ def fingerprint(**parts: Any) -> str:
 
 
 def code_digest(root: Path, places: Iterable[str]) -> str:
-    """SHA-256 over FORMAT and the sources at `places`, files or folders below `root`."""
+    """Returns the SHA-256 over FORMAT and the sources at `places`, files or folders below `root`."""
     digest = hashlib.sha256(f"format {FORMAT}\0".encode())
     for place in sorted(places):
         path = root / place
@@ -169,7 +169,7 @@ def code_digest(root: Path, places: Iterable[str]) -> str:
 
 
 def folder_digest(folder: Path, without: Collection[str] = ()) -> str:
-    """SHA-256 over the names and contents of a folder's files, but those named `without`.
+    """Returns the SHA-256 over the names and contents of a folder's files, but those named `without`.
 
     Unfinished files and what Python compiles (__pycache__) do not count.
     """

@@ -60,7 +60,7 @@ def tokenizer_of(pointer: ModelPointer, folder: Path) -> LoadedTokenizer:
 
 
 def read_tokenizer(place: dict[str, Any]) -> Any:
-    """The tokenizer that the published tokenizer.json describes; place as `where` gives it.
+    """Read the tokenizer that the published tokenizer.json describes; place: see `from_pretrained_args`.
 
     AutoTokenizer puts the rules of its own class for the architecture in place of the file's (Qwen2's, for one). It is
     used only for models without that file.
@@ -177,7 +177,10 @@ def check_weight_files(place: dict[str, Any], name: str) -> None:
 
 
 def choose_device(name: str) -> Any:
-    """The torch device of a name. Raises MissingPrerequisite for CUDA where there is none, R2AError for other names."""
+    """Returns the torch device of a name.
+
+    Raises MissingPrerequisite for CUDA where there is none, R2AError for other names.
+    """
     import torch
 
     if name == "auto":
@@ -192,7 +195,7 @@ def choose_device(name: str) -> Any:
 
 
 def resolve_tags(tokenizer: Any, tags: Tags) -> TagIds:
-    """Token ids of the tags. Raises R2AError naming the tag that is not one token of its own."""
+    """Returns the token ids of the tags. Raises R2AError naming the tag that is not one token of its own."""
 
     def single(name: str, tag: str) -> int:
         ids = tokenizer.encode(tag, add_special_tokens=False)

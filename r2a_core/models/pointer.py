@@ -72,7 +72,10 @@ class ModelPointer:
 
 
 def read_pointer(folder: Path) -> ModelPointer:
-    """The pointer of a prepared model. Raises MissingPrerequisite when there is none, R2AError when it is damaged."""
+    """Returns the pointer of a prepared model.
+
+    Raises MissingPrerequisite when there is none, R2AError when it is damaged.
+    """
     path = folder / POINTER
     if not path.is_file():
         raise MissingPrerequisite(f"{path} does not exist", "run: dvc repro prepare_model")
@@ -92,7 +95,7 @@ def read_pointer(folder: Path) -> ModelPointer:
 
 
 def resolve_hub(hub_id: str, revision: str) -> str:
-    """The commit (40 hex digits) that `revision`, a branch, tag or commit, names now.
+    """Returns the commit (40 hex digits) that `revision`, a branch, tag or commit, names now.
 
     A full commit is its own answer and needs no network. Raises MissingPrerequisite when the Hub
     does not tell.
@@ -106,7 +109,10 @@ def resolve_hub(hub_id: str, revision: str) -> str:
 
 
 def ask_hub(hub_id: str, revision: str) -> str | None:
-    """The commit of a revision by one request. Raises MissingPrerequisite soon: a download would try for minutes."""
+    """Returns the commit of a revision by one request.
+
+    Raises MissingPrerequisite soon: a download would try for minutes.
+    """
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -117,12 +123,15 @@ def ask_hub(hub_id: str, revision: str) -> str | None:
 
 
 def weights_digest(path: str) -> str:
-    """Digest over config and weights of a local model folder. Raises MissingPrerequisite when they are absent."""
+    """Returns the digest over config and weights of a local model folder.
+
+    Raises MissingPrerequisite when they are absent.
+    """
     return fingerprint(files={file.name: sha256(file) for file in weight_files(path)})
 
 
 def weight_files(path: str) -> list[Path]:
-    """Config and weights of a local model folder. Raises MissingPrerequisite when they are absent."""
+    """Returns the config and weights of a local model folder. Raises MissingPrerequisite when they are absent."""
     try:
         folder = Path(path).expanduser()
         weights = sorted(folder.glob("*.safetensors")) if (folder / "config.json").is_file() else []
@@ -136,7 +145,7 @@ def weight_files(path: str) -> list[Path]:
 
 
 def files_digest(folder: Path) -> str:
-    """Digest over the files of a prepared folder but its pointer, and what a killed run left of one."""
+    """Returns the digest over the files of a prepared folder but its pointer, and what a killed run left of one."""
     return folder_digest(folder, without=(POINTER, f"{TEMPORARY}{POINTER}"))
 
 
@@ -184,7 +193,7 @@ def from_pretrained_args(pointer: ModelPointer, folder: Path, weights: bool) -> 
 
 
 def is_cached(hub_id: str, revision: str, weights: bool) -> bool:
-    """Whether the Hub cache holds the tokenizer, or the config and all weight files, of a commit."""
+    """Tells whether the Hub cache holds the tokenizer, or the config and all weight files, of a commit."""
     from huggingface_hub import try_to_load_from_cache
 
     def cached(name: str) -> Path | None:

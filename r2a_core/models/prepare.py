@@ -64,7 +64,7 @@ def save_tokenizer(tags: Tags, out_dir: Path) -> None:
 
 
 def tokenizer_with(tags: Tags) -> Any:
-    """The built-in tokenizer, with the tags that it lacks as tokens of their own."""
+    """Returns the built-in tokenizer, with the tags that it lacks as tokens of their own."""
     from tokenizers import AddedToken
 
     tokenizer = build_tokenizer()

@@ -115,7 +115,7 @@ class Client:
 
 
 def no_reply(endpoint: EndpointParams, reason: str) -> MissingPrerequisite:
-    """The error after the last try."""
+    """Returns the error after the last try."""
     return MissingPrerequisite(
         f"the model {endpoint.model!r} at {endpoint.base_url} gave no reply in {endpoint.attempts} tries; "
         f"the last one: {reason}",
@@ -124,7 +124,7 @@ def no_reply(endpoint: EndpointParams, reason: str) -> MissingPrerequisite:
 
 
 def status_error(status: int, retry_after: str | None, body: str, endpoint: EndpointParams) -> R2AError:
-    """The error for an HTTP status that was not retried, or not mended by it. `body` holds no key.
+    """Returns the error for an HTTP status that was not retried, or not mended by it. `body` holds no key.
 
     MissingPrerequisite for a refused key, no money left and a server that stays busy; R2AError for a model that the
     server lacks and for what it takes for a bad request.
@@ -148,7 +148,7 @@ def status_error(status: int, retry_after: str | None, body: str, endpoint: Endp
 
 
 def error_sentence(body: str) -> str:
-    """The server's sentence in the body of an error, JSON or not."""
+    """Returns the server's sentence in the body of an error, JSON or not."""
     try:
         return server_sentence(json.loads(body))
     except ValueError:
@@ -156,7 +156,7 @@ def error_sentence(body: str) -> str:
 
 
 def redact(value: Any, key: str | None) -> Any:
-    """`value` (JSON-able) without the key and without lone surrogates, which no UTF-8 file and no tokenizer takes."""
+    """Removes the key and lone surrogates, which no UTF-8 file and no tokenizer takes, from a JSON-able value."""
     if isinstance(value, str):
         whole = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return whole.replace(key, "[key]") if key else whole

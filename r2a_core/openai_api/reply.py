@@ -56,7 +56,10 @@ def completion_reply(raw: Any) -> Reply:
 
 
 def first_choice(raw: Any) -> Mapping[str, Any]:
-    """The first choice of a reply. Raises ReplyError without one, with the server's sentence where it gives one."""
+    """Returns the first choice of a reply.
+
+    Raises ReplyError without one, with the server's sentence where it gives one.
+    """
     if not isinstance(raw, Mapping):
         raise ReplyError("a reply that is no JSON object")
     choices = raw.get("choices")
@@ -67,7 +70,7 @@ def first_choice(raw: Any) -> Mapping[str, Any]:
 
 
 def reply_of(raw: Mapping[str, Any], choice: Mapping[str, Any], text: str, reasoning: str | None) -> Reply:
-    """The reply with its counts. Raises ReplyError where the server broke off."""
+    """Returns the reply with its counts. Raises ReplyError where the server broke off."""
     finish = str(choice.get("finish_reason"))
     if finish in TRANSIENT_FINISHES:
         raise ReplyError(f"a reply broken off by the server ({finish})")
@@ -90,7 +93,7 @@ def as_int(value: Any) -> int | None:
 
 
 def content_text(content: Any) -> tuple[str | None, str | None]:
-    """Text and thinking of a message's content: a string, or a list of parts."""
+    """Returns the text and thinking of a message's content: a string, or a list of parts."""
     if isinstance(content, str):
         return content, None
     if not isinstance(content, list):
@@ -105,22 +108,22 @@ def content_text(content: Any) -> tuple[str | None, str | None]:
     return "".join(texts), "".join(thoughts) if thoughts else None
 
 
-def without_thinking(text: str, opening: str = "<think>", closing: str = "</think>") -> tuple[str, str | None]:
-    """An answer and the thinking before it, where `text` opens with thinking that is closed once; else all of it.
+def without_thinking(text: str) -> tuple[str, str | None]:
+    """Splits off the thinking before an answer, where `text` opens with thinking that is closed once.
 
     The opening tag is often part of the prompt, and then missing here.
     """
-    head, close, answer = text.partition(closing)
+    head, close, answer = text.partition("</think>")
     if not close:
         stripped = text.lstrip()
-        return ("", stripped[len(opening) :]) if stripped.startswith(opening) else (text, None)
-    if closing in answer:
+        return ("", stripped.removeprefix("<think>")) if stripped.startswith("<think>") else (text, None)
+    if "</think>" in answer:
         return text, None
-    return answer, head.lstrip().removeprefix(opening) if head.lstrip().startswith(opening) else head
+    return answer, head.lstrip().removeprefix("<think>") if head.lstrip().startswith("<think>") else head
 
 
 def server_sentence(body: Any) -> str:
-    """What a server says went wrong, on one line; empty when it says nothing."""
+    """Returns what a server says went wrong, on one line; empty when it says nothing."""
     if isinstance(body, Mapping):
         for name in ("error", "message", "detail"):
             if body.get(name):
@@ -132,6 +135,6 @@ def server_sentence(body: Any) -> str:
 
 
 def total(counts: Iterable[int | None]) -> int | None:
-    """The sum of token counts; None where one of them is unknown."""
+    """Returns the sum of token counts; None where one of them is unknown."""
     values = list(counts)
     return None if any(value is None for value in values) else sum(value for value in values if value is not None)

@@ -202,7 +202,7 @@ def skipped(layers: Sequence[Any]) -> Iterator[None]:
 
 
 def identity_forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """The forward of a layer that is left out."""
+    """Return the input: the forward of a layer that is left out."""
     return hidden_states
 
 

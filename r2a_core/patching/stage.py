@@ -83,7 +83,7 @@ def capture_clean_runs(job: PairCaptureJob, rows: pl.DataFrame, work: Work, fold
 
 
 def plan_capture(rows: pl.DataFrame, params: PairCaptureParams, base: Mapping[str, Any]) -> list[PairShard]:
-    """Shards of the aligned rows of data/pairs/<model>.parquet, `shard_pairs` pairs of the dataset each.
+    """Returns the shards of the aligned rows of data/pairs/<model>.parquet, `shard_pairs` pairs of the dataset each.
 
     base: digests of code and model.
     """
@@ -101,7 +101,7 @@ def plan_capture(rows: pl.DataFrame, params: PairCaptureParams, base: Mapping[st
 
 
 def finish_capture(job: PairCaptureJob, store: WorkStore, shard: PairShard) -> Path:
-    """File of a shard of clean runs, from the store or captured now."""
+    """Returns the file of a shard of clean runs, from the store or captured now."""
 
     def write(path: Path) -> None:
         records = [capture_pair(job.loaded.model, pair, job.params) for pair in shard.pairs]
@@ -130,7 +130,7 @@ def capture_pair(model: Any, pair: AlignedPair, params: PairCaptureParams) -> Re
 
 
 def weak_reason(ld_clean: float, ld_corrupted: float, threshold: float) -> str | None:
-    """Why the runs of a pair are not clearly on their own sides; None when they are."""
+    """Says why the runs of a pair are not clearly on their own sides; None when they are."""
     if ld_clean < threshold:
         return f"the clean logit difference {ld_clean:.3g} is below {threshold:g}"
     if ld_corrupted > -threshold:
@@ -160,7 +160,7 @@ def patch_pairs(job: SweepJob, work: Work) -> pl.DataFrame:
 
 
 def finish_sweep(job: SweepJob, store: WorkStore, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Patching table of one shard of clean runs (its index rows), from the store or computed now."""
+    """Returns the patching table of one shard of clean runs (its index rows), from the store or computed now."""
 
     def write(path: Path) -> None:
         sweeps = [
@@ -192,7 +192,7 @@ def clean_runs(
 
 
 def sweeps_in_memory(model: Any, pair: AlignedPair, clean: CleanRun, params: SweepParams) -> list[Sweep]:
-    """All components of one pair, in passes of `memory_mib`, or of half as much each time the device runs out."""
+    """Sweeps all components of one pair in passes of `memory_mib`, halved each time the device runs out."""
     one_row = -(-row_bytes(model_shape(model), [min(pair.indices)], len(pair.corrupted.ids)) // MIB)
     return retry_with_half(
         lambda memory_mib: sweep_pair(model, pair, clean, params, memory_mib),
@@ -210,5 +210,5 @@ def check_components(params: SweepParams) -> None:
 
 
 def by_key(pairs: Sequence[AlignedPair]) -> dict[tuple[str, str], AlignedPair]:
-    """Pairs by (pair_id, probe)."""
+    """Returns the pairs by (pair_id, probe)."""
     return {(pair.pair_id, pair.probe): pair for pair in pairs}

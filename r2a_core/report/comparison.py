@@ -27,7 +27,7 @@ def row(model: str, measure: str, unit: str, published: float | None, ours: floa
 
 
 def accuracy_rows(records: Records) -> Iterator[dict[str, Any]]:
-    """Accuracy over common items (Figure 1a, Table 3)."""
+    """Returns the accuracy over common items (Figure 1a, Table 3)."""
     for record in records:
         published, summary = record["published"], record["summary"]
         if published is None:
@@ -44,7 +44,7 @@ def accuracy_rows(records: Records) -> Iterator[dict[str, Any]]:
 
 
 def score_rows(records: Records) -> Iterator[dict[str, Any]]:
-    """Mean judge scores by area (Figure 1b), and the items behind them."""
+    """Returns the mean judge scores by area (Figure 1b), and the items behind them."""
     for record in records:
         for area in record["judged"] or []:
             if area["published"] is None:
@@ -57,7 +57,7 @@ def score_rows(records: Records) -> Iterator[dict[str, Any]]:
 
 
 def mass_rows(records: Records) -> Iterator[dict[str, Any]]:
-    """Median attention mass from answer tokens by segment (Figure 2)."""
+    """Returns the median attention mass from answer tokens by segment (Figure 2)."""
     for record in records:
         if record["published"] is None or "answer" not in record["boxes"]:
             continue
@@ -68,7 +68,7 @@ def mass_rows(records: Records) -> Iterator[dict[str, Any]]:
 
 
 def rfh_rows(records: Records) -> Iterator[dict[str, Any]]:
-    """How many of the paper's ten Reasoning-Focus Heads are among ours."""
+    """Counts how many of the paper's ten Reasoning-Focus Heads are among ours."""
     for record in records:
         if record["dataset"] == paper.MATHS and record["model"] in paper.REASONING_FOCUS_HEADS:
             heads = paper.REASONING_FOCUS_HEADS[record["model"]]
@@ -78,7 +78,7 @@ def rfh_rows(records: Records) -> Iterator[dict[str, Any]]:
 
 
 def patching_rows(records: Records) -> Iterator[dict[str, Any]]:
-    """Best layer of the mean NLD curves, and their crossing (Figure 8)."""
+    """Returns the best layer of the mean NLD curves, and their crossing (Figure 8)."""
     for record in records:
         published = paper.PATCHING.get(record["model"])
         if published is None:
@@ -97,6 +97,6 @@ def patching_rows(records: Records) -> Iterator[dict[str, Any]]:
 
 
 def highest(record: Mapping[str, Any], probe: str, curve: str) -> float | None:
-    """Highest layer mean of a curve."""
+    """Returns the highest layer mean of a curve."""
     means = [one["mean"] for one in record["curves"] if (one["probe"], one["curve"]) == (probe, curve)]
     return max(means[0]) if means else None

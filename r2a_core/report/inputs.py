@@ -52,10 +52,10 @@ def add_gap(gaps: Gaps, part: str, what: str, stage: str) -> None:
 
 
 def name_of(record: Mapping[str, Any]) -> str:
-    """Model and dataset of a record."""
+    """Returns the model and dataset of a record."""
     return f"{record['model']} on {record['dataset']}"
 
 
 def words(name: str) -> str:
-    """A name with spaces for underscores."""
+    """Returns a name with spaces for underscores."""
     return name.replace("_", " ")

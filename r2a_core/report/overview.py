@@ -100,7 +100,7 @@ def joined(*answers: Finding | None) -> Finding:
 
 
 def is_graded(record: Mapping[str, Any]) -> bool:
-    """Whether a run has accuracies."""
+    """Tells whether a run has accuracies."""
     return record["summary"]["paired"]["accuracy_with"] is not None
 
 
@@ -147,7 +147,7 @@ def significant_counts(tests: Records) -> str:
 
 
 def is_different(paired: Mapping[str, Any], sign: int) -> bool:
-    """Whether accuracy with reasoning is higher (sign 1) or lower (-1), and the test says so."""
+    """Tells whether accuracy with reasoning is higher (sign 1) or lower (-1), and the test says so."""
     return paired["p"] is not None and paired["p"] < SIGNIFICANT and sign * paired["difference"] > 0
 
 

@@ -18,7 +18,7 @@ Row = tuple[str, str, str, float | None]
 
 
 def plot_tables(data: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
-    """By name: accuracy (%), funnel (responses), masses (medians), heads (mass by rank), patching (NLD by layer)."""
+    """Makes accuracy (%), funnel (responses), masses (medians), heads (mass by rank) and patching (NLD by layer)."""
     rows = {
         "accuracy": accuracy_rows(data),
         "funnel": funnel_rows(data),
@@ -30,7 +30,7 @@ def plot_tables(data: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
 
 
 def accuracy_rows(data: Mapping[str, Any]) -> Iterator[Row]:
-    """Accuracy in percent over common items, by model."""
+    """Returns the accuracy in percent over common items, by model."""
     for run in data["evaluation"]:
         for side in ("with", "without"):
             accuracy = run["summary"]["paired"][f"accuracy_{side}"]
@@ -39,7 +39,7 @@ def accuracy_rows(data: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def funnel_rows(data: Mapping[str, Any]) -> Iterator[Row]:
-    """Responses that pass each step, after the second attempt."""
+    """Returns the responses that pass each step, after the second attempt."""
     for run in data["evaluation"]:
         for setting, counts in run["summary"]["funnel"].items():
             for step in (*STEPS, "common"):
@@ -47,7 +47,7 @@ def funnel_rows(data: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def mass_rows(data: Mapping[str, Any]) -> Iterator[Row]:
-    """Median attention mass over traces, by segment."""
+    """Returns the median attention mass over traces, by segment."""
     for run in data["attention"]:
         for source, boxes in run["boxes"].items():
             for segment, box in boxes["segments"].items():
@@ -65,7 +65,7 @@ def head_rows(data: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def patching_rows(data: Mapping[str, Any]) -> Iterator[Row]:
-    """Mean NLD over pairs, by layer."""
+    """Returns the mean NLD over pairs, by layer."""
     for run in data["patching"]:
         for curve in run["curves"]:
             for layer, mean in zip(curve["layer"], curve["mean"], strict=True):

@@ -145,7 +145,7 @@ def judged_areas(summary: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 
 
 def item_table(frame: pl.DataFrame, runs: int) -> pl.DataFrame:
-    """One row an item, in file order: gold, outcome, and by setting status, extracted answer, score and shown run.
+    """Tabulates items in file order: gold, outcome, and by setting status, extracted answer, score and shown run.
 
     A score is the mean over the runs that count in the paired test, as in the test itself; outcome is win, tie or loss
     with reasoning, or unpaired. The shown attempt is the first that counts, else the one that got furthest.
@@ -183,7 +183,7 @@ def item_table(frame: pl.DataFrame, runs: int) -> pl.DataFrame:
 
 
 def items_with_texts(outcomes: Sequence[str], count: int) -> list[int]:
-    """Rows of the items whose texts the page carries: a win, a loss, an unpaired item, a tie and so on, in order."""
+    """Chooses the items whose texts the page carries: a win, a loss, an unpaired item, a tie and so on, in order."""
     by_outcome = [[row for row, outcome in enumerate(outcomes) if outcome == kind] for kind in OUTCOMES]
     turns = [row for turn in zip_longest(*by_outcome) for row in turn if row is not None]
     return sorted(turns[:count])

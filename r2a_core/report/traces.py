@@ -34,7 +34,7 @@ class TraceView:
         return map_name(self.kind, self.layer, self.head)
 
     def rows(self) -> pl.Expr:
-        """Rows of a frame that belong to this view."""
+        """Returns the rows of a frame that belong to this view."""
         same = pl.col("kind") == self.kind
         if self.kind == "head":
             same = same & (pl.col("layer") == self.layer) & (pl.col("head") == self.head)
@@ -83,7 +83,7 @@ class TraceReader:
             self.rfh = pl.DataFrame(rfh, schema=schema, orient="row")
 
     def record(self, trace: MappedTrace) -> dict[str, Any]:
-        """One trace, in the views chosen for the page."""
+        """Returns one trace, in the views chosen for the page."""
         views = self.views_of(trace.item_id)
         return {
             "item_id": trace.item_id,
@@ -103,14 +103,14 @@ class TraceReader:
         }
 
     def views_of(self, item_id: str) -> list[TraceView]:
-        """The means, then the first single heads of the trace, as they lie in the file."""
+        """Returns the means, then the first single heads of the trace, as they lie in the file."""
         own = self.views.filter(pl.col("item_id") == item_id).select(VIEW[1:])
         views = [TraceView(*row) for row in own.iter_rows()]
         means = sorted((view for view in views if view.kind != "head"), key=lambda view: view.kind, reverse=True)
         return [*means, *[view for view in views if view.kind == "head"][: self.params.heads]]
 
     def link_record(self, trace: MappedTrace, view: TraceView) -> dict[str, Any] | None:
-        """By answer token: its strongest reasoning tokens and their weights, and the mass on all and on the rest."""
+        """Lists by answer token the strongest reasoning tokens with weights, and the mass on all and on the rest."""
         assert self.links is not None
         rows = self.links.filter((pl.col("item_id") == trace.item_id) & view.rows()).sort("row")
         if rows.is_empty():
@@ -126,7 +126,7 @@ class TraceReader:
         return {"first_row": first, "tokens": pack(tokens, "u2"), "weights": pack_shares(weights), **masses}
 
     def sentence_record(self, trace: MappedTrace, views: Sequence[TraceView]) -> dict[str, Any] | None:
-        """Token ranges of the sentences of the reasoning, and mass from the answer by (view, sentence)."""
+        """Returns the token ranges of the sentences of the reasoning, and mass from the answer by (view, sentence)."""
         if self.sentences is None:
             return None
         rows = self.sentences.filter(pl.col("item_id") == trace.item_id).with_columns(pl.col("mass").cast(pl.Float64))
@@ -142,7 +142,7 @@ class TraceReader:
         return {**columns, "masses": pack(masses, "f4")}
 
     def heads_of(self, rows: pl.DataFrame, view: TraceView) -> pl.DataFrame | None:
-        """Sentence rows of the heads that a view is the mean of; None when they are not known."""
+        """Returns the sentence rows of the heads that a view is the mean of; None when they are not known."""
         if view.kind == "head":
             return rows.filter((pl.col("layer") == view.layer) & (pl.col("head") == view.head))
         if view.kind == "head_mean":
