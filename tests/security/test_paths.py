@@ -6,25 +6,15 @@ from typing import Any
 
 import polars as pl
 import pytest
-import torch
 
-from r2a_core.activations.attention import LayerAttention
-from r2a_core.activations.store import (
-    ActivationReader,
-    ShardFolder,
-    TraceActivations,
-    shard_name,
-    write_index,
-    write_shard,
-)
+from r2a_core.activations.store import TRACES, ShardFolder, StoreKind
 from r2a_core.config import DatasetParams, ModelParams, Params, parse, read_yaml
 from r2a_core.data.prepare import load_dataset, local_file
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import write_frame
 from r2a_core.patching.stage import CLEAN_RUNS
-from r2a_core.trace import TraceSegments
+from tests.study import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 ROW = {"unique_id": "u", "problem": "1+1?", "answer": "2", "subject": "", "level": 1}
 
 
@@ -87,36 +77,17 @@ def test_a_hub_id_that_could_be_a_path_is_refused(hub_id: str) -> None:
         parse(ModelParams, values, "models.x")
 
 
-def stored(folder: Path) -> Path:
-    """One captured trace."""
-    trace = TraceActivations(TraceSegments(1, 3, 6), 0, 4)
-    trace.layers[0] = LayerAttention(0, 2, 1, 3, 0.5)
-    trace.q[0], trace.k[0] = torch.ones(2, 6, 3), torch.ones(1, 6, 3)
-    write_shard(folder / shard_name(0), [trace.record("a", range(6))], "f")
-    write_index(folder / "index.parquet", [folder / shard_name(0)])
-    return folder
-
-
-NAMES = ["../elsewhere/shard-00000.safetensors", "/tmp/shard-00000.safetensors", "..", "shard-0.safetensors", None]
-
-
-@pytest.mark.parametrize("name", [*NAMES, "shard-00000.safetensors/../x", "shard-00000.bin", "shard-٠٠٠٠٠.safetensors"])
-def test_an_index_names_shards_of_its_own_folder_only(tmp_path: Path, name: str | None) -> None:
-    for place in ("here", "elsewhere"):
-        (tmp_path / place).mkdir()
-        stored(tmp_path / place)
-    index = tmp_path / "here" / "index.parquet"
-    frame = pl.read_parquet(index)
-    write_frame(index, frame.with_columns(shard=pl.lit(name, pl.String)))
+@pytest.mark.parametrize("kind", [TRACES, CLEAN_RUNS], ids=["traces", "clean runs"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../elsewhere/shard-00000.safetensors", "/tmp/shard-00000.safetensors", "..", "shard-0.safetensors", None),
+        *("shard-00000.safetensors/../x", "shard-00000.bin", "shard-٠٠٠٠٠.safetensors"),
+    ],
+)
+def test_an_index_names_shards_of_its_own_folder_only(tmp_path: Path, kind: StoreKind, name: str | None) -> None:
+    row = dict.fromkeys(kind.schema) | {"shard": name}
+    write_frame(tmp_path / "index.parquet", pl.DataFrame([row], dict(kind.schema)))
     with pytest.raises(R2AError, match="is no shard of its folder") as caught:
-        ActivationReader(tmp_path / "here").trace("a")
+        ShardFolder(tmp_path, kind).shard(row)
     assert "dvc repro capture" in caught.value.hint
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_an_index_of_pairs_names_shards_of_its_own_folder_only(tmp_path: Path, name: str | None) -> None:
-    row = dict.fromkeys(CLEAN_RUNS.schema) | {"pair_id": "p", "probe": "plain", "status": "captured", "shard": name}
-    write_frame(tmp_path / "index.parquet", pl.DataFrame([row], dict(CLEAN_RUNS.schema)))
-    with pytest.raises(R2AError, match="is no shard of its folder") as caught:
-        ShardFolder(tmp_path, CLEAN_RUNS).shard(row)
-    assert "dvc repro capture_pairs" in caught.value.hint

@@ -1,36 +1,81 @@
 """What one clone has computed and pushed, another pulls; there nothing runs, or with other params what they change.
 
-The study is the small one of the reliability tests, its two quickest stages: a model and a dataset.
+The study is two quick stages, a model and a dataset, in a copy of the project under a git of its own.
 """
 
+import hashlib
+import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.reliability.small_project import Project, small_project
 from tests.sharing.servers import FAKE_KEYS, s3_server, ssh_server
+from tests.study import PARAMS, ROOT, params_with
 
 TARGETS = ("prepare_model@trained", "prepare_dataset@arithmetic")
+GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
 
 
-def git(root: Path, *arguments: str) -> None:
-    who = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-    subprocess.run(["git", *who, *arguments], cwd=root, check=True, capture_output=True)
+@dataclass(frozen=True)
+class Clone:
+    """A clone of the copied project."""
+
+    root: Path
+
+    def run(self, *command: str) -> str:
+        """A command in the clone, with its code and this Python; what it prints. Fails the test when it fails."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = os.environ | {"R2A_THREADS": "1", "R2A_DEVICE": "cpu", "PATH": path, "PYTHONPATH": str(self.root)}
+        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
+        return done.stdout
+
+    def write_params(self, n: int) -> None:
+        """The study with a model of two steps and n questions."""
+        sizes = {"n_layers": 1, "width": 32, "mlp_width": 64, "batch_tokens": 1024, "copy_tokens": 512}
+        recipe = PARAMS["models"]["tiny_qwen2"]["recipe"] | sizes | {"steps": 2, "copy_steps": 1, "ramp_steps": 1}
+        params = params_with(
+            run={"models": ["trained"], "datasets": ["arithmetic"]},
+            models={"trained": {"kind": "train", "recipe": recipe}},
+            datasets={"arithmetic": PARAMS["datasets"]["arithmetic"] | {"n": n}},
+        )
+        (self.root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+    def snapshot(self) -> dict[str, str]:
+        """SHA-256 of every file of data/, by path."""
+        data = self.root / "data"
+        files = [path for path in data.rglob("*") if path.is_file()]
+        return {str(path.relative_to(data)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")
-def computed(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A clone in which both stages have run, committed, without a remote."""
-    project = small_project(tmp_path_factory.mktemp("sharing") / "first", models=["trained"])
-    (project.root / "imports" / "texts.jsonl").unlink()  # no part of git, and a dependency of every dataset
-    project.run("dvc", "repro", *TARGETS)
-    git(project.root, "add", "--all")
-    git(project.root, "commit", "--quiet", "--message", "computed")
-    return project
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which both stages have run, committed, without a remote: the files that git knows or would take."""
+    first = Clone(tmp_path_factory.mktemp("sharing") / "first")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith(("data/", "docs/", "tests/")):
+            (first.root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, first.root / name)
+    first.run("git", "init", "-q")
+    first.write_params(n=24)
+    first.run("dvc", "repro", *TARGETS)
+    first.run("git", "add", "--all")
+    first.run(*GIT, "commit", "--quiet", "--message", "computed")
+    return first
 
 
 @contextmanager
@@ -48,22 +93,22 @@ def remote(kind: str, folder: Path) -> Iterator[str]:
             yield f"{head}    url = s3://shared/cache\n    endpointurl = {address}\n"
 
 
-def push(project: Project, config: str) -> None:
+def push(project: Clone, config: str) -> None:
     """Pushes what the first clone has computed."""
     (project.root / ".dvc" / "config.local").write_text(config, encoding="utf-8")
     project.run("dvc", "push", *TARGETS)
 
 
-def clone(first: Project, root: Path, config: str) -> Project:
+def clone(first: Clone, root: Path, config: str) -> Clone:
     """A fresh clone of the first one's commits that knows the shared place."""
-    git(root.parent, "clone", "--quiet", str(first.root), str(root))
+    first.run("git", "clone", "--quiet", str(first.root), str(root))
     (root / ".dvc" / "config.local").write_text(config, encoding="utf-8")
-    return Project(root)
+    return Clone(root)
 
 
 @pytest.mark.parametrize("kind", ["directory", "ssh", "s3"])
 def test_a_fresh_clone_pulls_and_runs_nothing(
-    computed: Project, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    computed: Clone, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in FAKE_KEYS.items():
         monkeypatch.setenv(name, value)
@@ -72,22 +117,19 @@ def test_a_fresh_clone_pulls_and_runs_nothing(
         second = clone(computed, tmp_path / "second", config)
         assert second.snapshot() == {}
         second.run("dvc", "pull", *TARGETS)
-        repeated = second.run("dvc", "repro", *TARGETS).stdout
+        repeated = second.run("dvc", "repro", *TARGETS)
     assert "Running stage" not in repeated
     assert all(f"Stage '{target}' didn't change, skipping" in repeated for target in TARGETS)
     assert second.snapshot() == computed.snapshot()
     assert len(second.snapshot()) > len(TARGETS)
 
 
-def test_clones_with_other_params_share_what_is_common(computed: Project, tmp_path: Path) -> None:
+def test_clones_with_other_params_share_what_is_common(computed: Clone, tmp_path: Path) -> None:
     with remote("directory", tmp_path) as config:
         push(computed, config)
         second = clone(computed, tmp_path / "second", config)
-        path = second.root / "params.yaml"
-        params = yaml.safe_load(path.read_text(encoding="utf-8"))
-        params["datasets"]["arithmetic"]["n"] = 5
-        path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
-        output = second.run("dvc", "repro", "--pull", *TARGETS).stdout
+        second.write_params(n=5)
+        output = second.run("dvc", "repro", "--pull", *TARGETS)
     assert "Running stage 'prepare_dataset@arithmetic'" in output
     assert "Running stage 'prepare_model@trained'" not in output
     ours, theirs = second.snapshot(), computed.snapshot()
