@@ -25,6 +25,16 @@ from r2a_core.paths import StudyPaths
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+SMALL_RECIPE = PARAMS["models"]["tiny_qwen2"]["recipe"] | {  # a model trained in a second
+    "n_layers": 4,
+    "width": 32,
+    "mlp_width": 64,
+    "steps": 2,
+    "copy_steps": 1,
+    "ramp_steps": 1,
+    "batch_tokens": 1024,
+    "copy_tokens": 512,
+}
 
 
 def params_with(**sections: dict[str, Any]) -> dict[str, Any]:

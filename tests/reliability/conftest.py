@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.study import PARAMS, params_with, study_folder
+from tests.study import PARAMS, SMALL_RECIPE, params_with, study_folder
 
 TRACES = ("trained", "texts", "with_reasoning")
 QUESTIONS = ("trained", "arithmetic", "without_reasoning")
@@ -101,13 +101,11 @@ def finished(folder: Path) -> dict[str, int]:
 def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A study in which every stage of IN_ORDER has run; each expensive one has several shards and takes a second."""
     folder = tmp_path_factory.mktemp("reliability")
-    sizes = {"n_layers": 4, "width": 32, "mlp_width": 64, "batch_tokens": 1024, "copy_tokens": 512}
-    recipe = PARAMS["models"]["tiny_qwen2"]["recipe"] | sizes | {"steps": 2, "copy_steps": 1, "ramp_steps": 1}
     texts = {"kind": "traces", "instruction": "", "file": "texts.jsonl", "texts_of": {"trained": "author"}}
     kept = {"residual_layers": [0, 1], "z_layers": [0, 1], "stream_rows": "all"}
     params = params_with(
         run={"models": ["trained"], "datasets": ["arithmetic", "texts"]},
-        models={"trained": {"kind": "train", "dtype": "float32", "recipe": recipe}},
+        models={"trained": {"kind": "train", "dtype": "float32", "recipe": SMALL_RECIPE}},
         datasets={"texts": texts, "arithmetic": PARAMS["datasets"]["arithmetic"] | {"n": 24}},
         generate={"max_new_tokens": 24, "batch_size": 8, "shard_items": 4},
         capture={"dtype": "float32", "shard_mb": 1, **kept},

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.sharing.servers import FAKE_KEYS, s3_server, ssh_server
-from tests.study import PARAMS, ROOT, params_with
+from tests.study import PARAMS, ROOT, SMALL_RECIPE, params_with
 
 TARGETS = ("prepare_model@trained", "prepare_dataset@arithmetic")
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
@@ -39,11 +39,9 @@ class Clone:
 
     def write_params(self, n: int) -> None:
         """The study with a model of two steps and n questions."""
-        sizes = {"n_layers": 1, "width": 32, "mlp_width": 64, "batch_tokens": 1024, "copy_tokens": 512}
-        recipe = PARAMS["models"]["tiny_qwen2"]["recipe"] | sizes | {"steps": 2, "copy_steps": 1, "ramp_steps": 1}
         params = params_with(
             run={"models": ["trained"], "datasets": ["arithmetic"]},
-            models={"trained": {"kind": "train", "recipe": recipe}},
+            models={"trained": {"kind": "train", "recipe": SMALL_RECIPE}},
             datasets={"arithmetic": PARAMS["datasets"]["arithmetic"] | {"n": n}},
         )
         (self.root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
