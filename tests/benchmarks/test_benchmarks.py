@@ -1,13 +1,12 @@
 """The benchmark's own arithmetic, its page, and that its paths run at toy sizes."""
 
-import json
 import math
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import disk, generation, peers
+from benchmarks import disk, generation
 from benchmarks.cases import build_pair, chosen_cells, segment_bounds
 from benchmarks.fits import exponent
 from benchmarks.report import MARKER, Section, Table, Target, save, write_page
@@ -38,31 +37,26 @@ class Counter:
         return {"cpu": taken, "wall": [0.0] * message["times"], "result": len(self.ran)}
 
 
+def contenders(worker: Counter, names: str) -> list[Contender]:
+    return [Contender(name, worker, name, {}) for name in names]  # type: ignore[arg-type]
+
+
 def test_ways_take_turns_and_change_the_order_every_round():
     worker = Counter()
-    contenders = [Contender(name, worker, name, {}) for name in ("a", "b")]  # type: ignore[arg-type]
-    timings = take_turns(contenders, rounds=3, clock="cpu")
+    timings = take_turns(contenders(worker, "ab"), rounds=3, clock="cpu")
     assert worker.ran == ["a", "b", *("a", "b"), *("b", "a"), *("a", "b")]
-    assert timings["a"].seconds == [3, 6, 7]
-    assert timings["b"].seconds == [4, 5, 8]
+    assert (timings["a"].seconds, timings["b"].seconds) == ([3, 6, 7], [4, 5, 8])
     assert timings["b"].result == 8
+    ratio = Ratio.of(Timing([10, 40, 90]), Timing([10, 20, 30]))  # of the same round
+    assert (ratio.median, ratio.low, ratio.high) == (2, 1, 3)
 
 
 def test_a_long_first_round_counts_and_a_short_way_is_repeated():
     worker = Counter()
     worker.ran = ["long"] * 10
-    long = [Contender(name, worker, name, {}) for name in ("a", "b")]  # type: ignore[arg-type]
-    assert take_turns(long, rounds=2, clock="cpu")["a"].seconds == [11, 14]
-    short = [Contender("c", worker, "c", {})]  # type: ignore[arg-type]
-    assert take_turns(short, rounds=1, clock="wall")["c"].seconds == [0]
+    assert take_turns(contenders(worker, "ab"), rounds=2, clock="cpu")["a"].seconds == [11, 14]
+    assert take_turns(contenders(worker, "c"), rounds=1, clock="wall")["c"].seconds == [0]
     assert worker.times[-2:] == [1, 2000]
-
-
-def test_a_ratio_is_that_of_the_same_round():
-    ratio = Ratio.of(Timing([10, 40, 90]), Timing([10, 20, 30]))
-    assert (ratio.median, ratio.low, ratio.high) == (2, 1, 3)
-    assert str(ratio) == "2.00 (1.00-3.00)"
-    assert Ratio.of(Timing([10.0]), Timing([5.0]), times=3).median == 6
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0, 1.7])
@@ -72,17 +66,11 @@ def test_exponent_of_an_exact_power(power):
     assert math.isnan(exponent([1, 2], [0, 1]))
 
 
-def test_segments_of_a_case_cover_the_trace_without_its_last_token():
-    bounds = segment_bounds(1000)
+def test_a_case_covers_the_trace_without_its_last_token_and_each_cell_once():
+    bounds, pair = segment_bounds(1000), build_pair(1000)
     assert [token for tokens in bounds.values() for token in tokens] == list(range(999))
-    assert len(bounds["answer"]) == 140
-
-
-def test_cells_of_a_case_are_all_cells_once():
-    pair = build_pair(1000)
     assert pair.positions == [*range(861, 870), 997, 998, 999]
-    cells = chosen_cells(pair, 4)
-    assert sorted(cells) == [(layer, token) for layer in range(4) for token in pair.positions]
+    assert sorted(chosen_cells(pair, 4)) == [(layer, token) for layer in range(4) for token in pair.positions]
 
 
 def test_the_page_holds_every_part_and_keeps_what_is_written_by_hand(tmp_path):
@@ -101,30 +89,11 @@ def test_the_page_holds_every_part_and_keeps_what_is_written_by_hand(tmp_path):
     assert "old numbers" not in text
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(Path(sys.executable), 1, 2, True, tmp_path, tmp_path)
-
-
-def test_shards_and_generation_are_measured_against_others(bench):
+def test_shards_and_generation_are_measured_against_others(tmp_path):
+    bench = Bench(Path(sys.executable), 1, 2, True, tmp_path, tmp_path)
     found = disk.measure(bench)
     assert [row[0].split(",")[0] for row in found.tables[0].rows] == ["writing", *("tensors", "verified") * 2]
     assert all(float(cell) > 0 for row in found.tables[0].rows for cell in row[1:3])
     found = generation.measure(bench)  # raises where greedy responses differ from transformers' own
     assert [row[0] for row in found.tables[0].rows] == ["greedy", "mixed lengths"]
     assert all(float(row[3]) > 0 for row in found.tables[0].rows)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not (peers.FOLDER / ".ready").is_file(), reason="the peers are not set up: make bench")
-def test_every_part_runs(tmp_path, monkeypatch):
-    from benchmarks import run
-
-    arguments = ["run", "--quick", "--folder", str(tmp_path), "--rounds", "1"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    run.main()
-    found = {file.stem for file in tmp_path.glob("*.json")}
-    assert found == set(run.PARTS)
-    targets = json.loads((tmp_path / "capture.json").read_text())["section"]["targets"]
-    assert targets[0]["what"].startswith("masses inside the forward pass")
-    assert len(list((tmp_path / "images").glob("costs_*.png"))) == 5

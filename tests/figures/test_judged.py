@@ -8,14 +8,14 @@ import polars as pl
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation, Text
 
 from r2a_core.evaluation.paired import stars
 from r2a_core.figures.evaluation import accuracy_figure, draw_evaluation
 from r2a_core.figures.judged import TABLE_SCHEMA, judged_figure, judged_table, judged_table_figure
 from r2a_core.figures.tables import accuracy_table
-from r2a_core.paper import JUDGE_SCORES, judge_score
+from r2a_core.paper import JUDGE_SCORES
 from tests.evaluation.judged_runs import GAINS, judged_run
+from tests.figures.drawn import bars, inside, lines_at, notes, whiskers
 
 ORDER = [*GAINS, "overall"]
 
@@ -34,47 +34,11 @@ def panels(fig: Figure) -> list[Axes]:
     return [axes for axes in fig.axes if axes.get_title()]
 
 
-def tops(axes: Axes) -> list[float]:
-    bars: list[Any] = [bar for bar in axes.patches if (bar.get_gid() or "").startswith("bar-")]
-    assert all(bar.get_y() == 1 for bar in bars)  # from the lowest score there is
-    return [bar.get_y() + bar.get_height() for bar in bars]
-
-
-def notes(axes: Axes) -> list[str]:
-    return [child.get_text() for child in axes.get_children() if isinstance(child, Annotation)]
-
-
-def test_bars_whiskers_and_stars_show_the_summary(judged: list[dict[str, Any]]) -> None:
-    axes, summary = panels(judged_figure(judged))[0], judged[0]
-    records = [summary["areas"][area] for area in ORDER]
-    assert tops(axes) == pytest.approx([record[f"mean_{side}"] for record in records for side in ("with", "without")])
-    lines: list[Any] = list(axes.collections)
-    ends: list[Any] = [path.vertices[:, 1] for line in lines for path in line.get_paths()]
-    expected = [
-        [record[f"{end}_{side}"] for end in ("low", "high")] for record in records for side in ("with", "without")
-    ]
-    assert [list(pair) for pair in ends] == [pytest.approx(pair) for pair in expected]
-    shown = notes(axes)
-    assert shown[2::3] == [stars(record["p"]) for record in records]
-    assert "n.s." in shown
-    assert "***" in shown
-    labels = [label.get_text().replace("\n", " ").replace("  ", " ") for label in axes.get_xticklabels()]
-    assert labels == [f"{area} n = {summary['areas'][area]['n']}" for area in ORDER]
-
-
 def test_the_judge_and_its_repeats_are_named(judged: list[dict[str, Any]]) -> None:
     gap = judged[0]["judge"]["disagreement"]["mean_difference"]
     below = judged_figure(judged)._supxlabel.get_text()  # type: ignore[attr-defined]
     assert f"r1_qwen_7b, judge: gpt-4o-2024-05-13, 3 judgements of each response, {gap:.2f} apart" in below
     assert below.count("judge: ") == 2  # the same judge without repeats is named once
-
-
-def test_the_published_values_are_marked_for_the_papers_models_only(judged: list[dict[str, Any]]) -> None:
-    first, second, _ = panels(judged_figure(judged))
-    marks = [line.get_ydata()[0] for line in first.lines if line.get_gid() == "published"]  # type: ignore[index]
-    assert marks == [6.1, 6.1, 6.7, 6.1, 6.2, 5.9, 6.7, 6.6, 6.5, 6.2]
-    assert not [line for line in second.lines if line.get_gid() == "published"]
-    assert judge_score("r1_qwen_7b", "poems", "overall") is None
 
 
 def test_the_papers_areas_add_up_to_its_overall() -> None:
@@ -84,13 +48,6 @@ def test_the_papers_areas_add_up_to_its_overall() -> None:
         for setting in ("with_reasoning", "without_reasoning"):
             mean = sum(getattr(area, setting) * area.n for area in areas) / overall.n
             assert mean == pytest.approx(getattr(overall, setting), abs=0.15)
-
-
-def test_an_area_without_items_keeps_its_place(judged: list[dict[str, Any]]) -> None:
-    axes = panels(judged_figure(judged))[2]
-    assert len(tops(axes)) == 4
-    labels = [label.get_text().split("\n")[-1] for label in axes.get_xticklabels()]
-    assert labels == ["n = 0", "n = 11", "n = 0", "n = 0", "n = 11"]
 
 
 def test_the_table_holds_every_area(judged: list[dict[str, Any]]) -> None:
@@ -110,14 +67,6 @@ def test_the_table_holds_every_area(judged: list[dict[str, Any]]) -> None:
     assert "–" in shown  # no repeats, no disagreement
 
 
-def inside(fig: Figure) -> bool:
-    """Whether every text lies within the page."""
-    fig.draw_without_rendering()
-    page = fig.bbox.padded(1)
-    boxes = [text.get_window_extent() for text in fig.findobj(Text) if isinstance(text, Text) and text.get_text()]
-    return all(page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1 for box in boxes)
-
-
 def test_nothing_leaves_the_page_or_overlaps(judged: list[dict[str, Any]]) -> None:
     for runs in (judged, judged[:1], judged[2:]):
         fig = judged_figure(runs)
@@ -128,19 +77,31 @@ def test_nothing_leaves_the_page_or_overlaps(judged: list[dict[str, Any]]) -> No
     assert inside(judged_table_figure(judged_table(judged)))
 
 
-def test_judged_runs_are_no_accuracies(judged: list[dict[str, Any]]) -> None:
-    assert accuracy_table(judged).height == 0
-    assert accuracy_figure(judged).texts[0].get_text() == "no graded answers valid in both settings"
+def test_bars_whiskers_and_stars_show_the_summary(judged: list[dict[str, Any]]) -> None:
+    axes, other, poems = panels(judged_figure(judged))
+    records = [judged[0]["areas"][area] for area in ORDER]
+    sides = [(record, side) for record in records for side in ("with", "without")]
+    assert {bar.get_y() for bar in bars(axes)} == {1}  # from the lowest score there is
+    assert [1 + bar.get_height() for bar in bars(axes)] == pytest.approx([at[f"mean_{side}"] for at, side in sides])
+    expected = [[at[f"low_{side}"], at[f"high_{side}"]] for at, side in sides]
+    assert whiskers(axes) == [pytest.approx(pair) for pair in expected]
+    assert notes(axes)[2::3] == [stars(record["p"]) for record in records]
+    assert {"n.s.", "***"} <= set(notes(axes))
+    labels = [label.get_text().replace("\n", " ").replace("  ", " ") for label in axes.get_xticklabels()]
+    assert labels == [f"{area} n = {record['n']}" for area, record in zip(ORDER, records, strict=True)]
+    published = [line.get_ydata()[0] for line in lines_at(axes, "published")]
+    assert published == [6.1, 6.1, 6.7, 6.1, 6.2, 5.9, 6.7, 6.6, 6.5, 6.2]
+    assert not lines_at(other, "published")
+    assert len(bars(poems)) == 4  # areas without items keep their place
+    counts = [label.get_text().split("\n")[-1] for label in poems.get_xticklabels()]
+    assert counts == ["n = 0", "n = 11", "n = 0", "n = 0", "n = 11"]
 
 
-def test_files_come_only_with_judged_answers_and_the_same_twice(judged: list[dict[str, Any]], tmp_path: Path) -> None:
-    names = {"judge-scores.png", "judge-scores.pdf"} | {
-        f"table-judge-scores.{s}" for s in ("png", "pdf", "csv", "parquet")
-    }
-    first, second = draw_evaluation(judged, tmp_path / "a"), draw_evaluation(judged, tmp_path / "b")
-    assert names <= {path.name for path in first}
-    for one, other in zip(first, second, strict=True):
-        assert one.read_bytes() == other.read_bytes(), one.name
+def test_files_come_only_with_judged_answers(judged: list[dict[str, Any]], tmp_path: Path) -> None:
+    names = {"judge-scores.png", "judge-scores.pdf", "table-judge-scores.csv", "table-judge-scores.parquet"}
+    assert names <= {path.name for path in draw_evaluation(judged, tmp_path / "a")}
     assert pl.read_csv(tmp_path / "a" / "table-judge-scores.csv").height == 12
+    assert accuracy_table(judged).height == 0  # scores are no accuracies
+    assert accuracy_figure(judged).texts[0].get_text() == "no graded answers valid in both settings"
     graded = [{name: value for name, value in run.items() if name not in ("areas", "judge")} for run in judged]
     assert not names & {path.name for path in draw_evaluation(graded, tmp_path / "c")}

@@ -6,37 +6,23 @@ import numpy as np
 import polars as pl
 import pytest
 
-from r2a_core.figures.maps import Walk, draw_attention_maps, map_figure, short_id, walks_of
+from r2a_core.figures.maps import Walk, map_figure, walks_of
 from r2a_core.infra.errors import R2AError
-from r2a_core.paths import StudyPaths
 from r2a_core.results import mapped_traces, pooled_maps
+from tests.figures.drawn import lines_at
 
 # One trace of 16 tokens: BOS, query [1, 4), <think> 4, reasoning [5, 11), </think> 11, answer [12, 15), EOS 15.
-TOKENS = pl.DataFrame(
-    [
-        {
-            "item_id": "a$_1",
-            "tokens": ["x"] * 16,
-            "think_open": 4,
-            "think_close": 11,
-            "n_tokens": 16,
-            "reflection": [7, 9],
-        }
-    ]
-)
+BOUNDS = {"think_open": 4, "think_close": 11, "n_tokens": 16}
+TOKENS = pl.DataFrame([{"item_id": "a$_1", "tokens": ["x"] * 16, **BOUNDS, "reflection": [7, 9]}])
 FIRST_TOKENS = [0, 2, 4, 6, 8, 10, 12, 14]  # pooled by two
 CELLS = np.arange(1.0, 65.0, dtype=np.float32).reshape(8, 8) / 64
 
 
-def map_row(kind: str = "head", layer: int | None = 1, head: int | None = 2) -> dict[str, Any]:
-    tokens = {"row_token": FIRST_TOKENS, "col_token": FIRST_TOKENS}
-    return {"item_id": "a$_1", "kind": kind, "layer": layer, "head": head, **tokens, "pattern": CELLS.ravel().tolist()}
-
-
-def maps_frame(*rows: dict[str, Any]) -> pl.DataFrame:
-    return pl.DataFrame(
-        list(rows), schema_overrides={"layer": pl.Int16, "head": pl.Int16, "pattern": pl.List(pl.Float32)}
-    )
+def map_frame(**change: Any) -> pl.DataFrame:
+    row = {"item_id": "a$_1", "kind": "head", "layer": 1, "head": 2, "row_token": FIRST_TOKENS}
+    row |= {"col_token": FIRST_TOKENS, "pattern": CELLS.ravel().tolist()}
+    kinds = {"layer": pl.Int16, "head": pl.Int16, "pattern": pl.List(pl.Float32)}
+    return pl.DataFrame([row | change], schema_overrides=kinds)
 
 
 def attention_frame(centroid: list[float]) -> pl.DataFrame:
@@ -48,7 +34,7 @@ def attention_frame(centroid: list[float]) -> pl.DataFrame:
 
 def drawn(walk: Walk | None = None) -> Any:
     traces = mapped_traces(TOKENS)
-    pattern = pooled_maps(maps_frame(map_row()), traces)["L1.H2", "a$_1"]
+    pattern = pooled_maps(map_frame(), traces)["L1.H2", "a$_1"]
     return map_figure("toy", [traces["a$_1"]], [pattern], [walk])
 
 
@@ -68,11 +54,8 @@ def test_the_whole_map_boxes_answer_to_reasoning_and_draws_reflection_lines() ->
     assert reflection_lines(whole) == [(7, 7, 15), (9, 9, 15)]
     assert whole.get_ylim() == (15, 0)
     labels = [label.get_text() for label in whole.get_xticklabels(minor=True)]
-    assert dict(zip(labels, whole.get_xticks(minor=True), strict=True)) == {
-        "query": 2.5,
-        "reasoning": 8,
-        "answer": 13.5,
-    }
+    middles = dict(zip(labels, whole.get_xticks(minor=True), strict=True))
+    assert middles == {"query": 2.5, "reasoning": 8, "answer": 13.5}
     assert not fig.axes[1].lines  # no walk
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["answer \u2192 reasoning", "reflection token"]
 
@@ -81,35 +64,14 @@ def test_the_enlarged_part_holds_the_cells_of_the_box_and_the_walk() -> None:
     part = drawn(walks_of(attention_frame([0.0, 0.5, 1.0]), mapped_traces(TOKENS))["L1.H2", "a$_1"]).axes[1]
     np.testing.assert_array_equal(part.collections[0].get_array(), CELLS[6:8, 2:6])  # tokens 12..15 x 4..12
     assert (part.get_xlim(), part.get_ylim()) == ((5, 11), (15, 12))
-    (walk,) = [line for line in part.lines if line.get_gid() == "walk"]
+    (walk,) = lines_at(part, "walk")
     assert walk.get_xdata().tolist() == [5, 8, 11]
     assert walk.get_ydata().tolist() == [12.5, 13.5, 14.5]
     assert part.get_title() == "walk: r = 0.50"
     assert reflection_lines(part) == [(7, 12, 15), (9, 12, 15)]
 
 
-def test_one_picture_per_map_redrawn_byte_for_byte(tmp_path) -> None:
-    paths = StudyPaths(tmp_path)
-    frames = {
-        paths.maps("toy_model", "toy"): maps_frame(map_row("head", 0, 3), map_row("rfh_mean", None, None)),
-        paths.map_tokens("toy_model", "toy"): TOKENS,
-        paths.attention("toy_model", "toy"): attention_frame([0.1, 0.5, 0.9]),
-    }
-    for path, frame in frames.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        frame.write_parquet(path)
-    first, again = (draw_attention_maps(paths, "toy_model", "toy", tmp_path / name) for name in ("one", "two"))
-    stems = [f"attention-map-toy_model-toy-{stem}" for stem in ("L0H3", "RFH-mean")]
-    assert [path.name for path in first] == [f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf")]
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
-
-
 @pytest.mark.parametrize("change", [{"pattern": [0.5] * 63}, {"item_id": "other"}])
 def test_a_map_that_does_not_fit_its_trace_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(R2AError, match="does not fit the tokens of its trace"):
-        pooled_maps(maps_frame(map_row() | change), mapped_traces(TOKENS))
-
-
-def test_a_long_id_keeps_its_end() -> None:
-    assert short_id("a" * 36) == "a" * 36
-    assert short_id("a" * 30 + "b" * 10) == "\u2026" + "a" * 25 + "b" * 10
+        pooled_maps(map_frame(**change), mapped_traces(TOKENS))

@@ -11,6 +11,7 @@ from r2a_core.config import CrossingParams, PatchingFigureParams
 from r2a_core.figures.patching import draw_patching, example_pair, layer_figure, position_map, position_map_figure
 from r2a_core.infra.errors import R2AError
 from r2a_core.patching.summary import probe_summary
+from tests.figures.drawn import lines_at
 
 INTERVAL = CrossingParams(bootstrap_draws=50, confidence=0.95, seed=0)
 N_LAYERS = 6
@@ -52,13 +53,6 @@ def test_the_published_example_is_drawn_cell_by_cell(example):
         assert len([line for line in axes.lines if line.get_linestyle() != "-"]) == 1  # the gap before the last tokens
 
 
-def test_the_papers_crossing_is_marked_for_its_models(tables):
-    renamed = {"r1_qwen_7b": tables["tiny"], "tiny": tables["tiny"]}
-    figure = layer_figure(renamed, ["plain", "boxed"], INTERVAL)
-    marks = [[line.get_xdata()[0] for line in axes.lines if line.get_gid() == "paper"] for axes in figure.axes]
-    assert marks == [[19.72], [], [22.17], []]
-
-
 def cells_of(pair_id: str, probe: str, shift: float = 0.0) -> pl.DataFrame:
     """One pair: the flip falls from 0.8 to 0, the last token rises from 0 to 1, each moved by `shift`."""
     curves = {
@@ -67,23 +61,13 @@ def cells_of(pair_id: str, probe: str, shift: float = 0.0) -> pl.DataFrame:
         (42, "think_close", "</think>", "</think>"): np.full(N_LAYERS, 0.05),
         (50, "answer_end", "{", "{"): np.linspace(0, 1, N_LAYERS),
     }
-    return pl.DataFrame(
-        [
-            {
-                "pair_id": pair_id,
-                "probe": probe,
-                "component": "resid_pre",
-                "layer": layer,
-                "position": position,
-                "role": role,
-                "clean_token": clean,
-                "corrupted_token": corrupted,
-                "nld": float(value) + shift,
-            }
-            for (position, role, clean, corrupted), curve in curves.items()
-            for layer, value in enumerate(curve)
-        ]
-    )
+    rows = [
+        (pair_id, probe, "resid_pre", layer, *place, float(value) + shift)
+        for place, curve in curves.items()
+        for layer, value in enumerate(curve)
+    ]
+    columns = ["pair_id", "probe", "component", "layer", "position", "role", "clean_token", "corrupted_token", "nld"]
+    return pl.DataFrame(rows, schema=columns, orient="row")
 
 
 @pytest.fixture
@@ -93,17 +77,19 @@ def tables() -> dict[str, pl.DataFrame]:
 
 
 def test_curves_are_means_with_bands_of_one_sample_deviation(tables):
-    figure = layer_figure(tables, ["plain", "boxed"], INTERVAL)
+    figure = layer_figure(tables | {"r1_qwen_7b": tables["tiny"]}, ["plain", "boxed"], INTERVAL)
+    marks = [[line.get_xdata()[0] for line in lines_at(axes, "paper")] for axes in figure.axes]
+    assert marks == [[], [], [19.72], [], [], [22.17]]
     axes = figure.axes[0]
     assert axes.get_title() == "tiny: “Final answer is A.”, n = 2 pairs"
-    flip = next(line for line in axes.lines if line.get_gid() == "flip")
+    (flip,) = lines_at(axes, "flip")
     np.testing.assert_allclose(flip.get_ydata(), np.linspace(0.8, 0, N_LAYERS), atol=1e-12)
     band = axes.collections[0].get_paths()[0].vertices
     assert band[:, 1].max() == pytest.approx(0.8 + np.std([-0.1, 0.1], ddof=1))
-    crossing = next(line for line in axes.lines if line.get_gid() == "crossing")
+    (crossing,) = lines_at(axes, "crossing")
     np.testing.assert_allclose(crossing.get_xdata(), 0.8 / 1.8 * (N_LAYERS - 1), atol=1e-9)
     assert any("cross at 2.22 [2.22, 2.22]" in text.get_text() for text in axes.texts)
-    assert any("no pair is left" in text.get_text() for text in figure.axes[3].texts), "other has no boxed pair"
+    assert any("no pair is left" in text.get_text() for text in figure.axes[4].texts), "other has no boxed pair"
 
 
 def test_the_example_is_the_first_pair_that_most_models_have(tables):
@@ -123,16 +109,12 @@ def test_map_holds_the_cells_in_text_order_and_marks_the_gap(tables):
     assert position_map(tables["other"], "a", "plain") is None
 
 
-def test_figures_are_the_same_bytes_when_drawn_again(tables, tmp_path):
-    for model, cells in tables.items():
-        cells.write_parquet(tmp_path / f"{model}.parquet")
+def test_two_figures_are_drawn_and_a_lost_table_is_named(tables, tmp_path):
     paths = {model: tmp_path / f"{model}.parquet" for model in tables}
-    drawn = [
-        draw_patching(paths, tmp_path / name, PatchingFigureParams(example=None), INTERVAL) for name in ("one", "two")
-    ]
-    assert [path.name for path in drawn[0]] == [
-        f"patching-{name}.{kind}" for name in ("positions", "layers") for kind in ("png", "pdf")
-    ]
-    assert [path.read_bytes() for path in drawn[0]] == [path.read_bytes() for path in drawn[1]]
     with pytest.raises(R2AError, match="build it with: dvc repro patch"):
-        draw_patching({"lost": tmp_path / "lost.parquet"}, tmp_path, PatchingFigureParams(example=None), INTERVAL)
+        draw_patching(paths, tmp_path, PatchingFigureParams(example=None), INTERVAL)
+    for model, path in paths.items():
+        tables[model].write_parquet(path)
+    drawn = draw_patching(paths, tmp_path, PatchingFigureParams(example=None), INTERVAL)
+    stems = ("patching-positions", "patching-layers")
+    assert [path.name for path in drawn] == [f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf")]

@@ -10,12 +10,7 @@ from r2a_core import paper
 from r2a_core.figures.segment_masses import segment_mass_figure
 from r2a_core.results import trace_means
 from r2a_core.trace import SEGMENTS
-
-
-def means_of(model: str, masses: dict[tuple[str, str], list[float]], setting: str = "with_reasoning") -> pl.DataFrame:
-    """Trace means of a model with the given six masses for each (item, source)."""
-    rows = [(model, setting, source, item, *values) for (item, source), values in masses.items()]
-    return pl.DataFrame(rows, schema=["model", "setting", "source", "item_id", *SEGMENTS], orient="row")
+from tests.figures.drawn import lines_at
 
 
 def panels(fig: Figure, word: str = "") -> list[Any]:
@@ -23,7 +18,7 @@ def panels(fig: Figure, word: str = "") -> list[Any]:
 
 
 def medians(axes: Any) -> list[float]:
-    return [float(line.get_ydata()[0]) for line in axes.lines if line.get_gid() == "median"]
+    return [float(line.get_ydata()[0]) for line in lines_at(axes, "median")]
 
 
 def test_boxes_of_the_published_traces_show_the_papers_medians(published) -> None:
@@ -33,7 +28,7 @@ def test_boxes_of_the_published_traces_show_the_papers_medians(published) -> Non
         (axes,) = panels(fig, model)
         assert "100 traces of math500" in axes.get_title()
         assert medians(axes) == pytest.approx(paper.SEGMENT_MEDIANS[model], abs=5e-5)
-        (diamonds,) = [line for line in axes.lines if line.get_gid() == "paper"]
+        (diamonds,) = lines_at(axes, "paper")
         assert tuple(diamonds.get_ydata()) == paper.SEGMENT_MEDIANS[model]
 
 
@@ -50,13 +45,14 @@ def test_a_box_is_drawn_from_the_mean_over_layers_and_heads_of_each_trace() -> N
     assert medians(reasoning) == pytest.approx([0.25, 0.25, 0.1, 0.4])  # no later segment is seen
     assert "3 traces" in answer.get_title()
     assert "1 trace " in reasoning.get_title()
-    assert not [line for line in answer.lines if line.get_gid() == "paper"]
+    assert not lines_at(answer, "paper")
 
 
 def test_settings_are_rows_and_models_columns() -> None:
-    masses = {("a", "answer"): [0.5, 0.1, 0.1, 0.1, 0.1, 0.1]}
-    runs = [means_of("one", masses), means_of("two", masses), means_of("two", masses, "without_reasoning")]
-    fig = segment_mass_figure(pl.concat(runs), "toy")
+    runs = [("one", "with_reasoning"), ("two", "with_reasoning"), ("two", "without_reasoning")]
+    rows = [(*run, "answer", "a", 0.5, 0.1, 0.1, 0.1, 0.1, 0.1) for run in runs]
+    columns = ["model", "setting", "source", "item_id", *SEGMENTS]
+    fig = segment_mass_figure(pl.DataFrame(rows, schema=columns, orient="row"), "toy")
     shown = {(axes.get_subplotspec().rowspan.start, axes.get_subplotspec().colspan.start): axes for axes in panels(fig)}
     assert "one, with reasoning" in shown[0, 0].get_title()
     assert "two, with reasoning" in shown[0, 1].get_title()

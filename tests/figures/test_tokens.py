@@ -1,6 +1,5 @@
 """Figures 5 and 12: wrapping, folding, odd characters and colours, on spans with known weights."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,13 @@ from hypothesis import strategies as st
 
 from r2a_core.figures.tokens import (
     GridText,
-    PictureRow,
     SpanAttention,
     TextPiece,
-    draw_span_figures,
-    fold,
     lay_out,
     span_figure,
     spans_of,
     visible,
 )
-from r2a_core.paths import StudyPaths
 
 TOKENS = ["<s>", "What", " $x_1^{", " is", "?", "\n", "So", " x", " is", " 3", "."]
 MEAN = [0.5, 0.02, 0.04, 0.01, 0.01, 0.02, 0.0, 0.1, 0.1, 0.2, 0.0]
@@ -69,52 +64,29 @@ def test_wrapped_text_loses_nothing_and_stays_inside_the_lines(tokens: list[str]
     assert all(column < width for _, column in places)
 
 
-def test_lines_with_little_attention_are_folded() -> None:
-    # six lines of one token each; the span is the last one
-    weights = np.array([0.4, 0.01, 0.02, 0.3, 0.07, 0.2])
-    span = SpanAttention("a", 5, 6, tuple("abcdef"), {"head mean": weights})
-    pieces = [TextPiece(token, token, 0, "x") for token in range(6)]
-    one = [PictureRow(line, line + 1, shown=True) for line in range(6)]
-    assert fold(pieces, span, 2) == [PictureRow(0, 3, shown=False), *one[3:]]  # line 4 alone would make no fold
-    assert fold(pieces, span, 1) == [PictureRow(0, 5, shown=False), one[5]]
-    assert fold(pieces, span, 6) == one
-
-
-def spans_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema_overrides={"layer": pl.Int16, "head": pl.Int16})
-
-
-def span_row(
-    kind: str, layer: int | None, head: int | None, weights: list[float], start: int = 8, end: int = 10
-) -> dict:
-    key = {"item_id": "a$_1", "kind": kind, "layer": layer, "head": head}
-    return key | {"span_start": start, "span_end": end, "weights": weights}
-
-
-def three_views() -> list[dict[str, Any]]:
+def three_views() -> SpanAttention:
+    """The views of the span 8..10, of two heads and two means."""
     sharp = [0.1, 0.0, 0.8, 0.0, 0.0, 0.0, 0.0, 0.05, 0.03, 0.02, 0.0]
-    return [
-        span_row("head", 1, 2, sharp),
-        span_row("head", 0, 3, sharp[::-1]),
-        span_row("rfh_mean", None, None, sharp),
-        span_row("head_mean", None, None, MEAN),
-    ]
+    views = [("head", 1, 2, sharp), ("head", 0, 3, sharp[::-1])]
+    views += [("rfh_mean", None, None, sharp), ("head_mean", None, None, MEAN)]
+    rows = [("a$_1", *view[:3], 8, 10, view[3]) for view in views]
+    columns = ["item_id", "kind", "layer", "head", "span_start", "span_end", "weights"]
+    frame = pl.DataFrame(rows, schema=columns, orient="row", schema_overrides={"layer": pl.Int16, "head": pl.Int16})
+    (span,) = spans_of(frame, {"a$_1": TOKENS})
+    return span
 
 
 def drawn_lines(axes: Any) -> list[str]:
     return [artist.get_text() for artist in axes.get_children() if isinstance(artist, GridText)]
 
 
-def test_a_span_has_three_views_in_a_fixed_order_with_the_first_head() -> None:
-    (span,) = spans_of(spans_frame(three_views()), {"a$_1": TOKENS})
-    assert list(span.views) == ["head mean", "RFH mean", "L1.H2"]
-    titles = [axes.get_title("left").split(":")[0] for axes in span_figure("toy", span).axes[:3]]
-    assert titles == ["Mean of all heads", "Mean of the Reasoning-Focus Heads", "Head L1.H2"]
-
-
 def test_colours_text_and_outline_follow_the_weights() -> None:
-    (span,) = spans_of(spans_frame(three_views()), {"a$_1": TOKENS})
-    axes: Any = span_figure("toy", span).axes[0]
+    span = three_views()
+    assert list(span.views) == ["head mean", "RFH mean", "L1.H2"]  # the first head alone
+    panels: Any = span_figure("toy", span).axes
+    titles = [axes.get_title("left").split(":")[0] for axes in panels[:3]]
+    assert titles == ["Mean of all heads", "Mean of the Reasoning-Focus Heads", "Head L1.H2"]
+    axes = panels[0]
     assert drawn_lines(axes) == ["BOS What $x_1^{ is?\u21b5", "So x is 3"]
     assert not any(artist.get_parse_math() for artist in axes.get_children() if isinstance(artist, GridText))
     colours = axes.collections[0]
@@ -138,16 +110,3 @@ def test_folded_lines_say_how_much_they_hide() -> None:
         "end",
     ]
     assert "earlier text 50.0% (30.0% shown, largest token 30.0%), the span 10.0%" in axes.get_title("left")
-
-
-def test_one_picture_per_span_redrawn_byte_for_byte(tmp_path: Path) -> None:
-    paths = StudyPaths(tmp_path)
-    paths.map_tokens("toy_model", "toy").parent.mkdir(parents=True)
-    pl.DataFrame([{"item_id": "a$_1", "tokens": TOKENS}]).write_parquet(paths.map_tokens("toy_model", "toy"))
-    rows = [*three_views(), span_row("head_mean", None, None, MEAN, start=1, end=3)]
-    spans_frame(rows).write_parquet(paths.map_spans("toy_model", "toy"))
-    first, again = (draw_span_figures(paths, "toy_model", "toy", tmp_path / name) for name in ("one", "two"))
-    assert [path.name for path in first] == [
-        f"span-attention-toy_model-toy-{number}.{kind}" for number in (0, 1) for kind in ("png", "pdf")
-    ]
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]

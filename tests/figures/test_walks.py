@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from r2a_core.config import WalkThresholds
 from r2a_core.figures.walks import keep_apart, overlap_counts, walk_overview_figure
 from r2a_core.results import HeadSets
+from tests.figures.drawn import lines_at
 
 
 def scores() -> pl.DataFrame:
@@ -39,12 +40,8 @@ def test_heads_stand_at_their_scores_and_the_rfhs_carry_their_rank() -> None:
     assert sorted(points(walk, 0)) == [(0.3, 0.2), (0.8, 0.1), (0.9, 0.9)]
     assert points(walk, 1) == [(0.9, 0.9), (0.8, 0.1)]
     assert [text.get_text() for text in walk.texts] == ["1", "2"]
-    dashed = [line for line in walk.lines if line.get_gid() == "threshold"]
-    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in dashed] == [(0.6, 0), (0, 0.7)]
-    leaders = [[*zip(*line.get_data(), strict=True)] for line in walk.lines if line.get_gid() is None]
-    assert leaders == [
-        [point, text.get_position()] for point, text in zip([(0.9, 0.9), (0.8, 0.1)], walk.texts, strict=True)
-    ]
+    thresholds_drawn = [(line.get_xdata()[0], line.get_ydata()[0]) for line in lines_at(walk, "threshold")]
+    assert thresholds_drawn == [(0.6, 0), (0, 0.7)]
     assert sorted(points(uniformity, 0)) == [(0, 0.6), (0, 0.95), (1, 0.2), (1, 0.3)]
     # of the top two of each kind: head (1, 0) is in all three, (0, 0) RFH and retrieval, (0, 1) induction alone
     assert [bar.get_height() for bar in panel(fig, "heads").patches] == [1, 0, 1, 0, 0, 1, 0]
