@@ -9,6 +9,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from r2a_core.activations.store import ActivationReader, Record, shard_name, write_index, write_shard
 from r2a_core.config import CaptureConfig, GenerateParams, Tags
 
 GREEDY = GenerateParams(
@@ -103,3 +104,12 @@ def kept(rows: Any, dtype: Any = "float32", layers: tuple[int, ...] | None = Non
     """What is kept of a forward pass: queries of `rows`, keys, and nothing else but what is named."""
     streams = {"residual_layers": (), "z_layers": (), "stream_rows": "answer", **more}
     return CaptureConfig(rows=rows, dtype=dtype, layers=layers, **streams)
+
+
+def stored_reader(folder: Path, *shards: list[Record]) -> ActivationReader:
+    """Writes these shards into a folder and opens it."""
+    paths = [folder / shard_name(number) for number in range(len(shards))]
+    for path, records in zip(paths, shards, strict=True):
+        write_shard(path, records, "print")
+    write_index(folder / "index.parquet", paths)
+    return ActivationReader(folder)

@@ -61,12 +61,7 @@ def test_bytes_are_foretold(tiny_model, config):
     trace = capture_trace(model, list(range(1, 34)), segments, config)
     tensors = [tensor for kept in (trace.q, trace.k, trace.residual, trace.z) for tensor in kept.values()]
     assert trace_bytes(model.config, segments, config) == sum(tensor.nbytes for tensor in tensors)
-
-
-def test_kept_tensors_are_copies(tiny_model):
-    trace = capture_trace(tiny_model("llama"), list(range(1, 34)), TraceSegments(6, 22, 33), ANSWER)
-    assert trace.q[0].untyped_storage().nbytes() == trace.q[0].nbytes
-    assert trace.q[0].dtype == torch.bfloat16
+    assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in tensors), "no views of the whole"
 
 
 def test_ids_must_fit_the_segments(tiny_model):

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from r2a_core.activations.capture import capture_trace, trace_bytes
-from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
 from r2a_core.attention.masses import layer_statistics, masses
-from r2a_core.config import AlignmentConfig, CaptureConfig, ResponseParams
+from r2a_core.config import AlignmentConfig, ResponseParams
 from r2a_core.data.items import Item, QuestionPair
 from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.generation.rows import generation_row
@@ -26,6 +25,7 @@ from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import plain_ids
 from r2a_core.trace import GENERATION_SCHEMA, Setting, select_traces
 from tests.patching.oracle import Oracle, full_forward
+from tests.small_models import kept, stored_reader
 
 NAMES = ["qwen3_thinking", "magistral", "gemma3", "gemma3_with_vision", "phi4_reasoning", "gpt_oss", "gemma2"]
 WINDOWED = {"magistral": {0, 1, 2}, "gemma3": {0, 2}, "gemma3_with_vision": {0, 2}, "gpt_oss": {0, 2}, "gemma2": {0, 2}}
@@ -88,20 +88,11 @@ def test_stored_masses_equal_eager_attention(architecture, name, tmp_path):
     row = trace_row(text, "\nHm, 5 is less than 6 since 5 + 1 = 6.\n", "\nThe larger one is \\boxed{6}.")
     assert row["status"] == "ok"
     [trace] = select_traces(pl.DataFrame([row], schema=GENERATION_SCHEMA))
-    config = CaptureConfig(
-        rows="answer_and_reasoning",
-        dtype="float32",
-        layers=None,
-        residual_layers=(1,),
-        z_layers=(),
-        stream_rows="answer",
-    )
+    config = kept("answer_and_reasoning", residual_layers=(1,))
     captured = capture_trace(found.loaded.model, trace.token_ids, trace.segments, config)
-    kept = [tensor for part in (captured.q, captured.k, captured.residual) for tensor in part.values()]
-    assert trace_bytes(found.loaded.model.config, trace.segments, config) == sum(tensor.nbytes for tensor in kept)
-    write_shard(tmp_path / shard_name(0), [captured.record(trace.item_id, trace.token_ids)], "print")
-    write_index(tmp_path / "index.parquet", [tmp_path / shard_name(0)])
-    stored = ActivationReader(tmp_path).trace("q")
+    tensors = [tensor for part in (captured.q, captured.k, captured.residual) for tensor in part.values()]
+    assert trace_bytes(found.loaded.model.config, trace.segments, config) == sum(tensor.nbytes for tensor in tensors)
+    stored = stored_reader(tmp_path, [captured.record(trace.item_id, trace.token_ids)]).trace("q")
     with torch.no_grad():
         out = found.plain(input_ids=torch.tensor([trace.token_ids]), output_attentions=True, output_hidden_states=True)
     segments = trace.segments
@@ -171,16 +162,8 @@ def test_masked_padding_is_as_if_it_were_not_there(architecture, name):
 @pytest.mark.parametrize(
     ("tag", "text", "message"),
     [
-        (
-            "think_open",
-            "<|channel|>analysis<|message|>",
-            r"think_open = '<\|channel\|>analysis<\|message\|>' is 10 tokens",
-        ),
-        (
-            "think_close",
-            "<|end|><|start|>assistant<|channel|>final<|message|>",
-            "think_close = .* is 18 tokens, not one",
-        ),
+        ("think_open", "<|channel|>analysis<|message|>", "think_open = .* is 10 tokens"),
+        ("think_close", "<|end|><|start|>assistant<|channel|>final<|message|>", "think_close = .* is 18 tokens"),
     ],
 )
 def test_whole_harmony_headers_are_refused(prepare_entry, tag, text, message):

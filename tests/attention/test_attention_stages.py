@@ -17,7 +17,7 @@ from r2a_core.builtin.tokenizer import build_tokenizer
 from r2a_core.config import Tags
 from r2a_core.data.items import Item
 from r2a_core.generation.rows import generation_row
-from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.errors import MissingPrerequisite
 from r2a_core.models.load import load_model, load_tokenizer
 from r2a_core.models.pointer import ModelPointer
 from r2a_core.prompts import prompt_ids
@@ -135,8 +135,7 @@ def masses_of(data: Path, model: str, setting: str = "with_reasoning") -> pl.Dat
     return pl.read_parquet(data / "attention" / model / "stories" / f"{setting}.parquet")
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(("model", "setting"), zip(MODELS, SETTINGS, strict=True))
 def test_masses_are_those_of_eager_attention(project: Path, model: str, setting: str) -> None:
     eager = load_model(project / "models" / model, "cpu").model
     eager.set_attn_implementation("eager")
@@ -189,31 +188,6 @@ def test_maps_show_the_first_head_and_representative_traces(project: Path) -> No
     span = pl.read_parquet(project / "maps" / "tiny_b" / "stories-spans.parquet").row(0, named=True)
     texts = tokens.filter(item_id=span["item_id"])["tokens"][0].to_list()
     assert "".join(texts[span["span_start"] : span["span_end"]]) == str(int(span["item_id"][-1]) + 2)
-
-
-def test_chosen_heads_items_and_texts(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    params = study_params()
-    span = {"model": "tiny_a", "dataset": "stories", "item_id": "story-2", "text": "add 1. Wait"}
-    params["maps"] |= {"heads": {"tiny_a": [[2, 1]]}, "items": {"stories": ["story-1"]}, "spans": [span]}
-    write_params(project.parent, params)
-    call(project.parent, "maps", "tiny_a", "stories")
-    frame = pl.read_parquet(project / "maps" / "tiny_a" / "stories.parquet")
-    assert frame.filter(kind="head").select("item_id", "layer", "head").rows() == [
-        ("story-1", 2, 1),
-        ("story-2", 2, 1),
-    ]
-    texts = pl.read_parquet(project / "maps" / "tiny_a" / "stories-tokens.parquet").filter(item_id="story-2")
-    spans = pl.read_parquet(project / "maps" / "tiny_a" / "stories-spans.parquet").filter(item_id="story-2")
-    start, end = spans.select("span_start", "span_end").row(0)
-    assert "".join(texts["tokens"][0][start:end]).strip() == "add 1. Wait"
-    span["item_id"] = "story-3"
-    write_params(project.parent, params)
-    with pytest.raises(R2AError, match="names the item 'story-3', of which tiny_a has no captured trace"):
-        call(project.parent, "maps", "tiny_a", "stories")
-    span |= {"item_id": "story-2", "start": 3}
-    write_params(project.parent, params)
-    with pytest.raises(R2AError, match=r"maps\.spans\.0 is neither a text nor a range of tokens"):
-        call(project.parent, "maps", "tiny_a", "stories")
 
 
 def test_every_figure_of_a_model_with_weights(project: Path) -> None:
@@ -275,22 +249,13 @@ def test_finished_shards_need_no_model_and_more_traces_leave_them(
     assert files == {"index.parquet", *index["shard"]}
 
 
-def test_another_statistic_leaves_the_activations_as_they_are(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    params = study_params()
-    params["attention"]["reflection_phrases"] = ["so much"]
-    write_params(project.parent, params)
-    before = masses_of(project, "tiny_a")
-    call(project.parent, "attention", "tiny_a", "stories", "with_reasoning")
-    after = masses_of(project, "tiny_a")
-    assert after.drop("reflection").equals(before.drop("reflection"))
-    assert not after["reflection"].equals(before["reflection"])
-
-
-@pytest.mark.parametrize("model", MODELS)
 def test_without_stored_activations_everything_but_maps_is_the_same(
-    project: Path, caplog: pytest.LogCaptureFixture, model: str
+    project: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    root, before = project.parent, tables_of(project, model)
+    root, model = project.parent, MODELS[0]
+    folder = project / "attention" / model / "stories"
+    names = [f"{setting}{suffix}.parquet" for setting in SETTINGS for suffix in ("", "-sentences")]
+    before = [pl.read_parquet(folder / name) for name in names]
     ranked = pl.read_parquet(project / "heads" / f"{model}.parquet")
     params = study_params()
     params["capture"]["store"] = False
@@ -298,11 +263,11 @@ def test_without_stored_activations_everything_but_maps_is_the_same(
     write_params(root, params)
     for setting in SETTINGS:
         call(root, "capture", model, "stories", setting)
-        folder = project / "activations" / model / "stories" / setting
-        assert [path.name for path in folder.iterdir()] == ["index.parquet"]
+        left = (project / "activations" / model / "stories" / setting).iterdir()
+        assert [path.name for path in left] == ["index.parquet"]
         call(root, "attention", model, "stories", setting)
-    for found, expected in zip(tables_of(project, model), before, strict=True):
-        assert_frame_equal(found, expected, check_exact=False, rel_tol=0, abs_tol=1e-5)
+    for name, expected in zip(names, before, strict=True):
+        assert_frame_equal(pl.read_parquet(folder / name), expected, check_exact=False, rel_tol=0, abs_tol=1e-5)
     call(root, "heads", model)
     assert pl.read_parquet(project / "heads" / f"{model}.parquet")["rank"].equals(ranked["rank"])
     call(root, "maps", model, "stories")
@@ -315,22 +280,8 @@ def test_without_stored_activations_everything_but_maps_is_the_same(
     assert not [name for name in drawn if name.startswith(("attention-map", "span"))]
 
 
-def tables_of(data: Path, model: str) -> list[pl.DataFrame]:
-    """Masses and masses by sentence of both settings."""
-    names = [f"{setting}{suffix}.parquet" for setting in SETTINGS for suffix in ("", "-sentences")]
-    return [pl.read_parquet(data / "attention" / model / "stories" / name) for name in names]
-
-
 def test_a_full_disk_is_told_before_the_work(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(project.parent / ".work")
     monkeypatch.setattr(capture_jobs.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1))  # type: ignore[attr-defined]
     with pytest.raises(MissingPrerequisite, match="the activations need"):
         call(project.parent, "capture", "tiny_a", "stories", "with_reasoning")
-
-
-def test_attention_of_a_dataset_that_left_the_run_is_left_out(project: Path, caplog: pytest.LogCaptureFixture) -> None:
-    shutil.copytree(project / "attention" / "tiny_a" / "stories", project / "attention" / "tiny_a" / "old")
-    before = (project / "heads" / "tiny_a.parquet").read_bytes()
-    call(project.parent, "heads", "tiny_a")
-    assert "the attention of old is left out" in caplog.text
-    assert (project / "heads" / "tiny_a.parquet").read_bytes() == before

@@ -63,15 +63,11 @@ def test_rankings_by_hand():
     assert sets.overlaps()["induction_and_retrieval"] == 0
 
 
-def test_equal_heads_rank_by_layer_and_head():
+def test_equal_heads_rank_by_layer_and_head_and_scores_of_another_model_are_refused():
     attention = attention_rows({"a": [0.5, 0.5, 0.5]})
     heads = rank_heads({"d": attention, "e": attention}, zero_scores(attention), top=2)
     assert heads["rank"].to_list() == [1, 2, 3] * 2
     assert heads["top10_count"].to_list() == [1, 1, 0] * 2
     assert heads["dataset"].to_list() == ["d"] * 3 + ["e"] * 3
-
-
-def test_scores_of_another_model_are_refused():
-    attention = attention_rows({"a": [0.5, 0.4]})
     with pytest.raises(R2AError, match=r"L0\.H1 has no induction or retrieval score"):
         rank_heads({"d": attention}, zero_scores(attention_rows({"a": [0.5]})), top=1)

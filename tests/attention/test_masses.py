@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.capture import capture_trace
-from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
 from r2a_core.attention.masses import (
     REFLECTION,
     TokenGroups,
@@ -21,11 +20,10 @@ from r2a_core.attention.masses import (
     walk_correlation,
 )
 from r2a_core.trace import TraceSegments
-from tests.small_models import kept
+from tests.small_models import EVERY_KIND, kept, stored_reader
 
 SEGMENTS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
 IDS = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(1)).tolist()
-KINDS = ["qwen2", "llama", "qwen3", "mistral", "gemma2", "gemma3_text", "gpt_oss"]
 SOURCES = ("answer", "reasoning")
 PLAIN = LayerAttention(0, n_heads=4, n_kv_heads=2, head_dim=8, scaling=0.5)
 
@@ -42,7 +40,7 @@ def expected_masses(patterns: torch.Tensor, rows: range) -> torch.Tensor:
     return torch.stack(sums, dim=-1).mean(dim=2)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY_KIND)
 def test_masses_in_a_forward_pass_equal_eager_attention(tiny_model, kind):
     """Reflection and sentences too; two phrases share token 9, whose mass counts for both."""
     model, sentences = tiny_model(kind), [range(7, 12), range(12, 22)]
@@ -63,14 +61,12 @@ def test_masses_in_a_forward_pass_equal_eager_attention(tiny_model, kind):
     torch.testing.assert_close(by_sentence, answer[..., 3])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY_KIND)
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 2e-3), ("float32", 1e-5)])
 def test_masses_from_shards_equal_eager_attention(tiny_model, kind, dtype, tolerance, tmp_path):
     model = tiny_model(kind)
     trace = capture_trace(model, IDS, SEGMENTS, kept("answer_and_reasoning", dtype))
-    write_shard(tmp_path / shard_name(0), [trace.record("x", IDS)], "print")
-    write_index(tmp_path / "index.parquet", [tmp_path / shard_name(0)])
-    stored, patterns = ActivationReader(tmp_path).trace("x"), eager_patterns(model)
+    stored, patterns = stored_reader(tmp_path, [trace.record("x", IDS)]).trace("x"), eager_patterns(model)
     for layer in (0, 1):
         statistics = layer_statistics(stored, layer)
         for means, rows in ((statistics.answer, SEGMENTS.answer), (statistics.reasoning, SEGMENTS.reasoning)):

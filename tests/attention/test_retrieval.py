@@ -30,9 +30,8 @@ def test_retrieval_hits_by_hand():
 
 def test_retrieval_scores_average_over_tests(tiny_model):
     model = tiny_model("llama")
-    tests = sequence_tests(
-        list(range(3, 64)), 1, NeedleParams(needle="sequence", tests=3, context=60, needle_tokens=8, seed=0)
-    )
+    params = NeedleParams(needle="sequence", tests=3, context=60, needle_tokens=8, seed=0)
+    tests = sequence_tests(list(range(3, 64)), 1, params)
     found = retrieval_scores(model, tests)
     alone = [retrieval_scores(model, [test]).heads["retrieval"] for test in tests]
     assert found.heads["retrieval"].to_list() == pytest.approx([sum(s) / 3 for s in zip(*alone, strict=True)])
@@ -48,9 +47,8 @@ def test_given_continuations_are_scored_instead_of_generated_ones(tiny_model):
 
 
 def test_sequence_tests_hide_a_needle_found_nowhere_else():
-    for test in sequence_tests(
-        list(range(10, 90)), 1, NeedleParams(needle="sequence", tests=6, context=50, needle_tokens=12, seed=1)
-    ):
+    params = NeedleParams(needle="sequence", tests=6, context=50, needle_tokens=12, seed=1)
+    for test in sequence_tests(list(range(10, 90)), 1, params):
         ids, needle = test.token_ids, test.token_ids[test.needle.start : test.needle.stop]
         assert len(set(needle)) == 12
         assert ids[-2:] == needle[:2]

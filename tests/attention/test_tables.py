@@ -7,39 +7,22 @@ import torch
 from polars.testing import assert_frame_equal
 
 from r2a_core.activations.capture import capture_trace
-from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
 from r2a_core.attention.tables import (
     ATTENTION_SCHEMA,
     SENTENCE_SCHEMA,
-    AttentionTables,
     concat_tables,
     tables_from_activations,
     tables_in_forward,
 )
 from r2a_core.tokenizer import token_pieces
 from r2a_core.trace import SEGMENTS, TokenTrace, TraceSegments
-from tests.small_models import EVERY_KIND, kept
+from tests.small_models import EVERY_KIND, kept, stored_reader
 
 PHRASES = ("wait", "alternatively")
 BOUNDS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
 IDS = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(1)).tolist()
 REASONING = ["\n", *"abc", ".", " Wait", " d", "e", ".\n", *"fgh", ".", " k", "\n"]
 PIECES = ["<s>", *"qqqqq", "<think>", *REASONING, "</think>", *"nopqrstuv", "</s>"]
-
-
-@pytest.fixture
-def stored(tiny_model, tmp_path):
-    """A reader over two traces of a tiny model, in two shards."""
-    config = kept("answer_and_reasoning")
-    paths = [tmp_path / shard_name(number) for number in range(2)]
-    for item_id, path in zip(("b", "a"), paths, strict=True):
-        write_shard(path, [capture_trace(tiny_model("qwen2"), IDS, BOUNDS, config).record(item_id, IDS)], "print")
-    write_index(tmp_path / "index.parquet", paths)
-    return ActivationReader(tmp_path)
-
-
-def tables(reader: ActivationReader) -> AttentionTables:
-    return concat_tables(tables_from_activations(trace.item_id, trace, PIECES, PHRASES) for trace in reader)
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
@@ -52,13 +35,19 @@ def test_a_forward_pass_gives_what_stored_activations_give(tiny_model, kind):
         assert_frame_equal(found, expected, check_exact=False, rel_tol=0, abs_tol=1e-5)
 
 
-def test_no_tables_have_their_schema():
-    assert dict(concat_tables([]).attention.schema) == ATTENTION_SCHEMA
-    assert dict(concat_tables([]).sentences.schema) == SENTENCE_SCHEMA
+@pytest.fixture
+def stored(tiny_model, tmp_path):
+    """A reader over two traces of a tiny model, in two shards."""
+    trace = capture_trace(tiny_model("qwen2"), IDS, BOUNDS, kept("answer_and_reasoning"))
+    return stored_reader(tmp_path, *([trace.record(item_id, IDS)] for item_id in ("b", "a")))
 
 
-def test_frames_have_their_schema_and_order(stored):
-    frames = tables(stored)
+@pytest.fixture
+def frames(stored):
+    return concat_tables(tables_from_activations(trace.item_id, trace, PIECES, PHRASES) for trace in stored)
+
+
+def test_frames_have_their_schema_and_order(frames):
     assert dict(frames.attention.schema) == ATTENTION_SCHEMA
     assert dict(frames.sentences.schema) == SENTENCE_SCHEMA
     keys = list(frames.attention.select("item_id", "layer", "head", "source").iter_rows())
@@ -74,8 +63,7 @@ def test_frames_have_their_schema_and_order(stored):
     assert frames.attention.filter(source="reasoning").select(walk_columns).null_count().row(0) == (24,) * 4
 
 
-def test_sentences_share_out_the_mass_on_the_reasoning(stored):
-    frames = tables(stored)
+def test_sentences_share_out_the_mass_on_the_reasoning(frames):
     by_head = frames.sentences.group_by("item_id", "layer", "head", maintain_order=True).agg(pl.col("mass").sum())
     answers = frames.attention.filter(source="answer").join(by_head, on=["item_id", "layer", "head"])
     np.testing.assert_allclose(answers["mass"], answers["reasoning"], atol=1e-6)
@@ -99,16 +87,7 @@ def test_reflection_mass_is_that_of_its_tokens(stored, tiny_model):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_equal_input_gives_equal_bytes(stored, tmp_path):
-    for name in "xy":
-        frames = tables(stored)
-        frames.attention.write_parquet(tmp_path / f"{name}.parquet")
-        frames.sentences.write_parquet(tmp_path / f"{name}-sentences.parquet")
-    for suffix in (".parquet", "-sentences.parquet"):
-        assert (tmp_path / f"x{suffix}").read_bytes() == (tmp_path / f"y{suffix}").read_bytes()
-
-
-def test_a_trace_without_reasoning_has_answer_rows_only(tiny_model):
+def test_without_reasoning_or_its_rows_there_are_answer_rows_only(tiny_model):
     bounds = TraceSegments(think_open=6, think_close=7, n_tokens=33)
     trace = capture_trace(tiny_model("qwen2"), IDS, bounds, kept("answer_and_reasoning", layers=(1,)))
     pieces = [*"abcdef", "<think>", "</think>", *"ghijklmnopqrstuvwxyzabcd", "</s>"]
@@ -118,11 +97,8 @@ def test_a_trace_without_reasoning_has_answer_rows_only(tiny_model):
     assert frames.attention["reasoning"].to_list() == [0.0] * 6
     assert frames.attention["centroid"].null_count() == 6
     assert frames.sentences.is_empty()
-
-
-def test_answer_rows_alone_give_no_reasoning_source(tiny_model):
-    trace = capture_trace(tiny_model("llama"), IDS, BOUNDS, kept("answer"))
-    frames = tables_from_activations("x", trace, PIECES, PHRASES)
+    answers = capture_trace(tiny_model("llama"), IDS, BOUNDS, kept("answer"))
+    frames = tables_from_activations("x", answers, PIECES, PHRASES)
     assert frames.attention["source"].unique().to_list() == ["answer"]
     assert frames.attention["centroid"].null_count() == 0
 

@@ -12,14 +12,12 @@ import pytest
 import torch
 
 from r2a_core.activations.capture import capture_trace
-from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
 from r2a_core.attention.heads import rank_heads
 from r2a_core.attention.map_selection import choose_maps
 from r2a_core.attention.maps import attention_maps
 from r2a_core.attention.tables import concat_tables, tables_from_activations
 from r2a_core.builtin.tokenizer import build_tokenizer
 from r2a_core.config import (
-    CaptureConfig,
     CrossingParams,
     EvaluateParams,
     MapParams,
@@ -41,6 +39,7 @@ from r2a_core.report.page import build_page, report_data
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids, token_pieces
 from r2a_core.trace import GENERATION_SCHEMA, SETTINGS, TraceSegments, has_boxed
 from tests.evaluation.judged_runs import judged_run
+from tests.small_models import kept, stored_reader
 
 PHRASES = ("wait", "alternatively")
 HOSTILE = (
@@ -125,9 +124,7 @@ def write_evaluation(paths: StudyPaths, model: str, dataset: str, items: Sequenc
 
 def write_attention(paths: StudyPaths, model: str, dataset: str, rows: pl.DataFrame, seed: int) -> pl.DataFrame:
     """Attention, maps, tokens, spans and links of the traces that passed; returns the attention frame."""
-    capture = CaptureConfig(
-        rows="answer_and_reasoning", dtype="float32", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
-    )
+    capture = kept("answer_and_reasoning")
     traces, pieces = [], {}
     for row in rows.filter(pl.col("status") == "ok").iter_rows(named=True):
         ids = [*row["prompt_ids"], *row["response_ids"]]
@@ -136,9 +133,7 @@ def write_attention(paths: StudyPaths, model: str, dataset: str, rows: pl.DataFr
         pieces[row["item_id"]] = token_pieces(tokenizer().hf, ids)
     folder = paths.activations(model, dataset)
     folder.mkdir(parents=True)
-    write_shard(folder / shard_name(0), traces, "print")
-    write_index(folder / "index.parquet", [folder / shard_name(0)])
-    reader = ActivationReader(folder)
+    reader = stored_reader(folder, traces)
     frames = concat_tables(tables_from_activations(t.item_id, t, pieces[t.item_id], PHRASES) for t in reader)
     write(frames.attention, paths.attention(model, dataset))
     write(frames.sentences, paths.sentences(model, dataset))

@@ -139,15 +139,6 @@ def test_hostile_text_is_shown_and_does_nothing(opened):
     assert view.title() == "From reasoning to answer"
 
 
-def test_grids_work_with_the_keyboard(opened):
-    view = opened()
-    view.locator("#cells svg.cells").focus()
-    for key in ("ArrowDown", "ArrowDown", "ArrowRight", "Enter"):
-        view.keyboard.press(key)
-    view.wait_for_selector("#cell-facts [data-metric]")
-    assert view.locator("#cell-facts h4").inner_text() == "layer 1, position 42"
-
-
 def test_copied_csv_holds_the_figure(opened, inputs):
     view = opened()
     view.locator("#cells .copy").click()

@@ -11,8 +11,8 @@ import pytest
 
 from r2a_core.report.encode import weight_levels
 from r2a_core.report.sections import item_table, items_with_texts
-from r2a_core.report.traces import fractions, group_starts
 from r2a_core.trace import SEGMENTS
+from tests.evaluation.judged_runs import GAINS
 
 
 def raw(packed: dict[str, Any]) -> np.ndarray:
@@ -39,8 +39,9 @@ def test_items_win_tie_and_loss_as_the_summary_counts_them(page_data, inputs):
     assert one(page_data["evaluation"], model="tiny_qwen2")["summary"] == json.loads(path.read_text())
 
 
-def test_a_second_attempt_that_counts_is_the_one_shown():
-    rows = [
+def test_a_second_attempt_that_counts_is_shown_and_a_score_is_the_mean_over_runs():
+    columns = ["item_id", "setting", "run", "status", "extracted", "gold", "score", "common"]
+    rows: list[tuple] = [
         ("a", "with_reasoning", 0, "unfinished", None, "1", None, False),
         ("a", "with_reasoning", 1, "ok", "1", "1", 1.0, True),
         ("a", "without_reasoning", 0, "ok", "2", "1", 0.0, True),
@@ -48,28 +49,15 @@ def test_a_second_attempt_that_counts_is_the_one_shown():
         ("b", "without_reasoning", 0, "unfinished", None, "5", None, False),
         ("b", "without_reasoning", 1, "bad_think", None, "5", None, False),
     ]
-    columns = ["item_id", "setting", "run", "status", "extracted", "gold", "score", "common"]
     table = item_table(pl.DataFrame(rows, schema=columns, orient="row"), runs=1)
     assert table["outcome"].to_list() == ["win", "unpaired"]
     assert table["run_with_reasoning"].to_list() == [1, 0]
     assert table["status_without_reasoning"].to_list() == ["ok", "bad_think"]
     assert table["score_with_reasoning"].to_list() == [1.0, None]
-
-
-def test_a_score_is_the_mean_over_the_runs_that_count():
-    rows = [
-        ("a", s, run, "ok", "1", "1", score, True)
-        for s, run, score in [
-            ("with_reasoning", 0, 1.0),
-            ("with_reasoning", 1, 0.0),
-            ("without_reasoning", 0, 0.0),
-            ("without_reasoning", 1, 1.0),
-        ]
-    ]
-    columns = ["item_id", "setting", "run", "status", "extracted", "gold", "score", "common"]
+    scores = {"with_reasoning": (1.0, 0.0), "without_reasoning": (0.0, 1.0)}
+    rows = [("a", s, run, "ok", "1", "1", scores[s][run], True) for s in scores for run in (0, 1)]
     table = item_table(pl.DataFrame(rows, schema=columns, orient="row"), runs=2)
-    assert table["score_with_reasoning"].to_list() == [0.5]
-    assert table["outcome"].to_list() == ["tie"]
+    assert (table["score_with_reasoning"].to_list(), table["outcome"].to_list()) == ([0.5], ["tie"])
 
 
 def test_texts_are_of_every_outcome_in_turn():
@@ -105,13 +93,6 @@ def test_boxes_and_grids_are_means_of_the_attention_file(page_data, inputs):
         np.testing.assert_allclose(raw(run["grids"][segment]), masses[..., number].mean(axis=0), rtol=1e-12)
 
 
-def test_head_scores_and_marks_are_those_of_the_head_file(page_data, inputs):
-    record = one(page_data["heads"], model="tiny_qwen2")
-    frame = pl.read_parquet(inputs.paths.heads("tiny_qwen2")).sort("layer", "head")
-    assert record["scores"]["answer_to_reasoning"] == frame["answer_to_reasoning"].to_list()
-    assert [tuple(head) for head in record["marks"]["rfh"]] == frame.sort("rank").head(5).select("layer", "head").rows()
-
-
 def test_links_and_maps_are_those_of_their_files(page_data, inputs):
     trace = one(page_data["traces"], model="tiny_qwen2")["items"][0]
     maps, links = (pl.read_parquet(at("tiny_qwen2", "math500")) for at in (inputs.paths.maps, inputs.paths.map_links))
@@ -133,18 +114,20 @@ def test_links_and_maps_are_those_of_their_files(page_data, inputs):
         assert raw(trace["maps"][number]["cells"]).tolist() == weight_levels(part).tolist()
 
 
-def test_sentences_hold_the_mean_over_the_heads_of_a_view(page_data, inputs):
+def test_heads_and_the_sentences_of_a_view_are_those_of_their_files(page_data, inputs):
     trace = one(page_data["traces"], model="tiny_qwen2")["items"][0]
     frame = pl.read_parquet(inputs.paths.sentences("tiny_qwen2", "math500"))
     rows = frame.filter(pl.col("item_id") == trace["item_id"]).sort("sentence", "layer", "head")
     masses = rows["mass"].to_numpy().astype(np.float64).reshape(-1, 24)
-    ranked = pl.read_parquet(inputs.paths.heads("tiny_qwen2")).sort("rank").head(5)
+    scored = pl.read_parquet(inputs.paths.heads("tiny_qwen2"))
+    ranked = scored.sort("rank").head(5)
+    record = one(page_data["heads"], model="tiny_qwen2")
+    assert record["scores"]["answer_to_reasoning"] == scored.sort("layer", "head")["answer_to_reasoning"].to_list()
+    assert [tuple(head) for head in record["marks"]["rfh"]] == ranked.select("layer", "head").rows()
     rfh = (ranked["layer"] * 6 + ranked["head"]).to_list()
     found, head = raw(trace["sentences"]["masses"]), trace["views"][2]
-    for view, expected in enumerate(
-        [masses[:, rfh].mean(1), masses.mean(1), masses[:, head["layer"] * 6 + head["head"]]]
-    ):
-        np.testing.assert_allclose(found[view], expected, rtol=1e-6)
+    expected = [masses[:, rfh].mean(1), masses.mean(1), masses[:, head["layer"] * 6 + head["head"]]]
+    np.testing.assert_allclose(found[:3], expected, rtol=1e-6)
 
 
 def test_walks_are_those_of_the_attention_file(page_data, inputs):
@@ -173,21 +156,27 @@ def test_patched_cells_are_those_of_the_patching_file(page_data, inputs):
     last = frame.filter(component="resid_pre", probe="plain", position=46).sort("layer", "pair_id")["nld"].to_numpy()
     np.testing.assert_allclose(final["mean"], last.reshape(4, 3).mean(1))
     np.testing.assert_allclose(final["sd"], last.reshape(4, 3).std(1, ddof=1))
+    heads = frame.filter(component="z", role="answer_end").sort("layer", "head", "position")["nld"].to_numpy()
+    grid = raw(one(record["heads"], role="answer_end")["grid"])
+    np.testing.assert_allclose(grid, heads.reshape(4, 6, 2).mean(2))
 
 
-def test_heads_patched_alone_are_means_by_role(page_data, inputs):
-    record = one(one(page_data["patching"], model="tiny_qwen2")["heads"], role="answer_end")
-    frame = pl.read_parquet(inputs.paths.patching("tiny_qwen2"))
-    cells = frame.filter(component="z", role="answer_end").sort("layer", "head", "position")
-    np.testing.assert_allclose(raw(record["grid"]), cells["nld"].to_numpy().reshape(4, 6, 2).mean(2))
-
-
-def test_the_paper_stands_beside_its_own_models_only(page_data):
+def test_the_paper_stands_beside_its_own_models_only(page_data, judged_data, judged_runs):
     rows = page_data["overview"]["published"]
     assert {row["model"] for row in rows} == {"r1_qwen_7b"}
-    with_ = next(row for row in rows if row["measure"] == "accuracy with reasoning, MATH-500")
-    assert (with_["published"], with_["ours"]) == (94.3, 80.0)
+    measures = {row["measure"]: row for row in rows}
+    accuracy = measures["accuracy with reasoning, MATH-500"]
+    assert (accuracy["published"], accuracy["ours"]) == (94.3, 80.0)
     assert next(row["published"] for row in rows if "answer \u2192 reasoning" in row["measure"]) == 0.2901
+    judged = judged_data["overview"]["published"]
+    assert {row["model"] for row in judged} == {"r1_llama_8b"}
+    (row,) = [row for row in judged if row["measure"] == "judge score without reasoning, WildBench, overall"]
+    overall = judged_runs["r1_llama_8b"].summary["areas"]["overall"]
+    assert (row["published"], row["ours"]) == (6.6, pytest.approx(overall["mean_without"], abs=1e-6))
+    question = judged_data["overview"]["questions"][0]
+    assert question["figure"] == "judged"
+    scores = f"judge score {overall['mean_with']:.2f} with, {overall['mean_without']:.2f} without, n = {overall['n']}"
+    assert scores in question["details"][0]
 
 
 def test_answers_state_the_numbers_of_the_figures(page_data):
@@ -204,58 +193,15 @@ def test_answers_state_the_numbers_of_the_figures(page_data):
     assert "3 pairs" in patching["details"][0]
 
 
-@pytest.mark.parametrize(("count", "most", "groups"), [(5, 8, 5), (9, 8, 5), (1000, 512, 500)])
-def test_pooling_keeps_to_its_limit(count, most, groups):
-    assert len(group_starts(count, most)) == groups <= most
-
-
-def test_fractions_leave_out_rows_that_see_nothing():
-    values = np.array([[0.0, 1.0, np.nan, 0.5, np.nan, np.nan]])
-    assert fractions(values, 2).tolist() == [[127.0, 127.0, 255.0]]
-
-
 # Judged answers
 
 
 def test_the_areas_are_those_of_the_summary_in_the_papers_order(judged_data: dict, judged_runs: dict[str, Any]) -> None:
     record = next(record for record in judged_data["evaluation"] if record["model"] == "r1_llama_8b")
     areas = judged_runs["r1_llama_8b"].summary["areas"]
-    assert [area["area"] for area in record["judged"]] == [
-        "coding & analysis",
-        "creative tasks",
-        "information seeking",
-        "reasoning & planning",
-        "overall",
-    ]
+    assert [area["area"] for area in record["judged"]] == [*GAINS, "overall"]
     for area in record["judged"]:
         assert area["n"] == areas[area["area"]]["n"]
         assert area["mean_with"] == pytest.approx(areas[area["area"]]["mean_with"], abs=1e-6)
     assert record["judged"][1]["published"] == {"with_reasoning": 7.5, "without_reasoning": 6.6, "n": 213}
     assert record["judged"][1]["stars"] == "***"
-
-
-def test_the_question_is_answered_by_the_scores(judged_data: dict, judged_runs: dict[str, Any]) -> None:
-    question = judged_data["overview"]["questions"][0]
-    overall = judged_runs["r1_llama_8b"].summary["areas"]["overall"]
-    assert question["figure"] == "judged"
-    assert question["answer"].startswith(
-        "Judge scores are significantly higher with reasoning in 1 and lower in 0 of 2"
-    )
-    expected = f"judge score {overall['mean_with']:.2f} with, {overall['mean_without']:.2f} without, n = {overall['n']}"
-    assert expected in question["details"][0]
-
-
-def test_the_papers_scores_stand_beside_its_models(judged_data: dict, judged_runs: dict[str, Any]) -> None:
-    rows = {row["measure"]: row for row in judged_data["overview"]["published"]}
-    assert {row["model"] for row in rows.values()} == {"r1_llama_8b"}
-    row = rows["judge score without reasoning, WildBench, overall"]
-    assert row["published"] == 6.6
-    assert row["ours"] == pytest.approx(
-        judged_runs["r1_llama_8b"].summary["areas"]["overall"]["mean_without"], abs=1e-6
-    )
-    assert rows["items judged in both settings, WildBench, overall"]["published"] == 633
-
-
-def test_graded_runs_have_no_judged_part(page_data: dict) -> None:
-    assert [record["judged"] for record in page_data["evaluation"]] == [None, None]
-    assert "Judge scores" not in page_data["overview"]["questions"][0]["answer"]
