@@ -137,7 +137,7 @@ def unsupported(module: Any, plan: AttentionPlan, attention_mask: Any, kwargs: d
     types = getattr(getattr(module, "config", None), "layer_types", None)
     windowed = types and types[module.layer_idx] == "sliding_attention"
     if windowed and not recorded and kwargs.get("sliding_window") is None:
-        return f"layer {module.layer_idx} has a sliding window, of which its attention is not told"
+        return f"layer {module.layer_idx} has a sliding window that its attention function is not given"
     return None
 
 

@@ -188,8 +188,8 @@ def plan_capture(job: CaptureJob, traces: Sequence[TokenTrace], base: Mapping[st
     for numbers in plan_shards(sizes, job.params.shard_mb * MEGABYTE):
         part = tuple(traces[number] for number in numbers)
         content = [[trace.item_id, trace.token_ids, asdict(trace.segments)] for trace in part]
-        print_ = fingerprint(**base, params=kept, traces=content)
-        shards.append(CaptureShard(part, sum(sizes[number] for number in numbers), print_))
+        digest = fingerprint(**base, params=kept, traces=content)
+        shards.append(CaptureShard(part, sum(sizes[number] for number in numbers), digest))
     return shards
 
 

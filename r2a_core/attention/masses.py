@@ -30,7 +30,7 @@ ALIGNED = 16  # blocks end at multiples of as many keys, which are quicker to co
 
 REFLECTION = len(SEGMENTS)  # column of reflection phrases, after those of the segments
 
-UNSEEN = -1e30  # logit of a key that a row does not see; its weight is exactly 0
+MASKED_LOGIT = -1e30  # logit of a key that a row does not see; its weight is exactly 0
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PatternBlock:
 
     rows: range  # tokens
     keys: range  # tokens; from the first key that any row sees to the last row's own
-    logits: Tensor  # (head, row, key), before the softmax, UNSEEN where the row does not see the key
+    logits: Tensor  # (head, row, key), before the softmax, MASKED_LOGIT where the row does not see the key
     weights: Tensor  # (head, row, key), attention weight; sums to 1 over keys (to less with sinks)
 
 
@@ -65,7 +65,7 @@ def pattern_blocks(
         logits = block_logits(query, keys[:, low:stop], layer)
         mixed = low if layer.window is not None else start  # every row sees all keys from low to here
         unseen = ~visible_keys(start, stop, mixed, layer.window, logits.device)
-        logits[:, :, mixed - low :].masked_fill_(unseen, UNSEEN)
+        logits[:, :, mixed - low :].masked_fill_(unseen, MASKED_LOGIT)
         yield PatternBlock(range(start, stop), range(low, stop), logits, softmax_with_sinks(logits, layer))
         start = stop
 
@@ -86,9 +86,9 @@ def softmax_with_sinks(logits: Tensor, layer: LayerAttention) -> Tensor:
     return torch.softmax(torch.cat([logits, sinks], dim=-1), dim=-1)[..., :-1]
 
 
-FAINT = 1e-30  # attention weight
+LEAST_WEIGHT = 1e-30  # attention weight
 
-STILL = 1e-6  # fraction of the reasoning: a centroid that moves less stays put
+LEAST_MOVE = 1e-6  # fraction of the reasoning: a centroid that moves less stays put
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def block_walk(block: PatternBlock, reasoning: range, window: int | None) -> Rea
     inside = slice(seen.start - block.keys.start, seen.stop - block.keys.start)
     logits, weights = block.logits[:, :, inside], block.weights[:, :, inside]
     peak, largest = logits.amax(dim=-1), weights.amax(dim=-1)
-    if (largest < FAINT).any():  # too little mass to be scaled up from float32
+    if (largest < LEAST_WEIGHT).any():  # too little mass to be scaled up from float32
         weights, largest = (logits - peak[..., None]).exp(), torch.ones_like(peak)
     place = (torch.arange(seen.start, seen.stop, device=logits.device) - reasoning.start + 0.5) / len(reasoning)
     middle = place.mean()  # moments about the middle lose less to rounding
@@ -291,7 +291,7 @@ def walk_correlation(centroid: Tensor) -> Tensor:
 
     x, y = centred(row), centred(centroid)
     scale = (x.pow(2).sum(dim=1) * y.pow(2).sum(dim=1)).sqrt()
-    still = (count[:, 0] < 3) | (y.abs().amax(dim=1) < STILL)
+    still = (count[:, 0] < 3) | (y.abs().amax(dim=1) < LEAST_MOVE)
     return torch.where(still, torch.nan, (x * y).sum(dim=1) / scale)
 
 

@@ -82,6 +82,7 @@ def parquet_rows(path: Path) -> Iterator[TableRow]:
 
 
 def jsonl_rows(path: Path) -> Iterator[TableRow]:
+    """Yields one row per line that is not blank; a line that holds no JSON object is a fault."""
     with path.open(encoding="utf-8-sig", newline="\n") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -105,6 +106,7 @@ def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def csv_rows(path: Path) -> Iterator[TableRow]:
+    """Yields one row per record. Raises R2AError when two columns have one name."""
     csv.field_size_limit(LARGEST_FIELD)
     with path.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.reader(lines, strict=True)

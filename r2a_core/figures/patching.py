@@ -83,7 +83,7 @@ def position_map(cells: pl.DataFrame, pair_id: str, probe: str) -> PositionMap |
         probe,
         own["nld"].to_numpy().reshape(-1, len(positions)),
         tuple(
-            shown(clean) if clean == corrupted else f"{shown(clean)} → {shown(corrupted)}"
+            token_label(clean) if clean == corrupted else f"{token_label(clean)} → {token_label(corrupted)}"
             for clean, corrupted in tokens
         ),
         tuple(first["role"]),
@@ -91,7 +91,7 @@ def position_map(cells: pl.DataFrame, pair_id: str, probe: str) -> PositionMap |
     )
 
 
-def shown(token: str) -> str:
+def token_label(token: str) -> str:
     """Show a token as a label, with visible spaces and line breaks."""
     return token.replace("\n", "⏎").replace(" ", "␣") or "∅"
 
@@ -109,7 +109,7 @@ def position_map_figure(tables: Mapping[str, pl.DataFrame], pair_id: str | None,
         for found, model, axes in zip(row, tables, panel_row, strict=True):
             axes.set_title(f"{model}: {PROBE_TITLES[probe]}", parse_math=False, fontsize=9)
             if found is None:
-                empty(axes, f"no cells of pair {pair_id}" if pair_id else "no pair is left after the filters")
+                no_data_note(axes, f"no cells of pair {pair_id}" if pair_id else "no pair is left after the filters")
             else:
                 draw_map(axes, found)
     for axes in panels[-1]:
@@ -154,7 +154,7 @@ def layer_figure(tables: Mapping[str, pl.DataFrame], probes: Sequence[str], para
             title = f"{model}: {PROBE_TITLES[probe]}, n = {n_pairs} {'pair' if n_pairs == 1 else 'pairs'}"
             axes.set_title(title, parse_math=False, fontsize=9)
             if own.is_empty():
-                empty(axes, "no pair is left after the filters")
+                no_data_note(axes, "no pair is left after the filters")
                 continue
             draw_curves(axes, own)
             draw_crossing(axes, crossing(own, probe, params))
@@ -211,7 +211,7 @@ def draw_crossing(axes: Axes, found: Crossing) -> None:
     axes.annotate(text, (edges[0 if left else 1], 1.12), textcoords="offset points", va="top", fontsize=8, **place)
 
 
-def empty(axes: Axes, text: str) -> None:
+def no_data_note(axes: Axes, text: str) -> None:
     """Say in a panel why it has no data."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, fontsize=9)

@@ -273,13 +273,12 @@ class PreallocatedKVLayer(DynamicLayer):
 
 @dataclass
 class DecodingBatch:
-    """Rows at one moment. mask (row, slot): 1 for a row's own tokens, 0 for padding; logits (row, vocabulary), of each
-    row's next token."""
+    """Sequences that are decoded together: their KV cache, and what the next step needs."""
 
     model: Any
     cache: Cache
-    mask: Tensor
-    logits: Tensor
+    mask: Tensor  # (row, slot), 1 for a row's own tokens, 0 for padding
+    logits: Tensor  # (row, vocabulary), of each row's next token
 
     @classmethod
     def start(cls, model: Any, prompts: Sequence[Sequence[int]], filler: int) -> DecodingBatch:

@@ -65,7 +65,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
 
 
-def retry_with_half(compute: Callable[[int], Result], size: int, smallest: int, what: str, way_out: str) -> Result:
+def retry_with_half(compute: Callable[[int], Result], size: int, smallest: int, what: str, hint: str) -> Result:
     """Calls compute(size), again with half the size each time memory runs out.
 
     Raises MissingPrerequisite when it runs out at the smallest size too.
@@ -77,7 +77,7 @@ def retry_with_half(compute: Callable[[int], Result], size: int, smallest: int, 
             if not is_out_of_memory(error):
                 raise
         if size <= smallest:
-            raise MissingPrerequisite(f"{what}: out of memory even at {size}", way_out)
+            raise MissingPrerequisite(f"{what}: out of memory even at {size}", hint)
         half = max(smallest, size // 2)
         log.warning("%s: out of memory at %d, going on at %d", what, size, half)
         size = half

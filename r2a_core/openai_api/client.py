@@ -94,9 +94,9 @@ class Client:
             try:
                 response = create(**sent, extra_body=None if extra is None else dict(extra))
             except openai.APIStatusError as error:
-                told = redact(error.response.text, self._key)
+                text = redact(error.response.text, self._key)
                 raise status_error(
-                    error.status_code, error.response.headers.get("retry-after"), told, self.endpoint
+                    error.status_code, error.response.headers.get("retry-after"), text, self.endpoint
                 ) from None
             except openai.APITimeoutError:
                 raise no_reply(self.endpoint, f"no word for {self.endpoint.timeout_seconds:g} s") from None
@@ -130,21 +130,21 @@ def status_error(status: int, retry_after: str | None, body: str, endpoint: Endp
     server lacks and for what it takes for a bad request.
     """
     sentence = error_sentence(body)
-    told = f": {sentence}" if sentence else ""
+    said = f": {sentence}" if sentence else ""
     where = f"the model {endpoint.model!r} at {endpoint.base_url}"
     if status in (401, 403):
         key = f"check the key in the environment variable {endpoint.key_env}"
         hint = key if endpoint.key_env else "name the environment variable of a key in key_env"
-        return MissingPrerequisite(f"{endpoint.base_url} refuses access (HTTP {status}){told}", hint)
+        return MissingPrerequisite(f"{endpoint.base_url} refuses access (HTTP {status}){said}", hint)
     if status == 402 or (status == 429 and any(word in body for word in NO_MONEY)):
-        return MissingPrerequisite(f"the account at {endpoint.base_url} has no money left{told}", "top it up")
+        return MissingPrerequisite(f"the account at {endpoint.base_url} has no money left{said}", "top it up")
     if status == 404:
         hint = "check `model` and `base_url` (often it ends in /v1)"
-        return R2AError(f"{where} was not found (HTTP 404){told}", hint)
+        return R2AError(f"{where} was not found (HTTP 404){said}", hint)
     if status < 500 and status not in (408, 409, 429):
-        return R2AError(f"{where} does not take the request (HTTP {status}){told}", "correct what the server names")
+        return R2AError(f"{where} does not take the request (HTTP {status}){said}", "correct what the server names")
     wait = f", Retry-After {retry_after}" if retry_after else ""
-    return no_reply(endpoint, f"HTTP {status}{wait}{told}")
+    return no_reply(endpoint, f"HTTP {status}{wait}{said}")
 
 
 def error_sentence(body: str) -> str:

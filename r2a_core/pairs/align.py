@@ -2,7 +2,7 @@ r"""Cuts and pads a clean and a corrupted response to one shape, token by token 
 
 The token ids of the two responses of a pair -> AlignedPair, two sequences of equal length
 
-    [pad] query <think> [pad] reasoning probe </think> [pad] answer "Thus, the ... one is \\boxed{"
+    [pad] query <think> [pad] reasoning probe </think> [pad] answer "Thus, the ... one is \boxed{"
 
 with the positions to patch; a pair that has no such form raises PairRejected with the reason.
 

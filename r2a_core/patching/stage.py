@@ -170,8 +170,8 @@ def finish_sweep(job: SweepJob, store: WorkStore, rows: Sequence[Mapping[str, An
         ]
         save_frame(path, patching_frame(sweeps))
 
-    print_ = fingerprint(**job.base, params=job.params.model_dump(mode="json"), shard=rows[0]["sha256"])
-    return store.shard(print_, ".parquet", write)
+    digest = fingerprint(**job.base, params=job.params.model_dump(mode="json"), shard=rows[0]["sha256"])
+    return store.shard(digest, ".parquet", write)
 
 
 def clean_runs(

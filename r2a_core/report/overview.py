@@ -65,7 +65,7 @@ def dataset_record(inputs: ReportInputs, name: str) -> dict[str, Any]:
 def questions(sections: Mapping[str, Records], walk: WalkThresholds) -> list[dict[str, Any]]:
     """Answers the paper's three questions: a sentence from this run's data, a line per run, and the figure behind."""
     runs = sections["evaluation"]
-    improved = joined(accuracy_answer(runs), judged_answer(runs))
+    improved = join_findings(accuracy_answer(runs), judged_answer(runs))
     attended = attention_answer(sections["attention"], sections["heads"], walk)
     asked = {
         "Does reasoning improve the answers?": (improved, "accuracy" if any(map(is_graded, runs)) else "judged"),
@@ -89,7 +89,7 @@ class Finding:
     details: tuple[str, ...] = ()
 
 
-def joined(*answers: Finding | None) -> Finding:
+def join_findings(*answers: Finding | None) -> Finding:
     """Joins several answers to one question."""
     given = [answer for answer in answers if answer is not None]
     if not given:
@@ -142,7 +142,7 @@ def test_of(paired: Mapping[str, Any]) -> str:
 def significant_counts(tests: Records) -> str:
     """Counts the comparisons in which reasoning makes a significant difference, either way."""
     better, worse = (sum(is_different(paired, sign) for paired in tests) for sign in (1, -1))
-    compared = counted(len(tests), "comparison")
+    compared = plural(len(tests), "comparison")
     return f"significantly higher with reasoning in {better} and lower in {worse} of {compared} (p < {SIGNIFICANT})"
 
 
@@ -167,7 +167,7 @@ def attention_answer(records: Records, heads: Records, walk: WalkThresholds) -> 
         sentence += f", and {span(list(walking.values()), 'd')} heads of a model walk along it"
         sentence += f" (mass {walk.mass} and walk correlation {walk.correlation} or more)"
     lines = [
-        f"{name}: median mass {median:.4f}" + (f", {counted(walking[name], 'walking head')}" if name in walking else "")
+        f"{name}: median mass {median:.4f}" + (f", {plural(walking[name], 'walking head')}" if name in walking else "")
         for name, median in medians.items()
     ]
     return Finding(f"{sentence}.", tuple(lines))
@@ -187,7 +187,7 @@ def patching_answer(records: Records) -> Finding:
             where = "the curves do not cross" if layer is None else f"the curves cross at layer {layer:.1f}"
             lines.append(
                 f"{record['model']}, {probe} probe: flipping token {flip.value:.2f} (layer {flip.layer}), last "
-                f"position {final.value:.2f} (layer {final.layer}), {where}, {counted(flip.n_pairs, 'pair')}"
+                f"position {final.value:.2f} (layer {final.layer}), {where}, {plural(flip.n_pairs, 'pair')}"
             )
     if not lines:
         return Finding("Not answered: no pair has been patched.")
@@ -222,7 +222,8 @@ def span(values: Sequence[float], form: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def counted(number: int, noun: str) -> str:
+def plural(number: int, noun: str) -> str:
+    """Writes a number and its noun, in the plural unless it is 1."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

@@ -176,7 +176,7 @@ def test_a_window_that_attention_is_not_told_of_is_refused(architecture, monkeyp
     found = architecture("gemma3")
     for layer in found.loaded.model.model.layers:
         monkeypatch.setattr(layer.self_attn, "sliding_window", None)
-    with pytest.raises(R2AError, match="layer 0 has a sliding window, of which its attention is not told"):
+    with pytest.raises(R2AError, match="layer 0 has a sliding window that its attention function is not given"):
         capture_clean(found.loaded.model, aligned_pair(found.loaded.tokenizer))
 
 
