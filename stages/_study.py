@@ -21,9 +21,9 @@ import typer
 
 from r2a_core.config import Params, ResourceParams, load_sections, read_yaml
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
-from r2a_core.infra.files import disk_error_number, disk_trouble
+from r2a_core.infra.files import disk_error_number, disk_trouble, folder_digest
 from r2a_core.infra.memory import is_out_of_memory
-from r2a_core.infra.shards import Work, code_digest, folder_digest, open_store
+from r2a_core.infra.shards import Work, code_digest, open_store
 from r2a_core.paths import StudyPaths
 from r2a_core.trace import SETTINGS
 

@@ -18,7 +18,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -84,6 +84,19 @@ def sha256(path: Path) -> str:
     """Computes the SHA-256 of a file, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def folder_digest(folder: Path, without: Collection[str] = ()) -> str:
+    """Returns the SHA-256 over the names and contents of a folder's files, but those named `without`.
+
+    Unfinished files and what Python compiles (__pycache__) do not count.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in without):
+        if "__pycache__" not in path.parts and not path.name.startswith(TEMPORARY):
+            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+            digest.update(bytes.fromhex(sha256(path)))
+    return digest.hexdigest()
 
 
 def replace_synced(temporary: Path, path: Path) -> None:

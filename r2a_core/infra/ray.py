@@ -21,12 +21,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from r2a_core.config import ResourceParams
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
-from r2a_core.infra.files import TEMPORARY
-from r2a_core.infra.shards import WorkStore, folder_digest
+from r2a_core.infra.files import TEMPORARY, folder_digest
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +40,13 @@ ONLY_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0 = Ray listens on 127.0.
 GUIDE = "docs/scaling.md says how to start one; resources.ray_address: null starts Ray on this machine"
 
 
+class Store(Protocol):
+    """A work store, as far as it is used here; `finish` gets the whole of it."""
+
+    @property
+    def folder(self) -> Path: ...
+
+
 def environment() -> dict[str, str]:
     """Lists what a worker must share with the driver to write the same bytes: the code and versions of libraries."""
     return {"code": folder_digest(PACKAGE), **{name: version(name) for name in ("torch", "transformers")}}
@@ -49,7 +55,7 @@ def environment() -> dict[str, str]:
 class ShardWorker:
     """The process that finishes shards, one at a time. Ray gives it one GPU, or none."""
 
-    def __init__(self, finish: Callable[..., Any], job: Any, store: WorkStore, threads: int) -> None:
+    def __init__(self, finish: Callable[..., Any], job: Any, store: Store, threads: int) -> None:
         """threads: CPU threads of torch."""
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
         for chatty in ("httpx", "transformers"):
@@ -81,7 +87,7 @@ class ShardWorker:
 
 
 def finish_on_ray(
-    finish: Callable[..., Any], job: Any, store: WorkStore, shards: Sequence[Any], resources: ResourceParams
+    finish: Callable[..., Any], job: Any, store: Store, shards: Sequence[Any], resources: ResourceParams
 ) -> Iterator[Any]:
     """Yields `finish(job, store, shard)` of every shard, in shard order. See `finish_shards`.
 
@@ -180,7 +186,7 @@ def no_worker(ray: Any, seconds: float) -> MissingPrerequisite:
 
 
 @contextmanager
-def shared_marker(store: WorkStore) -> Iterator[str]:
+def shared_marker(store: Store) -> Iterator[str]:
     """Yields the name of a file in the store, there for as long as the workers are."""
     path = store.folder / f"{TEMPORARY}{uuid.uuid4().hex[:8]}-shared"
     path.touch()

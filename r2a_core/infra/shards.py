@@ -17,7 +17,7 @@ import json
 import logging
 import sys
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from r2a_core.config import ResourceParams
 from r2a_core.infra.errors import R2AError
-from r2a_core.infra.files import TEMPORARY, disk_errors, sha256, write_text_whole, write_whole
+from r2a_core.infra.files import TEMPORARY, disk_errors, folder_digest, sha256, write_text_whole, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -165,17 +165,4 @@ def code_digest(root: Path, places: Iterable[str]) -> str:
     for place in sorted(places):
         path = root / place
         digest.update(f"{place}\0{folder_digest(path) if path.is_dir() else sha256(path)}\0".encode())
-    return digest.hexdigest()
-
-
-def folder_digest(folder: Path, without: Collection[str] = ()) -> str:
-    """Returns the SHA-256 over the names and contents of a folder's files, but those named `without`.
-
-    Unfinished files and what Python compiles (__pycache__) do not count.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in without):
-        if "__pycache__" not in path.parts and not path.name.startswith(TEMPORARY):
-            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
-            digest.update(bytes.fromhex(sha256(path)))
     return digest.hexdigest()

@@ -19,9 +19,9 @@ from pydantic import ConfigDict
 
 from r2a_core.config import ServedModel, Tags, adapter
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
-from r2a_core.infra.files import TEMPORARY, sha256, write_text_whole
+from r2a_core.infra.files import TEMPORARY, folder_digest, sha256, write_text_whole
 from r2a_core.infra.hub import hub_access
-from r2a_core.infra.shards import fingerprint, folder_digest
+from r2a_core.infra.shards import fingerprint
 
 POINTER = "model.json"
 

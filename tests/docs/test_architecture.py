@@ -23,11 +23,11 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in (ROOT / "r2a_core").rglob("*.py")}
 
 
-def imported(path: Path, everywhere: bool = True) -> set[str]:
-    """Modules of r2a_core and stages that a file imports; only at its top level unless `everywhere`."""
+def imported(path: Path) -> set[str]:
+    """Modules of r2a_core and stages that a file imports, inside its functions too."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = set()
-    for node in ast.walk(tree) if everywhere else tree.body:
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
@@ -53,5 +53,5 @@ def test_no_module_imports_from_a_layer_below_its_own(name):
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    graph = {name: imported(path, everywhere=False) - {name} for name, path in MODULES.items()}
+    graph = {name: imported(path) - {name} for name, path in MODULES.items()}
     assert len([*TopologicalSorter(graph).static_order()]) >= len(graph)  # raises CycleError for a circle

@@ -18,7 +18,8 @@ from r2a_core.generation.decode import request_seed
 from r2a_core.generation.stage import GenerationJob, finish_shard, plan_pair_shards, plan_shards, read_shards
 from r2a_core.generation.usage import Usage, shards_usage
 from r2a_core.infra.errors import R2AError
-from r2a_core.infra.shards import folder_digest, open_store
+from r2a_core.infra.files import folder_digest
+from r2a_core.infra.shards import open_store
 from r2a_core.models.load import load_model
 from r2a_core.models.pointer import read_pointer
 from r2a_core.models.prepare import prepare

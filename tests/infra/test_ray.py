@@ -18,7 +18,7 @@ from r2a_core.activations.capture import CaptureJob, CaptureShard
 from r2a_core.builtin.tokenizer import build_tokenizer
 from r2a_core.config import CaptureParams, ResourceParams, Tags
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
-from r2a_core.infra.files import TEMPORARY
+from r2a_core.infra.files import TEMPORARY, folder_digest
 from r2a_core.infra.ray import (
     ATTEMPTS,
     ONLY_LOOPBACK,
@@ -28,7 +28,7 @@ from r2a_core.infra.ray import (
     environment,
     finish_on_ray,
 )
-from r2a_core.infra.shards import WorkStore, finish_shards, folder_digest, open_store
+from r2a_core.infra.shards import WorkStore, finish_shards, open_store
 from r2a_core.models.pointer import ModelPointer
 from r2a_core.trace import TokenTrace, TraceSegments
 from tests.infra.ray_faults import (

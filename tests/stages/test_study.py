@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from r2a_core.infra.shards import code_digest, folder_digest
+from r2a_core.infra.files import folder_digest
+from r2a_core.infra.shards import code_digest
 from stages._study import CODE, open_study
 from tests.study import PARAMS, ROOT, Study
 
