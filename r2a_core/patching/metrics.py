@@ -98,8 +98,7 @@ def normalised_logit_diff(logit_diff: NDArray[np.float64], ld_clean: float, ld_c
 
 @dataclass(frozen=True)
 class Sweep:
-    """All cells of one pair and component. metrics have shape (layer, position) for resid_pre, (layer, head, position)
-    for z."""
+    """All cells of one pair and component."""
 
     pair_id: str
     probe: str
@@ -108,7 +107,7 @@ class Sweep:
     roles: tuple[str, ...]
     clean_tokens: tuple[str, ...]
     corrupted_tokens: tuple[str, ...]
-    metrics: AnswerMetrics
+    metrics: AnswerMetrics  # (layer, position) for resid_pre, (layer, head, position) for z
     ld_clean: float
     ld_corrupted: float
 
