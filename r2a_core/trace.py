@@ -192,6 +192,11 @@ def last_boxed_answer(text: str) -> BoxedAnswer | None:
     return boxes[-1] if boxes else None
 
 
+def opens_box(text: str) -> bool:
+    r"""Tells whether a text opens a \boxed{ or \fbox{, closed or not."""
+    return any(mark[0][1:4] in ("box", "fbo") for mark in BOX_MARKS.finditer(text))
+
+
 def has_boxed(answer_text: str) -> bool:
     r"""Tells whether the text after `</think>` holds an answer in a box: the funnel's last step (paper section 3)."""
     return last_boxed_answer(answer_text) is not None

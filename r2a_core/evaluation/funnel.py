@@ -138,7 +138,9 @@ def _grades(attempts: pl.DataFrame, timeout_seconds: float) -> _Grades:
     """Grades the attempts that passed, all in one grading process."""
     due = attempts.with_row_index("row").filter((pl.col("status") == "ok") & pl.col("kind").is_in(GRADED_KINDS))
     pairs: list[tuple[str, str]] = []
-    for response, gold in due.select("response", "gold").iter_rows():
+    for item_id, response, gold in due.select("item_id", "response", "gold").iter_rows():
+        if gold is None:
+            raise R2AError(f"the item {item_id!r} has no right answer to grade against", "give it one in the dataset")
         box = last_boxed_answer(response)
         assert box is not None  # its status says so
         pairs.append((box.content, gold))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from r2a_core.config import AlignmentConfig, ProbeStyle, Role
 from r2a_core.data.items import QuestionPair
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
-from r2a_core.trace import has_boxed, last_boxed_answer
+from r2a_core.trace import last_boxed_answer, opens_box
 
 BREAK = "\n\n"
 
@@ -167,10 +167,10 @@ def trim_answer(tokenizer: LoadedTokenizer, answer: list[int]) -> list[int]:
 
 
 def trim_reasoning(tokenizer: LoadedTokenizer, reasoning: list[int]) -> list[int]:
-    """Drops the last paragraph of the reasoning if it holds a boxed answer."""
+    """Drops the last paragraph of the reasoning if it opens a box, closed or not."""
     body = decode(tokenizer, reasoning).rstrip()
     start = last_paragraph(body)
-    return cut(tokenizer, reasoning, start) if has_boxed(body[start:]) else reasoning
+    return cut(tokenizer, reasoning, start) if opens_box(body[start:]) else reasoning
 
 
 def leading_breaks(tokenizer: LoadedTokenizer, reasoning: list[int]) -> list[int]:
