@@ -20,6 +20,7 @@ from r2a_core.data.items import Item
 from r2a_core.evaluation.judged_scores import judged_in_both, judged_parts, with_judged_scores, without_accuracy
 from r2a_core.evaluation.paired import compare_settings
 from r2a_core.evaluation.sandbox import grade_many
+from r2a_core.infra.errors import R2AError
 from r2a_core.trace import SETTINGS, last_boxed_answer
 
 log = logging.getLogger(__name__)
