@@ -5,26 +5,18 @@ from typing import Any
 import polars as pl
 import pytest
 
-from r2a_core import paper
+from r2a_core import paper, results
 from r2a_core.attention.heads import HEAD_SCHEMA, SCORE_SCHEMA, summary
-from r2a_core.config import HeadsParams, InductionParams, NeedleParams, Needles, WalkThresholds
+from r2a_core.config import HeadsParams, WalkThresholds, parse
 from r2a_core.figures.segment_masses import segment_mass_figure
-from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import write_frame
 from r2a_core.paths import StudyPaths
 from r2a_core.report.inputs import ReportInputs
 from r2a_core.report.overview import attention_answer
 from r2a_core.report.sections import heads_section, masses_record
-from r2a_core.results import (
-    head_sets,
-    rank_by_walk,
-    read_summary,
-    segment_boxes,
-    segment_medians,
-    trace_means,
-    walking_heads,
-)
+from r2a_core.results import head_sets, rank_by_walk, segment_boxes, trace_means, walking_heads
 from r2a_core.trace import SEGMENTS
+from tests.study import PARAMS
 
 WALK = WalkThresholds(mass=0.6, correlation=0.7)
 # One head a layer of eight layers; the middle half is layers 2 to 5.
@@ -40,20 +32,14 @@ def scored_heads() -> pl.DataFrame:
     return frame.select(pl.all(), *rest.values(), rank, dataset=pl.lit("d")).select(list(HEAD_SCHEMA)).cast(HEAD_SCHEMA)  # type: ignore[arg-type]
 
 
-def test_heads_that_walk_are_those_of_the_middle_layers_that_reach_both_thresholds():
+def test_page_and_metrics_count_the_walking_heads_of_the_middle_layers_that_reach_both_thresholds(tmp_path):
     heads = scored_heads()
     assert walking_heads(heads, WALK) == ((5, 0), (2, 0))
     margins = rank_by_walk(heads, WALK)
     assert margins["layer"].to_list() == [5, 2, 4]  # layer 3 has no correlation
     assert margins["margin"].to_list() == pytest.approx([0.84 / 0.7, 0.8 / 0.7, 0.59 / 0.6])
     assert walking_heads(heads.clear(), WALK) == ()
-
-
-def test_page_and_metrics_count_the_same_walking_heads(tmp_path):
-    heads = scored_heads()
-    needles = NeedleParams(needle="question", tests=1, context=8, needle_tokens=8, seed=0)
-    induction = InductionParams(sequences=1, period=4, seed=0)
-    params = HeadsParams(top=10, walk=WALK, induction=induction, retrieval=Needles(default=needles))
+    params = parse(HeadsParams, PARAMS["heads"], "heads").model_copy(update={"walk": WALK})
     metrics = summary(heads, pl.DataFrame(schema=SCORE_SCHEMA), params)["datasets"]["d"]
     paths = StudyPaths(tmp_path)
     unused: Any = None
@@ -69,13 +55,10 @@ def test_page_and_metrics_count_the_same_walking_heads(tmp_path):
 
 def attention(masses: dict[tuple[str, str], float]) -> pl.DataFrame:
     """Two heads of one layer whose mass on the reasoning is that of (item, source), less and plus a tenth."""
-    rows = [
-        {"item_id": item, "layer": 0, "head": head, "source": source, "reasoning": mass + (head - 0.5) / 5}
-        for (item, source), mass in masses.items()
-        for head in (0, 1)
-    ]
-    rest = [pl.lit(0.0).alias(name) for name in SEGMENTS if name != "reasoning"]
-    return pl.DataFrame(rows).with_columns(rest)
+    rows = [(*key, head, mass + (head - 0.5) / 5) for key, mass in masses.items() for head in (0, 1)]
+    rest = {name: pl.lit(0.0) for name in SEGMENTS if name != "reasoning"}
+    frame = pl.DataFrame(rows, schema=["item_id", "source", "head", "reasoning"], orient="row")
+    return frame.with_columns(layer=pl.lit(0), **rest)
 
 
 def test_boxes_hold_quartiles_and_whiskers_of_the_trace_means():
@@ -90,7 +73,7 @@ def test_boxes_hold_quartiles_and_whiskers_of_the_trace_means():
 
 def test_metrics_page_and_figure_show_the_same_medians():
     frame = attention({("b", "answer"): 0.25, ("a", "answer"): 0.5, ("c", "answer"): 0.3, ("a", "reasoning"): 0.7})
-    metrics = segment_medians(frame)
+    metrics = results.segment_medians(frame)
     assert metrics["answer"]["n_traces"] == 3
     assert metrics["reasoning"]["n_traces"] == 1
     page = masses_record(frame)["boxes"]
@@ -107,7 +90,7 @@ def test_published_traces_have_the_papers_medians(published):
         traces = published("trace_masses").filter(pl.col("model") == model)
         if traces.height:
             one_head = traces.rename({"trace": "item_id"}).with_columns(layer=0, head=0)
-            found = segment_medians(one_head)["answer"]
+            found = results.segment_medians(one_head)["answer"]
             assert found["n_traces"] == 100
             assert tuple(round(found[segment], 4) for segment in SEGMENTS) == expected
 
@@ -120,27 +103,6 @@ def test_sets_of_heads_leave_out_zeros_and_break_ties_by_layer_and_head():
     assert sets.rfh_by_count == ((0, 0), (0, 1), (1, 0))
     assert sets.induction == ((1, 1), (0, 0), (1, 0))
     assert sets.retrieval == ((1, 0),)
-    assert sets.overlaps() == {
-        "rfh_and_rfh_by_count": 3,
-        "rfh_and_induction": 2,
-        "rfh_and_retrieval": 1,
-        "rfh_by_count_and_induction": 2,
-        "rfh_by_count_and_retrieval": 1,
-        "induction_and_retrieval": 1,
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        (None, "does not exist"),
-        ("{", "is damaged or cut off"),
-        ('{"model": "m", "runs": 1}', "has no dataset, decoding"),
-    ],
-)
-def test_a_summary_that_cannot_be_read_is_named(tmp_path, text, says):
-    path = tmp_path / "summary.json"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(R2AError, match=f"summary.json {says}"):
-        read_summary(path)
+    ours, by_count = {"rfh_and_rfh_by_count": 3, "rfh_and_induction": 2, "rfh_and_retrieval": 1}, "rfh_by_count_and"
+    others = {f"{by_count}_induction": 2, f"{by_count}_retrieval": 1, "induction_and_retrieval": 1}
+    assert sets.overlaps() == ours | others

@@ -11,11 +11,9 @@ from transformers.masking_utils import (
 from r2a_core.activations.attention import recording, sliding_causal_mask
 from r2a_core.activations.capture import TraceRecorder, capture_trace
 from r2a_core.infra.errors import R2AError
-from r2a_core.trace import TraceSegments
+from tests.attention.cases import IDS, SEGMENTS
 from tests.small_models import EVERY_KIND, kept
 
-SEGMENTS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
-IDS = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(1)).tolist()
 WHOLE = kept("all")
 
 
@@ -63,7 +61,7 @@ def test_residual_streams_and_head_outputs(tiny_model):
     assert trace.k[1].shape == (2, 33, 8)
 
 
-def test_batches_padding_and_caches_are_refused(tiny_model):
+def test_batches_padding_caches_and_absent_layers_are_refused(tiny_model):
     model, ids = tiny_model("llama"), torch.tensor([IDS])
     padded = torch.ones_like(ids)
     padded[0, :3] = 0
@@ -75,6 +73,9 @@ def test_batches_padding_and_caches_are_refused(tiny_model):
         with pytest.raises(R2AError), recording(model, TraceRecorder(SEGMENTS, WHOLE)):
             model(**inputs)
     assert model.config._attn_implementation == "eager"
+    for config in (kept("all", layers=(2,)), kept("all", residual_layers=(2,))):
+        with pytest.raises(R2AError, match="layer 2 of LlamaForCausalLM"):
+            capture_trace(model, IDS, SEGMENTS, config)
 
 
 @pytest.mark.parametrize(
@@ -95,12 +96,6 @@ def test_batches_padding_and_caches_are_refused(tiny_model):
 def test_a_window_is_found_from_the_mask_and_other_masks_are_refused(mask, window):
     if window != "refused":
         assert sliding_causal_mask(10, 10, mask).window == window
-        return
-    with pytest.raises(R2AError, match="neither causal nor a sliding window"):
-        sliding_causal_mask(10, 10, mask)
-
-
-@pytest.mark.parametrize("config", [kept("all", layers=(2,)), kept("all", residual_layers=(2,))])
-def test_layers_that_do_not_exist_are_refused(tiny_model, config):
-    with pytest.raises(R2AError, match="layer 2 of LlamaForCausalLM"):
-        capture_trace(tiny_model("llama"), IDS, SEGMENTS, config)
+    else:
+        with pytest.raises(R2AError, match="neither causal nor a sliding window"):
+            sliding_causal_mask(10, 10, mask)

@@ -55,17 +55,8 @@ def test_rankings_by_hand():
     assert heads["top10_count"].to_list() == [1, 2, 0]
     assert heads["count_rank"].to_list() == [2, 1, 3]
     assert heads["above_uniform"].to_list() == pytest.approx([0.05, 1 / 3 - 0.25, 0.35 / 3 - 0.25])
-    sets = head_sets(heads, 2)
-    assert sets.rfh == sets.rfh_by_count == ((0, 1), (0, 0))
-    assert sets.induction == ((0, 2), (0, 1))
-    assert sets.retrieval == ()
-    assert sets.overlaps()["rfh_and_induction"] == 1
-    assert sets.overlaps()["induction_and_retrieval"] == 0
-
-
-def test_equal_heads_rank_by_layer_and_head_and_scores_of_another_model_are_refused():
-    attention = attention_rows({"a": [0.5, 0.5, 0.5]})
-    heads = rank_heads({"d": attention, "e": attention}, zero_scores(attention), top=2)
+    equal = attention_rows({"a": [0.5, 0.5, 0.5]})
+    heads = rank_heads({"d": equal, "e": equal}, zero_scores(equal), top=2)
     assert heads["rank"].to_list() == [1, 2, 3] * 2
     assert heads["top10_count"].to_list() == [1, 1, 0] * 2
     assert heads["dataset"].to_list() == ["d"] * 3 + ["e"] * 3

@@ -9,7 +9,7 @@ import torch
 from r2a_core.attention.induction import InductionRecorder, induction_scores, ordinary_tokens
 from r2a_core.config import InductionParams
 from r2a_core.infra.errors import R2AError
-from tests.attention.known_heads import pointing
+from tests.attention.cases import eager_patterns, pointing
 
 
 def test_a_perfect_induction_head_by_hand():
@@ -33,8 +33,7 @@ def test_induction_scores_equal_eager_attention(tiny_model):
     generator = np.random.default_rng(3)
     repeat = generator.choice(range(3, 64), 20, replace=False).tolist()
     tokens = torch.tensor([1, *repeat, *repeat])
-    with torch.no_grad():
-        patterns = torch.stack(model(input_ids=tokens[None], output_attentions=True).attentions)[:, 0]
+    patterns = eager_patterns(model, tokens.tolist())
     rows = torch.arange(21, 41)
     expected = patterns[:, :, rows, rows - 19].mean(-1).flatten()
     assert found["induction"].to_list() == pytest.approx(expected.tolist(), abs=1e-5)
@@ -44,12 +43,9 @@ def test_induction_scores_equal_eager_attention(tiny_model):
     assert found["induction_match"].to_list() == pytest.approx(expected.tolist(), abs=1e-5)
 
 
-def test_a_vocabulary_without_room_for_a_period_is_refused(tiny_model):
+def test_ordinary_tokens_leave_out_tags_and_must_suffice_for_a_period(tiny_model):
     with pytest.raises(R2AError, match="a period of 20 tokens needs as many ordinary tokens, found 5"):
         induction_scores(tiny_model("llama"), [1, 2, 3, 4, 5], None, InductionParams(sequences=1, period=20, seed=0))
-
-
-def test_ordinary_tokens_leave_out_tags():
     tokenizer = SimpleNamespace(
         get_added_vocab=lambda: {"<think>": 3},
         all_special_ids=[0],

@@ -8,38 +8,19 @@ import pytest
 import torch
 
 from r2a_core.activations.capture import capture_trace
+from r2a_core.attention import map_selection as selection
 from r2a_core.attention import maps as module
 from r2a_core.attention.heads import rank_heads
-from r2a_core.attention.map_selection import (
-    ShownMaps,
-    Span,
-    choose_maps,
-    choose_traces,
-    default_heads,
-    default_span,
-    span_of_text,
-)
-from r2a_core.attention.maps import (
-    LINK_SCHEMA,
-    MAP_SCHEMA,
-    SPAN_SCHEMA,
-    TOKEN_SCHEMA,
-    MapTables,
-    attention_maps,
-    first_tokens,
-    strongest_links,
-)
+from r2a_core.attention.map_selection import ShownMaps, Span
+from r2a_core.attention.maps import MapTables, attention_maps, first_tokens, strongest_links
 from r2a_core.attention.tables import concat_tables, tables_from_activations
 from r2a_core.config import MapParams, WalkThresholds
 from r2a_core.infra.errors import R2AError
 from r2a_core.results import Head
-from r2a_core.trace import TraceSegments
+from tests.attention.cases import SEGMENTS, THOUGHT, eager_patterns
 from tests.small_models import kept, stored_reader
 
-SEGMENTS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
-REASONING = ["\n", *"abc", ".", " Wait", " d", "e", ".\n", *"fgh", ".", " k", "\n"]
-ANSWER = ["So", " \\", "boxed", "{", "1", "7", "}", ".", "!"]
-PIECES = ["<s>", *"qqqqq", "<think>", *REASONING, "</think>", *ANSWER, "</s>"]
+PIECES = [*THOUGHT, "So", " \\", "boxed", "{", "1", "7", "}", ".", "!", "</s>"]
 PHRASES = ("wait",)
 WALK = WalkThresholds(mass=0.6, correlation=0.7)
 
@@ -57,9 +38,7 @@ def case(request, tiny_model, tmp_path):
     for seed, item_id in enumerate(("a", "b")):
         ids = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(seed)).tolist()
         traces.append(capture_trace(model, ids, SEGMENTS, kept("answer_and_reasoning")).record(item_id, ids))
-        with torch.no_grad():
-            attentions = model(input_ids=torch.tensor([ids]), output_attentions=True).attentions
-        patterns[item_id] = torch.stack(attentions)[:, 0].numpy()
+        patterns[item_id] = eager_patterns(model, ids).numpy()
     reader, pieces = stored_reader(tmp_path, traces), {"a": PIECES, "b": PIECES}
     attention = concat_tables(tables_from_activations(t.item_id, t, PIECES, PHRASES) for t in reader).attention
     zeros = attention.select("layer", "head").unique(maintain_order=True)
@@ -74,11 +53,11 @@ def case(request, tiny_model, tmp_path):
     return drawn, rfh, patterns
 
 
-def test_whole_maps_equal_eager_attention(case, monkeypatch):
+def test_maps_equal_eager_attention_whole_or_the_maximum_of_each_cell(case, monkeypatch):
     drawn, rfh, patterns = case
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", 33 * 4)
     frames = drawn(("b",), ((1, 4), (0, 0)))
-    assert dict(frames.maps.schema) == MAP_SCHEMA
+    assert dict(frames.maps.schema) == module.MAP_SCHEMA
     assert frames.maps["kind"].to_list() == ["head", "head", "rfh_mean", "head_mean"]
     mean = np.mean([patterns["b"][head] for head in rfh], axis=0)
     expected = [patterns["b"][1, 4], patterns["b"][0, 0], mean, patterns["b"].mean(axis=(0, 1))]
@@ -87,11 +66,6 @@ def test_whole_maps_equal_eager_attention(case, monkeypatch):
         assert row["col_token"] == list(range(32))
         found = np.array(row["pattern"]).reshape(25, 32)
         np.testing.assert_allclose(found, pattern[7:32, :32], atol=1e-5)
-
-
-def test_pooled_maps_keep_the_maximum_of_each_cell(case, monkeypatch):
-    drawn, _, patterns = case
-    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 33 * 7)
     row = drawn(("a",), ((1, 2),), cells=12).maps.row(0, named=True)
     rows, columns = [*row["row_token"], 32], [*row["col_token"], 32]
     assert max(len(rows), len(columns)) <= 13
@@ -104,8 +78,8 @@ def test_pooled_maps_keep_the_maximum_of_each_cell(case, monkeypatch):
 def test_spans_and_tokens(case):
     drawn, _, patterns = case
     frames = drawn(("a", "b"), ((0, 3),), (Span("b", 8, 11),))
-    assert dict(frames.spans.schema) == SPAN_SCHEMA
-    assert dict(frames.tokens.schema) == TOKEN_SCHEMA
+    assert dict(frames.spans.schema) == module.SPAN_SCHEMA
+    assert dict(frames.tokens.schema) == module.TOKEN_SCHEMA
     assert frames.tokens.row(1) == ("b", PIECES, 6, 22, 33, [12])
     spans = frames.spans.filter(kind="head").select("item_id", "span_start", "span_end").rows()
     assert spans == [("a", 27, 29), ("b", 8, 11)]
@@ -119,7 +93,7 @@ def test_spans_and_tokens(case):
 def test_links_are_the_strongest_reasoning_tokens_of_each_answer_token(case):
     drawn, rfh, patterns = case
     links = drawn(("b",), ((1, 4),)).links
-    assert dict(links.schema) == LINK_SCHEMA
+    assert dict(links.schema) == module.LINK_SCHEMA
     assert links["kind"].to_list() == ["head"] * 9 + ["rfh_mean"] * 9 + ["head_mean"] * 9
     mean = np.mean([patterns["b"][head] for head in rfh], axis=0)
     expected = [patterns["b"][1, 4], mean, patterns["b"].mean(axis=(0, 1))]
@@ -173,7 +147,7 @@ def ranking(mass: list[float], correlation: list[float | None]) -> pl.DataFrame:
     ],
 )
 def test_a_walking_head_is_shown_beside_the_first_ones(mass, correlation, expected):
-    assert default_heads(ranking(mass, correlation), 1, WALK) == expected
+    assert selection.default_heads(ranking(mass, correlation), 1, WALK) == expected
 
 
 def test_params_choose_heads_items_and_spans_in_place_of_the_defaults():
@@ -184,7 +158,7 @@ def test_params_choose_heads_items_and_spans_in_place_of_the_defaults():
     pieces: dict[str, list[str]] = {"a": PIECES, "b": PIECES, "c": PIECES}
 
     def selected(**changes: Any) -> ShownMaps:
-        return choose_maps(params(**changes), "m", "d", pieces, attention, heads, 2, WALK)
+        return selection.choose_maps(params(**changes), "m", "d", pieces, attention, heads, 2, WALK)
 
     rfh = ((0, 0), (1, 0))
     assert selected() == ShownMaps(((0, 0),), rfh, ("b",), ())
@@ -213,13 +187,8 @@ def test_representative_traces_reflect_and_lie_near_the_median():
     rows += [(i, 0, 1, "answer", 0.5, 0.0) for i in masses]
     columns = {"item_id": pl.String, "layer": pl.Int16, "head": pl.Int16, "source": pl.String}
     attention = pl.DataFrame(rows, schema={**columns, "reasoning": pl.Float32, "reflection": pl.Float32}, orient="row")
-    assert choose_traces(attention, [(0, 0)], 3) == ["c", "e", "d"]
-    assert choose_traces(attention, [(0, 0)], 9) == ["c", "e", "d", "a", "b"]
-
-
-def test_without_a_box_the_last_sentence_is_the_span():
-    pieces = [*PIECES[:23], "It", " is", ".", " Yes", " it", ".", "\n", "x", " y", "</s>"]
-    assert default_span("i", SEGMENTS, pieces) == Span("i", 30, 32)
+    assert selection.choose_traces(attention, [(0, 0)], 3) == ["c", "e", "d"]
+    assert selection.choose_traces(attention, [(0, 0)], 9) == ["c", "e", "d", "a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +197,12 @@ def test_without_a_box_the_last_sentence_is_the_span():
 )
 def test_a_text_is_found_where_it_stands_last_or_refused(text, tokens):
     if tokens:
-        assert span_of_text("a", PIECES, text) == Span("a", *tokens)
+        assert selection.span_of_text("a", PIECES, text) == Span("a", *tokens)
         return
     with pytest.raises(R2AError, match="does not hold the text"):
-        span_of_text("a", PIECES, text)
+        selection.span_of_text("a", PIECES, text)
+
+
+def test_without_a_box_the_last_sentence_is_the_span():
+    pieces = [*PIECES[:23], "It", " is", ".", " Yes", " it", ".", "\n", "x", " y", "</s>"]
+    assert selection.default_span("i", SEGMENTS, pieces) == Span("i", 30, 32)

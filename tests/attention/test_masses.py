@@ -20,19 +20,11 @@ from r2a_core.attention.masses import (
     walk_correlation,
 )
 from r2a_core.trace import TraceSegments
+from tests.attention.cases import IDS, SEGMENTS, eager_patterns, pointing
 from tests.small_models import EVERY_KIND, kept, stored_reader
 
-SEGMENTS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
-IDS = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(1)).tolist()
-SOURCES = ("answer", "reasoning")
+SOURCES = {"answer": SEGMENTS.answer, "reasoning": SEGMENTS.reasoning}
 PLAIN = LayerAttention(0, n_heads=4, n_kv_heads=2, head_dim=8, scaling=0.5)
-
-
-def eager_patterns(model) -> torch.Tensor:
-    """(layer, head, row, key), by the model's own eager attention."""
-    with torch.no_grad():
-        out = model(input_ids=torch.tensor([IDS]), output_attentions=True, use_cache=False)
-    return torch.stack(out.attentions)[:, 0].double()
 
 
 def expected_masses(patterns: torch.Tensor, rows: range) -> torch.Tensor:
@@ -41,17 +33,23 @@ def expected_masses(patterns: torch.Tensor, rows: range) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
-def test_masses_in_a_forward_pass_equal_eager_attention(tiny_model, kind):
-    """Reflection and sentences too; two phrases share token 9, whose mass counts for both."""
+def test_masses_equal_eager_attention(tiny_model, kind, tmp_path):
+    """In a forward pass and from bfloat16 shards, reflection and sentences too; token 9 counts for both phrases."""
     model, sentences = tiny_model(kind), [range(7, 12), range(12, 22)]
     reflection = [range(8, 10), range(9, 11)]
-    patterns = eager_patterns(model)
+    patterns = eager_patterns(model, IDS).double()
     found = masses_in_forward(model, "x", IDS, TokenGroups(SEGMENTS, reflection, sentences)).masses
     answer, reasoning = (torch.stack([getattr(found[layer], name) for layer in (0, 1)]) for name in SOURCES)
-    for masses_found, rows in ((answer, SEGMENTS.answer), (reasoning, SEGMENTS.reasoning)):
+    trace = capture_trace(model, IDS, SEGMENTS, kept("answer_and_reasoning", "bfloat16"))
+    shard = stored_reader(tmp_path, [trace.record("x", IDS)]).trace("x")
+    stored = [layer_statistics(shard, layer) for layer in (0, 1)]
+    for (source, rows), masses_found in zip(SOURCES.items(), (answer, reasoning), strict=True):
         expected = expected_masses(patterns, rows)
         assert expected.std() > 0.1
         torch.testing.assert_close(masses_found[..., :REFLECTION], expected, atol=1e-5, rtol=0)
+        rounded = torch.stack([getattr(each, source) for each in stored])
+        parts = torch.stack([rounded[..., r.start : r.stop].sum(-1) for r in SEGMENTS.ranges().values()], dim=-1)
+        torch.testing.assert_close(parts, expected, atol=2e-3, rtol=0)
         means = patterns[:, :, rows.start : rows.stop].mean(2)
         torch.testing.assert_close(masses_found[..., REFLECTION], means[..., [8, 9, 9, 10]].sum(-1), atol=1e-5, rtol=0)
         if kind != "gpt_oss":
@@ -61,27 +59,12 @@ def test_masses_in_a_forward_pass_equal_eager_attention(tiny_model, kind):
     torch.testing.assert_close(by_sentence, answer[..., 3])
 
 
-@pytest.mark.parametrize("kind", EVERY_KIND)
-@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 2e-3), ("float32", 1e-5)])
-def test_masses_from_shards_equal_eager_attention(tiny_model, kind, dtype, tolerance, tmp_path):
-    model = tiny_model(kind)
-    trace = capture_trace(model, IDS, SEGMENTS, kept("answer_and_reasoning", dtype))
-    stored, patterns = stored_reader(tmp_path, [trace.record("x", IDS)]).trace("x"), eager_patterns(model)
-    for layer in (0, 1):
-        statistics = layer_statistics(stored, layer)
-        for means, rows in ((statistics.answer, SEGMENTS.answer), (statistics.reasoning, SEGMENTS.reasoning)):
-            assert means is not None
-            found = torch.stack(list(masses(means, SEGMENTS.ranges()).values()), dim=-1)
-            expected = expected_masses(patterns, rows)[layer]
-            torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
-
-
 @pytest.mark.parametrize("kind", ["qwen2", "gemma2"])
 def test_walk_equals_brute_force(tiny_model, kind):
     model = tiny_model(kind)
     trace = capture_trace(model, IDS, SEGMENTS, kept("answer"))
     layer = 1
-    inside = eager_patterns(model)[layer, :, 23:32, 7:22].numpy()
+    inside = eager_patterns(model, IDS).double()[layer, :, 23:32, 7:22].numpy()
     inside = inside / inside.sum(-1, keepdims=True)
     place = (np.arange(15) + 0.5) / 15
     centroid = inside @ place
@@ -143,11 +126,8 @@ def test_uniform_attention_by_hand():
 
 def test_a_head_that_points_at_one_token_after_the_other():
     segments = TraceSegments(think_open=1, think_close=7, n_tokens=14)  # reasoning 2..6, answer 8..12
-    k = 50 * torch.eye(14)[None]
-    q = torch.zeros(1, 14, 14)
-    for row, key in zip(range(8, 13), (2, 3, 4, 5, 6), strict=True):
-        q[0, row, key] = 1.0
-    statistics = row_statistics(q, k, 0, LayerAttention(0, 1, 1, 14, 1.0), segments)
+    layer, q, k = pointing(14, dict(zip(range(8, 13), range(2, 7), strict=True)))
+    statistics = row_statistics(q, k, 0, layer, segments)
     walk = statistics.walk
     assert walk is not None
     assert walk.centroid[0].tolist() == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9])
@@ -157,16 +137,13 @@ def test_a_head_that_points_at_one_token_after_the_other():
     assert masses(statistics.answer, segments.ranges())["reasoning"].item() == pytest.approx(1.0)
 
 
-def test_mass_too_small_for_float32_still_has_a_walk():
+def test_walks_where_there_is_hardly_any_or_no_mass_on_the_reasoning():
     segments = TraceSegments(think_open=1, think_close=5, n_tokens=8)
     q, k = torch.ones(1, 8, 2), torch.zeros(1, 8, 2)
-    k[0, 0] = 500.0  # BOS takes all: the reasoning gets exp(-1000)
+    k[0, 0] = 500.0  # BOS takes all: the reasoning gets exp(-1000), too little for float32
     walk = row_statistics(q, k, 0, LayerAttention(0, 1, 1, 2, 1.0), segments).walk
     assert walk is not None
     assert walk.centroid[0].tolist() == pytest.approx([0.5])
-
-
-def test_rows_whose_window_holds_no_reasoning_have_no_centroid():
     segments = TraceSegments(think_open=1, think_close=5, n_tokens=12)  # reasoning 2..4, answer 6..10
     layer = LayerAttention(0, 4, 2, 8, 0.5, window=4)  # row 6 sees 3..6, row 7 sees 4..7, row 8 sees 5..8
     walk = row_statistics(torch.zeros(4, 12, 8), torch.zeros(2, 12, 8), 0, layer, segments).walk
@@ -175,6 +152,11 @@ def test_rows_whose_window_holds_no_reasoning_have_no_centroid():
     assert walk.centroid[0, :2].tolist() == pytest.approx([2 / 3, 5 / 6])
     assert walk.evenness[0, :2].tolist() == pytest.approx([1.0, 1.0])
     assert walk_correlation(walk.centroid).isnan().all()
+    segments = TraceSegments(think_open=3, think_close=4, n_tokens=8)  # no reasoning at all
+    statistics = row_statistics(torch.randn(4, 8, 8), torch.randn(2, 8, 8), 0, PLAIN, segments)
+    assert statistics.walk is None
+    assert statistics.reasoning is None
+    assert (statistics.answer.sum(1) - 1).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -205,11 +187,3 @@ def test_uniform_share_equals_brute_force(bounds, window):
             shares.append(sum(key in segments.reasoning for key in seen) / len(seen))
         if shares:
             assert uniform_share(segments, rows, window) == pytest.approx(np.mean(shares))
-
-
-def test_without_reasoning_tokens_there_is_no_walk():
-    segments = TraceSegments(think_open=3, think_close=4, n_tokens=8)
-    statistics = row_statistics(torch.randn(4, 8, 8), torch.randn(2, 8, 8), 0, PLAIN, segments)
-    assert statistics.walk is None
-    assert statistics.reasoning is None
-    assert (statistics.answer.sum(1) - 1).abs().max() < 1e-6

@@ -14,7 +14,7 @@ from r2a_core.attention.retrieval import (
 from r2a_core.config import NeedleParams
 from r2a_core.infra.errors import R2AError
 from r2a_core.trace import TraceSegments
-from tests.attention.known_heads import pointing
+from tests.attention.cases import pointing
 
 
 def test_retrieval_hits_by_hand():
@@ -37,13 +37,10 @@ def test_retrieval_scores_average_over_tests(tiny_model):
     assert found.heads["retrieval"].to_list() == pytest.approx([sum(s) / 3 for s in zip(*alone, strict=True)])
     assert found.heads.select("layer", "head").rows() == [(layer, head) for layer in (0, 1) for head in range(6)]
     assert 0 <= found.copied <= 1
-
-
-def test_given_continuations_are_scored_instead_of_generated_ones(tiny_model):
-    test = NeedleTest((1, 5, 6, 7, 8), range(1, 4), 2, continuation=(5, 40))
-    assert retrieval_scores(tiny_model("llama"), [test]).copied == pytest.approx(0.5)
+    given = NeedleTest((1, 5, 6, 7, 8), range(1, 4), 2, continuation=(5, 40))  # in place of what is generated
+    assert retrieval_scores(model, [given]).copied == pytest.approx(0.5)
     with pytest.raises(R2AError, match="has no tests"):
-        retrieval_scores(tiny_model("llama"), [])
+        retrieval_scores(model, [])
 
 
 def test_sequence_tests_hide_a_needle_found_nowhere_else():

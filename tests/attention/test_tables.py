@@ -3,7 +3,6 @@
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from polars.testing import assert_frame_equal
 
 from r2a_core.activations.capture import capture_trace
@@ -16,13 +15,12 @@ from r2a_core.attention.tables import (
 )
 from r2a_core.tokenizer import token_pieces
 from r2a_core.trace import SEGMENTS, TokenTrace, TraceSegments
+from tests.attention.cases import IDS, THOUGHT, eager_patterns
+from tests.attention.cases import SEGMENTS as BOUNDS
 from tests.small_models import EVERY_KIND, kept, stored_reader
 
 PHRASES = ("wait", "alternatively")
-BOUNDS = TraceSegments(think_open=6, think_close=22, n_tokens=33)
-IDS = torch.randint(1, 64, (33,), generator=torch.Generator().manual_seed(1)).tolist()
-REASONING = ["\n", *"abc", ".", " Wait", " d", "e", ".\n", *"fgh", ".", " k", "\n"]
-PIECES = ["<s>", *"qqqqq", "<think>", *REASONING, "</think>", *"nopqrstuv", "</s>"]
+PIECES = [*THOUGHT, *"nopqrstuv", "</s>"]
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
@@ -36,14 +34,10 @@ def test_a_forward_pass_gives_what_stored_activations_give(tiny_model, kind):
 
 
 @pytest.fixture
-def stored(tiny_model, tmp_path):
-    """A reader over two traces of a tiny model, in two shards."""
+def frames(tiny_model, tmp_path):
+    """Tables of two traces of a tiny model, in two shards."""
     trace = capture_trace(tiny_model("qwen2"), IDS, BOUNDS, kept("answer_and_reasoning"))
-    return stored_reader(tmp_path, *([trace.record(item_id, IDS)] for item_id in ("b", "a")))
-
-
-@pytest.fixture
-def frames(stored):
+    stored = stored_reader(tmp_path, *([trace.record(item_id, IDS)] for item_id in ("b", "a")))
     return concat_tables(tables_from_activations(trace.item_id, trace, PIECES, PHRASES) for trace in stored)
 
 
@@ -63,7 +57,7 @@ def test_frames_have_their_schema_and_order(frames):
     assert frames.attention.filter(source="reasoning").select(walk_columns).null_count().row(0) == (24,) * 4
 
 
-def test_sentences_share_out_the_mass_on_the_reasoning(frames):
+def test_sentences_share_out_the_mass_on_the_reasoning_and_reflection_is_that_of_its_tokens(frames, tiny_model):
     by_head = frames.sentences.group_by("item_id", "layer", "head", maintain_order=True).agg(pl.col("mass").sum())
     answers = frames.attention.filter(source="answer").join(by_head, on=["item_id", "layer", "head"])
     np.testing.assert_allclose(answers["mass"], answers["reasoning"], atol=1e-6)
@@ -74,16 +68,10 @@ def test_sentences_share_out_the_mass_on_the_reasoning(frames):
         (16, 20, "fgh.", False),
         (20, 22, " k\n", False),
     ]
-
-
-def test_reflection_mass_is_that_of_its_tokens(stored, tiny_model):
-    frames = tables_from_activations("a", stored.trace("a"), PIECES, PHRASES)
-    model = tiny_model("qwen2")
-    with torch.no_grad():
-        patterns = torch.stack(model(input_ids=torch.tensor([IDS]), output_attentions=True).attentions)[:, 0]
+    patterns = eager_patterns(tiny_model("qwen2"), IDS)
     for source, rows in (("answer", BOUNDS.answer), ("reasoning", BOUNDS.reasoning)):
         expected = patterns[:, :, rows.start : rows.stop, 12].mean(-1).flatten()
-        found = frames.attention.filter(source=source)["reflection"]
+        found = frames.attention.filter(source=source, item_id="a")["reflection"]
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from benchmarks.theirs import hooked_transformer
+from r2a_core.activations.attention import recording
+from r2a_core.activations.capture import forward
 from r2a_core.attention.induction import InductionRecorder
 from r2a_core.attention.masses import REFLECTION, TokenGroups, masses_in_forward
 from r2a_core.trace import TraceSegments
@@ -34,13 +36,7 @@ def test_segment_masses(hooked, tiny_model):
 
 
 def test_induction_match_is_what_detect_head_computes(hooked, tiny_model):
-    from transformer_lens.head_detector import (  # pyright: ignore[reportMissingImports]
-        compute_head_attention_similarity_score,
-        get_induction_head_detection_pattern,
-    )
-
-    from r2a_core.activations.attention import recording
-    from r2a_core.activations.capture import forward
+    from transformer_lens import head_detector  # pyright: ignore[reportMissingImports]
 
     repeat = torch.randperm(60, generator=torch.Generator().manual_seed(2))[:20] + 2
     ids = torch.cat([torch.tensor([1]), repeat, repeat])
@@ -48,13 +44,9 @@ def test_induction_match_is_what_detect_head_computes(hooked, tiny_model):
     model = tiny_model("llama")
     with torch.no_grad(), recording(model, recorder):
         forward(model, ids.tolist())
-    detection = get_induction_head_detection_pattern(ids[None])
-    attention = patterns(hooked, ids)
-    for layer in range(2):
-        expected = [
-            compute_head_attention_similarity_score(
-                attention[layer, head], detection, exclude_bos=False, exclude_current_token=False, error_measure="mul"
-            )
-            for head in range(6)
-        ]
+    detection = head_detector.get_induction_head_detection_pattern(ids[None])
+    how = {"exclude_bos": False, "exclude_current_token": False, "error_measure": "mul"}
+    score = head_detector.compute_head_attention_similarity_score
+    for layer, attention in enumerate(patterns(hooked, ids)):
+        expected = [score(attention[head], detection, **how) for head in range(6)]
         assert recorder.match[layer].tolist() == pytest.approx(expected, abs=1e-5)

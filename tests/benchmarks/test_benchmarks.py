@@ -13,13 +13,8 @@ from benchmarks.report import MARKER, Section, Table, Target, save, write_page
 from benchmarks.turns import Bench, Contender, Ratio, Timing, take_turns
 
 CONDITIONS = {
-    "date": "2026-01-01",
-    "machine": "1 core",
-    "clock": "cpu",
-    "threads": 1,
-    "rounds": 3,
-    "ours": {"torch": "2"},
-    "peers": {"torch": "2"},
+    name: {"torch": "2"} if name in ("ours", "peers") else name
+    for name in ("date", "machine", "clock", "threads", "rounds", "ours", "peers")
 }
 
 
@@ -37,36 +32,28 @@ class Counter:
         return {"cpu": taken, "wall": [0.0] * message["times"], "result": len(self.ran)}
 
 
-def contenders(worker: Counter, names: str) -> list[Contender]:
-    return [Contender(name, worker, name, {}) for name in names]  # type: ignore[arg-type]
+def timed(worker: Counter, names: str, rounds: int, clock: str) -> dict[str, Timing]:
+    return take_turns([Contender(name, worker, name, {}) for name in names], rounds, clock)  # type: ignore[arg-type]
 
 
-def test_ways_take_turns_and_change_the_order_every_round():
+def test_ways_take_turns_and_change_the_order_every_round_and_a_short_way_is_repeated():
     worker = Counter()
-    timings = take_turns(contenders(worker, "ab"), rounds=3, clock="cpu")
+    timings = timed(worker, "ab", 3, "cpu")
     assert worker.ran == ["a", "b", *("a", "b"), *("b", "a"), *("a", "b")]
     assert (timings["a"].seconds, timings["b"].seconds) == ([3, 6, 7], [4, 5, 8])
     assert timings["b"].result == 8
     ratio = Ratio.of(Timing([10, 40, 90]), Timing([10, 20, 30]))  # of the same round
     assert (ratio.median, ratio.low, ratio.high) == (2, 1, 3)
-
-
-def test_a_long_first_round_counts_and_a_short_way_is_repeated():
-    worker = Counter()
-    worker.ran = ["long"] * 10
-    assert take_turns(contenders(worker, "ab"), rounds=2, clock="cpu")["a"].seconds == [11, 14]
-    assert take_turns(contenders(worker, "c"), rounds=1, clock="wall")["c"].seconds == [0]
+    worker.ran = ["long"] * 10  # the first round counts where it is long
+    assert timed(worker, "ab", 2, "cpu")["a"].seconds == [11, 14]
+    assert timed(worker, "c", 1, "wall")["c"].seconds == [0]
     assert worker.times[-2:] == [1, 2000]
 
 
-@pytest.mark.parametrize("power", [0.0, 1.0, 1.7])
-def test_exponent_of_an_exact_power(power):
-    sizes = [1, 3, 10, 70]
-    assert exponent(sizes, [5 * size**power for size in sizes]) == pytest.approx(power)
+def test_exponents_are_exact_and_a_case_covers_the_trace_without_its_last_token_and_each_cell_once():
+    for power in (0.0, 1.0, 1.7):
+        assert exponent([1, 3, 10, 70], [5 * size**power for size in (1, 3, 10, 70)]) == pytest.approx(power)
     assert math.isnan(exponent([1, 2], [0, 1]))
-
-
-def test_a_case_covers_the_trace_without_its_last_token_and_each_cell_once():
     bounds, pair = segment_bounds(1000), build_pair(1000)
     assert [token for tokens in bounds.values() for token in tokens] == list(range(999))
     assert pair.positions == [*range(861, 870), 997, 998, 999]

@@ -1,13 +1,15 @@
-"""One ordinary forward pass per patched cell, by hooks of its own: what patching must equal."""
+"""One ordinary forward pass per patched cell, by hooks of its own: what patching must equal; and pairs to patch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from r2a_core.pairs.align import AlignedPair, PaddedSequence
+from r2a_core.pairs.align import AlignedPair, PaddedSequence, PatchPosition
+from tests.random_models import random_model
 
 
 @dataclass(frozen=True)
@@ -86,3 +88,46 @@ class Oracle:
 
     def head(self, layer: int, token: int, head: int) -> Edit:
         return Edit("z", layer, token, self.record["z"][layer][token, head], head)
+
+
+VOCAB, N_LAYERS, N_HEADS, N_TOKENS = 60, 3, 4, 26
+PLACES = {"probe": (16, 17), "flip": (18,), "think_close": (19,), "answer_end": (24, 25)}
+ROLES: Any = {index: role for role, indices in PLACES.items() for index in indices}
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "num_hidden_layers": N_LAYERS,
+    "pad_token_id": 0,
+    "initializer_range": 0.2,
+}
+OWN: dict[str, Any] = {"qwen2": {}, "llama": {"attention_bias": True}, "mistral": {"sliding_window": 7}}
+
+
+def build(kind, seed):
+    """A model with weights large enough for patches to move the answer."""
+    model = random_model(kind, seed, **SIZES, **OWN[kind])
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def pair(model, seed, masked, n_pad_clean=0, n_pad_corrupted=9):
+    """Two random sequences with one pad run each; patched: two probe tokens, the flip, </think>, the last two.
+
+    The answers are the tokens whose logits differ most between the two runs.
+    """
+    rng = np.random.default_rng(seed)
+    tail = rng.integers(1, VOCAB, 10)
+    sides = []
+    for n_pad in (n_pad_clean, n_pad_corrupted):
+        ids = np.concatenate([rng.integers(1, VOCAB, N_TOKENS - 10), tail])
+        pad = np.zeros(N_TOKENS, bool)
+        pad[3 : 3 + n_pad] = True
+        ids[pad] = 0
+        sides.append((ids, pad))
+    sides[1][0][18] = (sides[0][0][18] + 1) % VOCAB
+    clean, corrupted = (PaddedSequence(tuple(i.tolist()), tuple(p.tolist()), masked) for i, p in sides)
+    positions = tuple(PatchPosition(index, role, "c", "k") for index, role in ROLES.items())
+    change = full_forward(model, clean) - full_forward(model, corrupted)
+    answers = int(change.argmax()), int(change.argmin())
+    return AlignedPair("p0", "plain", clean, corrupted, positions, *answers, think_open=2, think_close=19)

@@ -9,30 +9,25 @@ from r2a_core.infra.errors import R2AError
 from r2a_core.patching.summary import crossing, crossing_layer, layer_curves
 
 
-def table(pairs, probe="plain"):
+def table(pairs):
     """pairs: pair_id -> {(position, role): NLD by layer}."""
     rows = [
-        {
-            "pair_id": p,
-            "probe": probe,
-            "component": "resid_pre",
-            "layer": layer,
-            "position": at,
-            "role": role,
-            "nld": nld,
-        }
+        (p, "plain", "resid_pre", layer, at, role, float(nld))
         for p, cells in pairs.items()
         for (at, role), curve in cells.items()
         for layer, nld in enumerate(curve)
     ]
-    return pl.DataFrame(rows)
+    columns = ["pair_id", "probe", "component", "layer", "position", "role", "nld"]
+    return pl.DataFrame(rows, schema=columns, orient="row")
 
 
-def cells(flip, final, second_flip=None):
-    found = {(5, "flip"): flip, (6, "think_close"): [0.0] * len(flip), (8, "answer_end"): [0.1] * len(flip)}
-    if second_flip is not None:
-        found[(7, "flip")] = second_flip
-    return {**found, (9, "answer_end"): final}
+def cells(flip, final):
+    rest = {(6, "think_close"): [0.0] * len(flip), (8, "answer_end"): [0.1] * len(flip)}
+    return {(5, "flip"): flip, **rest, (9, "answer_end"): final}
+
+
+def crossing_of(frame, draws=10, seed=0, probe="plain"):
+    return crossing(frame, probe, CrossingParams(bootstrap_draws=draws, confidence=0.95, seed=seed))
 
 
 def test_mean_and_sample_sd_over_pairs():
@@ -47,14 +42,10 @@ def test_mean_and_sample_sd_over_pairs():
     np.testing.assert_allclose(ends["mean"], [0.1, 0.5], err_msg="the mean of both last tokens")
 
 
-def test_flips_in_the_answer_do_not_join_those_before_think_close():
-    frame = table({"a": cells([0.4, 0.2], [0.0, 0.8], second_flip=[1.0, 1.0])})
-    curves = layer_curves(frame)
+def test_flips_in_the_answer_do_not_join_those_before_think_close_but_stand_alone():
+    curves = layer_curves(table({"a": cells([0.4, 0.2], [0.0, 0.8]) | {(7, "flip"): [1.0, 1.0]}}))
     np.testing.assert_allclose(curves.filter(curve="flip")["mean"], [0.4, 0.2])
     assert curves["sd"].null_count() == len(curves)
-
-
-def test_a_probe_in_the_answer_alone_still_has_its_curve():
     late = {(6, "think_close"): [0.0, 0.0], (7, "flip"): [0.7, 0.1], (9, "answer_end"): [0.0, 0.9]}
     np.testing.assert_allclose(layer_curves(table({"a": late})).filter(curve="flip")["mean"], [0.7, 0.1])
 
@@ -79,33 +70,19 @@ def test_bootstrap_interval_spans_the_pairs_and_repeats_with_its_seed():
     early = cells([1, 1, 0, 0, 0], [0, 0, 1, 1, 1])  # crosses at 1.5
     late = cells([1, 1, 1, 1, 0], [0, 0, 0, 0, 1])  # crosses at 3.5
     frame = table({f"{kind}{i}": c for i in range(4) for kind, c in (("e", early), ("l", late))})
-    found = crossing(frame, "plain", CrossingParams(bootstrap_draws=400, confidence=0.95, seed=1))
+    found = crossing_of(frame, 400, seed=1)
     assert (found.n_pairs, found.n_resamples, found.share_crossing) == (8, 400, 1.0)
-    assert found.low is not None
-    assert found.high is not None
     assert found.low == pytest.approx(1.5, abs=0.6)
     assert found.high == pytest.approx(3.5, abs=0.2)
-    assert crossing(frame, "plain", CrossingParams(bootstrap_draws=400, confidence=0.95, seed=1)) == found
-    assert crossing(frame, "plain", CrossingParams(bootstrap_draws=50, confidence=0.95, seed=1)) != crossing(
-        frame, "plain", CrossingParams(bootstrap_draws=50, confidence=0.95, seed=2)
-    )
+    assert crossing_of(frame, 400, seed=1) == found
+    assert crossing_of(frame, 50, seed=1) != crossing_of(frame, 50, seed=2)
 
 
-def test_equal_pairs_leave_no_spread():
-    frame = table({p: cells([1, 1, 0], [0, 0, 1]) for p in "abc"})
-    found = crossing(frame, "plain", CrossingParams(bootstrap_draws=20, confidence=0.95, seed=0))
+def test_equal_pairs_leave_no_spread_and_curves_that_do_not_cross_are_said_not_to():
+    found = crossing_of(table({p: cells([1, 1, 0], [0, 0, 1]) for p in "abc"}))
     assert (found.layer, found.low, found.high) == (1.5, 1.5, 1.5)
-
-
-def test_curves_that_do_not_cross_are_said_not_to():
-    found = crossing(
-        table({"a": cells([1, 1], [0, 0.5])}), "plain", CrossingParams(bootstrap_draws=10, confidence=0.95, seed=0)
-    )
+    apart = table({"a": cells([1, 1], [0, 0.5])})
+    found = crossing_of(apart)
     assert (found.layer, found.low, found.high, found.share_crossing) == (None, None, None, 0.0)
-
-
-def test_a_probe_without_pairs_is_refused():
     with pytest.raises(R2AError, match="probe 'boxed' has 0 pairs"):
-        crossing(
-            table({"a": cells([1, 1], [0, 0.5])}), "boxed", CrossingParams(bootstrap_draws=10, confidence=0.95, seed=0)
-        )
+        crossing_of(apart, probe="boxed")

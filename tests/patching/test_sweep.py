@@ -1,87 +1,22 @@
 """Patched cells of small models against one ordinary forward pass per cell."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from r2a_core.config import Role, SweepParams
+from r2a_core.config import SweepParams
 from r2a_core.infra.errors import R2AError
-from r2a_core.pairs.align import AlignedPair, PaddedSequence, PatchPosition
+from r2a_core.pairs.align import PaddedSequence, PatchPosition
 from r2a_core.patching.packed import PackedSweep, PatchRows, PatchSite
 from r2a_core.patching.runs import CleanRun, capture_clean, corrupted_logit_diff, run_unpatched
 from r2a_core.patching.stage import sweeps_in_memory
 from r2a_core.patching.sweep import sweep_heads, sweep_pair, sweep_resid
-from tests.patching.oracle import Oracle, full_forward
+from tests.patching.oracle import N_HEADS, N_LAYERS, N_TOKENS, ROLES, SIZES, Oracle, build, full_forward, pair
+from tests.random_models import random_model
 
-VOCAB, N_LAYERS, N_HEADS, N_TOKENS = 60, 3, 4, 26
 MEMORY = 2**26  # bytes
-SIZES = {
-    "vocab_size": VOCAB,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": N_LAYERS,
-    "num_attention_heads": N_HEADS,
-    "num_key_value_heads": 2,
-    "pad_token_id": 0,
-    "initializer_range": 0.2,  # large enough for patches to move the answer
-}
-
-
-def build(kind, seed):
-    torch.manual_seed(seed)
-    if kind == "qwen2":
-        model = Qwen2ForCausalLM(Qwen2Config(**SIZES))
-    elif kind == "llama":
-        model = LlamaForCausalLM(LlamaConfig(**SIZES, attention_bias=True))
-    else:
-        model = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=7))
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            torch.nn.init.normal_(parameter, std=0.2)
-    return model.eval()
-
-
-def pair(model, seed, masked, n_pad_clean=0, n_pad_corrupted=9):
-    """Two random sequences with one pad run each; patched: two probe tokens, the flip, </think>, the last two.
-
-    The answers are the tokens whose logits differ most between the two runs.
-    """
-    rng = np.random.default_rng(seed)
-    tail = rng.integers(1, VOCAB, 10)
-    sides = []
-    for n_pad in (n_pad_clean, n_pad_corrupted):
-        ids = np.concatenate([rng.integers(1, VOCAB, N_TOKENS - 10), tail])
-        pad = np.zeros(N_TOKENS, bool)
-        pad[3 : 3 + n_pad] = True
-        ids[pad] = 0
-        sides.append((ids, pad))
-    sides[1][0][18] = (sides[0][0][18] + 1) % VOCAB
-    clean, corrupted = (PaddedSequence(tuple(i.tolist()), tuple(p.tolist()), masked) for i, p in sides)
-    roles: dict[int, Role] = {
-        16: "probe",
-        17: "probe",
-        18: "flip",
-        19: "think_close",
-        24: "answer_end",
-        25: "answer_end",
-    }
-    positions = tuple(PatchPosition(index, role, "c", "k") for index, role in roles.items())
-    change = full_forward(model, clean) - full_forward(model, corrupted)
-    return AlignedPair(
-        "p0",
-        "plain",
-        clean,
-        corrupted,
-        positions,
-        int(change.argmax()),
-        int(change.argmin()),
-        think_open=2,
-        think_close=19,
-    )
 
 
 def resid_sweep(model, aligned):
@@ -102,31 +37,30 @@ def resid_cells(model, aligned, shift_layer=0, shift_token=0):
 def head_cells(oracle, *held):
     """NLD of every head's cells by one forward each, (layer, head, position), with `held` edits in all of them."""
     tokens = oracle.aligned.indices
-    return np.array(
-        [
-            [[oracle.nld(*held, oracle.head(layer, token, head)) for token in tokens] for head in range(N_HEADS)]
-            for layer in range(N_LAYERS)
-        ]
-    )
+
+    def row(layer, head):
+        return [oracle.nld(*held, oracle.head(layer, token, head)) for token in tokens]
+
+    return np.array([[row(layer, head) for head in range(N_HEADS)] for layer in range(N_LAYERS)])
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["padding visible", "padding masked"])
-@pytest.mark.parametrize("kind", ["qwen2", "llama"])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_resid_cells_equal_one_forward_each(kind, seed, masked):
+@pytest.mark.parametrize(
+    ("kind", "seed", "masked"),
+    [
+        *((kind, seed, mask) for kind in ("qwen2", "llama") for seed in (0, 1, 2) for mask in (False, True)),
+        ("mistral", 4, False),
+    ],
+)
+def test_cells_equal_one_forward_each(kind, seed, masked):
     model = build(kind, seed)
     aligned = pair(model, seed, masked)
-    expected = resid_cells(model, aligned)
-    assert np.abs(expected).max() > 0.3, "the case must hold cells with a large effect"
-    np.testing.assert_allclose(resid_sweep(model, aligned).nld, expected, atol=1e-5, rtol=0)
-
-
-def test_sliding_window_cells_equal_one_forward_each():
-    model = build("mistral", 4)
-    aligned = pair(model, 4, False)
-    expected = resid_cells(model, aligned)
-    assert np.abs(expected).max() > 0.3
-    np.testing.assert_allclose(resid_sweep(model, aligned).nld, expected, atol=1e-5, rtol=0)
+    runs = capture_clean(model, aligned, with_z=True), run_unpatched(model, aligned, with_z=True)
+    for sweep, expected in (
+        (sweep_resid, resid_cells(model, aligned)),
+        (sweep_heads, head_cells(Oracle(model, aligned))),
+    ):
+        assert np.abs(expected).max() > (0.3 if sweep is sweep_resid else 0.1), "cells with a large effect are needed"
+        np.testing.assert_allclose(sweep(model, aligned, *runs, MEMORY).nld, expected, atol=1e-5, rtol=0)
 
 
 def test_planted_errors_are_far_outside_the_tolerance():
@@ -159,25 +93,8 @@ def test_masked_padding_is_as_if_it_were_not_there(kind):
         bare_ids = tuple(i for i, pad in zip(side.ids, side.pad, strict=True) if not pad)
         logits = full_forward(model, PaddedSequence(bare_ids, (False,) * len(bare_ids), False))
         assert ld == pytest.approx((logits[aligned.answer_a] - logits[aligned.answer_b]).item(), abs=1e-5)
-
-
-def test_visible_padding_differs_from_masked_padding():
-    model = build("qwen2", 5)
-    masked = pair(model, 5, True, n_pad_clean=4)
-    visible = replace(masked, clean=replace(masked.clean, masked=False))
-    assert abs(capture_clean(model, masked).logit_diff - capture_clean(model, visible).logit_diff) > 0.05
-
-
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("kind", ["qwen2", "llama"])
-def test_head_cells_equal_one_forward_each(kind, masked):
-    model = build(kind, 6)
-    aligned = pair(model, 6, masked)
-    clean, corrupted = capture_clean(model, aligned, with_z=True), run_unpatched(model, aligned, with_z=True)
-    expected = head_cells(Oracle(model, aligned))
-    assert np.abs(expected).max() > 0.1
-    found = sweep_heads(model, aligned, clean, corrupted, MEMORY)
-    np.testing.assert_allclose(found.nld, expected, atol=1e-5, rtol=0)
+    visible = replace(aligned, clean=replace(aligned.clean, masked=False))
+    assert abs(found[0] - capture_clean(model, visible).logit_diff) > 0.01, "visible padding differs"
 
 
 def test_head_cells_with_restored_residual_streams_equal_one_forward_each():
@@ -202,7 +119,7 @@ def test_all_components_of_a_pair_share_the_corrupted_run():
     oracle = Oracle(model, aligned)
     held = [oracle.resid(layer, 19) for layer in range(N_LAYERS)]
     assert resid.ld_corrupted == heads.ld_corrupted == pytest.approx(oracle.ld_corrupted, abs=1e-5)
-    assert resid.roles == heads.roles == ("probe", "probe", "flip", "think_close", "answer_end", "answer_end")
+    assert resid.roles == heads.roles == tuple(ROLES.values())
     np.testing.assert_allclose(resid.nld, resid_cells(model, aligned), atol=1e-5, rtol=0)
     np.testing.assert_allclose(heads.nld, head_cells(oracle, *held), atol=1e-5, rtol=0)
 
@@ -214,8 +131,8 @@ def test_passes_cut_by_memory_give_the_same_cells(memory, n_passes, sites_per_pa
     aligned = pair(model, 8, False)
     runs = capture_clean(model, aligned, with_z=True), run_unpatched(model, aligned, with_z=True)
     whole = sweep_heads(model, aligned, *runs, MEMORY)
-    heads_of, counts = model.lm_head.register_forward_hook, []
-    handle = heads_of(lambda module, args, output: counts.append(output.shape[1]))
+    counts: list[int] = []
+    handle = model.lm_head.register_forward_hook(lambda module, args, output: counts.append(output.shape[1]))
     cut = sweep_heads(model, aligned, *runs, memory)
     handle.remove()
     counts = counts[1:]  # the first pass makes the heads' rows
@@ -226,15 +143,7 @@ def test_passes_cut_by_memory_give_the_same_cells(memory, n_passes, sites_per_pa
         sweep_heads(model, aligned, *runs, 20_000)
 
 
-def test_positions_the_clean_run_lacks_are_named():
-    model = build("qwen2", 0)
-    aligned = pair(model, 0, False)
-    clean = capture_clean(model, replace(aligned, positions=aligned.positions[:2]))
-    with pytest.raises(R2AError, match="not captured at position 18"):
-        sweep_resid(model, aligned, clean, run_unpatched(model, aligned), MEMORY)
-
-
-def test_clean_run_survives_a_round_trip_through_tensors():
+def test_clean_run_survives_a_round_trip_through_tensors_and_what_it_lacks_is_named():
     model = build("qwen2", 0)
     aligned = pair(model, 0, False)
     clean = capture_clean(model, aligned, with_z=True)
@@ -244,6 +153,9 @@ def test_clean_run_survives_a_round_trip_through_tensors():
     assert again.resid_pre.shape == (N_LAYERS, 6, 32)
     assert again.z is not None
     assert again.z.shape == (N_LAYERS, 6, N_HEADS, 8)
+    few = capture_clean(model, replace(aligned, positions=aligned.positions[:2]))
+    with pytest.raises(R2AError, match="not captured at position 18"):
+        sweep_resid(model, aligned, few, run_unpatched(model, aligned), MEMORY)
     with pytest.raises(R2AError, match="lacks the tensor 'logit_diff'"):
         CleanRun.from_tensors({"positions": torch.arange(2), "resid_pre": torch.zeros(1, 2, 3)})
 
@@ -262,9 +174,7 @@ def test_the_model_is_left_as_it_was():
 
 def test_out_of_memory_halves_the_passes_and_changes_no_number(caplog):
     """The device has no memory for more than 4 rows, which 2 MiB hold."""
-    sizes: dict[str, Any] = SIZES | {"hidden_size": 64, "intermediate_size": 1100}
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**sizes)).eval()
+    model = random_model("llama", 0, **SIZES | {"hidden_size": 64, "intermediate_size": 1100})
     aligned = pair(model, 1, masked=False)
     clean = capture_clean(model, aligned, with_z=True)
     params = SweepParams(components=("resid_pre", "z"), restored_roles=(), memory_mib=8)

@@ -5,51 +5,15 @@
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.theirs import hooked_transformer
-from r2a_core.pairs.align import AlignedPair, PaddedSequence, PatchPosition
 from r2a_core.patching.runs import capture_clean, run_unpatched
 from r2a_core.patching.sweep import sweep_heads, sweep_resid
+from tests.patching.oracle import N_HEADS, N_LAYERS, SIZES
+from tests.patching.oracle import pair as random_pair
+from tests.random_models import random_model
 
 pytest.importorskip("transformer_lens")
-N_LAYERS, N_HEADS, VOCABULARY = 3, 4, 60
-
-
-@pytest.fixture(scope="module")
-def model():
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=N_LAYERS,
-        num_attention_heads=N_HEADS,
-        num_key_value_heads=2,
-        initializer_range=0.2,
-    )
-    return LlamaForCausalLM(config).eval()
-
-
-@pytest.fixture(scope="module")
-def hooked(model):
-    """The same weights as a HookedTransformer, unprocessed."""
-    return hooked_transformer(model, 128)
-
-
-@pytest.fixture(scope="module")
-def pair(model) -> AlignedPair:
-    """Two random sequences of 24 tokens that end alike; the answers are the tokens that differ most."""
-    generator = torch.Generator().manual_seed(3)
-    clean, corrupted = torch.randint(1, VOCABULARY, (2, 24), generator=generator)
-    corrupted[18:] = clean[18:]
-    with torch.no_grad():
-        logits = model(torch.stack([clean, corrupted])).logits[:, -1]
-    change = logits[0] - logits[1]
-    sides = [PaddedSequence(tuple(side.tolist()), (False,) * 24, False) for side in (clean, corrupted)]
-    positions = tuple(PatchPosition(index, "probe", "", "") for index in (12, 17, 18, 22, 23))
-    answers = (int(change.argmax()), int(change.argmin()))
-    return AlignedPair("p", "plain", sides[0], sides[1], positions, *answers, think_open=2, think_close=18)
 
 
 def patched(hooked, pair, name, edit) -> float:
@@ -65,7 +29,9 @@ def patched(hooked, pair, name, edit) -> float:
     return (found - corrupted) / (clean - corrupted)
 
 
-def test_resid_and_head_cells_equal_transformer_lens(model, hooked, pair):
+def test_resid_and_head_cells_equal_transformer_lens():
+    model = random_model("llama", 0, **SIZES)
+    hooked, pair = hooked_transformer(model, 128), random_pair(model, 3, masked=False, n_pad_corrupted=0)
     _, cache = hooked.run_with_cache(torch.tensor([pair.clean.ids]))
     runs = capture_clean(model, pair, with_z=True), run_unpatched(model, pair, with_z=True)
     resid, heads = (sweep(model, pair, *runs, 2**26) for sweep in (sweep_resid, sweep_heads))
