@@ -93,8 +93,9 @@ def test_masked_padding_is_as_if_it_were_not_there(kind):
         bare_ids = tuple(i for i, pad in zip(side.ids, side.pad, strict=True) if not pad)
         logits = full_forward(model, PaddedSequence(bare_ids, (False,) * len(bare_ids), False))
         assert ld == pytest.approx((logits[aligned.answer_a] - logits[aligned.answer_b]).item(), abs=1e-5)
-    visible = replace(aligned, clean=replace(aligned.clean, masked=False))
-    assert abs(found[0] - capture_clean(model, visible).logit_diff) > 0.01, "visible padding differs"
+    if kind == "qwen2":  # in the other's window there is no padding
+        visible = replace(aligned, clean=replace(aligned.clean, masked=False))
+        assert abs(found[0] - capture_clean(model, visible).logit_diff) > 0.05, "visible padding differs"
 
 
 def test_head_cells_with_restored_residual_streams_equal_one_forward_each():
