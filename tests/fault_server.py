@@ -52,15 +52,8 @@ class Handler(BaseHTTPRequestHandler):
             STATE["now"] += 1
             STATE["most"] = max(STATE["most"], STATE["now"])
             fault = self.fault(text)
-            STATE["requests"].append(
-                {
-                    "time": time.time(),
-                    "path": self.path,
-                    "key": self.headers["Authorization"],
-                    "organization": self.headers["OpenAI-Organization"],
-                    "body": json.loads(text),
-                }
-            )
+            heard = {"key": self.headers["Authorization"], "organization": self.headers["OpenAI-Organization"]}
+            STATE["requests"].append({"time": time.time(), "path": self.path, "body": json.loads(text)} | heard)
             hold, key, plan = STATE["hold"], STATE["key"], STATE["plan"]
         try:
             time.sleep(hold)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from r2a_core.config import EndpointModel, EndpointParams
+from r2a_core.config import EndpointModel, EndpointParams, ModelParams, Tags, parse
 from r2a_core.models.pointer import ModelPointer
 from r2a_core.models.prepare import prepare
 
@@ -57,27 +57,24 @@ class FaultServer:
         return call(f"http://127.0.0.1:{self.port}/_seen")["most_at_a_time"]
 
 
-def stop(process: subprocess.Popen[Any]) -> None:
-    process.kill()
-    process.wait()
-
-
 @contextmanager
-def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+def running(
+    command: Sequence[str], environment: dict[str, str] | None = None, **options: Any
+) -> Iterator[subprocess.Popen[Any]]:
     """A process with the key in its environment; it does not outlive the block."""
-    process = subprocess.Popen(command, env=os.environ | {KEY_ENV: CANARY}, **options)
+    process = subprocess.Popen(command, env=os.environ | {KEY_ENV: CANARY} | (environment or {}), **options)
     try:
         yield process
     finally:
-        stop(process)
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="session")
 def fault_process() -> Iterator[FaultServer]:
-    process = subprocess.Popen([sys.executable, str(HERE / "fault_server.py")], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    yield FaultServer(int(process.stdout.readline()))
-    stop(process)
+    with running([sys.executable, str(HERE / "fault_server.py")], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield FaultServer(int(process.stdout.readline()))
 
 
 @pytest.fixture
@@ -108,6 +105,14 @@ def endpoint(server: FaultServer) -> Callable[..., EndpointParams]:
     return make
 
 
+def served_model(endpoint: EndpointParams, **changes: Any) -> EndpointModel:
+    """A models entry of kind endpoint."""
+    rest = {"api": "completions", "send_bos": False, "continues": None, "send_seed": True, "max_tokens": None}
+    model = parse(ModelParams, {"kind": "endpoint", "endpoint": vars(endpoint)} | rest | changes, "models.r1_full")
+    assert isinstance(model, EndpointModel)
+    return model
+
+
 def files_with(text: str, folder: Path) -> Sequence[Path]:
     """Files below a folder that hold a text anywhere."""
     return [path for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
@@ -124,7 +129,6 @@ def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from r2a_core.builtin.tokenizer import build_tokenizer
-    from r2a_core.config import Tags
     from tests.small_models import two_layers
 
     folder = tmp_path_factory.mktemp("served")
@@ -161,11 +165,10 @@ def real_server(served_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("serve") / "log"
-    script = Path(sys.executable).with_name("transformers")
-    command = [str(script), "serve", str(served_folder), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with log.open("w") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
+    script = str(Path(sys.executable).with_name("transformers"))
+    command = [script, "serve", str(served_folder), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    with log.open("w") as stream, running(command, environment, stdout=stream, stderr=stream) as process:
         for _ in range(300):
             try:
                 call(f"http://127.0.0.1:{port}/health")
@@ -174,36 +177,17 @@ def real_server(served_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
                 assert process.poll() is None, log.read_text()
                 time.sleep(0.5)
         else:
-            stop(process)
             pytest.fail(log.read_text())
         yield RealServer(f"http://127.0.0.1:{port}/v1", str(served_folder))
-        stop(process)
 
 
 @pytest.fixture(scope="session")
 def endpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[EndpointModel, Path], Path]:
     """Prepares a model of kind endpoint at a path; the tokenizer, the same for all, is built once."""
     first = tmp_path_factory.mktemp("prepared") / "r1_full"
-    nowhere = EndpointParams(
-        base_url="http://127.0.0.1:1/v1",
-        model="big-one",
-        key_env=None,
-        timeout_seconds=1.0,
-        concurrency=1,
-        attempts=1,
-    )
-    prepare(
-        EndpointModel(
-            endpoint=nowhere,
-            api="completions",
-            send_bos=False,
-            continues=None,
-            send_seed=True,
-            max_tokens=None,
-            kind="endpoint",
-        ),
-        first,
-    )
+    where = {"base_url": "http://127.0.0.1:1/v1", "model": "big-one", "key_env": None}
+    nowhere = EndpointParams(**where, timeout_seconds=1.0, concurrency=1, attempts=1)
+    prepare(served_model(nowhere), first)
 
     def make(params: EndpointModel, folder: Path) -> Path:
         shutil.copytree(first, folder, dirs_exist_ok=True)

@@ -5,6 +5,7 @@ transformers, whatever the temperature.
 """
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -20,23 +21,6 @@ class SamplingParams:
     ignore_eos: bool = False
     max_tokens: int | None = 16
     detokenize: bool = True
-
-
-@dataclass
-class CompletionOutput:
-    index: int
-    text: str
-    token_ids: tuple[int, ...]
-    finish_reason: str | None
-    stop_reason: int | str | None
-
-
-@dataclass
-class RequestOutput:
-    request_id: str
-    prompt_token_ids: list[int]
-    outputs: list[CompletionOutput]
-    finished: bool
 
 
 class LLM:
@@ -74,15 +58,15 @@ class LLM:
         sampling_params: list[SamplingParams] | None = None,
         *,
         use_tqdm: bool = True,
-    ) -> list[RequestOutput]:
+    ) -> list[Any]:
         assert sampling_params is not None
         assert not use_tqdm
         LLM.asked += sampling_params
         pairs = zip(prompts, sampling_params, strict=True)
-        return [self.one(number, prompt["prompt_token_ids"], params) for number, (prompt, params) in enumerate(pairs)]
+        return [self.one(prompt["prompt_token_ids"], params) for prompt, params in pairs]
 
     @torch.no_grad()
-    def one(self, number: int, prompt: list[int], params: SamplingParams) -> RequestOutput:
+    def one(self, prompt: list[int], params: SamplingParams) -> Any:
         assert params.ignore_eos
         stops, ids, reason = params.stop_token_ids or [], list(prompt), "length"
         for _ in range(params.max_tokens or 0):
@@ -93,5 +77,4 @@ class LLM:
         made = ids[len(prompt) :]
         if reason == "stop" and not LLM.keeps_stop_token:
             made = made[:-1]
-        output = CompletionOutput(0, "", tuple(made), reason, ids[-1] if reason == "stop" else None)
-        return RequestOutput(str(number), prompt, [output], True)
+        return SimpleNamespace(outputs=[SimpleNamespace(token_ids=tuple(made), finish_reason=reason)])

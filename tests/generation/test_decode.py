@@ -49,26 +49,18 @@ def test_batch_order_and_company_change_nothing(
     assert asked_alone  # near ties did occur
 
 
-def test_results_come_in_the_order_of_the_requests(loaded: LoadedModel) -> None:
-    found = generate(loaded, requests(loaded), GREEDY)
-    assert [result.item_id for result in found] == [f"item-{number}" for number in range(10)]
-    assert generate(loaded, [], GREEDY) == []
-
-
-def test_greedy_tokens_are_those_of_transformers_one_prompt_at_a_time(loaded: LoadedModel) -> None:
+def test_greedy_tokens_are_those_of_transformers_and_of_a_forward_pass_without_cache(loaded: LoadedModel) -> None:
     wanted = requests(loaded)
-    for request, result in zip(wanted, generate(loaded, wanted, GREEDY), strict=True):
+    results = generate(loaded, wanted, GREEDY)
+    assert [result.item_id for result in results] == [f"item-{number}" for number in range(10)]
+    assert generate(loaded, [], GREEDY) == []
+    for request, result in zip(wanted, results, strict=True):
+        start, response = len(request.prompt_ids), list(result.response_ids)
         plain = loaded.model.generate(torch.tensor([request.prompt_ids]), max_new_tokens=24, do_sample=False)
-        assert plain[0, len(request.prompt_ids) :].tolist() == list(result.response_ids)
-
-
-def test_greedy_tokens_are_the_arg_max_of_a_forward_pass_without_cache(loaded: LoadedModel) -> None:
-    request, (result, *_) = requests(loaded)[0], generate(loaded, requests(loaded)[:3], GREEDY)
-    ids = [*request.prompt_ids, *result.response_ids]
-    with torch.no_grad():
-        logits = loaded.model(torch.tensor([ids]), use_cache=False).logits[0]
-    best = logits[len(request.prompt_ids) - 1 : -1].argmax(-1)
-    assert best.tolist() == list(result.response_ids)
+        assert plain[0, start:].tolist() == response
+        with torch.no_grad():
+            logits = loaded.model(torch.tensor([[*request.prompt_ids, *response]]), use_cache=False).logits[0]
+        assert logits[start - 1 : -1].argmax(-1).tolist() == response
 
 
 @pytest.mark.parametrize("config", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
@@ -81,19 +73,15 @@ def test_a_response_ends_with_its_first_eos_or_at_the_length(loaded: LoadedModel
         assert (result.response_ids[-1] == loaded.ids.eos) is (result.finish == "stop")
 
 
-def test_a_longer_limit_goes_on_from_the_same_tokens(loaded: LoadedModel) -> None:
-    short = by_item(generate(loaded, requests(loaded), SAMPLED.model_copy(update={"max_new_tokens": 7})))
-    long = by_item(generate(loaded, requests(loaded), SAMPLED))
-    assert all(long[name][:7] == tokens for name, tokens in short.items())
-
-
-def test_runs_and_seeds_differ_where_tokens_are_drawn(loaded: LoadedModel) -> None:
+def test_limits_runs_and_seeds_of_drawn_tokens(loaded: LoadedModel) -> None:
     def responses(run: int, config: GenerateParams) -> list[tuple[int, ...]]:
         return [result.response_ids for result in generate(loaded, requests(loaded, run), config)]
 
-    drawn = [*responses(0, SAMPLED), *responses(1, SAMPLED), *responses(0, SAMPLED.model_copy(update={"seed": 1}))]
-    assert len(set(drawn)) == 30
+    first = responses(0, SAMPLED)
+    assert len({*first, *responses(1, SAMPLED), *responses(0, SAMPLED.model_copy(update={"seed": 1}))}) == 30
     assert responses(0, GREEDY) == responses(1, GREEDY.model_copy(update={"seed": 1}))
+    short = responses(0, SAMPLED.model_copy(update={"max_new_tokens": 7}))
+    assert short == [tokens[:7] for tokens in first]
 
 
 def keys(count: int) -> list[int]:
@@ -161,7 +149,7 @@ def test_rows_join_and_leave_without_a_trace_in_the_logits(loaded: LoadedModel) 
             torch.testing.assert_close(found, alone(ids), atol=2e-5, rtol=1e-5)
 
 
-def test_out_of_memory_halves_the_batch_and_changes_no_text(
+def test_out_of_memory_halves_the_batch_and_logits_that_are_not_numbers_are_named(
     twins: LoadedModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = by_item(generate(twins, requests(twins), SAMPLED))
@@ -182,26 +170,21 @@ def test_out_of_memory_halves_the_batch_and_changes_no_text(
     with pytest.raises(MissingPrerequisite, match="out of memory even at 1"):
         generate(twins, requests(twins), SAMPLED)
 
-
-def test_the_memory_bound_sets_how_many_grow_at_a_time(
-    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    expected = by_item(generate(loaded, requests(loaded), GREEDY))
-    monkeypatch.setattr(
-        memory, "MIB", 3 * generation.sequence_bytes(loaded.model, 18 + 24)
-    )  # longest prompt and response
-    assert by_item(generate(loaded, requests(loaded), GREEDY, memory_mib=1)) == expected
-    assert "responses at a time: 3 instead of 4" in caplog.text
-
-
-def test_logits_that_are_not_numbers_are_named(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = DecodingBatch.step
-
     def spoil(self: DecodingBatch, tokens: torch.Tensor) -> None:
         step(self, tokens)
         self.logits[1] = torch.nan
 
     monkeypatch.setattr(DecodingBatch, "step", spoil)
     with pytest.raises(R2AError, match=r"item-\d: the logits of response token 1 are not numbers"):
-        generate(loaded, requests(loaded), GREEDY)
+        generate(twins, requests(twins), GREEDY)
+
+
+def test_the_memory_bound_sets_how_many_grow_at_a_time(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    expected = by_item(generate(loaded, requests(loaded), GREEDY))
+    longest = generation.sequence_bytes(loaded.model, 18 + 24)  # prompt and response
+    monkeypatch.setattr(memory, "MIB", 3 * longest)
+    assert by_item(generate(loaded, requests(loaded), GREEDY, memory_mib=1)) == expected
+    assert "responses at a time: 3 instead of 4" in caplog.text

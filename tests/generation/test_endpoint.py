@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from r2a_core.activations.capture import CaptureJob, captured_traces
-from r2a_core.config import BuiltinDataset, CaptureParams, EndpointModel, EndpointParams, ModelParams, parse
+from r2a_core.config import BuiltinDataset, CaptureParams, EndpointParams, parse
 from r2a_core.data.items import Item
 from r2a_core.generation.decode import request_seed
 from r2a_core.generation.stage import GenerationJob, finish_shard, plan_pair_shards, plan_shards, read_shards
@@ -24,7 +24,7 @@ from r2a_core.models.load import load_model
 from r2a_core.models.pointer import read_pointer
 from r2a_core.models.prepare import prepare
 from r2a_core.trace import GENERATION_SCHEMA
-from tests.servers import CANARY, FaultServer, files_with
+from tests.servers import CANARY, FaultServer, files_with, served_model
 from tests.small_models import GREEDY as BASE_PARAMS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -36,28 +36,12 @@ PARAMS = BASE_PARAMS.model_copy(update={"temperature": 0.6, "max_new_tokens": 10
 Prepared = Callable[..., Path]
 
 
-def entry(endpoint: EndpointParams, **changes: Any) -> EndpointModel:
-    """A models entry of kind endpoint."""
-    values = {
-        "kind": "endpoint",
-        "endpoint": vars(endpoint),
-        "api": "completions",
-        "send_bos": False,
-        "continues": None,
-        "send_seed": True,
-        "max_tokens": None,
-    }
-    params = parse(ModelParams, values | changes, "models.r1_full")
-    assert isinstance(params, EndpointModel)
-    return params
-
-
 @pytest.fixture
 def prepared(endpoint: Callable[..., EndpointParams], endpoint_folder: Callable[..., Path], tmp_path: Path) -> Prepared:
     """The failing server's model as a prepared model."""
 
     def make(prices: dict[str, float] | None = None, **changes: Any) -> Path:
-        return endpoint_folder(entry(endpoint(**(prices or {})), **changes), tmp_path / "models" / "r1_full")
+        return endpoint_folder(served_model(endpoint(**(prices or {})), **changes), tmp_path / "models" / "r1_full")
 
     return make
 
@@ -82,7 +66,7 @@ def test_the_pointer_carries_all_but_the_key(
     server: FaultServer, endpoint: Callable[..., EndpointParams], tmp_path: Path
 ) -> None:
     folder = tmp_path / "r1_full"
-    prepare(entry(endpoint()), folder)
+    prepare(served_model(endpoint()), folder)
     served = read_pointer(folder).served
     assert served is not None
     assert (served.endpoint.model, served.api) == ("big-one", "completions")
@@ -91,15 +75,10 @@ def test_the_pointer_carries_all_but_the_key(
         load_model(folder)
     assert server.requests == []
     assert files_with(CANARY, tmp_path) == []
-
-
-@pytest.mark.parametrize("damage", ['"served": null', '"served": 3'])
-def test_a_damaged_pointer_is_named(prepared: Prepared, damage: str) -> None:
-    path = prepared() / "model.json"
-    values = json.loads(path.read_text()) | json.loads("{" + damage + "}")
-    path.write_text(json.dumps(values))
+    path = folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"served": None}))
     with pytest.raises(R2AError, match=r"model\.json is damaged"):
-        read_pointer(path.parent)
+        read_pointer(folder)
 
 
 @pytest.mark.parametrize(
@@ -115,13 +94,8 @@ def test_completions_are_asked_with_the_prompt_of_the_study(
 ) -> None:
     rows, _ = run(job_of(prepared(send_bos=send_bos), setting), tmp_path / "work", ITEMS[2:3])
     (body,) = bodies(server)
-    assert body == {
-        "model": "big-one",
-        "prompt": prompt,
-        "max_tokens": 100,
-        "temperature": 0.6,
-        "seed": request_seed(5, "q2", 0),
-    }
+    drawn = {"max_tokens": 100, "temperature": 0.6, "seed": request_seed(5, "q2", 0)}
+    assert body == {"model": "big-one", "prompt": prompt} | drawn
     assert rows["prompt"].to_list() == [f"{BOS}What is 2 + 3? Box it. " + prompt.partition(" Box it. ")[2]]
 
 
@@ -147,16 +121,14 @@ CHAT = {"api": "chat", "send_seed": False, "max_tokens": 32}
 
 def test_a_chat_with_reasoning(server: FaultServer, prepared: Prepared, tmp_path: Path) -> None:
     rows, _ = run(job_of(prepared(**CHAT)), tmp_path / "work", ITEMS[:1])
-    assert bodies(server) == [
-        {
-            "model": "big-one",
-            "messages": [{"role": "user", "content": "What is 0 + 3? Box it."}],
-            "max_tokens": 32,
-            "temperature": 0.6,
-        }
-    ]
-    assert rows["response"].to_list() == [f"2 + 3 = 5\n</think>So \\boxed{{5}}.{EOS}"]
-    assert rows["status"].to_list() == ["ok"]
+    messages = [{"role": "user", "content": "What is 0 + 3? Box it."}]
+    assert bodies(server) == [{"model": "big-one", "messages": messages, "max_tokens": 32, "temperature": 0.6}]
+    assert rows.select("response", "status").row(0) == (f"2 + 3 = 5\n</think>So \\boxed{{5}}.{EOS}", "ok")
+    server.plan()
+    with pytest.raises(R2AError, match="r1_full: this chat server continues no message") as caught:
+        run(job_of(prepared(**CHAT), "without_reasoning"), tmp_path / "without")
+    assert "api: completions" in caught.value.hint
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(
@@ -175,53 +147,22 @@ def test_a_chat_without_reasoning_starts_the_answer(
     (body,) = bodies(server)
     assert body["messages"][1:] == [{"role": "assistant", "content": CLOSED} | last]
     assert {name: body[name] for name in body if name not in ("model", "messages", "max_tokens", "temperature")} == rest
-    assert rows["prompt"].to_list() == [f"{BOS}What is 0 + 3? Box it. {CLOSED}"]
-    assert rows["response"].to_list() == [f"So \\boxed{{3}}.{EOS}"]
-    assert rows["status"].to_list() == ["ok"]
+    found = (f"{BOS}What is 0 + 3? Box it. {CLOSED}", f"So \\boxed{{3}}.{EOS}", "ok")
+    assert rows.select("prompt", "response", "status").row(0) == found
 
 
-def test_a_chat_server_that_continues_nothing_is_not_asked(
-    server: FaultServer, prepared: Prepared, tmp_path: Path
-) -> None:
-    with pytest.raises(R2AError, match="r1_full: this chat server continues no message") as caught:
-        run(job_of(prepared(**CHAT), "without_reasoning"), tmp_path / "work")
-    assert "api: completions" in caught.value.hint
-    assert server.requests == []
+# setting, message of the server, its finish -> response, status
+MESSAGES = json.loads(Path(__file__).with_name("chat_messages.json").read_text(encoding="utf-8"))
 
 
-MESSAGES: list[tuple[str, dict[str, Any], str, str, str]] = [
-    ("with_reasoning", {"content": "A \\boxed{1}", "reasoning": "hm"}, "stop", f"hm</think>A \\boxed{{1}}{EOS}", "ok"),
-    ("with_reasoning", {"content": "<think>\nhm</think>A \\boxed{1}"}, "stop", f"hm</think>A \\boxed{{1}}{EOS}", "ok"),
-    ("with_reasoning", {"content": None, "reasoning_content": "hm"}, "length", "hm", "unfinished"),
-    ("with_reasoning", {"content": "A", "reasoning": "hm"}, "content_filter", "hm</think>A", "unfinished"),
-    ("with_reasoning", {"content": "A \\boxed{1}"}, "stop", f"A \\boxed{{1}}{EOS}", "bad_think"),
-    ("with_reasoning", {"content": "A", "reasoning": "hm"}, "stop", f"hm</think>A{EOS}", "no_answer"),
-    ("without_reasoning", {"content": "A \\boxed{1}"}, "stop", f"A \\boxed{{1}}{EOS}", "ok"),
-    ("without_reasoning", {"content": f"{CLOSED}A \\boxed{{1}}"}, "stop", f"A \\boxed{{1}}{EOS}", "ok"),
-    (
-        "without_reasoning",
-        {"content": "A \\boxed{1}", "reasoning": "but first"},
-        "stop",
-        f"but first</think>A \\boxed{{1}}{EOS}",
-        "bad_think",
-    ),
-]
-
-
-@pytest.mark.parametrize(("setting", "message", "finish", "response", "status"), MESSAGES)
+@pytest.mark.parametrize("case", MESSAGES, ids=lambda case: json.dumps(case[1])[:40])
 def test_where_a_server_puts_the_thinking_makes_no_difference(
-    server: FaultServer,
-    prepared: Prepared,
-    tmp_path: Path,
-    setting: str,
-    message: dict[str, Any],
-    finish: str,
-    response: str,
-    status: str,
+    server: FaultServer, prepared: Prepared, tmp_path: Path, case: list[Any]
 ) -> None:
+    setting, message, finish, *expected = case
     server.plan({"choice": {"message": message}, "finish": finish})
     rows, _ = run(job_of(prepared(**CHAT, continues="prefix"), setting), tmp_path / "work", ITEMS[:1])
-    assert rows.select("response", "status").row(0) == (response, status)
+    assert rows.select("response", "status").row(0) == tuple(expected)
 
 
 def test_text_in_a_reply_that_looks_like_a_tag_is_text(server: FaultServer, prepared: Prepared, tmp_path: Path) -> None:
@@ -229,13 +170,9 @@ def test_text_in_a_reply_that_looks_like_a_tag_is_text(server: FaultServer, prep
     job = job_of(prepared())
     rows, _ = run(job, tmp_path / "work", ITEMS[:1])
     ids = rows["response_ids"].to_list()[0]
-    special = (
-        job.tokenizer.ids.bos,
-        job.tokenizer.ids.eos,
-        job.tokenizer.ids.think_open,
-        job.tokenizer.ids.think_close,
-    )
-    assert [token for token in ids if token in special] == [job.tokenizer.ids.think_close, job.tokenizer.ids.eos]
+    tags = job.tokenizer.ids
+    special = (tags.bos, tags.eos, tags.think_open, tags.think_close)
+    assert [token for token in ids if token in special] == [tags.think_close, tags.eos]
     assert rows["status"].to_list() == ["ok"]
 
 
@@ -244,13 +181,9 @@ def test_a_retry_asks_again_only_what_failed_with_another_seed(
 ) -> None:
     server.plan({"match": "What is 1 + 3", "finish": "length"})
     rows, usage = run(job_of(prepared(), retry=True), tmp_path / "work")
-    assert rows.select("item_id", "run", "status").rows() == [
-        ("q0", 0, "ok"),
-        ("q1", 0, "unfinished"),
-        ("q2", 0, "ok"),
-        ("q3", 0, "ok"),
-        ("q1", 1, "ok"),
-    ]
+    assert rows["item_id"].to_list() == ["q0", "q1", "q2", "q3", "q1"]
+    assert rows["run"].to_list() == [0, 0, 0, 0, 1]
+    assert rows["status"].to_list() == ["ok", "unfinished", "ok", "ok", "ok"]
     seeds = [body["seed"] for body in bodies(server) if "What is 1 + 3" in body["prompt"]]
     assert seeds == [request_seed(5, "q1", 0), request_seed(5, "q1", 1)]
     assert (usage.responses, usage.prompt_tokens) == (5, 35)
@@ -275,28 +208,21 @@ def test_nothing_is_bought_twice(server: FaultServer, prepared: Prepared, tmp_pa
     assert len(server.requests) == 7  # what changes a request is asked for
 
 
-def test_all_questions_are_asked_at_a_time_whatever_the_shard_size(
-    server: FaultServer, prepared: Prepared, tmp_path: Path
-) -> None:
-    server.plan(hold=0.3)
-    job = job_of(prepared({"concurrency": 4}), shard_items=1)
-    assert len(plan_shards(job, ITEMS, {})) == 1
-    run(job, tmp_path / "work")
-    assert server.most_at_a_time == 4
-
-
 def test_what_is_written_is_the_same_bytes_and_holds_no_key(
     server: FaultServer, prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     echo = {"match": "What is 0 + 3", "choice": {"text": f"{CANARY}</think>\\boxed{{1}}"}}
-    server.plan({"status": 500, "body": CANARY, "times": 2}, echo)
+    server.plan({"status": 500, "body": CANARY, "times": 2}, echo, hold=0.3)
     texts = []
     for number, concurrency in enumerate((1, 4)):
-        rows, usage = run(job_of(prepared({"concurrency": concurrency})), tmp_path / f"work{number}")
+        job = job_of(prepared({"concurrency": concurrency}), shard_items=1)
+        assert len(plan_shards(job, ITEMS, {})) == 1  # all questions are asked at a time, whatever the shard size
+        rows, usage = run(job, tmp_path / f"work{number}")
+        assert server.most_at_a_time == concurrency
         rows.write_parquet(tmp_path / f"{number}.parquet")
         texts.append(((tmp_path / f"{number}.parquet").read_bytes(), usage.text))
-        server.plan(echo)
+        server.plan(echo, hold=0.3)
     assert "[key]</think>" in rows["response"][0]
     assert texts[0] == texts[1]
     assert "4 of 4 replies" in caplog.text
@@ -304,20 +230,14 @@ def test_what_is_written_is_the_same_bytes_and_holds_no_key(
     assert files_with(CANARY, tmp_path) == []
 
 
-def test_a_served_model_answers_no_pairs(
-    server: FaultServer, prepared: Prepared, caplog: pytest.LogCaptureFixture
+def test_a_served_model_answers_no_pairs_and_has_no_activations(
+    server: FaultServer, prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = job_of(prepared())
     assert list(plan_pair_shards(job, [Item("p-clean", "x?", "5", "comparison")], {"p"}, {})) == []
     assert "r1_full has no weights to patch" in caplog.text
     assert server.requests == []
-
-
-def test_a_served_model_has_no_activations(
-    server: FaultServer, prepared: Prepared, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    folder = prepared()
-    rows, _ = run(job_of(folder), tmp_path / "work")
+    rows, _ = run(job, tmp_path / "work")
     params = parse(CaptureParams, yaml.safe_load((ROOT / "params.yaml").read_text())["capture"], "capture")
-    assert captured_traces(CaptureJob(folder, params, "cpu"), rows, "x") == []
+    assert captured_traces(CaptureJob(job.model_folder, params, "cpu"), rows, "x") == []
     assert "none of 4 traces captured, r1_full has no weights" in caplog.text

@@ -1,6 +1,9 @@
-"""Existing texts as generations: forms a text may come in, and the published ones from file to accuracy."""
+"""Existing texts as generations: forms a text may come in, what becomes of them, and the published ones to accuracy."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -10,83 +13,125 @@ from hypothesis import strategies as st
 from r2a_core.config import EvaluateParams, FileDataset, Tags, TextsModel
 from r2a_core.data.imported_texts import ImportedText, load_traces
 from r2a_core.data.items import Item
-from r2a_core.evaluation.funnel import evaluate
+from r2a_core.evaluation.funnel import Evaluation, evaluate
 from r2a_core.generation.rows import generation_row, split_imported
 from r2a_core.generation.stage import GenerationJob, finish_shard, plan_shards, read_shards
 from r2a_core.infra.shards import open_store
 from r2a_core.models.pointer import read_pointer
 from r2a_core.models.prepare import prepare
 from r2a_core.tokenizer import LoadedTokenizer
-from r2a_core.trace import has_boxed
-from tests.small_models import GREEDY as BASE_PARAMS
+from r2a_core.trace import GENERATION_SCHEMA, classify, has_boxed, select_traces
+from tests.small_models import GREEDY
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 ITEM = Item("q", "What is 2+3?", "5", "math")
 ASKED = f"{BOS}What is 2+3? Box it. <think>\n"
-CLOSED = "Okay, I think I have finished thinking.\n</think>"
-REASONED = "Hm, What is 2+3? It is 5.\n</think>\n\nIt is \\boxed{5}."
 BOX = "\\boxed{5}"
-TWICE, MIDDLE = f"a</think>b</think>{BOX}{EOS}", f"a{EOS}b</think>{BOX}{EOS}"
-OTHER = f"{BOS}User: What is 2+3? Assistant:<think>"
-CASES = {  # setting, text, finish -> prompt, response, status
-    "full": ("with", f"{ASKED}{REASONED}{EOS}", None, ASKED, REASONED + EOS, "ok"),
-    "full, closed": ("without", f"{ASKED}{CLOSED} {BOX}{EOS}", None, ASKED + CLOSED, f" {BOX}{EOS}", "ok"),
-    "another prompt": ("with", f"{OTHER}{REASONED}{EOS}", None, OTHER, REASONED + EOS, "ok"),
-    "no BOS": ("with", f"{ASKED.removeprefix(BOS)}{REASONED}{EOS}", None, ASKED, REASONED + EOS, "ok"),
-    "response alone": ("with", REASONED + EOS, None, ASKED, REASONED + EOS, "ok"),
-    "response alone with its tag": ("with", f"<think>\n{REASONED}{EOS}", None, ASKED, REASONED + EOS, "ok"),
-    "response alone, tag and no line": ("with", f"<think>{REASONED}{EOS}", None, ASKED[:-1], REASONED + EOS, "ok"),
-    "answer alone": ("without", f"\n\n{BOX}{EOS}", None, ASKED + CLOSED, f"\n\n{BOX}{EOS}", "ok"),
-    "empty thoughts": ("without", f"<think>\n\n</think>{BOX}{EOS}", None, f"{ASKED}\n</think>", BOX + EOS, "ok"),
-    "line after the end": ("with", f"{ASKED}{REASONED}{EOS}\n", None, ASKED, REASONED + EOS, "ok"),
-    "end cut off": ("with", REASONED, None, ASKED, REASONED, "unfinished"),
-    "end cut off, but said": ("with", REASONED, "stop", ASKED, REASONED + EOS, "ok"),
-    "ended by length": ("with", REASONED, "length", ASKED, REASONED, "unfinished"),
-    "end both there and said": ("with", REASONED + EOS, "stop", ASKED, REASONED + EOS, "ok"),
-    "end in the middle": ("with", MIDDLE, None, ASKED, MIDDLE, "ok"),
-    "closed twice": ("with", f"{ASKED}{TWICE}", None, ASKED, TWICE, "bad_think"),
-    "never closed": ("with", f"{ASKED}a {BOX}{EOS}", None, ASKED, f"a {BOX}{EOS}", "bad_think"),
-    "no box": ("with", f"{ASKED}{BOX}</think>5{EOS}", None, ASKED, f"{BOX}</think>5{EOS}", "no_answer"),
-}
+PARAMS = GREEDY.model_copy(update={"max_new_tokens": 1, "retry": True, "batch_size": 1, "shard_items": 1})
+SOURCE = FileDataset(kind="traces", instruction="", file="f")
+# name, setting, text, finish -> prompt, response (null: not checked), status
+CASES = json.loads(Path(__file__).with_name("imported_texts.json").read_text(encoding="utf-8"))
+CASES.append(
+    ["90,000 characters", "with_reasoning", f"{ASKED}{'so ' * 30_000}</think>{BOX}{EOS}", None, ASKED, None, "ok"]
+)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_text_is_cut_into_prompt_and_response(tokenizer: LoadedTokenizer, case: str) -> None:
-    setting, content, finish, prompt, response, status = CASES[case]
-    found = ImportedText(content, finish)
-    split = split_imported(tokenizer, ITEM, found, f"{setting}_reasoning", " Box it.", "finished")  # type: ignore[arg-type]
-    row = generation_row(tokenizer, ITEM, 0, split.prompt, split.response, None, has_boxed)
-    assert (row["prompt"], row["response"], row["status"]) == (prompt, response, status)
+def row_of(
+    tokenizer: LoadedTokenizer,
+    item: Item,
+    content: str,
+    finish: str | None,
+    setting: Any,
+    asks: str = " Box it.",
+) -> dict[str, Any]:
+    split = split_imported(tokenizer, item, ImportedText(content, finish), setting, asks, "finished")
+    return dict(generation_row(tokenizer, item, 0, split.prompt, split.response, None, has_boxed))
 
 
-def test_a_question_that_holds_tags_is_text(tokenizer: LoadedTokenizer) -> None:
-    item = Item("q", "What does <think>a</think> mean?", "5", "math")
-    content = f"{BOS}{item.question} <think>\nb</think>c{EOS}"
-    split = split_imported(tokenizer, item, ImportedText(content), "with_reasoning", "", "finished")
-    row = generation_row(tokenizer, item, 0, split.prompt, split.response, None, bool)
-    assert (row["status"], row["response"]) == ("ok", f"b</think>c{EOS}")
-    assert [*split.prompt, *split.response].count(tokenizer.ids.think_close) == 1
+def evaluated(items: list[Item], frames: dict[str, pl.DataFrame], model: str) -> Evaluation:
+    params = EvaluateParams(timeout_seconds=10.0, bootstrap_draws=100, seed=0)
+    return evaluate(items, frames, 1, params, model=model, dataset="r1", decoding="imported")
+
+
+def check_row(tokenizer: LoadedTokenizer, row: dict[str, Any]) -> None:
+    """What holds for every row, whatever its text: its tags and bounds are those of its tokens."""
+    ids = [*row["prompt_ids"], *row["response_ids"]]
+    assert ids.count(tokenizer.ids.think_open) == 1
+    assert ids[row["think_open"]] == tokenizer.ids.think_open
+    if row["status"] in ("ok", "no_answer"):
+        assert [place for place, token in enumerate(ids) if token == tokenizer.ids.think_close] == [row["think_close"]]
+        assert row["answer_start"] == row["think_close"] + 1
+        assert row["answer_end"] == len(ids) - 1
+        assert ids[-1] == tokenizer.ids.eos
+    else:
+        assert (row["think_close"], row["answer_start"], row["answer_end"]) == (None, None, None)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}, {case[1]}")
+def test_a_text_is_cut_into_prompt_and_response(byte_text: LoadedTokenizer, case: list[Any]) -> None:
+    _, setting, content, finish, prompt, response, status = case
+    row = row_of(byte_text, ITEM, content, finish, setting)
+    assert row["status"] == status
+    assert row["prompt"] == (prompt or row["prompt"])
+    assert row["response"] == (response or row["response"])
+    check_row(byte_text, row)
+
+
+def test_every_text_is_counted_once(byte_text: LoadedTokenizer) -> None:
+    frames, statuses = {}, {}
+    for setting in ("with_reasoning", "without_reasoning"):
+        cases = [case for case in CASES if case[1] == setting]
+        rows = [row_of(byte_text, replace(ITEM, item_id=case[0]), case[2], case[3], setting) for case in cases]
+        frames[setting] = pl.DataFrame(rows, schema=GENERATION_SCHEMA)
+        statuses[setting] = {case[0]: case[-1] for case in cases}
+    items = [replace(ITEM, item_id=name) for name in dict.fromkeys(case[0] for case in CASES)]
+    found = evaluated(items, frames, "m")
+    names, marks = statuses["with_reasoning"], list(statuses["with_reasoning"].values())
+    assert found.summary["funnel"]["with_reasoning"]["once"] == {
+        "all": len(marks),
+        "finished": len(marks) - marks.count("unfinished"),
+        "think_format": marks.count("ok") + marks.count("no_answer"),
+        "answer_format": marks.count("ok"),
+        "common": 2,  # "a whole trace" and "a response alone"
+    }
+    assert found.frame.height == len(CASES)
+    scored = found.frame.filter(pl.col("score").is_not_null())
+    assert (scored["status"].unique().to_list(), scored["score"].unique().to_list()) == (["ok"], [1.0])
+    ok = [name for name, status in names.items() if status == "ok"]
+    assert [trace.item_id for trace in select_traces(frames["with_reasoning"])] == ok
+
+
+@pytest.mark.parametrize(
+    "question", ["<think>", "</think>", f"{BOS}{EOS}", "a </think> b <think> c", "<think>\n</think>"]
+)
+@pytest.mark.parametrize("whole", [True, False])
+def test_tags_inside_the_question_are_words(byte_text: LoadedTokenizer, question: str, whole: bool) -> None:
+    asked = f"{BOS}{question} <think>\n" if whole else ""
+    row = row_of(
+        byte_text, replace(ITEM, question=question), f"{asked}Hm.</think>{BOX}{EOS}", None, "with_reasoning", ""
+    )
+    assert row["status"] == "ok"
+    assert question in row["prompt"]
+    check_row(byte_text, row)
+
+
+def test_a_prompt_without_its_tag_is_an_error(refused, byte_text: LoadedTokenizer) -> None:
+    says = "the prompt holds no <think>"
+    refused(lambda: classify([1, 2], [3, byte_text.ids.eos], byte_text.ids, bool), says, "think_open")
 
 
 def test_other_tags_fit_by_params(tmp_path: Path) -> None:
     tags = Tags(bos=None, eos="<|im_end|>", think_open="[THINK]", think_close="[/THINK]")
     prepare(TextsModel(kind="texts", tags=tags), tmp_path / "m")
-    job = GenerationJob(
-        "m", tmp_path / "m", "with_reasoning", FileDataset(kind="traces", instruction="", file="f"), PARAMS, "cpu"
-    )
-    found = ImportedText("What is 2+3? [THINK]a[/THINK]\\boxed{5}<|im_end|>")
-    split = split_imported(job.tokenizer, ITEM, found, "with_reasoning", "", "finished")
-    row = generation_row(job.tokenizer, ITEM, 0, split.prompt, split.response, None, has_boxed)
+    tokenizer = GenerationJob("m", tmp_path / "m", "with_reasoning", SOURCE, PARAMS, "cpu").tokenizer
+    row = row_of(tokenizer, ITEM, f"What is 2+3? [THINK]a[/THINK]{BOX}<|im_end|>", None, "with_reasoning", "")
     assert (row["status"], row["prompt"]) == ("ok", "What is 2+3? [THINK]")
-    assert row["think_open"] == len(split.prompt) - 1
+    assert row["think_open"] == len(row["prompt_ids"]) - 1
+    check_row(tokenizer, row)
 
 
-PARAMS = BASE_PARAMS.model_copy(
-    update={"max_new_tokens": 1, "retry": True, "batch_size": 1, "tie_margin": 0.0, "shard_items": 1}
-)
 TEXTS_OF = {"r1_llama_8b": "r1-llama-8b", "r1_qwen_7b": "r1-qwen-7b", "r1_qwen_1b5": "r1-qwen-1.5b"}
 # Questions with a text in each setting, and right answers with and without reasoning.
-QUESTIONS = 108
 PUBLISHED = {"r1_llama_8b": (48, 43, 16), "r1_qwen_7b": (47, 44, 29), "r1_qwen_1b5": (43, 42, 29)}
 
 
@@ -101,7 +146,7 @@ def test_published_texts_from_file_to_accuracy(reference: Path, tmp_path: Path, 
     file = reference / "math500_greedy_traces.parquet"
     source = FileDataset(kind="traces", instruction="", file=file.name, texts_of=TEXTS_OF)
     loaded = load_traces(file, TEXTS_OF)
-    assert (len(loaded.items), loaded.rejected) == (QUESTIONS, [])
+    assert (len(loaded.items), loaded.rejected) == (108, [])
     prepare(TextsModel(kind="texts"), tmp_path / "m")
     assert read_pointer(tmp_path / "m").kind == "texts"
     frames = {}
@@ -118,15 +163,7 @@ def test_published_texts_from_file_to_accuracy(reference: Path, tmp_path: Path, 
             answer = job.tokenizer.hf.decode(tokens[row["answer_start"] : row["answer_end"]])
             assert answer == texts[row["item_id"]].partition("</think>")[2].removesuffix(EOS)
             assert row["prompt"].endswith("<think>\n" if setting == "with_reasoning" else "</think>")
-    summary = evaluate(
-        loaded.items,
-        frames,
-        1,
-        EvaluateParams(timeout_seconds=10.0, bootstrap_draws=100, seed=0),
-        model=model,
-        dataset="r1",
-        decoding="imported",
-    ).summary
+    summary = evaluated(loaded.items, frames, model).summary
     counts = dict.fromkeys(("all", "finished", "think_format", "answer_format", "common"), n)
     for setting in frames:
         assert summary["funnel"][setting] == {"once": counts, "twice": counts}
@@ -135,25 +172,15 @@ def test_published_texts_from_file_to_accuracy(reference: Path, tmp_path: Path, 
     assert summary["paired"]["accuracy_without"] == pytest.approx(right_without / n)
 
 
-def test_a_model_without_texts_in_the_file_has_no_rows_and_a_warning(tokenizer, tmp_path, caplog) -> None:
-    item = Item("q", "Hm?", "5", "math", extra='{"texts": {"r1-a": {"with_reasoning": {"content": "x"}}}}')
-    job = GenerationJob(
-        "tiny", tmp_path, "with_reasoning", FileDataset(kind="traces", instruction="", file="f"), PARAMS, "cpu"
-    )
-    assert imported(job, [item], tmp_path).is_empty()
-    assert "'tiny'" in caplog.text
-    assert "r1-a" in caplog.text
-
-
-def test_texts_that_all_lack_their_end_are_reported(tokenizer, tmp_path, caplog) -> None:
-    item = Item("q", "Hm?", "5", "math", extra='{"texts": {"m": {"with_reasoning": {"content": "x</think>y"}}}}')
-    job = GenerationJob(
-        "m", tmp_path, "with_reasoning", FileDataset(kind="traces", instruction="", file="f"), PARAMS, "cpu"
-    )
-    job.__dict__["tokenizer"] = tokenizer
-    assert imported(job, [item], tmp_path)["status"].to_list() == ["unfinished"]
-    assert "none of the 1 texts of 'm' ends in" in caplog.text
-    assert "column finish" in caplog.text
+def test_missing_texts_and_missing_ends_are_reported(byte_text, tmp_path, caplog) -> None:
+    item = replace(ITEM, extra='{"texts": {"r1-a": {"with_reasoning": {"content": "x</think>y"}}}}')
+    cases = (("tiny", [], ("'tiny'", "r1-a")), ("r1-a", ["unfinished"], ("none of the 1 texts", "column finish")))
+    for name, statuses, said in cases:
+        job = GenerationJob(name, tmp_path, "with_reasoning", SOURCE, PARAMS, "cpu")
+        job.__dict__["tokenizer"] = byte_text
+        caplog.clear()
+        assert imported(job, [item], tmp_path)["status"].to_list() == statuses
+        assert all(words in caplog.text for words in said)
 
 
 PARTS = st.sampled_from([BOS, EOS, "<think>", "</think>", "<", "</", "<｜", "▁of▁", "｜>", "\n", " ", "Otter", "12"])
@@ -163,18 +190,15 @@ ANY_TEXT = st.lists(PARTS | st.text(max_size=4), max_size=8).map("".join)
 @settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(question=ANY_TEXT.filter(str.strip), content=ANY_TEXT, reasoning=st.booleans(), stop=st.booleans())
 def test_an_imported_text_holds_one_think_tag_and_one_bos(
-    tokenizer: LoadedTokenizer, question: str, content: str, reasoning: bool, stop: bool
+    byte_text: LoadedTokenizer, question: str, content: str, reasoning: bool, stop: bool
 ) -> None:
     setting = "with_reasoning" if reasoning else "without_reasoning"
-    found = ImportedText(content, "stop" if stop else None)
-    item = Item("q", question, "1", "math")
-    split = split_imported(tokenizer, item, found, setting, "", "finished")
-    ids = [*split.prompt, *split.response]
-    assert ids.count(tokenizer.ids.think_open) == 1
-    assert [place for place, token in enumerate(ids) if token == tokenizer.ids.bos] == [0]
-    assert tokenizer.ids.eos not in ids[:-1]
-    row = generation_row(tokenizer, item, 0, split.prompt, split.response, None, lambda answer: True)
+    row = row_of(byte_text, replace(ITEM, question=question), content, "stop" if stop else None, setting, "")
+    ids = [*row["prompt_ids"], *row["response_ids"]]
+    assert ids.count(byte_text.ids.think_open) == 1
+    assert [place for place, token in enumerate(ids) if token == byte_text.ids.bos] == [0]
+    assert byte_text.ids.eos not in ids[:-1]
     assert row["status"] in ("ok", "unfinished", "bad_think", "no_answer")
-    assert (row["status"] == "unfinished") == (ids[-1] != tokenizer.ids.eos)
+    assert (row["status"] == "unfinished") == (ids[-1] != byte_text.ids.eos)
     if stop:
         assert row["status"] != "unfinished"

@@ -1,4 +1,4 @@
-"""Back ends: which one is taken, and vLLM's through a stand-in for its module (stand_in_vllm.py)."""
+"""The back end vLLM through a stand-in for its module (stand_in_vllm.py)."""
 
 import importlib.util
 import sys
@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import torch
 
-from r2a_core.config import Backends, BuiltinDataset, parse
+from r2a_core.config import Backends, BuiltinDataset
 from r2a_core.data.items import Item
 from r2a_core.generation import vllm as vllm_engine
 from r2a_core.generation.decode import request_seed
@@ -55,13 +55,6 @@ def run(folder: Path, root: Path, backend: Backends, device: str = "auto", **par
     return rows
 
 
-def test_which_back_end_is_taken() -> None:
-    params = parse(Backends, {"default": "transformers", "models": {"b": "vllm"}}, "generate.backend")
-    assert (params.of("a"), params.of("b")) == ("transformers", "vllm")
-    with pytest.raises(R2AError, match=r"generate\.backend\.default"):
-        parse(Backends, {"default": "sglang"}, "generate.backend")
-
-
 @pytest.mark.parametrize("keeps_stop_token", [True, False])
 def test_vllm_gives_the_same_greedy_rows(
     model_folder: Callable[..., Path], vllm: ModuleType, tmp_path: Path, keeps_stop_token: bool
@@ -74,23 +67,25 @@ def test_vllm_gives_the_same_greedy_rows(
     assert {"stop", "length"} == set(rows["finish"])
 
 
-def test_what_vllm_is_told(model_folder: Callable[..., Path], vllm: ModuleType, tmp_path: Path) -> None:
+def test_what_vllm_is_told(
+    model_folder: Callable[..., Path], vllm: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(model_folder(), tmp_path, VLLM, temperature=0.6, retry=False)
     (made,) = vllm.LLM.made
     folder = str(model_folder())
     assert (made["model"], made["tokenizer"], made["revision"]) == (folder, folder, None)
     assert (made["dtype"], made["trust_remote_code"], made["load_format"]) == ("float32", False, "safetensors")
     assert (made["max_model_len"], made["generation_config"]) == (4096 + 20, "vllm")
-    assert [params.seed for params in vllm.LLM.asked] == [request_seed(3, item.item_id, 0) for item in ITEMS]
+    seeds = [params.seed for params in vllm.LLM.asked]
+    assert seeds == [request_seed(3, item.item_id, 0) for item in ITEMS]
+    assert len({*seeds, *(request_seed(4, item.item_id, 1) for item in ITEMS)}) == 2 * len(ITEMS)
+    assert all(0 <= seed < 2**31 for seed in seeds)
     assert {params.temperature for params in vllm.LLM.asked} == {0.6}
     assert {params.max_tokens for params in vllm.LLM.asked} == {20}
     assert not any(params.detokenize for params in vllm.LLM.asked)
-
-
-def test_seeds_differ_by_item_and_run() -> None:
-    seeds = [request_seed(seed, item, run) for seed in (0, 1) for item in ("a", "b") for run in (0, 1)]
-    assert len(set(seeds)) == 8
-    assert all(0 <= seed < 2**31 for seed in seeds)
+    monkeypatch.setattr(vllm_engine, "PROMPT_TOKENS", -8)
+    with pytest.raises(R2AError, match=r"the prompt of q0 has .* tokens, the engine holds 12"):
+        run(model_folder(), tmp_path / "small", VLLM)
 
 
 def test_another_back_end_makes_other_shards(model_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -103,25 +98,12 @@ def test_another_back_end_makes_other_shards(model_folder: Callable[..., Path], 
     assert prints[0] == prints[2]
 
 
-def test_a_prompt_that_fills_the_engine_is_named(
-    model_folder: Callable[..., Path], vllm: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(vllm_engine, "PROMPT_TOKENS", -8)
-    with pytest.raises(R2AError, match=r"the prompt of q0 has .* tokens, the engine holds 12"):
-        run(model_folder(), tmp_path, VLLM)
-
-
 @pytest.mark.parametrize("device", ["cpu", "cuda:1"])
-def test_vllm_needs_the_first_gpu(
-    model_folder: Callable[..., Path], vllm: ModuleType, tmp_path: Path, device: str
+def test_vllm_needs_the_first_gpu_and_its_module(
+    model_folder: Callable[..., Path], vllm: ModuleType, tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(MissingPrerequisite, match=f"needs a GPU, and the first one it sees; the device is {device}"):
         run(model_folder(), tmp_path, VLLM, device)
-
-
-def test_without_vllm_the_way_out_is_told(
-    model_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(MissingPrerequisite, match=r"\.\[vllm\]"):
         run(model_folder(), tmp_path, VLLM)

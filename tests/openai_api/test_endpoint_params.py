@@ -20,25 +20,20 @@ VALUES: dict[str, Any] = {
 
 
 def made(**changes: Any) -> EndpointParams:
-    values: dict[str, Any] = VALUES | changes
-    return EndpointParams(**values)
+    return EndpointParams(**(VALUES | changes))
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         ({"base_url": "https://me:pw7@host/v1"}, "a login or an access token"),
-        ({"base_url": "https://pw7@host/v1"}, "a login or an access token"),
         ({"base_url": "ftp://host/v1"}, "no plain http"),
-        ({"base_url": "host:8000/v1"}, "no plain http"),
         ({"base_url": "https://host/v1?api-version=pw7"}, "no plain http"),
         ({"base_url": "http://host.example/v1"}, "unencrypted http"),
         ({"base_url": "http://127.0.0.1.example/v1"}, "unencrypted http"),
         ({"key_env": "sk-pw7"}, "not the name of an environment variable"),
         ({"attempts": 0}, "attempts"),
-        ({"concurrency": 0}, "concurrency"),
         ({"prompt_price": -1.0}, "prompt_price"),
-        ({"api_key": "x"}, "unknown key"),
     ],
 )
 def test_unsafe_or_impossible_records_are_refused(change: dict[str, Any], says: str) -> None:
@@ -47,18 +42,10 @@ def test_unsafe_or_impossible_records_are_refused(change: dict[str, Any], says: 
     assert "pw7" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {},
-        {"base_url": "http://localhost:8000/v1"},
-        {"base_url": "http://[::1]:8000/v1"},
-        {"base_url": "http://127.8.8.8/v1"},
-        {"base_url": "http://gpu-node:8000/v1", "key_env": None},
-    ],
-)
-def test_safe_records(change: dict[str, Any]) -> None:
-    assert parse(EndpointParams, VALUES | change, "models.x.endpoint").model == "m"
+def test_safe_records() -> None:
+    urls = ("http://localhost:8000/v1", "http://[::1]:8000/v1", "http://127.8.8.8/v1")
+    for safe in ({}, *({"base_url": url} for url in urls), {"base_url": "http://gpu-node:8000/v1", "key_env": None}):
+        assert parse(EndpointParams, VALUES | safe, "models.x.endpoint").model == "m"
 
 
 def test_the_key_comes_from_the_named_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def project(tmp_path: Path, real_server: RealServer) -> Path:
     return study_folder(tmp_path, params)
 
 
-def test_prose_is_counted_and_the_stages_go_on(
+def test_prose_is_counted_each_time_the_same_and_the_stages_go_on(
     project: Path, real_server: RealServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -60,10 +60,6 @@ def test_prose_is_counted_and_the_stages_go_on(
     summary = yaml.safe_load((tmp_path / "data" / "metrics" / "evaluate-m-chat.json").read_text())
     assert summary["areas"]["overall"]["n"] == 0
     assert summary["judge"]["replies"]["bad_reply"] == 4
-
-
-def test_the_same_judge_gives_the_same_words(project: Path, tmp_path: Path) -> None:
-    call(project, "judge", "m", "chat")
     path = tmp_path / "data" / "judgements" / "m" / "chat.parquet"
     first = path.read_bytes()
     shutil.rmtree(tmp_path / ".work")

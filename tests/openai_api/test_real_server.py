@@ -1,9 +1,7 @@
 """A real server: `transformers serve` on loopback with a random reasoner, against the same model run here."""
 
 import json
-import os
-import subprocess
-import sys
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import polars as pl
 import pytest
 
 from r2a_core.builtin.questions import arithmetic
-from r2a_core.config import BuiltinDataset, EndpointParams, ModelParams, parse
+from r2a_core.config import BuiltinDataset, EndpointModel, EndpointParams
 from r2a_core.data.items import Item, items_frame
 from r2a_core.generation.stage import GenerationJob, finish_shard, plan_shards, read_shards
 from r2a_core.infra.errors import R2AError
@@ -21,9 +19,9 @@ from r2a_core.infra.shards import open_store
 from r2a_core.models.load import load_tokenizer
 from r2a_core.openai_api.client import Client
 from r2a_core.trace import GENERATION_SCHEMA
-from tests.servers import CANARY, KEY_ENV, RealServer, files_with
+from tests.servers import CANARY, KEY_ENV, RealServer, files_with, served_model
 from tests.small_models import GREEDY as BASE_PARAMS
-from tests.study import PARAMS, ROOT, params_with, study_folder
+from tests.study import PARAMS, call, params_with, study_folder
 
 INSTRUCTION = " Answer."
 N_TOKENS = 24
@@ -35,20 +33,12 @@ def items() -> list[Item]:
     return arithmetic(4, 0)
 
 
-def entry(server: RealServer, **changes: Any) -> dict[str, Any]:
+def entry(server: RealServer, **changes: Any) -> EndpointModel:
     """The server's model as an entry of `models` in params.yaml."""
-    endpoint = {
-        "base_url": server.base_url,
-        "model": server.model,
-        "key_env": KEY_ENV,
-        "timeout_seconds": 120.0,
-        "concurrency": 2,
-        "attempts": 2,
-        "prompt_price": 1.0,
-        "completion_price": 10.0,
-    }
-    rest = {"api": "completions", "send_bos": True, "continues": None, "send_seed": True, "max_tokens": None}
-    return {"kind": "endpoint", "endpoint": endpoint} | rest | changes
+    where = {"base_url": server.base_url, "model": server.model, "key_env": KEY_ENV}
+    limits = {"timeout_seconds": 120.0, "concurrency": 2, "attempts": 2}
+    endpoint = EndpointParams(**where, **limits, prompt_price=1.0, completion_price=10.0)  # type: ignore[arg-type]
+    return served_model(endpoint, **{"send_bos": True, **changes})
 
 
 def texts(folder: Path, setting: Any, items: list[Item], root: Path) -> list[str]:
@@ -88,14 +78,14 @@ def test_a_server_says_what_the_model_says_here(
     api: str,
     setting: str,
 ) -> None:
-    folder = endpoint_folder(parse(ModelParams, entry(real_server, api=api), "models.served"), tmp_path / "served")
+    folder = endpoint_folder(entry(real_server, api=api), tmp_path / "served")
     said = texts(folder, setting, items, tmp_path / "work")
     assert said == expected[setting]
     assert len(set(said)) == len(items)  # the model says something else to each question
 
 
 def test_counts_and_model_are_the_servers(real_server: RealServer, served_folder: Path) -> None:
-    client = Client(parse(ModelParams, entry(real_server), "models.served").endpoint)  # type: ignore[union-attr]
+    client = Client(entry(real_server).endpoint)
     reply = client.complete("How many", max_tokens=7, temperature=0.0)
     assert (reply.completion_tokens, reply.finish, reply.model) == (7, "length", real_server.model)
     chat = client.chat([{"role": "user", "content": "How many"}], max_tokens=7, temperature=0.0)
@@ -106,43 +96,35 @@ def test_counts_and_model_are_the_servers(real_server: RealServer, served_folder
 def test_what_the_server_refuses_is_told_in_its_words(
     real_server: RealServer, endpoint_folder: Callable[..., Path], items: list[Item], tmp_path: Path
 ) -> None:
-    other = entry(real_server)
-    other["endpoint"] |= {"model": "another"}
-    client = Client(EndpointParams(**other["endpoint"]))
+    client = Client(entry(RealServer(real_server.base_url, "another")).endpoint)
     with pytest.raises(R2AError, match=r"Server is pinned to .*; requested 'another'"):
         client.complete("x", max_tokens=1, temperature=0.0)
     chat = entry(real_server, api="chat", continues="continue_final_message")
-    folder = endpoint_folder(parse(ModelParams, chat, "models.served"), tmp_path / "served")
+    folder = endpoint_folder(chat, tmp_path / "served")
     with pytest.raises(R2AError, match="Unexpected fields"):  # this server continues no message
         texts(folder, "without_reasoning", items, tmp_path / "work")
 
 
-def test_the_stage_in_a_project_of_its_own(
+def test_the_stage_in_a_study(
     real_server: RealServer,
     endpoint_folder: Callable[..., Path],
     items: list[Item],
     expected: dict[str, list[str]],
     tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    served = entry(real_server)
     params = params_with(
-        models={"served": entry(real_server)},
+        models={"served": served.model_dump()},
         datasets={"arithmetic": PARAMS["datasets"]["arithmetic"] | {"n": 4, "instruction": INSTRUCTION}},
         generate={"temperature": 0.0, "max_new_tokens": N_TOKENS, "retry": True},
     )
     study_folder(tmp_path, params)
     data = tmp_path / "data"
     write_frame(data / "datasets" / "arithmetic.parquet", items_frame(items))
-    endpoint_folder(parse(ModelParams, params["models"]["served"], "models.served"), data / "models" / "served")
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.generate", "served", "arithmetic", "with_reasoning"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
+    endpoint_folder(served, data / "models" / "served")
+    with caplog.at_level(logging.INFO):
+        call(tmp_path, "generate", "served", "arithmetic", "with_reasoning")
     rows = pl.read_parquet(data / "generations" / "served" / "arithmetic" / "with_reasoning.parquet")
     assert rows.schema == pl.Schema(GENERATION_SCHEMA)
     assert rows["item_id"].to_list() == [item.item_id for item in items] * 2
@@ -151,6 +133,6 @@ def test_the_stage_in_a_project_of_its_own(
     usage = json.loads((data / "metrics" / "generate-served-arithmetic-with_reasoning.json").read_text())
     assert (usage["responses"], usage["completion_tokens"], usage["models"]) == (8, 8 * N_TOKENS, [real_server.model])
     assert usage["cost"] == round((usage["prompt_tokens"] + 10 * 8 * N_TOKENS) / 1e6, 6)
-    assert said.count("4 of 4 replies") == 2
-    assert CANARY not in said
+    assert caplog.text.count("4 of 4 replies") == 2
+    assert CANARY not in caplog.text
     assert files_with(CANARY, tmp_path) == []

@@ -1,45 +1,21 @@
 """Replies as servers send them: where the thinking is, and what is no reply."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from r2a_core.openai_api.reply import ReplyError, chat_reply, completion_reply, server_sentence
 
+CASES = json.loads(Path(__file__).with_name("replies.json").read_text(encoding="utf-8"))
+
 
 def raw(message: dict[str, Any] | None, finish: str | None = "stop", **rest: Any) -> dict[str, Any]:
     return {"choices": [{"message": message, "finish_reason": finish}], **rest}
 
 
-@pytest.mark.parametrize(
-    ("message", "text", "reasoning"),
-    [
-        ({"content": "A.", "reasoning_content": "hm"}, "A.", "hm"),
-        ({"content": "A.", "reasoning": "hm"}, "A.", "hm"),
-        ({"content": "A.", "reasoning_content": "one", "reasoning": "two"}, "A.", "one"),
-        ({"content": "A.", "reasoning_content": None, "reasoning": "hm"}, "A.", "hm"),
-        ({"content": None, "reasoning": "cut off"}, "", "cut off"),
-        ({"content": "<think>\nhm</think>\n\nA."}, "\n\nA.", "\nhm"),
-        ({"content": "hm</think>A."}, "A.", "hm"),
-        ({"content": " <think>cut off"}, "", "cut off"),
-        ({"content": "A."}, "A.", None),
-        ({"content": ""}, "", None),
-        ({"content": "a</think>b</think>c"}, "a</think>b</think>c", None),
-        ({"content": "x</think>y", "reasoning": "hm"}, "x</think>y", "hm"),
-        ({"content": [{"type": "text", "text": "A"}, {"type": "text", "text": "."}]}, "A.", None),
-        (
-            {
-                "content": [
-                    {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
-                    {"type": "text", "text": "A."},
-                ]
-            },
-            "A.",
-            "hm",
-        ),
-        ({"content": None, "refusal": "No."}, "No.", None),
-    ],
-)
+@pytest.mark.parametrize(("message", "text", "reasoning"), CASES["messages"])
 def test_text_and_reasoning(message: dict[str, Any], text: str, reasoning: str | None) -> None:
     reply = chat_reply(raw(message))
     assert (reply.text, reply.reasoning) == (text, reasoning)
@@ -54,20 +30,7 @@ def test_counts_model_and_finish() -> None:
     assert (reply.prompt_tokens, reply.completion_tokens, reply.model) == (None, None, None)
 
 
-@pytest.mark.parametrize(
-    ("reply", "says"),
-    [
-        ([], "no JSON object"),
-        ("text", "no JSON object"),
-        ({}, "without choices"),
-        ({"choices": []}, "without choices"),
-        ({"choices": None, "error": {"message": "overloaded"}}, "overloaded"),
-        ({"choices": [{}]}, "without a message"),
-        (raw(None), "without a message"),
-        (raw({"content": None}), "without content"),
-        (raw({"content": "x"}, "insufficient_system_resource"), "broken off"),
-    ],
-)
+@pytest.mark.parametrize(("reply", "says"), CASES["no_replies"])
 def test_what_is_no_reply(reply: Any, says: str) -> None:
     with pytest.raises(ReplyError, match=says):
         chat_reply(reply)
@@ -80,17 +43,6 @@ def test_a_completion_is_the_bare_continuation() -> None:
         completion_reply(raw({"content": "chat"}))
 
 
-@pytest.mark.parametrize(
-    ("body", "sentence"),
-    [
-        ({"error": {"message": "Bad\n thing", "code": 1}}, "Bad thing"),
-        ({"error": "Bad"}, "Bad"),
-        ({"detail": "Bad"}, "Bad"),
-        ({"detail": [{"loc": ["body"], "msg": "field required"}]}, "field required"),
-        ({"message": "Bad"}, "Bad"),
-        ({}, ""),
-        (None, ""),
-    ],
-)
+@pytest.mark.parametrize(("body", "sentence"), CASES["errors"])
 def test_the_sentence_of_a_server(body: Any, sentence: str) -> None:
     assert server_sentence(body) == sentence
