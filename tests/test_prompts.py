@@ -9,7 +9,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r2a_core.builtin.tokenizer import PAD, build_tokenizer
+from r2a_core.builtin.tokenizer import PAD
 from r2a_core.config import Tags
 from r2a_core.infra.errors import R2AError
 from r2a_core.models.load import resolve_tags
@@ -33,11 +33,8 @@ def test_the_text_is_that_of_the_paper(byte_text: LoadedTokenizer, setting, mode
     ids = prompt_ids(byte_text, "What is 2+3?", BOXED, setting, mode)
     assert byte_text.hf.decode(ids) == expected
     assert ids == byte_text.hf.encode(expected, add_special_tokens=False)
-
-
-def test_without_an_instruction_the_question_stands_alone(byte_text: LoadedTokenizer) -> None:
-    ids = prompt_ids(byte_text, "Tell me.", "", "with_reasoning")
-    assert byte_text.hf.decode(ids) == "<｜begin▁of▁sentence｜>Tell me. <think>\n"
+    alone = prompt_ids(byte_text, "Tell me.", "", "with_reasoning")
+    assert byte_text.hf.decode(alone) == "<｜begin▁of▁sentence｜>Tell me. <think>\n"
 
 
 def test_a_model_without_bos_starts_with_the_question(byte_text: LoadedTokenizer) -> None:
@@ -46,44 +43,17 @@ def test_a_model_without_bos_starts_with_the_question(byte_text: LoadedTokenizer
     with_bos = prompt_ids(byte_text, "Hm?", BOXED, "without_reasoning")
     assert prompt_ids(bare, "Hm?", BOXED, "without_reasoning") == with_bos[1:]
     assert with_bos[0] == byte_text.ids.bos
-
-
-def test_other_tags_are_used_where_the_model_has_others(byte_text: LoadedTokenizer) -> None:
+    # other tags are used where the model has others
+    others = tags.model_copy(update={"think_open": "</think>", "think_close": "<think>"})
     ids = replace(byte_text.ids, think_open=byte_text.ids.think_close, think_close=byte_text.ids.think_open)
-    swapped = LoadedTokenizer(
-        byte_text.hf, byte_text.tags.model_copy(update={"think_open": "</think>", "think_close": "<think>"}), ids
-    )
-    assert byte_text.hf.decode(prompt_ids(swapped, "A", "", "without_reasoning", "empty")).endswith(
-        "A </think>\n\n<think>"
-    )
-
-
-@given(st.lists(st.one_of(st.sampled_from([*TAGS, "<", ">", "/", "<think", "</", "\n"]), st.text(max_size=4))))
-def test_what_looks_like_a_tag_stays_text(byte_text: LoadedTokenizer, parts: list[str]) -> None:
-    question = "".join(parts)
-    ids = plain_ids(byte_text, question)
-    assert max(ids, default=0) < 256  # the tags have the ids behind the bytes
-    assert byte_text.hf.decode(ids) == question
-    prompt = prompt_ids(byte_text, question, BOXED, "without_reasoning")
-    tags = (byte_text.ids.bos, byte_text.ids.think_open, byte_text.ids.think_close, byte_text.ids.eos)
-    assert [sum(token == tag for token in prompt) for tag in tags] == [1, 1, 1, 0]
-
-
-def test_a_question_of_tags_alone(byte_text: LoadedTokenizer) -> None:
-    prompt = prompt_ids(byte_text, "</think></think><｜begin▁of▁sentence｜>", "", "with_reasoning")
-    assert byte_text.hf.decode(prompt).count("</think>") == 2
-    assert byte_text.ids.think_close not in prompt
-    assert [place for place, token in enumerate(prompt) if token == byte_text.ids.bos] == [0]
-
-
-def test_text_that_is_no_unicode_is_named(byte_text: LoadedTokenizer) -> None:
+    swapped = prompt_ids(LoadedTokenizer(byte_text.hf, others, ids), "A", "", "without_reasoning", "empty")
+    assert byte_text.hf.decode(swapped).endswith("A </think>\n\n<think>")
     with pytest.raises(R2AError, match="lone surrogate at character 2"):
         plain_ids(byte_text, "ab\ud800")
 
 
-SPELLED = [*TAGS, PAD]
 parts = st.one_of(
-    st.sampled_from([*SPELLED, "<", ">", "<think", "think>", "</", "<｜", "▁of▁", "｜>", "\n", " ", "Otter", "12"]),
+    st.sampled_from([*TAGS, PAD, "<", ">", "<think", "think>", "</", "<｜", "▁of▁", "｜>", "\n", " ", "Otter", "12"]),
     st.text(max_size=4),
 )
 texts = st.lists(parts, max_size=8).map("".join)
@@ -92,15 +62,9 @@ REPEATABLE = settings(
 )
 
 
-@pytest.fixture(scope="module")
-def built_in() -> LoadedTokenizer:
-    tokenizer = build_tokenizer()
-    return LoadedTokenizer(tokenizer, Tags(), resolve_tags(tokenizer, Tags()))
-
-
-@pytest.fixture(scope="module", params=["bytes", "built in"])
-def tokenizer(request: pytest.FixtureRequest, byte_text: LoadedTokenizer, built_in: LoadedTokenizer) -> LoadedTokenizer:
-    return byte_text if request.param == "bytes" else built_in
+@pytest.fixture(scope="module", params=["byte_text", "built_in_tokenizer"])
+def tokenizer(request: pytest.FixtureRequest) -> LoadedTokenizer:
+    return request.getfixturevalue(request.param)
 
 
 def added_ids(tokenizer: LoadedTokenizer) -> set[int]:

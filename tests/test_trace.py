@@ -1,7 +1,10 @@
 """Segments and status of a trace, which traces are taken, and its last boxed answer, that all readers share."""
 
+import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -31,32 +34,12 @@ from r2a_core.trace import (
     token_trace,
 )
 
-BOXES = [
-    (r"so \boxed{5}.", ["5"]),
-    (r"\boxed{3} then \boxed{5}", ["3", "5"]),
-    (r"\fbox{7}", ["7"]),
-    (r"\boxed {7}", ["7"]),
-    (r"\boxed{\frac{1}{2}}", [r"\frac{1}{2}"]),
-    (r"\boxed{\left\{1, 2\right\}}", [r"\left\{1, 2\right\}"]),
-    (r"\boxed{\left\{ x \right.}", [r"\left\{ x \right."]),  # an escaped brace need not be closed
-    (r"\boxed{\begin{pmatrix} 1 \\ 2 \end{pmatrix}}", [r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"]),
-    (r"\boxed{a \\}", [r"a \\"]),
-    (r"\boxed{\boxed{5}}", [r"\boxed{5}", "5"]),
-    (r"\boxed{3} and \boxed{5", ["3"]),
-    (r"\boxed{ {5 }", []),
-    (r"{ \boxed{5}", ["5"]),
-    (r"} \boxed{5} }", ["5"]),
-    (r"\boxed{}, \boxed{ }", []),
-    (r"put it in \boxed{}: \boxed{4}", ["4"]),
-    (r"\boxed 5", []),
-    (r"\boxedx{5}", []),
-    ("boxed{5}", []),
-    ("", []),
-    ("\\boxed{\n 12 \n}", ["12"]),
-]
+# boxes: a text and what stands in its boxes; results: the last paragraph of an answer, its result, and what alignment
+# leaves of the answer; statuses: a name, prompt, response, and the fields of its TraceStatus
+CASES = json.loads((Path(__file__).parent / "trace_cases.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(("text", "boxes"), BOXES)
+@pytest.mark.parametrize(("text", "boxes"), CASES["boxes"])
 def test_boxes_balance_and_come_in_the_order_of_their_start(text: str, boxes: list[str]) -> None:
     found = boxed_answers(text)
     assert [box.content for box in found] == boxes
@@ -64,12 +47,6 @@ def test_boxes_balance_and_come_in_the_order_of_their_start(text: str, boxes: li
     assert all(text[box.start :].startswith(("\\boxed", "\\fbox")) for box in found)
     assert has_boxed(text) is bool(boxes)
     assert last_boxed_answer(text) == (found[-1] if found else None)
-
-
-@given(st.lists(st.text(alphabet="ab12 +", min_size=1).filter(str.strip), min_size=1), st.text(alphabet="xy ,."))
-def test_every_box_is_found_wherever_it_stands(contents: list[str], between: str) -> None:
-    text = between.join(f"\\boxed{{{content}}}" for content in contents)
-    assert [box.content for box in boxed_answers(text)] == [content.strip() for content in contents]
 
 
 MARKS = ("\\boxed{", "\\fbox {", "{", "}", "\\{", "\\}", "\\", "\\frac", "1")
@@ -88,23 +65,7 @@ def test_a_text_of_boxes_that_never_close_takes_one_pass() -> None:
     assert boxed_answers("\\boxed{" * 200_000) == []  # a scan from each box to the end would take hours
 
 
-RESULTS = [  # the last paragraph of an answer, its result, and what alignment leaves of the answer
-    (r"It is \boxed{X}.", "X", "\n\nOkay.\n\n"),
-    (r"It is \fbox{X}.", "X", "\n\nOkay.\n\n"),
-    (r"It is \boxed {X}.", "X", "\n\nOkay.\n\n"),
-    ("It is \\fbox\n{ X }.", "X", "\n\nOkay.\n\n"),
-    (r"\boxed{Y} no, \fbox{X}", "X", "\n\nOkay.\n\n"),
-    ("It is \\boxed{X}.\n\nSo I put it in \\boxed{}.", "X", "\n\nOkay.\n\n"),
-    ("It is \\fbox{X}.\n\nLet me box it: \\boxed{", "X", "\n\nOkay.\n\n"),
-    ("Say \\boxed{Y}.\n\nIt is \\fbox{X}.", "X", "\n\nOkay.\n\nSay \\boxed{Y}.\n\n"),
-    (r"It is \boxed{\text{X}}.", r"\text{X}", "\n\nOkay.\n\n"),
-    (r"It is \boxed {\{X\}}.", r"\{X\}", "\n\nOkay.\n\n"),
-    (r"It is X, in no \boxed{}.", None, None),
-    (r"It is \boxed X.", None, None),
-]
-
-
-@pytest.mark.parametrize(("paragraph", "result", "kept"), RESULTS)
+@pytest.mark.parametrize(("paragraph", "result", "kept"), CASES["results"])
 def test_funnel_grader_maps_and_alignment_read_one_result(
     byte_text: LoadedTokenizer, paragraph: str, result: str | None, kept: str | None
 ) -> None:
@@ -151,42 +112,20 @@ def test_funnel_grader_maps_and_alignment_read_one_result(
 
 
 IDS = TagIds(bos=0, eos=1, think_open=2, think_close=3, pad=1)
-BOX, WORD = 7, 9
+BOX = 7
 WITH = [0, 9, 9, 2, 8]  # BOS, question, <think>, newline
-WITHOUT = [0, 9, 9, 2, 8, 8, 3]  # the same, closed
-CASES = {
-    "a whole trace": (WITH, [9, 9, 3, 9, 7, 1], TraceStatus("ok", 3, 7, 8, 10)),
-    "without reasoning": (WITHOUT, [9, 7, 1], TraceStatus("ok", 3, 6, 7, 9)),
-    "no reasoning at all": (WITH, [3, 7, 1], TraceStatus("ok", 3, 5, 6, 7)),
-    "a second <think> is a word like others": (WITH, [2, 3, 7, 1], TraceStatus("ok", 3, 6, 7, 8)),
-    "stopped by length": (WITH, [9, 9, 3, 9, 7], TraceStatus("unfinished", 3)),
-    "stopped by length without reasoning": (WITHOUT, [9, 7], TraceStatus("unfinished", 3)),
-    "an end in the middle": (WITH, [9, 1, 3, 7], TraceStatus("unfinished", 3)),
-    "nothing": (WITH, [], TraceStatus("unfinished", 3)),
-    "never closed": (WITH, [9, 7, 1], TraceStatus("bad_think", 3)),
-    "closed twice": (WITH, [9, 3, 9, 3, 7, 1], TraceStatus("bad_think", 3)),
-    "closed again": (WITHOUT, [9, 3, 7, 1], TraceStatus("bad_think", 3)),
-    "unfinished before badly closed": (WITH, [9, 3, 9, 3, 7], TraceStatus("unfinished", 3)),
-    "no box in the answer": (WITH, [7, 3, 9, 1], TraceStatus("no_answer", 3, 6, 7, 8)),
-    "an empty answer": (WITH, [7, 3, 1], TraceStatus("no_answer", 3, 6, 7, 7)),
-    "an end at once": (WITHOUT, [1], TraceStatus("no_answer", 3, 6, 7, 7)),
-    "badly closed before no box": (WITHOUT, [9, 3, 9, 1], TraceStatus("bad_think", 3)),
-}
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_status_and_bounds(case: str) -> None:
-    prompt, response, expected = CASES[case]
-    assert classify(prompt, response, IDS, lambda answer: BOX in answer) == expected
+@pytest.mark.parametrize("case", CASES["statuses"], ids=lambda case: case[0])
+def test_status_and_bounds(case: Any) -> None:
+    _, prompt, response, expected = case
+    assert classify(prompt, response, IDS, lambda answer: BOX in answer) == TraceStatus(*expected)
 
 
-def test_only_the_answer_is_searched_for_a_box() -> None:
+def test_only_the_answer_is_searched_for_a_box_and_bos_may_be_absent() -> None:
     seen: list[list[int]] = []
     classify(WITH, [7, 3, 9, 9, 1], IDS, lambda answer: not seen.append(answer))
     assert seen == [[9, 9]]
-
-
-def test_a_model_without_bos() -> None:
     assert classify([9, 2], [9, 3, 7, 1], IDS, lambda answer: True) == TraceStatus("ok", 1, 3, 4, 5)
 
 
@@ -196,26 +135,6 @@ def test_a_trace_of_ones_own_needs_no_box() -> None:
     for response, status in (([9, 3, 9], "unfinished"), ([9, 9, 1], "bad_think"), ([9, 3, 1], "no_answer")):
         with pytest.raises(R2AError, match=f"'mine' leaves the funnel as {status}"):
             token_trace("mine", WITH, response, IDS)
-
-
-def test_the_six_segments_share_out_all_tokens_but_the_last() -> None:
-    segments = TraceSegments(think_open=3, think_close=7, n_tokens=11)
-    ranges = segments.ranges()
-    assert ranges == {
-        "bos": range(1),
-        "query": range(1, 3),
-        "think_open": range(3, 4),
-        "reasoning": range(4, 7),
-        "think_close": range(7, 8),
-        "answer": range(8, 10),
-    }
-    assert [token for each in ranges.values() for token in each] == list(range(10))
-
-
-@pytest.mark.parametrize("bounds", [(0, 5, 9), (5, 5, 9), (6, 5, 9), (2, 8, 9), (2, 9, 9)])
-def test_bounds_out_of_order_are_refused(bounds: tuple[int, int, int]) -> None:
-    with pytest.raises(R2AError, match="segments out of order"):
-        TraceSegments(*bounds)
 
 
 WORDS = (5, 6, 7)
@@ -254,11 +173,9 @@ def test_the_segments_of_a_whole_trace_share_out_its_tokens(prompt: list[int], r
     if found.status != "ok":
         return
     tokens = prompt + response
-    assert found.think_open is not None
-    assert found.think_close is not None
-    segments = TraceSegments(found.think_open, found.think_close, len(tokens))
+    segments = TraceSegments(found.think_open or 0, found.think_close or 0, len(tokens))
     ranges = segments.ranges()
-    assert tuple(ranges) == SEGMENTS
+    assert tuple(ranges) == SEGMENTS == ("bos", "query", "think_open", "reasoning", "think_close", "answer")
     assert [index for each in ranges.values() for index in each] == list(range(len(tokens) - 1))
     assert [tokens[index] for index in (*ranges["bos"], *ranges["think_open"], *ranges["think_close"])] == [0, 2, 3]
     assert 3 not in [tokens[index] for name in ("query", "reasoning", "answer") for index in ranges[name]]
@@ -283,17 +200,12 @@ def test_bounds_are_refused_or_ordered(think_open: int, think_close: int, n_toke
 
 def generations(*rows: tuple[str, int, str]) -> pl.DataFrame:
     """Rows of item, run and status; run r has a response of r + 3 tokens."""
+    about = {"prompt_ids": [0, 5, 1], "think_open": 2}
     return pl.DataFrame(
         [
-            {
-                "item_id": item,
-                "run": run,
-                "status": status,
-                "prompt_ids": [0, 5, 1],
-                "response_ids": [7] * run + [2, 8, 3],
-                "think_open": 2,
-                "think_close": 3 + run if status == "ok" else None,
-            }
+            about
+            | {"item_id": item, "run": run, "status": status, "response_ids": [7] * run + [2, 8, 3]}
+            | {"think_close": 3 + run if status == "ok" else None}
             for item, run, status in rows
         ]
     )
@@ -307,7 +219,4 @@ def test_the_first_well_formed_response_of_each_item_in_item_order():
         TokenTrace("b", (0, 5, 1, 7, 2, 8, 3), TraceSegments(2, 4, 7)),
         TokenTrace("a", (0, 5, 1, 2, 8, 3), TraceSegments(2, 3, 6)),
     ]
-
-
-def test_no_well_formed_response():
     assert select_traces(generations(("a", 0, "no_answer"))) == []

@@ -22,12 +22,8 @@ def mixture(comparison=0.5, **shares):
 
 
 PLAIN, PERTURBED, CONTRADICTED = mixture(), mixture(perturbed=1), mixture(perturbed=1, contradicted=1)
-RANK = {
-    (context, thing): rank
-    for domain in DOMAINS
-    for context, column in domain.contexts.items()
-    for thing, rank in column.ranks.items()
-}
+COLUMNS = [column for domain in DOMAINS for column in domain.contexts.items()]
+RANK = {(context, thing): rank for context, column in COLUMNS for thing, rank in column.ranks.items()}
 OPERATIONS = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}
 SUM = re.compile(r"(\d+)([+*-])(\d+)=(\d+) \w+ \w+\n")
 RANKED = re.compile(r"(\w+)(?::| or) (\w+) (?:has|gets) (\d) \w+ (?:so|hence) (\d)=(\w+) \w+\n")
@@ -113,22 +109,13 @@ def test_wrong_values_are_not_learnt_and_all_else_follows_them():
         if steps:
             assert boxed(joined(text.answer)) == steps[-1][3]
     assert wrong > 200
-
-
-def test_a_contradicting_probe_is_followed_but_not_learnt():
+    # a contradicting probe is followed but not learnt
     for text in texts(CONTRADICTED):
         probe = text.thinking[-2]
         assert text.thinking[-3].text in ("Final answer is ", "Final answer is \\boxed{")
         assert probe.weight == 0
         assert boxed(joined(text.answer)) == probe.text
         assert lines_of(joined(text.thinking))[-1].split("=")[-1].split()[0] != probe.text
-
-
-def test_no_question_of_the_test_side_is_drawn():
-    rng = random.Random(3)
-    for draw in (draw_arithmetic, draw_comparison):
-        assert not any(draw(rng, False).held_out for _ in range(300))
-        assert all(draw(rng, True).held_out for _ in range(30))
 
 
 def test_shares_of_the_mix():
@@ -141,12 +128,10 @@ def test_shares_of_the_mix():
     assert sum(text.padded for text in reasoned) / len(reasoned) == pytest.approx(0.5, abs=0.04)
     reflecting = sum(bool(re.search("Wait|Alternatively", joined(text.thinking))) for text in reasoned)
     assert 0.15 < reflecting / len(reasoned) < 0.6
-    for instruction in (BOXED_INSTRUCTION, BRIEF_INSTRUCTION):
-        assert any(instruction in text.prompt for text in drawn)
+    assert all(any(asked in text.prompt for text in drawn) for asked in (BOXED_INSTRUCTION, BRIEF_INSTRUCTION))
     for words in (LEADS, MIDDLES, TAILS):  # free words of two lines differ
         flat = [word for line in words for word in line]
-        assert len(words) == 4
-        assert len(set(flat)) == len(flat)
+        assert (len(words), len(set(flat))) == (4, len(flat))
 
 
 def test_second_thoughts_hold_and_are_not_quoted():
@@ -175,11 +160,13 @@ def test_without_reasoning_only_the_result_is_learnt():
         assert joined(text.answer).startswith("\n\nThus, the ")
 
 
-def test_the_correct_text_of_a_problem_reaches_its_gold():
+def test_no_question_of_the_test_side_is_drawn_and_the_correct_text_of_one_reaches_its_gold():
     rng = random.Random(5)
     for draw in (draw_arithmetic, draw_comparison):
+        assert not any(draw(rng, False).held_out for _ in range(300))
         for _ in range(50):
             problem = draw(rng, True)
+            assert problem.held_out
             text = correct(problem, rng)
             assert boxed(joined(text.answer)) == problem.gold
             assert text.prompt == problem.question + BOXED_INSTRUCTION + " "

@@ -1,6 +1,8 @@
 """The built-in tokenizer: any text comes back as it was, tags and words are single tokens, also after saving."""
 
+import json
 import random
+from pathlib import Path
 
 import pytest
 from transformers import LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
@@ -9,23 +11,12 @@ from r2a_core.builtin.texts import LEADS, MIDDLES, TAILS
 from r2a_core.builtin.tokenizer import PAD, build_tokenizer, copied_words
 from r2a_core.config import Tags
 
-ODD = [
-    "Größe ≠ größer; naïve café, 数学は楽しい, привет",
-    "👩‍👩‍👧 ok 🏳️‍🌈!",
-    "a\x00b\x07c\x1b[0m\x7f",
-    "one\r\ntwo\rthree\n\n\n four \t\n",
-    "\\frac{1}{2}\\cdot\\sqrt{x^{2}} \\le \\boxed{ 17.5\\% }$$\\text{ m}^2$$",
-    "  two   three    ",
-    "e\u0301 \u200b\u200d\ufeff",
-    "1234 20 19.5 200 012 ٣٤",
-    "wolfram otters  crabapple unwolf wolf-fig",
-    "<think <｜end▁of▁sentence| ▁ Ġ Ċ",
-]
+ODD = json.loads((Path(__file__).parent / "odd_texts.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    return build_tokenizer()
+def tokenizer(built_in_tokenizer):
+    return built_in_tokenizer.hf
 
 
 def encode(tokenizer, text):
@@ -40,14 +31,11 @@ def test_any_text_comes_back(tokenizer):
         assert tokenizer.decode(encode(tokenizer, text), clean_up_tokenization_spaces=False) == text
 
 
-def test_a_copied_word_is_the_same_token_everywhere(tokenizer):
+def test_words_are_single_tokens_and_a_copied_one_the_same_everywhere(tokenizer):
     for word in [*copied_words(), "7", "10", "20"]:
         token = tokenizer.convert_tokens_to_ids(word)
         for place in (f"Final answer is {word}.\n", f"is \\boxed{{{word}}}.", f"land: {word} has 9", f"so 9={word}\n"):
             assert encode(tokenizer, place).count(token) == 1, (word, place)
-
-
-def test_words_are_single_tokens(tokenizer):
     for words in (LEADS, MIDDLES, TAILS):
         assert {len(encode(tokenizer, f" {word}")) for line in words for word in line} == {1}
     text = "First park 3 more, clearly 12+3=15 points overall\nSecond"
@@ -71,8 +59,5 @@ def test_a_saved_tokenizer_is_loaded_as_it_was(tokenizer, config, tmp_path):
         assert len(encode(loaded, f"x{tag}y")) == 3
     assert (loaded.bos_token, loaded.eos_token, loaded.pad_token) == (tags.bos, tags.eos, PAD)
     assert set(loaded.all_special_tokens) == {tags.bos, tags.eos, PAD}
-
-
-def test_ids_do_not_change(tokenizer):
     assert build_tokenizer().get_vocab() == tokenizer.get_vocab()
     assert sorted(tokenizer.get_vocab().values()) == list(range(len(tokenizer)))

@@ -1,5 +1,6 @@
 """Training of the built-in reasoners: the same bytes twice, a falling loss, starting heads, recipe errors, batches."""
 
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -8,7 +9,6 @@ import torch
 
 from r2a_core.builtin.batches import BatchPlan, TextEncoder, batches, copy_batch
 from r2a_core.builtin.texts import training_text
-from r2a_core.builtin.tokenizer import build_tokenizer
 from r2a_core.builtin.train import Muon, build_model, learning_rate, orthogonalise, train_reasoner
 from r2a_core.config import TextMix, TrainingRecipe, parse
 from r2a_core.infra.errors import R2AError
@@ -26,8 +26,8 @@ def recipe(**changes: Any) -> TrainingRecipe:
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    return build_tokenizer()
+def tokenizer(built_in_tokenizer):
+    return built_in_tokenizer.hf
 
 
 @pytest.fixture(autouse=True)
@@ -46,12 +46,10 @@ def test_the_same_recipe_gives_the_same_bytes(architecture, tmp_path):
     train_reasoner(recipe(architecture=architecture, seed=2), tmp_path / "c")
     assert first == second
     assert [step[:2] for step in seen] == [(number, 8) for number in range(1, 9)]
-    files = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= set(files)
-    for name in files:
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    weights = [(tmp_path / folder / "model.safetensors").read_bytes() for folder in "ac"]
-    assert weights[0] != weights[1]
+    files = [{path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()} for folder in "abc"]
+    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= set(files[0])
+    assert files[0] == files[1]
+    assert files[0]["model.safetensors"] != files[2]["model.safetensors"]
 
 
 def test_the_loss_falls(tmp_path):
@@ -71,11 +69,7 @@ def test_learning_rate_rises_stays_and_falls():
 
 
 def test_sizes_that_do_not_fit_and_a_loss_that_is_not_finite_are_refused(tokenizer, tmp_path):
-    for change, message in (
-        ({"width": 36}, "4 heads in 2 groups"),
-        ({"n_kv_heads": 3}, "4 heads in 3 groups"),
-        ({"n_layers": 2}, "reasoner of 2 layers"),
-    ):
+    for change, message in (({"n_kv_heads": 3}, "4 heads in 3 groups"), ({"n_layers": 2}, "reasoner of 2 layers")):
         with pytest.raises(R2AError, match=message):
             build_model(recipe(**change), len(tokenizer), tokenizer)
     with pytest.raises(R2AError, match="the loss is"):
@@ -96,14 +90,14 @@ def test_heads_start_on_the_previous_token(architecture, strength, tokenizer):
 
 
 def test_padded_batches_hold_the_texts(tokenizer):
-    random = Random(0)
-    encode = TextEncoder(tokenizer)
+    random, encode = Random(0), TextEncoder(tokenizer)
+    plain = partial(tokenizer.encode, add_special_tokens=False)
     for _ in range(200):
         text = training_text(random, MIX)
         encoded = encode(text, random)
         thinking, answer = ("".join(piece.text for piece in pieces) for pieces in (text.thinking, text.answer))
-        expected = [encode.bos, *plain(tokenizer, text.prompt), encode.think_open, *plain(tokenizer, thinking)]
-        expected += [encode.think_close, *plain(tokenizer, answer), encode.eos]
+        expected = [encode.bos, *plain(text.prompt), encode.think_open, *plain(thinking)]
+        expected += [encode.think_close, *plain(answer), encode.eos]
         assert [token for token in encoded.ids if token != encode.pad] == expected
         assert text.padded or encode.pad not in encoded.ids
         learnt = [token for token, counts in zip(encoded.ids, encoded.weights, strict=True) if counts > 0]
@@ -115,10 +109,6 @@ def test_padded_batches_hold_the_texts(tokenizer):
         assert tokenizer.decode(spoken) == said
 
 
-def plain(tokenizer, text):
-    return tokenizer.encode(text, add_special_tokens=False)
-
-
 def test_batches_keep_to_their_plan(tokenizer):
     plan = BatchPlan(seed=3, copy_steps=2, copy_tokens=400, batch_tokens=1000, mix=MIX)
     stream = batches(plan, tokenizer)
@@ -128,9 +118,7 @@ def test_batches_keep_to_their_plan(tokenizer):
     assert [batch.ids.shape for batch in drawn[:2]] == [(10, 40)] * 2
     assert all(batch.ids.numel() <= 1000 for batch in drawn)
     assert sum(batch.ids.numel() for batch in drawn[2:]) / 28 > 700
-
-
-def test_copy_batches_can_be_told_from_their_first_round():
+    # copies can be told from their first round
     batch = copy_batch(Random(0), 800, list(range(100)))
     for ids, weights in zip(batch.ids.tolist(), batch.weights.tolist(), strict=True):
         period = weights.index(1.0)

@@ -9,17 +9,10 @@ import pytest
 
 from r2a_core.data.imported_texts import ImportedText, load_traces, models_with_text, text_for
 from r2a_core.infra.errors import R2AError
+from r2a_core.trace import SETTINGS
 
-ROW: dict[str, Any] = {
-    "model": "m-1",
-    "setting": "with_reasoning",
-    "unique_id": "q1",
-    "problem": "1+1?",
-    "response": "Two",
-    "answer": "2",
-    "subject": "Algebra",
-    "level": 3,
-}
+ROW: dict[str, Any] = {"model": "m-1", "setting": "with_reasoning", "unique_id": "q1", "problem": "1+1?"}
+ROW |= {"response": "Two", "answer": "2", "subject": "Algebra", "level": 3}
 
 
 def file(folder: Path, *rows: dict[str, Any]) -> Path:
@@ -41,27 +34,13 @@ def test_rows_of_one_id_are_one_question_with_several_texts(tmp_path: Path) -> N
     about = (first.item_id, first.question, first.gold, first.kind, first.subject, first.level)
     assert about == ("q1", "1+1?", "2", "math", "Algebra", "3")
     assert (second.item_id, second.gold, second.kind) == ("q0", None, "open")
-    assert text_for(first, "m-1", "with_reasoning") == ImportedText("Two")
-    assert text_for(first, "m-1", "without_reasoning") == ImportedText("2!")
-    assert text_for(first, "m-2", "with_reasoning") == ImportedText("Zwei", "length")
-    assert text_for(first, "m-2", "without_reasoning") is None
+    texts = [text_for(first, model, setting) for model in ("m-1", "m-2") for setting in SETTINGS]
+    assert texts == [ImportedText("Two"), ImportedText("2!"), ImportedText("Zwei", "length"), None]
     assert text_for(second, "m-1", "with_reasoning") == ImportedText("Two", "stop")
     assert (models_with_text(first), models_with_text(second)) == (["m-1", "m-2"], ["m-1"])
     # subject and level may be absent
     (item,) = load_traces(file(tmp_path, {name: ROW[name] for name in ROW if name not in ("subject", "level")})).items
     assert (item.subject, item.level) == ("", "")
-
-
-TRACE_ROWS = json.loads((Path(__file__).parent / "refused.json").read_text(encoding="utf-8"))["trace_rows"]
-
-
-@pytest.mark.parametrize(("change", "reason"), TRACE_ROWS)
-def test_bad_rows_are_reported(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
-    loaded = load_traces(file(tmp_path, ROW, ROW | change, ROW | {"unique_id": "q2"}))
-    assert [item.item_id for item in loaded.items] == ["q1", "q2"]
-    (rejected,) = loaded.rejected
-    assert rejected.row == 2
-    assert reason in rejected.reason
 
 
 def test_texts_of_may_only_name_models_of_the_file(tmp_path: Path) -> None:
@@ -82,7 +61,7 @@ def test_all_published_texts_import(reference: Path) -> None:
         (model, setting, item.item_id): text_for(item, model, setting)
         for item in loaded.items
         for model in models_with_text(item)
-        for setting in ("with_reasoning", "without_reasoning")
+        for setting in SETTINGS
     }
     assert {key: text.content for key, text in found.items() if text is not None} == {
         (model, setting, unique_id): response

@@ -14,9 +14,6 @@ def test_items_come_back_as_they_were(tmp_path: Path) -> None:
     assert read_items(tmp_path / "i.parquet") == items
     with pytest.raises(R2AError, match="item 2 repeats the id 'b'"):
         items_frame([*items, items[0]])
-
-
-def test_an_absent_dataset_names_its_stage(tmp_path: Path) -> None:
     with pytest.raises(MissingPrerequisite, match="does not exist") as caught:
-        read_items(tmp_path / "i.parquet")
+        read_items(tmp_path / "absent.parquet")
     assert "dvc repro prepare_dataset" in caught.value.hint

@@ -1,33 +1,27 @@
 """The committed table of comparison pairs: form, balance, no repeats; what arithmetic decides is computed again."""
 
 import calendar
-import csv
-import json
 import math
 import re
 import statistics
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pytest
 
 from r2a_core.data.items import Item, items_frame
-from r2a_core.data.pairs import FORM as READER_FORM
 from r2a_core.data.pairs import load_pairs, pair_items, read_pairs
 from r2a_core.infra.errors import R2AError
 
 TABLE = Path(__file__).resolve().parents[2] / "r2a_core" / "data" / "object_comparison_pairs.csv"
-COLUMNS = ["case_id", "query_a", "answer_a", "query_b", "answer_b", "domain"]
 FORM = re.compile(r"Considering ([^:?,]+), which is ([a-z]+): ([A-Za-z]+|\d{1,2}) or ([A-Za-z]+|\d{1,2})\?")
 COMPUTED_DOMAINS = {"arithmetic", "number theory", "algebra", "combinatorics", "statistics", "numerals", "order"}
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """One side of a pair, taken apart."""
 
     context: str
@@ -36,8 +30,7 @@ class Question:
     answer: str
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     case_id: str
     a: Question
     b: Question
@@ -58,57 +51,48 @@ def question(text: str, answer: str) -> Question:
     return Question(context, comparator, (first, second), answer)
 
 
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", errors="replace", newline="") as handle:
-        return list(csv.DictReader(handle))
-
-
 @pytest.fixture(scope="module")
 def pairs() -> list[Pair]:
-    found = []
-    for row in table(TABLE):
-        case, *sides, domain = (row.pop(name) for name in COLUMNS)
-        assert not row
-        found.append(Pair(case, question(*sides[:2]), question(*sides[2:]), domain))
-    return found
+    loaded = load_pairs(TABLE)
+    assert loaded.rejected == []
+    return [
+        Pair(
+            one.pair_id,
+            question(one.clean_question, one.clean_answer),
+            question(one.corrupted_question, one.corrupted_answer),
+            one.domain,
+        )
+        for one in loaded.items
+    ]
 
 
-def test_only_the_context_differs_and_the_answer_flips(pairs: list[Pair]) -> None:
+def test_only_the_context_differs_the_answer_flips_and_no_question_is_asked_twice(pairs: list[Pair]) -> None:
     for pair in pairs:
         assert (pair.a.comparator, pair.a.options) == (pair.b.comparator, pair.b.options), pair
         assert pair.a.context != pair.b.context, pair
         assert {pair.a.answer, pair.b.answer} == set(pair.a.options), pair
         assert pair.a.answer != pair.b.answer, pair
+    sides = [side for pair in pairs for side in (pair.a, pair.b)]
+    assert len({(side.context.lower(), side.comparator, frozenset(side.options)) for side in sides}) == len(sides)
+    correct = [side.context for side in sides if side.comparator == "correct"]
+    assert len(set(correct)) == len(correct)
 
 
-def test_table_holds_enough_pairs_of_each_kind_and_many_domains(pairs: list[Pair]) -> None:
+def test_table_holds_enough_pairs_of_each_kind_in_many_domains_and_either_order(pairs: list[Pair]) -> None:
     kinds = Counter(pair.kind for pair in pairs)
     assert kinds["numeric"] >= 50
     assert kinds["yes/no"] >= 40
     assert kinds["word"] >= 120
-    assert len(pairs) >= 220
     assert len({pair.domain for pair in pairs}) >= 20
     assert [pair.case_id for pair in pairs] == [str(number) for number in range(len(pairs))]
     early = Counter(pair.kind for pair in pairs[:60])  # any prefix is a mixture
     assert (len(early), min(early.values()) >= 5) == (3, True)
-
-
-def test_clean_answer_stands_first_about_half_of_the_time_in_every_kind(pairs: list[Pair]) -> None:
-    for kind in ("numeric", "yes/no", "word"):
+    for kind in kinds:  # the clean answer stands first about half of the time
         chosen = [pair for pair in pairs if pair.kind == kind]
         first = sum(pair.a.answer == pair.a.options[0] for pair in chosen)
         assert 0.45 <= first / len(chosen) <= 0.55, (kind, first, len(chosen))
     numeric = [pair for pair in pairs if pair.kind == "numeric"]
     assert 0.4 <= sum(int(pair.a.answer) > int(pair.b.answer) for pair in numeric) / len(numeric) <= 0.6
-
-
-def test_no_question_is_asked_twice(pairs: list[Pair]) -> None:
-    asked = Counter(
-        (side.context.lower(), side.comparator, frozenset(side.options)) for pair in pairs for side in (pair.a, pair.b)
-    )
-    assert [key for key, count in asked.items() if count > 1] == []
-    correct = Counter(side.context for pair in pairs for side in (pair.a, pair.b) if pair.a.comparator == "correct")
-    assert [context for context, count in correct.items() if count > 1] == []
 
 
 def bare(text: str) -> str:
@@ -118,20 +102,18 @@ def bare(text: str) -> str:
     return " ".join(sorted(word for word in words if word not in filler))
 
 
-def test_no_question_is_the_published_table_s(pairs: list[Pair], reference: Path) -> None:
-    published = table(reference / "object_comparison_pairs_103.csv")
-    texts = {bare(row[name]) for row in published for name in ("query_a", "query_b")}
-    assert len(texts) > 190
-    assert bare("Considering the sides of a triangle, which is correct: 4 or 3?") in texts
-    ours = {bare(row[name]): row["case_id"] for row in table(TABLE) for name in ("query_a", "query_b")}
-    assert ours.keys() & texts == set()
+def test_no_question_is_the_published_table_s(reference: Path) -> None:
+    theirs, ours = (
+        {bare(text) for pair in load_pairs(path).items for text in (pair.clean_question, pair.corrupted_question)}
+        for path in (reference / "object_comparison_pairs_103.csv", TABLE)
+    )
+    assert len(theirs) > 190
+    assert bare("Considering the sides of a triangle, which is correct: 4 or 3?") in theirs
+    assert not ours & theirs
 
 
-def test_the_loader_takes_every_row(pairs: list[Pair], tmp_path: Path) -> None:
+def test_pairs_come_back_from_a_dataset_as_they_were(tmp_path: Path) -> None:
     loaded = load_pairs(TABLE)
-    assert loaded.rejected == []
-    assert [pair.clean_answer for pair in loaded.items] == [pair.a.answer for pair in pairs]
-    assert all(READER_FORM.fullmatch(pair.clean_question) for pair in loaded.items)
     items_frame(pair_items(loaded.items)).write_parquet(tmp_path / "pairs.parquet")
     assert read_pairs(tmp_path / "pairs.parquet") == loaded.items
 
@@ -278,8 +260,8 @@ def test_the_published_table_is_imported_whole(reference: Path) -> None:
     assert loaded.rejected == []
     assert len(loaded.items) == 103
     first = loaded.items[0]
-    assert (first.pair_id, first.clean_answer, first.corrupted_answer) == ("0", "Pacific", "Atlantic")
-    assert first.comparator == "larger"
+    expected = ("0", "Pacific", "Atlantic", "larger")
+    assert (first.pair_id, first.clean_answer, first.corrupted_answer, first.comparator) == expected
     items = pair_items(loaded.items)
     assert [item.item_id for item in items[:2]] == ["0-clean", "0-corrupted"]
     by_id = {pair.pair_id: pair for pair in loaded.items}
@@ -292,25 +274,3 @@ def test_a_dataset_without_pairs_is_named(tmp_path: Path) -> None:
     with pytest.raises(R2AError, match="holds no pairs of questions") as caught:
         read_pairs(tmp_path / "d.parquet")
     assert "set run.pairs to a dataset of kind generated_pairs" in caught.value.hint
-
-
-PAIR = {
-    "case_id": "c1",
-    "domain": "animals",
-    "answer_a": "dog",
-    "answer_b": "ant",
-    "query_a": "Considering size, which is larger: ant or dog?",
-    "query_b": "Considering number, which is larger: ant or dog?",
-}
-LONG = {"query_a": "Considering " + "x, which is: a or b" * 400}
-REFUSED = json.loads((Path(__file__).parent / "refused.json").read_text(encoding="utf-8"))["pairs"]
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [*REFUSED, (LONG, "a question has 7612 characters, more than 1000")],
-    ids=lambda x: str(x)[:40],
-)
-def test_a_pair_that_cannot_be_used(refused, tmp_path: Path, change: dict[str, Any], reason: str) -> None:
-    (tmp_path / "p.jsonl").write_text(json.dumps(PAIR | change))
-    refused(lambda: load_pairs(tmp_path / "p.jsonl"), ["no row could be used", reason], "check the columns")

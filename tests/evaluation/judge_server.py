@@ -1,11 +1,7 @@
-"""A judge on the loopback that answers as a test tells it to, and open items with well-formed responses."""
+"""A judge played by the server of tests/servers.py, and open items with well-formed responses."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -16,92 +12,53 @@ from r2a_core.generation.rows import generation_row
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 from r2a_core.trace import GENERATION_SCHEMA, Setting
+from tests.servers import FaultServer
 
 JUDGE = "judge-2024-05-13"
-Answer = tuple[int, Any]  # HTTP status, JSON
+AREAS = {"code": "coding & analysis", "poem": "creative tasks", "plan": "reasoning & planning"}
 
 
-def grade(score: Any, strengths: str = "to the point", weaknesses: str = "none") -> str:
-    return json.dumps({"strengths": strengths, "weaknesses": weaknesses, "score": score})
+def grade(score: Any, strengths: str = "to the point") -> str:
+    return json.dumps({"strengths": strengths, "weaknesses": "none", "score": score})
 
 
-def said(text: str | None, model: str | None = JUDGE, finish: str = "stop", **message: Any) -> Answer:
-    """A reply of the judge; message: further fields."""
+def said(
+    text: str | None, match: str = "", times: int = -1, model: str | None = JUDGE, finish: str = "stop", **message: Any
+) -> dict[str, Any]:
+    """A reply of the judge to messages that hold `match`, for FaultServer.plan; message: further fields."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text} | message, "finish_reason": finish}
     usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
-    return 200, {"id": "x", "object": "chat.completion", "model": model, "choices": [choice], "usage": usage}
+    reply = {"id": "x", "object": "chat.completion", "model": model, "choices": [choice], "usage": usage}
+    return {"match": match, "times": times, "raw": json.dumps(reply)}
 
 
-def answer_of(body: dict[str, Any]) -> str:
-    """The answer that stands in a request for a judgement."""
-    message = body["messages"][-1]["content"]
-    return message.split("[begin answer ")[1].split("]\n", 1)[1].split("\n[end answer ")[0]
+def failed(status: int, match: str = "", times: int = -1, **error: Any) -> dict[str, Any]:
+    """An HTTP error in place of a reply."""
+    return {"match": match, "times": times, "status": status, "body": json.dumps({"error": error})}
 
 
-@dataclass
-class JudgeServer:
-    """What was asked, in order of arrival, and what is answered: `answer` gets a request's body."""
-
-    port: int
-    answer: Callable[[dict[str, Any]], Answer]
-    asked: list[dict[str, Any]] = field(default_factory=list)
-
-    def times(self, text: str) -> int:
-        """How often the judge was asked about this answer."""
-        return sum(answer_of(body) == text for body in self.asked)
-
-    def params(self, **changes: Any) -> JudgeParams:
-        return JudgeParams(endpoint=EndpointParams(**self.endpoint()), **self.how(changes))
-
-    def section(self, **changes: Any) -> dict[str, Any]:
-        """The section `judge` of params.yaml."""
-        return {"endpoint": self.endpoint(), **self.how(changes)}
-
-    def endpoint(self) -> dict[str, Any]:
-        where = {"base_url": f"http://127.0.0.1:{self.port}/v1", "model": JUDGE, "key_env": None}
-        limits = {"timeout_seconds": 20.0, "concurrency": 4, "attempts": 3}
-        return where | limits | {"prompt_price": 5.0, "completion_price": 15.0}
-
-    def how(self, changes: dict[str, Any]) -> dict[str, Any]:
-        usual = {"reported_model": None, "reply_format": "json_object", "max_tokens": 50, "temperature": 0.0, "seed": 7}
-        return usual | {"repeats": 1, "attempts": 3} | changes
+def asked(server: FaultServer) -> list[dict[str, Any]]:
+    """The requests since the last plan."""
+    return [request["body"] for request in server.requests]
 
 
-@contextmanager
-def serving() -> Iterator[JudgeServer]:
-    """A running server."""
-    lock = threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                found.asked.append(body)
-                status, reply = found.answer(body)
-            content = json.dumps(reply).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    found = JudgeServer(server.server_address[1], lambda body: said(grade(5)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield found
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def answers_asked(server: FaultServer) -> list[str]:
+    """The answers that these requests show to the judge."""
+    messages = [body["messages"][-1]["content"] for body in asked(server)]
+    return [text.split("[begin answer ")[1].split("]\n", 1)[1].split("\n[end answer ")[0] for text in messages]
 
 
-AREAS = {"code": "coding & analysis", "poem": "creative tasks", "plan": "reasoning & planning"}
+def judge_section(server: FaultServer, key_env: str | None = None, **changes: Any) -> dict[str, Any]:
+    """The section `judge` of params.yaml."""
+    where = {"base_url": f"http://127.0.0.1:{server.port}/v1", "model": JUDGE, "key_env": key_env}
+    limits = {"timeout_seconds": 20.0, "concurrency": 4, "attempts": 3, "prompt_price": 5.0, "completion_price": 15.0}
+    usual = {"reported_model": None, "reply_format": "json_object", "max_tokens": 50, "temperature": 0.0, "seed": 7}
+    return {"endpoint": where | limits, "repeats": 1, "attempts": 3} | usual | changes
+
+
+def judge_params(server: FaultServer, **changes: Any) -> JudgeParams:
+    section = judge_section(server, **changes)
+    return JudgeParams(**section | {"endpoint": EndpointParams(**section["endpoint"])})
 
 
 def open_item(name: str, checklist: tuple[str, ...] = ("Is it right?",)) -> Item:
@@ -111,23 +68,15 @@ def open_item(name: str, checklist: tuple[str, ...] = ("Is it right?",)) -> Item
 
 
 def responses(
-    tokenizer: LoadedTokenizer, setting: Setting, answers: dict[str, str | None], run: int = 0
+    tokenizer: LoadedTokenizer, setting: Setting, answers: dict[str, str | None], items: Sequence[Item] = ()
 ) -> pl.DataFrame:
-    """Generations to open items by item id, in this order; None: the response was not finished."""
-    return responses_to(tokenizer, setting, [open_item(name) for name in answers], answers, run)
-
-
-def responses_to(
-    tokenizer: LoadedTokenizer, setting: Setting, items: Sequence[Item], answers: dict[str, str | None], run: int = 0
-) -> pl.DataFrame:
-    """Generations to these items."""
+    """Generations by item id, to these items or to open ones in this order; None: the response was not finished."""
     rows = []
-    for item in items:
+    for item in items or [open_item(name) for name in answers]:
         answer = answers[item.item_id]
-        thinking = "Some thoughts." if setting == "with_reasoning" else ""
-        ids = [*plain_ids(tokenizer, thinking), tokenizer.ids.think_close] if thinking else []
-        ids += plain_ids(tokenizer, answer or "cut")
-        ids += [tokenizer.ids.eos] if answer else []
+        ids = plain_ids(tokenizer, answer or "cut") + ([tokenizer.ids.eos] if answer else [])
+        if setting == "with_reasoning":
+            ids = [*plain_ids(tokenizer, "Some thoughts."), tokenizer.ids.think_close, *ids]
         prompt = prompt_ids(tokenizer, item.question, "", setting)
-        rows.append(generation_row(tokenizer, item, run, prompt, ids, 0, lambda given: bool(given.strip())))
+        rows.append(generation_row(tokenizer, item, 0, prompt, ids, 0, lambda given: bool(given.strip())))
     return pl.DataFrame(rows, schema=GENERATION_SCHEMA)

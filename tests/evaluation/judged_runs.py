@@ -16,13 +16,6 @@ GAINS = {"coding & analysis": 0.0, "creative tasks": 1.0, "information seeking":
 BOUNDS = {"think_open": 4, "think_close": 20, "answer_start": 21, "answer_end": 40}
 
 
-def judged_items(n: int, areas: Mapping[str, float] = GAINS) -> list[Item]:
-    """n items of each area."""
-    return [
-        Item(f"{area}/{number}", f"Question {number}?", None, "open", area) for area in areas for number in range(n)
-    ]
-
-
 def judged_run(
     model: str,
     n: int = 40,
@@ -33,18 +26,18 @@ def judged_run(
     dataset: str = "wildbench",
 ) -> Evaluation:
     """A run whose scores with reasoning lie higher by an area's gain, on average; every tenth item has one response."""
-    rng, items = np.random.default_rng(seed), judged_items(n, areas)
+    rng = np.random.default_rng(seed)
+    items = [
+        Item(f"{area}/{number}", f"Question {number}?", None, "open", area) for area in areas for number in range(n)
+    ]
     quality = rng.normal(level, 1.5, len(items))
     generations, rows = {}, []
     for setting in SETTINGS:
-        statuses = [
-            "unfinished" if number % 10 == 9 and setting == "with_reasoning" else "ok" for number in range(len(items))
-        ]
+        cut = range(9, len(items), 10) if setting == "with_reasoning" else ()
+        statuses = ["unfinished" if number in cut else "ok" for number in range(len(items))]
+        each = {"run": 0, "response": "words", **BOUNDS}
         generations[setting] = pl.DataFrame(
-            [
-                {"item_id": item.item_id, "run": 0, "status": status, "response": "words", **BOUNDS}
-                for item, status in zip(items, statuses, strict=True)
-            ]
+            [each | {"item_id": item.item_id, "status": ok} for item, ok in zip(items, statuses, strict=True)]
         )
         for item, status, mean in zip(items, statuses, quality, strict=True):
             gain = areas[item.subject] if setting == "with_reasoning" else 0.0

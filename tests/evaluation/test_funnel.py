@@ -55,7 +55,7 @@ def evaluation() -> Evaluation:
     return run_evaluation()
 
 
-def test_the_funnel_counts_first_attempts_and_both(evaluation: Evaluation) -> None:
+def test_the_funnel_counts_first_attempts_and_both_and_the_comparison_common_items(evaluation: Evaluation) -> None:
     funnel = evaluation.summary["funnel"]
     counted = (*STEPS, "common")
     assert funnel["with_reasoning"]["once"] == dict(zip(counted, (6, 5, 4, 3, 2), strict=True))
@@ -67,9 +67,6 @@ def test_the_funnel_counts_first_attempts_and_both(evaluation: Evaluation) -> No
     # failed responses count in the accuracy of all; mean lengths are of responses that passed
     assert evaluation.summary["accuracy_all"] == {"with_reasoning": 3 / 6, "without_reasoning": 3 / 6}
     assert evaluation.summary["tokens"]["with_reasoning"] == {"reasoning": 7.0, "answer": 4.0}
-
-
-def test_the_comparison_is_over_common_items(evaluation: Evaluation) -> None:
     paired, once = evaluation.summary["paired"], evaluation.summary["paired_once"]
     # after the second attempt: a, b, c, d; right with reasoning: all four, without: a and c
     assert (paired["n"], paired["accuracy_with"], paired["accuracy_without"]) == (4, 1.0, 0.5)
@@ -106,9 +103,7 @@ def test_several_runs_are_averaged_item_by_item() -> None:
     assert (paired["win"], paired["tie"], paired["loss"]) == (1, 1, 2)
     assert paired["mcnemar_p"] is None
     assert done.summary["funnel"]["with_reasoning"]["once"]["all"] == 8
-
-
-def test_with_several_runs_a_retry_belongs_to_its_own_run() -> None:
+    # a retry belongs to its own run
     with_ = responses([("a", 0, "ok", "1"), ("a", 1, "unfinished", ""), ("a", 3, "ok", "9")])
     without = responses([("a", 0, "ok", "1"), ("a", 1, "ok", "1")])
     done = run_evaluation(with_, without, runs=2)
@@ -117,31 +112,16 @@ def test_with_several_runs_a_retry_belongs_to_its_own_run() -> None:
     assert done.summary["funnel"]["with_reasoning"]["twice"]["common"] == 2
 
 
-def test_open_items_are_not_graded_but_counted() -> None:
-    items = [Item(name, "Tell me.", None, "open") for name in "ab"]
-    frame = responses([("a", 0, "ok", "x"), ("b", 0, "ok", "y")])
-    done = run_evaluation(frame, frame, items)
-    assert done.frame["score"].null_count() == 4
-    assert done.frame["common"].all()
-    assert (done.summary["paired"]["n"], done.summary["paired"]["t"]) == (2, None)
-    assert "no scores" in done.summary["paired"]["reason"]
-    assert done.summary["accuracy_all"]["with_reasoning"] is None
-
-
-@pytest.mark.parametrize(
-    ("with_", "without"),
-    [(responses([("a", 0, "ok", "1")]), responses([("b", 0, "ok", "2")])), (WITH.clear(), WITHOUT.clear())],
-    ids=["none in common", "none at all"],
-)
-def test_no_common_item_is_said_not_computed(with_: pl.DataFrame, without: pl.DataFrame) -> None:
-    summary = run_evaluation(with_, without).summary
-    paired = summary["paired"]
-    assert (paired["n"], paired["t"], paired["p"], paired["reason"]) == (0, None, None, "no common items")
-    assert paired["accuracy_with"] is None
-    assert "NaN" not in json_text(summary)
-    if with_.is_empty():
-        assert summary["accuracy_all"] == {"with_reasoning": None, "without_reasoning": None}
-        assert summary["tokens"]["with_reasoning"] == {"reasoning": None, "answer": None}
+def test_no_common_item_is_said_not_computed() -> None:
+    other = (responses([("a", 0, "ok", "1")]), responses([("b", 0, "ok", "2")]))
+    none_common, nothing = (run_evaluation(*given).summary for given in (other, (WITH.clear(), WITHOUT.clear())))
+    for summary in (none_common, nothing):
+        paired = summary["paired"]
+        assert (paired["n"], paired["t"], paired["p"], paired["reason"]) == (0, None, None, "no common items")
+        assert paired["accuracy_with"] is None
+        assert "NaN" not in json_text(summary)
+    assert nothing["accuracy_all"] == {"with_reasoning": None, "without_reasoning": None}
+    assert nothing["tokens"]["with_reasoning"] == {"reasoning": None, "answer": None}
 
 
 STATUSES = ("ok", "no_answer", "bad_think", "unfinished")

@@ -34,20 +34,14 @@ def test_absurd_input_is_refused_before_any_algebra(text: str, why: str) -> None
     verdict = grade(text, "5")
     assert verdict.outcome == "wrong"
     assert "refused" in verdict.reason
+    for ordinary in ("2^{2^3}", "x^2y^3z^4", r"\left[0, 2\right)", r"\left\{ x \right.", "5!"):
+        assert refusal(ordinary) is None
 
 
-@pytest.mark.parametrize("text", ["2^{2^3}", "x^2y^3z^4", r"\left[0, 2\right)", r"\left\{ x \right.", "5!"])
-def test_ordinary_input_is_not_refused(text: str) -> None:
-    assert refusal(text) is None
+HOSTILE = json.loads((HERE / "hostile_answers.json").read_text(encoding="utf-8"))
 
 
-PYTHON = [
-    *('__import__("pathlib").Path("r2a_was_here").touch()', "exec(chr(49))", r"\text{__import__}('os').getcwd()"),
-    *('().__class__.__mro__[1].__subclasses__()[0]("x")', "lambda: 5", r"\operatorname{exec}(5)", "5 if True else 6"),
-]
-
-
-@pytest.mark.parametrize("text", PYTHON)
+@pytest.mark.parametrize("text", [text.format(canary="r2a_was_here") for text in HOSTILE["code"]])
 def test_python_in_an_answer_is_never_run(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """sympy makes numbers from digits through its own eval; nothing but digits may ever get there."""
     monkeypatch.chdir(tmp_path)

@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,28 +21,12 @@ from r2a_core.evaluation.judge import (
     open_responses,
     read_template,
 )
-from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.shards import open_store
 from r2a_core.trace import SETTINGS
-from tests.evaluation.judge_server import (
-    JUDGE,
-    Answer,
-    JudgeServer,
-    answer_of,
-    grade,
-    open_item,
-    responses,
-    said,
-    serving,
-)
-
-
-@pytest.fixture
-def judge_server() -> Iterator[JudgeServer]:
-    with serving() as server:
-        yield server
-
+from tests.evaluation import judge_server
+from tests.evaluation.judge_server import JUDGE, answers_asked, asked, failed, grade, judge_params, open_item, said
+from tests.servers import FaultServer
 
 TEMPLATE = read_template()
 ASKED = JudgeInput(
@@ -91,15 +74,11 @@ def test_an_answer_cannot_end_its_own_part() -> None:
     between = message.split(f"[begin answer {own}]\n")[1].split(f"\n[end answer {own}]")[0]
     assert between == forged
     assert f"[begin checklist {own}]\n- Is it a plan?\n" in message
-
-
-@pytest.mark.parametrize(
-    ("odd", "sent"), [(same := "{answer} @@checklist@@ @@mark@@ %s $x \\1", same), ("a\ud800", "a?")], ids=ascii
-)
-def test_odd_material_stands_as_it_is_and_can_be_sent(odd: str, sent: str) -> None:
-    message = judge_message(TEMPLATE, JudgeInput([], odd, odd, [odd]))
-    message.encode("utf-8")
-    assert parts(message) == {"conversation": "(none)", "request": sent, "answer": sent, "checklist": f"- {sent}"}
+    # odd material stands as it is and can be sent
+    for odd, sent in ((same := "{answer} @@checklist@@ @@mark@@ %s $x \\1", same), ("a\ud800", "a?")):
+        message = judge_message(TEMPLATE, JudgeInput([], odd, odd, [odd]))
+        message.encode("utf-8")
+        assert parts(message) == {"conversation": "(none)", "request": sent, "answer": sent, "checklist": f"- {sent}"}
 
 
 TWO = [
@@ -108,83 +87,72 @@ TWO = [
 ]
 
 
+@pytest.fixture
+def judge(server: FaultServer) -> FaultServer:
+    """A judge that gives a 5 to everything, until another plan."""
+    server.plan(said(grade(5)))
+    return server
+
+
 def run(
-    folder: Path, params: JudgeParams, asked: list[Response] = TWO, template: JudgeTemplate = TEMPLATE
+    folder: Path, params: JudgeParams, responses: list[Response] = TWO, template: JudgeTemplate = TEMPLATE
 ) -> pl.DataFrame:
     with open_store(folder, "judge", "m-d") as store:
-        return judge_all(connect(params), store, params, template, asked)
+        return judge_all(connect(params), store, params, template, responses)
 
 
-def test_scores_go_to_the_right_rows(judge_server: JudgeServer, tmp_path: Path) -> None:
-    verdicts = {"print(1)": grade(3, "runs", "bare"), "A rose.": grade(9, "short", "bare")}
-    judge_server.answer = lambda body: said(verdicts[answer_of(body)])
-    frame = run(tmp_path, judge_server.params())
-    assert dict(frame.schema) == JUDGEMENT_SCHEMA
-    expected = [("code-1", 3, "runs"), ("poem-2", 9, "short")]
-    assert frame.select("item_id", "score", "strengths").rows() == expected
-    assert set(frame.select("status", "judge_model", "attempts", "prompt_tokens").rows()) == {("ok", JUDGE, 1, 100)}
-    assert frame["reply"].to_list() == list(verdicts.values())
-
-
-def test_the_request_is_the_template_with_pinned_settings(judge_server: JudgeServer, tmp_path: Path) -> None:
-    run(tmp_path, judge_server.params(), TWO[:1])
-    (body,) = judge_server.asked
-    assert body["model"] == JUDGE
-    assert (body["temperature"], body["seed"], body["max_tokens"]) == (0.0, 7, 50)
-    assert body["response_format"] == {"type": "json_object"}
-    content = body["messages"][0]["content"]
-    assert "Question code-1." in content
-    assert "- Is it right?" in content
-    run(tmp_path, judge_server.params(temperature=None, seed=None, reply_format="text"), TWO[:1])
-    assert not {"temperature", "seed", "response_format"} & set(judge_server.asked[1])
+def test_the_request_is_the_template_with_pinned_settings(judge: FaultServer, tmp_path: Path) -> None:
+    run(tmp_path, judge_params(judge), TWO[:1])
+    run(tmp_path, judge_params(judge, temperature=None, seed=None, reply_format="text"), TWO[:1])
+    first, second = asked(judge)
+    assert (first["model"], first["temperature"], first["seed"], first["max_tokens"]) == (JUDGE, 0.0, 7, 50)
+    assert first["response_format"] == {"type": "json_object"}
+    assert parts(first["messages"][0]["content"])["request"] == "Question code-1."
+    assert parts(first["messages"][0]["content"])["checklist"] == "- Is it right?"
+    assert not {"temperature", "seed", "response_format"} & set(second)
 
 
 @pytest.mark.parametrize(
     "change", [{}, {"max_tokens": 60}, {"temperature": 0.5}, {"seed": 8}, {"reply_format": "text"}, None], ids=str
 )
 def test_only_another_setting_or_template_asks_again(
-    judge_server: JudgeServer, tmp_path: Path, change: dict[str, Any] | None
+    judge: FaultServer, tmp_path: Path, change: dict[str, Any] | None
 ) -> None:
     template = TEMPLATE if change is not None else replace(TEMPLATE, message=TEMPLATE.message + "\nBe fair.")
-    run(tmp_path, judge_server.params())
-    run(tmp_path, judge_server.params(**change or {}), template=template)
-    assert len(judge_server.asked) == (2 if change == {} else 4)
+    run(tmp_path, judge_params(judge))
+    run(tmp_path, judge_params(judge, **change or {}), template=template)
+    assert len(asked(judge)) == (2 if change == {} else 4)
 
 
-def test_a_changed_response_asks_again_for_that_one(judge_server: JudgeServer, tmp_path: Path) -> None:
-    run(tmp_path, judge_server.params())
-    run(tmp_path, judge_server.params(), [TWO[0], replace(TWO[1], answer="A tulip.")])
-    assert [answer_of(body) for body in judge_server.asked[2:]] == ["A tulip."]
-    run(tmp_path, judge_server.params(), [replace(TWO[0], item=open_item("code-1", ("Is it fast?",))), TWO[1]])
-    assert [answer_of(body) for body in judge_server.asked[3:]] == ["print(1)"]
-
-
-def test_more_repeats_ask_for_the_new_ones_only(judge_server: JudgeServer, tmp_path: Path) -> None:
-    run(tmp_path, judge_server.params())
-    judge_server.answer = lambda body: said(grade(8))
-    frame = run(tmp_path, judge_server.params(repeats=3))
-    assert len(judge_server.asked) == 6
+def test_a_changed_response_and_more_repeats_ask_for_the_new_ones_only(judge: FaultServer, tmp_path: Path) -> None:
+    params = judge_params(judge)
+    run(tmp_path, params)
+    run(tmp_path, params, [TWO[0], replace(TWO[1], answer="A tulip.")])
+    run(tmp_path, params, [replace(TWO[0], item=open_item("code-1", ("Is it fast?",))), TWO[1]])
+    assert answers_asked(judge)[2:] == ["A tulip.", "print(1)"]
+    judge.plan(said(grade(8)))
+    frame = run(tmp_path, judge_params(judge, repeats=3))
     assert frame.select("item_id", "repeat", "score").rows()[:3] == [("code-1", n, (5, 8, 8)[n]) for n in range(3)]
-    assert len({body["seed"] for body in judge_server.asked}) == 3
+    assert sorted(answers_asked(judge)) == ["A rose."] * 2 + ["print(1)"] * 2
+    seeds = {body["seed"] for body in asked(judge)}
+    assert len(seeds - {params.seed}) == 2
 
 
 BAD = ['{"score": 11, "strengths": "", "weaknesses": ""}', "Sure! " + grade(9), '{"score": 9', grade("9")]
-CUT = said('{"strengths": "cut he', finish="length")
-ASKED_AGAIN = [*((said(reply), "could not be used") for reply in BAD), (CUT, "cut off before its end")]
+ASKED_AGAIN = [*((text, "stop", "could not be used") for text in BAD), ('{"a": "cut', "length", "cut off before its")]
 
 
-@pytest.mark.parametrize(("reply", "told"), ASKED_AGAIN)
+@pytest.mark.parametrize(("bad", "finish", "told"), ASKED_AGAIN)
 def test_a_reply_that_cannot_be_used_is_asked_for_again(
-    judge_server: JudgeServer, tmp_path: Path, reply: Answer, told: str
+    judge: FaultServer, tmp_path: Path, bad: str, finish: str, told: str
 ) -> None:
-    judge_server.answer = lambda body: reply if len(judge_server.asked) == 1 else said(grade(6))
-    frame = run(tmp_path, judge_server.params(), TWO[:1])
+    judge.plan(said(bad, times=1, finish=finish), said(grade(6)))
+    frame = run(tmp_path, judge_params(judge), TWO[:1])
     assert frame.select("status", "score", "attempts", "prompt_tokens").rows() == [("ok", 6, 2, 200)]
-    first, second = judge_server.asked
+    first, second = asked(judge)
     message = second["messages"][0]["content"]
     assert message.startswith(first["messages"][0]["content"])
     assert told in message
-    bad = reply[1]["choices"][0]["message"]["content"]
     assert bad not in message
     assert second["seed"] != first["seed"]
     kept = [json.loads(path.read_text())["raw"] for path in (tmp_path / "judge" / "m-d").glob("*.json")]
@@ -193,67 +161,60 @@ def test_a_reply_that_cannot_be_used_is_asked_for_again(
 
 
 def test_after_the_last_attempt_it_counts_as_bad(
-    judge_server: JudgeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    judge: FaultServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    judge_server.answer = lambda body: said("no" if answer_of(body) == "A rose." else grade(6))
-    frame = run(tmp_path, judge_server.params(attempts=2))
+    judge.plan(said("no", "A rose."), said(grade(6)))
+    frame = run(tmp_path, judge_params(judge, attempts=2))
     assert frame.select("status", "score", "attempts", "reply").rows()[1] == ("bad_reply", None, 2, "no")
-    assert judge_server.times("A rose.") == 2
-    assert judge_server.times("print(1)") == 1
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert "2 judgements: 1 ok, 1 bad_reply, 0 refused" in told[0]
-    run(tmp_path, judge_server.params(attempts=3))  # one more attempt is one more request
-    assert judge_server.times("A rose.") == 3
+    assert sorted(answers_asked(judge)) == ["A rose.", "A rose.", "print(1)"]
+    run(tmp_path, judge_params(judge, attempts=3))  # one more attempt is one more request
+    assert answers_asked(judge)[3:] == ["A rose."]
 
 
 FILTER = "The response was filtered due to the prompt triggering Azure OpenAI's content management policy."
 REFUSALS = {
-    "refusal": (said(None, refusal="I cannot judge this."), 100),
-    "filtered reply": (said("", finish="content_filter"), 100),
-    "filtered request": ((400, {"error": {"message": FILTER, "code": "content_filter"}}), 0),
+    "refusal": (said(None, "A rose.", refusal="I cannot judge this."), 100),
+    "filtered reply": (said("", "A rose.", finish="content_filter"), 100),
+    "filtered request": (failed(400, "A rose.", message=FILTER, code="content_filter"), 0),
 }
 
 
 @pytest.mark.parametrize("kind", REFUSALS)
-def test_a_refusal_is_counted_and_not_asked_again(judge_server: JudgeServer, tmp_path: Path, kind: str) -> None:
+def test_a_refusal_is_counted_and_not_asked_again(judge: FaultServer, tmp_path: Path, kind: str) -> None:
     reply, tokens = REFUSALS[kind]
-    judge_server.answer = lambda body: reply if answer_of(body) == "A rose." else said(grade(6))
-    frame = run(tmp_path, judge_server.params())
+    judge.plan(reply, said(grade(6)))
+    frame = run(tmp_path, judge_params(judge))
     assert frame.select("status", "score", "prompt_tokens").rows() == [("ok", 6, 100), ("refused", None, tokens)]
-    assert run(tmp_path, judge_server.params()).equals(frame)
-    assert len(judge_server.asked) == 2
+    assert run(tmp_path, judge_params(judge)).equals(frame)
+    assert len(asked(judge)) == 2
 
 
-def test_a_bad_request_stops_the_run(judge_server: JudgeServer, tmp_path: Path) -> None:
-    judge_server.answer = lambda body: (400, {"error": {"message": "response_format is not supported"}})
-    with pytest.raises(R2AError, match=r"does not take the request .*response_format is not supported"):
-        run(tmp_path, judge_server.params())
-    assert not list((tmp_path / "judge" / "m-d").glob("*.json"))
-
-
-def test_another_model_is_refused_before_it_is_kept_and_none_is_recorded_so(
-    judge_server: JudgeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_bad_request_or_another_model_stops_the_run_and_is_not_kept(
+    judge: FaultServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    judge_server.answer = lambda body: said(grade(6), model="judge-2024-08-06")
+    judge.plan(failed(400, message="response_format is not supported"))
+    with pytest.raises(R2AError, match=r"does not take the request .*response_format is not supported"):
+        run(tmp_path, judge_params(judge))
+    judge.plan(said(grade(6), model="judge-2024-08-06"))
     with pytest.raises(R2AError, match="answers as 'judge-2024-08-06', not as 'judge-2024-05-13'") as caught:
-        run(tmp_path, judge_server.params())
+        run(tmp_path, judge_params(judge))
     assert "reported_model" in caught.value.hint
     assert not list((tmp_path / "judge" / "m-d").glob("*.json"))
-    frame = run(tmp_path, judge_server.params(reported_model="judge-2024-08-06"))
+    frame = run(tmp_path, judge_params(judge, reported_model="judge-2024-08-06"))
     assert set(frame["judge_model"]) == {"judge-2024-08-06"}
-    judge_server.answer = lambda body: said(grade(6), model=None)
-    assert run(tmp_path / "other", judge_server.params())["judge_model"].to_list() == [None, None]
+    judge.plan(said(grade(6), model=None))
+    assert run(tmp_path / "other", judge_params(judge))["judge_model"].to_list() == [None, None]
     assert "does not say which model judged" in caplog.text
 
 
 def test_only_well_formed_responses_to_open_items_are_judged(built_in_tokenizer) -> None:
     items = [open_item(name) for name in ("code-1", "poem-2", "plan-3")]
-    maths = replace(items[2], kind="math")
     answers = {"poem-2": "A <think>rose</think>\nis red. 薔薇", "plan-3": "First.", "code-1": None}
     others = {"plan-3": "Then.", "code-1": " 1 + 1 "}
-    frames = {
-        name: responses(built_in_tokenizer, name, each) for name, each in zip(SETTINGS, (answers, others), strict=True)
-    }
+    pairs = zip(SETTINGS, (answers, others), strict=True)
+    frames = {name: judge_server.responses(built_in_tokenizer, name, each) for name, each in pairs}
 
     def found(items: list) -> list[tuple[str, str]]:
         decode = lambda ids: built_in_tokenizer.hf.decode(ids, clean_up_tokenization_spaces=False)  # noqa: E731
@@ -262,4 +223,4 @@ def test_only_well_formed_responses_to_open_items_are_judged(built_in_tokenizer)
     with_ = [("with_reasoning", answers[name]) for name in ("poem-2", "plan-3")]
     without = [("without_reasoning", others[name]) for name in ("code-1", "plan-3")]
     assert found(items) == with_ + without
-    assert found([*items[:2], maths]) == [with_[0], without[0]]
+    assert found([*items[:2], replace(items[2], kind="math")]) == [with_[0], without[0]]

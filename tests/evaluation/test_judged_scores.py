@@ -12,7 +12,7 @@ from r2a_core.config import EvaluateParams
 from r2a_core.data.items import Item
 from r2a_core.evaluation.funnel import EVALUATION_SCHEMA, Evaluation, evaluate
 from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA
-from r2a_core.evaluation.judged_scores import Disagreement, areas_in_order, disagreement, judge_summary, mean_scores
+from r2a_core.evaluation.judged_scores import areas_in_order
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import json_text
 from r2a_core.trace import SETTINGS
@@ -31,20 +31,17 @@ SCORES: dict[str, tuple[list[int | None], list[int | None]]] = {
 UNFINISHED = ("poem-4", "with_reasoning")
 
 
-def items() -> list[Item]:
-    names = [*SCORES, "poem-4"]
-    return [Item(name, f"Question {name}", None, "open", AREAS[name.split("-")[0]]) for name in names]
+ITEMS = [Item(name, f"Question {name}", None, "open", AREAS[name.split("-")[0]]) for name in [*SCORES, "poem-4"]]
+BOUNDS = {"think_open": 4, "think_close": 6, "answer_start": 7, "answer_end": 9}
 
 
-def generations(setting: str, statuses: dict[str, str] | None = None) -> pl.DataFrame:
+def generations(setting: str, statuses: dict[str, str]) -> pl.DataFrame:
     rows = []
-    for item in items():
+    for item in ITEMS:
         status = "unfinished" if (item.item_id, setting) == UNFINISHED else "ok"
-        status = (statuses or {}).get(item.item_id, status)
-        bounds = {"think_open": 4, "think_close": 6, "answer_start": 7, "answer_end": 9}
-        row = {"item_id": item.item_id, "run": 0, "status": status, "response": "words"}
-        rows.append(row | (bounds if status == "ok" else dict.fromkeys(bounds)))
-    return pl.DataFrame(rows, schema_overrides=dict.fromkeys(["run", *bounds], pl.Int32))
+        row = {"item_id": item.item_id, "run": 0, "status": statuses.get(item.item_id, status), "response": "words"}
+        rows.append(row | (BOUNDS if row["status"] == "ok" else dict.fromkeys(BOUNDS)))
+    return pl.DataFrame(rows, schema_overrides=dict.fromkeys(["run", *BOUNDS], pl.Int32))
 
 
 def judged(scores: Mapping[tuple[str, str], Sequence[int | None]]) -> pl.DataFrame:
@@ -59,22 +56,21 @@ def judged(scores: Mapping[tuple[str, str], Sequence[int | None]]) -> pl.DataFra
     return pl.DataFrame(rows, schema=JUDGEMENT_SCHEMA)
 
 
-def judgements() -> pl.DataFrame:
-    both = {**SCORES, "poem-4": ([], [4, 6])}
-    return judged({(name, setting): sides[n] for name, sides in both.items() for n, setting in enumerate(SETTINGS)})
+BOTH = {**SCORES, "poem-4": ([], [4, 6])}
+JUDGED = judged({(name, setting): sides[n] for name, sides in BOTH.items() for n, setting in enumerate(SETTINGS)})
 
 
 def evaluated(table: pl.DataFrame | None, statuses: dict[str, str] | None = None) -> Evaluation:
-    frames = {setting: generations(setting, statuses) for setting in SETTINGS}
-    return evaluate(items(), frames, 1, PARAMS, model="m", dataset="d", decoding="greedy", judgements=table)
+    frames = {setting: generations(setting, statuses or {}) for setting in SETTINGS}
+    return evaluate(ITEMS, frames, 1, PARAMS, model="m", dataset="d", decoding="greedy", judgements=table)
 
 
 @pytest.fixture(scope="module")
 def result() -> Evaluation:
-    return evaluated(judgements())
+    return evaluated(JUDGED)
 
 
-def test_an_area_is_compared_over_the_items_judged_in_both_settings(result: Evaluation) -> None:
+def test_areas_and_overall_are_compared_over_the_items_judged_in_both_settings(result: Evaluation) -> None:
     poems = result.summary["areas"]["creative tasks"]
     assert (poems["n"], poems["mean_with"], poems["mean_without"]) == (3, 24.5 / 3, 18.5 / 3)
     # differences 2, 1, 3: mean 2, standard deviation 1, so t = 2 / (1 / sqrt(3)) with two degrees of freedom
@@ -85,19 +81,13 @@ def test_an_area_is_compared_over_the_items_judged_in_both_settings(result: Eval
     assert (code["n"], code["mean_with"], code["mean_without"], code["difference"]) == (2, 5.5, 5.5, 0.0)
     assert code["t"] == pytest.approx(0.0)
     assert (code["win"], code["tie"], code["loss"]) == (1, 0, 1)
-
-
-def test_overall_is_over_all_items_not_over_areas(result: Evaluation) -> None:
-    overall = result.summary["areas"]["overall"]
+    overall = result.summary["areas"]["overall"]  # over all items, not over areas
     # differences 2, 1, 3, -1, 1: mean 1.2, sum of squares 16, variance (16 - 5 * 1.44) / 4 = 2.2
     assert overall["n"] == 5
     assert overall["difference"] == pytest.approx(1.2)
     assert overall["t"] == pytest.approx(1.2 / math.sqrt(2.2 / 5))
     assert overall["mean_with"] == pytest.approx((8 + 7.5 + 9 + 5 + 6) / 5)
     assert overall["low_with"] <= overall["mean_with"] <= overall["high_with"]
-
-
-def test_disagreement_is_over_all_responses_of_an_area(result: Evaluation) -> None:
     areas = result.summary["areas"]
     # with and without: 8 8 | 6 6 | 7 8 | 6 7 | 9 9 | 6 6, and 4 6 of the response that has no partner
     expected = {"responses": 7, "mean_difference": 4 / 7, "exact": 4 / 7, "sd": math.sqrt((0.5 + 0.5 + 2) / 7)}
@@ -106,7 +96,7 @@ def test_disagreement_is_over_all_responses_of_an_area(result: Evaluation) -> No
     assert result.summary["judge"]["disagreement"] == areas["overall"]["disagreement"]
 
 
-def test_the_frame_holds_mean_scores_and_marks_what_counts(result: Evaluation) -> None:
+def test_the_frame_and_the_summary_hold_what_counts_and_no_accuracy(result: Evaluation) -> None:
     frame = result.frame
     assert dict(frame.schema) == EVALUATION_SCHEMA
     scores = {(row["item_id"], row["setting"]): row["score"] for row in frame.iter_rows(named=True)}
@@ -116,22 +106,21 @@ def test_the_frame_holds_mean_scores_and_marks_what_counts(result: Evaluation) -
     assert scores["poem-4", "without_reasoning"] == 5.0
     counted = set(frame.filter("common")["item_id"])
     assert counted == {"poem-1", "poem-2", "poem-3", "code-1", "code-2"}
-
-
-def test_the_summary_has_the_test_but_no_accuracy(result: Evaluation) -> None:
     paired = result.summary["paired"]
     assert paired["accuracy_with"] is paired["low_with"] is paired["mcnemar_p"] is None
     assert (paired["n"], paired["t"], paired["win"]) == (5, result.summary["areas"]["overall"]["t"], 4)
     assert result.summary["accuracy_all"]["with_reasoning"] is None
     assert result.summary["funnel"]["with_reasoning"]["once"]["common"] == 6  # valid responses, judged or not
-    assert result.summary["judge"]["replies"] == {"ok": 23, "bad_reply": 0, "refused": 3}
+    judge = result.summary["judge"]
+    assert (judge["model"], judge["repeats"], judge["tokens"]) == ("j", 2, {"prompt": 2600, "completion": 260})
+    assert judge["replies"] == {"ok": 23, "bad_reply": 0, "refused": 3}
     assert list(result.summary["areas"]) == ["coding & analysis", "creative tasks", "overall"]
     found = areas_in_order(["b", "reasoning & planning", "", "a", "coding & analysis", "b"])
     assert found == ["coding & analysis", "reasoning & planning", "a", "b"]  # the paper's, then others
 
 
 def test_nothing_judged_is_said_not_computed() -> None:
-    nothing = judgements().with_columns(score=pl.lit(None, pl.Int32), status=pl.lit("bad_reply"))
+    nothing = JUDGED.with_columns(score=pl.lit(None, pl.Int32), status=pl.lit("bad_reply"))
     summary = evaluated(nothing).summary
     assert summary["areas"]["overall"]["n"] == 0
     assert summary["areas"]["overall"]["mean_with"] is None
@@ -145,12 +134,12 @@ def test_nothing_judged_is_said_not_computed() -> None:
 def test_an_empty_table_changes_nothing_for_graded_items() -> None:
     """Byte for byte: the summary and the frame of a maths dataset with and without the judge's (empty) table."""
     maths = [Item(name, f"q {name}", "1", "math") for name in "ab"]
-    rows = [
-        {"item_id": name, "run": 0, "status": "ok", "response": f"</think>\\boxed{{{box}}}"}
-        | {"think_open": 1, "think_close": 2, "answer_start": 3, "answer_end": 4}
-        for name, box in (("a", 1), ("b", 2))
-    ]
-    frame = pl.DataFrame(rows)
+    frame = pl.DataFrame(
+        [
+            {"item_id": name, "run": 0, "status": "ok", "response": f"</think>\\boxed{{{box}}}"} | BOUNDS
+            for name, box in (("a", 1), ("b", 2))
+        ]
+    )
     empty = pl.DataFrame(schema=JUDGEMENT_SCHEMA)
     about: dict[str, Any] = {"model": "m", "dataset": "d", "decoding": "-"}
     frames = dict.fromkeys(SETTINGS, frame)
@@ -159,35 +148,8 @@ def test_an_empty_table_changes_nothing_for_graded_items() -> None:
     assert one.frame.equals(other.frame)
 
 
-OTHERS = [
-    (judgements().filter(pl.col("item_id") != "poem-2"), {}, "a response that was not judged, to 'poem-2'"),
-    (judgements(), {"code-1": "unfinished"}, "a judgement of no response, to 'code-1'"),
-]
-
-
-@pytest.mark.parametrize(("table", "statuses", "message"), OTHERS)
-def test_judgements_of_other_responses_are_refused(table: pl.DataFrame, statuses: dict, message: str) -> None:
-    with pytest.raises(R2AError, match=message):
-        evaluated(table, statuses)
-
-
-THREE = judged({(item, SETTINGS[0]): scores for item, scores in {"a": [5, 7, 6], "b": [4, 4, None], "c": [9]}.items()})
-
-
-def test_disagreement_is_over_pairs_of_the_same_response() -> None:
-    # a: |5-7|, |5-6|, |7-6| = 2, 1, 1; b: 0; c has one score only
-    found = disagreement(THREE)
-    assert (found.responses, found.mean_difference, found.exact) == (2, 1.0, 0.25)
-    assert found.sd == pytest.approx(math.sqrt((1 + 1 + 0 + 0 + 0) / (2 + 1)))
-    both = judged({("a", SETTINGS[0]): [2], ("a", SETTINGS[1]): [9]})  # two responses, one judgement each
-    assert disagreement(both) == Disagreement(0, None, None, None)
-    assert mean_scores(both)["judged"].to_list() == [2.0, 9.0]
-
-
-def test_a_score_is_the_mean_of_the_repeats_that_gave_one() -> None:
-    assert dict(mean_scores(THREE).select("item_id", "judged").rows()) == {"a": 6.0, "b": 4.0, "c": 9.0}
-    assert mean_scores(judged({("a", SETTINGS[0]): [None, None]}))["judged"].to_list() == [None]
-    found = judge_summary(THREE)
-    assert found["replies"] == {"ok": 6, "bad_reply": 0, "refused": 1}
-    assert found["tokens"] == {"prompt": 700, "completion": 70}
-    assert (found["model"], found["repeats"]) == ("j", 3)
+def test_judgements_of_other_responses_are_refused() -> None:
+    with pytest.raises(R2AError, match="a response that was not judged, to 'poem-2'"):
+        evaluated(JUDGED.filter(pl.col("item_id") != "poem-2"))
+    with pytest.raises(R2AError, match="a judgement of no response, to 'code-1'"):
+        evaluated(JUDGED, {"code-1": "unfinished"})

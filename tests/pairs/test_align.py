@@ -4,7 +4,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -32,14 +32,14 @@ def configured(**change) -> AlignmentConfig:
     return AlignmentConfig(**usual | change)
 
 
-@pytest.fixture(scope="module")
-def text(built_in_tokenizer) -> LoadedTokenizer:
-    return built_in_tokenizer
-
-
 def response(text, question, thought, said) -> Response:
     prompt = [text.ids.bos, *plain_ids(text, f"{question} "), text.ids.think_open]
     return Response(prompt, [*plain_ids(text, thought), text.ids.think_close, *plain_ids(text, said), text.ids.eos])
+
+
+@pytest.fixture(scope="module")
+def text(built_in_tokenizer) -> LoadedTokenizer:
+    return built_in_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +56,7 @@ def aligned(text, sides, probe: Any = "plain", **change) -> AlignedPair:
 
 def bare(text, sequence) -> str:
     """The text without padding."""
-    ids = [token for token, pad in zip(sequence.ids, sequence.pad, strict=True) if not pad]
-    return text.hf.decode(ids)
+    return text.hf.decode([token for token, pad in zip(sequence.ids, sequence.pad, strict=True) if not pad])
 
 
 def test_both_sides_are_cut_to_the_same_shape(text, sides):
@@ -133,12 +132,7 @@ def test_a_pair_that_cannot_be_aligned_says_why(text, sides, thought, said, answ
     both = (response(text, "Which?", thought, said), sides[1])
     with pytest.raises(PairRejected, match=re.escape(reason)):
         align(text, replace(PAIR, clean_answer=answer), both, "plain", configured())
-
-
-def test_two_closing_tags_are_a_reason_and_a_tag_spelled_out_as_text_is_none(text, sides):
-    twice = replace(sides[0], response_ids=[*sides[0].response_ids, text.ids.think_close])
-    with pytest.raises(PairRejected, match="the clean response has 1 <think> and 2 </think>, not one of each"):
-        aligned(text, (twice, sides[1]))
+    # a tag spelled out as text is no reason
     spelled = response(text, "Which?", "\nOkay.\n</think>\n", CLEAN_ANSWER)
     assert aligned(text, (spelled, sides[1])).pair_id == "p"
 
@@ -154,40 +148,28 @@ configs = st.builds(
     keep_reasoning=st.booleans(),
     ending_tokens=st.integers(1, 30),
 )
-
-
-@dataclass(frozen=True)
-class Words:
-    """What one response says."""
-
-    question: str
-    reasoning: str
-    answer: str
-    boxed: bool
-
-
-spoken = st.builds(Words, words, words, words, st.sampled_from([True, True, True, False]))
-
-
-boxed = spoken.filter(lambda said: said.boxed)
+spoken = st.tuples(words, words, words, st.sampled_from([True, True, True, False]))  # question to answer; boxed
+Words = tuple[str, str, str, bool]
 LETTERS = QuestionPair("p", "?", "X", "?", "Y", "larger", "letters")
 
 
 def lettered(tokenizer: LoadedTokenizer, both: Sequence[Words], probe: Any, config: AlignmentConfig) -> AlignedPair:
     """The pair of answers X and Y, aligned."""
     responses = []
-    for said, letter in zip(both, "XY", strict=True):
-        ending = f"It is \\boxed{{{letter}}}." if said.boxed else "Who knows."
-        reasoning, answer = (plain_ids(tokenizer, part) for part in (said.reasoning, said.answer + ending))
+    for (question, thought, said, in_box), letter in zip(both, "XY", strict=True):
+        ending = f"It is \\boxed{{{letter}}}." if in_box else "Who knows."
+        reasoning, answer = (plain_ids(tokenizer, part) for part in (thought, said + ending))
         ids = [*reasoning, tokenizer.ids.think_close, *answer, tokenizer.ids.eos]
-        responses.append(Response(prompt_ids(tokenizer, said.question, "", "with_reasoning"), ids))
+        responses.append(Response(prompt_ids(tokenizer, question, "", "with_reasoning"), ids))
     return align(tokenizer, LETTERS, (responses[0], responses[1]), probe, config)
 
 
 @REPEATABLE
 @given(both=st.tuples(spoken, spoken), probe=st.sampled_from(["plain", "boxed"]), config=configs)
-def test_both_sides_have_one_shape(byte_text: LoadedTokenizer, both: Any, probe: Any, config: AlignmentConfig) -> None:
-    if not (both[0].boxed and both[1].boxed):
+def test_both_sides_have_one_shape_and_differ_where_the_answer_stands(
+    byte_text: LoadedTokenizer, both: Any, probe: Any, config: AlignmentConfig
+) -> None:
+    if not (both[0][-1] and both[1][-1]):
         with pytest.raises(PairRejected, match=r"no \\boxed\{\} in its answer"):
             lettered(byte_text, both, probe, config)
         return
@@ -206,17 +188,9 @@ def test_both_sides_have_one_shape(byte_text: LoadedTokenizer, both: Any, probe:
     borders = (0, found.think_open, found.think_close, len(found.clean.ids) - len(ending))
     for start, stop in pairwise(borders):
         assert min(sum(part.pad[start:stop]) for part in (found.clean, found.corrupted)) == 0  # one side has none
-
-
-@REPEATABLE
-@given(both=st.tuples(boxed, boxed), probe=st.sampled_from(["plain", "boxed"]), config=configs)
-def test_patched_places_differ_only_where_the_answer_stands(
-    byte_text: LoadedTokenizer, both: Any, probe: Any, config: AlignmentConfig
-) -> None:
-    found = lettered(byte_text, both, probe, config)
+    # patched places differ only where the answer stands
     assert list(found.indices) == sorted(set(found.indices))
-    ending = len(plain_ids(byte_text, ENDING.format("larger")))
-    end, taken = len(found.clean.ids), min(config.ending_tokens, ending)
+    end, taken = len(found.clean.ids), min(config.ending_tokens, len(ending))
     assert found.indices[-taken:] == tuple(range(end - taken, end))
     flips = [place for place in found.positions if place.role == "flip"]
     assert len(flips) == (2 if config.probe_in == "both" else 1)
@@ -228,14 +202,8 @@ def test_patched_places_differ_only_where_the_answer_stands(
             assert (place.clean_token, place.corrupted_token) == ("X", "Y")
     assert (found.answer_a, found.answer_b) == tuple(plain_ids(byte_text, letter)[0] for letter in "XY")
 
-
-@REPEATABLE
-@given(said=boxed, probe=st.sampled_from(["plain", "boxed"]), config=configs)
-def test_equal_responses_need_no_padding_and_differ_at_the_flip_only(
-    byte_text: LoadedTokenizer, said: Words, probe: Any, config: AlignmentConfig
-) -> None:
-    found = lettered(byte_text, (said, said), probe, config)
-    assert not any(found.clean.pad + found.corrupted.pad)
-    pairs = zip(found.clean.ids, found.corrupted.ids, strict=True)
-    flips = {place.index for place in found.positions if place.role == "flip"}
-    assert {index for index, (clean, corrupted) in enumerate(pairs) if clean != corrupted} == flips
+    equal = lettered(byte_text, (both[0], both[0]), probe, config)  # needs no padding and differs at the flip only
+    assert not any(equal.clean.pad + equal.corrupted.pad)
+    pairs = zip(equal.clean.ids, equal.corrupted.ids, strict=True)
+    places = {place.index for place in equal.positions if place.role == "flip"}
+    assert {index for index, (clean, corrupted) in enumerate(pairs) if clean != corrupted} == places

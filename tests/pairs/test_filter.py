@@ -1,5 +1,7 @@
 """Filtering pairs: each that cannot be patched has a status and a reason of its own; none ends the stage."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -16,17 +18,9 @@ from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 ALIGNMENT: dict[str, Any] = {"padding": "visible", "probe_in": "reasoning", "keep_reasoning": True, "ending_tokens": 3}
 PARAMS = AlignParams(probes=("plain", "boxed"), timeout_seconds=10.0, **ALIGNMENT)
 GOOD = "Hm.</think>It is \\boxed{?}."
-CASES: dict[str, tuple[str, str, str, str]] = {
-    "both right": (GOOD, "ok", "aligned", ""),
-    "never ends": (GOOD, "unfinished", "unfinished", "the corrupted response does not end"),
-    "no </think>": (GOOD, "bad_think", "bad_think", "does not hold exactly one </think>"),
-    "no box by its status": (GOOD, "no_answer", "no_answer", "the corrupted response holds no boxed answer"),
-    "no box though it passed": ("Hm.</think>A", "ok", "no_answer", "the corrupted response holds no boxed answer"),
-    "an empty box": ("Hm.</think>\\boxed{}", "ok", "no_answer", "holds no boxed answer"),
-    "another answer": ("Hm.</think>\\boxed{C}", "ok", "wrong", "the corrupted response answers 'C', not 'B'"),
-    "two </think>": (f"Hm.</think>{GOOD}", "ok", "not_alignable", "1 <think> and 2 </think>, not one of each"),
-    "a box in the reasoning only": ("\\boxed{?}</think>A", "ok", "not_alignable", "no \\boxed{} in its answer"),
-}
+# the case, the corrupted response and its status, then the status and the reason of the pair
+ROWS = json.loads((Path(__file__).parent / "filter_cases.json").read_text(encoding="utf-8"))
+CASES = {case: expected for case, *expected in ROWS}
 
 
 def question_pair(name: str) -> QuestionPair:
@@ -47,12 +41,12 @@ def row(tokenizer: LoadedTokenizer, name: str, side: str, said: str = GOOD, stat
 @pytest.fixture(scope="module")
 def table(byte_text: LoadedTokenizer) -> pl.DataFrame:
     """The rows of all cases, of a pair without a response and of one that is not selected, filtered in one go."""
-    rows = [row(byte_text, name, "clean") for name in [*CASES, "half", "dropped"]]
+    names = [*CASES, "half", "dropped"]
+    rows = [row(byte_text, name, "clean") for name in names]
     rows += [row(byte_text, name, "corrupted", said, status) for name, (said, status, _, _) in CASES.items()]
     rows.append(row(byte_text, "dropped", "corrupted"))
-    names = [*CASES, "half", "dropped"]
-    reasons = [None if name != "dropped" else "m: too long" for name in names]
-    kept = [reason is None for reason in reasons]
+    kept = [name != "dropped" for name in names]
+    reasons = [None if each else "m: too long" for each in kept]
     selected = pl.DataFrame({"pair_id": names, "kept": kept, "reason": reasons}, SELECTION_SCHEMA)
     return pair_rows(byte_text, [question_pair(name) for name in names], selected, pl.DataFrame(rows), PARAMS)
 
@@ -69,9 +63,6 @@ def test_a_pair_has_a_status_and_a_reason(table: pl.DataFrame, case: str) -> Non
     assert status == CASES[case][2]
     assert CASES[case][3] in (reason or "")
     assert (reason is None) == (status == "aligned")
-
-
-def test_a_pair_without_responses_or_not_selected(table: pl.DataFrame) -> None:
     assert found(table, "half") == ("no_response", "the corrupted question has no response of this model")
     assert found(table, "dropped") == ("not_selected", "m: too long")
 
