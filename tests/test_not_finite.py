@@ -18,14 +18,7 @@ from r2a_core.attention.map_selection import ShownMaps, Span
 from r2a_core.attention.maps import choose_views, map_rows, span_rows
 from r2a_core.attention.retrieval import NeedleTest, retrieval_scores
 from r2a_core.attention.tables import ATTENTION_SCHEMA, medians, tables_from_activations
-from r2a_core.config import (
-    CaptureConfig,
-    CrossingParams,
-    InductionParams,
-    PairCaptureParams,
-    ResponseParams,
-    SweepParams,
-)
+from r2a_core.config import CrossingParams, InductionParams, PairCaptureParams, ResponseParams, SweepParams
 from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.pairs.align import AlignedPair, PaddedSequence, PatchPosition
 from r2a_core.patching.metrics import AnswerMetrics, Sweep, answer_metrics, normalised_logit_diff, sweep_frame
@@ -35,6 +28,7 @@ from r2a_core.patching.summary import crossing, layer_curves
 from r2a_core.patching.sweep import sweep_pair
 from r2a_core.tokenizer import TagIds
 from r2a_core.trace import SEGMENTS, TraceSegments
+from tests.small_models import kept, two_layers
 
 NAN, INF = float("nan"), float("inf")
 SEGMENTED = TraceSegments(think_open=2, think_close=6, n_tokens=10)  # three reasoning tokens, two of the answer
@@ -43,22 +37,11 @@ LOOK = "look at the model"
 
 def tiny_model(layer: int | None = None) -> Any:
     """A random Llama of two layers whose `layer` holds a NaN; 2: the output matrix does."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=40,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        pad_token_id=0,
-        initializer_range=0.2,
-    )
-    model: Any = LlamaForCausalLM(config).eval()
+    model = two_layers(LlamaForCausalLM, LlamaConfig, 40)
     if layer is not None:
         weight = model.lm_head.weight if layer == 2 else model.model.layers[layer].self_attn.q_proj.weight
         with torch.no_grad():
-            weight[5, 3] = NAN
+            weight[9, 3] = NAN  # of the queries: head 1, dimension 1
     return model
 
 
@@ -75,9 +58,7 @@ def tiny_model(layer: int | None = None) -> Any:
     ],
 )
 def test_captured_activations(refused, kind: str | None, says: str) -> None:
-    config = CaptureConfig(
-        rows="all", dtype="bfloat16", layers=None, residual_layers=(1,), z_layers=(1,), stream_rows="answer"
-    )
+    config = kept("all", "bfloat16", residual_layers=(1,), z_layers=(1,))
     trace = capture_trace(tiny_model(None if kind else 1), list(range(1, 11)), SEGMENTED, config)
     if kind:
         getattr(trace, kind)[1].view(-1)[0] = NAN
@@ -110,15 +91,12 @@ def statistics(trace: Any) -> Any:
     return tables_from_activations("q1", trace, pieces, ("wait",))
 
 
-def test_attention_that_overflows(refused) -> None:
-    refused(lambda: statistics(Trace(scale=1e30)), "'q1', layer 0: mean attention of the answer rows: the value", LOOK)
-
-
-@pytest.mark.parametrize("value", [NAN, INF])
-def test_a_planted_query_of_the_reasoning(refused, value: float) -> None:
-    trace = Trace()
-    trace.q[1, 4, 0] = value
-    says = "'q1', layer 0: mean attention of the reasoning rows: the value at head 1, token"
+@pytest.mark.parametrize("value", [NAN, INF, None], ids=["nan", "inf", "overflow"])
+def test_a_planted_query_of_the_reasoning_and_attention_that_overflows(refused, value: float | None) -> None:
+    trace, rows = Trace(scale=1.0 if value else 1e30), "reasoning" if value else "answer"
+    if value:
+        trace.q[1, 4, 0] = value
+    says = f"'q1', layer 0: mean attention of the {rows} rows: the value at head"
     refused(lambda: statistics(trace), says, LOOK)
 
 
@@ -155,21 +133,15 @@ def scores(**change: float) -> pl.DataFrame:
     return frame.cast({"layer": pl.Int16, "head": pl.Int16})
 
 
-@pytest.mark.parametrize("column", ["reasoning", "walk_correlation"])
-def test_a_ranking_takes_no_nan(refused, column: str) -> None:
-    says = f"attention of arithmetic: {column} is nan at item_id 'q1', layer 3, head 1"
-    frames = {"arithmetic": attention_frame(**{column: NAN})}
-    refused(lambda: rank_heads(frames, scores(), 1), says, "dvc repro attention")
-
-
-def test_a_ranking_takes_no_score_that_is_infinite(refused) -> None:
-    frames = {"arithmetic": attention_frame()}
-    assert dict(rank_heads(frames, scores(), 1).schema) == HEAD_SCHEMA
+def test_rankings_and_medians_take_only_finite_numbers(refused) -> None:
+    good = {"arithmetic": attention_frame()}
+    assert dict(rank_heads(good, scores(), 1).schema) == HEAD_SCHEMA
+    for column in ("reasoning", "walk_correlation"):
+        says = f"attention of arithmetic: {column} is nan at item_id 'q1', layer 3, head 1"
+        bad = {"arithmetic": attention_frame(**{column: NAN})}
+        refused(lambda bad=bad: rank_heads(bad, scores(), 1), says, "dvc repro attention")
     says = "scores of heads: retrieval is inf at layer 3, head 1"
-    refused(lambda: rank_heads(frames, scores(retrieval=INF), 1), says, "dvc repro heads")
-
-
-def test_medians_take_no_nan(refused) -> None:
+    refused(lambda: rank_heads(good, scores(retrieval=INF), 1), says, "dvc repro heads")
     says = "attention: reasoning is nan at item_id 'q1', layer 3, head 1, source 'answer'"
     refused(lambda: medians(attention_frame(reasoning=NAN)), says, "dvc repro attention")
 
@@ -181,9 +153,6 @@ def test_scores_of_a_model_that_computes_nan(refused) -> None:
     test = NeedleTest((1, 5, 6, 7), range(1, 3), 2, (5, 6))
     says = "attention logits of layer 1 in a needle test: the value at head 1, row 0 is nan"
     refused(lambda: retrieval_scores(tiny_model(1), [test]), says, LOOK)
-
-
-def test_a_vocabulary_or_a_set_of_tests_that_is_too_small(refused) -> None:
     config = InductionParams(sequences=1, period=20, seed=0)
     refused(lambda: induction_scores(tiny_model(), range(5), 1, config), "found 5", "lower heads.induction.period")
     refused(lambda: retrieval_scores(tiny_model(), []), "the needle test has no tests", "capture more traces")
@@ -222,65 +191,49 @@ def test_cells_of_a_model_that_computes_nan(refused) -> None:
 
 def sweep(**change: Any) -> Sweep:
     metrics = AnswerMetrics(*(np.ones((2, 3)) for _ in range(3)), np.zeros((2, 3), np.int64))  # type: ignore[arg-type]
-    labels = {
-        "roles": ("flip", "think_close", "answer_end"),
-        "clean_tokens": ("a",) * 3,
-        "corrupted_tokens": ("b",) * 3,
-    }
+    labels = {"roles": ("flip", "think_close", "answer_end"), "clean_tokens": [*"aaa"], "corrupted_tokens": [*"bbb"]}
     values = {"metrics": metrics, "ld_clean": 5.0, "ld_corrupted": -5.0, "positions": (3, 4, 5), **labels} | change
     return Sweep(pair_id="p7", probe="plain", component="resid_pre", **values)
 
 
-def test_a_cell_that_is_nan_is_named(refused) -> None:
+def test_a_cell_that_is_nan_and_runs_without_a_scale(refused) -> None:
     assert sweep_frame(sweep()).height == 6
+    assert normalised_logit_diff(np.array([0.0]), 5.0, -5.0).tolist() == [0.5]
     spoilt = sweep().metrics
     spoilt.prob_diff[1, 2] = NAN
     cell = "at pair_id 'p7', probe 'plain', component 'resid_pre', layer 1, head None, position 5"
     refused(lambda: sweep_frame(sweep(metrics=spoilt)), ["patching: prob_diff is nan", cell], LOOK)
-
-
-@pytest.mark.parametrize("change", [{"ld_clean": NAN}, {"ld_corrupted": NAN}, {"ld_clean": -5.0}])
-def test_runs_without_a_scale(refused, change: dict[str, float]) -> None:
-    refused(lambda: sweep_frame(sweep(**change)), "NLD has no scale", "drop the pair")
-
-
-def test_an_infinite_scale(refused) -> None:
     refused(lambda: sweep_frame(sweep(ld_clean=INF)), "patching: ld_clean is inf at pair_id 'p7'", LOOK)
-    assert normalised_logit_diff(np.array([0.0]), 5.0, -5.0).tolist() == [0.5]
+    for change in ({"ld_clean": NAN}, {"ld_corrupted": NAN}, {"ld_clean": -5.0}):
+        refused(lambda change=change: sweep_frame(sweep(**change)), "NLD has no scale", "drop the pair")
 
 
-@pytest.mark.parametrize("value", [NAN, -INF])
-def test_logits_of_the_answers_that_are_no_numbers(refused, value: float) -> None:
+@pytest.mark.parametrize(
+    ("run", "token", "value", "says"),
+    [
+        (2, 4, NAN, "the answers' logit difference: the value at run 2 is"),
+        (2, 4, -INF, "the answers' logit difference: the value at run 2 is"),
+        (1, 0, NAN, "the answers' log-probability difference: the value at run 1"),  # elsewhere in the vocabulary
+    ],
+)
+def test_logits_that_are_no_numbers(refused, run: int, token: int, value: float, says: str) -> None:
     logits = torch.zeros(3, 8)
-    logits[2, 4] = value
-    refused(lambda: answer_metrics(logits, 4, 5), "the answers' logit difference: the value at run 2 is", LOOK)
-
-
-def test_a_nan_elsewhere_in_the_vocabulary_is_found_too(refused) -> None:
-    logits = torch.zeros(3, 8)
-    logits[1, 0] = NAN
-    refused(lambda: answer_metrics(logits, 4, 5), "the answers' log-probability difference: the value at run 1", LOOK)
-    logits[1, 0] = -INF  # a token that the model rules out
+    logits[run, token] = value
+    refused(lambda: answer_metrics(logits, 4, 5), says, LOOK)
+    logits[run, token], logits[1, 0] = 0, -INF  # a token that the model rules out
     assert answer_metrics(logits, 4, 5).log_prob_diff.tolist() == [0, 0, 0]
 
 
-def test_curves_take_no_nan(refused) -> None:
-    frame = sweep_frame(sweep())
+def test_curves_take_no_nan_and_one_pair_has_no_spread_and_no_interval(refused) -> None:
+    frame, params = sweep_frame(sweep()), CrossingParams(bootstrap_draws=10, confidence=0.95, seed=0)
     spoilt = frame.with_columns(nld=pl.Series([0.1, 0.2, NAN, 0.1, 0.2, 0.3]))
     says = "patching: nld is nan at pair_id 'p7', probe 'plain', layer 0, position 5"
     refused(lambda: layer_curves(spoilt), says, "dvc repro patch")
-    refused(
-        lambda: crossing(spoilt, "plain", CrossingParams(bootstrap_draws=10, confidence=0.95, seed=0)),
-        says,
-        "dvc repro patch",
-    )
-
-
-def test_one_pair_has_no_spread_and_no_interval() -> None:
-    curves = layer_curves(sweep_frame(sweep()))
+    refused(lambda: crossing(spoilt, "plain", params), says, "dvc repro patch")
+    curves = layer_curves(frame)
     assert curves["sd"].null_count() == curves.height
     assert curves["n_pairs"].to_list() == [1] * curves.height
-    found = crossing(sweep_frame(sweep()), "plain", CrossingParams(bootstrap_draws=10, confidence=0.95, seed=0))
+    found = crossing(frame, "plain", params)
     assert (found.layer, found.low, found.high, found.share_crossing) == (None, None, None, 0.0)
 
 

@@ -1,11 +1,12 @@
 """docs/architecture.md against the code: who imports whom, and no circles."""
 
-import ast
 import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from tests.pipeline.imports import imported
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -16,23 +17,15 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 
 def module_name(path: Path) -> str:
-    """Dotted name of a source file of the repository."""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 MODULES = {module_name(path): path for path in (ROOT / "r2a_core").rglob("*.py")}
 
 
-def imported(path: Path) -> set[str]:
-    """Modules of r2a_core and stages that a file imports, inside its functions too."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return {name for name in found if name in MODULES or name.split(".")[0] == "stages"} - {"r2a_core"}
+def imports_of(name: str) -> set[str]:
+    """Modules of r2a_core and stages that a module imports, inside its functions too."""
+    return {module_name(ROOT / path) for path in imported(MODULES[name].relative_to(ROOT))} - {"r2a_core"}
 
 
 def test_the_table_names_every_package_and_module_once():
@@ -46,12 +39,12 @@ def test_no_module_imports_from_a_layer_below_its_own(name):
         return
     below = [
         other
-        for other in imported(MODULES[name])
+        for other in imports_of(name)
         if other.startswith("stages") or LEVEL[other.split(".")[1]] > LEVEL[name.split(".")[1]]
     ]
     assert below == []
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    graph = {name: imported(path) - {name} for name, path in MODULES.items()}
+    graph = {name: imports_of(name) - {name} for name in MODULES}
     assert len([*TopologicalSorter(graph).static_order()]) >= len(graph)  # raises CycleError for a circle

@@ -16,8 +16,7 @@ def test_the_page_is_what_the_schemas_give() -> None:
 
 
 def test_a_table_is_held_against_the_closest_pattern(tmp_path: Path) -> None:
-    folder = tmp_path / "pairs"
-    folder.mkdir()
+    (folder := tmp_path / "pairs").mkdir()
     pl.DataFrame(GOOD, schema=data_docs.SELECTION_SCHEMA).write_parquet(folder / "selected.parquet")
     assert list(data_docs.faults(tmp_path)) == []
     pl.DataFrame(GOOD, schema=data_docs.SELECTION_SCHEMA).write_parquet(folder / "model.parquet")

@@ -107,23 +107,18 @@ class RoundedNumbers(doctest.OutputChecker):
 
 
 def snippets() -> list[list[doctest.Example]]:
-    """The examples of each code block of the page."""
     blocks = [part.split("```")[0] for part in PAGE.read_text(encoding="utf-8").split("```python\n")[1:]]
     return [doctest.DocTestParser().get_examples(block) for block in blocks]
 
 
-def test_every_snippet_prints_what_the_page_shows() -> None:
+def test_every_snippet_is_short_and_prints_what_the_page_shows() -> None:
+    assert max(sum(example.source.count("\n") for example in block) for block in snippets()) <= 10
     examples = [example for block in snippets() for example in block]
     test = doctest.DocTest(examples, {}, PAGE.name, str(PAGE), 0, None)
     assert doctest.DebugRunner(RoundedNumbers()).run(test).attempted == len(examples) > 0
 
 
-def test_no_snippet_is_longer_than_ten_lines() -> None:
-    assert max(sum(example.source.count("\n") for example in block) for block in snippets()) <= 10
-
-
 def lines_of(source: str) -> list[str]:
-    """Lines of code; a notebook is formatted, with blank lines after imports."""
     return [line for line in source.splitlines() if line]
 
 

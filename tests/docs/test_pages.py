@@ -11,14 +11,10 @@ PAGES = [ROOT / "README.md", ROOT / "imports" / "README.md", *sorted((ROOT / "do
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name + page.stem)
-def test_every_link_leads_to_a_file(page):
-    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
-    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name + page.stem)
-def test_every_path_of_the_repository_that_a_page_names_exists(page):
+def test_links_lead_to_files_and_named_paths_exist(page):
     text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
     paths = re.findall(r"`((?:r2a_core|stages|tests|benchmarks|tools|docs|examples)/[\w./-]*)`", text)
     modules = [path.replace(".", "/") for path in re.findall(r"`((?:r2a_core|stages|tests)(?:\.\w+)+)`", text)]
     assert [path for path in paths if not (ROOT / path).exists()] == []

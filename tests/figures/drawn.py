@@ -8,7 +8,6 @@ from matplotlib.text import Annotation, Text
 
 
 def lines_at(axes: Any, gid: str) -> list[Any]:
-    """Lines drawn under this name."""
     return [line for line in axes.lines if line.get_gid() == gid]
 
 
@@ -26,7 +25,6 @@ def notes(axes: Axes) -> list[str]:
 
 
 def inside(fig: Figure) -> bool:
-    """Whether every text lies within the page."""
     fig.draw_without_rendering()
     page = fig.bbox.padded(1)
     texts = [artist for artist in fig.findobj(Text) if isinstance(artist, Text) and artist.get_text()]

@@ -34,13 +34,6 @@ def panels(fig: Figure) -> list[Axes]:
     return [axes for axes in fig.axes if axes.get_title()]
 
 
-def test_the_judge_and_its_repeats_are_named(judged: list[dict[str, Any]]) -> None:
-    gap = judged[0]["judge"]["disagreement"]["mean_difference"]
-    below = judged_figure(judged)._supxlabel.get_text()  # type: ignore[attr-defined]
-    assert f"r1_qwen_7b, judge: gpt-4o-2024-05-13, 3 judgements of each response, {gap:.2f} apart" in below
-    assert below.count("judge: ") == 2  # the same judge without repeats is named once
-
-
 def test_the_papers_areas_add_up_to_its_overall() -> None:
     for scores in JUDGE_SCORES.values():
         *areas, overall = (scores[area] for area in ORDER)
@@ -78,7 +71,12 @@ def test_nothing_leaves_the_page_or_overlaps(judged: list[dict[str, Any]]) -> No
 
 
 def test_bars_whiskers_and_stars_show_the_summary(judged: list[dict[str, Any]]) -> None:
-    axes, other, poems = panels(judged_figure(judged))
+    fig = judged_figure(judged)
+    gap = judged[0]["judge"]["disagreement"]["mean_difference"]
+    below = fig._supxlabel.get_text()  # type: ignore[attr-defined]
+    assert f"r1_qwen_7b, judge: gpt-4o-2024-05-13, 3 judgements of each response, {gap:.2f} apart" in below
+    assert below.count("judge: ") == 2  # the same judge without repeats is named once
+    axes, other, poems = panels(fig)
     records = [judged[0]["areas"][area] for area in ORDER]
     sides = [(record, side) for record in records for side in ("with", "without")]
     assert {bar.get_y() for bar in bars(axes)} == {1}  # from the lowest score there is

@@ -39,7 +39,6 @@ def drawn(walk: Walk | None = None) -> Any:
 
 
 def reflection_lines(axes: Any) -> list[tuple[float, float, float]]:
-    """(x, top, bottom) of each line."""
     return [(s[0, 0], s[0, 1], s[1, 1]) for s in axes.collections[1].get_segments()]
 
 

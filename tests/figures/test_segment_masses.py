@@ -54,8 +54,7 @@ def test_settings_are_rows_and_models_columns() -> None:
     columns = ["model", "setting", "source", "item_id", *SEGMENTS]
     fig = segment_mass_figure(pl.DataFrame(rows, schema=columns, orient="row"), "toy")
     shown = {(axes.get_subplotspec().rowspan.start, axes.get_subplotspec().colspan.start): axes for axes in panels(fig)}
-    assert "one, with reasoning" in shown[0, 0].get_title()
-    assert "two, with reasoning" in shown[0, 1].get_title()
-    assert "two, without reasoning" in shown[1, 1].get_title()
+    titles = {(0, 0): "one, with reasoning", (0, 1): "two, with reasoning", (1, 1): "two, without reasoning"}
+    assert all(title in shown[place].get_title() for place, title in titles.items())
     assert not shown[1, 0].axison
-    assert [shown[place].get_ylabel() != "" for place in ((0, 0), (0, 1), (1, 1))] == [True, False, True]
+    assert [shown[place].get_ylabel() != "" for place in titles] == [True, False, True]

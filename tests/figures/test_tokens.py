@@ -8,15 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2a_core.figures.tokens import (
-    GridText,
-    SpanAttention,
-    TextPiece,
-    lay_out,
-    span_figure,
-    spans_of,
-    visible,
-)
+from r2a_core.figures.tokens import GridText, SpanAttention, TextPiece, lay_out, span_figure, spans_of, visible
 
 TOKENS = ["<s>", "What", " $x_1^{", " is", "?", "\n", "So", " x", " is", " 3", "."]
 MEAN = [0.5, 0.02, 0.04, 0.01, 0.01, 0.02, 0.0, 0.1, 0.1, 0.2, 0.0]

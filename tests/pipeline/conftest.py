@@ -17,7 +17,6 @@ SMALL = params_with(run={"models": PARAMS["run"]["models"][:1], "datasets": PARA
 
 
 def stand_in(path: Path, content: str) -> None:
-    """A file with some content, or a folder with one."""
     if not path.suffix:
         path = path / "file"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +24,6 @@ def stand_in(path: Path, content: str) -> None:
 
 
 def copy_code(root: Path) -> None:
-    """The project's code as it is, in the copy."""
     for name in ("r2a_core", "stages"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
 

@@ -74,7 +74,6 @@ class Project:
         return self.snapshot()
 
     def shards(self, stage: str, arguments: tuple[str, ...]) -> Path:
-        """The folder of the stage's shards in the work store."""
         return self.root / ".work" / stage / "-".join(arguments)
 
 
@@ -85,7 +84,6 @@ def ended(process: BaseProcess) -> int:
 
 
 def await_that(condition: Callable[[], object], log: Path) -> None:
-    """Waits until something has happened, a minute at most."""
     ends = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < ends, log.read_text()
@@ -132,7 +130,6 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def project(finished_project: Project, tmp_path: Path) -> Project:
-    """A copy of the finished study, to spoil."""
     root = shutil.copytree(finished_project.root, tmp_path / "project")
     copy = replace(finished_project, root=root, log=tmp_path / "stage.log")
     assert copy.undisturbed == finished_project.undisturbed

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-from dataclasses import replace
 
 import pytest
 
@@ -57,23 +56,6 @@ def test_an_interrupted_stage_says_so_and_goes_on_later(project: Project) -> Non
     assert "Traceback" not in said
     assert said.splitlines()[-1] == "interrupted: finished shards are kept; dvc repro goes on from there"
     assert project.run("generate", *QUESTIONS) == 0
-    assert project.snapshot() == project.undisturbed
-
-
-def test_a_second_writer_is_refused_while_the_first_runs(project: Project) -> None:
-    folder = project.shards("generate", QUESTIONS)
-    shutil.rmtree(folder)
-    first = project.start("generate", *QUESTIONS)
-    await_that(lambda: finished(folder), project.log)
-    assert first.pid is not None
-    os.kill(first.pid, signal.SIGSTOP)
-    second = replace(project, log=project.log.with_name("second.log"))
-    code = second.run("generate", *QUESTIONS)
-    os.kill(first.pid, signal.SIGCONT)
-    assert code == 2
-    assert "error: another run is already writing generate trained-arithmetic" in second.log.read_text()
-    assert "hint: wait for it to end" in second.log.read_text()
-    assert ended(first) == 0
     assert project.snapshot() == project.undisturbed
 
 

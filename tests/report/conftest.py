@@ -17,14 +17,7 @@ from r2a_core.attention.map_selection import choose_maps
 from r2a_core.attention.maps import attention_maps
 from r2a_core.attention.tables import concat_tables, tables_from_activations
 from r2a_core.builtin.tokenizer import build_tokenizer
-from r2a_core.config import (
-    CrossingParams,
-    EvaluateParams,
-    MapParams,
-    ReportParams,
-    Tags,
-    WalkThresholds,
-)
+from r2a_core.config import CrossingParams, EvaluateParams, MapParams, ReportParams, Tags, WalkThresholds
 from r2a_core.data.items import Item, items_frame
 from r2a_core.evaluation.funnel import evaluate
 from r2a_core.generation.rows import generation_row
@@ -149,7 +142,6 @@ def write_attention(paths: StudyPaths, model: str, dataset: str, rows: pl.DataFr
 
 
 def head_frame(attention: dict[str, pl.DataFrame]) -> pl.DataFrame:
-    """Rankings with made-up induction and retrieval scores."""
     generator = np.random.default_rng(3)
     layers, heads = np.divmod(np.arange(N_LAYERS * N_HEADS), N_HEADS)
     scores = pl.DataFrame({"layer": layers, "head": heads}).cast(pl.Int16)
@@ -191,19 +183,16 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
         write(patching_frame(sweeps), paths.patching(model))
         paths.model(model).mkdir(parents=True)
         ModelPointer("hub", "float32", Tags(), "someone/some-model", "0" * 40).write(paths.model(model))
-    values = {
-        "run": {"models": list(models), "datasets": ["math500"], "settings": list(SETTINGS)},
-        "models": {model: {"kind": "hub", "tags": Tags().model_dump()} for model in models},
-    }
+    entries = {model: {"kind": "hub", "tags": Tags().model_dump()} for model in models}
+    run = {"models": list(models), "datasets": ["math500"], "settings": list(SETTINGS)}
+    limits = {"texts": 4, "traces": 2, "heads": 2, "rows": 48, "columns": 512, "pairs": 2, "megabytes": 10.0}
     return ReportInputs(
         paths=paths,
         models=models,
         datasets=("math500", "wildbench"),
         settings=SETTINGS,
-        values=values,
-        params=ReportParams(
-            title="From reasoning to answer", texts=4, traces=2, heads=2, rows=48, columns=512, pairs=2, megabytes=10.0
-        ),
+        values={"run": run, "models": entries},
+        params=ReportParams(title="From reasoning to answer", **limits),  # type: ignore[arg-type]
         top=5,
         crossing=CrossingParams(bootstrap_draws=200, confidence=0.95, seed=0),
         walk=WalkThresholds(mass=0.3, correlation=0.1),
@@ -233,7 +222,6 @@ def judged_runs() -> dict[str, Any]:
 def judged_data(
     judged_runs: dict[str, Any], inputs: ReportInputs, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
-    """The data of their page."""
     paths = StudyPaths(tmp_path_factory.mktemp("judged"))
     for model, run in judged_runs.items():
         write(run.frame, paths.evaluation(model, "wildbench"))

@@ -26,15 +26,15 @@ def browser() -> Iterator[Any]:
         launched.close()
 
 
-@pytest.fixture(scope="module")
-def address(page: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_page(page, tmp_path_factory.mktemp("page"))
-
-
 def write_page(page: str, folder: Path) -> str:
     path = folder / "index.html"
     path.write_text(page, encoding="utf-8")
     return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def address(page: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_page(page, tmp_path_factory.mktemp("page"))
 
 
 @pytest.fixture
@@ -66,16 +66,12 @@ def number(text: str) -> float:
     return float(text.replace("\u2212", "-"))
 
 
-def test_every_figure_is_drawn(opened):
+def test_every_figure_is_drawn_and_a_patched_cell_shows_the_value_of_the_parquet_file(opened, inputs):
     view = opened()
     assert view.title() == "From reasoning to answer"
     assert view.locator("figure").count() == 11
     assert view.locator("figure .missing").count() == 0
     assert view.locator(".gaps li").count() > 0
-
-
-def test_a_patched_cell_shows_the_value_of_the_parquet_file(opened, inputs):
-    view = opened()
     view.locator('#cells rect.cell[data-row="2"][data-column="1"]').click()
     view.wait_for_selector("#cell-facts [data-metric]")
     frame = pl.read_parquet(inputs.paths.patching("tiny_qwen2"))

@@ -60,12 +60,9 @@ def test_a_second_attempt_that_counts_is_shown_and_a_score_is_the_mean_over_runs
     assert (table["score_with_reasoning"].to_list(), table["outcome"].to_list()) == ([0.5], ["tie"])
 
 
-def test_texts_are_of_every_outcome_in_turn():
+def test_texts_are_of_every_outcome_in_turn_and_those_of_the_generations(page_data, inputs):
     assert items_with_texts(["tie", "tie", "win", "tie", "loss", "win", "unpaired"], 5) == [0, 2, 4, 5, 6]
     assert items_with_texts(["tie", "win"], 9) == [0, 1]
-
-
-def test_texts_are_those_of_the_generations(page_data, inputs):
     run = one(page_data["evaluation"], model="r1_qwen_7b")
     found = text(run["texts"])
     assert len(found) == 4
@@ -114,7 +111,7 @@ def test_links_and_maps_are_those_of_their_files(page_data, inputs):
         assert raw(trace["maps"][number]["cells"]).tolist() == weight_levels(part).tolist()
 
 
-def test_heads_and_the_sentences_of_a_view_are_those_of_their_files(page_data, inputs):
+def test_heads_sentences_and_walks_are_those_of_their_files(page_data, inputs):
     trace = one(page_data["traces"], model="tiny_qwen2")["items"][0]
     frame = pl.read_parquet(inputs.paths.sentences("tiny_qwen2", "math500"))
     rows = frame.filter(pl.col("item_id") == trace["item_id"]).sort("sentence", "layer", "head")
@@ -129,9 +126,6 @@ def test_heads_and_the_sentences_of_a_view_are_those_of_their_files(page_data, i
     expected = [masses[:, rfh].mean(1), masses.mean(1), masses[:, head["layer"] * 6 + head["head"]]]
     np.testing.assert_allclose(found[:3], expected, rtol=1e-6)
 
-
-def test_walks_are_those_of_the_attention_file(page_data, inputs):
-    trace = one(page_data["traces"], model="tiny_qwen2")["items"][0]
     frame = pl.read_parquet(inputs.paths.attention("tiny_qwen2", "math500"))
     rows = frame.filter((pl.col("item_id") == trace["item_id"]) & (pl.col("source") == "answer")).sort("layer", "head")
     walks = trace["walks"]
@@ -193,11 +187,8 @@ def test_answers_state_the_numbers_of_the_figures(page_data):
     assert "3 pairs" in patching["details"][0]
 
 
-# Judged answers
-
-
 def test_the_areas_are_those_of_the_summary_in_the_papers_order(judged_data: dict, judged_runs: dict[str, Any]) -> None:
-    record = next(record for record in judged_data["evaluation"] if record["model"] == "r1_llama_8b")
+    record = one(judged_data["evaluation"], model="r1_llama_8b")
     areas = judged_runs["r1_llama_8b"].summary["areas"]
     assert [area["area"] for area in record["judged"]] == [*GAINS, "overall"]
     for area in record["judged"]:

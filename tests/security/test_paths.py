@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from r2a_core.activations.store import TRACES, ShardFolder, StoreKind
-from r2a_core.config import DatasetParams, ModelParams, Params, parse, read_yaml
+from r2a_core.config import DatasetParams, Params, parse, read_yaml
 from r2a_core.data.prepare import load_dataset, local_file
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import write_frame
@@ -40,9 +40,8 @@ def imports(tmp_path: Path) -> Path:
     ],
 )
 def test_a_file_outside_is_not_read(imports: Path, name: str) -> None:
-    params = parse(
-        DatasetParams, {"kind": "math500", "instruction": "", "revision": "main", "file": name}, "datasets.x"
-    )
+    entry = {"kind": "math500", "instruction": "", "revision": "main", "file": name}
+    params = parse(DatasetParams, entry, "datasets.x")
     with pytest.raises(R2AError, match="lies outside imports/") as caught:
         load_dataset(params, imports)
     assert "copy it into" in caught.value.hint
@@ -52,11 +51,8 @@ def test_a_file_outside_is_not_read(imports: Path, name: str) -> None:
 def test_a_name_of_no_file_is_said(imports: Path, name: str) -> None:
     with pytest.raises(R2AError, match="does not exist"):
         local_file(imports, name)
-
-
-@pytest.mark.parametrize("name", ["own.jsonl", "sub/own.jsonl", "inner.jsonl", "./own.jsonl"])
-def test_a_file_inside_is_read(imports: Path, name: str) -> None:
-    assert local_file(imports, name).read_text() == json.dumps(ROW)
+    for own in ("own.jsonl", "sub/own.jsonl", "inner.jsonl", "./own.jsonl"):
+        assert local_file(imports, own).read_text() == json.dumps(ROW)
 
 
 @pytest.mark.parametrize("section", ["models", "datasets"])
@@ -67,14 +63,6 @@ def test_a_name_that_could_be_a_path_or_a_command_is_refused(section: str, name:
     with pytest.raises(R2AError, match="is no name") as caught:
         parse(Params, params, "")
     assert "letters, digits and _" in caught.value.hint
-
-
-@pytest.mark.parametrize("hub_id", ["../a", "a/..", "/a/b", "~/a", "a/b/../..", "file:///a/b", ".a/b", "a\\b/c"])
-def test_a_hub_id_that_could_be_a_path_is_refused(hub_id: str) -> None:
-    tags = {"bos": None, "eos": "e", "think_open": "o", "think_close": "c"}
-    values = {"kind": "hub", "hub_id": hub_id, "revision": "main", "dtype": "float32", "tags": tags}
-    with pytest.raises(R2AError, match=r"models\.x\.hub_id"):
-        parse(ModelParams, values, "models.x")
 
 
 @pytest.mark.parametrize("kind", [TRACES, CLEAN_RUNS], ids=["traces", "clean runs"])

@@ -56,27 +56,16 @@ def check_clean(study: Study, ended: list[Ended], log: str) -> None:
         assert CANARY not in path.name
 
 
-def test_the_search_finds_what_it_looks_for() -> None:
-    for shift in range(3):
-        assert any(shape in base64.b64encode(b"y" * shift + CANARY.encode() + b"zz") for shape in shapes(CANARY))
-    assert any(shape in CANARY.encode().hex().encode() for shape in shapes(CANARY))
-
-
 def test_a_study_leaves_no_secret_behind(study: Study, caplog: pytest.LogCaptureFixture) -> None:
     """From the dataset to the report, with tokens of all services in the environment."""
+    for shift in range(3):  # the search finds what it looks for
+        assert any(shape in base64.b64encode(b"y" * shift + CANARY.encode() + b"zz") for shape in shapes(CANARY))
     texts = ("tiny", "texts")
     stages: list[tuple[str, ...]] = [
-        ("prepare_dataset", "texts"),
-        ("prepare_model", "tiny"),
-        ("generate", *texts, "with_reasoning"),
-        ("generate", *texts, "without_reasoning"),
-        ("judge", *texts),
-        ("evaluate", *texts),
-        ("capture", *texts, "with_reasoning"),
-        ("report",),
-        ("doctor",),
-        ("prepare_dataset", "built_in_pairs"),
-        ("select_pairs",),
+        *(("prepare_dataset", "texts"), ("prepare_model", "tiny")),
+        *(("generate", *texts, f"{setting}_reasoning") for setting in ("with", "without")),
+        *(("judge", *texts), ("evaluate", *texts), ("capture", *texts, "with_reasoning"), ("report",), ("doctor",)),
+        *(("prepare_dataset", "built_in_pairs"), ("select_pairs",)),
     ]
     ended = [study.run(*stage) for stage in stages]
     assert [each.code for each in ended] == [0] * len(ended), [each.err for each in ended]

@@ -25,8 +25,6 @@ GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
 
 @dataclass(frozen=True)
 class Clone:
-    """A clone of the copied project."""
-
     root: Path
 
     def run(self, *command: str) -> str:
@@ -38,7 +36,6 @@ class Clone:
         return done.stdout
 
     def write_params(self, n: int) -> None:
-        """The study with a model of two steps and n questions."""
         params = params_with(
             run={"models": ["trained"], "datasets": ["arithmetic"]},
             models={"trained": {"kind": "train", "recipe": SMALL_RECIPE}},
@@ -57,14 +54,7 @@ class Clone:
 def computed(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone in which both stages have run, committed, without a remote: the files that git knows or would take."""
     first = Clone(tmp_path_factory.mktemp("sharing") / "first")
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
+    for name in Clone(ROOT).run("git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines():
         if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith(("data/", "docs/", "tests/")):
             (first.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, first.root / name)
@@ -91,14 +81,10 @@ def remote(kind: str, folder: Path) -> Iterator[str]:
             yield f"{head}    url = s3://shared/cache\n    endpointurl = {address}\n"
 
 
-def push(project: Clone, config: str) -> None:
-    """Pushes what the first clone has computed."""
-    (project.root / ".dvc" / "config.local").write_text(config, encoding="utf-8")
-    project.run("dvc", "push", *TARGETS)
-
-
-def clone(first: Clone, root: Path, config: str) -> Clone:
-    """A fresh clone of the first one's commits that knows the shared place."""
+def shared(first: Clone, root: Path, config: str) -> Clone:
+    """A fresh clone that knows the shared place, to which the first one has pushed what it computed."""
+    (first.root / ".dvc" / "config.local").write_text(config, encoding="utf-8")
+    first.run("dvc", "push", *TARGETS)
     first.run("git", "clone", "--quiet", str(first.root), str(root))
     (root / ".dvc" / "config.local").write_text(config, encoding="utf-8")
     return Clone(root)
@@ -111,8 +97,7 @@ def test_a_fresh_clone_pulls_and_runs_nothing(
     for name, value in FAKE_KEYS.items():
         monkeypatch.setenv(name, value)
     with remote(kind, tmp_path) as config:
-        push(computed, config)
-        second = clone(computed, tmp_path / "second", config)
+        second = shared(computed, tmp_path / "second", config)
         assert second.snapshot() == {}
         second.run("dvc", "pull", *TARGETS)
         repeated = second.run("dvc", "repro", *TARGETS)
@@ -124,8 +109,7 @@ def test_a_fresh_clone_pulls_and_runs_nothing(
 
 def test_clones_with_other_params_share_what_is_common(computed: Clone, tmp_path: Path) -> None:
     with remote("directory", tmp_path) as config:
-        push(computed, config)
-        second = clone(computed, tmp_path / "second", config)
+        second = shared(computed, tmp_path / "second", config)
         second.write_params(n=5)
         output = second.run("dvc", "repro", "--pull", *TARGETS)
     assert "Running stage 'prepare_dataset@arithmetic'" in output

@@ -1,131 +1,39 @@
 """Stages on bad input: exit code 2 (a mistake) or 3 (something is missing), a sentence, and a hint as last line."""
 
-from collections.abc import Callable
+import json
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from tests.study import ENTRY, PARAMS, Study
+from tests.study import PARAMS, Study
 
-Spoil = Callable[[Study], Any]
-TAGS = {"bos": "<s>", "eos": "</s>", "think_open": "<think>", "think_close": "</think>"}
 TINY = ("tiny", "texts")
 GENERATE = ("generate", *TINY, "with_reasoning")
 PREPARE, JUDGE, EVALUATE = ("prepare_dataset", "texts"), ("judge", *TINY), ("evaluate", *TINY)
+# How the study is spoilt, the stage that then runs, its exit code, and parts of its sentence and of its hint.
+CASES = json.loads(Path(__file__).with_name("bad_input.json").read_text(encoding="utf-8"))
 
 
-def nothing(study: Study) -> None:
-    """The study as it is."""
-
-
-def section(**sections: Any) -> Spoil:
-    return lambda study: study.write_params(**sections)
-
-
-def dataset(**entry: Any) -> Spoil:
-    return section(datasets={"texts": entry})
-
-
-def model(**entry: Any) -> Spoil:
-    return section(models={"tiny": entry})
-
-
-def file(name: str, content: str | bytes | None) -> Spoil:
-    """A file of the study with other content, or gone."""
-
-    def spoil(study: Study) -> None:
-        path = study.root / name
+def spoil(study: Study, after: Any = (), sections: Any = None, file: Any = None) -> None:
+    """Runs stages, replaces sections of the params, and gives a file other content or removes it (None)."""
+    for stage in after:
+        assert study.run(*stage).code == 0
+    if sections:
+        study.write_params(**sections)
+    if file:
+        path = study.root / file[0]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        if content is not None:
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
-
-    return spoil
-
-
-def after(*stages: tuple[str, ...], then: Spoil = nothing) -> Spoil:
-    def spoil(study: Study) -> None:
-        for stage in stages:
-            assert study.run(*stage).code == 0
-        then(study)
-
-    return spoil
-
-
-# What is spoilt, the stage that then runs, its exit code, and parts of its sentence and of its hint.
-CASES: dict[str, tuple[Spoil, tuple[str, ...], int, str, str]] = {
-    "no such dataset": (nothing, ("prepare_dataset", "maths"), 2, "has no dataset 'maths'", "the datasets are"),
-    "a dataset elsewhere": (nothing, ("prepare_dataset", "../texts"), 2, "has no dataset '../texts'", "texts"),
-    "no such model": (nothing, ("prepare_model", "huge"), 2, "has no model 'huge'", "the models are"),
-    "no params": (file("params.yaml", None), PREPARE, 2, "params.yaml cannot be read", "git checkout params.yaml"),
-    "empty params": (file("params.yaml", ""), PREPARE, 2, "params.yaml holds no sections", "git checkout"),
-    "a list of params": (file("params.yaml", "- a\n"), PREPARE, 2, "params.yaml holds no sections", "git checkout"),
-    "a tab": (file("params.yaml", "run:\n\tmodels: []\n"), PREPARE, 2, "is not valid YAML", "mind the"),
-    "a key given twice": (file("params.yaml", "run: {}\nrun: {}\n"), PREPARE, 2, "is not valid YAML", "key twice"),
-    "params that are no text": (file("params.yaml", b"\xff\xfe\x00"), PREPARE, 2, "is not valid YAML", "mind the"),
-    "no pipeline": (file("dvc.yaml", None), PREPARE, 2, "dvc.yaml cannot be read", "git checkout dvc.yaml"),
-    "no entries": (section(datasets={}), PREPARE, 2, "has no dataset 'texts'", "the datasets are"),
-    "an unknown key": (dataset(**ENTRY, files=1), PREPARE, 2, "datasets.texts has the unknown key 'files'", "it has"),
-    "an unknown kind": (dataset(kind="essays"), PREPARE, 2, "datasets.texts.kind is 'essays'", "the kinds are"),
-    "a damaged section": (section(generate={}), GENERATE, 2, "generate", ""),
-    "no file": (
-        dataset(**ENTRY | {"file": "no.jsonl"}),
-        PREPARE,
-        2,
-        "imports/no.jsonl does not exist",
-        "copy the file",
-    ),
-    "a file of another form": (file("imports/texts.jsonl", '{"a": 1}\n'), PREPARE, 2, "has no column model", "rename"),
-    "no local model": (
-        model(kind="local", path="/none", dtype="float32", tags=TAGS),
-        ("prepare_model", "tiny"),
-        3,
-        "/none has no config.json",
-        "give a model folder",
-    ),
-    "no dataset": (nothing, GENERATE, 3, "texts.parquet does not exist", "dvc repro prepare_dataset"),
-    "a damaged dataset": (file("data/datasets/texts.parquet", "x"), GENERATE, 2, "is damaged", "dvc repro"),
-    "no model": (
-        after(PREPARE, then=file("data/models/tiny/model.json", None)),
-        GENERATE,
-        3,
-        "model.json does not exist",
-        "dvc repro prepare_model",
-    ),
-    "a damaged model": (
-        after(PREPARE, then=file("data/models/tiny/model.json", "{")),
-        GENERATE,
-        2,
-        "model.json",
-        "dvc",
-    ),
-    "a damaged tokenizer": (
-        after(PREPARE, then=file("data/models/tiny/tokenizer.json", "{")),
-        GENERATE,
-        2,
-        "its files do not match the digest in model.json",
-        "delete the folder, then rebuild it",
-    ),
-    "nothing to evaluate": (after(PREPARE), EVALUATE, 3, "with_reasoning.parquet does not", "dvc repro"),
-    "nothing to capture": (nothing, ("capture", *TINY, "with_reasoning"), 3, "does not exist", "dvc repro generate"),
-    "nothing captured": (nothing, ("attention", *TINY, "with_reasoning"), 3, "does not exist", "dvc repro"),
-    "nothing to rank": (nothing, ("heads", "tiny"), 2, "with_reasoning.parquet is missing", "dvc repro attention"),
-    "nothing to map": (nothing, ("maps", *TINY), 3, "does not exist", "dvc repro"),
-    "no pairs to select": (nothing, ("select_pairs",), 3, "does not exist", "dvc repro prepare_dataset"),
-    "no pairs to answer": (nothing, ("generate_pairs", "tiny"), 3, "does not exist", "dvc repro"),
-    "no pairs to align": (nothing, ("pairs", "tiny"), 3, "does not exist", "dvc repro"),
-    "no pairs to capture": (nothing, ("capture_pairs", "tiny"), 3, "does not exist", "dvc repro"),
-    "no pairs to patch": (nothing, ("patch", "tiny"), 3, "does not exist", "dvc repro"),
-    "no evaluation to draw": (nothing, ("figures_evaluation",), 3, "does not exist", "dvc repro evaluate"),
-    "a doctor of bad params": (section(runs={}), ("doctor", "--params-only"), 2, "runs", ""),
-}
+        if file[1] is not None:
+            path.write_bytes(file[1].encode("latin-1"))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_stage_ends_in_a_sentence_and_a_hint(study: Study, case: str) -> None:
-    spoil, stage, code, says, hint = CASES[case]
-    spoil(study)
+    spoilt, stage, code, says, hint = CASES[case]
+    spoil(study, **spoilt)
     ended = study.run(*stage)
     assert ended.code == code, ended.err
     assert "Traceback" not in ended.err

@@ -4,7 +4,6 @@ import errno
 import subprocess
 import sys
 from contextlib import chdir
-from pathlib import Path
 
 import pytest
 
@@ -39,16 +38,12 @@ def test_known_trouble_is_a_sentence_with_a_hint(body: str, expected: tuple[int,
     assert "Traceback" not in found.stderr
 
 
-def test_a_bug_keeps_its_traceback() -> None:
+def test_a_bug_keeps_its_traceback_and_a_missing_argument_is_a_usage_error() -> None:
     found = run("[][0]")
     assert found.returncode == 1
     assert "IndexError: list index out of range" in found.stderr
-
-
-def test_a_missing_argument_is_a_usage_error() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.prepare_dataset"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-m", "stages.prepare_dataset"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "Missing argument" in done.stderr
     assert "Traceback" not in done.stderr
@@ -65,10 +60,6 @@ def test_a_stage_sees_the_sections_that_dvc_yaml_declares_and_no_others(study: S
     assert seen.item == "tiny-texts"
     assert seen.resources.executor == "local"  # no stage declares it, every stage may ask
 
-
-def test_a_study_keeps_to_its_folder_when_the_process_goes_elsewhere(study: Study, tmp_path: Path) -> None:
-    with chdir(study.root):
-        seen = open_study("judge", model="tiny", dataset="texts")
     assert seen.root == study.root
     assert seen.paths.judgements("tiny", "texts") == study.root / "data" / "judgements" / "tiny" / "texts.parquet"
 
