@@ -5,10 +5,9 @@ Each is a folder in Hugging Face format, prepared from an entry of params.yaml a
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -23,26 +22,12 @@ from r2a_core.models.prepare import prepare
 HERE = Path(__file__).parent
 ARCHITECTURES = json.loads((HERE / "architectures.json").read_text())
 ENTRIES = yaml.safe_load((HERE / "entries.yaml").read_text())
-N_LAYERS, N_HEADS = 3, 6
-SIZES = {
-    "hidden_size": 48,
-    "intermediate_size": 48,
-    "num_hidden_layers": N_LAYERS,
-    "num_attention_heads": N_HEADS,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 4096,
-}
+SIZES = ARCHITECTURES.pop("sizes")
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """A model prepared from its entry, and the same weights loaded by transformers alone, with eager attention."""
-
-    name: str
-    folder: Path  # prepared
-    loaded: LoadedModel
-    plain: Any
+class Architecture(NamedTuple):
+    loaded: LoadedModel  # a model prepared from its entry
+    plain: Any  # the same weights by transformers alone, with eager attention
 
 
 def build_tokenizer(facts: dict[str, Any]) -> PreTrainedTokenizerFast:
@@ -61,21 +46,14 @@ def build_tokenizer(facts: dict[str, Any]) -> PreTrainedTokenizerFast:
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in facts["special"]])
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in facts["added"]])
     if bos := facts["prepends_bos"]:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
-        )
+        special = [(bos, tokenizer.token_to_id(bos))]
+        tokenizer.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=special)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=facts["pad"])
 
 
 def build_weights(facts: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> Any:
     """A random model, wide enough for attention to be far from uniform."""
-    text = {
-        **SIZES,
-        "vocab_size": len(tokenizer) + 3,
-        "bos_token_id": None,
-        "eos_token_id": 1,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
+    text = {**SIZES, "vocab_size": len(tokenizer) + 3, "pad_token_id": tokenizer.pad_token_id}
     own = facts["config"]
     merged = {**own, "text_config": text | own["text_config"]} if "text_config" in own else text | own
     config = AutoConfig.for_model(**merged)
@@ -84,10 +62,9 @@ def build_weights(facts: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> 
     for name, weight in model.named_parameters():
         if name.endswith("sinks"):
             torch.nn.init.normal_(weight, mean=1.0)
-        elif "norm" not in name:
-            torch.nn.init.normal_(weight, std=0.3)
         else:
-            torch.nn.init.normal_(weight, mean=2.0 if "q_norm" in name or "k_norm" in name else 0.5, std=0.3)
+            mean = 2.0 if "q_norm" in name or "k_norm" in name else 0.5 if "norm" in name else 0.0
+            torch.nn.init.normal_(weight, mean=mean, std=0.3)
     return model
 
 
@@ -122,6 +99,6 @@ def architecture(prepare_entry: Callable[..., Path]) -> Callable[[str], Architec
         loaded = load_model(folder, "cpu")
         source = json.loads((folder / "model.json").read_text())["source"]
         plain = AutoModelForCausalLM.from_pretrained(source, attn_implementation="eager", dtype=torch.float32).eval()
-        return Architecture(name, folder, loaded, plain)
+        return Architecture(loaded, plain)
 
     return build

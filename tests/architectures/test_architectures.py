@@ -2,8 +2,7 @@
 transformers with eager attention."""
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -66,12 +65,8 @@ def test_batched_generation_equals_one_prompt_after_the_other(architecture, name
     questions = ["Why?", QUESTION, "Which of the two numbers 15 and 51 is the larger one?"]
     prompts = [tuple(prompt_ids(text, question, INSTRUCTION, "with_reasoning")) for question in questions]
     requests = [GenerationRequest(str(number), 0, prompt) for number, prompt in enumerate(prompts)]
-    results = generate(
-        found.loaded,
-        requests,
-        ResponseParams(max_new_tokens=30, batch_size=3, tie_margin=0.001, shard_items=1).sampled(),
-    )
-    for prompt, result in zip(prompts, results, strict=True):
+    params = ResponseParams(max_new_tokens=30, batch_size=3, tie_margin=0.001, shard_items=1).sampled()
+    for prompt, result in zip(prompts, generate(found.loaded, requests, params), strict=True):
         ids = list(prompt)
         for token in result.response_ids:  # no cache, no batch: a whole forward pass for each token
             with torch.no_grad():
@@ -112,7 +107,7 @@ def test_stored_masses_equal_eager_attention(architecture, name, tmp_path):
     assert torch.stack(out.attentions)[:, 0, :, answer].amax(-1).mean() > 0.1, "attention must be far from uniform"
 
 
-def aligned_pair(text: Any, padding: Literal["visible", "masked"] = "visible", length: int = 1) -> AlignedPair:
+def aligned_pair(text: Any, padding: Any = "visible", length: int = 1) -> AlignedPair:
     """A clean and a corrupted response, of unequal length, aligned; `length` times as much is thought."""
     sides = []
     for answer, thought in (("6", "\n6 is more than 5.\n"), ("5", "\nThe larger is 5, it is.\n")):
@@ -136,8 +131,7 @@ def test_patched_cells_equal_one_forward_each(architecture, name, length):
     clean, corrupted = capture_clean(model, pair, with_z=True), run_unpatched(model, pair, with_z=True)
     assert clean.logit_diff == pytest.approx(oracle.ld_clean, abs=1e-4)
     assert corrupted.metrics.logit_diff == pytest.approx(oracle.ld_corrupted, abs=1e-4)
-    resid = sweep_resid(model, pair, clean, corrupted, 2**28).nld
-    heads = sweep_heads(model, pair, clean, corrupted, 2**28).nld
+    resid, heads = (sweep(model, pair, clean, corrupted, 2**28).nld for sweep in (sweep_resid, sweep_heads))
     for layer in range(N_LAYERS) if length == 1 else [1]:
         cells = [oracle.nld(oracle.resid(layer, token)) for token in pair.indices]
         np.testing.assert_allclose(resid[layer], cells, atol=1e-4, rtol=1e-4)
@@ -159,16 +153,10 @@ def test_masked_padding_is_as_if_it_were_not_there(architecture, name):
     assert capture_clean(found.loaded.model, pair).logit_diff == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("tag", "text", "message"),
-    [
-        ("think_open", "<|channel|>analysis<|message|>", "think_open = .* is 10 tokens"),
-        ("think_close", "<|end|><|start|>assistant<|channel|>final<|message|>", "think_close = .* is 18 tokens"),
-    ],
-)
-def test_whole_harmony_headers_are_refused(prepare_entry, tag, text, message):
-    with pytest.raises(R2AError, match=message) as caught:
-        load_tokenizer(prepare_entry("gpt_oss", **{tag: text}))
+def test_gpt_oss_has_its_own_attention_and_whole_harmony_headers_are_refused(prepare_entry):
+    assert load_model(prepare_entry("gpt_oss"), "cpu").model.config._attn_implementation == "eager"
+    with pytest.raises(R2AError, match=r"think_open = .* is 10 tokens") as caught:
+        load_tokenizer(prepare_entry("gpt_oss", think_open="<|channel|>analysis<|message|>"))
     assert caught.value.hint
 
 
@@ -178,8 +166,3 @@ def test_a_window_that_attention_is_not_told_of_is_refused(architecture, monkeyp
         monkeypatch.setattr(layer.self_attn, "sliding_window", None)
     with pytest.raises(R2AError, match="layer 0 has a sliding window that its attention function is not given"):
         capture_clean(found.loaded.model, aligned_pair(found.loaded.tokenizer))
-
-
-def test_models_without_sdpa_load_with_their_own_attention(prepare_entry: Any) -> None:
-    folder: Path = prepare_entry("gpt_oss")
-    assert load_model(folder, "cpu").model.config._attn_implementation == "eager"

@@ -3,12 +3,12 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from polars.testing import assert_frame_equal
 
 from r2a_core.activations import capture as capture_jobs
@@ -23,12 +23,14 @@ from r2a_core.models.pointer import ModelPointer
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import plain_ids
 from r2a_core.trace import GENERATION_SCHEMA, SEGMENTS, SETTINGS, Setting, has_boxed
+from tests.attention.cases import eager_patterns
+from tests.random_models import contents, save_random_model
 from tests.study import PARAMS, call, params_with, study_folder, write_params
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 MODELS = ("tiny_a", "tiny_b")
 N_LAYERS, N_HEADS, N_TRACES = 4, 4, 5
 TEXTS_ONLY = "no_weights"
+MADE = ("activations", "attention", "heads", "maps", "figures", "metrics")
 
 
 def study_params() -> dict[str, Any]:
@@ -44,29 +46,6 @@ def study_params() -> dict[str, Any]:
         },
         maps={"top_heads": 1, "traces": 1},
     )
-
-
-def save_random_model(folder: Path, kind: str) -> None:
-    """A random model with the built-in tokenizer, as a prepared model folder."""
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
-
-    torch.manual_seed(len(kind))
-    tokenizer = build_tokenizer()
-    sizes = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": N_LAYERS,
-        "num_attention_heads": N_HEADS,
-        "num_key_value_heads": 2,
-        "head_dim": 32,  # so that a shard of 1 MB holds two or three traces
-        "max_position_embeddings": 2048,
-        "initializer_range": 0.3,
-    }
-    model = Qwen2ForCausalLM(Qwen2Config(**sizes)) if kind == "qwen2" else LlamaForCausalLM(LlamaConfig(**sizes))
-    model.save_pretrained(str(folder))
-    tokenizer.save_pretrained(str(folder))
-    ModelPointer("train", "float32", Tags()).write(folder)
 
 
 def made_up_responses(data: Path, model: str, setting: Setting) -> None:
@@ -92,7 +71,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("project")
     data = root / "data"
     for model, kind in zip(MODELS, ("qwen2", "llama"), strict=True):
-        save_random_model(data / "models" / model, kind)
+        sizes = {"num_hidden_layers": N_LAYERS, "head_dim": 32}  # a shard of 1 MB holds two or three traces
+        save_random_model(data / "models" / model, kind, seed=len(kind), **sizes)
     build_tokenizer().save_pretrained(str(data / "models" / TEXTS_ONLY))
     ModelPointer("texts", None, Tags()).write(data / "models" / TEXTS_ONLY)
     for model in (*MODELS, TEXTS_ONLY):
@@ -125,12 +105,6 @@ def run_all(root: Path, figures: bool = True) -> None:
         call(root, "figures_attention")
 
 
-def outputs(data: Path) -> dict[str, bytes]:
-    made = ("activations", "attention", "heads", "maps", "figures", "metrics")
-    files = [path for name in made for path in (data / name).rglob("*") if path.is_file()]
-    return {str(path.relative_to(data)): path.read_bytes() for path in files}
-
-
 def masses_of(data: Path, model: str, setting: str = "with_reasoning") -> pl.DataFrame:
     return pl.read_parquet(data / "attention" / model / "stories" / f"{setting}.parquet")
 
@@ -142,16 +116,15 @@ def test_masses_are_those_of_eager_attention(project: Path, model: str, setting:
     generated = pl.read_parquet(project / "generations" / model / "stories" / f"{setting}.parquet")
     row = generated.row(4, named=True)
     ids = [*row["prompt_ids"], *row["response_ids"]]
-    with torch.no_grad():
-        patterns = torch.stack(eager(input_ids=torch.tensor([ids]), output_attentions=True).attentions)[:, 0]
+    patterns = eager_patterns(eager, ids)
     o, c, end = row["think_open"], row["think_close"], len(ids) - 1
     bounds = [(0, 1), (1, o), (o, o + 1), (o + 1, c), (c, c + 1), (c + 1, end)]
     found = masses_of(project, model, setting).filter(item_id="story-4").sort("layer", "head")
     for source, (start, stop) in (("answer", bounds[5]), ("reasoning", bounds[3])):
         rows = patterns[:, :, start:stop].mean(dim=2)  # (layer, head, token)
-        expected = torch.stack([rows[..., low:high].sum(-1) for low, high in bounds], dim=-1).reshape(-1, 6)
+        expected = np.stack([rows[..., low:high].sum(-1) for low, high in bounds], axis=-1).reshape(-1, 6)
         masses = found.filter(source=source).select(SEGMENTS).to_numpy()
-        np.testing.assert_allclose(masses, expected.numpy(), atol=1e-5)
+        np.testing.assert_allclose(masses, expected, atol=1e-5)
         np.testing.assert_allclose(masses.sum(axis=1), 1, atol=1e-5)
 
 
@@ -190,63 +163,53 @@ def test_maps_show_the_first_head_and_representative_traces(project: Path) -> No
     assert "".join(texts[span["span_start"] : span["span_end"]]) == str(int(span["item_id"][-1]) + 2)
 
 
-def test_every_figure_of_a_model_with_weights(project: Path) -> None:
+def test_figures_of_a_model_with_weights_and_empty_tables_of_one_without(project: Path) -> None:
     drawn = {path.stem for path in (project / "figures" / "attention").glob("*.png")}
-    common = ("segment-masses-stories", "segment-masses-stories-from-reasoning", "head-maps-stories")
-    assert {*common, "walk-overview-stories"} <= drawn
-    model = MODELS[1]
-    names = {name.removeprefix(f"attention-map-{model}-stories-") for name in drawn if f"map-{model}" in name}
+    common = {f"{name}-stories" for name in ("segment-masses", "head-maps", "walk-overview")}
+    assert {*common, "segment-masses-stories-from-reasoning"} <= drawn
+    names = {name.removeprefix("attention-map-tiny_b-stories-") for name in drawn if "map-tiny_b" in name}
     assert {"RFH-mean", "head-mean"} < names
     assert len(names) == 3
-    assert {name for name in drawn if name.startswith(f"span-attention-{model}")} == {
-        f"span-attention-{model}-stories-0"
-    }
+    assert [name for name in drawn if name.startswith("span-attention-tiny_b")] == ["span-attention-tiny_b-stories-0"]
     assert not [name for name in drawn if TEXTS_ONLY in name]
-
-
-def test_a_model_without_weights_has_empty_tables(project: Path) -> None:
     folder = project / "activations" / TEXTS_ONLY / "stories" / "with_reasoning"
     assert pl.read_parquet(folder / "index.parquet").is_empty()
-    assert masses_of(project, TEXTS_ONLY).schema == masses_of(project, "tiny_a").schema
-    assert masses_of(project, TEXTS_ONLY).is_empty()
+    assert masses_of(project, TEXTS_ONLY).equals(masses_of(project, "tiny_a").clear())
     assert pl.read_parquet(project / "heads" / f"{TEXTS_ONLY}.parquet").is_empty()
-    assert json.loads((project / "metrics" / f"heads-{TEXTS_ONLY}.json").read_text()) == {
-        "datasets": {},
-        "needle_copied": None,
-    }
+    metrics = json.loads((project / "metrics" / f"heads-{TEXTS_ONLY}.json").read_text())
+    assert metrics == {"datasets": {}, "needle_copied": None}
 
 
-def test_the_same_bytes_from_the_start(project: Path) -> None:
-    first = outputs(project)
-    shutil.rmtree(project.parent / ".work")
-    for name in ("activations", "attention", "heads", "maps", "figures", "metrics"):
-        shutil.rmtree(project / name)
-    run_all(project.parent)
-    again = outputs(project)
-    assert again.keys() == first.keys()
-    assert [name for name in first if first[name] != again[name]] == []
-
-
-def test_finished_shards_need_no_model_and_more_traces_leave_them(
+def test_finished_shards_need_no_model_and_the_rest_comes_again_byte_for_byte(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = outputs(project)
-    captured: list[int] = []
-    real = capture_jobs.capture_trace
+    before, captured, real = contents(project, MADE), [], capture_jobs.capture_trace
     monkeypatch.setattr(capture_jobs, "capture_trace", lambda *args: captured.append(len(args[1])) or real(*args))
-    monkeypatch.setattr(scoring, "head_scores", lambda *args: pytest.fail("scores were computed again"))
-    run_all(project.parent, figures=False)
+    with monkeypatch.context() as finished:
+        finished.setattr(scoring, "head_scores", lambda *args: pytest.fail("scores were computed again"))
+        run_all(project.parent, figures=False)
     assert captured == []
-    assert outputs(project) == before
+    assert contents(project, MADE) == before
     params = study_params()
     params["capture"]["limit"] = 4
     write_params(project.parent, params)
     call(project.parent, "capture", "tiny_a", "stories", "with_reasoning")
-    index = pl.read_parquet(project / "activations" / "tiny_a" / "stories" / "with_reasoning" / "index.parquet")
+    folder = project / "activations" / "tiny_a" / "stories" / "with_reasoning"
+    index = pl.read_parquet(folder / "index.parquet")
     assert index.height == 4
     assert len(captured) < 4, "the first shard was kept"
-    files = {path.name for path in (project / "activations" / "tiny_a" / "stories" / "with_reasoning").iterdir()}
-    assert files == {"index.parquet", *index["shard"]}
+    assert {path.name for path in folder.iterdir()} == {"index.parquet", *index["shard"]}
+    write_params(project.parent, study_params())
+    for path in (project.parent / ".work", *(project / name for name in MADE)):
+        shutil.rmtree(path)
+    with monkeypatch.context() as full:
+        full.setattr(capture_jobs.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1))
+        with pytest.raises(MissingPrerequisite, match="the activations need"):
+            call(project.parent, "capture", "tiny_a", "stories", "with_reasoning")
+    run_all(project.parent)
+    again = contents(project, MADE)
+    assert again.keys() == before.keys()
+    assert [name for name in before if before[name] != again[name]] == []
 
 
 def test_without_stored_activations_everything_but_maps_is_the_same(
@@ -278,10 +241,3 @@ def test_without_stored_activations_everything_but_maps_is_the_same(
     drawn = {path.stem for path in (project / "figures" / "attention").glob("*.png")}
     assert {"segment-masses-stories", "head-maps-stories"} <= drawn
     assert not [name for name in drawn if name.startswith(("attention-map", "span"))]
-
-
-def test_a_full_disk_is_told_before_the_work(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.rmtree(project.parent / ".work")
-    monkeypatch.setattr(capture_jobs.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1))  # type: ignore[attr-defined]
-    with pytest.raises(MissingPrerequisite, match="the activations need"):
-        call(project.parent, "capture", "tiny_a", "stories", "with_reasoning")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
 from benchmarks.memory_model import RESERVE, capture_account, statistics_account, weight_bytes
 from benchmarks.sizes import PUBLISHED
@@ -17,6 +17,7 @@ from r2a_core.activations.capture import capture_trace
 from r2a_core.attention import masses
 from r2a_core.infra.errors import R2AError
 from r2a_core.trace import TraceSegments
+from tests.random_models import random_model
 from tests.small_models import kept
 
 LONG = 32768  # tokens
@@ -33,16 +34,18 @@ SIZES = {
 }
 
 
+def build(kind: str, dtype: str, **sizes: Any) -> Any:
+    return random_model(kind, 0, getattr(torch, dtype), **{**SIZES, **sizes})
+
+
 class LiveBytes(TorchDispatchMode):
     """Bytes of all tensors made inside the block that are alive at a time, and their peak."""
 
     def __init__(self, known: Any = ()) -> None:
         super().__init__()
-        self.live = self.peak = 0
-        self.seen: Any = weakref.WeakKeyDictionary()
+        self.live = self.peak = self.largest = 0
         self.known = [tensor.untyped_storage() for tensor in known]
-        for storage in self.known:
-            self.seen[storage] = True
+        self.seen: Any = weakref.WeakSet(self.known)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -52,8 +55,9 @@ class LiveBytes(TorchDispatchMode):
     def track(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         if storage not in self.seen:
-            self.seen[storage] = True
+            self.seen.add(storage)
             self.live += storage.nbytes()
+            self.largest = max(self.largest, storage.nbytes())
             self.peak = max(self.peak, self.live)
             weakref.finalize(storage, self.drop, storage.nbytes())
 
@@ -61,26 +65,9 @@ class LiveBytes(TorchDispatchMode):
         self.live -= n_bytes
 
 
-def build(kind: str, dtype: str, **sizes: Any) -> Any:
-    config = AutoConfig.for_model(kind, **{**SIZES, **sizes})
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=getattr(torch, dtype))
-    return model.eval()
-
-
 def random_trace(n_tokens: int, n_answer: int = 100) -> tuple[list[int], TraceSegments]:
     ids = torch.randint(1, 64, (n_tokens,), generator=torch.Generator().manual_seed(0)).tolist()
     return ids, TraceSegments(10, n_tokens - n_answer, n_tokens)
-
-
-def test_live_bytes_by_hand():
-    with LiveBytes() as bytes_:
-        first = torch.zeros(1000)
-        second = first[:500] + 1  # a view and a new tensor of 500 numbers
-        del first
-        third = second * 2
-    assert bytes_.peak == 4000 + 2000
-    assert bytes_.live == 2000 + third.numel() * 4
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -122,6 +109,17 @@ def test_statistics_take_what_their_account_says(stored, sinks, window):
     assert measured <= account.peak <= 1.2 * measured
 
 
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gemma2"])
+def test_no_token_by_token_matrix(tiny_model, kind):
+    (ids, segments), model = random_trace(3000), tiny_model(kind)
+    sentences = [range(start, start + 20) for start in range(11, 2880, 20)]
+    with LiveBytes() as bytes_:
+        trace = capture_trace(model, ids, segments, kept("answer_and_reasoning", "bfloat16"))
+        masses.layer_statistics(trace, 1)
+        masses.masses_in_forward(model, "x", ids, masses.TokenGroups(segments, (), sentences))
+    assert bytes_.largest < 2 * 3000**2, "half a matrix of float32"
+
+
 @pytest.mark.parametrize(("name", "billions"), [("r1_qwen_1b5", 1.777), ("r1_qwen_7b", 7.616), ("r1_llama_8b", 8.030)])
 def test_published_models_and_traces_of_32768_tokens_fit_into_80_gigabytes(name, billions):
     config = AutoConfig.for_model(**PUBLISHED[name])
@@ -133,11 +131,8 @@ def test_published_models_and_traces_of_32768_tokens_fit_into_80_gigabytes(name,
     statistics = statistics_account(config, "bfloat16", LONG, LONG, masses.GPU_ELEMENTS)
     assert statistics.peak + RESERVE < 10e9
     assert account.kept < 12e9
-
-
-def test_architectures_without_an_account_are_refused():
     with pytest.raises(R2AError, match="memory of gpt_oss is not accounted for"):
-        capture_account(AutoConfig.for_model("gpt_oss"), "bfloat16", random_trace(500)[1], kept("all", "bfloat16"))
+        capture_account(AutoConfig.for_model("gpt_oss"), "bfloat16", segments, kept("all", "bfloat16"))
 
 
 @pytest.mark.gpu
@@ -157,63 +152,45 @@ def test_a_gpu_takes_what_the_account_says(dtype):
     assert 0.8 * passing < grown < passing + 1e9
 
 
-def rotated(model: Any, ids: list[int]) -> list[tuple[Tensor, Tensor]]:
-    """Queries and keys after RoPE by the model's own modules, (head, token, head_dim) and (kv_head, ...), by layer."""
+def rotated(model: Any, ids: list[int]) -> tuple[Tensor, Tensor]:
+    """Queries and keys after RoPE by the first layer's own modules, (head, token, head_dim) and (kv_head, ...)."""
     from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-    found, inputs = [], []
-    hooks = [
-        layer.self_attn.register_forward_pre_hook(
-            lambda m, args, kw: inputs.append(kw["hidden_states"]), with_kwargs=True
-        )
-        for layer in model.model.layers
-    ]
+    own, inputs = model.model.layers[0].self_attn, []
+    hook = own.register_forward_pre_hook(lambda m, args, kw: inputs.append(kw["hidden_states"]), with_kwargs=True)
     with torch.no_grad():
         model(input_ids=torch.tensor([ids]), use_cache=False, logits_to_keep=1)
         turns = model.model.rotary_emb(inputs[0], torch.arange(len(ids))[None])
-        for layer, hidden in zip(model.model.layers, inputs, strict=True):
-            q, k = layer.self_attn.q_proj(hidden), layer.self_attn.k_proj(hidden)
-            parts = [part.view(1, len(ids), -1, 8).transpose(1, 2) for part in (q, k)]
-            found.append(tuple(part[0] for part in apply_rotary_pos_emb(*parts, *turns)))
-    for hook in hooks:
-        hook.remove()
-    return found
+        parts = [each(inputs[0]).view(1, len(ids), -1, 8).transpose(1, 2) for each in (own.q_proj, own.k_proj)]
+        queries, keys = apply_rotary_pos_emb(*parts, *turns)
+    hook.remove()
+    return queries[0], keys[0]
 
 
 @pytest.mark.slow
 def test_a_trace_of_32768_tokens():
     """The real length on a small model: memory as accounted for, means as another computation gives them."""
-    sizes = {
-        "hidden_size": 32,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "num_hidden_layers": 1,
-        "head_dim": 8,
-        "initializer_range": 0.5,
-    }
-    model = build("llama", "float32", **sizes)
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+    model = build("llama", "float32", hidden_size=32, num_hidden_layers=1, initializer_range=0.5, **heads)
     ids, segments = random_trace(LONG, 500)
     config = kept("answer_and_reasoning")
     account = capture_account(model.config, "float32", segments, config)
     with LiveBytes([*model.parameters(), *model.buffers()]) as bytes_:
         trace = capture_trace(model, ids, segments, config)
     assert bytes_.peak <= account.passing + account.kept
-    for layer, (queries, keys) in enumerate(rotated(model, ids)):
-        statistics = masses.layer_statistics(trace, layer)
-        for head in (0, 1):
-            key = keys[0].double()
-            total = torch.zeros(LONG, dtype=torch.float64)
-            for row in segments.answer:
-                scores = key[: row + 1] @ queries[head, row].double() / 8**0.5
-                total[: row + 1] += scores.softmax(0)
-            torch.testing.assert_close(statistics.answer[head], total / len(segments.answer), atol=1e-8, rtol=1e-3)
-        mass = torch.zeros((), dtype=torch.float64)
-        for start in range(
-            segments.reasoning.start, segments.reasoning.stop, 500
-        ):  # all rows, their mass on the question
-            rows = torch.arange(start, min(start + 500, segments.reasoning.stop))
-            scores = queries[0, rows] @ keys[0].T / 8**0.5
-            scores = scores.masked_fill(torch.arange(LONG) > rows[:, None], -torch.inf)
-            mass += scores.softmax(1)[:, 1:10].double().sum()
-        assert statistics.reasoning is not None
-        assert statistics.reasoning[0, 1:10].sum() == pytest.approx((mass / len(segments.reasoning)).item(), rel=1e-4)
+    queries, keys = rotated(model, ids)
+    statistics = masses.layer_statistics(trace, 0)
+    for head in (0, 1):
+        key = keys[0].double()
+        total = torch.zeros(LONG, dtype=torch.float64)
+        for row in segments.answer:
+            scores = key[: row + 1] @ queries[head, row].double() / 8**0.5
+            total[: row + 1] += scores.softmax(0)
+        torch.testing.assert_close(statistics.answer[head], total / len(segments.answer), atol=1e-8, rtol=1e-3)
+    mass = torch.zeros((), dtype=torch.float64)
+    for rows in torch.arange(segments.reasoning.start, segments.reasoning.stop).split(500):  # on the question
+        scores = queries[0, rows] @ keys[0].T / 8**0.5
+        scores = scores.masked_fill(torch.arange(LONG) > rows[:, None], -torch.inf)
+        mass += scores.softmax(1)[:, 1:10].double().sum()
+    assert statistics.reasoning is not None
+    assert statistics.reasoning[0, 1:10].sum() == pytest.approx((mass / len(segments.reasoning)).item(), rel=1e-4)
