@@ -7,6 +7,7 @@ usage: python tools/data_docs.py          writes docs/data.md
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -513,11 +514,9 @@ def table_faults(table: Table, frame: pl.DataFrame, place: Path) -> Iterator[str
             continue
         if column.choices and not set(values) <= set(column.choices):
             yield f"{place}: {name} holds {sorted(set(values) - set(column.choices))[:3]}"
-        low, high = column.low, column.high
+        low, high = (-inf if column.low is None else column.low), (inf if column.high is None else column.high)
         slack = 1e-5 if values.dtype.is_float() else 0
-        if (low is not None and float(values.min()) < low - slack) or (
-            high is not None and float(values.max()) > high + slack
-        ):  # type: ignore[arg-type]
+        if low > -inf and not values.is_between(low - slack, high + slack).all():
             yield f"{place}: {name} lies in {values.min()} .. {values.max()}, beyond {column.range}"
 
 

@@ -58,7 +58,8 @@ def judge_section(server: FaultServer, key_env: str | None = None, **changes: An
 
 def judge_params(server: FaultServer, **changes: Any) -> JudgeParams:
     section = judge_section(server, **changes)
-    return JudgeParams(**section | {"endpoint": EndpointParams(**section["endpoint"])})
+    endpoint = EndpointParams(**section.pop("endpoint"))
+    return JudgeParams(endpoint=endpoint, **section)
 
 
 def open_item(name: str, checklist: tuple[str, ...] = ("Is it right?",)) -> Item:

@@ -46,7 +46,7 @@ WITHOUT = responses([*attempts(0, "abcdef", "1 7 no_answer 0 5 6"), ("c", 1, "ok
 def run_evaluation(
     with_: pl.DataFrame = WITH, without: pl.DataFrame = WITHOUT, items: Sequence[Item] = ITEMS, runs: int = 1
 ) -> Evaluation:
-    generations = dict(zip(SETTINGS, (with_, without), strict=True))
+    generations: dict[str, pl.DataFrame] = dict(zip(SETTINGS, (with_, without), strict=True))
     return evaluate(items, generations, runs, PARAMS, model="m", dataset="d", decoding="greedy")
 
 

@@ -212,8 +212,9 @@ def test_a_bad_request_or_another_model_stops_the_run_and_is_not_kept(
 def test_only_well_formed_responses_to_open_items_are_judged(built_in_tokenizer) -> None:
     items = [open_item(name) for name in ("code-1", "poem-2", "plan-3")]
     answers = {"poem-2": "A <think>rose</think>\nis red. 薔薇", "plan-3": "First.", "code-1": None}
-    others = {"plan-3": "Then.", "code-1": " 1 + 1 "}
-    pairs = zip(SETTINGS, (answers, others), strict=True)
+    others: dict[str, str | None] = {"plan-3": "Then.", "code-1": " 1 + 1 "}
+    both: tuple[dict[str, str | None], ...] = (answers, others)
+    pairs = zip(SETTINGS, both, strict=True)
     frames = {name: judge_server.responses(built_in_tokenizer, name, each) for name, each in pairs}
 
     def found(items: list) -> list[tuple[str, str]]:

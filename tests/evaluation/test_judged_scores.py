@@ -142,7 +142,7 @@ def test_an_empty_table_changes_nothing_for_graded_items() -> None:
     )
     empty = pl.DataFrame(schema=JUDGEMENT_SCHEMA)
     about: dict[str, Any] = {"model": "m", "dataset": "d", "decoding": "-"}
-    frames = dict.fromkeys(SETTINGS, frame)
+    frames: dict[str, pl.DataFrame] = dict.fromkeys(SETTINGS, frame)
     one, other = (evaluate(maths, frames, 1, PARAMS, judgements=table, **about) for table in (None, empty))
     assert json_text(one.summary) == json_text(other.summary)
     assert one.frame.equals(other.frame)

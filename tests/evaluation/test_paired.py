@@ -25,6 +25,8 @@ def test_bootstrap_interval_matches_the_binomial_it_samples() -> None:
     scores = np.random.default_rng(1).normal(7, 2, size=2_000)
     found = accuracy_with_interval(scores, draws=5_000, seed=0)
     half = 1.96 * scores.std() / math.sqrt(2_000)
+    assert found.high is not None
+    assert found.low is not None
     assert found.high - found.low == pytest.approx(2 * half, rel=0.03)
 
 

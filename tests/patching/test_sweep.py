@@ -1,6 +1,7 @@
 """Patched cells of small models against one ordinary forward pass per cell."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,7 +176,8 @@ def test_the_model_is_left_as_it_was():
 
 def test_out_of_memory_halves_the_passes_and_changes_no_number(caplog):
     """The device has no memory for more than 4 rows, which 2 MiB hold."""
-    model = random_model("llama", 0, **SIZES | {"hidden_size": 64, "intermediate_size": 1100})
+    sizes: dict[str, Any] = SIZES | {"hidden_size": 64, "intermediate_size": 1100}
+    model = random_model("llama", 0, **sizes)
     aligned = pair(model, 1, masked=False)
     clean = capture_clean(model, aligned, with_z=True)
     params = SweepParams(components=("resid_pre", "z"), restored_roles=(), memory_mib=8)
