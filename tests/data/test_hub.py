@@ -117,6 +117,7 @@ def test_a_pinned_file_in_the_cache_needs_no_network(cache: Path, monkeypatch, c
     file = write_rows(snapshot, MATH, "jsonl").rename(snapshot / "test.jsonl")
     assert fetch("math500", COMMIT) == file
     # a branch is followed to its commit, which is told
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(HfApi, "dataset_info", lambda *args, **options: SimpleNamespace(sha=COMMIT))
     assert fetch("math500", "main") == file
     assert COMMIT in caplog.text
