@@ -722,15 +722,14 @@ def load_params(path: Path) -> Params:
     return parse(Params, read_yaml(path), "")
 
 
-def load_sections(path: Path, names: Sequence[str]) -> Params:
-    """Loads the sections `names` of params.yaml only: reading another is an AttributeError that names it.
+def load_sections(values: Mapping[str, Any], names: Sequence[str]) -> Params:
+    """Makes records of the sections `names` of params.yaml only: reading another is an AttributeError that names it.
 
-    Other sections may be invalid, and references between sections are not checked.
+    values: of the whole file. Other sections may be invalid, and references between sections are not checked.
     """
-    values = read_yaml(path)
     for name in names:
         if name not in values:
-            raise R2AError(f"params.yaml: {name} is missing", f"take it back from git: git checkout {path.name}")
+            raise R2AError(f"params.yaml: {name} is missing", "take it back from git: git checkout params.yaml")
     return Params.model_construct(
         **{name: parse(Params.model_fields[name].annotation, values[name], name) for name in names}
     )

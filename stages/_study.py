@@ -1,9 +1,9 @@
 """The study that a stage works on: its params, its paths, its work store; and how a stage's command line ends.
 
 A stage runs in the study's folder, which has params.yaml and dvc.yaml. It reads those sections of params.yaml that
-dvc.yaml declares for it, so that DVC reruns it when one changes. Device and CPU threads are no part of the study; they
-come from the environment: R2A_DEVICE (auto, cpu, cuda, cuda:1, ...; default auto) and R2A_THREADS (default: torch's own
-choice).
+dvc.yaml declares for it, once: when one of them, its code or an input is edited meanwhile, it ends with an error.
+Device and CPU threads are no part of the study; they come from the environment: R2A_DEVICE (auto, cpu, cuda, cuda:1,
+...; default auto) and R2A_THREADS (default: torch's own choice).
 """
 
 import functools
@@ -26,6 +26,8 @@ from r2a_core.infra.memory import is_out_of_memory
 from r2a_core.infra.shards import Work, code_digest, open_store
 from r2a_core.paths import StudyPaths
 from r2a_core.trace import SETTINGS
+from stages._guard import State, refuse_changes, refuse_new_code, seen
+from stages._plan import Declared, declared
 
 CODE = Path(__file__).resolve().parent.parent  # the checkout whose code runs
 KINDS = {"model": "models", "dataset": "datasets", "setting": "settings"}
@@ -33,11 +35,15 @@ KINDS = {"model": "models", "dataset": "datasets", "setting": "settings"}
 
 @dataclass(frozen=True)
 class Study:
-    """One stage's view of the study in the current folder. `names`: of the model, dataset and setting it is run for."""
+    """One stage's view of the study in the current folder, as it was when the stage started."""
 
     stage: str  # in dvc.yaml, and the module stages.<stage>
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # of the model, dataset and setting it is run for
     root: Path
+    declared: Declared  # what it depends on, by dvc.yaml
+    all_values: dict[str, Any]  # of params.yaml
+    code: str  # digest of the stage's code
+    state: State  # of what it depends on
 
     @property
     def paths(self) -> StudyPaths:
@@ -49,31 +55,25 @@ class Study:
         """Joins model, dataset and setting as DVC does."""
         return "-".join(self.names)
 
-    @cached_property
-    def declared(self) -> dict[str, Any]:
-        """Reads the stage's entry in dvc.yaml."""
-        return read_yaml(self.root / "dvc.yaml")["stages"][self.stage]
-
     @property
     def sections(self) -> tuple[str, ...]:
         """Lists the sections of params.yaml that dvc.yaml declares for the stage."""
-        return tuple(dict.fromkeys(entry.split(".")[0] for entry in self.declared["params"]))
+        return tuple(dict.fromkeys(key.split(".")[0] for key in self.declared.params))
 
     @cached_property
     def params(self) -> Params:
-        """Loads the records of these sections; the stage has no others."""
-        return load_sections(self.root / "params.yaml", self.sections)
+        """Makes the records of these sections; the stage has no others."""
+        return load_sections(self.all_values, self.sections)
 
     @property
     def values(self) -> dict[str, Any]:
         """Returns their values as written in params.yaml, to be listed."""
-        values = read_yaml(self.root / "params.yaml")
-        return {section: values[section] for section in self.sections}
+        return {section: self.all_values[section] for section in self.sections}
 
     @cached_property
     def resources(self) -> ResourceParams:
-        """Loads how shards are run: it changes no result, so no stage declares it."""
-        return load_sections(self.root / "params.yaml", ("resources",)).resources
+        """Makes the record of how shards are run: it changes no result, so no stage declares it."""
+        return load_sections(self.all_values, ("resources",)).resources
 
     @property
     def device(self) -> str:
@@ -83,28 +83,41 @@ class Study:
     @contextmanager
     def work(self, model: str | None = None) -> Iterator[Work]:
         """Locks the work store of this stage and item. Shards depend on the stage's code in dvc.yaml and the model."""
-        code = [place for place in self.declared["deps"] if place.startswith(("r2a_core", "stages"))]
-        base = {"code": code_digest(CODE, code)}
+        base = {"code": self.code}
         if model is not None:
             base["model"] = folder_digest(self.paths.model(model))
         resources = None if self.resources.executor == "local" else self.resources
         with open_store(self.paths.work, self.stage, self.item) as store:
             yield Work(self.item, store, base, resources)
 
+    def refuse_changes(self) -> None:
+        """Raises R2AError for params, code or inputs that changed since the stage started."""
+        after = seen(self.root, CODE, self.declared, read_yaml(self.root / "params.yaml"))
+        refuse_changes(self.state, after)
+
+
+opened: list[Study] = []  # by the stage's command
+
 
 def open_study(stage: str, **names: str) -> Study:
     """Opens the study in the current folder. names: model, dataset, setting, in the order of the stage's matrix.
 
-    Raises R2AError for a name that params.yaml has no entry for, and for an invalid R2A_THREADS.
+    Raises R2AError for a name that params.yaml has no entry for, for an invalid R2A_THREADS, and for code that is no
+    longer the code that runs.
     """
     root = Path.cwd()
-    entries = read_yaml(root / "params.yaml")
+    values = read_yaml(root / "params.yaml")
     for kind, name in names.items():
-        known = list(SETTINGS if kind == "setting" else entries.get(KINDS[kind]) or ())
+        known = list(SETTINGS if kind == "setting" else values.get(KINDS[kind]) or ())
         if name not in known:
             raise R2AError(f"params.yaml has no {kind} {name!r}", f"the {KINDS[kind]} are {', '.join(known)}")
     set_threads()
-    return Study(stage, tuple(names.values()), root)
+    needs = declared(read_yaml(root / "dvc.yaml")["stages"][stage], names, values)
+    state, code = seen(root, CODE, needs, values), code_digest(CODE, needs.code)
+    refuse_new_code(CODE, needs)  # last: what is noted is then the code that runs
+    study = Study(stage, tuple(names.values()), root, needs, values, code, state)
+    opened.append(study)
+    return study
 
 
 def set_threads() -> None:
@@ -126,8 +139,11 @@ def run_stage(command: Callable[..., None]) -> None:
 
     @functools.wraps(command)
     def guarded(*args: Any, **options: Any) -> None:
+        opened.clear()
         try:
             command(*args, **options)
+            for study in opened:
+                study.refuse_changes()
         except KeyboardInterrupt:
             print("interrupted: finished shards are kept; dvc repro goes on from there", file=sys.stderr)
             raise typer.Exit(130) from None

@@ -12,7 +12,8 @@ from pathlib import Path
 import typer
 
 from r2a_core.config import load_params
-from stages._study import open_study, run_stage
+from r2a_core.paths import StudyPaths
+from stages._study import run_stage
 
 GIGABYTE = 1e9
 PACKAGES = ("dvc", "torch", "transformers", "safetensors", "polars", "typer", "math-verify")
@@ -67,8 +68,8 @@ def check_hub(root: Path) -> None:
 
 def doctor(params_only: bool = typer.Option(False, help="Check params.yaml only.")) -> None:
     """Report versions, GPU, disk, cache and Hub access, and check params.yaml."""
-    study = open_study("doctor")
-    names = load_params(study.root / "params.yaml").run
+    root = Path.cwd()
+    names = load_params(root / "params.yaml").run
     report("params.yaml", f"{len(names.models)} models and {len(names.datasets)} datasets to run, all keys known")
     if params_only:
         return
@@ -76,8 +77,8 @@ def doctor(params_only: bool = typer.Option(False, help="Check params.yaml only.
     for package in PACKAGES:
         report(package, importlib.metadata.version(package))
     for check in (check_gpu, check_disk, check_cache, check_hub):
-        check(study.root)
-    report("data", f"{sum(1 for path in study.paths.data.rglob('*') if path.is_file())} files in data/")
+        check(root)
+    report("data", f"{sum(1 for path in StudyPaths(root).data.rglob('*') if path.is_file())} files in data/")
 
 
 if __name__ == "__main__":

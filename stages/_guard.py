@@ -1,0 +1,78 @@
+"""Holds a stage to what it started from: DVC records params, code and inputs as they are after it, not before.
+
+`Declared` of a stage -> the state of each param and file (`seen`); two such states -> R2AError (`refuse_changes`).
+"""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from r2a_core.infra.errors import R2AError
+from r2a_core.infra.files import sha256
+from stages import STARTED
+from stages._plan import Declared, Values, at_key
+
+NAMED = 3  # changed things in an error
+ABSENT = object()
+
+State = Mapping[str, object]  # of a param: its value; of code: its digest; of an input: size and time
+
+
+def seen(root: Path, checkout: Path, declared: Declared, params: Values) -> State:
+    """Notes the state of what a stage depends on. An input's content is not read: it may be gigabytes."""
+    state: dict[str, object] = {}
+    for key in declared.params:
+        with suppress(KeyError, TypeError):
+            state |= {f"{name} in params.yaml": value for name, value in leaves(key, at_key(key, params))}
+    state |= {name: sha256(path) for name, path in files(checkout, declared.code)}
+    for name, path in files(root, declared.inputs):
+        stat = path.stat()
+        state[name] = (stat.st_size, stat.st_mtime_ns)
+    return state
+
+
+def leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yields the keys below `key` that hold no other keys, and their values."""
+    if not isinstance(value, Mapping) or not value:
+        yield key, value
+        return
+    for name, inner in value.items():
+        yield from leaves(f"{key}.{name}", inner)
+
+
+def files(root: Path, places: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    """Yields the files at and below `places` with their names relative to `root`, but what Python compiles."""
+    for place in places:
+        if (root / place).is_file():
+            yield place, root / place
+        for folder, folders, names in os.walk(root / place):
+            folders[:] = [name for name in folders if name != "__pycache__"]
+            for path in (Path(folder, name) for name in names):
+                if path.is_file():  # a broken link holds nothing
+                    yield path.relative_to(root).as_posix(), path
+
+
+def refuse_new_code(checkout: Path, declared: Declared) -> None:
+    """Raises R2AError for code that was edited after this process began to import it."""
+    edited = [name for name, path in files(checkout, declared.code) if STARTED < path.stat().st_mtime <= time.time()]
+    if edited:
+        raise R2AError(f"{listed(edited)} changed while the stage started", "run it again")
+
+
+def refuse_changes(before: State, after: State) -> None:
+    """Raises R2AError that names what differs between both states."""
+    changed = [name for name in {**before, **after} if before.get(name, ABSENT) != after.get(name, ABSENT)]
+    if changed:
+        raise R2AError(
+            f"{listed(changed)} changed while the stage ran: what it wrote is not recorded",
+            "leave params, code and inputs alone while it runs, then run dvc repro again: finished shards are kept",
+        )
+
+
+def listed(names: list[str]) -> str:
+    """Returns the first names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
