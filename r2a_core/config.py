@@ -239,7 +239,7 @@ class EndpointParams(Record):
     base_url: Text  # up to and with /v1, say
     model: Text  # as the server names it
     key_env: Text | None  # environment variable that holds the key; null = the server wants none
-    timeout_seconds: Positive  # s, longest silence of the server
+    timeout_seconds: Positive  # s, longest wait for one reply
     concurrency: Count  # requests at a time
     attempts: Count  # tries of one request
     prompt_price: NonNegative | None = None  # money per million tokens; null = unknown

@@ -4,11 +4,12 @@ usage: python fault_server.py   (prints its port)
 POST /_plan  {"faults": [...], "key": ..., "hold": s}   sets what happens to the next requests
 GET /_seen   {"requests": [...], "most_at_a_time": n}   what came
 
-A fault: {"match": text in the body or "" for any, "times": how often (-1 = always)} and one of
-  {"status": 429, "headers": {...}, "body": text}   an error
+A fault: {"match": text in the body or "" for any, "times": how often (-1 = always), "headers": {...}} and one of
+  {"status": 429, "body": text}                     an error
   {"sleep": s}                                      silence, then the usual reply
   {"drop": true}                                    half a reply, then the connection is cut
-  {"raw": text}                                     HTTP 200 with this body
+  {"raw": text, "repeat": n}                        HTTP 200 with n times this body (1)
+  {"drip": "headers" or "body"}                     the usual reply, from there on a byte every DRIP seconds
   {"choice": {...}, "finish": ...}                  HTTP 200, the reply's choice with these entries
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 FRESH: dict[str, Any] = {"faults": [], "key": None, "hold": 0.0, "requests": [], "now": 0, "most": 0}
 STATE: dict[str, Any] = dict(FRESH, plan=0)
 LOCK = threading.Lock()
+DRIP = 0.1
 USAGE = {"prompt_tokens": 7, "completion_tokens": 11, "total_tokens": 18}
 
 
@@ -79,25 +81,39 @@ class Handler(BaseHTTPRequestHandler):
 
     def respond(self, fault: dict[str, Any]) -> None:
         time.sleep(fault.get("sleep", 0))
+        headers = fault.get("headers", {})
         if "status" in fault:
-            self.answer(fault["status"], fault.get("body", ""), fault.get("headers"))
+            self.answer(fault["status"], fault.get("body", ""), headers)
         elif "raw" in fault:
-            self.answer(200, fault["raw"])
+            self.answer(200, fault["raw"], headers, repeat=fault.get("repeat", 1))
         else:
             choice = {"index": 0, "finish_reason": fault.get("finish", "stop")} | usual_choice("chat" in self.path)
             reply = {"model": "served-1", "choices": [choice | fault.get("choice", {})], "usage": USAGE}
-            self.answer(200, json.dumps(reply), half=fault.get("drop", False))
+            if "drip" in fault:
+                self.drip(json.dumps(reply), fault["drip"] == "headers")
+            else:
+                self.answer(200, json.dumps(reply), headers, half=fault.get("drop", False))
 
-    def answer(self, status: int, body: str, headers: dict[str, str] | None = None, half: bool = False) -> None:
+    def answer(
+        self, status: int, body: str, headers: dict[str, str] | None = None, half: bool = False, repeat: int = 1
+    ) -> None:
         content = body.encode()
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Length", str(len(content) * repeat))
         self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if half else content)
+        for _ in range(repeat):
+            self.wfile.write(content[: len(content) // 2] if half else content)
         if half:
             self.close_connection = True
+
+    def drip(self, body: str, headers_too: bool) -> None:
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
+        self.wfile.write(b"" if headers_too else head.encode())
+        for letter in head + body if headers_too else body:
+            self.wfile.write(letter.encode())
+            time.sleep(DRIP)
 
 
 if __name__ == "__main__":

@@ -267,7 +267,8 @@ def check_model(reply: Reply, config: JudgeParams) -> None:
 def is_refusal(reply: Reply) -> bool:
     """Tells whether the judge, or a filter before it, declined to judge."""
     message = (reply.raw.get("choices") or [{}])[0].get("message") or {}
-    return reply.finish == "content_filter" or bool(message.get("refusal"))
+    refusal = message.get("refusal")
+    return reply.finish == "content_filter" or (isinstance(refusal, str) and refusal != "")
 
 
 def describe_fault(fault: ReplyFault, reply: Reply) -> str:

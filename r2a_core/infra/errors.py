@@ -3,6 +3,11 @@
 Exit codes of every stage: 0 done, 1 bug (keeps its traceback), 2 usage, 3 missing prerequisite, 130 interrupted.
 """
 
+import re
+
+# Control characters but tab and newline, and marks that turn the direction of writing: a terminal obeys them.
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
 
 class R2AError(Exception):
     """A mistake in the input: what is wrong and where (`message`), and how to fix it (`hint`)."""
@@ -10,9 +15,9 @@ class R2AError(Exception):
     exit_code = 2
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = printable(message)  # it may quote a file or a server
+        self.hint = printable(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
@@ -22,6 +27,11 @@ class MissingPrerequisite(R2AError):  # noqa: N818  the name says it
     """Something outside the project is missing: a model, a token, a GPU, disk space."""
 
     exit_code = 3
+
+
+def printable(text: str) -> str:
+    """Replaces what a terminal would obey instead of showing it."""
+    return UNPRINTABLE.sub("\ufffd", text)
 
 
 def first_line(error: BaseException) -> str:

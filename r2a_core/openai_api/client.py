@@ -4,21 +4,30 @@ messages or a prompt -> Reply, one stored file per request. The OpenAI SDK retri
 5xx, timeouts, broken connections) with growing, jittered waits or the server's Retry-After; a reply that cannot be used
 is asked for again at once. Errors that no retry mends end in a sentence. `ask_all` keeps each reply in the work store,
 so that a run that was stopped asks and pays for nothing twice.
+
+A server may be hostile: one try ends after `timeout_seconds` in all and MOST_BYTES, no redirect is followed, and what
+cannot be stored and read again is no reply.
 """
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from itertools import count
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 from r2a_core.config import EndpointParams
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.shards import WorkStore
-from r2a_core.openai_api.reply import Reply, ReplyError, chat_reply, completion_reply, server_sentence
+from r2a_core.openai_api.reply import Reply, ReplyError, chat_reply, completion_reply, plain, server_sentence
+
+if TYPE_CHECKING:
+    from openai import DefaultAsyncHttpxClient
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +36,10 @@ REPLY_SUFFIX = ".reply.json"
 PROGRESS_LINES = 20  # in a log
 
 LISTEN_SECONDS = 0.5  # the main thread notices an interrupt after this time
+
+MOST_BYTES = 4 * 2**20  # of one reply: some times what 100,000 tokens take, their characters escaped
+
+MOST_DEPTH = 100  # of lists and objects in a reply
 
 NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
 
@@ -46,13 +59,16 @@ class Client:
         self.endpoint = endpoint
         self._key = endpoint.key()
         nothing = openai.Omit()
-        self._openai = openai.OpenAI(
+        headers = {"OpenAI-Organization": nothing, "OpenAI-Project": nothing, "Accept-Encoding": "identity"}
+        self._openai = openai.AsyncOpenAI(
             api_key=self._key or "none",  # never one from the environment that is not named
             base_url=endpoint.base_url,
-            timeout=endpoint.timeout_seconds,
-            default_headers={"OpenAI-Organization": nothing, "OpenAI-Project": nothing},  # type: ignore[dict-item]
-            http_client=openai.DefaultHttpxClient(trust_env=not endpoint.is_local),  # no proxy to this machine
+            timeout=None,  # see bounded_http
+            default_headers=headers,  # type: ignore[arg-type]
+            http_client=bounded_http(endpoint),
         )
+        self._loop = asyncio.new_event_loop()
+        Thread(target=self._loop.run_forever, daemon=True).start()
 
     def chat(
         self,
@@ -91,27 +107,77 @@ class Client:
         while left > 0:
             tries = self._openai.with_options(max_retries=left - 1)
             create: Any = (tries.chat.completions if api == "chat" else tries.completions).with_raw_response.create
+            sending = create(**sent, extra_body=None if extra is None else dict(extra))
             try:
-                response = create(**sent, extra_body=None if extra is None else dict(extra))
+                response = asyncio.run_coroutine_threadsafe(sending, self._loop).result()
             except openai.APIStatusError as error:
-                text = redact(error.response.text, self._key)
-                raise status_error(
-                    error.status_code, error.response.headers.get("retry-after"), text, self.endpoint
-                ) from None
+                raise status_error(error.status_code, error.response.headers, error.response.text, self) from None
             except openai.APITimeoutError:
-                raise no_reply(self.endpoint, f"no word for {self.endpoint.timeout_seconds:g} s") from None
+                said = f"no whole reply in {self.endpoint.timeout_seconds:g} s"
+                raise no_reply(self.endpoint, said) from None
             except openai.APIConnectionError as error:
-                raise no_reply(self.endpoint, redact(f"{error} ({error.__cause__})", self._key)) from None
+                raise no_reply(self.endpoint, self.redact(first_cause(error))) from None
             left -= 1 + response.retries_taken
             try:
-                raw = redact(json.loads(response.http_response.content), self._key)
+                raw = self.redact(json.loads(response.http_response.content))
                 return chat_reply(raw) if api == "chat" else completion_reply(raw)
-            except ValueError:
+            except (ValueError, RecursionError):
                 reason = "a reply that is no JSON"
             except ReplyError as problem:
                 reason = str(problem)
             log.info("%s: %s", self.endpoint.model, reason)
         raise no_reply(self.endpoint, reason)
+
+    def redact(self, value: Any) -> Any:
+        """Removes the key and lone surrogates, see `redact`."""
+        return redact(value, self._key, MOST_DEPTH)
+
+
+def bounded_http(endpoint: EndpointParams) -> "DefaultAsyncHttpxClient":
+    """Returns an HTTP client that follows no redirect and ends each request in its time and MOST_BYTES.
+
+    The time of one request is endpoint.timeout_seconds from connecting to the reply's last byte. Compressed replies,
+    which show their size too late, are refused.
+    """
+    from openai import DefaultAsyncHttpxClient
+
+    base: Any = DefaultAsyncHttpxClient.__base__
+    http = import_module(base.__module__.partition(".")[0])  # httpx, or another of its name: the SDK's version decides
+
+    class BoundedHttp(DefaultAsyncHttpxClient):
+        async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
+            try:
+                async with asyncio.timeout(endpoint.timeout_seconds):
+                    response = await super().send(request, stream=True, **options)
+                    try:
+                        content = await whole_content(response)
+                    finally:
+                        await response.aclose()
+            except TimeoutError as error:
+                raise http.ReadTimeout(str(error), request=request) from None
+            except ReplyError as error:
+                raise http.ReadError(str(error), request=request) from None
+            return http.Response(response.status_code, headers=response.headers, content=content, request=request)
+
+    return BoundedHttp(follow_redirects=False, trust_env=not endpoint.is_local)  # no proxy to this machine
+
+
+async def whole_content(response: Any) -> bytes:
+    """Reads the body of an HTTP response. Raises ReplyError when it is compressed or larger than MOST_BYTES."""
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise ReplyError("a compressed reply, which was not asked for")
+    content = bytearray()
+    async for part in response.aiter_raw():
+        content += part
+        if len(content) > MOST_BYTES:
+            raise ReplyError(f"a reply of more than {MOST_BYTES // 2**20} MiB")
+    return bytes(content)
+
+
+def first_cause(error: BaseException) -> str:
+    """Returns the message of the error that the others were raised from, or from which they hid it."""
+    before = error.__cause__ or error.__context__
+    return (first_cause(before) if before else "") or str(error)
 
 
 def no_reply(endpoint: EndpointParams, reason: str) -> MissingPrerequisite:
@@ -123,15 +189,20 @@ def no_reply(endpoint: EndpointParams, reason: str) -> MissingPrerequisite:
     )
 
 
-def status_error(status: int, retry_after: str | None, body: str, endpoint: EndpointParams) -> R2AError:
-    """Returns the error for an HTTP status that was not retried, or not mended by it. `body` holds no key.
+def status_error(status: int, headers: Mapping[str, str], body: str, client: Client) -> R2AError:
+    """Returns the error for an HTTP status that was not retried, or not mended by it.
 
-    MissingPrerequisite for a refused key, no money left and a server that stays busy; R2AError for a model that the
-    server lacks and for what it takes for a bad request.
+    MissingPrerequisite for a refused key, no money left and a server that stays busy; R2AError for a redirect, a model
+    that the server lacks and for what it takes for a bad request.
     """
-    sentence = error_sentence(body)
+    endpoint = client.endpoint
+    sentence = client.redact(error_sentence(body))
     said = f": {sentence}" if sentence else ""
     where = f"the model {endpoint.model!r} at {endpoint.base_url}"
+    if status < 400:
+        target = client.redact(plain(headers.get("location") or "no address"))
+        hint = "if you trust that address, name it in base_url"
+        return R2AError(f"{endpoint.base_url} redirects to {target} (HTTP {status}); redirects are not followed", hint)
     if status in (401, 403):
         key = f"check the key in the environment variable {endpoint.key_env}"
         hint = key if endpoint.key_env else "name the environment variable of a key in key_env"
@@ -143,6 +214,7 @@ def status_error(status: int, retry_after: str | None, body: str, endpoint: Endp
         return R2AError(f"{where} was not found (HTTP 404){said}", hint)
     if status < 500 and status not in (408, 409, 429):
         return R2AError(f"{where} does not take the request (HTTP {status}){said}", "correct what the server names")
+    retry_after = client.redact(plain(headers.get("retry-after") or ""))
     wait = f", Retry-After {retry_after}" if retry_after else ""
     return no_reply(endpoint, f"HTTP {status}{wait}{said}")
 
@@ -151,19 +223,24 @@ def error_sentence(body: str) -> str:
     """Returns the server's sentence in the body of an error, JSON or not."""
     try:
         return server_sentence(json.loads(body))
-    except ValueError:
+    except (ValueError, RecursionError):
         return "" if body.lstrip().startswith("<") else server_sentence(body)
 
 
-def redact(value: Any, key: str | None) -> Any:
-    """Removes the key and lone surrogates, which no UTF-8 file and no tokenizer takes, from a JSON-able value."""
+def redact(value: Any, key: str | None, depth: int) -> Any:
+    """Removes the key and lone surrogates, which no UTF-8 file and no tokenizer takes, from a JSON-able value.
+
+    Raises ReplyError for lists and objects nested more than `depth` deep, which not every reader takes.
+    """
     if isinstance(value, str):
         whole = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return whole.replace(key, "[key]") if key else whole
-    if isinstance(value, Mapping):
-        return {redact(name, key): redact(inner, key) for name, inner in value.items()}
+    if isinstance(value, (dict, list)) and depth == 0:
+        raise ReplyError(f"a reply nested more than {MOST_DEPTH} deep")
+    if isinstance(value, dict):
+        return {redact(name, key, depth): redact(inner, key, depth - 1) for name, inner in value.items()}
     if isinstance(value, list):
-        return [redact(inner, key) for inner in value]
+        return [redact(inner, key, depth - 1) for inner in value]
     return value
 
 

@@ -8,6 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from r2a_core.infra.errors import printable
+
+MOST_TOKENS = 10**9  # that a count is believed to be
+
 TRANSIENT_FINISHES = ("insufficient_system_resource", "error", "abort")
 
 
@@ -71,7 +75,7 @@ def first_choice(raw: Any) -> Mapping[str, Any]:
 
 def reply_of(raw: Mapping[str, Any], choice: Mapping[str, Any], text: str, reasoning: str | None) -> Reply:
     """Returns the reply with its counts. Raises ReplyError where the server broke off."""
-    finish = str(choice.get("finish_reason"))
+    finish = plain(choice.get("finish_reason"))
     if finish in TRANSIENT_FINISHES:
         raise ReplyError(f"a reply broken off by the server ({finish})")
     counts = raw.get("usage")
@@ -81,15 +85,21 @@ def reply_of(raw: Mapping[str, Any], choice: Mapping[str, Any], text: str, reaso
         text=text,
         reasoning=reasoning,
         finish=finish,
-        prompt_tokens=as_int(usage.get("prompt_tokens")),
-        completion_tokens=as_int(usage.get("completion_tokens")),
-        model=model if isinstance(model, str) else None,
+        prompt_tokens=as_count(usage.get("prompt_tokens")),
+        completion_tokens=as_count(usage.get("completion_tokens")),
+        model=plain(model) if isinstance(model, str) else None,
         raw=dict(raw),
     )
 
 
-def as_int(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def as_count(value: Any) -> int | None:
+    """Returns a count of tokens; None for what can be none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS else None
+
+
+def plain(value: Any) -> str:
+    """Returns what a server names or says as one line of at most 400 characters that a terminal takes for text."""
+    return " ".join(printable(str(value)).split())[:400]
 
 
 def content_text(content: Any) -> tuple[str | None, str | None]:
@@ -101,7 +111,9 @@ def content_text(content: Any) -> tuple[str | None, str | None]:
     texts, thoughts = [], []
     for part in content:
         if isinstance(part, Mapping) and part.get("type") == "text":
-            texts.append(str(part.get("text", "")))
+            if not isinstance(part.get("text"), str):
+                raise ReplyError("a part of a message without text")
+            texts.append(part["text"])
         elif isinstance(part, Mapping) and part.get("type") == "thinking":
             inner, _ = content_text(part.get("thinking"))
             thoughts.append(inner or "")
@@ -131,7 +143,7 @@ def server_sentence(body: Any) -> str:
         return ""
     if isinstance(body, list):
         return server_sentence(body[0]["msg"]) if body and isinstance(body[0], Mapping) and "msg" in body[0] else ""
-    return " ".join(str(body).split())[:400] if body is not None else ""
+    return plain(body) if body is not None else ""
 
 
 def total(counts: Iterable[int | None]) -> int | None:

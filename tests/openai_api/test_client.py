@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,28 @@ from tests.servers import CANARY, KEY_ENV, FaultServer, files_with, running
 
 Endpoint = Callable[..., EndpointParams]
 ROOT = Path(__file__).resolve().parents[2]
-FAULTS = json.loads(Path(__file__).with_name("faults.json").read_text(encoding="utf-8").replace("{key}", CANARY))
+FAULTS = json.loads(
+    Path(__file__)
+    .with_name("faults.json")
+    .read_text(encoding="utf-8")
+    .replace("{key}", CANARY)
+    .replace("{escaped key}", "\\\\u0073" + CANARY[1:])
+)
+LONG = {  # what faults.json names instead of holding it
+    "a megabyte, a thousand times": "x" * 2**20,
+    "deep, unreadable": "[" * 100_000,
+    "deep, readable": json.dumps({"choices": [{"message": {"content": "x"}}], "deep": 0}).replace(
+        "0}", "[" * 500 + "]" * 500 + "}"
+    ),
+}
 
 
 def ask(endpoint: EndpointParams) -> Reply:
     return Client(endpoint).chat([{"role": "user", "content": "2 + 3?"}], max_tokens=50, temperature=0.6, seed=4)
+
+
+def with_long_texts(fault: dict[str, Any]) -> dict[str, Any]:
+    return {name: LONG.get(str(value), value) for name, value in fault.items()}
 
 
 def test_requests_and_their_replies(server: FaultServer, endpoint: Endpoint) -> None:
@@ -62,14 +80,21 @@ def test_requests_and_their_replies(server: FaultServer, endpoint: Endpoint) -> 
 def test_what_passes_is_tried_again_until_the_last_attempt(
     server: FaultServer, endpoint: Endpoint, fault: dict[str, Any]
 ) -> None:
+    fault = with_long_texts(fault)
     server.plan(fault)
     assert ask(endpoint(timeout_seconds=0.5)).text == "So \\boxed{5}."
     first, second = server.requests
     assert first["body"] == second["body"]
     server.plan({**fault, "times": -1})
-    with pytest.raises(MissingPrerequisite, match=r"'big-one' at http://127.* gave no reply in 2 tries"):
+    tracemalloc.start()
+    started = time.time()
+    with pytest.raises(MissingPrerequisite, match=r"'big-one' at http://127.* gave no reply in 2 tries") as caught:
         ask(endpoint(timeout_seconds=0.2, attempts=2))
+    assert time.time() - started < 10  # s; two tries, the wait between them, and a busy machine
+    assert tracemalloc.get_traced_memory()[1] < 2**26  # bytes
+    tracemalloc.stop()
     assert len(server.requests) == 2
+    assert "\x1b" not in str(caught.value)
 
 
 def test_a_short_wait_that_the_server_asks_for_is_kept_a_long_one_not(server: FaultServer, endpoint: Endpoint) -> None:
@@ -83,7 +108,7 @@ def test_a_short_wait_that_the_server_asks_for_is_kept_a_long_one_not(server: Fa
         ask(endpoint())
     assert time.time() - started < 5
     assert len(server.requests) == 1
-    with pytest.raises(MissingPrerequisite, match="refused"):
+    with pytest.raises(MissingPrerequisite, match="Connect call failed"):
         ask(endpoint(base_url="http://127.0.0.1:1/v1", attempts=2))
 
 
@@ -100,7 +125,7 @@ def test_tries_are_counted_across_all_faults(server: FaultServer, endpoint: Endp
 def test_what_cannot_pass_ends_in_a_sentence(
     server: FaultServer, endpoint: Endpoint, fault: dict[str, Any], kind: str, says: str
 ) -> None:
-    server.plan({**fault, "times": -1})
+    server.plan({**with_long_texts(fault), "times": -1})
     with pytest.raises(R2AError, match=says) as caught:
         ask(endpoint())
     assert caught.type.__name__ == kind

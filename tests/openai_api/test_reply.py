@@ -28,6 +28,10 @@ def test_counts_model_and_finish() -> None:
     assert reply.raw["usage"] == usage
     reply = chat_reply(raw({"content": "x"}, "stop", usage={"prompt_tokens": "3", "completion_tokens": True}))
     assert (reply.prompt_tokens, reply.completion_tokens, reply.model) == (None, None, None)
+    reply = chat_reply(
+        raw({"content": "x"}, usage={"prompt_tokens": 10**30, "completion_tokens": -1}, model="m\x1b[2J")
+    )
+    assert (reply.prompt_tokens, reply.completion_tokens, reply.model) == (None, None, "m�[2J")
 
 
 @pytest.mark.parametrize(("reply", "says"), CASES["no_replies"])
