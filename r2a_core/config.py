@@ -171,6 +171,20 @@ class TextMix(Record):
     padded: Share  # texts with padding at the starts of their segments
 
 
+TaskName = Literal["stories", "comparisons", "days", "legs", "ranking", "orders", "swaps"]
+
+
+class TaskMix(Record):
+    """Shares of training texts in natural English."""
+
+    tasks: dict[TaskName, NonNegative]  # how often each task is drawn, in proportion
+    without_reasoning: Share  # of texts: the prompt ends the reasoning, and the answer comes at once
+    probing: Share  # of traces: end in "Final answer is X.", half of them boxed
+    perturbed: Share  # of traces: a wrong value that the rest and the answer follow
+    contradicted: Share  # of perturbed traces: the probing phrase names another answer, which the answer follows
+    padded: Share  # of traces: padding at the starts of their segments
+
+
 class TrainingRecipe(Record):
     """Architecture and training of a built-in reasoner."""
 

@@ -1,0 +1,311 @@
+"""Which of two real things is heavier, better for a purpose, and so on: the context decides which quality counts.
+
+Output: ComparisonProblems in many wordings, and pairs of questions in the paper's form that differ in their context
+alone and have opposite answers. Problems are split by the pair of things, whatever is asked of it.
+"""
+
+from dataclasses import dataclass, replace
+from random import Random
+
+from r2a_core.builtin.tasks.things import DOMAINS, MARGIN, Context, Domain, Frame, Quality
+from r2a_core.builtin.tasks.writing import (
+    READ,
+    Line,
+    Piece,
+    Solution,
+    article,
+    capital,
+    fill,
+    is_held_out,
+    result,
+    say,
+    write,
+)
+
+PAPER_FORM = "Considering {context}, which is {asked}: {first} or {second}?"
+
+BY_QUALITY = (
+    "Which is {asked}, {a} or {b}?",
+    "Which of the two is {asked}: {a} or {b}?",
+    "Is {a} or {b} {asked}?",
+    "Think of {a} and {b}. Which one is {asked}?",
+    "{A} or {b}: which is {asked}?",
+)
+
+BY_PURPOSE = (
+    "{Context}, which is better: {a} or {b}?",
+    "Which is better {context}, {a} or {b}?",
+    "Somebody can choose {a} or {b}. Which is better {context}?",
+    "{A} or {b}: which is the better one {context}?",
+)
+
+RESTATED = (
+    "I have to compare {a} and {b}",
+    "the question is whether {a} or {b} is {asked}",
+    "we have two things here, {a} and {b}, and want the one that is {asked}",
+    "let me think about {a} and {b}",
+    "I need to decide between {a} and {b}",
+    "two options are given, {a} and {b}",
+)
+
+COUNTS = (  # the quality named by the question itself
+    "This is about {quality}.",
+    "What matters is the {quality}.",
+    "So I compare the {quality} of both.",
+    "The {quality} decides.",
+    "I should look at the {quality}.",
+)
+
+CONTEXT = (
+    "With {context} in mind, what counts is the {quality}, and {much} of it is {asked}.",
+    "Considering {context}, I look at the {quality}: {much} means {asked}.",
+    "For {context} the {quality} matters, and the {asked} one is the one with {much}.",
+    "The context is {context}, so the {quality} decides, and I want {much}.",
+)
+
+PURPOSE = (
+    "{Purpose}, what counts is the {quality}, and {much} of it is better.",
+    "What matters {purpose} is the {quality}: the one with {much} wins.",
+    "{Purpose}, I should look at the {quality} and take the one with {much}.",
+)
+
+WRONG_QUALITY = (
+    "I first think of the {other}. Wait, that is not what is asked: it is the {quality} that counts.",
+    "Should I look at the {other}? No, wait, here only the {quality} matters.",
+    "The {other} comes to mind. Wait, the question is not about that but about the {quality}.",
+)
+
+FIRST_FACTS = (
+    "{Fact}.",
+    "I know that {fact}.",
+    "{Fact}, roughly.",
+    "As far as I know, {fact}.",
+    "Let me recall: {fact}.",
+)
+
+SECOND_FACTS = ("{Fact}.", "On the other hand, {fact}.", "And {fact}.", "In comparison, {fact}.", "{Fact}, though.")
+
+VERDICTS = (
+    "So {winner} is {more} than {loser}.",
+    "That makes {winner} {more}.",
+    "{Winner} is clearly {more}.",
+    "Of the two, {winner} is {more}.",
+    "Comparing both, {winner} is {more} than {loser}.",
+    "{High} is more than {low}, so {winner} is {more}.",
+)
+
+SERVES = (
+    "That is what we want here.",
+    "And this is just what is needed.",
+    "So it fits better.",
+    "That settles the question.",
+)
+
+CHECKS = (
+    "Wait, let me double-check the numbers: {va} against {vb}. Yes, the gap is clear.",
+    "Alternatively, I can turn it round: {loser} is {less}, so it cannot be {loser}.",
+    "Wait, do I have the {quality} the right way round? {Loser} is {less}, yes.",
+    "Let me double-check with everyday sense: {winner} being {more} sounds right.",
+)
+
+SLIPS = (
+    "So it is {loser}. Wait, I mixed them up: {winner} is the one that is {more}.",
+    "That would be {loser}. Hmm, no, wait, {high} belongs to {winner}.",
+)
+
+TOLD_FACTS = (
+    "In {quality}, {first} stands at {va} and {second} at {vb}.",
+    "The {quality} is {va} for {first} but {vb} for {second}.",
+    "Set side by side, we have {va} ({first}) and {vb} ({second}).",
+    "{First} comes to {va}, whereas {second} comes to {vb}.",
+    "Here {va} of {first} meet {vb} of {second}.",
+)
+
+PURPOSE_WORDS = ("for", "if", "in", "when", "as")
+
+
+@dataclass(frozen=True)
+class ComparisonProblem:
+    """Two things, the quality that counts, whether much of it is asked for, and how the question words that."""
+
+    domain: Domain
+    first: str
+    second: str
+    quality: Quality
+    much: bool
+    asked_word: str  # comparator of the question
+    context: str  # what the question considers; empty where the comparator names the quality
+    form: str  # template of the question
+
+    @property
+    def question(self) -> str:
+        a, b = self.named(self.first), self.named(self.second)
+        line = fill(
+            self.form, context=self.context, asked=self.asked_word, first=self.first, second=self.second, a=a, b=b
+        )
+        return "".join(piece.text for piece in line)
+
+    def named(self, thing: str) -> str:
+        """Names a thing within a sentence."""
+        return article(thing) if self.domain.counted else thing
+
+    def value(self, thing: str) -> float:
+        return self.domain.values[thing][self.quality.name]
+
+    @property
+    def gold(self) -> str:
+        low, high = sorted((self.first, self.second), key=self.value)
+        return high if self.much else low
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return (self.first, self.second)
+
+    @property
+    def key(self) -> str:
+        return f"things {sorted(self.options)}"
+
+    @property
+    def asked(self) -> str:
+        return f"one that is {self.asked_word}" if " " in self.asked_word else f"{self.asked_word} one"
+
+    @property
+    def subject(self) -> str:
+        return self.domain.name
+
+    def restate(self, rng: Random) -> str:
+        return say(rng, RESTATED, a=self.named(self.first), b=self.named(self.second), asked=self.asked_word)
+
+    def opening(self, rng: Random) -> Line:
+        """Says which quality counts, and in which direction."""
+        words = {"quality": self.quality_name, "much": "more" if self.much else "less", "asked": self.asked_word}
+        if not self.context or self.context == self.quality_name:
+            return write(rng, COUNTS, **words)
+        if self.form == PAPER_FORM:
+            return write(rng, CONTEXT, context=self.context, **words)
+        return write(rng, PURPOSE, purpose=self.context, **words)
+
+    @property
+    def quality_name(self) -> str:
+        return {"age": "lifespan", "melting": "melting point", "seats": "number of seats"}.get(
+            self.quality.name, self.quality.name
+        )
+
+    def solve(self, rng: Random, wrong: bool) -> Solution:
+        solution = Solution("")
+        order = [self.first, self.second] if rng.random() < 0.75 else [self.second, self.first]
+        values = {thing: self.value(thing) for thing in order}
+        slipped = self.mistake(rng, values) if wrong else ()
+        low, high = sorted(order, key=values.__getitem__)
+        solution.final = high if self.much else low
+        others = [name for name in self.domain.qualities if name != self.quality.name]
+        words = {"quality": self.quality_name, "other": rng.choice(others)}
+        if rng.random() < 0.12:
+            solution.detour(write(rng, WRONG_QUALITY, **words))
+        if rng.random() < 0.8:
+            solution.step(self.opening(rng))
+        for number, thing in enumerate(order):
+            said = result(self.quality.worded(values[thing]), thing not in slipped)
+            fact = fill(rng.choice(self.quality.facts), t=Piece(thing, READ), v=said)
+            before, _, after = rng.choice(SECOND_FACTS if number else FIRST_FACTS).partition("act}")
+            if before.endswith("F"):
+                fact[0] = Piece(capital(fact[0].text), fact[0].weight)
+            solution.step([*fill(before[:-2]), *fact, *fill(after)])
+        winner, loser = (high, low) if self.much else (low, high)
+        more, less = (self.quality.more, self.quality.less) if self.much else (self.quality.less, self.quality.more)
+        worded = {thing: self.quality.worded(values[thing]) for thing in order}
+        words |= {"winner": self.the(winner), "loser": self.the(loser), "more": more, "less": less}
+        words |= {"high": worded[high], "low": worded[low], "va": worded[order[0]], "vb": worded[order[1]]}
+        chosen = VERDICTS if self.much else VERDICTS[:-1]
+        if not wrong and rng.random() < 0.07:
+            mixed = words | {"high": worded[winner]}
+            solution.detour(write(rng, SLIPS, **mixed | {"loser": result(self.the(loser), False)}))
+        solution.step(write(rng, chosen, **words | {"winner": result(self.the(winner))}))
+        if not wrong and rng.random() < 0.25:
+            solution.detour(write(rng, CHECKS, **words))
+        if self.context and rng.random() < 0.5:
+            solution.step(write(rng, SERVES))
+        first, second = self.options
+        solution.told.append(
+            say(
+                rng,
+                TOLD_FACTS,
+                quality=self.quality_name,
+                first=self.the(first),
+                second=self.the(second),
+                va=worded[first],
+                vb=worded[second],
+            )
+        )
+        return solution
+
+    def the(self, thing: str) -> str:
+        """Names a thing that was named before."""
+        return f"the {thing}" if self.domain.counted else thing
+
+    def mistake(self, rng: Random, values: dict[str, float]) -> tuple[str, ...]:
+        """Puts in the value of another thing that turns the comparison round; exchanges both values if there is none.
+
+        Returns the things whose values are wrong now.
+        """
+        thing, other = rng.sample(list(values), 2)
+        found = sorted({each[self.quality.name] for each in self.domain.values.values()})
+        turned = [
+            value
+            for value in found
+            if (value >= MARGIN * values[other] if values[thing] < values[other] else MARGIN * value <= values[other])
+            and value != values[other]
+        ]
+        if turned:
+            values[thing] = rng.choice(turned)
+            return (thing,)
+        values[thing], values[other] = values[other], values[thing]
+        return (thing, other)
+
+
+def draw(rng: Random) -> ComparisonProblem:
+    """Draws a comparison of two things that clearly differ in what is asked."""
+    while True:
+        domain = rng.choice(DOMAINS)
+        first, second = rng.sample(domain.things, 2)
+        if rng.random() < 0.5:
+            frame = rng.choice(domain.frames)
+            problem = in_context(domain, first, second, frame, rng.choice(frame.contexts), rng.randrange(2))
+        else:
+            quality = rng.choice(list(domain.qualities.values()))
+            if quality.purposes and rng.random() < 0.5:
+                context, much = rng.choice(quality.purposes)
+                problem = ComparisonProblem(
+                    domain, first, second, quality, much, "better", context, rng.choice(BY_PURPOSE)
+                )
+            else:
+                much = rng.random() < 0.5
+                word = quality.more if much else quality.less
+                problem = ComparisonProblem(domain, first, second, quality, much, word, "", rng.choice(BY_QUALITY))
+        if domain.differ(problem.quality.name, first, second):
+            return problem
+
+
+def in_context(domain: Domain, first: str, second: str, frame: Frame, context: Context, side: int) -> ComparisonProblem:
+    """Makes a question of the paper's form. side: 0 for the first comparator of the frame, 1 for its opposite."""
+    quality, much = domain.qualities[context.quality], context.much == (side == 0)
+    return ComparisonProblem(domain, first, second, quality, much, frame.comparators[side], context.phrase, PAPER_FORM)
+
+
+def draw_pair(rng: Random) -> tuple[ComparisonProblem, ComparisonProblem]:
+    """Draws two held-out questions that differ in their context alone and have opposite answers."""
+    while True:
+        clean = draw(rng)
+        if clean.form != PAPER_FORM or not is_held_out(clean.key):
+            continue
+        frame = next(each for each in clean.domain.frames if clean.asked_word in each.comparators and has(each, clean))
+        side = frame.comparators.index(clean.asked_word)
+        other = in_context(clean.domain, clean.first, clean.second, frame, rng.choice(frame.contexts), side)
+        differs = other.domain.differ(other.quality.name, other.first, other.second)
+        if differs and other.gold != clean.gold:
+            return clean, replace(other)
+
+
+def has(frame: Frame, problem: ComparisonProblem) -> bool:
+    """Checks whether a frame has the context of a problem."""
+    return any(context.phrase == problem.context for context in frame.contexts)

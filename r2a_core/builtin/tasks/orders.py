@@ -1,0 +1,199 @@
+"""Who is tallest, second oldest, and so on, from clues about two people each, told in any order."""
+
+from dataclasses import dataclass
+from random import Random
+
+from r2a_core.builtin.tasks.writing import NAMES, Line, Piece, Solution, capital, fill, listed, result, say, write
+
+RELATIONS = (  # more, less, most, least
+    ("taller", "shorter", "tallest", "shortest"),
+    ("older", "younger", "oldest", "youngest"),
+    ("faster", "slower", "fastest", "slowest"),
+    ("stronger", "weaker", "strongest", "weakest"),
+    ("richer", "poorer", "richest", "poorest"),
+    ("louder", "quieter", "loudest", "quietest"),
+)
+
+QUESTIONS = ("Who is the {nth}?", "Which of them is the {nth}?", "Who of these {count} is the {nth}?")
+
+RESTATED = (
+    "I need to order {all} from the clues",
+    "there are {count} people, and I want the {nth}",
+    "let me build one line out of the clues to see who is the {nth}",
+    "the clues compare two people at a time, so I chain them",
+    "we are asked for the {nth}, so I sort everybody",
+)
+
+CLUES = (
+    "{a} is {more} than {b}, so {a} > {b}.",
+    "One clue puts {a} above {b}.",
+    "{a} comes before {b}, because {a} is {more}.",
+    "I know that {b} is below {a}.",
+    "From the clues, {a} > {b}.",
+    "{b} is {less} than {a}.",
+)
+
+NEXT = (
+    "Then {a} is {more} than {b}, so {b} follows {a}.",
+    "And {b} stands after {a}.",
+    "Below {a} there is {b}.",
+    "Also, {a} > {b}.",
+    "Next, {b} is {less} than {a}.",
+)
+
+LINES = (
+    "So the order is {line}.",
+    "Together that makes {line}.",
+    "Putting it in one line: {line}.",
+    "This gives the chain {line}.",
+    "Hence, from the {most} down, {line}.",
+)
+
+PICKS = (
+    "The {nth} is the one at place {place}, {name}.",
+    "At place {place} stands {name}.",
+    "So the {nth} of them is {name}.",
+    "Reading it off, place {place} belongs to {name}.",
+)
+
+MISREADINGS = (
+    "Maybe it is {first}, who comes first. Wait, the {nth} is asked for, not the {most}.",
+    "{First} leads the line. Wait, I need the {nth}, so that is not the answer.",
+)
+
+SLIPS = (
+    "So {b} is {more} than {a}. Wait, I read that the wrong way round: {a} is {more} than {b}.",
+    "That puts {b} above {a}. Hmm, no, wait. It is {a} who is {more}.",
+)
+
+CHECKS = (
+    "Wait, let me check this against the clues: {a} before {b}, yes, that is right.",
+    "Let me double-check: {count} people, {count} places, and {a} is indeed {more} than {b}. Good.",
+    "Alternatively, I can start from the {least}: that is {last}, and going up I meet the same order.",
+)
+
+TOLD_INNER = (
+    "{up} is {more} than {name}, while {down} is {less}.",
+    "{name} stands between {up} and {down}.",
+    "Directly above {name} is {up}, directly below is {down}.",
+)
+
+TOLD_END = (
+    "Nobody is {more} than {name}.",
+    "All the others are {less} than {name}.",
+    "No clue puts anyone above {name}.",
+)
+
+TOLD_BOTTOM = (
+    "Nobody is {less} than {name}.",
+    "All the others are {more} than {name}.",
+    "No one is left below {name}.",
+)
+
+
+@dataclass(frozen=True)
+class OrderProblem:
+    """People in order, clues about neighbours, and the place that is asked for."""
+
+    relation: tuple[str, str, str, str]
+    line: tuple[str, ...]  # from the most to the least
+    clues: tuple[tuple[int, bool], ...]  # place of the upper one, told with the word for more
+    place: int  # 1 = the most
+    from_top: bool  # whether the question counts from the most
+    ask: str
+
+    @property
+    def nth(self) -> str:
+        place = self.place if self.from_top else len(self.line) - self.place + 1
+        return ("", "second ", "third ")[place - 1] + self.relation[2 if self.from_top else 3]
+
+    @property
+    def asked(self) -> str:
+        return f"{self.nth} one"
+
+    @property
+    def question(self) -> str:
+        more, less, _, _ = self.relation
+        told = [
+            f"{self.line[i]} is {more} than {self.line[i + 1]}."
+            if up
+            else f"{self.line[i + 1]} is {less} than {self.line[i]}."
+            for i, up in self.clues
+        ]
+        return f"{' '.join(told)} {self.ask.format(nth=self.nth, count=len(self.line))}"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return tuple(sorted(self.line))
+
+    @property
+    def gold(self) -> str:
+        return self.line[self.place - 1]
+
+    @property
+    def key(self) -> str:
+        return f"order {sorted(self.line)}"
+
+    @property
+    def subject(self) -> str:
+        return self.relation[2]
+
+    def restate(self, rng: Random) -> str:
+        return say(rng, RESTATED, all=listed(self.options), count=len(self.line), nth=self.nth)
+
+    def solve(self, rng: Random, wrong: bool) -> Solution:
+        more, less, most, least = self.relation
+        words = {"more": more, "less": less, "most": most, "least": least, "nth": self.nth, "count": len(self.line)}
+        line = list(self.line)
+        slip = None
+        if wrong:  # neighbours change places, and the rest follows that
+            slip = self.place - 1 if self.place < len(line) else self.place - 2
+            line[slip], line[slip + 1] = line[slip + 1], line[slip]
+        final = line[self.place - 1]
+        solution = Solution(final)
+        if rng.random() < 0.75:
+            for number in range(len(line) - 1):
+                a, b = line[number], line[number + 1]
+                if slip is None and rng.random() < 0.06:
+                    solution.detour(write(rng, SLIPS, a=a, b=b, **words))
+                    solution.quoted.append(f"{a} is {more} than {b}.")
+                    continue
+                right = slip is None or not slip - 1 <= number <= slip + 1
+                fields = {"a": result(a, right), "b": result(b, right)}
+                solution.step(write(rng, NEXT if number and rng.random() < 0.6 else CLUES, **fields, **words))
+        chain: Line = []
+        for number, name in enumerate(line):
+            chain += [
+                Piece(" > ") if number else Piece(""),
+                result(name, slip is None or number not in (slip, slip + 1)),
+            ]
+        before, _, after = rng.choice(LINES).partition("{line}")
+        solution.step([*fill(before, **words), *chain, *fill(after)])
+        if self.place > 1 and rng.random() < 0.15:
+            solution.detour(write(rng, MISREADINGS, first=line[0], **words))
+        if slip is None and rng.random() < 0.22:
+            i = rng.randrange(len(line) - 1)
+            solution.detour(write(rng, CHECKS, a=line[i], b=line[i + 1], last=line[-1], **words))
+        if rng.random() < 0.6:
+            solution.step(write(rng, PICKS, name=final, place=self.place, **words))
+        fields = {"name": final} | words
+        if self.place == 1:
+            solution.told.append(say(rng, TOLD_END, **fields))
+        elif self.place == len(line):
+            solution.told.append(say(rng, TOLD_BOTTOM, **fields))
+        else:
+            solution.told.append(say(rng, TOLD_INNER, up=line[self.place - 2], down=line[self.place], **fields))
+        solution.told = [capital(each) for each in solution.told]
+        return solution
+
+
+def draw(rng: Random) -> OrderProblem:
+    """Draws three to five people and a clue about every two neighbours."""
+    count = rng.choice((3, 4, 4, 4, 5))
+    line = tuple(rng.sample(NAMES, count))
+    clues = [(place, rng.random() < 0.5) for place in range(count - 1)]
+    rng.shuffle(clues)
+    from_top = rng.random() < 0.5
+    nth = rng.choice((1, 1, 2, 2, 3) if count > 3 else (1, 2))
+    place = nth if from_top else count - nth + 1
+    return OrderProblem(rng.choice(RELATIONS), line, tuple(clues), place, from_top, rng.choice(QUESTIONS))

@@ -1,0 +1,226 @@
+"""Who holds what after some swaps: the state is followed swap by swap."""
+
+from dataclasses import dataclass
+from random import Random
+
+from r2a_core.builtin.tasks.writing import NAMES, READ, Line, Piece, Solution, capital, fill, listed, result, say, write
+
+COLORS = ["red", "blue", "green", "yellow", "black", "white", "purple", "orange"]
+
+SCENES = (  # things, opening
+    ("ball", "{all} play a game. At the start, {told}."),
+    ("book", "{all} meet at the library, and {told}."),
+    ("hat", "{all} stand in a row; {told}."),
+    ("card", "{all} hold one card each: {told}."),
+    ("cup", "{all} sit at a table, where {told}."),
+    ("balloon", "At a party, {told}."),
+)
+
+EVENTS = ("{a} and {b} swap", "{a} trades with {b}", "{a} and {b} change {things}", "{a} swaps with {b}")
+
+WHO = (
+    "Who has the {color} {thing} in the end?",
+    "Who holds the {color} {thing} now?",
+    "With whom is the {color} {thing} now?",
+)
+
+WHAT = ("Which color is the {thing} of {name} in the end?", "What is the color of the {thing} that {name} has now?")
+
+RESTATED = (
+    "I have to follow the {things} through {count} swaps",
+    "let me keep track of who has which {thing}",
+    "I will update the {things} after every swap",
+    "the {things} change hands {count} times, so I go through it one by one",
+    "we need to know where each {thing} ends up",
+)
+
+STARTS = ("At first, {state}.", "In the beginning, {state}.", "Start: {state}.", "Before any swap, {state}.")
+
+STEPS = (
+    "{a} and {b} swap: {two}.",
+    "After {a} trades with {b}, {two}.",
+    "Then {a} and {b} exchange {things}, so {two}.",
+    "Swap {number} is between {a} and {b}. Now {two}.",
+    "Next, {a} gives to {b} and takes in return, so {two}.",
+    "When {a} and {b} change, {two}.",
+)
+
+SLIPS = (
+    "So {a} keeps {old}. Wait, {a} just gave that away and now has {new}.",
+    "{a} still has {old}. No, wait, {a} got {new} from {b}.",
+)
+
+CHECKS = (
+    "Wait, did anything happen to {other}? No, {other} still has {theirs}.",
+    "Let me double-check: {state}. Every color is there once.",
+    "Alternatively, I follow just {a}, who has {new} at this point. It agrees.",
+)
+
+ENDS = ("In the end, {state}.", "So the final state is: {state}.", "After all swaps, {state}.")
+
+TOLD_WHO = (
+    "The {color} {thing} starts with {start} and goes {path}.",
+    "At first {start} held the {color} one, which then went {path}.",
+    "Following only the {color} {thing} from {start}, its way is {path}.",
+)
+
+TOLD_WHAT = (
+    "{name} starts with {first}, {path}.",
+    "The {thing} of {name} is first {first}, {path}.",
+    "Watching only {name}, we see {first}, {path}.",
+)
+
+
+@dataclass(frozen=True)
+class SwapProblem:
+    """Colors of things that people hold, swaps of two people each, and a color or person to ask for."""
+
+    scene: int
+    names: tuple[str, ...]
+    colors: tuple[str, ...]  # by name, at the start
+    swaps: tuple[tuple[int, int], ...]
+    target: int  # of names, or of colors
+    asks_who: bool
+    events: tuple[str, ...]
+    ask: str
+
+    @property
+    def thing(self) -> str:
+        return SCENES[self.scene][0]
+
+    @property
+    def question(self) -> str:
+        told = listed(
+            [f"{name} has the {color} {self.thing}" for name, color in zip(self.names, self.colors, strict=True)]
+        )
+        opening = SCENES[self.scene][1].format(all=listed(self.names), told=told)
+        orders = ("First ", "Then ", "After that ", "Finally ")
+        told = [
+            f"{orders[number if number < len(self.swaps) - 1 else 3]}"
+            + event.format(a=self.names[a], b=self.names[b], things=f"{self.thing}s")
+            + "."
+            for number, ((a, b), event) in enumerate(zip(self.swaps, self.events, strict=True))
+        ]
+        ask = self.ask.format(color=self.colors[self.target], thing=self.thing, name=self.names[self.target])
+        return f"{opening} {' '.join(told)} {ask}"
+
+    def states(self) -> list[list[str]]:
+        """Lists who holds which color, at the start and after each swap."""
+        states = [list(self.colors)]
+        for a, b in self.swaps:
+            held = list(states[-1])
+            held[a], held[b] = held[b], held[a]
+            states.append(held)
+        return states
+
+    def answer(self, held: list[str]) -> str:
+        return self.names[held.index(self.colors[self.target])] if self.asks_who else held[self.target]
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return self.names if self.asks_who else self.colors
+
+    @property
+    def gold(self) -> str:
+        return self.answer(self.states()[-1])
+
+    @property
+    def key(self) -> str:
+        return f"swaps {sorted(self.names)} {sorted(self.colors)}"
+
+    @property
+    def asked(self) -> str:
+        return f"one with the {self.colors[self.target]} {self.thing}" if self.asks_who else "color asked for"
+
+    @property
+    def subject(self) -> str:
+        return "who" if self.asks_who else "what"
+
+    def restate(self, rng: Random) -> str:
+        return say(rng, RESTATED, thing=self.thing, things=f"{self.thing}s", count=len(self.swaps))
+
+    def swap(self, held: list[str], number: int, slipped: int | None) -> None:
+        """Makes one swap; the one that slipped involves a third person."""
+        a, b = self.swaps[number]
+        held[a], held[b] = held[b], held[a]
+        if number == slipped:
+            c = next(each for each in range(len(self.names)) if each not in (a, b))
+            held[b], held[c] = held[c], held[b]
+
+    def mistake(self, rng: Random) -> int:
+        """Chooses a swap whose mistake changes the answer, if there is one."""
+        changing = []
+        for slipped in range(len(self.swaps)):
+            held = list(self.colors)
+            for number in range(len(self.swaps)):
+                self.swap(held, number, slipped)
+            if self.answer(held) != self.gold:
+                changing.append(slipped)
+        return rng.choice(changing or range(len(self.swaps)))
+
+    def state(self, held: list[str], learnt: bool = True) -> Line:
+        """Writes who holds what."""
+        line: Line = []
+        for number, (name, color) in enumerate(zip(self.names, held, strict=True)):
+            line += [
+                Piece((", " if number else "") + f"{name} has ", READ),
+                result(color) if learnt else Piece(color, READ),
+            ]
+        return line
+
+    def solve(self, rng: Random, wrong: bool) -> Solution:
+        held, solution = list(self.colors), Solution("")
+        slipped = self.mistake(rng) if wrong else None
+        path = [self.answer(held)]
+        if rng.random() < 0.5:
+            solution.step(with_line(rng, STARTS, "{state}", self.state(held, learnt=False)))
+        for number, (a, b) in enumerate(self.swaps):
+            right = number != slipped
+            self.swap(held, number, slipped)
+            people = (a, b) if right else tuple(range(len(self.names)))
+            two: Line = []
+            for place, each in enumerate(people):
+                joint = " and " if place == len(people) - 1 else ", " if place else ""
+                two += [Piece(f"{joint}{self.names[each]} has ", READ), result(held[each], right)]
+            fields = {"a": self.names[a], "b": self.names[b], "things": f"{self.thing}s", "number": number + 1}
+            if right and rng.random() < 0.06:
+                solution.detour(write(rng, SLIPS, old=result(held[b], False), new=result(held[a]), **fields))
+            solution.step(with_line(rng, STEPS, "{two}", two, **fields))
+            if right and rng.random() < 0.12:
+                other = next(each for each in range(len(self.names)) if each not in (a, b))
+                template = rng.choice(CHECKS)
+                if "{state}" in template:
+                    solution.detour(with_line(rng, (template,), "{state}", self.state(held)))
+                else:
+                    solution.detour(fill(template, other=self.names[other], theirs=held[other], new=held[a], **fields))
+            if self.answer(held) != path[-1]:
+                path.append(self.answer(held))
+        if rng.random() < 0.4:
+            solution.step(with_line(rng, ENDS, "{state}", self.state(held)))
+        solution.final = path[-1]
+        way = ", ".join(f"{'to' if self.asks_who else 'then'} {each}" for each in path[1:])
+        templates = TOLD_WHO if self.asks_who else TOLD_WHAT
+        words = {"color": self.colors[self.target], "thing": self.thing, "start": path[0], "first": path[0]}
+        if len(path) == 1:
+            templates = (
+                ("Nothing changes for the {color} {thing}.",) if self.asks_who else ("{name} takes part in no swap.",)
+            )
+        solution.told.append(capital(say(rng, templates, path=way, name=self.names[self.target], **words)))
+        return solution
+
+
+def with_line(rng: Random, templates: tuple[str, ...], mark: str, line: Line, **fields: str | int) -> Line:
+    """Fills one of the templates around a line in place of the mark."""
+    before, _, after = rng.choice(templates).partition(mark)
+    return [*fill(before, **fields), *line, *fill(after, **fields)]
+
+
+def draw(rng: Random) -> SwapProblem:
+    """Draws three or four people and two to four swaps."""
+    count = rng.choice((3, 3, 3, 4))
+    names, colors = tuple(rng.sample(NAMES, count)), tuple(rng.sample(COLORS, count))
+    swaps = tuple(tuple(rng.sample(range(count), 2)) for _ in range(rng.choice((2, 3, 3, 4))))
+    asks_who = rng.random() < 0.5
+    events = tuple(rng.choice(EVENTS) for _ in swaps)
+    ask = rng.choice(WHO if asks_who else WHAT)
+    return SwapProblem(rng.randrange(len(SCENES)), names, colors, swaps, rng.randrange(count), asks_who, events, ask)  # type: ignore[arg-type]
