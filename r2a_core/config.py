@@ -101,6 +101,7 @@ def format_value(value: Any) -> str:
 Text = Annotated[str, AfterValidator(plain_text)]
 Name = Annotated[str, BeforeValidator(plain_name)]  # of a model or dataset
 Revision = Annotated[Text, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")]  # branch, tag or commit; part of a cache's path
+Pin = Annotated[Text, Field(pattern="^[0-9a-f]{64}$")] | None  # SHA-256 of what lies outside the project (infra.pins)
 Count = Annotated[int, Field(gt=0, lt=LARGEST)]
 Whole = Annotated[int, Field(ge=0, lt=LARGEST)]
 Positive = Annotated[float, Field(gt=0)]
@@ -233,6 +234,7 @@ class LocalModel(Record):
 
     kind: Literal["local"]
     path: Text
+    sha256: Pin = None  # of the folder; null ends in an error that says it
     dtype: Dtype
     tags: Tags
 

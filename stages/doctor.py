@@ -1,4 +1,5 @@
-"""Reports what this machine has for the study and what it lacks, with hints. Also checks the whole of params.yaml.
+"""Reports what this machine has for the study and what it lacks, with hints. Also checks the whole of params.yaml, and
+that what runs from outside the project is what it pins.
 
 usage: python -m stages.doctor [--params-only]        (or: make doctor)
 """
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import typer
 
-from r2a_core.config import load_params
+from r2a_core.config import LocalModel, Params, load_params
+from r2a_core.infra.errors import MissingPrerequisite
+from r2a_core.models.pointer import check_local
 from r2a_core.paths import StudyPaths
 from stages._study import run_stage
 
@@ -24,6 +27,17 @@ def report(name: str, value: str, hint: str = "") -> None:
     print(f"{'ok ' if not hint else 'NO '} {name:14} {value}")
     if hint:
         print(f"    hint: {hint}")
+
+
+def check_pins(params: Params) -> None:
+    """Raises R2AError when what runs is not what params.yaml pins. What is absent is reported: results may be here."""
+    for name in params.run.models:
+        model = params.models[name]
+        if isinstance(model, LocalModel):
+            try:
+                check_local(model.path, model.sha256, name)
+            except MissingPrerequisite as error:
+                report(name, error.message, error.hint)
 
 
 def check_gpu(root: Path) -> None:
@@ -66,11 +80,13 @@ def check_hub(root: Path) -> None:
     )
 
 
-def doctor(params_only: bool = typer.Option(False, help="Check params.yaml only.")) -> None:
-    """Report versions, GPU, disk, cache and Hub access, and check params.yaml."""
+def doctor(params_only: bool = typer.Option(False, help="Check params.yaml and its pins only.")) -> None:
+    """Report versions, GPU, disk, cache and Hub access, and check params.yaml and its pins."""
     root = Path.cwd()
-    names = load_params(root / "params.yaml").run
+    params = load_params(root / "params.yaml")
+    names = params.run
     report("params.yaml", f"{len(names.models)} models and {len(names.datasets)} datasets to run, all keys known")
+    check_pins(params)
     if params_only:
         return
     report("python", sys.version.split()[0])

@@ -15,7 +15,7 @@ from r2a_core.config import GenerateParams
 from r2a_core.generation.decode import GenerationRequest, request_seed
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.models.load import choose_device, load_tokenizer, transformers_errors
-from r2a_core.models.pointer import check_unchanged, from_pretrained_args, read_pointer
+from r2a_core.models.pointer import from_pretrained_args, read_pointer
 
 PROMPT_TOKENS = 4096  # room for a prompt, beside the response
 
@@ -87,7 +87,6 @@ def load_engine(folder: Path, device: str, config: GenerateParams) -> VllmBacken
             "choose a GPU by CUDA_VISIBLE_DEVICES, or take the back end transformers",
         )
     pointer = read_pointer(folder)
-    check_unchanged(pointer, folder.name)
     ids = load_tokenizer(folder).ids
     place = from_pretrained_args(pointer, folder, weights=True)
     limit = min(context_length(place, pointer, folder.name), PROMPT_TOKENS + config.max_new_tokens)

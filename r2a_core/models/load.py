@@ -16,8 +16,7 @@ from r2a_core.config import Dtype, Tags
 from r2a_core.infra.errors import MissingPrerequisite, R2AError, first_line
 from r2a_core.models.pointer import (
     ModelPointer,
-    check_unchanged,
-    check_whole,
+    check_files,
     from_pretrained_args,
     read_pointer,
     resolve_hub,
@@ -48,7 +47,7 @@ def load_tokenizer(folder: Path) -> LoadedTokenizer:
 
 def tokenizer_of(pointer: ModelPointer, folder: Path) -> LoadedTokenizer:
     """Load the tokenizer that a pointer names. Errors as in `load_model`, about `folder`."""
-    check_whole(pointer, folder)
+    check_files(pointer, folder)
     place = from_pretrained_args(pointer, folder, weights=False)
     with transformers_errors(f"the tokenizer of {folder.name}", pointer):
         hf = read_tokenizer(place)
@@ -112,7 +111,6 @@ def model_of(pointer: ModelPointer, folder: Path, device: str) -> LoadedModel:
     if dtype not in DTYPES:
         raise R2AError(f"{folder.name}: dtype is {dtype!r}", f"use one of {', '.join(DTYPES)}")
     target = choose_device(device)
-    check_unchanged(pointer, folder.name)
     tokenizer = tokenizer_of(pointer, folder)
     place = from_pretrained_args(pointer, folder, weights=True)
     check_weight_files(place, folder.name)

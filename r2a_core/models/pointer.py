@@ -5,8 +5,8 @@ data/models/<name>/model.json, the pointer every kind of model has:
      "revision": commit or null, "weights": digest of the files or null, "dtype": ..., "tags": {...}}
 and, for kind `endpoint` only, "served": how the server is asked (config.ServedModel; no key).
 Weights and tokenizer lie in the same folder (train; texts and endpoint: tokenizer only), in the Hub cache (hub) or at
-`source` (local). The digest is of config and weights (local), or of all other files of the folder (train, texts,
-endpoint).
+`source` (local). The digest is that of params.yaml, over all files of `source` (local), or of all other files of the
+folder (train, texts, endpoint).
 """
 
 import json
@@ -19,9 +19,9 @@ from pydantic import ConfigDict
 
 from r2a_core.config import ServedModel, Tags, adapter
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
-from r2a_core.infra.files import TEMPORARY, folder_digest, sha256, write_text_whole
+from r2a_core.infra.files import TEMPORARY, folder_digest, write_text_whole
 from r2a_core.infra.hub import hub_access
-from r2a_core.infra.shards import fingerprint
+from r2a_core.infra.pins import check_pin
 
 POINTER = "model.json"
 
@@ -86,6 +86,8 @@ def read_pointer(folder: Path) -> ModelPointer:
         pointer = adapter(ModelPointer).validate_python(values)
         if values["kind"] in ("hub", "local") and not values.get("source"):
             raise ValueError("source is missing")
+        if values["kind"] == "local" and not values.get("weights"):
+            raise ValueError("weights is missing")
         if (pointer.served is None) == (pointer.kind == "endpoint"):
             raise ValueError("served belongs to kind endpoint, and only there")
         return pointer
@@ -122,26 +124,21 @@ def ask_hub(hub_id: str, revision: str) -> str | None:
         return HfApi().model_info(hub_id, revision=revision, timeout=HUB_TIMEOUT).sha
 
 
-def weights_digest(path: str) -> str:
-    """Returns the digest over config and weights of a local model folder.
+def check_local(path: str, pinned: str | None, name: str) -> None:
+    """Checks a local model folder against the pin of params.yaml, models.<name>.sha256 (see `check_pin`).
 
-    Raises MissingPrerequisite when they are absent.
+    Raises MissingPrerequisite when the folder lacks config or weights.
     """
-    return fingerprint(files={file.name: sha256(file) for file in weight_files(path)})
-
-
-def weight_files(path: str) -> list[Path]:
-    """Returns the config and weights of a local model folder. Raises MissingPrerequisite when they are absent."""
     try:
         folder = Path(path).expanduser()
-        weights = sorted(folder.glob("*.safetensors")) if (folder / "config.json").is_file() else []
+        whole = (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
     except (OSError, RuntimeError):  # a name that the file system refuses, a home of nobody
-        folder, weights = Path(path), []
-    if not weights:
+        folder, whole = Path(path), False
+    if not whole:
         raise MissingPrerequisite(
             f"{path} has no config.json with *.safetensors weights", "give a model folder in Hugging Face format"
         )
-    return [folder / "config.json", *weights]
+    check_pin(folder, pinned, f"models.{name}.sha256")
 
 
 def files_digest(folder: Path) -> str:
@@ -149,24 +146,16 @@ def files_digest(folder: Path) -> str:
     return folder_digest(folder, without=(POINTER, f"{TEMPORARY}{POINTER}"))
 
 
-def check_whole(pointer: ModelPointer, folder: Path) -> None:
-    """Raises R2AError when the files beside a pointer are not those that were prepared: one bit can change a number."""
-    if pointer.kind in ("train", *WITHOUT_WEIGHTS) and pointer.weights not in (None, files_digest(folder)):
+def check_files(pointer: ModelPointer, folder: Path) -> None:
+    """Raises R2AError when a model's files are not those that were prepared: one bit can change a number."""
+    if pointer.weights is None:
+        return
+    if pointer.kind == "local":
+        check_local(str(pointer.source), pointer.weights, folder.name)
+    elif pointer.kind != "hub" and pointer.weights != files_digest(folder):
         raise R2AError(
             f"{folder} is damaged: its files do not match the digest in {POINTER}",
             "delete the folder, then rebuild it with: dvc repro prepare_model",
-        )
-
-
-def check_unchanged(pointer: ModelPointer, name: str) -> None:
-    """Raises R2AError when the folder of a local model has no weights, or not those that were prepared."""
-    if pointer.kind != "local":
-        return
-    weight_files(str(pointer.source))
-    if pointer.weights is not None and weights_digest(str(pointer.source)) != pointer.weights:
-        raise R2AError(
-            f"{name}: the weights in {pointer.source} are not those that were prepared",
-            "put them back, or prepare the model again: dvc repro --force prepare_model",
         )
 
 

@@ -22,15 +22,16 @@ from r2a_core.config import (
     TrainedModel,
 )
 from r2a_core.infra.files import disk_errors
-from r2a_core.models.pointer import POINTER, ModelPointer, files_digest, resolve_hub, weights_digest
+from r2a_core.models.pointer import POINTER, ModelPointer, check_local, files_digest, resolve_hub
 
 
 def prepare(
     params: ModelParams, out_dir: Path, progress: Callable[[int, int, float], None] | None = None
 ) -> ModelPointer:
-    """Writes the model folder of one entry, in the place of one prepared before.
+    """Writes the model folder of one entry, in the place of one prepared before. The folder has the model's name.
 
-    Raises MissingPrerequisite when the Hub or a folder cannot be reached, or the disk is full or not to be written.
+    Raises R2AError for a local folder that params.yaml does not pin to what it holds, MissingPrerequisite when the Hub
+    or a folder cannot be reached, or the disk is full or not to be written.
     """
     if (out_dir / POINTER).is_file():
         (out_dir / POINTER).unlink()  # first: a folder without it is never taken for a model
@@ -45,7 +46,8 @@ def prepare(
             revision = resolve_hub(params.hub_id, params.revision)
             pointer = ModelPointer("hub", params.dtype, params.tags, params.hub_id, revision)
         case LocalModel():
-            pointer = ModelPointer("local", params.dtype, params.tags, params.path, weights=weights_digest(params.path))
+            check_local(params.path, params.sha256, out_dir.name)
+            pointer = ModelPointer("local", params.dtype, params.tags, params.path, weights=params.sha256)
         case TextsModel():
             save_tokenizer(params.tags, out_dir)
             pointer = ModelPointer("texts", None, params.tags, weights=files_digest(out_dir))

@@ -16,6 +16,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from r2a_core.config import ModelParams, parse
+from r2a_core.infra.pins import content_digest
 from r2a_core.models.load import LoadedModel, load_model
 from r2a_core.models.prepare import prepare
 
@@ -81,9 +82,10 @@ def prepare_entry(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
         return folder
 
     def prepared(name: str, **tags: str | None) -> Path:
-        entry = {**ENTRIES[name], "path": str(weights(name)), "tags": ENTRIES[name]["tags"] | tags}
+        path = weights(name)
+        own = {"path": str(path), "sha256": content_digest(path), "tags": ENTRIES[name]["tags"] | tags}
         folder = tmp_path_factory.mktemp("prepared") / name
-        prepare(parse(ModelParams, entry, f"models.{name}"), folder)
+        prepare(parse(ModelParams, ENTRIES[name] | own, f"models.{name}"), folder)
         return folder
 
     return prepared

@@ -16,8 +16,9 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedToken
 from r2a_core.activations.capture import CaptureJob
 from r2a_core.config import LocalModel, Tags
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.pins import content_digest
 from r2a_core.models.load import choose_device, load_hf, load_model, load_tokenizer, resolve_tags
-from r2a_core.models.pointer import ModelPointer, weights_digest
+from r2a_core.models.pointer import ModelPointer
 from r2a_core.models.prepare import prepare
 from tests.small_models import one_layer_llama
 
@@ -118,14 +119,34 @@ def test_unused_weights_are_said(folder: Path, caplog: pytest.LogCaptureFixture)
 @pytest.mark.parametrize("path", ["mine", "", "no/such/folder", "x" * 300, "~nobody_of_that_name/m"])
 def test_a_local_path_that_leads_to_no_model(refused, folder: Path, tmp_path: Path, path: str) -> None:
     (folder / "model.safetensors").unlink()
-    params = LocalModel(kind="local", path=str(folder) if path == "mine" else path, dtype="float32", tags=TAGS)
+    params = local(folder if path == "mine" else Path(path))
     refused(lambda: prepare(params, tmp_path / "m"), "has no config.json with *.safetensors", "Hugging Face format")
 
 
-def test_a_local_model_that_changed(refused, folder: Path, tmp_path: Path) -> None:
-    ModelPointer("local", "float32", TAGS, str(folder), weights=weights_digest(str(folder))).write(tmp_path)
-    spoil(folder, "fill", NORM, 2.0)
-    refused(lambda: load_model(tmp_path, "cpu"), "are not those that were prepared", "put them back")
+def local(folder: Path, **values: Any) -> LocalModel:
+    return LocalModel(kind="local", path=str(folder), dtype="float32", tags=TAGS, **values)
+
+
+def test_a_local_model_is_prepared_once_it_is_pinned(refused, folder: Path, tmp_path: Path) -> None:
+    found, out = content_digest(folder), tmp_path / "m"
+    line = f"models.m.sha256: {found}"
+    refused(lambda: prepare(local(folder), out), "models.m.sha256 is null", line)
+    refused(lambda: prepare(local(folder, sha256="0" * 64), out), "is not what models.m.sha256 says", line)
+    assert not (out / "model.json").exists()
+    assert prepare(local(folder, sha256=found), out).weights == found
+
+
+@pytest.mark.parametrize("edited", ["weights", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+def test_a_local_model_that_changed(refused, folder: Path, tmp_path: Path, edited: str) -> None:
+    prepare(local(folder, sha256=content_digest(folder)), tmp_path / "m")
+    load_model(tmp_path / "m", "cpu")
+    if edited == "weights":
+        spoil(folder, "fill", NORM, 2.0)
+    else:
+        (folder / edited).write_text((folder / edited).read_text().replace("\n", "\n "))
+    for load in (load_tokenizer, load_model):
+        line = f"models.m.sha256: {content_digest(folder)}"
+        refused(lambda load=load: load(tmp_path / "m"), "is not what models.m.sha256 says", line)
 
 
 @pytest.mark.parametrize("vocabulary", [[*WORDS, "one", "two"], [*WORDS[:5], "", "", "", "", "", "Hm"]])
@@ -157,7 +178,7 @@ def test_dtype_and_tags_are_those_of_the_pointer(folder: Path) -> None:
 
 
 def test_a_local_folder_is_loaded_from_where_it_lies(original: Path, tmp_path: Path) -> None:
-    ModelPointer("local", "float32", TAGS, str(original), weights=weights_digest(str(original))).write(tmp_path)
+    prepare(local(original, sha256=content_digest(original)), tmp_path)
     assert load_model(tmp_path, "cpu").model.num_parameters() > 0
     assert load_tokenizer(tmp_path).ids.eos == 2
 

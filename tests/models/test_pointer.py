@@ -9,15 +9,13 @@ import pytest
 from huggingface_hub import HfApi, constants, errors
 
 from r2a_core.config import Tags
-from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.errors import MissingPrerequisite
 from r2a_core.models.pointer import (
     ModelPointer,
-    check_unchanged,
     from_pretrained_args,
     is_cached,
     read_pointer,
     resolve_hub,
-    weights_digest,
 )
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -106,20 +104,3 @@ def test_other_kinds_never_use_the_network(tmp_path: Path) -> None:
             "pretrained_model_name_or_path": str(place),
             "local_files_only": True,
         }
-
-
-def test_a_local_model_is_known_by_its_weights(tmp_path: Path) -> None:
-    folder = tmp_path / "m"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    with pytest.raises(MissingPrerequisite, match=r"has no config\.json with \*\.safetensors"):
-        weights_digest(str(folder))
-    (folder / "model.safetensors").write_bytes(b"weights")
-    pointer = ModelPointer("local", "float32", Tags(), str(folder), weights=weights_digest(str(folder)))
-    check_unchanged(pointer, "mine")
-    (folder / "readme.txt").write_text("a note changes nothing")
-    check_unchanged(pointer, "mine")
-    (folder / "model.safetensors").write_bytes(b"others!")
-    with pytest.raises(R2AError, match=r"mine: the weights in .* are not those that were prepared") as caught:
-        check_unchanged(pointer, "mine")
-    assert "prepare the model again" in caught.value.hint
