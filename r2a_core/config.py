@@ -378,6 +378,7 @@ class HubDataset(Record):
     instruction: Text
     revision: Revision  # not used with a local file
     file: Text | None = None  # name inside imports/, instead of the Hub
+    sha256: Pin = None  # of the file; null ends in an error that says it
 
 
 class TableDataset(Record):
@@ -394,6 +395,7 @@ class FileDataset(Record):
     kind: Literal["pairs", "traces"]
     instruction: Text
     file: Text  # name inside imports/
+    sha256: Pin = None  # of the file, as above
     texts_of: dict[Text, Text] = {}  # traces: our model name -> model name in the file
 
 

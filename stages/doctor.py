@@ -8,11 +8,13 @@ import importlib.metadata
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import typer
 
 from r2a_core.config import LocalModel, Params, load_params
+from r2a_core.data.prepare import check_file
 from r2a_core.infra.errors import MissingPrerequisite
 from r2a_core.models.pointer import check_local
 from r2a_core.paths import StudyPaths
@@ -29,15 +31,19 @@ def report(name: str, value: str, hint: str = "") -> None:
         print(f"    hint: {hint}")
 
 
-def check_pins(params: Params) -> None:
+def check_pins(params: Params, imports: Path) -> None:
     """Raises R2AError when what runs is not what params.yaml pins. What is absent is reported: results may be here."""
+    datasets = {name: params.datasets[name] for name in (*params.run.datasets, params.run.pairs)}
+    checks = {name: partial(check_file, entry, imports, name) for name, entry in datasets.items()}
     for name in params.run.models:
         model = params.models[name]
         if isinstance(model, LocalModel):
-            try:
-                check_local(model.path, model.sha256, name)
-            except MissingPrerequisite as error:
-                report(name, error.message, error.hint)
+            checks[name] = partial(check_local, model.path, model.sha256, name)
+    for name, check in checks.items():
+        try:
+            check()
+        except MissingPrerequisite as error:
+            report(name, error.message, error.hint)
 
 
 def check_gpu(root: Path) -> None:
@@ -84,9 +90,9 @@ def doctor(params_only: bool = typer.Option(False, help="Check params.yaml and i
     """Report versions, GPU, disk, cache and Hub access, and check params.yaml and its pins."""
     root = Path.cwd()
     params = load_params(root / "params.yaml")
+    check_pins(params, StudyPaths(root).imports)
     names = params.run
     report("params.yaml", f"{len(names.models)} models and {len(names.datasets)} datasets to run, all keys known")
-    check_pins(params)
     if params_only:
         return
     report("python", sys.version.split()[0])

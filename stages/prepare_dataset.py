@@ -1,6 +1,6 @@
 """Writes the questions of one dataset, or of a set of pairs, in the common schema.
 
-params datasets.<dataset>, files of imports/ -> data/datasets/<dataset>.parquet
+params datasets.<dataset>, a file of imports/ -> data/datasets/<dataset>.parquet
 usage: python -m stages.prepare_dataset DATASET
 """
 
@@ -17,7 +17,7 @@ SHOWN_REJECTIONS = 10
 def prepare_dataset(dataset: str) -> None:
     """Write data/datasets/DATASET.parquet."""
     study = open_study("prepare_dataset", dataset=dataset)
-    loaded = load_dataset(study.params.datasets[dataset], study.paths.imports)
+    loaded = load_dataset(study.params.datasets[dataset], study.paths.imports, dataset)
     for rejected in loaded.rejected[:SHOWN_REJECTIONS]:
         logging.warning("row %s left out: %s", rejected.row, rejected.reason)
     logging.info("%s: %d questions, %d rows left out", dataset, len(loaded.items), len(loaded.rejected))

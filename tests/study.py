@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from r2a_core.config import TextsModel
+from r2a_core.infra.pins import content_digest
 from r2a_core.models.prepare import prepare
 from r2a_core.paths import StudyPaths
 
@@ -103,7 +104,27 @@ def command_line(monkeypatch: pytest.MonkeyPatch, capture: pytest.CaptureFixture
 
 ASKED = "<｜begin▁of▁sentence｜>{question} <think>\n"
 EOS = "<｜end▁of▁sentence｜>"
-ENTRY = {"kind": "traces", "instruction": "", "file": "texts.jsonl", "texts_of": {"tiny": "tiny"}}
+ROWS = [  # of a study of four imported texts
+    {
+        "model": "tiny",
+        "setting": f"{setting}_reasoning",
+        "unique_id": unique_id,
+        "problem": question,
+        "response": ASKED.format(question=question) + f"{thought}</think>\\boxed{{{answer}}}{EOS}",
+        "answer": "2",
+    }
+    for unique_id, question, answer in (("q/1", "1+1?", "2"), ("../q2", "4-2?", "3"))
+    for setting, thought in (("with", "Hm, so."), ("without", "Okay."))
+]
+
+
+def import_texts(root: Path, rows: list[dict[str, Any]], **texts_of: str) -> dict[str, Any]:
+    """Writes imports/texts.jsonl; returns the entry of `datasets` that reads it."""
+    path = root / "imports" / "texts.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pin = content_digest(path)
+    return {"kind": "traces", "instruction": "", "file": path.name, "sha256": pin, "texts_of": texts_of}
 
 
 @dataclass(frozen=True)
@@ -112,6 +133,7 @@ class Study:
 
     root: Path
     command: Callable[..., Ended]
+    texts: dict[str, Any]  # entry of `datasets`
 
     @property
     def paths(self) -> StudyPaths:
@@ -126,27 +148,15 @@ class Study:
         own = params_with(
             run={"models": ["tiny"], "datasets": ["texts"]},
             models={"tiny": {"kind": "texts"}},
-            datasets={"texts": ENTRY, "built_in_pairs": PARAMS["datasets"]["built_in_pairs"] | {"n": 2}},
+            datasets={"texts": self.texts, "built_in_pairs": PARAMS["datasets"]["built_in_pairs"] | {"n": 2}},
         )
         write_params(self.root, own | sections)
 
 
 def study_of_texts(root: Path, monkeypatch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> Study:
     """A study of four imported texts, its model prepared and its datasets not."""
-    made = Study(study_folder(root, {}), command_line(monkeypatch, capture))
-    rows = [
-        {
-            "model": "tiny",
-            "setting": f"{setting}_reasoning",
-            "unique_id": unique_id,
-            "problem": question,
-            "response": ASKED.format(question=question) + f"{thought}</think>\\boxed{{{answer}}}{EOS}",
-            "answer": "2",
-        }
-        for unique_id, question, answer in (("q/1", "1+1?", "2"), ("../q2", "4-2?", "3"))
-        for setting, thought in (("with", "Hm, so."), ("without", "Okay."))
-    ]
-    (root / "imports" / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = import_texts(root, ROWS, tiny="tiny")
+    made = Study(study_folder(root, {}), command_line(monkeypatch, capture), texts)
     made.write_params()
     prepare(TextsModel(kind="texts"), made.paths.model("tiny"))
     return made

@@ -2,27 +2,31 @@
 
 Kinds: arithmetic, comparison and generated_pairs (built in, generated), pairs_table (the project's own pairs), pairs (a
 CSV of question pairs), math500 and wildbench (Hub or local file), traces (existing texts of models). Local files are in
-one folder, which the caller names.
+one folder, which the caller names, and each is pinned by its SHA-256 in params.yaml.
 """
 
 from pathlib import Path
 
 from r2a_core.builtin.questions import arithmetic, comparison, comparison_pairs
-from r2a_core.config import DatasetParams, HubDataset
+from r2a_core.config import DatasetParams, FileDataset, HubDataset
 from r2a_core.data.hub import fetch, load_math500, load_wildbench
 from r2a_core.data.imported_texts import load_traces
 from r2a_core.data.items import Item
 from r2a_core.data.pairs import PAIRS_TABLE, load_pairs, pair_items
 from r2a_core.data.user_tables import Loaded
-from r2a_core.infra.errors import R2AError
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.pins import check_pin
 
 
 def local_file(imports: Path, name: str) -> Path:
-    """Finds a file of the imports folder. Raises R2AError when it is absent, or its name or a link leads out."""
+    """Finds a file of the imports folder.
+
+    Raises MissingPrerequisite when it is absent, R2AError when its name or a link leads out.
+    """
     path = imports / name
     inside = not Path(name).is_absolute() and ".." not in Path(name).parts
     if inside and not is_file(path):
-        raise R2AError(f"{imports.name}/{name} does not exist", f"copy the file into {imports.name}/")
+        raise MissingPrerequisite(f"{imports.name}/{name} does not exist", f"copy the file into {imports.name}/")
     if not inside or not path.resolve().is_relative_to(imports.resolve()):
         raise R2AError(
             f"the file {name!r} lies outside {imports.name}/", f"copy it into {imports.name}/ and give its name"
@@ -38,11 +42,25 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def load_dataset(params: DatasetParams, imports: Path) -> Loaded[Item]:
-    """Loads or generates the questions of one entry. imports: the folder of local files.
+def load_dataset(params: DatasetParams, imports: Path, name: str) -> Loaded[Item]:
+    """Loads or generates the questions of the entry `name`. imports: the folder of local files.
 
-    Raises MissingPrerequisite when the Hub cannot be reached, R2AError for files that cannot be used.
+    Raises MissingPrerequisite when the Hub cannot be reached or a file is absent, R2AError for files that cannot be
+    used, or are not what params.yaml pins.
     """
+    loaded = load_entry(params, imports)
+    check_file(params, imports, name)  # afterwards: what was read is what is pinned
+    return loaded
+
+
+def check_file(params: DatasetParams, imports: Path, name: str) -> None:
+    """Checks the local file of an entry against datasets.<name>.sha256 (see `check_pin`); most entries have none."""
+    if isinstance(params, (HubDataset, FileDataset)) and params.file is not None:
+        check_pin(local_file(imports, params.file), params.sha256, f"datasets.{name}.sha256")
+
+
+def load_entry(params: DatasetParams, imports: Path) -> Loaded[Item]:
+    """Loads or generates the questions of one entry. Raises as `load_dataset`, but for pins."""
     match params.kind:
         case "arithmetic":
             return Loaded(arithmetic(params.n, params.seed), [])

@@ -123,6 +123,7 @@ def model_of(pointer: ModelPointer, folder: Path, device: str) -> LoadedModel:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are reported, and refused below
         )
+    check_files(pointer, folder)  # again: what was read is what was prepared
     model, report = loaded
     if absent := sorted(report["missing_keys"]):
         raise R2AError(f"{folder.name}: the weights lack {absent[0]} ({len(absent)} in all)", pointer.hint)

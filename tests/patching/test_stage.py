@@ -59,7 +59,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_random_model(root / "data" / "models" / model, kind, seed, num_hidden_layers=N_LAYERS)
     entry = parse(DatasetParams, PARAMS["datasets"]["couples"], "datasets.couples")
     (root / "data" / "datasets").mkdir()
-    items_frame(load_dataset(entry, root).items).write_parquet(root / "data" / "datasets" / "couples.parquet")
+    items_frame(load_dataset(entry, root, "couples").items).write_parquet(
+        root / "data" / "datasets" / "couples.parquet"
+    )
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("R2A_DEVICE", "cpu")
         run_all(study_folder(root, params_with(**PARAMS)))

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib
-import json
 import multiprocessing
 import os
 import shutil
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.study import PARAMS, SMALL_RECIPE, params_with, study_folder
+from tests.study import PARAMS, SMALL_RECIPE, import_texts, params_with, study_folder
 
 TRACES = ("trained", "texts", "with_reasoning")
 QUESTIONS = ("trained", "arithmetic", "without_reasoning")
@@ -99,16 +98,6 @@ def finished(folder: Path) -> dict[str, int]:
 def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A study in which every stage of IN_ORDER has run; each expensive one has several shards and takes a second."""
     folder = tmp_path_factory.mktemp("reliability")
-    texts = {"kind": "traces", "instruction": "", "file": "texts.jsonl", "texts_of": {"trained": "author"}}
-    kept = {"residual_layers": [0, 1], "z_layers": [0, 1], "stream_rows": "all"}
-    params = params_with(
-        run={"models": ["trained"], "datasets": ["arithmetic", "texts"]},
-        models={"trained": {"kind": "train", "dtype": "float32", "recipe": SMALL_RECIPE}},
-        datasets={"texts": texts, "arithmetic": PARAMS["datasets"]["arithmetic"] | {"n": 24}},
-        generate={"max_new_tokens": 24, "batch_size": 8, "shard_items": 4},
-        capture={"dtype": "float32", "shard_mb": 1, **kept},
-    )
-    project = Project(study_folder(folder / "project", params), folder / "stage.log")
     rows = [
         {
             "model": "author",
@@ -122,7 +111,16 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         }
         for number in range(16)
     ]
-    (project.root / "imports" / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = import_texts(folder / "project", rows, trained="author")
+    kept = {"residual_layers": [0, 1], "z_layers": [0, 1], "stream_rows": "all"}
+    params = params_with(
+        run={"models": ["trained"], "datasets": ["arithmetic", "texts"]},
+        models={"trained": {"kind": "train", "dtype": "float32", "recipe": SMALL_RECIPE}},
+        datasets={"texts": texts, "arithmetic": PARAMS["datasets"]["arithmetic"] | {"n": 24}},
+        generate={"max_new_tokens": 24, "batch_size": 8, "shard_items": 4},
+        capture={"dtype": "float32", "shard_mb": 1, **kept},
+    )
+    project = Project(study_folder(folder / "project", params), folder / "stage.log")
     for stage, *arguments in IN_ORDER:
         assert project.run(stage, *arguments) == 0, project.log.read_text()
     return project

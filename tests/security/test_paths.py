@@ -43,7 +43,7 @@ def test_a_file_outside_is_not_read(imports: Path, name: str) -> None:
     entry = {"kind": "math500", "instruction": "", "revision": "main", "file": name}
     params = parse(DatasetParams, entry, "datasets.x")
     with pytest.raises(R2AError, match="lies outside imports/") as caught:
-        load_dataset(params, imports)
+        load_dataset(params, imports, "x")
     assert "copy it into" in caught.value.hint
 
 

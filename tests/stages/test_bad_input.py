@@ -50,6 +50,17 @@ def test_threads_are_a_positive_whole_number(study: Study, monkeypatch: pytest.M
     assert (ended.code, ended.last) == (2, "hint: for example R2A_THREADS=2")
 
 
+def test_a_doctor_reports_files_that_are_absent_and_goes_on(study: Study) -> None:
+    """In a clone that pulled what was made from them, they are not needed."""
+    elsewhere = {"kind": "local", "path": "/none", "dtype": "float32", "tags": {}}
+    study.write_params(models={**PARAMS["models"], "tiny": elsewhere})
+    (study.root / "imports" / "texts.jsonl").unlink()
+    ended = study.run("doctor", "--params-only")
+    assert (ended.code, ended.err) == (0, "")
+    assert "NO  texts          imports/texts.jsonl does not exist" in ended.out
+    assert "NO  tiny           /none has no config.json" in ended.out
+
+
 def test_a_study_of_texts_runs_and_counts_its_answers(study: Study) -> None:
     """The stages that the cases above spoil, unspoilt; item ids with slashes and dots become no paths."""
     for stage in (PREPARE, GENERATE, (*GENERATE[:3], "without_reasoning"), JUDGE, EVALUATE):

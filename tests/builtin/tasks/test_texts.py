@@ -16,7 +16,9 @@ from r2a_core.trace import last_boxed_answer
 REFLECTION = re.compile(r"\b(?:wait|alternatively|double[ -]check)\b", re.IGNORECASE)
 
 
-def texts(count: int = 300, tasks: tuple[str, ...] = tuple(TASKS), seed: int = 0, **shares: float) -> list[TrainingText]:
+def texts(
+    count: int = 300, tasks: tuple[str, ...] = tuple(TASKS), seed: int = 0, **shares: float
+) -> list[TrainingText]:
     nothing = {"without_reasoning": 0.0, "probing": 0.0, "perturbed": 0.0, "contradicted": 0.0, "padded": 0.0}
     mix = TaskMix.model_validate({"tasks": dict.fromkeys(tasks, 1.0)} | nothing | shares)
     return list(islice(training_texts(seed, mix), count))
