@@ -16,7 +16,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 repro: install
 	python -m stages.doctor --params-only
-	python tools/repro.py
+	python -m tools.repro
 
 test: develop
 	OMP_NUM_THREADS=1 python -m pytest -m "not slow and not gpu" -n auto --dist loadfile

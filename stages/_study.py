@@ -23,6 +23,7 @@ from r2a_core.config import Params, ResourceParams, load_sections, read_yaml
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.files import disk_error_number, disk_trouble, folder_digest
 from r2a_core.infra.memory import is_out_of_memory
+from r2a_core.infra.processes import end_with_parent
 from r2a_core.infra.shards import Work, code_digest, open_store
 from r2a_core.paths import StudyPaths
 from r2a_core.trace import SETTINGS
@@ -133,6 +134,7 @@ def set_threads() -> None:
 
 def run_stage(command: Callable[..., None]) -> None:
     """Runs a stage's command line. A user's mistake ends in one sentence and a hint; a bug keeps its traceback."""
+    end_with_parent(only_under="DVC_STAGE")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     for chatty in ("httpx", "transformers", "matplotlib", "fontTools"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

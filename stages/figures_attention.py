@@ -11,6 +11,7 @@ from functools import partial
 from multiprocessing import get_context
 
 from r2a_core.figures.attention import draw_dataset
+from r2a_core.infra.processes import end_with_parent
 from stages._study import open_study, run_stage
 
 
@@ -20,7 +21,8 @@ def figures_attention() -> None:
     run, heads = study.params.run, study.params.heads
     study.paths.figures("attention").mkdir(parents=True, exist_ok=True)  # an output, also when no model has weights
     draw = partial(draw_dataset, study.paths, run.models, settings=run.settings, top=heads.top, thresholds=heads.walk)
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # polars has threads, which a fork would lose
+    spawn = get_context("spawn")  # polars has threads, which a fork would lose
+    with ProcessPoolExecutor(mp_context=spawn, initializer=end_with_parent) as pool:
         drawn = pool.map(draw, run.datasets)
         for dataset, paths in zip(run.datasets, drawn, strict=True):
             if not paths:

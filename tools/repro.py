@@ -1,62 +1,152 @@
-"""dvc repro, with the stages of the built-in models side by side: each keeps one core busy, most of it in training.
+"""Runs `dvc repro` in a study's folder, whatever a killed run has left there. What `make repro` does last.
 
-usage: python tools/repro.py
-dvc.yaml lists stages in an order in which they can run. Neighbours that belong to a model run as one chain per model,
-as many chains at a time as there are cores. Only models that the pipeline trains run side by side: others may need a
-device alone. A last `dvc repro` runs what is left, or everything where nothing is trained; its exit code counts.
+usage: python -m tools.repro
+dvc.lock, .dvc/tmp -> what dvc.yaml describes. Exit code: the stage's own when one fails, else DVC's.
+Before and after the run it mends what DVC itself stumbles over (see `mend_lock`, `mend_rwlock`). DVC works in this
+process, so there is nothing between `make` and the stage that could be left behind.
 """
 
+import json
+import logging
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-from r2a_core.config import load_params
+import psutil
+from dvc.cli import main as dvc
+from dvc.exceptions import DvcException
+from dvc.lock import LockError, make_lock
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from dvc.stage.exceptions import StageCmdFailedError
+from dvc.utils.serialize import parse_yaml
+from voluptuous import Invalid
 
+from r2a_core.infra.errors import R2AError
+from r2a_core.infra.files import write_text_whole
+from r2a_core.infra.processes import end_with_parent, held
 
-def model_of(stage: str, models: list[str]) -> str | None:
-    """The model of a stage such as generate@tiny_qwen2-arithmetic-with_reasoning."""
-    name = stage.partition("@")[2].partition("-")[0]
-    return name if name in models else None
+LOCK = Path("dvc.lock")
+TMP = Path(".dvc/tmp")
+KEPT = TMP / "dvc.lock.whole"
+BROKEN = TMP / "dvc.lock.broken"
 
-
-def steps(stages: list[str], models: list[str]) -> Iterator[list[list[str]]]:
-    """Chains of stages that may run side by side, step after step."""
-    for of_models, neighbours in groupby(stages, lambda stage: model_of(stage, models) is not None):
-        own = list(neighbours)
-        yield [[stage for stage in own if model_of(stage, models) == model] for model in models] if of_models else [own]
-
-
-def run_side_by_side(chains: list[list[str]]) -> None:
-    """Runs each chain in its order; one that fails is tried once more: dvc may have met dvc.lock half-written.
-
-    A chain has one CPU thread unless R2A_THREADS says otherwise: more would wait for one another.
-    """
-    own = {"R2A_THREADS": "1"} | dict(os.environ)
-    at_once = os.cpu_count() or 1
-    for start in range(0, len(chains), at_once):
-        left = chains[start : start + at_once]
-        for _ in range(2):
-            command = ["dvc", "--wait-for-lock", "repro", "--single-item"]
-            running = [subprocess.Popen([*command, *chain], env=own) for chain in left]
-            codes = [process.wait() for process in running]
-            left = [chain for chain, code in zip(left, codes, strict=True) if code]
+SPOKEN = (1, 2, 3, 130)  # exit codes of a stage that has said why
+DVC_INTERRUPTED, INTERRUPTED = 252, 130
 
 
 def main() -> int:
-    params = load_params(Path("params.yaml"))
-    trained = [name for name in params.run.models if params.models[name].kind == "train"]
-    if len(trained) > 1 and len(trained) == len(params.run.models) and subprocess.call(["dvc", "status", "--quiet"]):
-        listed = subprocess.run(["dvc", "stage", "list", "--name-only"], check=True, capture_output=True, text=True)
-        for chains in steps(listed.stdout.split(), trained):
-            run_side_by_side(chains)
-    return subprocess.call(["dvc", "repro"])
+    """Mends, runs and mends; returns the exit code."""
+    end_with_parent(only_under="MAKELEVEL")
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # stages run `python`
+    TMP.mkdir(parents=True, exist_ok=True)
+    with held(TMP / "repro.lock", "another make repro is at work in this folder"):
+        mend()
+        stage = StageHasSpoken()
+        for handler in logging.getLogger("dvc").handlers:
+            handler.addFilter(stage)
+        code = stage.code_or(dvc(["repro"]))
+        mend()
+    return INTERRUPTED if code == DVC_INTERRUPTED else code
+
+
+def mend() -> None:
+    """Mends both files while no dvc writes them. Raises R2AError when one goes on doing so."""
+    try:
+        with make_lock(str(TMP / "lock")), make_lock(str(TMP / "rwlock.lock")):
+            mend_lock()
+            mend_rwlock()
+    except LockError:
+        raise R2AError("a dvc command is at work in this folder", "wait for it to end: ps shows it") from None
+
+
+def mend_lock() -> None:
+    """Replaces a dvc.lock that was cut off by the last whole one: the copy kept here, or else git's.
+
+    DVC empties the file and takes up to a second to write it anew, after each stage. What the older one lacks, DVC
+    takes from its run cache. The same holds for a lock cut off between two lines, which DVC can read; it is told by
+    being the beginning of the last one.
+    """
+    if not LOCK.exists():
+        return
+    content, kept = LOCK.read_bytes(), KEPT.read_bytes() if KEPT.exists() else b""
+    committed = subprocess.run(["git", "show", f"HEAD:./{LOCK}"], capture_output=True).stdout
+    if is_whole(content) and (content in (committed, kept) or not kept.startswith(content)):
+        write_text_whole(KEPT, content.decode())
+        return
+    BROKEN.write_bytes(content)
+    for name, whole in (("the last whole one", kept), ("git's", committed)):
+        if is_whole(whole):
+            write_text_whole(LOCK, whole.decode())
+            instead = f"{name} is back"
+            break
+    else:
+        LOCK.unlink()
+        instead = "DVC starts a new one"
+    print(f"{LOCK} was cut off by a kill: {instead}, and what it lacks comes from DVC's cache", flush=True)
+
+
+def is_whole(content: bytes) -> bool:
+    """Checks that DVC can read a lock to its last line."""
+    try:
+        COMPILED_LOCKFILE_SCHEMA(parse_yaml(content.decode(), LOCK))
+    except (UnicodeDecodeError, DvcException, Invalid):
+        return False
+    return content.endswith(b"\n")
+
+
+def mend_rwlock() -> None:
+    """Drops DVC's records of what a process is reading or writing when that process is no longer the one recorded."""
+    path = TMP / "rwlock"
+    try:
+        records = json.loads(path.read_bytes())
+        write = {place: info for place, info in records["write"].items() if is_at_work(info)}
+        read = {place: [info for info in infos if is_at_work(info)] for place, infos in records["read"].items()}
+    except FileNotFoundError:
+        return
+    except (ValueError, TypeError, KeyError, AttributeError):  # cut off
+        write = read = {}
+    write_text_whole(
+        path, json.dumps({"write": write, "read": {place: infos for place, infos in read.items() if infos}})
+    )
+
+
+def is_at_work(info: dict[str, Any]) -> bool:
+    """Checks that the process of a record, {pid, cmd}, is a dvc of this folder: a killed one's number is used again."""
+    try:
+        process = psutil.Process(info["pid"])
+        same = process.cmdline()[-1:] == info["cmd"].split(" ")[-1:] and process.status() != psutil.STATUS_ZOMBIE
+        return same and process.pid != os.getpid() and Path(process.cwd()).is_relative_to(Path.cwd())
+    except psutil.Error:
+        return False
+
+
+class StageHasSpoken(logging.Filter):
+    """Drops DVC's message about a stage that failed with one of its own: the stage's sentence stays the last."""
+
+    code: int | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Passes any other message on."""
+        error = record.exc_info[1] if record.exc_info else None
+        cause = error.__cause__ if error else None
+        found = re.search(r"exited with (\d+)$", str(cause)) if isinstance(cause, StageCmdFailedError) else None
+        if found and int(found[1]) in SPOKEN:
+            self.code = int(found[1])
+        return self.code is None
+
+    def code_or(self, code: int) -> int:
+        """Returns the stage's exit code, if it failed, or else DVC's."""
+        return code if self.code is None else self.code
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except KeyboardInterrupt:  # the stages were interrupted too, and have said what is kept
-        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except R2AError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

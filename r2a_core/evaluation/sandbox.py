@@ -1,19 +1,22 @@
 """Grades answers in a process of its own, with a time and a memory limit: one that hangs or kills it costs only itself.
 
 `grade_many`: pairs (extracted, gold) -> verdicts in the same order. The process is this module, run as
-`python -m r2a_core.evaluation.sandbox`: one JSON line [extracted, gold] in, one JSON line [outcome, reason] out.
+`python -m r2a_core.evaluation.sandbox SECONDS`: one JSON line [extracted, gold] in, one [outcome, reason] out. It ends
+with the process that started it.
 
 Covered: endless algebra, memory, a crash of the interpreter, text that is code (it is parsed, never run). Not covered:
 the network and the file system, which the process shares with the stage; nothing in an answer can ask for them.
 """
 
 import json
+import math
 import os
 import resource
-import select
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -21,6 +24,7 @@ from pathlib import Path
 
 from r2a_core.evaluation.grade import Verdict, grade
 from r2a_core.infra.errors import MissingPrerequisite
+from r2a_core.infra.processes import end_with_parent
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -32,13 +36,16 @@ START_SECONDS = 120.0  # sympy and its parser load in a second or two; a cold di
 
 MEMORY_BYTES = 4 * 1024**3
 
+STOPPED = (-signal.SIGKILL, -signal.SIGXCPU)  # by the clock, by its CPU limit, or by a machine without memory
+
 
 def grade_many(
     pairs: Sequence[tuple[str, str]], timeout_seconds: float, command: Sequence[str] = COMMAND
 ) -> list[Verdict]:
     """Grades pairs (extracted, gold), each within `timeout_seconds` of wall time; the same pair once.
 
-    An answer past its time is a `timeout`, one that ends the process is `wrong`; a new process goes on with the next.
+    An answer past its time is a `timeout`, also when the process was stalled or killed; one that ends the process is
+    `wrong`. A new process goes on with the next.
     command: the grading process. Raises MissingPrerequisite when it does not start at all.
     """
     verdicts: dict[tuple[str, str], Verdict] = {}
@@ -54,25 +61,19 @@ class GradingProcess:
 
     def __init__(self, timeout_seconds: float, command: Sequence[str] = COMMAND) -> None:
         self.timeout_seconds = timeout_seconds
-        self.command = command
+        self.command = (*command, str(timeout_seconds))
         self._process: subprocess.Popen[bytes] | None = None
-        self._unread = b""
 
     def ask(self, extracted: str, gold: str) -> Verdict:
         """Grades one answer."""
         process = self._process or self._start()
-        try:
-            assert process.stdin is not None
-            process.stdin.write(json.dumps([extracted, gold]).encode() + b"\n")
-            process.stdin.flush()
-            line = self._line(process, self.timeout_seconds)
-        except TimeoutError:
-            self.close()
+        line = self._exchange(process, json.dumps([extracted, gold]).encode() + b"\n", self.timeout_seconds)
+        if line is not None:
+            return Verdict(*json.loads(line))
+        self.close()
+        if process.returncode in STOPPED:
             return Verdict("timeout", f"not graded within {self.timeout_seconds:g} s")
-        except (BrokenPipeError, EOFError):
-            self.close()
-            return Verdict("wrong", "the grading process ended on this answer")
-        return Verdict(*json.loads(line))
+        return Verdict("wrong", "the grading process ended on this answer")
 
     def _start(self) -> "subprocess.Popen[bytes]":
         """Starts the process and waits until it has loaded. A fixed hash seed makes sympy's choices repeatable."""
@@ -85,34 +86,45 @@ class GradingProcess:
                 cwd=PROJECT,
                 env=os.environ | {"PYTHONHASHSEED": "0"},
             )
-            try:
-                self._line(self._process, START_SECONDS)
-            except (TimeoutError, EOFError):
+            if self._exchange(self._process, b"", START_SECONDS) is None:
                 self.close()
                 complaints.seek(0)
                 last = complaints.read().decode(errors="replace").strip().splitlines()[-1:] or ["it says nothing"]
                 raise MissingPrerequisite(
                     f"the grading process does not start: {last[0]}", "install the project again: make install"
-                ) from None
+                )
         return self._process
 
-    def _line(self, process: "subprocess.Popen[bytes]", seconds: float) -> str:
-        """Reads its next line. Raises TimeoutError when none comes in time, EOFError when the process has ended."""
+    @staticmethod
+    def _exchange(process: "subprocess.Popen[bytes]", question: bytes, seconds: float) -> bytes | None:
+        """Returns its next line; None when it has ended, by itself or because its time was over.
+
+        Killing it also frees a write or a read that would wait for ever, as for a process that was stopped.
+        """
+        assert process.stdin is not None
         assert process.stdout is not None
-        until = time.monotonic() + seconds
-        while b"\n" not in self._unread:
-            if not select.select([process.stdout], [], [], max(0.0, until - time.monotonic()))[0]:
-                raise TimeoutError
-            received = os.read(process.stdout.fileno(), 65536)
-            if not received:
-                raise EOFError
-            self._unread += received
-        line, _, self._unread = self._unread.partition(b"\n")
-        return line.decode()
+        over = threading.Event()
+
+        def end() -> None:
+            over.set()
+            process.kill()
+
+        clock = threading.Timer(seconds, end)
+        clock.start()
+        try:
+            process.stdin.write(question)
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            return None
+        finally:
+            clock.cancel()
+            clock.join()
+        return line if line.endswith(b"\n") and not over.is_set() else None
 
     def close(self) -> None:
         """Kills the process, if there is one, and closes its pipes."""
-        process, self._process, self._unread = self._process, None, b""
+        process, self._process = self._process, None
         if process is None:
             return
         process.kill()
@@ -125,18 +137,24 @@ class GradingProcess:
                     continue  # an unsent question to a process that had ended
 
 
-def serve(questions: Iterable[str]) -> None:
-    """Runs in the process: loads the algebra, limits its own memory, then answers line by line."""
+def serve(questions: Iterable[str], seconds: float) -> None:
+    """Runs in the process: loads the algebra, limits its own memory and its CPU time, then answers line by line.
+
+    seconds: of CPU time for one answer, and a little more. The parent looks at the clock; this holds without it too.
+    """
     import logging
 
     import math_verify  # noqa: F401  loaded before the clock of the first answer starts
 
+    end_with_parent()
     logging.disable(logging.CRITICAL)  # math-verify warns that its own time limit is off: this process has one
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    most = resource.getrlimit(resource.RLIMIT_CPU)[1]
     print(READY, flush=True)
     for question in questions:
         extracted, gold = json.loads(question)
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds) + 1, most))
         try:
             verdict = grade(extracted, gold)
         except Exception as error:  # whatever the algebra trips over is no fault of the other answers
@@ -145,4 +163,4 @@ def serve(questions: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.stdin)
+    serve(sys.stdin, float(sys.argv[1]))

@@ -11,14 +11,13 @@ those that the store lacks, here or on a Ray cluster, and the stage joins them: 
 undisturbed run. How shards are run changes no byte of them.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -28,6 +27,7 @@ from tqdm import tqdm
 from r2a_core.config import ResourceParams
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import TEMPORARY, disk_errors, folder_digest, sha256, write_text_whole, write_whole
+from r2a_core.infra.processes import held
 
 log = logging.getLogger(__name__)
 
@@ -77,21 +77,14 @@ def digest_file(shard: Path) -> Path:
 def open_store(root: Path, stage: str, item: str) -> Iterator[WorkStore]:
     """Locks the work store of `stage` for `item` (model, dataset and setting of this run).
 
-    Raises R2AError at once when another run holds the same item, MissingPrerequisite when the disk cannot be written.
+    Raises R2AError when another run goes on holding the item, MissingPrerequisite when the disk cannot be written.
     Removes what a killed run of this item left half-written.
     """
     folder, own = root / stage, root / stage / item
-    with disk_errors(None, own):
-        own.mkdir(parents=True, exist_ok=True)
-        lock = (folder / f"{item}.lock").open("w")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise R2AError(
-                f"another run is already writing {stage} {item}",
-                "wait for it to end; a stage started by a killed dvc may still be running (ps shows it)",
-            ) from None
+    with ExitStack() as stack:
+        with disk_errors(None, own):
+            own.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(folder / f"{item}.lock", f"another run is already writing {stage} {item}"))
         for leftover in own.glob(f"{TEMPORARY}*"):
             log.info("removing %s, left by a run that was stopped", leftover)
             leftover.unlink()

@@ -2,6 +2,8 @@
 
 import json
 import resource
+import signal
+import subprocess
 import sys
 import time
 from contextlib import closing
@@ -9,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from r2a_core.evaluation.sandbox import GradingProcess, grade_many
+from r2a_core.evaluation.sandbox import COMMAND, READY, GradingProcess, grade_many
 from r2a_core.infra.errors import MissingPrerequisite
 
 # A grading process that obeys the answer it is given: it hangs, ends, or calls the answer correct.
 OBEDIENT = """
-import json, os, sys, time
+import json, os, signal, sys, time
 open(sys.argv[1], "a").write("x")
 print('"ready"', flush=True)
 for line in sys.stdin:
@@ -23,6 +25,8 @@ for line in sys.stdin:
         time.sleep(60)
     if answer == "end":
         os._exit(1)
+    if answer == "over":
+        os.kill(os.getpid(), signal.SIGXCPU)
     if answer == "half":
         print('["correct", ', end="", flush=True)
         time.sleep(0.05)
@@ -71,6 +75,23 @@ def test_a_process_that_cannot_start_is_an_error_not_a_wrong_answer() -> None:
     target = caught.value.hint.removeprefix("install the project again: make ")
     makefile = (Path(__file__).resolve().parents[2] / "Makefile").read_text(encoding="utf-8")
     assert f"\n{target}:" in makefile
+
+
+@pytest.mark.parametrize("answer", ["a", "a" * 1_000_000])  # more than the pipe to it holds
+def test_a_process_that_was_stalled_is_a_timeout(obedient: tuple[str, ...], answer: str) -> None:
+    with closing(GradingProcess(1, obedient)) as process:
+        assert process.ask("a", "b").outcome == "correct"
+        assert process._process is not None
+        process._process.send_signal(signal.SIGSTOP)
+        assert process.ask(answer, "b").outcome == "timeout"
+        assert process.ask("a", "b").outcome == "correct"
+
+
+def test_its_cpu_time_is_limited_also_when_nobody_looks_at_the_clock(obedient: tuple[str, ...]) -> None:
+    question = json.dumps(["9^{9^{9}}", "5"])
+    ended = subprocess.run([*COMMAND, "1"], input=question, stdout=subprocess.PIPE, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout.strip()) == (-signal.SIGXCPU, READY)
+    assert grade_many([("over", "x")], 5, obedient)[0].outcome == "timeout"
 
 
 def test_no_process_is_left_behind(obedient: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from r2a_core.infra import processes
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.shards import open_store
 
@@ -44,7 +45,8 @@ def test_a_damaged_shard_is_named_and_refused(tmp_path):
         assert "rm " in caught.value.hint
 
 
-def test_a_second_writer_is_refused_at_once_and_other_items_are_not(tmp_path):
+def test_a_second_writer_is_refused_and_other_items_are_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "DYING_SECONDS", 0)
     with open_store(tmp_path, "stage", "item"):
         with pytest.raises(R2AError, match="another run"), open_store(tmp_path, "stage", "item"):
             pass

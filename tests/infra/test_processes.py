@@ -1,0 +1,133 @@
+"""Processes that end with the one that started them, however it ended; real ones, killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from r2a_core.infra import processes
+from r2a_core.infra.errors import R2AError
+from r2a_core.infra.processes import held
+from tests.study import ROOT
+
+CHILD = """
+import os, sys, time
+from pathlib import Path
+from r2a_core.infra.processes import end_with_parent
+starter = os.getppid()
+Path(sys.argv[1]).write_text(str(os.getpid()))
+while {when}:
+    time.sleep(0.01)
+end_with_parent({only})
+Path(sys.argv[1] + ".watched").touch()
+time.sleep(600)
+"""
+GRADES = 'from r2a_core.evaluation.sandbox import grade_many; grade_many([("9^{9^{9}}", "5")], 600)'
+DRAWS = """
+import time
+from types import SimpleNamespace as Names
+from unittest.mock import MagicMock
+import stages.figures_attention as stage
+run = Names(datasets=[600, 600], models=[], settings=[])
+stage.open_study = lambda name: MagicMock(params=Names(run=run, heads=MagicMock()))
+stage.partial = lambda *_, **__: time.sleep
+stage.figures_attention()
+"""
+
+
+def await_that(condition: Callable[[], object]) -> None:
+    ends = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+def gone(process: psutil.Process) -> bool:
+    """Ended; whoever adopts it may be slow to take note."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def started(command: str, marker: Path) -> tuple[subprocess.Popen[bytes], psutil.Process]:
+    """A starter that runs a shell command, and the process that wrote its number into the marker."""
+    starter = subprocess.Popen(
+        [sys.executable, "-c", "import subprocess, sys; subprocess.run(['sh', '-c', sys.argv[1]])", command],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    await_that(lambda: marker.exists() and marker.read_text())
+    return starter, psutil.Process(int(marker.read_text()))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("form", ["exec {}", "{}; true", "sh -c '{}; true'; true"])
+def test_a_process_ends_with_its_starter_also_behind_shells(tmp_path: Path, form: str, number: signal.Signals) -> None:
+    script, marker = tmp_path / "child.py", tmp_path / "pid"
+    script.write_text(CHILD.format(when="False", only=""))
+    starter, child = started(form.format(f"{sys.executable} {script} {marker}"), marker)
+    await_that(lambda: marker.with_name("pid.watched").exists())
+    assert not gone(child)
+    starter.send_signal(number)
+    starter.wait()
+    await_that(lambda: gone(child))
+
+
+def test_a_process_whose_starter_is_gone_already_ends_at_once(tmp_path: Path) -> None:
+    script, marker = tmp_path / "child.py", tmp_path / "pid"
+    script.write_text(CHILD.format(when="os.getppid() == starter", only=""))
+    starter, child = started(f"exec {sys.executable} {script} {marker}", marker)
+    starter.kill()
+    starter.wait()
+    await_that(lambda: gone(child))
+    assert not marker.with_name("pid.watched").exists()
+
+
+def test_what_a_user_starts_by_hand_outlives_its_starter(tmp_path: Path) -> None:
+    script, marker = tmp_path / "child.py", tmp_path / "pid"
+    script.write_text(CHILD.format(when="os.getppid() == starter", only="'NOT_SET'"))
+    starter, child = started(f"exec {sys.executable} {script} {marker}", marker)
+    starter.kill()
+    starter.wait()
+    await_that(lambda: marker.with_name("pid.watched").exists())
+    assert not gone(child)
+    child.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(("stage", "workers"), [(GRADES, 1), (DRAWS, 2)])
+def test_workers_end_with_their_stage(stage: str, workers: int, number: signal.Signals) -> None:
+    process = subprocess.Popen([sys.executable, "-c", stage], cwd=ROOT)
+    mine = psutil.Process(process.pid)
+
+    def busy() -> list[psutil.Process]:
+        return [child for child in mine.children(recursive=True) if "resource_tracker" not in " ".join(child.cmdline())]
+
+    await_that(lambda: len(busy()) == workers)
+    time.sleep(1)  # at work, or still loading
+    children = mine.children(recursive=True)
+    process.send_signal(number)
+    process.wait()
+    await_that(lambda: all(gone(child) for child in children))
+
+
+def test_a_lock_waits_for_a_holder_that_is_just_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = f"import fcntl, sys, time; file = open({str(tmp_path / 'lock')!r}, 'w'); fcntl.flock(file, fcntl.LOCK_EX)"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"{code}; print(1, flush=True); time.sleep(600)"], stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline()
+    monkeypatch.setattr(processes, "DYING_SECONDS", 0.1)
+    with pytest.raises(R2AError, match="busy") as caught, held(tmp_path / "lock", "busy"):
+        pass
+    assert caught.value.hint == "wait for it to end, or stop it: ps shows it"
+    monkeypatch.setattr(processes, "DYING_SECONDS", 60.0)
+    holder.kill()
+    with held(tmp_path / "lock", "busy"):
+        pass
+    holder.wait()
+    holder.stdout.close()
