@@ -7,9 +7,10 @@ can never produce a tag.
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any
 
 from r2a_core.config import Tags
@@ -34,6 +35,11 @@ class LoadedTokenizer:
     hf: Any  # transformers PreTrainedTokenizerFast
     tags: Tags
     ids: TagIds
+
+    @cached_property
+    def added(self) -> Set[str]:
+        """Returns the added tokens of more than one letter."""
+        return {str(token) for token in self.hf.get_added_vocab() if len(str(token)) > 1}
 
 
 SENTENCE_END = re.compile(r"[.!?][\"'”’)\]*]*(?=\s)|\n+")
@@ -115,19 +121,17 @@ def plain_ids(tokenizer: LoadedTokenizer, content: str) -> list[int]:
     except UnicodeEncodeError as error:
         raise R2AError(f"a text has a lone surrogate at character {error.start}", "remove or replace it") from None
     ids: list[int] = []
-    for piece in split_added_tokens(tokenizer.hf, content):
+    for piece in split_added_tokens(tokenizer.added, content):
         ids += tokenizer.hf.encode(piece, add_special_tokens=False)
     return ids
 
 
-def split_added_tokens(tokenizer: Any, content: str) -> list[str]:
+def split_added_tokens(names: Set[str], content: str) -> list[str]:
     """Cuts `content` inside every occurrence of an added token, so that none is recognised."""
-    pieces, rest = [], content
-    names = [str(token) for token in tokenizer.get_added_vocab() if len(str(token)) > 1]
-    while True:
-        found = [(rest.find(name), name) for name in names if name in rest]
-        if not found:
-            return [*pieces, rest]
-        start, _ = min(found)
-        pieces.append(rest[: start + 1])
-        rest = rest[start + 1 :]
+    first, lengths = {name[0] for name in names}, sorted({len(name) for name in names})
+    cuts = [
+        place + 1
+        for place, letter in enumerate(content)
+        if letter in first and any(content[place : place + length] in names for length in lengths)
+    ]
+    return [content[start:stop] for start, stop in pairwise([0, *cuts, len(content)])]

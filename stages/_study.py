@@ -3,7 +3,7 @@
 A stage runs in the study's folder, which has params.yaml and dvc.yaml. It reads those sections of params.yaml that
 dvc.yaml declares for it, once: when one of them, its code or an input is edited meanwhile, it ends with an error.
 Device and CPU threads are no part of the study; they come from the environment: R2A_DEVICE (auto, cpu, cuda, cuda:1,
-...; default auto) and R2A_THREADS (default: torch's own choice).
+mps; default auto) and R2A_THREADS (default: torch's own choice).
 """
 
 import functools
@@ -126,8 +126,12 @@ def set_threads() -> None:
     threads = os.environ.get("R2A_THREADS")
     if threads is None:
         return
-    if not threads.isdecimal() or int(threads) < 1:
-        raise R2AError(f"R2A_THREADS must be a positive whole number, found {threads!r}", "for example R2A_THREADS=2")
+    most = os.cpu_count() or 1
+    if not (threads.isascii() and threads.isdecimal()) or len(threads) > 9 or not 1 <= int(threads) <= most:
+        raise R2AError(
+            f"R2A_THREADS must be a whole number from 1 to {most}, this machine's cores, found {threads[:20]!r}",
+            "for example R2A_THREADS=1",
+        )
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(int(threads))
 

@@ -1,13 +1,16 @@
 """Token texts, sentences and reflection phrases, on cases that can be read."""
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
-from r2a_core.tokenizer import reflection_ranges, sentence_ranges, token_pieces
+from r2a_core.generation.rows import tagged_ids
+from r2a_core.tokenizer import reflection_ranges, sentence_ranges, split_added_tokens, token_pieces
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +36,26 @@ def test_pieces_join_to_the_text_and_keep_characters_whole(byte_text):
 
 def test_leading_spaces_survive(spaced_tokenizer):
     assert token_pieces(spaced_tokenizer, [0, 1, 2, 3]) == ["so", " it", " is", "."]
+
+
+def test_added_tokens_are_cut_wherever_they_begin():
+    names = {"<a>", "<a><a", "ab", "bb"}
+    assert split_added_tokens(names, "x<a>abbb") == ["x<", "a>a", "b", "b", "b"]
+    assert split_added_tokens(names, "") == [""]
+    assert split_added_tokens(names, "<A> a b") == ["<A> a b"]
+
+
+def test_thousands_of_added_tokens_take_no_minutes(byte_text):
+    names = [f"<|reserved_{number}|>" for number in range(2000)]
+    hf = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(byte_text.hf.backend_tokenizer.to_str()))
+    hf.add_tokens(names)
+    tokenizer = replace(byte_text, hf=hf)
+    started = time.process_time()
+    ids = tagged_ids(tokenizer, f"{''.join(names)}{'</think>' * 2000}")
+    assert time.process_time() - started < 10  # s; it takes less than 1
+    assert hf.decode([token for token in ids if token != tokenizer.ids.think_close]) == "".join(names)
+    assert ids.count(tokenizer.ids.think_close) == 2000
+    assert max(ids) < len(byte_text.hf)
 
 
 SENTENCES = json.loads((Path(__file__).parent / "sentences.json").read_text(encoding="utf-8"))

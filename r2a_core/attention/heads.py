@@ -176,6 +176,11 @@ def model_heads(
     scores = pl.DataFrame(schema=SCORE_SCHEMA)
     if attention:
         job = ScoreJob(params.induction, params.retrieval.of(folder.name), traces)
+        if job.retrieval.needle == "question" and not job.needle_traces:
+            raise R2AError(
+                f"{folder.name}: no well-formed trace of the first dataset has a question, which heads.retrieval needs",
+                "name another dataset first in run.datasets, or choose another heads.retrieval.needle",
+            )
         scores = stored_scores(job, lambda: load_model(folder, device), work)
     else:
         log.warning("%s: no trace was captured, so no head is ranked", folder.name)

@@ -201,13 +201,14 @@ def save_frame(path: Path, frame: pl.DataFrame) -> None:
 def read_frame(path: Path, columns: Mapping[str, Any] | Sequence[str], stage: str) -> pl.DataFrame:
     """Reads the named columns of a parquet file, in that order; a mapping also gives their types.
 
-    Raises MissingPrerequisite when the file is absent, R2AError when it is damaged or lacks one of the columns; both
-    name the stage to run.
+    Raises MissingPrerequisite when the file is absent or the machine cannot read it, R2AError when it is damaged or
+    lacks one of the columns; both name the stage to run.
     """
     if not path.is_file():
         raise MissingPrerequisite(f"{path} does not exist", f"build it with: dvc repro {stage}")
     again = f"delete it, then rebuild it with: dvc repro {stage}"
-    if not digest_holds(path):
+    sound = digest_holds(path)
+    if sound is False:
         raise R2AError(f"{path} is damaged: its content does not match the digest it was written with", again)
     try:
         schema = pl.read_parquet_schema(path)
@@ -219,19 +220,22 @@ def read_frame(path: Path, columns: Mapping[str, Any] | Sequence[str], stage: st
                     raise R2AError(f"{path}: the column {name} holds {schema[name]}, not {kind}", again)
         return pl.read_parquet(path, columns=list(columns))
     except UNREADABLE as error:
+        if sound:
+            hint = "look at what this machine lacks: threads, memory, open files"
+            raise MissingPrerequisite(f"{path} is whole but cannot be read: {first_line(error)}", hint) from None
         raise R2AError(f"{path} is damaged or cut off: {first_line(error)}", again) from None
 
 
-def digest_holds(path: Path) -> bool:
-    """Checks that a parquet file has the content it was written with; true for a file without a digest."""
+def digest_holds(path: Path) -> bool | None:
+    """Checks that a parquet file has the content it was written with; None for a file without a digest."""
     with path.open("rb") as file:
         footer = footer_place(file)
         if footer is None or footer < BLOCK:
-            return True
+            return None
         file.seek(footer - BLOCK)
         block = file.read(BLOCK)
         if not block.startswith(LABEL):
-            return True
+            return None
         return digest_around(file, footer - BLOCK, footer).encode() == block[len(LABEL) :]
 
 

@@ -7,6 +7,7 @@ The size of a batch changes no result.
 
 import gc
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from r2a_core.infra.errors import MissingPrerequisite
 log = logging.getLogger(__name__)
 
 MIB = 2**20
+
+MEMINFO = Path("/proc/meminfo")  # of Linux
 
 SHARE_OF_FREE = 0.8  # of the free memory that a batch may take; the rest is for activations in the layers
 
@@ -32,12 +35,16 @@ def free_bytes(device: Any) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return min(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory(), free_host_bytes())
     return free_host_bytes()
 
 
 def free_host_bytes() -> int:
-    """Returns the bytes that Linux calls available, within the container's limit."""
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    """Returns the bytes that Linux calls available, within the container's limit; elsewhere half of the memory."""
+    if not MEMINFO.is_file():
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    lines = MEMINFO.read_text(encoding="ascii").splitlines()
     available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdecimal():
@@ -91,3 +98,5 @@ def release() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -6,6 +6,7 @@ and code that comes with a model never runs.
 
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ from r2a_core.models.pointer import (
 from r2a_core.tokenizer import LoadedTokenizer, TagIds
 
 log = logging.getLogger(__name__)
+
+# Where this package is installed, transformers uses it to fetch and run code of the Hub that a config.json names or an
+# architecture prefers. Without it, models run transformers' own code alone.
+sys.modules["kernels"] = None  # type: ignore[assignment]
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -115,6 +120,7 @@ def model_of(pointer: ModelPointer, folder: Path, device: str) -> LoadedModel:
     place = from_pretrained_args(pointer, folder, weights=True)
     check_weight_files(place, folder.name)
     with transformers_errors(f"the model {folder.name}", pointer):
+        check_config(place, folder.name)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             **place,
             dtype=getattr(torch, dtype),
@@ -175,10 +181,26 @@ def check_weight_files(place: dict[str, Any], name: str) -> None:
         )
 
 
+def check_config(place: dict[str, Any], name: str) -> None:
+    """Raises R2AError when a model's config.json names code on the Hub, such as an attention kernel."""
+    from transformers import PreTrainedConfig
+
+    def search(values: Any) -> None:
+        for key, value in values.items() if isinstance(values, dict) else enumerate(values):
+            if any(word in str(key) for word in ("implementation", "kernel")) and "/" in json.dumps(value):
+                said = f"{name}: config.json names code on the Hub, which is never run: {key} is {value!r}"
+                raise R2AError(said, f"take {key} out of config.json")
+            if isinstance(value, (dict, list)):
+                search(value)
+
+    config, _ = PreTrainedConfig.get_config_dict(**place)
+    search(config)
+
+
 def choose_device(name: str) -> Any:
     """Returns the torch device of a name.
 
-    Raises MissingPrerequisite for CUDA where there is none, R2AError for other names.
+    Raises MissingPrerequisite for CUDA or MPS where there is none, R2AError for other names.
     """
     import torch
 
@@ -186,9 +208,12 @@ def choose_device(name: str) -> Any:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError:
-        raise R2AError(f"R2A_DEVICE is {name!r}, which is no device", "use auto, cpu, cuda or cuda:1") from None
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+        count = counts[device.type]
+    except (RuntimeError, KeyError):
+        hint = "use auto, cpu, cuda, cuda:1 or mps"
+        raise R2AError(f"R2A_DEVICE is {name!r}, which is no device that models run on", hint) from None
+    if (device.index or 0) >= count:
         raise MissingPrerequisite(f"the device {name} is not on this machine", "use R2A_DEVICE=cpu, or see make doctor")
     return device
 

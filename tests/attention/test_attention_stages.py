@@ -17,7 +17,7 @@ from r2a_core.builtin.tokenizer import build_tokenizer
 from r2a_core.config import Tags
 from r2a_core.data.items import Item
 from r2a_core.generation.rows import generation_row
-from r2a_core.infra.errors import MissingPrerequisite
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.models.load import load_model, load_tokenizer
 from r2a_core.models.pointer import ModelPointer
 from r2a_core.prompts import prompt_ids
@@ -241,3 +241,11 @@ def test_without_stored_activations_everything_but_maps_is_the_same(
     drawn = {path.stem for path in (project / "figures" / "attention").glob("*.png")}
     assert {"segment-masses-stories", "head-maps-stories"} <= drawn
     assert not [name for name in drawn if name.startswith(("attention-map", "span"))]
+
+
+def test_a_first_dataset_without_traces_for_the_needle_test_is_said(project: Path) -> None:
+    path = project / "generations" / "tiny_a" / "stories" / "with_reasoning.parquet"
+    pl.read_parquet(path).with_columns(status=pl.lit("unfinished")).write_parquet(path)
+    with pytest.raises(R2AError, match="tiny_a: no well-formed trace of the first dataset has a question") as caught:
+        call(project.parent, "heads", "tiny_a")
+    assert "name another dataset first in run.datasets" in caught.value.hint

@@ -67,6 +67,17 @@ def test_a_file_cut_anywhere_is_refused(file: Path) -> None:
             read_frame(file, SCHEMA, "generate")
 
 
+def test_what_the_machine_lacks_is_no_damage_of_a_sound_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def panic(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException("OS can't spawn worker thread")
+
+    monkeypatch.setattr(pl, "read_parquet", panic)
+    with pytest.raises(MissingPrerequisite, match="is whole but cannot be read: OS can't spawn") as caught:
+        read_frame(file, SCHEMA, "generate")
+    assert "threads" in caught.value.hint
+    assert "delete" not in caught.value.hint
+
+
 def test_a_missing_file_names_the_stage_that_builds_it(tmp_path: Path) -> None:
     with pytest.raises(MissingPrerequisite, match="does not exist") as caught:
         read_frame(tmp_path / "none.parquet", SCHEMA, "patch")

@@ -1,5 +1,6 @@
 """Loading a prepared model: what is loaded, and each folder that is refused, with a hint; none runs code or pickles."""
 
+import importlib.util
 import json
 import shutil
 import time
@@ -210,10 +211,20 @@ def test_padding_is_the_tokenizers_own_where_it_has_one(folder: Path) -> None:
 def test_devices_by_name() -> None:
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(R2AError, match="'gpu', which is no device"):
-        choose_device("gpu")
-    with pytest.raises(MissingPrerequisite, match="cuda:99 is not on this machine"):
-        choose_device("cuda:99")
+    for name in ("gpu", "", "meta", "xpu", "cuda:-1"):
+        with pytest.raises(R2AError, match=f"{name!r}, which is no device"):
+            choose_device(name)
+    for name in ("cuda:99", "cpu:7", "mps:9"):
+        with pytest.raises(MissingPrerequisite, match=f"{name} is not on this machine"):
+            choose_device(name)
+
+
+def test_transformers_finds_no_package_that_fetches_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kernels.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert importlib.util.find_spec("kernels") is None
+    with pytest.raises(ImportError):
+        importlib.import_module("kernels")
 
 
 CODE = """
