@@ -40,9 +40,10 @@ def end_with_parent(only_under: str | None = None) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
         line = _to_starter()
-        # Whoever adopts an orphan, such as init, is in another process group; a starter shares its own with its child.
-        orphan = os.getpgid(line[-1].pid) != os.getpgrp()
-    except (psutil.Error, ProcessLookupError):  # it ended meanwhile
+        # A starter shares its process group with its child, unless it gave the child one of its own; init, or whoever
+        # else adopts an orphan, does neither.
+        orphan = os.getpgrp() not in (os.getpgid(line[-1].pid), *(process.pid for process in line))
+    except (psutil.Error, OSError):  # it ended meanwhile
         orphan = True
     if orphan:
         os.kill(os.getpid(), signal.SIGKILL)

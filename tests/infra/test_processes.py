@@ -64,7 +64,7 @@ def started(command: str, marker: Path) -> tuple[subprocess.Popen[bytes], psutil
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-@pytest.mark.parametrize("form", ["exec {}", "{}; true", "sh -c '{}; true'; true"])
+@pytest.mark.parametrize("form", ["exec {}", "exec setsid {}", "{}; true", "sh -c '{}; true'; true"])
 def test_a_process_ends_with_its_starter_also_behind_shells(tmp_path: Path, form: str, number: signal.Signals) -> None:
     script, marker = tmp_path / "child.py", tmp_path / "pid"
     script.write_text(CHILD.format(when="False", only=""))

@@ -132,6 +132,17 @@ def test_a_record_of_dvc_whose_number_another_process_has_now_is_dropped(study: 
     assert (study / "out").exists(), said
 
 
+def test_without_any_lock_results_come_from_the_cache(study: Path) -> None:
+    start(study).communicate(timeout=120)
+    (study / "dvc.lock").write_text("")
+    (study / repro.KEPT).unlink()
+    (study / "out").unlink()
+    assert "dvc.lock was cut off by a kill: DVC starts a new one" in start(study).communicate(timeout=120)[0]
+    assert (study / "out").exists()
+    assert (study / "ran").read_text() == "x"
+    assert (study / "dvc.lock").read_text()
+
+
 def test_a_live_dvc_of_this_folder_keeps_its_record(study: Path) -> None:
     script = study / "dvc"
     script.write_text("import time; print(1, flush=True); time.sleep(600)")
