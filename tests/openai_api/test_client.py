@@ -278,9 +278,15 @@ def test_an_interrupt_waits_for_no_server(server: FaultServer, endpoint: Endpoin
 def test_what_is_kept_holds_no_key_and_is_named_once_damaged(
     server: FaultServer, endpoint: Endpoint, tmp_path: Path
 ) -> None:
-    told = {"choices": [{"message": {"content": f"key {CANARY}"}, "finish_reason": "stop"}], "n": CANARY}
+    told: dict[str, Any] = {
+        "choices": [{"message": {"content": f"key {CANARY}"}, "finish_reason": "stop"}],
+        "n": CANARY,
+    }
+    told |= {"usage": {"prompt_tokens": 10**30}, "model": "\x1b]0;m\x07", "deep": json.loads("[" * 90 + "]" * 90)}
     server.plan({"raw": json.dumps(told), "times": -1})
-    assert run(endpoint(), tmp_path, range(2)) == ["[key]", "[key]"]
+    for _ in range(2):  # asked, then read again
+        assert run(endpoint(), tmp_path, range(2)) == ["[key]", "[key]"]
+    assert len(server.requests) == 2
     assert files_with(CANARY, tmp_path) == []
     assert len(files_with("key [key]", tmp_path)) == 2
     path = tmp_path / "ask" / "x" / "print-1.reply.json"
