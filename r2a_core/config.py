@@ -64,6 +64,13 @@ def plain_text(text: str) -> str:
     return text
 
 
+def some_words(text: str) -> str:
+    """Returns `text`. Refuses one without anything to read in it: it would be found everywhere, or nowhere."""
+    if not text.strip():
+        raise refused("is empty", "write what to look for, or take it out")
+    return text
+
+
 def plain_name(name: Any) -> str:
     """Returns `name`. Refuses what cannot be a folder's name, a word of a command and a key."""
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_]+", name):
@@ -99,6 +106,7 @@ def format_value(value: Any) -> str:
 
 
 Text = Annotated[str, AfterValidator(plain_text)]
+Words = Annotated[Text, AfterValidator(some_words)]
 Name = Annotated[str, BeforeValidator(plain_name)]  # of a model or dataset
 Revision = Annotated[Text, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")]  # branch, tag or commit; part of a cache's path
 Pin = Annotated[Text, Field(pattern="^[0-9a-f]{64}$")] | None  # SHA-256 of what lies outside the project (infra.pins)
@@ -487,9 +495,9 @@ class CaptureConfig(Record):
 
     rows: Rows  # tokens whose queries are kept; reasoning rows are needed for their masses and for whole maps
     dtype: Literal["bfloat16", "float32"]  # of what is stored
-    layers: Listed[Layer] | None  # whose queries and keys are kept; null = all
-    residual_layers: Listed[Layer]  # whose entering residual stream is kept
-    z_layers: Listed[Layer]  # whose head outputs are kept
+    layers: NonEmpty[Layer] | None  # whose queries and keys are kept; null = all
+    residual_layers: Unique[Layer]  # whose entering residual stream is kept
+    z_layers: Unique[Layer]  # whose head outputs are kept
     stream_rows: Rows  # tokens whose residual streams and head outputs are kept
 
 
@@ -504,7 +512,7 @@ class CaptureParams(CaptureConfig):
 class AttentionParams(Record):
     """The section `attention`."""
 
-    reflection_phrases: Listed[Text]  # in any case, whole words
+    reflection_phrases: Unique[Words]  # in any case, whole words
 
 
 class WalkThresholds(Record):
@@ -553,7 +561,7 @@ class ChosenSpan(Record):
     model: Text
     dataset: Text
     item_id: Text
-    text: Text | None = None  # as it stands in the trace; of several places the last counts
+    text: Words | None = None  # as it stands in the trace; of several places the last counts
     start: Whole | None = None  # token
     end: Whole | None = None  # token
 
@@ -619,8 +627,8 @@ class PairCaptureParams(Record):
 class SweepParams(Record):
     """`patch.sweep`: what is patched."""
 
-    components: Unique[Component]
-    restored_roles: Listed[Role]  # z only: tokens whose clean residual streams are in place at every layer
+    components: NonEmpty[Component]
+    restored_roles: Unique[Role]  # z only: tokens whose clean residual streams are in place at every layer
     memory_mib: Count  # MiB on the device for the patched rows of one pass
 
 

@@ -1,0 +1,74 @@
+"""`dvc exp run -S` and params.yaml: one value changes, comments, quotes and lists stay, and later edits count."""
+
+import difflib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.utils.hydra import apply_overrides
+
+from tests.study import ROOT
+
+TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+STAGE = "cmd: cat params.yaml > seen.yaml\n    params: [generate, run]\n    outs: [seen.yaml]"
+# What -S sets, the lines that go and those that come.
+CASES = {
+    "generate.temperature=0": (["  temperature: 0.6  # 0 = greedy"], ["  temperature: 0    # 0 = greedy"]),
+    "heads.walk.mass=0.5": (["  walk: {mass: 0.6, correlation: 0.7}"], ["  walk: {mass: 0.5, correlation: 0.7}"]),
+    "run.models=[tiny_llama]": (["  - tiny_qwen2"], []),
+    "capture.residual_layers=[0,1]": (
+        ["  residual_layers: []  # layers whose entering residual stream is kept"],
+        ["  residual_layers:     # layers whose entering residual stream is kept", "  - 0", "  - 1"],
+    ),
+    "models.r1_full.max_tokens=null": (
+        ["    max_tokens: 32768  # tokens of a response; null = generate.max_new_tokens"],
+        ["    max_tokens:        # tokens of a response; null = generate.max_new_tokens"],
+    ),
+    "models.tiny_qwen2.recipe.seed=5": (["      seed: 0"], ["      seed: 5"]),
+}
+
+
+def difference(before: str, after: str) -> tuple[list[str], list[str]]:
+    lines = [line for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line[0] in "-+"]
+    return [line[2:] for line in lines if line[0] == "-"], [line[2:] for line in lines if line[0] == "+"]
+
+
+@pytest.mark.parametrize("assignment", CASES)
+def test_one_value_changes_and_no_other_byte(tmp_path: Path, assignment: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT, encoding="utf-8")
+    apply_overrides(path, [assignment])
+    assert difference(TEXT, path.read_text(encoding="utf-8")) == CASES[assignment]
+
+
+def test_an_experiment_a_hand_edit_and_another_experiment(tmp_path: Path) -> None:
+    who = {f"GIT_{role}_{part}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def run(*command: str) -> None:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=os.environ | who | {"PATH": path}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    params = tmp_path / "params.yaml"
+    params.write_text(TEXT, encoding="utf-8")
+    (tmp_path / "dvc.yaml").write_text(f"stages:\n  see:\n    {STAGE}\n", encoding="utf-8")
+    run("git", "init", "-q", ".")
+    run("dvc", "init", "-q")
+    run("git", "add", "-A")
+    run("git", "commit", "-qm", "params")
+    run("dvc", "exp", "run", "-q", "-S", "generate.temperature=0", "-S", "run.datasets=[comparison]")
+    edited = params.read_text(encoding="utf-8").replace("  runs: 1 ", "  runs: 2 ")
+    params.write_text(edited, encoding="utf-8")
+    run("dvc", "exp", "run", "-q", "-S", "generate.seed=3")
+    values = yaml.safe_load(TEXT)
+    values["generate"] |= {"temperature": 0, "runs": 2, "seed": 3}
+    values["run"]["datasets"] = ["comparison"]
+    seen = (tmp_path / "seen.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(seen) == values
+    gone, came = difference(TEXT, seen)
+    assert (len(gone), len(came)) == (4, 3)  # one line each, and that of the dataset left out
