@@ -28,13 +28,20 @@ end_with_parent({only})
 Path(sys.argv[1] + ".watched").touch()
 time.sleep(600)
 """
-GRADES = 'from r2a_core.evaluation.sandbox import grade_many; grade_many([("9^{9^{9}}", "5")], 600)'
+GRADES = """
+from r2a_core.evaluation.sandbox import GradingProcess
+process = GradingProcess(600)
+process.ask("1", "2")
+print("loaded", flush=True)
+process.ask("9^{9^{9}}", "5")
+"""
 DRAWS = """
 import time
 from types import SimpleNamespace as Names
 from unittest.mock import MagicMock
 import stages.figures_attention as stage
 run = Names(datasets=[600, 600], models=[], settings=[])
+print("loaded", flush=True)
 stage.open_study = lambda name: MagicMock(params=Names(run=run, heads=MagicMock()))
 stage.partial = lambda *_, **__: time.sleep
 stage.figures_attention()
@@ -100,17 +107,18 @@ def test_what_a_user_starts_by_hand_outlives_its_starter(tmp_path: Path) -> None
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize(("stage", "workers"), [(GRADES, 1), (DRAWS, 2)])
 def test_workers_end_with_their_stage(stage: str, workers: int, number: signal.Signals) -> None:
-    process = subprocess.Popen([sys.executable, "-c", stage], cwd=ROOT)
-    mine = psutil.Process(process.pid)
+    with subprocess.Popen([sys.executable, "-c", stage], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        mine = psutil.Process(process.pid)
 
-    def busy() -> list[psutil.Process]:
-        return [child for child in mine.children(recursive=True) if "resource_tracker" not in " ".join(child.cmdline())]
+        def at_work() -> list[psutil.Process]:
+            return [child for child in mine.children(recursive=True) if "resource_tracker" not in str(child.cmdline())]
 
-    await_that(lambda: len(busy()) == workers)
-    time.sleep(1)  # at work, or still loading
-    children = mine.children(recursive=True)
-    process.send_signal(number)
-    process.wait()
+        await_that(lambda: len(at_work()) == workers)
+        time.sleep(1)  # in the algebra, or loading what draws
+        children = mine.children(recursive=True)
+        process.send_signal(number)
     await_that(lambda: all(gone(child) for child in children))
 
 
