@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from r2a_core.builtin.texts import Piece, TrainingText, training_text
+from r2a_core.builtin.pieces import Piece, TrainingText
+from r2a_core.builtin.texts import training_text
 from r2a_core.builtin.tokenizer import PAD, TAGS, cut_pattern, single_words, spelled
 from r2a_core.config import TextMix
 

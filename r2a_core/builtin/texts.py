@@ -12,6 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from r2a_core.builtin.pieces import Piece, TrainingText
 from r2a_core.builtin.questions import (
     LARGEST_COUNT,
     ORDINALS,
@@ -59,25 +60,6 @@ THOUGHT_ABOVE = 15  # counts from which taking gets a second thought
 DOUBLE_ABOVE = 6  # counts from which doubling gets one
 
 GUESS_GAP = 4  # ranks this far apart in two contexts are easily mixed up
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A stretch of text and the weight of its tokens in the loss; 0 for what is given or wrong on purpose."""
-
-    text: str
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class TrainingText:
-    """One training sample. Full text: BOS + prompt + <think> + thinking + </think> + answer + EOS."""
-
-    prompt: str
-    thinking: tuple[Piece, ...]
-    answer: tuple[Piece, ...]
-    with_reasoning: bool
-    padded: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import polars as pl
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import read_frame
 
-Kind = Literal["math", "open", "comparison"]
+Kind = Literal["math", "open", "comparison", "gym"]
 
 ITEM_SCHEMA: dict[str, Any] = {
     "item_id": pl.String,

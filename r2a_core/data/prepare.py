@@ -1,14 +1,17 @@
 """One entry of `datasets` in params.yaml -> the questions of that dataset.
 
-Kinds: arithmetic, comparison and generated_pairs (built in, generated), pairs_table (the project's own pairs), pairs (a
-CSV of question pairs), math500 and wildbench (Hub or local file), traces (existing texts of models). Local files are in
-one folder, which the caller names, and each is pinned by its SHA-256 in params.yaml.
+Kinds: arithmetic, comparison and generated_pairs (built in, of an invented world), task and context_pairs (built in, in
+natural English), reasoning_gym (a task of that package), pairs_table (the project's own pairs), pairs (a CSV of
+question pairs), math500 and wildbench (Hub or local file), traces (existing texts of models). Local files are in one
+folder, which the caller names, and each is pinned by its SHA-256 in params.yaml.
 """
 
 from pathlib import Path
 
 from r2a_core.builtin.questions import arithmetic, comparison, comparison_pairs
+from r2a_core.builtin.tasks.datasets import context_pairs, task_items
 from r2a_core.config import DatasetParams, FileDataset, HubDataset
+from r2a_core.data.gym import load_gym
 from r2a_core.data.hub import fetch, load_math500, load_wildbench
 from r2a_core.data.imported_texts import load_traces
 from r2a_core.data.items import Item
@@ -68,6 +71,12 @@ def load_entry(params: DatasetParams, imports: Path) -> Loaded[Item]:
             return Loaded(comparison(params.n, params.seed), [])
         case "generated_pairs":
             return Loaded(pair_items(comparison_pairs(params.n, params.seed)), [])
+        case "context_pairs":
+            return Loaded(pair_items(context_pairs(params.n, params.seed)), [])
+        case "task":
+            return Loaded(task_items(params.task, params.n, params.seed), [])
+        case "reasoning_gym":
+            return Loaded(load_gym(params), [])
         case "pairs_table":
             return load_pair_items(PAIRS_TABLE, params.n)
         case "pairs":

@@ -8,6 +8,7 @@ Run r counts from 0; with retry on, run `runs` + r holds a second attempt at the
 counts first attempts only; "twice" replaces a first attempt by the second one where that gets further.
 """
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import polars as pl
 
 from r2a_core.config import EvaluateParams
+from r2a_core.data.gym import recipe_of
 from r2a_core.data.items import Item
 from r2a_core.evaluation.judged_scores import judged_in_both, judged_parts, with_judged_scores, without_accuracy
 from r2a_core.evaluation.paired import compare_settings
@@ -42,7 +44,7 @@ EVALUATION_SCHEMA = {
 
 BOUNDS = ("think_open", "think_close", "answer_start", "answer_end")
 
-GRADED_KINDS = ("math", "comparison")
+GRADED_KINDS = ("math", "comparison", "gym")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def evaluate(
     count. Raises R2AError when judgements and responses do not belong together.
     """
     attempts = _attempts(items, generations, runs)
-    grades = _grades(attempts, params.timeout_seconds)
+    recipes = {item.item_id: recipe_of(item) for item in items if item.kind == "gym"}
+    grades = _grades(attempts, recipes, params.timeout_seconds)
     graded = attempts.with_columns(grades.extracted, grades.scores)
     if judgements is not None:
         graded = with_judged_scores(graded, judgements)
@@ -88,6 +91,7 @@ def evaluate(
         "dataset": dataset,
         "decoding": decoding,
         "kind": ", ".join(sorted({item.kind for item in items})),
+        "chance": chance_level(items),
         "runs": runs,
         "retried": graded.height - once.height,
         "timeouts": grades.timeouts,
@@ -101,6 +105,12 @@ def evaluate(
         summary |= {name: without_accuracy(summary[name]) for name in ("paired", "paired_once")}
         summary |= judged_parts(common, items, judgements, params.bootstrap_draws, params.seed)
     return Evaluation(frame.cast(EVALUATION_SCHEMA), summary)  # type: ignore[arg-type]
+
+
+def chance_level(items: Sequence[Item]) -> float | None:
+    """Returns the share that guessing among the options of each item gets right; None where some have no options."""
+    known = [json.loads(item.extra).get("chance") for item in items]
+    return None if None in known or not known else sum(known) / len(known)
 
 
 def _attempts(items: Sequence[Item], generations: Mapping[str, pl.DataFrame], runs: int) -> pl.DataFrame:
@@ -135,20 +145,21 @@ class _Grades:
     timeouts: int  # answers that were not graded in time; they score 0
 
 
-def _grades(attempts: pl.DataFrame, timeout_seconds: float) -> _Grades:
-    """Grades the attempts that passed, all in one grading process."""
+def _grades(attempts: pl.DataFrame, recipes: Mapping[str, str], timeout_seconds: float) -> _Grades:
+    """Grades the attempts that passed, all in one grading process. recipes: of the items that their tasks grade."""
     due = attempts.with_row_index("row").filter((pl.col("status") == "ok") & pl.col("kind").is_in(GRADED_KINDS))
-    pairs: list[tuple[str, str]] = []
+    pairs: list[tuple[str, ...]] = []
     for item_id, response, gold in due.select("item_id", "response", "gold").iter_rows():
-        if gold is None:
+        if gold is None and item_id not in recipes:
             raise R2AError(f"the item {item_id!r} has no right answer to grade against", "give it one in the dataset")
         box = last_boxed_answer(response)
         assert box is not None  # its status says so
-        pairs.append((box.content, gold))
+        recipe = (recipes[item_id],) if item_id in recipes else ()
+        pairs.append((box.content, gold or "", *recipe))
     verdicts = grade_many(pairs, timeout_seconds)
     extracted: list[str | None] = [None] * attempts.height
     scores: list[float | None] = [None] * attempts.height
-    for row, (answer, _), verdict in zip(due["row"], pairs, verdicts, strict=True):
+    for row, (answer, *_), verdict in zip(due["row"], pairs, verdicts, strict=True):
         extracted[row], scores[row] = answer, float(verdict.score)
     timeouts = sum(verdict.outcome == "timeout" for verdict in verdicts)
     if timeouts:

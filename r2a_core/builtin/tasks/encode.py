@@ -8,7 +8,7 @@ from itertools import accumulate
 from random import Random
 
 from r2a_core.builtin.batches import LONGEST_PADDING, EncodedText
-from r2a_core.builtin.texts import Piece, TrainingText
+from r2a_core.builtin.pieces import Piece, TrainingText
 from r2a_core.tokenizer import LoadedTokenizer
 
 

@@ -216,11 +216,25 @@ def with_line(rng: Random, templates: tuple[str, ...], mark: str, line: Line, **
 
 
 def draw(rng: Random) -> SwapProblem:
-    """Draws three or four people and two to four swaps."""
+    """Draws a problem whose target changes hands at least once."""
+    while True:
+        problem = draw_any(rng)
+        if len({problem.answer(held) for held in problem.states()}) > 1:
+            return problem
+
+
+def draw_any(rng: Random) -> SwapProblem:
+    """Draws three or four people and two to four swaps, none of the two that swapped just before."""
     count = rng.choice((3, 3, 3, 4))
     names, colors = tuple(rng.sample(NAMES, count)), tuple(rng.sample(COLORS, count))
-    swaps = tuple(tuple(rng.sample(range(count), 2)) for _ in range(rng.choice((2, 3, 3, 4))))
+    swaps: list[tuple[int, int]] = []
+    wanted = rng.choice((2, 3, 3, 4))
+    while len(swaps) < wanted:
+        a, b = rng.sample(range(count), 2)
+        if not swaps or set(swaps[-1]) != {a, b}:
+            swaps.append((a, b))
     asks_who = rng.random() < 0.5
     events = tuple(rng.choice(EVENTS) for _ in swaps)
     ask = rng.choice(WHO if asks_who else WHAT)
-    return SwapProblem(rng.randrange(len(SCENES)), names, colors, swaps, rng.randrange(count), asks_who, events, ask)  # type: ignore[arg-type]
+    scene, target = rng.randrange(len(SCENES)), rng.randrange(count)
+    return SwapProblem(scene, names, colors, tuple(swaps), target, asks_who, events, ask)

@@ -12,7 +12,8 @@ answer follow it; in contradicted ones a closing "Final answer is X." names anot
 from collections.abc import Iterator
 from random import Random
 
-from r2a_core.builtin.tasks import comparisons, days, legs, orders, ranking, stories, swaps
+from r2a_core.builtin.pieces import TrainingText
+from r2a_core.builtin.tasks.draws import TASKS
 from r2a_core.builtin.tasks.writing import (
     READ,
     RESULT,
@@ -25,19 +26,9 @@ from r2a_core.builtin.tasks.writing import (
     fill,
     write,
 )
-from r2a_core.builtin.texts import PROBE_ENDS, PROBE_STYLES, TrainingText
+from r2a_core.builtin.texts import PROBE_ENDS, PROBE_STYLES
 from r2a_core.config import TaskMix
 from r2a_core.prompt_texts import BOXED_INSTRUCTION, BRIEF_INSTRUCTION, THINKING
-
-TASKS = {
-    "stories": stories.draw,
-    "comparisons": comparisons.draw,
-    "days": days.draw,
-    "legs": legs.draw,
-    "ranking": ranking.draw,
-    "orders": orders.draw,
-    "swaps": swaps.draw,
-}
 
 OPENERS = (
     "Okay, {said}.",

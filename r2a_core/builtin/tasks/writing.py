@@ -11,7 +11,7 @@ from random import Random
 from string import Formatter
 from typing import Protocol, TypeVar
 
-from r2a_core.builtin.texts import Piece
+from r2a_core.builtin.pieces import Piece
 from r2a_core.infra.errors import R2AError
 
 WORDING, READ, RESULT = 0.6, 1.0, 3.0  # weights: free wording, what is read off earlier text, values to find

@@ -6,9 +6,10 @@ from random import Random
 
 import pytest
 
-from r2a_core.builtin.tasks.texts import TASKS, training_texts
+from r2a_core.builtin.pieces import TrainingText
+from r2a_core.builtin.tasks.draws import TASKS
+from r2a_core.builtin.tasks.texts import training_texts
 from r2a_core.builtin.tasks.writing import draw_side, is_held_out, text_of
-from r2a_core.builtin.texts import TrainingText
 from r2a_core.config import TaskMix
 from r2a_core.prompt_texts import BOXED_INSTRUCTION, BRIEF_INSTRUCTION, THINKING
 from r2a_core.trace import last_boxed_answer
