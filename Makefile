@@ -11,6 +11,9 @@ PEERS := .venv-peers
 PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 # On all cores; pip uses one. Non-Python templates fail to compile; that is harmless.
 COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+# The scripts in an environment name its folder: they are corrected after the project was moved.
+MOVED := $(shell $(PYTHON) tools/moved.py $(VENV) $(PEERS) 2>&1)
+$(if $(MOVED),$(info $(MOVED)))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: repro test test-slow test-peers check lint audit format pin doctor bench install develop clean-work
 
@@ -31,17 +34,17 @@ test-peers: $(PEERS)/.ready
 check: lint audit test
 
 lint: develop
-	ruff format --check .
-	ruff check .
-	pyright
+	python -m ruff format --check .
+	python -m ruff check .
+	python -m pyright
 
 # Known vulnerabilities of the pinned packages; asks PyPI.
 audit: develop
 	python tools/audit.py constraints.txt
 
 format: develop
-	ruff format .
-	ruff check --fix .
+	python -m ruff format .
+	python -m ruff check --fix .
 
 pin: develop $(PEERS)/.ready
 	python tools/pin.py

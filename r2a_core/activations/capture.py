@@ -161,7 +161,7 @@ def capture_traces(job: CaptureJob, generations: pl.DataFrame, work: Work, folde
         write_trace_list(folder, traces)
         return
     shards = plan_capture(job, traces, work.base)
-    check_room(shards, lambda shard: work.store.has(shard.fingerprint, ".safetensors"), work.store.folder)
+    check_room(shards, lambda shard: work.has(job, shard.fingerprint, ".safetensors"), work.store.folder)
     assemble(folder, list(work.finish(finish_capture, job, shards)), TRACES)
 
 

@@ -20,7 +20,7 @@ from r2a_core.config import HeadsParams, InductionParams, NeedleParams
 from r2a_core.infra.checks import check_columns
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import read_frame, save_frame
-from r2a_core.infra.shards import Work, fingerprint
+from r2a_core.infra.shards import Work, WorkStore, fingerprint
 from r2a_core.models.load import LoadedModel, load_model
 from r2a_core.results import head_name, head_sets, rank_by_walk, walking_heads
 from r2a_core.trace import TokenTrace
@@ -181,17 +181,19 @@ def model_heads(
                 f"{folder.name}: no well-formed trace of the first dataset has a question, which heads.retrieval needs",
                 "name another dataset first in run.datasets, or choose another heads.retrieval.needle",
             )
-        scores = stored_scores(job, lambda: load_model(folder, device), work)
+        scores = stored_scores(job, lambda: load_model(folder, device), work.base, work.store.on(device))
     else:
         log.warning("%s: no trace was captured, so no head is ranked", folder.name)
     return ModelHeads(rank_heads(attention, scores, params.top), scores)
 
 
-def stored_scores(job: ScoreJob, load: Callable[[], LoadedModel], work: Work) -> pl.DataFrame:
+def stored_scores(
+    job: ScoreJob, load: Callable[[], LoadedModel], base: Mapping[str, str], store: WorkStore
+) -> pl.DataFrame:
     """Take scores from the work store, or compute them now by the model that `load` gives."""
     configs = {"induction": job.induction.model_dump(mode="json"), "retrieval": job.retrieval.model_dump(mode="json")}
-    digest = fingerprint(**work.base, **configs, traces=[trace.token_ids for trace in job.needle_traces])
-    path = work.store.shard(digest, ".parquet", lambda path: save_frame(path, head_scores(load(), job)))
+    digest = fingerprint(**base, **configs, traces=[trace.token_ids for trace in job.needle_traces])
+    path = store.shard(digest, ".parquet", lambda path: save_frame(path, head_scores(load(), job)))
     return pl.read_parquet(path)
 
 

@@ -6,7 +6,7 @@ under a fingerprint of its request alone, so that no edit of code and no change 
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -46,7 +46,7 @@ class EndpointBackend:
     ) -> tuple[list[tuple[int, ...]], Usage]:
         """Returns the token ids of one response per request, final EOS included, and what the server counted."""
         asked = [self.request(item, request) for item, request in zip(items, requests, strict=True)]
-        replies = ask_all(self.client, asked, store, self.name)
+        replies = ask_all(self.client, asked, replace(store, environment=""), self.name)  # no upgrade pays twice
         usage = served_usage(replies, self.served)
         log.info("%s: %s", self.name, usage.sentence)
         return [self.response_ids(reply) for reply in replies], usage

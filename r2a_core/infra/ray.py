@@ -5,7 +5,8 @@ finish(job, store, shard) of every shard -> results in shard order, with the byt
 A new actor replaces a dead one, whose shard goes to whichever actor is free, up to ATTEMPTS times. (Ray's own restarts
 and retries tie a shard to its actor, which may never find a place again.) An actor that was only cut off may still be
 writing the shard; that is harmless: temporary names are unique, and both write the same bytes. The driver keeps the
-lock on the store. Only paths and small records travel over the network.
+lock on the store. The workers' environment names the shards (see r2a_core.infra.environment): the driver may have no
+GPU. Workers that differ are refused. Only paths and small records travel over the network.
 """
 
 import logging
@@ -19,11 +20,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 from r2a_core.config import ResourceParams
+from r2a_core.infra.environment import device_type, parts_of, versions
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.files import TEMPORARY, folder_digest
 
@@ -46,10 +47,15 @@ class Store(Protocol):
     @property
     def folder(self) -> Path: ...
 
+    @property
+    def environment(self) -> str: ...
 
-def environment() -> dict[str, str]:
-    """Lists what a worker must share with the driver to write the same bytes: the code and versions of libraries."""
-    return {"code": folder_digest(PACKAGE), **{name: version(name) for name in ("torch", "transformers")}}
+    def on(self, device: str) -> "Store": ...
+
+
+def common(device: str) -> dict[str, str]:
+    """Lists what a worker must share with the driver to write the same bytes: code, versions, the kind of device."""
+    return {"code": folder_digest(PACKAGE), **versions(), "device": device}
 
 
 class ShardWorker:
@@ -61,25 +67,29 @@ class ShardWorker:
         for chatty in ("httpx", "transformers"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        self.finish_shard, self.job, self.store = finish, job, store
+        self.finish_shard, self.job, self.store = finish, job, store.on(job.device)
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)  # if torch is imported later
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(threads)
 
-    def check(self, marker: str, driver: dict[str, str]) -> None:
-        """Raises R2AError when this worker cannot write the driver's bytes into its store. marker: a file there."""
+    def check(self, marker: str, driver: dict[str, str]) -> str:
+        """Returns the environment of this worker's shards. marker: a file in the driver's store.
+
+        Raises R2AError when this worker cannot write the driver's bytes into that store.
+        """
         node = platform.node()
         if not (self.store.folder / marker).is_file():
             raise R2AError(
                 f"the node {node} does not see the work store {self.store.folder}",
                 "put the project on a file system that all nodes share, at the same path",
             )
-        own = environment()
+        own = common(device_type(self.store.environment))
         if unlike := [name for name, value in driver.items() if own[name] != value]:
             raise R2AError(
                 f"the worker on {node} differs from the driver in {', '.join(unlike)}",
-                "run driver and workers from one environment and one checkout",
+                "run driver and workers from one environment and one checkout, with a torch that can use the GPUs",
             )
+        return self.store.environment
 
     def finish(self, shard: Any) -> Any:
         """Finishes one shard."""
@@ -105,7 +115,7 @@ def finish_on_ray(
         gpus, count = gpus_and_workers(ray, job.device, resources.workers)
         actor = ray.remote(ShardWorker).options(num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD")
         unloaded = replace(job)  # without a model that is loaded here
-        threads, here = torch.get_num_threads(), environment()
+        threads, here = torch.get_num_threads(), common("cuda" if gpus else "cpu")
 
         def start() -> tuple[Any, Any]:
             worker = actor.remote(finish, unloaded, store, threads)
@@ -121,13 +131,15 @@ def pool_results(
 ) -> Iterator[Any]:
     """Yields the results of all shards, in order, from a pool of `count` workers.
 
-    start: makes a worker and the reference that is ready once it has started and passed its check. Only then does it
-    get shards, so a worker that finds no place in the cluster holds none back.
+    start: makes a worker and the reference to its environment, ready once it has started and passed its check. Only
+    then does it get shards, so a worker that finds no place in the cluster holds none back. Raises R2AError when
+    environments differ.
     """
     lost = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError)
     waiting, idle, deaths = deque(range(len(shards))), list[Any](), Counter[int | None]()
     running: dict[Any, tuple[Any, int | None]] = {}  # reference -> worker, number of its shard (None while it starts)
     done: dict[int, Any] = {}
+    environments: set[str] = set()
 
     def add_worker() -> None:
         worker, ready = start()
@@ -158,8 +170,22 @@ def pool_results(
                     raise
                 else:
                     idle.append(worker)
-                    done |= {} if number is None else {number: result}
+                    if number is None:
+                        environments.add(result)
+                        check_alike(environments)
+                    else:
+                        done[number] = result
         yield done.pop(wanted)
+
+
+def check_alike(environments: set[str]) -> None:
+    """Raises R2AError when workers compute in different environments."""
+    if len(environments) > 1:
+        first, second = (set(parts_of(name)) for name in sorted(environments)[:2])
+        raise R2AError(
+            f"workers differ: {', '.join(sorted(first - second))} and {', '.join(sorted(second - first))}",
+            "their bytes would differ too: use nodes of one kind of processor and GPU",
+        )
 
 
 def record_death(deaths: Counter[int | None], number: int | None, count: int, cause: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from r2a_core.config import Dtype, Tags
+from r2a_core.infra.environment import chosen
 from r2a_core.infra.errors import MissingPrerequisite, R2AError, first_line
 from r2a_core.models.pointer import (
     ModelPointer,
@@ -204,10 +205,8 @@ def choose_device(name: str) -> Any:
     """
     import torch
 
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device(chosen(name))
         counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
         count = counts[device.type]
     except (RuntimeError, KeyError):

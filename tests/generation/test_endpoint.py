@@ -50,10 +50,17 @@ def job_of(folder: Path, setting: Any = "with_reasoning", **params: Any) -> Gene
     return GenerationJob("r1_full", folder, setting, SOURCE, PARAMS.model_copy(update=params), "cpu")
 
 
-def run(job: GenerationJob, root: Path, items: Sequence[Item] = ITEMS, code: str = "c") -> tuple[pl.DataFrame, Usage]:
+def run(
+    job: GenerationJob,
+    root: Path,
+    items: Sequence[Item] = ITEMS,
+    code: str = "c",
+    environment: str = "torch_2.13.0,cpu",
+) -> tuple[pl.DataFrame, Usage]:
     """What the generate stage does."""
     base = {"code": code, "model": folder_digest(job.model_folder)}
-    with open_store(root, "generate", "x") as store:
+    with open_store(root, "generate", "x") as opened:
+        store = replace(opened, environment=environment)
         paths = [path for shard in plan_shards(job, items, base) for path in finish_shard(job, store, shard)]
         return read_shards(paths), shards_usage(paths, job.imports)
 
@@ -195,10 +202,10 @@ def test_nothing_is_bought_twice(server: FaultServer, prepared: Prepared, tmp_pa
     assert len(server.requests) == 2
     assert usage.cost is None
     priced = prepared({"prompt_price": 1.0, "completion_price": 100.0, "concurrency": 1, "attempts": 9})
-    again, usage = run(job_of(priced), work, ITEMS[:2], code="edited")
+    again, usage = run(job_of(priced), work, ITEMS[:2], code="edited", environment="torch_2.14,cpu")
     assert again.equals(first)
     assert usage.cost == round(2 * (7 * 1.0 + 11 * 100.0) / 1e6, 6)
-    assert len(server.requests) == 2  # other prices, waits and code: the same requests
+    assert len(server.requests) == 2  # other prices, waits, code and libraries: the same requests
     more, _ = run(job_of(priced), work, ITEMS)
     assert more.head(2).equals(first)
     assert len(server.requests) == 4  # two more questions

@@ -23,8 +23,9 @@ from r2a_core.infra.ray import (
     ATTEMPTS,
     ONLY_LOOPBACK,
     ShardWorker,
+    check_alike,
     check_reachable,
-    environment,
+    common,
     finish_on_ray,
 )
 from r2a_core.infra.shards import WorkStore, finish_shards, open_store
@@ -106,13 +107,19 @@ def test_a_device_by_name_is_refused(tmp_path: Path, device: str) -> None:
 
 def test_a_worker_checks_that_it_would_write_the_same_bytes_in_the_same_place(tmp_path: Path) -> None:
     (tmp_path / "marker").touch()
-    here = environment()
+    here = common("cpu")
     worker = ShardWorker(squared, PlainJob(), WorkStore(tmp_path), torch.get_num_threads())
-    worker.check("marker", here)
+    own = worker.check("marker", here)
+    assert own == WorkStore(tmp_path).on("cpu").environment
     with pytest.raises(R2AError, match="does not see the work store"):
         worker.check("another marker", here)
     with pytest.raises(R2AError, match="differs from the driver in code, torch"):
         worker.check("marker", here | {"code": "0", "torch": "1.0"})
+    with pytest.raises(R2AError, match="differs from the driver in tokenizers, device"):
+        worker.check("marker", here | {"tokenizers": "0.1", "device": "cuda"})
+    check_alike({own})
+    with pytest.raises(R2AError, match=r"workers differ: cpu .* and cuda NVIDIA H100"):
+        check_alike({own, own.rpartition(",")[0] + ",cuda_NVIDIA_H100"})
 
 
 @pytest.fixture
@@ -157,7 +164,7 @@ def run(root: Path, name: str, finish: Any, job: Any, shards: Sequence[Any], how
     with open_store(root / name, "stage", "item") as store:
         list(finish_shards(finish, job, store, shards, how))
     with open_store(root / name, "stage", "item") as store:  # opening removes what dead workers left
-        return {path.name: path.read_bytes() for path in store.folder.iterdir()}
+        return {path.name: path.read_bytes() for path in store.folder.rglob("*.*") if path.is_file()}
 
 
 def test_results_come_in_order_from_one_model_per_worker(tmp_path: Path, on_cluster: ResourceParams) -> None:
@@ -208,7 +215,7 @@ def test_a_shard_that_kills_every_worker_is_given_up(tmp_path: Path, on_cluster:
         run(tmp_path, "ray", partial(always_killed, tmp_path), PlainJob(), range(3), on_cluster)
     assert (tmp_path / "deaths").read_text() == "x" * ATTEMPTS
     with open_store(tmp_path / "ray", "stage", "item") as store:  # the lock is free
-        assert store.has(f"{0:032x}", ".txt")
+        assert store.on("cpu").has(f"{0:032x}", ".txt")
 
 
 @pytest.mark.slow

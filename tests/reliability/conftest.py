@@ -91,7 +91,7 @@ def await_that(condition: Callable[[], object], log: Path) -> None:
 
 def finished(folder: Path) -> dict[str, int]:
     """Digest files of finished shards and when they were written."""
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("[!.]*.sha256")}
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("[!.]*.sha256")}
 
 
 @pytest.fixture(scope="session")
