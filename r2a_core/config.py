@@ -449,6 +449,14 @@ class RunParams(Record):
     settings: NonEmpty[Setting]
     pairs: Text  # the dataset of pairs for activation patching
 
+    @field_validator("settings")
+    @classmethod
+    def with_reasoning_first(cls, settings: tuple[Setting, ...]) -> tuple[Setting, ...]:
+        """Puts the settings in the order of SETTINGS. Refuses them without the one that heads, maps and page show."""
+        if SETTINGS[0] not in settings:
+            raise refused("is without with_reasoning", "add with_reasoning, which heads, maps and page are about")
+        return tuple(setting for setting in SETTINGS if setting in settings)
+
 
 WithoutMode = Literal["finished", "empty"]
 BackendName = Literal["transformers", "vllm"]

@@ -25,6 +25,11 @@ class StudyPaths:
         return self.root / ".work"
 
     @property
+    def unused(self) -> Path:
+        """Parts that the run no longer makes, under their paths in the project."""
+        return self.work / "unused"
+
+    @property
     def imports(self) -> Path:
         """The user's own files."""
         return self.root / "imports"

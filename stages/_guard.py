@@ -1,24 +1,55 @@
 """Holds a stage to what it started from: DVC records params, code and inputs as they are after it, not before.
 
 `Declared` of a stage -> the state of each param and file (`seen`); two such states -> R2AError (`refuse_changes`).
+What no stage makes any more is moved out of a stage's inputs before (`put_aside`): DVC would record it with them.
 """
 
+import logging
 import os
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from r2a_core.infra.errors import R2AError
-from r2a_core.infra.files import sha256
+from r2a_core.infra.files import TEMPORARY, sha256
 from stages import STARTED
 from stages._plan import Declared, Values, at_key
+
+log = logging.getLogger(__name__)
 
 NAMED = 3  # changed things in an error
 ABSENT = object()
 
 State = Mapping[str, object]  # of a param: its value; of code: its digest; of an input: size and time
+
+
+def put_aside(root: Path, unused: Path, places: Iterable[str], made: Set[str]) -> None:
+    """Moves what lies below `places` and no stage makes from the study `root` to the same path below `unused`."""
+    for name in [name for place in places for name in leftovers(root, place, made)]:
+        with suppress(FileNotFoundError):  # another stage moved it
+            (unused / name).parent.mkdir(parents=True, exist_ok=True)
+            if (unused / name).is_dir():
+                shutil.rmtree(unused / name)
+            shutil.move(root / name, unused / name)
+            log.info("%s is no longer part of the run: moved to %s", name, (unused / name).relative_to(root))
+
+
+def leftovers(root: Path, place: str, made: Set[str]) -> Iterator[str]:
+    """Yields what lies below `place`, a folder with outputs of several stages, and is none of the outputs `made`.
+
+    A folder is one entry where nothing in it is made.
+    """
+    if place in made or not any(each.startswith(f"{place}/") for each in made) or not (root / place).is_dir():
+        return
+    for path in sorted((root / place).iterdir()):
+        name = f"{place}/{path.name}"
+        if any(each.startswith(f"{name}/") for each in made):
+            yield from leftovers(root, name, made)
+        elif name not in made and not path.name.startswith(TEMPORARY):
+            yield name
 
 
 def seen(root: Path, checkout: Path, declared: Declared, params: Values) -> State:

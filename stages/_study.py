@@ -19,7 +19,7 @@ from typing import Any
 
 import typer
 
-from r2a_core.config import Params, ResourceParams, load_sections, read_yaml
+from r2a_core.config import Params, ResourceParams, RunParams, load_sections, parse, read_yaml
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.files import disk_error_number, disk_trouble, folder_digest
 from r2a_core.infra.memory import is_out_of_memory
@@ -27,8 +27,8 @@ from r2a_core.infra.processes import end_with_parent
 from r2a_core.infra.shards import Work, code_digest, open_store
 from r2a_core.paths import StudyPaths
 from r2a_core.trace import SETTINGS
-from stages._guard import State, refuse_changes, refuse_new_code, seen
-from stages._plan import Declared, declared
+from stages._guard import State, put_aside, refuse_changes, refuse_new_code, seen
+from stages._plan import Declared, declared, outputs
 
 CODE = Path(__file__).resolve().parent.parent  # the checkout whose code runs
 KINDS = {"model": "models", "dataset": "datasets", "setting": "settings"}
@@ -103,8 +103,8 @@ opened: list[Study] = []  # by the stage's command
 def open_study(stage: str, **names: str) -> Study:
     """Opens the study in the current folder. names: model, dataset, setting, in the order of the stage's matrix.
 
-    Raises R2AError for a name that params.yaml has no entry for, for an invalid R2A_THREADS, and for code that is no
-    longer the code that runs.
+    Moves parts that the run no longer makes out of the stage's inputs. Raises R2AError for a name that params.yaml has
+    no entry for, for an invalid section `run` or R2A_THREADS, and for code that is no longer the code that runs.
     """
     root = Path.cwd()
     values = read_yaml(root / "params.yaml")
@@ -113,7 +113,10 @@ def open_study(stage: str, **names: str) -> Study:
         if name not in known:
             raise R2AError(f"params.yaml has no {kind} {name!r}", f"the {KINDS[kind]} are {', '.join(known)}")
     set_threads()
-    needs = declared(read_yaml(root / "dvc.yaml")["stages"][stage], names, values)
+    parse(RunParams, values.get("run"), "run")
+    stages = read_yaml(root / "dvc.yaml")["stages"]
+    needs = declared(stages[stage], names, values)
+    put_aside(root, StudyPaths(root).unused, (*needs.inputs, "data/metrics"), outputs(stages, values))
     state, code = seen(root, CODE, needs, values), code_digest(CODE, needs.code)
     refuse_new_code(CODE, needs)  # last: what is noted is then the code that runs
     study = Study(stage, tuple(names.values()), root, needs, values, code, state)

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import typer
 
-from r2a_core.config import LocalModel, Params, load_params
+from r2a_core.config import LocalModel, Params, load_params, read_yaml
 from r2a_core.data.prepare import check_file
 from r2a_core.infra.errors import MissingPrerequisite
 from r2a_core.models.pointer import check_local
 from r2a_core.paths import StudyPaths
+from stages._guard import leftovers
+from stages._plan import outputs
 from stages._study import run_stage
 
 GIGABYTE = 1e9
@@ -90,9 +92,11 @@ def doctor(params_only: bool = typer.Option(False, help="Check params.yaml and i
     """Report versions, GPU, disk, cache and Hub access, and check params.yaml and its pins."""
     root = Path.cwd()
     params = load_params(root / "params.yaml")
+    made = outputs(read_yaml(root / "dvc.yaml")["stages"], read_yaml(root / "params.yaml"))
     check_pins(params, StudyPaths(root).imports)
-    names = params.run
-    report("params.yaml", f"{len(names.models)} models and {len(names.datasets)} datasets to run, all keys known")
+    run = params.run
+    what = f"{len(run.models)} models on {len(run.datasets)} datasets, {' and '.join(run.settings)}"
+    report("params.yaml", f"{what.replace('_', ' ')}; all keys known")
     if params_only:
         return
     report("python", sys.version.split()[0])
@@ -101,6 +105,8 @@ def doctor(params_only: bool = typer.Option(False, help="Check params.yaml and i
     for check in (check_gpu, check_disk, check_cache, check_hub):
         check(root)
     report("data", f"{sum(1 for path in StudyPaths(root).data.rglob('*') if path.is_file())} files in data/")
+    for name in leftovers(root, "data", made):
+        print(f"    {name} is no longer part of the run; a stage that would read it moves it to .work/unused")
 
 
 if __name__ == "__main__":

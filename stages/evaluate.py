@@ -1,6 +1,6 @@
 """Grades the responses of one model to one dataset and compares both settings (paper section 3).
 
-params evaluate, generate, datasets.<dataset>; data/datasets/<dataset>.parquet,
+params evaluate, generate, datasets.<dataset>, run.settings; data/datasets/<dataset>.parquet,
 data/generations/<model>/<dataset>/<setting>.parquet, data/judgements/<model>/<dataset>.parquet
 -> data/evaluation/<model>/<dataset>.parquet and .json, data/metrics/evaluate-<model>-<dataset>.json
 usage: python -m stages.evaluate MODEL DATASET
@@ -10,7 +10,7 @@ from r2a_core.data.items import read_items
 from r2a_core.evaluation import funnel
 from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA
 from r2a_core.infra.files import read_frame, write_frame, write_json
-from r2a_core.trace import GENERATION_SCHEMA, SETTINGS
+from r2a_core.trace import GENERATION_SCHEMA
 from stages._study import open_study, run_stage
 
 
@@ -23,7 +23,7 @@ def evaluate(model: str, dataset: str) -> None:
         read_items(paths.items(dataset)),
         {
             setting: read_frame(paths.generations(model, dataset, setting), GENERATION_SCHEMA, "generate")
-            for setting in SETTINGS
+            for setting in study.params.run.settings
         },
         1 if imported else generated.runs,
         study.params.evaluate,

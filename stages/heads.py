@@ -1,12 +1,10 @@
 """Ranks a model's heads by their attention from the answer to the reasoning; scores induction and retrieval heads.
 
-params heads, run.datasets; data/models/<model>/, data/attention/<model>/<dataset>/with_reasoning.parquet,
+params heads, run.datasets, run.settings; data/models/<model>/, data/attention/<model>/<dataset>/with_reasoning.parquet,
 data/generations/<model>/<first dataset>/with_reasoning.parquet
 -> data/heads/<model>.parquet, data/metrics/heads-<model>.json
 usage: python -m stages.heads MODEL
 """
-
-import logging
 
 from r2a_core.attention.heads import model_heads, read_ranked, summary
 from r2a_core.infra.files import read_frame, write_frame, write_json
@@ -18,8 +16,6 @@ def heads(model: str) -> None:
     """Write data/heads/MODEL.parquet and its metrics file."""
     study = open_study("heads", model=model)
     paths, params, datasets = study.paths, study.params.heads, study.params.run.datasets
-    for stale in sorted({path.name for path in (paths.data / "attention" / model).glob("*")} - set(datasets)):
-        logging.warning("%s: the attention of %s is left out, as run.datasets does not name it", model, stale)
     attention = read_ranked({name: paths.attention(model, name) for name in datasets})
     generations = read_frame(paths.generations(model, datasets[0]), GENERATION_SCHEMA, "generate")
     with study.work(model) as work:

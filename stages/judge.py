@@ -1,6 +1,6 @@
 """Has a judge model score the open answers of one model (paper section 3, WildBench).
 
-params judge; data/models/<model>/, data/datasets/<dataset>.parquet,
+params judge, run.settings; data/models/<model>/, data/datasets/<dataset>.parquet,
 data/generations/<model>/<dataset>/<setting>.parquet -> data/judgements/<model>/<dataset>.parquet
 Without open items in the dataset the table has no rows, and no judge is needed.
 usage: python -m stages.judge MODEL DATASET
@@ -9,7 +9,7 @@ usage: python -m stages.judge MODEL DATASET
 from r2a_core.data.items import read_items
 from r2a_core.evaluation.judge import judge_dataset
 from r2a_core.infra.files import read_frame, write_frame
-from r2a_core.trace import GENERATION_SCHEMA, SETTINGS
+from r2a_core.trace import GENERATION_SCHEMA
 from stages._study import open_study, run_stage
 
 
@@ -19,7 +19,7 @@ def judge(model: str, dataset: str) -> None:
     paths = study.paths
     generations = {
         setting: read_frame(paths.generations(model, dataset, setting), GENERATION_SCHEMA, "generate")
-        for setting in SETTINGS
+        for setting in study.params.run.settings
     }
     with study.work() as work:
         frame = judge_dataset(

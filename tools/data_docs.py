@@ -177,7 +177,7 @@ TABLES = (
             "extracted": Column("last boxed answer"),
             "gold": Column("right answer"),
             "score": Column("0 or 1; a judge's score 1 to 10 for open questions; null where not graded", 0, 10),
-            "common": Column("counts in the paired test: the item is valid in both settings"),
+            "common": Column("counts in the paired test: the item is valid in all settings that ran"),
         },
     ),
     Table(

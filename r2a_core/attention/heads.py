@@ -141,12 +141,10 @@ class ScoreJob:
 def read_ranked(files: Mapping[str, Path]) -> dict[str, pl.DataFrame]:
     """Read the attention tables with answer rows, by dataset, without the columns that a ranking does not need.
 
-    Raises R2AError when a file is missing.
+    Raises MissingPrerequisite when a file is missing.
     """
     frames = {}
     for dataset, path in files.items():
-        if not path.is_file():
-            raise R2AError(f"{path} is missing", "name with_reasoning in run.settings, then: dvc repro attention")
         frame = read_frame(path, RANKED_COLUMNS, "attention").filter(pl.col("source") == "answer")
         if frame.height:
             frames[dataset] = frame

@@ -66,12 +66,13 @@ def evaluate(
     decoding: str,
     judgements: pl.DataFrame | None = None,
 ) -> Evaluation:
-    """Grades the responses of both settings (keys of `generations`) and compares them item by item.
+    """Grades the responses of the settings that ran (keys of `generations`) and compares them item by item.
 
     `decoding` is a label for the tables, "greedy" for example. Items of kind `open` have the scores of `judgements`
     (r2a_core.evaluation.judged_scores), and none without; those that the judge scored in one setting only do not
     count. Raises R2AError when judgements and responses do not belong together.
     """
+    settings = [setting for setting in SETTINGS if setting in generations]
     attempts = _attempts(items, generations, runs)
     recipes = {item.item_id: recipe_of(item) for item in items if item.kind == "gym"}
     grades = _grades(attempts, recipes, params.timeout_seconds)
@@ -81,7 +82,7 @@ def evaluate(
     once = graded.filter(pl.col("run") < runs)
     twice = _best_attempts(graded)
     keys = ["setting", "run", "item_id"]
-    common, common_once = _common(twice), _common(once)
+    common, common_once = _common(twice, settings), _common(once, settings)
     if judgements is not None and not judgements.is_empty():
         common, common_once = judged_in_both(common), judged_in_both(common_once)
     frame = graded.join(common.select(*keys, common=pl.lit(True)), on=keys, how="left", maintain_order="left")
@@ -95,15 +96,18 @@ def evaluate(
         "runs": runs,
         "retried": graded.height - once.height,
         "timeouts": grades.timeouts,
-        "funnel": {setting: {"once": _funnel(once, setting), "twice": _funnel(twice, setting)} for setting in SETTINGS},
-        "tokens": {setting: _mean_lengths(twice, setting) for setting in SETTINGS},
-        "accuracy_all": {setting: _accuracy_of_all(once, setting) for setting in SETTINGS},
-        "paired": compare_settings(common, params.bootstrap_draws, params.seed),
-        "paired_once": compare_settings(common_once, params.bootstrap_draws, params.seed),
+        "funnel": {
+            setting: {"once": _funnel(once, setting, settings), "twice": _funnel(twice, setting, settings)}
+            for setting in settings
+        },
+        "tokens": {setting: _mean_lengths(twice, setting) for setting in settings},
+        "accuracy_all": {setting: _accuracy_of_all(once, setting) for setting in settings},
+        "paired": compare_settings(common, params.bootstrap_draws, params.seed, settings),
+        "paired_once": compare_settings(common_once, params.bootstrap_draws, params.seed, settings),
     }
     if judgements is not None and not judgements.is_empty():
         summary |= {name: without_accuracy(summary[name]) for name in ("paired", "paired_once")}
-        summary |= judged_parts(common, items, judgements, params.bootstrap_draws, params.seed)
+        summary |= judged_parts(common, items, judgements, params.bootstrap_draws, params.seed, settings)
     return Evaluation(frame.cast(EVALUATION_SCHEMA), summary)  # type: ignore[arg-type]
 
 
@@ -128,7 +132,7 @@ def _attempts(items: Sequence[Item], generations: Mapping[str, pl.DataFrame], ru
         schema={"item_id": pl.String, "gold": pl.String, "kind": pl.String, "place": pl.Int64},
     )
     parts = []
-    for setting in SETTINGS:
+    for setting in (setting for setting in SETTINGS if setting in generations):
         rows = generations[setting].select("item_id", "run", "status", "response", *BOUNDS)
         rows = rows.join(order, on="item_id", how="left", maintain_order="left")
         parts.append(rows.with_columns(setting=pl.lit(setting)).sort("run", "place"))
@@ -174,21 +178,20 @@ def _best_attempts(graded: pl.DataFrame) -> pl.DataFrame:
     return best.sort("setting", "first_run", "place")
 
 
-def _common(attempts: pl.DataFrame) -> pl.DataFrame:
-    """Rows of the items that passed in both settings in the same first run."""
+def _common(attempts: pl.DataFrame, settings: Sequence[str]) -> pl.DataFrame:
+    """Rows of the items that passed in all settings in the same first run."""
     passed = attempts.filter(pl.col("status") == "ok")
-    both = pl.col("setting").n_unique().over("item_id", "first_run") == len(SETTINGS)
-    return passed.filter(both)
+    return passed.filter(pl.col("setting").n_unique().over("item_id", "first_run") == len(settings))
 
 
-def _funnel(attempts: pl.DataFrame, setting: str) -> dict[str, int]:
+def _funnel(attempts: pl.DataFrame, setting: str, settings: Sequence[str]) -> dict[str, int]:
     """Counts the responses of a setting that pass each step (Table 2); a step counts those that passed the last.
 
     Items of kind `open` ask for no box: there `answer_format` counts answers that are not empty.
     """
     reached = attempts.filter(pl.col("setting") == setting)["reached"]
     counts = {step: int((reached >= number).sum()) for number, step in enumerate(STEPS)}
-    return counts | {"common": _common(attempts).filter(pl.col("setting") == setting).height}
+    return counts | {"common": _common(attempts, settings).filter(pl.col("setting") == setting).height}
 
 
 def _mean_lengths(attempts: pl.DataFrame, setting: str) -> dict[str, float | None]:

@@ -184,7 +184,7 @@ def open_responses(
     """
     place = {item.item_id: number for number, item in enumerate(items)}
     found = []
-    for setting in SETTINGS:
+    for setting in (setting for setting in SETTINGS if setting in generations):
         rows = generations[setting].select(RESPONSE_COLUMNS).filter(pl.col("status") == "ok")
         ordered = sorted(rows.iter_rows(named=True), key=lambda row: (row["run"], place[row["item_id"]]))
         for row in ordered:

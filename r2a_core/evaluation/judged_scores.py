@@ -15,6 +15,7 @@ from r2a_core.data.items import Item
 from r2a_core.evaluation.judge_reply import STATUSES
 from r2a_core.evaluation.paired import compare_settings
 from r2a_core.infra.errors import R2AError
+from r2a_core.trace import SETTINGS
 
 RESPONSE = ("setting", "run", "item_id")
 
@@ -84,12 +85,17 @@ def with_judged_scores(attempts: pl.DataFrame, judgements: pl.DataFrame) -> pl.D
 
 
 def judged_in_both(common: pl.DataFrame) -> pl.DataFrame:
-    """Keeps, of the rows of items valid in both settings, those of items that have a score in both."""
+    """Keeps, of the rows of items valid in all settings, those of items that have a score in all."""
     return common.filter(pl.col("score").is_not_null().all().over("item_id", "first_run"))
 
 
 def area_records(
-    common: pl.DataFrame, items: Sequence[Item], judgements: pl.DataFrame, draws: int, seed: int
+    common: pl.DataFrame,
+    items: Sequence[Item],
+    judgements: pl.DataFrame,
+    draws: int,
+    seed: int,
+    settings: Sequence[str] = SETTINGS,
 ) -> dict[str, dict[str, Any]]:
     """Compares the settings over the common items of each area (the subject of items), and `overall`.
 
@@ -103,7 +109,8 @@ def area_records(
     found = {}
     for area in [*areas_in_order(judged["area"].to_list()), OVERALL]:
         ours, theirs = (frame if area == OVERALL else frame.filter(pl.col("area") == area) for frame in (rows, judged))
-        found[area] = score_record(compare_settings(ours, draws, seed)) | {"disagreement": asdict(disagreement(theirs))}
+        compared = compare_settings(ours, draws, seed, settings)
+        found[area] = score_record(compared) | {"disagreement": asdict(disagreement(theirs))}
     return found
 
 
@@ -128,8 +135,13 @@ def without_accuracy(compared: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def judged_parts(
-    common: pl.DataFrame, items: Sequence[Item], judgements: pl.DataFrame, draws: int, seed: int
+    common: pl.DataFrame,
+    items: Sequence[Item],
+    judgements: pl.DataFrame,
+    draws: int,
+    seed: int,
+    settings: Sequence[str] = SETTINGS,
 ) -> dict[str, Any]:
     """Returns what the summary of a judged dataset holds besides that of a graded one."""
-    areas = area_records(common, items, judgements, draws, seed)
+    areas = area_records(common, items, judgements, draws, seed, settings)
     return {"judge": judge_summary(judgements), "areas": areas}

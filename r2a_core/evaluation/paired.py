@@ -6,6 +6,7 @@ exist (no items, no variance) it is None, with the reason in words; a NaN is an 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +19,13 @@ from r2a_core.infra.errors import R2AError
 from r2a_core.trace import SETTINGS
 
 NO_SCORES = "the items have no scores"
+ONE_SETTING = "without reasoning was not run"
 
 
-def compare_settings(rows: pl.DataFrame, draws: int, seed: int) -> dict[str, Any]:
+def compare_settings(rows: pl.DataFrame, draws: int, seed: int, settings: Sequence[str] = SETTINGS) -> dict[str, Any]:
     """Compares both settings over `rows` (item_id, setting, score) of the common items, which have a row in each.
 
+    settings: those that ran; with one alone there is its accuracy, and nothing to compare it with.
     An item's score is its mean over runs. Keys: n (items); accuracy_with, low_with, high_with and the same _without
     (the 95% interval); difference, t, p and reason (why there is no t); only_with, only_without and mcnemar_p (null
     unless the scores are 0 and 1); win, tie, loss.
@@ -30,11 +33,21 @@ def compare_settings(rows: pl.DataFrame, draws: int, seed: int) -> dict[str, Any
     if rows.height and rows["score"].null_count() == rows.height:
         return _record(np.empty(0), np.empty(0), draws, seed) | {"reason": NO_SCORES, "n": rows["item_id"].n_unique()}
     means = rows.sort("item_id").group_by("item_id", "setting", maintain_order=True).agg(pl.col("score").mean())
-    sides = [means.filter(pl.col("setting") == setting) for setting in SETTINGS]
+    sides = [means.filter(pl.col("setting") == setting) for setting in settings]
+    if len(sides) == 1:
+        return _alone(sides[0]["score"], draws, seed)
     if sides[0]["item_id"].to_list() != sides[1]["item_id"].to_list():
         raise R2AError("the two settings hold different items", "pass the common items only")
     scores = [side["score"].cast(pl.Float64).fill_null(math.nan).to_numpy() for side in sides]
     return _record(scores[0], scores[1], draws, seed)
+
+
+def _alone(scores: pl.Series, draws: int, seed: int) -> dict[str, Any]:
+    """The flat record of the scores with reasoning alone."""
+    own = accuracy_with_interval(scores.cast(pl.Float64).fill_null(math.nan).to_numpy(), draws, seed)
+    record = _record(np.empty(0), np.empty(0), draws, seed) | dict.fromkeys(("win", "tie", "loss"))
+    accuracy = {"n": own.n, "accuracy_with": own.mean, "low_with": own.low, "high_with": own.high}
+    return record | accuracy | {"reason": ONE_SETTING}
 
 
 def _record(ours: np.ndarray, theirs: np.ndarray, draws: int, seed: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Used for accuracies in percent (Figure 1a) and for a judge's scores (Figure 1b).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ class AxisRange:
 
 @dataclass(frozen=True)
 class BarPair:
-    """What a pair shows, by side ("with", "without"), on its scale."""
+    """What a pair shows, by side ("with", "without") that was run, on its scale."""
 
     mean: Mapping[str, float]
     low: Mapping[str, float]
@@ -61,8 +61,8 @@ def by_side(published: PublishedAccuracy | PublishedScore | None) -> dict[str, f
 
 
 def draw_pair(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None:
-    """Draw both bars around `place`, their values, and the bracket over them."""
-    for setting, side in SIDES.items():
+    """Draw both bars around `place`, their values, and the bracket over them; one bar alone has no bracket."""
+    for setting, side in ((setting, side) for setting, side in SIDES.items() if side in pair.mean):
         centre = place + (BAR / 2 + 0.01) * (-1 if side == "with" else 1)
         mean, low, high = pair.mean[side], pair.low[side], pair.high[side]
         colour = SETTING_COLOURS[setting]
@@ -81,7 +81,8 @@ def draw_pair(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None
         )
         if pair.published is not None:
             axes.plot(centre + 0.11, pair.published[side], linestyle="none", gid="published", **DIAMOND)
-    _bracket(axes, place, pair, scale)
+    if len(pair.mean) == len(SIDES):
+        _bracket(axes, place, pair, scale)
 
 
 def _bracket(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None:
@@ -97,10 +98,11 @@ def _bracket(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None:
     axes.annotate(label, (place, height), (0, lift), textcoords="offset points", ha="center", va="bottom", fontsize=9)
 
 
-def legend_handles(published: bool) -> list[Patch | Line2D]:
-    """Make the key of the bars, and of the paper's value where one is drawn."""
+def legend_handles(published: bool, settings: Collection[str]) -> list[Patch | Line2D]:
+    """Make the key of the bars, which says which setting was not run, and of the paper's value where one is drawn."""
     handles: list[Patch | Line2D] = [
-        Patch(color=colour, label=setting.replace("_", " ")) for setting, colour in SETTING_COLOURS.items()
+        Patch(color=colour, label=setting.replace("_", " ") + ("" if setting in settings else " (not run)"))
+        for setting, colour in SETTING_COLOURS.items()
     ]
     if published:
         handles.append(Line2D([], [], linestyle="none", label="published value", **DIAMOND))

@@ -41,7 +41,7 @@ def draw_evaluation(summaries: Sequence[Summary], folder: Path) -> list[Path]:
 
 
 def accuracy_figure(summaries: Sequence[Summary]) -> Figure:
-    """Draw Figure 1a: a panel per dataset, a pair of bars per model, over the items that are valid in both settings.
+    """Draw Figure 1a: a panel per dataset, a pair of bars per model, over the items that are valid in all settings.
 
     Runs without graded items have no bars; a diamond marks the paper's own value where it has one.
     """
@@ -53,7 +53,7 @@ def accuracy_figure(summaries: Sequence[Summary]) -> Figure:
     fig, grid = _grid([max(2, len(panel)) for panel in panels])
     for axes, panel in zip(grid, panels, strict=True):
         _panel(axes, panel)
-    handles = legend_handles(any(_published(summary) for summary in graded))
+    handles = legend_handles(any(_published(summary) for summary in graded), graded[0]["funnel"])
     fig.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.5)
     fig.supxlabel(NOTE if fig.get_figwidth() > 5 else NOTE.replace("   ·   ", "\n"), fontsize=7.5, color="#555555")
     return fig
@@ -97,14 +97,13 @@ def _published(summary: Summary) -> PublishedAccuracy | None:
 def _pair(summary: Summary) -> BarPair:
     """Accuracies in percent, and the paper's."""
     paired, published = summary["paired"], _published(summary)
-    mean, low, high = (
-        {side: 100 * paired[f"{name}_{side}"] for side in SIDES.values()} for name in ("accuracy", "low", "high")
-    )
+    sides = [side for side in SIDES.values() if paired[f"accuracy_{side}"] is not None]
+    mean, low, high = ({side: 100 * paired[f"{name}_{side}"] for side in sides} for name in ("accuracy", "low", "high"))
     return BarPair(mean, low, high, paired["p"], by_side(published))
 
 
 def _empty_figure() -> Figure:
     """A figure that says that there is nothing to draw yet."""
     fig = Figure(figsize=(4.6, 1.2))
-    fig.text(0.5, 0.5, "no graded answers valid in both settings", ha="center", va="center")
+    fig.text(0.5, 0.5, "no graded answers valid in all settings", ha="center", va="center")
     return fig

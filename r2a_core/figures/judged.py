@@ -74,7 +74,7 @@ def judged_figure(summaries: Sequence[Summary]) -> Figure:
         axes.set_axis_off()
     for axes, summary in zip(panels.flat, judged, strict=False):
         _panel(axes, summary, areas_in_order(list(areas)))
-    handles = legend_handles(any(_published(summary, OVERALL) for summary in judged))
+    handles = legend_handles(any(_published(summary, OVERALL) for summary in judged), judged[0]["funnel"])
     fig.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.5)
     note = NOTE if fig.get_figwidth() > 5 else NOTE.replace("   ·   ", "\n")
     fig.supxlabel(f"{note}\n{_judges(judged)}", fontsize=7.5, color="#555555")
@@ -105,7 +105,8 @@ def _published(summary: Summary, area: str) -> PublishedScore | None:
 
 
 def _pair(record: Mapping[str, Any], published: PublishedScore | None) -> BarPair:
-    mean, low, high = ({side: record[f"{name}_{side}"] for side in SIDES.values()} for name in ("mean", "low", "high"))
+    sides = [side for side in SIDES.values() if record[f"mean_{side}"] is not None]
+    mean, low, high = ({side: record[f"{name}_{side}"] for side in sides} for name in ("mean", "low", "high"))
     return BarPair(mean, low, high, record["p"], by_side(published))
 
 
@@ -143,7 +144,7 @@ def judged_table_figure(frame: pl.DataFrame) -> Figure:
         OUTCOMES_COLUMN,
         Column("repeats differ by", 1.35, lambda row: number_text(row["repeats_difference"], "{:.2f}")),
     ]
-    note = "mean judge score, 1 to 10, over items judged in both settings, with 95% bootstrap interval; paired t-test"
+    note = "mean judge score, 1 to 10, over items judged in all settings, with 95% bootstrap interval; paired t-test"
     return table_figure(frame, columns, note)
 
 

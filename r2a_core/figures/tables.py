@@ -55,7 +55,7 @@ class Column:
     align: str = "right"
 
 
-OUTCOMES_COLUMN = Column("win / tie / loss", 1.25, lambda row: " / ".join(str(row[name]) for name in OUTCOMES))
+OUTCOMES_COLUMN = Column("win / tie / loss", 1.25, lambda row: " / ".join(_count(row[name]) for name in OUTCOMES))
 
 
 def funnel_table(summaries: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
@@ -114,7 +114,7 @@ def funnel_table_figure(frame: pl.DataFrame) -> Figure:
         Column("reasoning", 0.95, lambda row: row["setting"].removesuffix("_reasoning"), "left"),
     ]
     steps = [Column(heading, STEP_WIDTH, _counts_of(step), "left") for step, heading in STEPS.items()]
-    note = "responses that pass each step; common: valid in both settings"
+    note = "responses that pass each step; common: valid in all settings"
     if frame["retried"].any():
         note += "; first attempts / after a second attempt at those that failed"
     fig = table_figure(frame, names + steps, note)
@@ -174,6 +174,10 @@ def _interval(row: Mapping[str, Any], side: str) -> str:
         return "–"
     mean, low, high = (100 * row[f"{name}_{side}"] for name in ("accuracy", "low", "high"))
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _count(value: int | None) -> str:
+    return number_text(value, "{:d}")
 
 
 def number_text(value: float | None, form: str) -> str:

@@ -36,7 +36,7 @@ def accuracy_rows(records: Records) -> Iterator[dict[str, Any]]:
             ours = summary["paired"][f"accuracy_{label}"]
             ours = None if ours is None else 100 * ours
             yield row(record["model"], f"accuracy {label} reasoning, MATH-500", "%", published[setting], ours)
-        if summary["decoding"] != "greedy":
+        if summary["decoding"] != "greedy" and summary["paired"]["accuracy_without"] is not None:
             common = paper.COMMON_ITEMS[record["model"]]
             yield row(
                 record["model"], "items valid in both settings, MATH-500", "items", common, summary["paired"]["n"]
@@ -52,8 +52,9 @@ def score_rows(records: Records) -> Iterator[dict[str, Any]]:
             for setting, label in (("with_reasoning", "with"), ("without_reasoning", "without")):
                 measure = f"judge score {label} reasoning, WildBench, {area['area']}"
                 yield row(record["model"], measure, "1 to 10", area["published"][setting], area[f"mean_{label}"])
-            items = f"items judged in both settings, WildBench, {area['area']}"
-            yield row(record["model"], items, "items", area["published"]["n"], area["n"])
+            if area["mean_without"] is not None:
+                items = f"items judged in both settings, WildBench, {area['area']}"
+                yield row(record["model"], items, "items", area["published"]["n"], area["n"])
 
 
 def mass_rows(records: Records) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from r2a_core.config import WalkThresholds
+from r2a_core.evaluation.paired import ONE_SETTING
 from r2a_core.infra.errors import R2AError
 from r2a_core.report.comparison import comparison_rows
 from r2a_core.report.inputs import WITH_REASONING, Gaps, Records, ReportInputs, add_gap, name_of, read_if_there
@@ -93,7 +94,7 @@ def join_findings(*answers: Finding | None) -> Finding:
     """Joins several answers to one question."""
     given = [answer for answer in answers if answer is not None]
     if not given:
-        return Finding("Not answered: no answers are graded or judged in both settings.")
+        return Finding("Not answered: no answers are graded or judged in all settings.")
     return Finding(
         " ".join(answer.sentence for answer in given), tuple(line for answer in given for line in answer.details)
     )
@@ -111,10 +112,13 @@ def accuracy_answer(records: Records) -> Finding | None:
         return None
     details, gains = [], []
     for record, paired in graded:
-        with_, without = (100 * paired[f"accuracy_{side}"] for side in ("with", "without"))
-        values = f"{with_:.1f}% with, {without:.1f}% without"
+        sides = [side for side in ("with", "without") if paired[f"accuracy_{side}"] is not None]
+        values = ", ".join(f"{100 * paired[f'accuracy_{side}']:.1f}% {side}" for side in sides)
         details.append(f"{name_of(record)}: {values}, n = {paired['n']}, {test_of(paired)}")
-        gains.append(with_ - without)
+        if len(sides) == 2:
+            gains.append(100 * (paired["accuracy_with"] - paired["accuracy_without"]))
+    if not gains:
+        return Finding(f"Not answered for accuracy: {ONE_SETTING}.", tuple(details))
     counts = significant_counts([paired for _, paired in graded])
     return Finding(f"Accuracy is {counts}; it changes by {span(gains, '+.1f')} points.", tuple(details))
 
@@ -126,10 +130,13 @@ def judged_answer(records: Records) -> Finding | None:
         return None
     details = []
     for record, overall in found:
-        means = f"judge score {overall['mean_with']:.2f} with, {overall['mean_without']:.2f} without"
-        details.append(f"{name_of(record)}: {means}, n = {overall['n']}, {test_of(overall)}")
-    counts = significant_counts([overall for _, overall in found])
-    change = span([overall["difference"] for _, overall in found], "+.2f")
+        sides = [side for side in ("with", "without") if overall[f"mean_{side}"] is not None]
+        means = ", ".join(f"{overall[f'mean_{side}']:.2f} {side}" for side in sides)
+        details.append(f"{name_of(record)}: judge score {means}, n = {overall['n']}, {test_of(overall)}")
+    changes = [overall["difference"] for _, overall in found if overall["difference"] is not None]
+    if not changes:
+        return Finding(f"Not answered for judge scores: {ONE_SETTING}.", tuple(details))
+    counts, change = significant_counts([overall for _, overall in found]), span(changes, "+.2f")
     sentence = f"Judge scores are {counts}; the mean score, from 1 to 10, changes by {change}."
     return Finding(sentence, tuple(details))
 

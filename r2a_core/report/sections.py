@@ -204,11 +204,9 @@ def texts(
         by_item = dict(questions.iter_rows())
         for row, item_id in zip(chosen, item_ids, strict=True):
             found[str(row)]["question"] = by_item.get(item_id)
-    for setting in SETTINGS:
-        responses = None
-        if setting in inputs.settings:
-            path = inputs.paths.generations(model, dataset, setting)
-            responses = read_if_there(path, ["item_id", "run", "response"], "generate")
+    for setting in inputs.settings:
+        path = inputs.paths.generations(model, dataset, setting)
+        responses = read_if_there(path, ["item_id", "run", "response"], "generate")
         if responses is None:
             add_gap(gaps, "Evaluation", f"the texts of {model} on {dataset}, {words(setting)}", "generate")
             continue

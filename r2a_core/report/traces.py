@@ -13,7 +13,7 @@ import polars as pl
 
 from r2a_core.infra.files import read_frame
 from r2a_core.report.encode import CODES, pack, pack_json, pack_shares, weight_levels
-from r2a_core.report.inputs import WITH_REASONING, Gaps, ReportInputs, add_gap, read_if_there
+from r2a_core.report.inputs import Gaps, ReportInputs, add_gap, read_if_there
 from r2a_core.results import MappedTrace, PooledMap, head_sets, map_name, mapped_traces, pooled_maps
 
 VIEW = ["item_id", "kind", "layer", "head"]
@@ -69,12 +69,11 @@ class TraceReader:
         self.maps, self.views = pooled_maps(maps, self.traces), maps.select(VIEW)
         columns = [*VIEW, "row", "tokens", "weights", "reasoning", "outside"]
         self.links = read_if_there(paths.map_links(*run), columns, "maps")
-        self.attention = self.sentences = self.rfh = None
-        if WITH_REASONING in inputs.settings:
-            columns = ["item_id", "layer", "head", "source", "walk_correlation", "centroid", "spread"]
-            self.attention = read_if_there(paths.attention(*run), columns, "attention")
-            columns = ["item_id", "sentence", "start", "end", "layer", "head", "mass", "reflection"]
-            self.sentences = read_if_there(paths.sentences(*run), columns, "attention")
+        columns = ["item_id", "layer", "head", "source", "walk_correlation", "centroid", "spread"]
+        self.attention = read_if_there(paths.attention(*run), columns, "attention")
+        columns = ["item_id", "sentence", "start", "end", "layer", "head", "mass", "reflection"]
+        self.sentences = read_if_there(paths.sentences(*run), columns, "attention")
+        self.rfh = None
         columns = ["layer", "head", "dataset", "rank", "count_rank", "induction", "retrieval"]
         heads = read_if_there(paths.heads(model), columns, "heads")
         if heads is not None:

@@ -100,6 +100,6 @@ def test_files_come_only_with_judged_answers(judged: list[dict[str, Any]], tmp_p
     assert names <= {path.name for path in draw_evaluation(judged, tmp_path / "a")}
     assert pl.read_csv(tmp_path / "a" / "table-judge-scores.csv").height == 12
     assert accuracy_table(judged).height == 0  # scores are no accuracies
-    assert accuracy_figure(judged).texts[0].get_text() == "no graded answers valid in both settings"
+    assert accuracy_figure(judged).texts[0].get_text() == "no graded answers valid in all settings"
     graded = [{name: value for name, value in run.items() if name not in ("areas", "judge")} for run in judged]
     assert not names & {path.name for path in draw_evaluation(graded, tmp_path / "c")}

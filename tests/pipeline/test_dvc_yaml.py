@@ -14,6 +14,7 @@ from dvc.repo import Repo
 
 from r2a_core.config import load_params
 from r2a_core.paths import StudyPaths
+from stages._plan import outputs
 from tests.pipeline.imports import UNTRACKED, reached
 from tests.study import PARAMS, ROOT, params_with, study_folder
 
@@ -55,6 +56,27 @@ def test_every_param_that_a_stage_declares_exists(stage: str) -> None:
     assert "resources" not in STAGES[stage]["params"]  # how shards run changes no result
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_that_reads_a_folder_of_parts_declares_the_names_of_the_parts(stage: str) -> None:
+    """Else it would not run when a name goes, and the folder that it has read would keep the part."""
+    written = [
+        out
+        for each in STAGES.values()
+        for entry in each["outs"]
+        for out in ([entry] if isinstance(entry, str) else entry)
+    ]
+    needed = {
+        f"run.{name}"
+        for place in STAGES[stage]["deps"]
+        for out in written
+        if out.startswith(f"{place}/")
+        for pair in re.findall(r"\$\{item\.(\w+)\}|\$\{run\.(\w+)\}", out.removeprefix(place))
+        for name in (f"{pair[0]}s" if pair[0] else pair[1],)
+    }
+    declared = STAGES[stage]["params"]
+    assert "run" in declared or needed <= set(declared)
+
+
 def test_outputs_lie_where_the_shared_paths_say() -> None:
     """Every output of the project's own study, as DVC names it, is one of StudyPaths."""
     run, paths = load_params(ROOT / "params.yaml").run, StudyPaths(ROOT)
@@ -76,8 +98,9 @@ def test_outputs_lie_where_the_shared_paths_say() -> None:
                 known |= {paths.attention(*item), paths.sentences(*item)}
                 known |= {paths.metrics("generate", *item), paths.metrics("attention", *item)}
     with Repo(str(ROOT)) as repo:
-        outputs = {Path(out.fs_path) for stage in repo.index.stages for out in stage.outs}
-    assert outputs == known
+        by_dvc = {Path(out.fs_path) for stage in repo.index.stages for out in stage.outs}
+    assert by_dvc == known
+    assert by_dvc == {ROOT / path for path in outputs(STAGES, PARAMS)}  # as stages read dvc.yaml
 
 
 @pytest.fixture

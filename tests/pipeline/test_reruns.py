@@ -68,6 +68,7 @@ PARAM_EDITS = {
 }
 EDITS: dict[str, Edit] = {
     **{f"`{place}`": param(place, value) for place, value in PARAM_EDITS.items()},
+    "`run.settings` without `without_reasoning`": param("run.settings", ["with_reasoning"]),
     "one more of `run.models`": one_more("models", "qwen3_4b_thinking"),
     "one more of `run.datasets`": one_more("datasets", "math500"),
 }

@@ -13,14 +13,18 @@ const STEPS = [
 ];
 
 /**
- * Two bars, with and without reasoning.
- * tested: {n, p, reason}; bar(side) -> {mean, low, high} in the units of x, from `zero` on.
+ * Two bars, with and without reasoning; a line of text for a setting that was not run.
+ * tested: {n, p, reason}; bar(side) -> {mean, low, high} in the units of x, from `zero` on, null where it was not run.
  */
 function pairRow({ name, tested, stars, published, bar, zero = 0, format, data = (mean) => mean }, x, right) {
   const group = s('g', {});
   SIDES.forEach(([setting, side], line) => {
     const y = 24 + 22 * line;
     const { mean, low, high } = bar(side);
+    if (mean === null) {
+      group.append(textAt(x(zero), y + 13, 'start', `${side} reasoning was not run`, 'muted'));
+      return;
+    }
     const ends = [x(low), x(high)];
     group.append(
       s('rect', {
@@ -56,11 +60,14 @@ function pairRow({ name, tested, stars, published, bar, zero = 0, format, data =
 
 function accuracyRow(run, x, right) {
   const paired = run.summary.paired;
-  const share = (name, side) => paired[`${name}_${side}`];
+  const percent = (name, side) => {
+    const share = paired[`${name}_${side}`];
+    return share === null ? null : 100 * share;
+  };
   const bar = (side) => ({
-    mean: 100 * share('accuracy', side),
-    low: 100 * share('low', side),
-    high: 100 * share('high', side),
+    mean: percent('accuracy', side),
+    low: percent('low', side),
+    high: percent('high', side),
   });
   return pairRow(
     {
@@ -91,7 +98,7 @@ const accuracyFigure = () =>
 
 function drawAccuracy(body, width) {
   const graded = DATA.evaluation.filter((run) => run.summary.paired.accuracy_with !== null);
-  if (!graded.length) return { missing: 'No answers are graded in both settings yet: dvc repro evaluate.' };
+  if (!graded.length) return { missing: 'No answers are graded in all settings yet: dvc repro evaluate.' };
   const names = [...new Set(graded.map((run) => run.dataset))];
   const each = names.length > 1 && width > 760 ? (width - 28) / 2 : width;
   const panels = names.map((name) => {
@@ -132,7 +139,7 @@ function drawAccuracy(body, width) {
   ];
   return {
     caption:
-      'Share of right answers over the items that are valid in both settings (n). Paired t-test over items: ' +
+      'Share of right answers over the items that are valid in all settings (n). Paired t-test over items: ' +
       '*** p < 0.001, ** p < 0.01, * p < 0.05, n.s. otherwise.',
     csv: () => [
       ['model', 'dataset', 'decoding', ...columns],
@@ -187,7 +194,7 @@ function drawFunnel(body) {
     caption:
       `Responses on ${STATE.dataset} that pass each step, in order; each step counts only those that passed the one ` +
       'before. ' +
-      'common: valid in both settings. Where failed items were tried again: first attempts / after the second attempt. ' +
+      'common: valid in all settings. Where failed items were tried again: first attempts / after the second attempt. ' +
       'Token counts are means over valid responses.',
     csv: () => [
       ['model', 'dataset', 'setting', 'attempts', ...STEPS.map(([step]) => step)],

@@ -122,7 +122,9 @@ async function drawItems(body) {
     ],
     caption:
       `${counted(rows.length, 'item')} shown of ${items.item_id.length}, ${STATE.model} on ${STATE.dataset}: ` +
-      `${paired.win} wins, ${paired.tie} ties, ${paired.loss} losses with reasoning over ${paired.n} common items. ` +
+      (paired.win === null
+        ? `${paired.reason}. `
+        : `${paired.win} wins, ${paired.tie} ties, ${paired.loss} losses with reasoning over ${paired.n} common items. `) +
       'Choose a row to read both texts; the page carries those marked yes.',
     csv: () => [Object.keys(items), ...rows.map((at) => Object.values(items).map((column) => column[at]))],
   };

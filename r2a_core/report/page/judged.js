@@ -57,7 +57,7 @@ function drawJudged(body, width) {
             xAxis(x, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 20, bottom),
             rows,
           )
-        : h('p', { class: 'missing' }, 'No item was judged in both settings.'),
+        : h('p', { class: 'missing' }, 'No item was judged in all settings.'),
       h('p', { class: 'note' }, visible(judgeLine(run))),
     );
   });
@@ -83,7 +83,7 @@ function drawJudged(body, width) {
   ];
   return {
     caption:
-      'Mean score from 1 to 10 over the items that are valid and judged in both settings (n). ' +
+      'Mean score from 1 to 10 over the items that are valid and judged in all settings (n). ' +
       'Paired t-test over items: ' +
       '*** p < 0.001, ** p < 0.01, * p < 0.05, n.s. otherwise.',
     csv: () => [

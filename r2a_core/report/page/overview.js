@@ -64,9 +64,15 @@ function ranPart() {
       {},
       h('h3', {}, 'Datasets'),
       table([['dataset'], ['kind'], ['questions', 'number']], datasets),
-      h('p', { class: 'note' }, `Settings: ${DATA.overview.settings.map(words).join(', ')}.`),
+      h('p', { class: 'note' }, `Settings: ${DATA.overview.settings.map(words).join(', ')}.`, notRun()),
     ),
   );
+}
+
+/** Names the setting that run.settings leaves out. */
+function notRun() {
+  const left = SIDES.map(([setting]) => setting).filter((setting) => !DATA.overview.settings.includes(setting));
+  return left.length ? ` Not run: ${left.map(words).join(', ')}.` : '';
 }
 
 function questionsPart() {
