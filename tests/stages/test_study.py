@@ -52,8 +52,8 @@ def test_a_bug_keeps_its_traceback_and_a_missing_argument_is_a_usage_error() -> 
 def test_a_stage_sees_the_sections_that_dvc_yaml_declares_and_no_others(study: Study) -> None:
     with chdir(study.root):
         seen = open_study("judge", model="tiny", dataset="texts")
-    assert seen.sections == ("judge",)
-    assert seen.values == {"judge": PARAMS["judge"]}
+    assert seen.sections == ("judge", "run")
+    assert (list(seen.values), seen.values["judge"]) == (["judge", "run"], PARAMS["judge"])
     assert seen.params.judge.max_tokens == PARAMS["judge"]["max_tokens"]
     with pytest.raises(AttributeError):
         _ = seen.params.generate
