@@ -3,18 +3,30 @@
 An item's `extra` holds a recipe, with which the package makes the same question again wherever it is graded, and the
 task's own metadata, written solutions among them.
 
+Questions are made in a process of their own, `python -m r2a_core.data.gym`, since some depend on Python's hash seed:
+GymDataset as JSON in, a JSON list of Items out, or an object with a message and a hint.
+
 Some tasks run the answer as Python, or hand it to sympy, which does. Such an answer reaches its task only when it holds
-nothing but numbers, operators, brackets, single letters and names of functions of mathematics.
+nothing that calls or opens anything but functions of mathematics.
 """
 
 import functools
 import json
+import os
 import re
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from r2a_core.config import GymDataset
 from r2a_core.data.items import Item
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+FIXED_HASHES = {"PYTHONHASHSEED": "0"}  # of every process that makes questions
 
 RUN_BY = (  # tasks that run answers as Python
     "binary_matrix",
@@ -41,7 +53,25 @@ WRAPPED = re.compile(r"\s*\\(?:text|textbf|mathrm|mathbf)\{([^{}]*)\}\s*")
 
 
 def load_gym(params: GymDataset) -> list[Item]:
-    """Makes the first n questions of a task. Raises R2AError for an unknown task and a config that it refuses."""
+    """Makes the first n questions of a task, always the same. Raises what `make_items` raises."""
+    require_package()
+    made = subprocess.run(
+        [sys.executable, "-m", "r2a_core.data.gym"],
+        input=params.model_dump_json(),
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=PROJECT,
+        env=os.environ | FIXED_HASHES,
+        check=True,
+    )
+    found = json.loads(made.stdout)
+    if isinstance(found, dict):
+        raise R2AError(found["message"], found["hint"])
+    return [Item(**values) for values in found]
+
+
+def make_items(params: GymDataset) -> list[Item]:
+    """Makes the questions here. Raises R2AError for an unknown task and a config that it refuses."""
     recipe = {"task": params.task, "config": params.config, "seed": params.seed}
     entries = dataset(json.dumps(recipe))
     return [item(recipe | {"index": number}, entry(entries, number, params.task)) for number in range(params.n)]
@@ -80,9 +110,10 @@ def gym_score(answer: str, recipe_text: str) -> float:
 
 def may_score(answer: str, task: str) -> bool:
     """Checks whether a task may be given an answer: those that run answers get only what does nothing."""
-    words = WORDS.findall(answer)
-    harmless = all(len(word) == 1 or word in FUNCTIONS for word in words) and not ATTRIBUTE.search(answer)
-    return task not in RUN_BY or harmless
+    if task not in RUN_BY or not re.search(r"[({\[.@]", answer):
+        return True
+    known = all(len(word) == 1 or word in FUNCTIONS for word in WORDS.findall(answer))
+    return known and "{" not in answer and not ATTRIBUTE.search(answer)
 
 
 def require_package() -> Any:
@@ -122,3 +153,17 @@ def entry(entries: Any, index: int, task: str) -> dict[str, Any]:
             f"reasoning-gym cannot make question {index} of {task}: {type(error).__name__}: {error}",
             "correct config of that dataset in params.yaml",
         ) from None
+
+
+def main() -> None:
+    """Makes the questions of the entry on the standard input and writes them to the standard output."""
+    out, sys.stdout = sys.stdout, sys.stderr  # some tasks print
+    try:
+        made = [asdict(each) for each in make_items(GymDataset.model_validate_json(sys.stdin.read()))]
+    except R2AError as error:
+        made = {"message": error.message, "hint": error.hint}
+    json.dump(made, out)
+
+
+if __name__ == "__main__":
+    main()

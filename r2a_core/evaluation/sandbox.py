@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from r2a_core.data.gym import gym_score, require_package
+from r2a_core.data.gym import FIXED_HASHES, gym_score, require_package
 from r2a_core.evaluation.grade import Verdict, grade
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.processes import end_with_parent
@@ -95,7 +95,7 @@ class GradingProcess:
                 stdout=subprocess.PIPE,
                 stderr=complaints,
                 cwd=PROJECT,
-                env=os.environ | {"PYTHONHASHSEED": "0"},
+                env=os.environ | FIXED_HASHES,
             )
             if self._exchange(self._process, b"", START_SECONDS) is None:
                 self.close()

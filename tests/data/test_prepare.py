@@ -25,7 +25,14 @@ def test_a_local_file_goes_before_the_hub_once_it_is_pinned(refused, tmp_path: P
     refused(lambda: load(pin), "m.jsonl is not what datasets.maths.sha256 says", "put the old content back")
 
 
-@pytest.mark.parametrize("values", [{"kind": "pairs_table", "n": 2}, {"kind": "generated_pairs", "n": 2, "seed": 0}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"kind": "pairs_table", "n": 2},
+        {"kind": "generated_pairs", "n": 2, "seed": 0},
+        {"kind": "context_pairs", "n": 2, "seed": 0},
+    ],
+)
 def test_pairs_are_counted_in_pairs_and_loaded_as_questions(tmp_path: Path, values: dict) -> None:
     items = load_dataset(parse(DatasetParams, {"instruction": "", **values}, "datasets.p"), tmp_path, "p").items
     assert [item.item_id.rpartition("-")[2] for item in items] == ["clean", "corrupted"] * 2

@@ -10,7 +10,7 @@ LEGS = {
     "hens": 2,
     "ducks": 2,
     "crows": 2,
-    "owls": 2,
+    "geese": 2,
     "children": 2,
     "cows": 4,
     "dogs": 4,
@@ -21,7 +21,7 @@ LEGS = {
     "rabbits": 4,
     "lions": 4,
     "frogs": 4,
-    "ants": 6,
+    "flies": 6,
     "bees": 6,
     "beetles": 6,
     "spiders": 8,
@@ -65,6 +65,17 @@ RESTATED = (
     "there are {kinds}, and I need all their {part}",
 )
 
+EVENTS = (
+    "{kind} have {each} {part} each and there are {n} of them",
+    "one {one} has {each} {part} and there are {n}",
+    "each of the {n} {kind} has {each} {part}",
+    "{n} {kind} with {each} {part} each are counted",
+    "there are {n} {kind}, and a {one} has {each} {part}",
+    "every {one} has {each} {part}, and I see {n} {kind}",
+)
+
+SINGULAR = {"children": "child", "flies": "fly", "geese": "goose"}
+
 LEGLESS = (
     "Wait, {noun} have no legs, so the {n} {noun} add nothing.",
     "What about the {n} {noun}? They have no legs at all, so they count 0.",
@@ -81,6 +92,7 @@ class CountProblem:
     ask: str
     part: str  # legs | wheels
     counts: tuple[tuple[str, int], ...]  # kind, how many; in the order told
+    wordings: tuple[str, ...]  # of EVENTS, by kind
     legless: tuple[str, int] | None = None
     options: tuple[str, ...] = ()
 
@@ -95,19 +107,17 @@ class CountProblem:
     def each(self) -> dict[str, int]:
         return LEGS if self.part == "legs" else WHEELS
 
+    def event(self, kind: str, n: int, wording: str) -> str:
+        """Says what is counted of one kind."""
+        each = self.each[kind]
+        part = self.part if each > 1 else self.part[:-1]
+        return wording.format(n=n, kind=kind, one=SINGULAR.get(kind, kind[:-1]), each=each, part=part)
+
     @property
     def sums(self) -> list[Sum]:
         sums = [
-            Sum(
-                n,
-                "*",
-                self.each[kind],
-                f"{kind} have {self.each[kind]} {self.part} each and there are {n} of them",
-                self.part,
-            )
-            if self.each[kind] > 1
-            else Sum(n, "*", 1, f"{kind} have 1 wheel each and there are {n} of them", self.part)
-            for kind, n in self.counts
+            Sum(n, "*", self.each[kind], self.event(kind, n, wording), self.part)
+            for (kind, n), wording in zip(self.counts, self.wordings, strict=True)
         ]
         sums.append(
             Sum(
@@ -156,5 +166,8 @@ def draw(rng: Random) -> CountProblem:
     table = LEGS if part == "legs" else WHEELS
     kinds = rng.sample(list(table), rng.choice((2, 2, 3)))
     counts = tuple((kind, rng.randint(2, 6 if table[kind] > 4 else 9)) for kind in kinds)
+    wordings = tuple(rng.choice(EVENTS) for _ in counts)
     legless = (rng.choice(NONE), rng.randint(2, 9)) if part == "legs" and rng.random() < 0.2 else None
-    return CountProblem(rng.choice(SCENES[part]), rng.choice(QUESTIONS).format(part=part), part, counts, legless)
+    return CountProblem(
+        rng.choice(SCENES[part]), rng.choice(QUESTIONS).format(part=part), part, counts, wordings, legless
+    )

@@ -72,6 +72,13 @@ CHECKS = (
     "Alternatively, I can start from the {least}: that is {last}, and going up I meet the same order.",
 )
 
+TOLD_LINE = (
+    "From the {most} to the {least} we have {all}.",
+    "Everybody in order: {all}.",
+    "The row begins at the {most} end with {all}.",
+    "Sorted by all clues at once, they are {all}.",
+)
+
 TOLD_INNER = (
     "{up} is {more} than {name}, while {down} is {less}.",
     "{name} stands between {up} and {down}.",
@@ -176,6 +183,8 @@ class OrderProblem:
             solution.detour(write(rng, CHECKS, a=line[i], b=line[i + 1], last=line[-1], **words))
         if rng.random() < 0.6:
             solution.step(write(rng, PICKS, name=final, place=self.place, **words))
+        if rng.random() < 0.6:
+            solution.told.append(say(rng, TOLD_LINE, all=", then ".join(line), **words))
         fields = {"name": final} | words
         if self.place == 1:
             solution.told.append(say(rng, TOLD_END, **fields))

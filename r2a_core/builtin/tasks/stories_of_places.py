@@ -80,15 +80,37 @@ def place(rng: Random) -> StoryProblem:
 GOODS = ["pens", "apples", "books", "cups", "plates", "roses", "tickets", "candles", "bottles", "cakes"]
 
 
+PRICES = (
+    "{n} {goods} at {each} dollars each are bought",
+    "the {goods} cost {each} dollars each, and it takes {n}",
+    "one of the {goods} is {each} dollars, so {n} are {n} times that",
+    "there are {n} {goods} for {each} dollars apiece",
+)
+
+
+BILLS = ("the {a} and the {b} are paid together", "both amounts belong to one bill", "I add the {a} and the {b}")
+
+
+def bought_at(rng: Random, n: int, goods: str, each: int) -> str:
+    """Says what is to be paid of one kind of goods."""
+    return say(rng, PRICES, n=n, goods=goods, each=each)
+
+
 def shopping(rng: Random) -> StoryProblem:
     """Draws a purchase of two kinds of goods, perhaps with change or a discount."""
     name = rng.choice(NAMES)
     first, second = rng.sample(GOODS, 2)
     p, a, q, b = rng.randint(2, 5), rng.randint(2, 9), rng.randint(2, 5), rng.randint(2, 9)
     sums = [
-        Sum(p, "*", a, f"{p} {first} at {a} dollars each are bought", "dollars"),
-        Sum(q, "*", b, f"{q} {second} at {b} dollars each are bought", "dollars"),
-        Sum(Of(0), "+", Of(1), f"the {first} and the {second} are paid together", "dollars"),
+        Sum(p, "*", a, bought_at(rng, p, first, a), "dollars"),
+        Sum(q, "*", b, bought_at(rng, q, second, b), "dollars"),
+        Sum(
+            Of(0),
+            "+",
+            Of(1),
+            say(rng, BILLS, a=first, b=second),
+            "dollars",
+        ),
     ]
     bought = say(
         rng,
