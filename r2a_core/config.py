@@ -431,12 +431,7 @@ class FileDataset(Record):
 DatasetParams = Annotated[
     BuiltinDataset | TaskDataset | GymDataset | HubDataset | TableDataset | FileDataset, Field(discriminator="kind")
 ]
-PAIR_KINDS = (
-    "generated_pairs",
-    "context_pairs",
-    "pairs_table",
-    "pairs",
-)  # kinds of dataset that hold pairs of questions
+PAIR_KINDS = ("generated_pairs", "context_pairs", "pairs_table", "pairs")  # kinds of dataset that hold pairs
 
 # The other sections, in the order of params.yaml.
 

@@ -5,7 +5,7 @@ usage: python tools/install_torch.py constraints.txt
 With an NVIDIA driver, or where the package index itself offers a CPU build, this is `pip install torch==PIN`. Elsewhere
 on Linux the index's default build would bring gigabytes of CUDA packages, which a dry run shows; then uv, which knows
 where PyTorch keeps its CPU builds, installs that build instead. If it finds none, the default build is installed after
-all, and its size announced: it works without a GPU too. Exit codes: 0 done, 2 no pin, 3 nothing to install from.
+all, and announced: it works without a GPU too. Exit codes: 0 done, 2 no pin, 3 nothing to install from.
 """
 
 import json
@@ -13,14 +13,11 @@ import re
 import shutil
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Any, NoReturn
 
 PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile"]
 UV = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable, "--torch-backend", "cpu"]
-
-GIGABYTE = 1e9
 
 OFFLINE = "connect this machine to a package index, or give pip a folder of wheels: PIP_FIND_LINKS=FOLDER make install"
 
@@ -72,19 +69,6 @@ def last_line(text: str) -> str:
     return (errors or lines or ["no reason given"])[-1]
 
 
-def gigabytes(packages: list[Any]) -> str:
-    """Returns the size of the packages' files, as far as their servers tell it."""
-    total, unknown = 0, 0
-    for package in packages:
-        request = urllib.request.Request(package["download_info"]["url"], method="HEAD")
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                total += int(answer.headers["Content-Length"])
-        except (OSError, TypeError, ValueError):
-            unknown += 1
-    return f"{total / GIGABYTE:.1f} GB" + (f" and {unknown} packages of unknown size" if unknown else "")
-
-
 def main() -> None:
     requirement = f"torch=={pinned_version(Path(sys.argv[1]))}"
     packages = planned(requirement)
@@ -95,7 +79,7 @@ def main() -> None:
         print(
             f"no CPU build of {requirement}: pip's index has the build for CUDA alone, and uv found none at PyTorch's "
             f"own ({reason}).\nInstalling the build for CUDA, which works without a GPU too: {len(packages)} packages, "
-            f"{gigabytes(packages)} to download",
+            "gigabytes to download",
             file=sys.stderr,
         )
     done = subprocess.run([*PIP, requirement])

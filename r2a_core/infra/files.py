@@ -20,6 +20,7 @@ import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -86,16 +87,19 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def folder_digest(folder: Path, without: Collection[str] = ()) -> str:
-    """Returns the SHA-256 over the names and contents of a folder's files, but those named `without`.
+def folder_digest(folder: Path, without: Collection[str] = (), digest_of: Callable[[Path], str] = sha256) -> str:
+    """Returns the SHA-256 over the names and contents of a folder's files.
 
-    Unfinished files and what Python compiles (__pycache__) do not count.
+    without: patterns, in lower case, of file and folder names that do not count, such as "*.md". Unfinished files and
+    what Python compiles never do. digest_of: gives the SHA-256 of one file.
     """
+    patterns = ("__pycache__", f"{TEMPORARY}*", *without)
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in without):
-        if "__pycache__" not in path.parts and not path.name.startswith(TEMPORARY):
-            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
-            digest.update(bytes.fromhex(sha256(path)))
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        inside = path.relative_to(folder)
+        if not any(fnmatchcase(part.lower(), pattern) for part in inside.parts for pattern in patterns):
+            digest.update(f"{inside.as_posix()}\0".encode(errors="surrogateescape"))
+            digest.update(bytes.fromhex(digest_of(path)))
     return digest.hexdigest()
 
 

@@ -3,8 +3,7 @@
 file or folder, SHA-256 in params.yaml -> nothing, or an R2AError that says which line to write there. DVC cannot watch
 such a path: it has no place in dvc.yaml and is absent from a clone. With the pin, dvc.lock names the content.
 
-The digest of a file is its SHA-256. That of a folder is the SHA-256 of what sha256sum prints for its files (digest, two
-spaces, name inside the folder), in the order of the names; hidden files, *.md and images do not count.
+The digest of a file is its SHA-256, that of a folder covers the names and contents of its files but NO_NUMBERS.
 
 Large files are not read again while inode, size and both times stay: their digests are remembered in r2a/digests/ of
 the user's cache (XDG_CACHE_HOME, default ~/.cache).
@@ -19,9 +18,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
-from r2a_core.infra.files import sha256, write_text_whole
+from r2a_core.infra.files import folder_digest, sha256, write_text_whole
 
-NO_NUMBERS = (".md", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp")  # suffixes of files that change no number
+# Names of files that change no number: hidden ones, descriptions and images.
+NO_NUMBERS = (".*", "*.md", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp")
 
 LARGE = 1 << 24  # bytes, from which a file's digest is remembered
 
@@ -49,19 +49,11 @@ def content_digest(path: Path) -> str:
     try:
         if path.is_file():
             return file_digest(path)
-        if not path.is_dir():
-            raise MissingPrerequisite(f"{path} does not exist", "copy it there, or correct its path in params.yaml")
-        lines = [f"{file_digest(file)}  {file.relative_to(path).as_posix()}\n" for file in pinned_files(path)]
+        if path.is_dir():
+            return folder_digest(path, NO_NUMBERS, file_digest)
     except OSError as error:
         raise MissingPrerequisite(f"{path} cannot be read: {error.strerror}", "permit reading it") from None
-    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
-
-
-def pinned_files(folder: Path) -> list[Path]:
-    """Lists the files of a folder that may change a number, in the order of their names."""
-    files = [file for file in folder.rglob("*") if file.is_file() and file.suffix.lower() not in NO_NUMBERS]
-    seen = [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
-    return sorted(seen, key=lambda file: file.relative_to(folder).as_posix())
+    raise MissingPrerequisite(f"{path} does not exist", "copy it there, or correct its path in params.yaml")
 
 
 def file_digest(path: Path) -> str:

@@ -19,7 +19,7 @@ from pydantic import ConfigDict
 
 from r2a_core.config import ServedModel, Tags, adapter
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
-from r2a_core.infra.files import TEMPORARY, folder_digest, write_text_whole
+from r2a_core.infra.files import folder_digest, write_text_whole
 from r2a_core.infra.hub import hub_access
 from r2a_core.infra.pins import check_pin
 
@@ -142,8 +142,8 @@ def check_local(path: str, pinned: str | None, name: str) -> None:
 
 
 def files_digest(folder: Path) -> str:
-    """Returns the digest over the files of a prepared folder but its pointer, and what a killed run left of one."""
-    return folder_digest(folder, without=(POINTER, f"{TEMPORARY}{POINTER}"))
+    """Returns the digest over the files of a prepared folder but its pointer."""
+    return folder_digest(folder, without=(POINTER,))
 
 
 def check_files(pointer: ModelPointer, folder: Path) -> None:
