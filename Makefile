@@ -58,11 +58,12 @@ bench: install $(PEERS)/.ready
 
 install: $(READY)
 
-$(READY): pyproject.toml constraints.txt tools/install_torch.py
+$(READY): pyproject.toml constraints.txt requirements-data.txt tools/install_torch.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11"; echo "hint: make PYTHON=python3.12 repro"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python tools/install_torch.py constraints.txt
 	$(PIP) --editable .
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes --requirement requirements-data.txt
 	$(COMPILE)
 	touch $@
 

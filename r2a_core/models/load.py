@@ -16,6 +16,7 @@ from typing import Any
 from r2a_core.config import Dtype, Tags
 from r2a_core.infra.environment import chosen
 from r2a_core.infra.errors import MissingPrerequisite, R2AError, first_line
+from r2a_core.models.adapter import adapter_folder, merge_adapter
 from r2a_core.models.pointer import (
     ModelPointer,
     check_files,
@@ -142,6 +143,9 @@ def model_of(pointer: ModelPointer, folder: Path, device: str) -> LoadedModel:
         )
     if unused := sorted(report["unexpected_keys"]):
         log.warning("%s: %s (%d in all) of the weights is used nowhere", folder.name, unused[0], len(unused))
+    if pointer.adapter is not None:
+        with transformers_errors(f"the adapter of {folder.name}", pointer):
+            model = merge_adapter(model, adapter_folder(pointer.adapter, folder))
     model = model.to(target).eval()
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.ids.eos, pad_token_id=tokenizer.ids.pad)
     check_weights(model, tokenizer.hf, folder.name)

@@ -1,11 +1,13 @@
 """What a prepared model folder stands for, and where its files lie.
 
 data/models/<name>/model.json, the pointer every kind of model has:
-    {"kind": "train" | "hub" | "local" | "texts" | "endpoint", "source": hub id, path or null,
+    {"kind": "train" | "hub" | "local" | "gguf" | "texts" | "endpoint", "source": hub id, path or null,
      "revision": commit or null, "weights": digest of the files or null, "dtype": ..., "tags": {...}}
-and, for kind `endpoint` only, "served": how the server is asked (config.ServedModel; no key).
-Weights and tokenizer lie in the same folder (train; texts and endpoint: tokenizer only), in the Hub cache (hub) or at
-`source` (local). The digest is that of params.yaml, over all files of `source` (local), or of all other files of the
+and, where there is one, "served": how the server is asked (endpoint; config.ServedModel, no key), "gguf": where the
+file is (config.GgufSource) and "adapter": what is merged into the weights (models.adapter.AdapterPointer).
+A model trained from a base has the pointer of its base, and its adapter in adapter/. Weights and tokenizer lie in the
+same folder (train; texts and endpoint: tokenizer only), in the Hub cache (hub), at `source` (local) or in the user's
+cache (gguf). The digest is that of params.yaml, over all files of `source` (local), or of all other files of the
 folder (train, texts, endpoint).
 """
 
@@ -13,19 +15,21 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ConfigDict
 
-from r2a_core.config import ServedModel, Tags, adapter
+from r2a_core.config import Dtype, GgufSource, ServedModel, Tags, adapter
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.files import folder_digest, write_text_whole
 from r2a_core.infra.hub import hub_access
 from r2a_core.infra.pins import check_pin
+from r2a_core.models.adapter import AdapterPointer
+from r2a_core.models.gguf import unpacked
 
 POINTER = "model.json"
 
-KINDS = ("train", "hub", "local", "texts", "endpoint")
+KINDS = ("train", "hub", "local", "gguf", "texts", "endpoint")
 
 WITHOUT_WEIGHTS = ("texts", "endpoint")
 
@@ -45,11 +49,14 @@ class ModelPointer:
     revision: str | None = None
     weights: str | None = None
     served: ServedModel | None = None
+    gguf: GgufSource | None = None
+    adapter: AdapterPointer | None = None
 
     def write(self, folder: Path) -> None:
         values = adapter(ModelPointer).dump_python(self, mode="json")
-        if self.served is None:
-            del values["served"]
+        for key in ("served", "gguf", "adapter"):
+            if values[key] is None:
+                del values[key]
         text = json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False)
         write_text_whole(folder / POINTER, text + "\n")
 
@@ -68,6 +75,8 @@ class ModelPointer:
             )
         if self.kind == "local":
             return f"check that {self.source} is a model folder with config.json and safetensors weights"
+        if self.kind == "gguf":
+            return "check that the file's entry in params.yaml suits it; tags may need tokens renamed (rename)"
         return "rebuild it with: dvc repro --force prepare_model"
 
 
@@ -88,6 +97,8 @@ def read_pointer(folder: Path) -> ModelPointer:
             raise ValueError("source is missing")
         if values["kind"] == "local" and not values.get("weights"):
             raise ValueError("weights is missing")
+        if (pointer.gguf is None) == (pointer.kind == "gguf"):
+            raise ValueError("gguf belongs to kind gguf, and only there")
         if (pointer.served is None) == (pointer.kind == "endpoint"):
             raise ValueError("served belongs to kind endpoint, and only there")
         return pointer
@@ -166,6 +177,10 @@ def from_pretrained_args(pointer: ModelPointer, folder: Path, weights: bool) -> 
     """
     if pointer.kind in ("train", *WITHOUT_WEIGHTS):
         return {"pretrained_model_name_or_path": str(folder), "local_files_only": True}
+    if pointer.gguf is not None:
+        assert pointer.dtype is not None
+        place = unpacked(pointer.gguf, cast(Dtype, pointer.dtype))
+        return {"pretrained_model_name_or_path": str(place), "local_files_only": True}
     source = str(pointer.source)
     if pointer.kind == "local":
         return {"pretrained_model_name_or_path": str(Path(source).expanduser()), "local_files_only": True}

@@ -103,7 +103,7 @@ def test_a_cache_that_cannot_be_used_is_done_without(
 ) -> None:
     monkeypatch.setattr(pins, "SETTLED", 0)
     first = content_digest(folder)
-    for remembered in pins.memory().iterdir():
+    for remembered in pins.user_cache("digests").iterdir():
         remembered.write_bytes(b"\xff" if remembered.name < "8" else b"")
     assert content_digest(folder) == first
     for nowhere in (str(folder / "B"), "relative"):
