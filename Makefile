@@ -15,7 +15,7 @@ COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 MOVED := $(shell $(PYTHON) tools/moved.py $(VENV) $(PEERS) 2>&1)
 $(if $(MOVED),$(info $(MOVED)))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-.PHONY: repro test test-slow test-peers check lint audit format pin doctor bench install develop clean-work
+.PHONY: repro test test-slow test-peers check lint audit format pin doctor bench faults install develop clean-work
 
 repro: install
 	python -m stages.doctor --params-only
@@ -55,6 +55,10 @@ doctor: install
 # Ours and its peers in turns, half an hour on an idle machine -> docs/benchmarks.md
 bench: install $(PEERS)/.ready
 	python -m benchmarks.run
+
+# Random faults in a small study, a quarter of an hour; one kind: make faults FAULTS="--kind kill --faults 5 --seed 7"
+faults: develop
+	python -m tests.reliability.faults $(FAULTS)
 
 install: $(READY)
 

@@ -2,7 +2,7 @@
 
 usage: python -m tools.repro
 dvc.lock, .dvc/tmp -> what dvc.yaml describes. Exit code: the stage's own when one fails, else DVC's.
-Before and after the run it mends what DVC itself stumbles over (see `mend_lock`, `mend_rwlock`). DVC works in this
+Before and after the run it mends what DVC itself stumbles over (see `mend_lock` and the others). DVC works in this
 process, so there is nothing between `make` and the stage that could be left behind.
 """
 
@@ -32,6 +32,7 @@ LOCK = Path("dvc.lock")
 TMP = Path(".dvc/tmp")
 KEPT = TMP / "dvc.lock.whole"
 BROKEN = TMP / "dvc.lock.broken"
+RUN_CACHE = Path(".dvc/cache/runs")
 
 SPOKEN = (1, 2, 3, 130)  # exit codes of a stage that has said why
 DVC_INTERRUPTED, INTERRUPTED = 252, 130
@@ -53,11 +54,12 @@ def main() -> int:
 
 
 def mend() -> None:
-    """Mends both files while no dvc writes them. Raises R2AError when one goes on doing so."""
+    """Mends DVC's records while no dvc writes them. Raises R2AError when one goes on doing so."""
     try:
         with make_lock(str(TMP / "lock")), make_lock(str(TMP / "rwlock.lock")):
             mend_lock()
             mend_rwlock()
+            mend_run_cache()
     except LockError:
         raise R2AError("a dvc command is at work in this folder", "wait for it to end: ps shows it") from None
 
@@ -111,6 +113,18 @@ def mend_rwlock() -> None:
     write_text_whole(
         path, json.dumps({"write": write, "read": {place: infos for place, infos in read.items() if infos}})
     )
+
+
+def mend_run_cache() -> None:
+    """Removes entries of DVC's run cache that were being written.
+
+    DVC ends with an error at a folder without one, each time, and takes a part of one for the whole.
+    """
+    for folder in RUN_CACHE.glob("*/*"):
+        for part in folder.glob("*.tmp"):
+            part.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def is_at_work(info: dict[str, Any]) -> bool:

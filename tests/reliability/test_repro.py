@@ -219,3 +219,17 @@ def test_a_lock_that_was_cut_off_is_replaced_by_the_kept_one_or_gits_or_a_new_on
     lock.write_text("")
     repro.mend()
     assert not lock.exists()
+
+
+@pytest.mark.parametrize("part", ["", ".made-up.tmp"], ids=["an empty folder", "a part"])
+def test_a_half_written_entry_of_the_run_cache_goes(study: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    monkeypatch.chdir(study)
+    assert start(study).wait() == 0
+    (entry,) = (path for path in repro.RUN_CACHE.rglob("*") if path.is_file())
+    if part:
+        (entry.parent / part).write_text(entry.read_text().partition("outs:")[0])
+    entry.unlink()
+    Path("dvc.lock").unlink()
+    assert start(study).wait() == 0
+    assert Path("ran").read_text() == "xx"
+    assert [path for path in repro.RUN_CACHE.rglob("*") if path.is_file()] == [entry]
