@@ -36,7 +36,7 @@ MADE = ("activations", "attention", "heads", "maps", "figures", "metrics")
 def study_params() -> dict[str, Any]:
     """The project's own params, for the models and the dataset of these tests."""
     return params_with(
-        run={"models": [MODELS[1], TEXTS_ONLY], "datasets": ["stories"], "settings": list(SETTINGS)},
+        run={"models": [*MODELS, TEXTS_ONLY], "datasets": ["stories"], "settings": list(SETTINGS)},
         capture={"dtype": "float32", "shard_mb": 1},
         models={name: {"kind": "texts"} for name in (*MODELS, TEXTS_ONLY)},
         datasets={"stories": PARAMS["datasets"]["arithmetic"]},
