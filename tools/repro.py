@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +43,6 @@ def main() -> int:
     """Mends, runs and mends; returns the exit code."""
     end_with_parent(only_under="MAKELEVEL")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # stages run `python`
-    TMP.mkdir(parents=True, exist_ok=True)
     with held(TMP / "repro.lock", "another make repro is at work in this folder"):
         mend()
         stage = StageHasSpoken()
@@ -74,7 +74,8 @@ def mend_lock() -> None:
     if not LOCK.exists():
         return
     content, kept = LOCK.read_bytes(), KEPT.read_bytes() if KEPT.exists() else b""
-    committed = subprocess.run(["git", "show", f"HEAD:./{LOCK}"], capture_output=True).stdout
+    show = ["git", "show", f"HEAD:./{LOCK}"]
+    committed = subprocess.run(show, capture_output=True).stdout if shutil.which("git") else b""
     if is_whole(content) and (content in (committed, kept) or not kept.startswith(content)):
         write_text_whole(KEPT, content.decode())
         return

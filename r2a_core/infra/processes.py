@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from r2a_core.infra.errors import R2AError
+from r2a_core.infra.files import disk_errors
 
 SHELLS = {"sh", "bash", "dash", "ash", "ksh", "zsh", "fish"}  # they wait between dvc or make and its command
 
@@ -75,10 +76,14 @@ def _watch(line: Sequence[psutil.Process]) -> None:
 def held(path: Path, busy: str) -> Iterator[None]:
     """Holds a lock (flock) on a file, which it makes. The kernel frees it when this process ends, so none is stale.
 
-    Waits for another holder that may just have been killed. Raises R2AError, saying `busy`, when that one goes on.
+    Waits for another holder that may just have been killed. Raises R2AError, saying `busy`, when that one goes on,
+    MissingPrerequisite when the disk cannot be written.
     """
     until = time.monotonic() + DYING_SECONDS
-    with path.open("w") as file:
+    with disk_errors(None, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    with file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

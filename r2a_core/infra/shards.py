@@ -21,7 +21,7 @@ import logging
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -121,11 +121,10 @@ def open_store(root: Path, stage: str, item: str) -> Iterator[WorkStore]:
     Raises R2AError when another run goes on holding the item, MissingPrerequisite when the disk cannot be written.
     Removes what a killed run of this item left half-written.
     """
-    folder, own = root / stage, root / stage / item
-    with ExitStack() as stack:
+    own = root / stage / item
+    with held(root / stage / f"{item}.lock", f"another run is already writing {stage} {item}"):
         with disk_errors(None, own):
-            own.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(held(folder / f"{item}.lock", f"another run is already writing {stage} {item}"))
+            own.mkdir(exist_ok=True)
         for leftover in own.rglob(f"{TEMPORARY}*"):
             log.info("removing %s, left by a run that was stopped", leftover)
             leftover.unlink()
