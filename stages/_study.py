@@ -20,14 +20,14 @@ from typing import Any
 import typer
 
 from r2a_core.config import Params, ResourceParams, RunParams, load_sections, parse, read_yaml
-from r2a_core.infra.errors import MissingPrerequisite, R2AError
+from r2a_core.infra.errors import MissingPrerequisite, R2AError, first_line
 from r2a_core.infra.files import disk_error_number, disk_trouble, folder_digest
 from r2a_core.infra.memory import is_out_of_memory
 from r2a_core.infra.processes import end_with_parent
-from r2a_core.infra.shards import Work, code_digest, open_store
+from r2a_core.infra.shards import FORMAT, Work, fingerprint, open_store
 from r2a_core.paths import StudyPaths
 from r2a_core.trace import SETTINGS
-from stages._guard import State, put_aside, refuse_changes, refuse_new_code, seen
+from stages._guard import State, files, put_aside, refuse_changes, refuse_new_code, seen
 from stages._plan import Declared, declared, outputs
 
 CODE = Path(__file__).resolve().parent.parent  # the checkout whose code runs
@@ -117,7 +117,8 @@ def open_study(stage: str, **names: str) -> Study:
     stages = read_yaml(root / "dvc.yaml")["stages"]
     needs = declared(stages[stage], names, values)
     put_aside(root, StudyPaths(root).unused, (*needs.inputs, "data/metrics"), outputs(stages, values))
-    state, code = seen(root, CODE, needs, values), code_digest(CODE, needs.code)
+    state = seen(root, CODE, needs, values)
+    code = fingerprint(format=FORMAT, code={name: state.get(name) for name, _ in files(CODE, needs.code)})
     refuse_new_code(CODE, needs)  # last: what is noted is then the code that runs
     study = Study(stage, tuple(names.values()), root, needs, values, code, state)
     opened.append(study)
@@ -177,7 +178,7 @@ def known_trouble(error: Exception) -> R2AError | None:
         return disk_trouble(Path(getattr(error, "filename", None) or Path.cwd() / "."), number)
     if is_out_of_memory(error):
         return MissingPrerequisite(
-            f"out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"out of memory: {first_line(error)}",
             "use a device with more memory (R2A_DEVICE), or lower batch sizes, lengths or limits in params.yaml",
         )
     return None

@@ -31,7 +31,7 @@ from tqdm import tqdm
 from r2a_core.config import ResourceParams
 from r2a_core.infra.environment import environment, parts_of
 from r2a_core.infra.errors import R2AError
-from r2a_core.infra.files import TEMPORARY, disk_errors, folder_digest, sha256, write_text_whole, write_whole
+from r2a_core.infra.files import TEMPORARY, disk_errors, sha256, write_text_whole, write_whole
 from r2a_core.infra.processes import held
 
 log = logging.getLogger(__name__)
@@ -197,12 +197,3 @@ def fingerprint(**parts: Any) -> str:
     """Digests whatever a shard depends on, given as JSON-able values: 32 hex digits."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def code_digest(root: Path, places: Iterable[str]) -> str:
-    """Returns the SHA-256 over FORMAT and the sources at `places`, files or folders below `root`."""
-    digest = hashlib.sha256(f"format {FORMAT}\0".encode())
-    for place in sorted(places):
-        path = root / place
-        digest.update(f"{place}\0{folder_digest(path) if path.is_dir() else sha256(path)}\0".encode())
-    return digest.hexdigest()

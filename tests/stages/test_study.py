@@ -7,8 +7,9 @@ from contextlib import chdir
 
 import pytest
 
-from r2a_core.infra.files import folder_digest
-from r2a_core.infra.shards import code_digest
+from r2a_core.infra.files import folder_digest, sha256
+from r2a_core.infra.shards import FORMAT, fingerprint
+from stages._guard import files
 from stages._study import CODE, open_study
 from tests.study import PARAMS, ROOT, Study
 
@@ -71,7 +72,9 @@ def test_shards_depend_on_the_stage_s_code_and_the_model(study: Study) -> None:
         first = work.base
         assert work.store.folder == study.root / ".work" / "evaluate" / "tiny-texts"
     assert "stages/evaluate.py" in seen.declared.code
-    assert first == {"code": code_digest(CODE, seen.declared.code), "model": folder_digest(study.paths.model("tiny"))}
+    code = {name: sha256(path) for name, path in files(CODE, seen.declared.code)}
+    assert first["code"] == fingerprint(format=FORMAT, code=code)
+    assert first["model"] == folder_digest(study.paths.model("tiny"))
     (study.paths.model("tiny") / "tokenizer.json").write_text("{}")
     with seen.work("tiny") as work:
         assert work.base["model"] != first["model"]
