@@ -48,9 +48,9 @@ def main() -> int:
         stage = StageHasSpoken()
         for handler in logging.getLogger("dvc").handlers:
             handler.addFilter(stage)
-        code = stage.code_or(dvc(["repro"]))
+        code = dvc(["repro"])
         mend()
-    return INTERRUPTED if code == DVC_INTERRUPTED else code
+    return stage.code or (INTERRUPTED if code == DVC_INTERRUPTED else code)
 
 
 def mend() -> None:
@@ -141,7 +141,7 @@ def is_at_work(info: dict[str, Any]) -> bool:
 class StageHasSpoken(logging.Filter):
     """Drops DVC's message about a stage that failed with one of its own: the stage's sentence stays the last."""
 
-    code: int | None = None
+    code: int | None = None  # of the stage, once one has failed
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Passes any other message on."""
@@ -151,10 +151,6 @@ class StageHasSpoken(logging.Filter):
         if found and int(found[1]) in SPOKEN:
             self.code = int(found[1])
         return self.code is None
-
-    def code_or(self, code: int) -> int:
-        """Returns the stage's exit code, if it failed, or else DVC's."""
-        return code if self.code is None else self.code
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -14,6 +13,7 @@ import pytest
 from r2a_core.infra import processes
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.processes import held
+from tests.processes import await_that, gone
 from tests.study import ROOT
 
 CHILD = """
@@ -46,18 +46,6 @@ stage.open_study = lambda name: MagicMock(params=Names(run=run, heads=MagicMock(
 stage.partial = lambda *_, **__: time.sleep
 stage.figures_attention()
 """
-
-
-def await_that(condition: Callable[[], object]) -> None:
-    ends = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.01)
-
-
-def gone(process: psutil.Process) -> bool:
-    """Ended; whoever adopts it may be slow to take note."""
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def started(command: str, marker: Path) -> tuple[subprocess.Popen[bytes], psutil.Process]:

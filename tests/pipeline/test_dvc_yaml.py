@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from r2a_core.config import load_params
 from r2a_core.paths import StudyPaths
 from stages._plan import outputs
 from tests.pipeline.imports import UNTRACKED, reached
+from tests.processes import PATH
 from tests.study import PARAMS, ROOT, params_with, study_folder
 
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -118,11 +118,10 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("target", ["../dvc.yaml:prepare_dataset@arithmetic", "-P"])
 def test_dvc_works_from_a_folder_below(project: Path, target: str) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     if target == "-P":  # of a pipeline that is this stage alone
         pipeline = {"stages": {"prepare_dataset": STAGES["prepare_dataset"] | {"matrix": {"dataset": ["arithmetic"]}}}}
         (project / "dvc.yaml").write_text(yaml.safe_dump(pipeline), encoding="utf-8")
-    run = partial(subprocess.run, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False)
+    run = partial(subprocess.run, env=os.environ | {"PATH": PATH}, capture_output=True, text=True, check=False)
     done = run(["dvc", "repro", target], cwd=project / "docs")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (project / "data" / "datasets" / "arithmetic.parquet").is_file()

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -11,12 +10,14 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from tests.processes import PATH
 from tests.study import PARAMS, ROOT, params_with, study_folder, write_params
 
 TARGET = "prepare_dataset@arithmetic"
 # The stage itself; when `later` holds params, they become the study's once it has made its questions.
 SCRIPT = """
 import os, stages.prepare_dataset as stage
+
 made = stage.load_dataset
 def edited_meanwhile(*arguments):
     loaded = made(*arguments)
@@ -48,8 +49,7 @@ def project(tmp_path: Path) -> Path:
 
 def repro(root: Path) -> str:
     """`dvc repro`: what it prints, and its exit code as the first line."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(root)}
+    environment = os.environ | {"PATH": PATH, "PYTHONPATH": str(root)}
     done = subprocess.run(
         ["dvc", "repro", TARGET], cwd=root, env=environment, capture_output=True, text=True, check=False
     )

@@ -2,10 +2,11 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.processes import PATH
 
 PIPELINE = """
 stages:
@@ -25,12 +26,11 @@ PARAMS = "run:\n  models: [MODELS]\nmodels: {a: 1, b: 2, c: 3}\n"
 
 @pytest.mark.parametrize("kept", ["--ours", "--theirs"])
 def test_a_merged_lock_needs_the_last_stages_only(tmp_path: Path, kept: str) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     who = {f"GIT_{role}_{part}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
 
     def run(command: str, fails: bool = False) -> None:
         done = subprocess.run(
-            command.split(), cwd=tmp_path, env=os.environ | who | {"PATH": path}, capture_output=True, text=True
+            command.split(), cwd=tmp_path, env=os.environ | who | {"PATH": PATH}, capture_output=True, text=True
         )
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
 

@@ -3,13 +3,13 @@
 import difflib
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
 
+from tests.processes import PATH
 from tests.study import ROOT
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -46,11 +46,10 @@ def test_one_value_changes_and_no_other_byte(tmp_path: Path, assignment: str) ->
 
 def test_an_experiment_a_hand_edit_and_another_experiment(tmp_path: Path) -> None:
     who = {f"GIT_{role}_{part}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
     def run(*command: str) -> None:
         done = subprocess.run(
-            command, cwd=tmp_path, env=os.environ | who | {"PATH": path}, capture_output=True, text=True, check=False
+            command, cwd=tmp_path, env=os.environ | who | {"PATH": PATH}, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
 

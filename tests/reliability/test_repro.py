@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pytest
 from dvc.repo import Repo
 from dvc.utils.serialize import dump_yaml, parse_yaml
 
+from tests.processes import PATH, await_that, gone
 from tests.study import ROOT
 from tools import repro
 
@@ -41,7 +41,7 @@ def stage():
 
 run_stage(stage)
 """
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "PATH": PATH}
 KILLS = 15
 
 
@@ -66,13 +66,6 @@ def start(study: Path) -> "subprocess.Popen[str]":
     )
 
 
-def await_that(condition: Callable[[], object]) -> None:
-    ends = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.01)
-
-
 def at_work(study: Path) -> "tuple[subprocess.Popen[str], list[psutil.Process]]":
     """A run that is in its stage: make, and the processes make, repro, shell and stage."""
     (study / "slow").touch()
@@ -80,10 +73,6 @@ def at_work(study: Path) -> "tuple[subprocess.Popen[str], list[psutil.Process]]"
     await_that(lambda: (study / "pid").exists() and (study / "pid").read_text())
     own = psutil.Process(make.pid)
     return make, [own, *own.children(recursive=True)]
-
-
-def gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.parametrize(("who", "number"), [(0, "KILL"), (0, "TERM"), (1, "KILL"), (1, "TERM"), (-1, "KILL")])

@@ -7,7 +7,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.processes import PATH
 from tests.sharing.servers import FAKE_KEYS, s3_server, ssh_server
 from tests.study import PARAMS, ROOT, SMALL_RECIPE, params_with
 
@@ -29,8 +29,7 @@ class Clone:
 
     def run(self, *command: str) -> str:
         """A command in the clone, with its code and this Python; what it prints. Fails the test when it fails."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = os.environ | {"R2A_THREADS": "1", "R2A_DEVICE": "cpu", "PATH": path, "PYTHONPATH": str(self.root)}
+        environment = os.environ | {"R2A_THREADS": "1", "R2A_DEVICE": "cpu", "PATH": PATH, "PYTHONPATH": str(self.root)}
         done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{' '.join(command)}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
         return done.stdout
