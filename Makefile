@@ -85,5 +85,6 @@ $(PEERS)/.ready: pyproject.toml constraints.txt tools/install_torch.py
 	touch $@
 
 # Finished shards of interrupted or superseded runs. Removing them is safe: dvc repro computes what it needs.
+# .work/unused stays: what was moved out of data/ may be your own.
 clean-work:
-	rm -rf .work
+	test ! -d .work || find .work -mindepth 1 -maxdepth 1 ! -name unused -exec rm -rf {} +

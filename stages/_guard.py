@@ -1,7 +1,8 @@
 """Holds a stage to what it started from: DVC records params, code and inputs as they are after it, not before.
 
 `Declared` of a stage -> the state of each param and file (`seen`); two such states -> R2AError (`refuse_changes`).
-What no stage makes any more is moved out of a stage's inputs before (`put_aside`): DVC would record it with them.
+What no stage makes any more is moved out of a stage's inputs before (`put_aside`): DVC would record it with them. And
+no stage starts on what was made with other params than those of now (`refuse_mixed`).
 """
 
 import logging
@@ -29,12 +30,13 @@ State = Mapping[str, object]  # of a param: its value; of code: its digest; of a
 def put_aside(root: Path, unused: Path, places: Iterable[str], made: Set[str]) -> None:
     """Moves what lies below `places` and no stage makes from the study `root` to the same path below `unused`."""
     for name in [name for place in places for name in leftovers(root, place, made)]:
+        target = unused / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        while target.exists():  # from an earlier run, or a user's own
+            target = target.with_name(f"{target.name}~")
         with suppress(FileNotFoundError):  # another stage moved it
-            (unused / name).parent.mkdir(parents=True, exist_ok=True)
-            if (unused / name).is_dir():
-                shutil.rmtree(unused / name)
-            shutil.move(root / name, unused / name)
-            log.info("%s is no longer part of the run: moved to %s", name, (unused / name).relative_to(root))
+            shutil.move(root / name, target)
+            log.info("%s is not part of the run: moved to %s", name, target.relative_to(root))
 
 
 def leftovers(root: Path, place: str, made: Set[str]) -> Iterator[str]:
@@ -50,6 +52,41 @@ def leftovers(root: Path, place: str, made: Set[str]) -> Iterator[str]:
             yield from leftovers(root, name, made)
         elif name not in made and not path.name.startswith(TEMPORARY):
             yield name
+
+
+def refuse_mixed(stages: Mapping[str, Any], inputs: Iterable[str], made: Set[str], params: Values) -> None:
+    """Raises R2AError when what a stage reads, or anything that was made from, has other params in dvc.lock than now.
+
+    stages: of dvc.lock. Params edited between two stages of one run would else lead to results that do not belong
+    together: DVC looks at each stage once, when its turn comes.
+    """
+    for entry in upstream(stages, inputs, made):
+        for key, then in entry.get("params", {}).get("params.yaml", {}).items():
+            now = ABSENT
+            with suppress(KeyError, TypeError):
+                now = at_key(key, params)
+            if now == then:
+                continue
+            before, after = dict(leaves(key, then)), dict(leaves(key, now))
+            name = next(name for name in {**before, **after} if before.get(name, ABSENT) != after.get(name, ABSENT))
+            raise R2AError(
+                f"{name} in params.yaml changed after {entry['outs'][0]['path']} was made, which this stage builds on",
+                "run dvc repro again: it begins with what the change concerns",
+            )
+
+
+def upstream(stages: Mapping[str, Any], inputs: Iterable[str], made: Set[str]) -> list[Mapping[str, Any]]:
+    """Lists the entries of dvc.lock whose outputs are among `inputs`, below them, or went into them. made: as now."""
+    found: dict[str, Mapping[str, Any]] = {}
+    left = list(inputs)
+    while left:
+        place = left.pop()
+        for name, entry in stages.items():
+            outs = {out["path"] for out in entry.get("outs", ())} & made
+            if name not in found and any(out == place or out.startswith(f"{place}/") for out in outs):
+                found[name] = entry
+                left += [dep["path"] for dep in entry.get("deps", ())]
+    return list(found.values())
 
 
 def seen(root: Path, checkout: Path, declared: Declared, params: Values) -> State:

@@ -5,6 +5,7 @@ file and folder that some stage writes.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -37,14 +38,21 @@ def declared(stage: Values, names: Mapping[str, str], params: Values) -> Declare
 
 
 def outputs(stages: Mapping[str, Values], params: Values) -> set[str]:
-    """Returns the paths of all files and folders, metrics too, that the stages of dvc.yaml write with these params."""
-    return {
+    """Returns the paths of all files and folders, metrics too, that the stages of dvc.yaml write with these params.
+
+    Raises R2AError when two stages would write the same one.
+    """
+    paths = Counter(
         filled(path, {**params, "item": names})
         for stage in stages.values()
         for names in items(stage.get("matrix", {}), params)
         for entry in (*stage["outs"], *stage.get("metrics", ()))
         for path in ([entry] if isinstance(entry, str) else entry)
-    }
+    )
+    path, count = paths.most_common(1)[0]
+    if count > 1:
+        raise R2AError(f"two stages would write {path}", "give that model or dataset another name in params.yaml")
+    return set(paths)
 
 
 def items(matrix: Mapping[str, str | Sequence[str]], params: Values) -> Iterator[dict[str, str]]:

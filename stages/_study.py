@@ -27,7 +27,7 @@ from r2a_core.infra.processes import end_with_parent
 from r2a_core.infra.shards import FORMAT, Work, fingerprint, open_store
 from r2a_core.paths import StudyPaths
 from r2a_core.trace import SETTINGS
-from stages._guard import State, files, put_aside, refuse_changes, refuse_new_code, seen
+from stages._guard import State, files, put_aside, refuse_changes, refuse_mixed, refuse_new_code, seen
 from stages._plan import Declared, declared, outputs
 
 CODE = Path(__file__).resolve().parent.parent  # the checkout whose code runs
@@ -103,8 +103,9 @@ opened: list[Study] = []  # by the stage's command
 def open_study(stage: str, **names: str) -> Study:
     """Opens the study in the current folder. names: model, dataset, setting, in the order of the stage's matrix.
 
-    Moves parts that the run no longer makes out of the stage's inputs. Raises R2AError for a name that params.yaml has
-    no entry for, for an invalid section `run` or R2A_THREADS, and for code that is no longer the code that runs.
+    Moves what is not part of the run out of the stage's inputs. Raises R2AError for a name that params.yaml has no
+    entry for, for an invalid section `run` or R2A_THREADS, and for code that is no longer the code that runs; under DVC
+    also for any other mistake in params.yaml, and for inputs that were made with other params.
     """
     root = Path.cwd()
     values = read_yaml(root / "params.yaml")
@@ -116,7 +117,12 @@ def open_study(stage: str, **names: str) -> Study:
     parse(RunParams, values.get("run"), "run")
     stages = read_yaml(root / "dvc.yaml")["stages"]
     needs = declared(stages[stage], names, values)
-    put_aside(root, StudyPaths(root).unused, (*needs.inputs, "data/metrics"), outputs(stages, values))
+    made = outputs(stages, values)
+    put_aside(root, StudyPaths(root).unused, (*needs.inputs, "data/metrics"), made)
+    if "DVC_STAGE" in os.environ:  # what is run by hand is in no lock
+        parse(Params, values, "")  # all of it: a mistake in a later stage's params costs nothing yet
+        if (root / "dvc.lock").exists():
+            refuse_mixed(read_yaml(root / "dvc.lock").get("stages", {}), needs.inputs, made, values)
     state = seen(root, CODE, needs, values)
     code = fingerprint(format=FORMAT, code={name: state.get(name) for name, _ in files(CODE, needs.code)})
     refuse_new_code(CODE, needs)  # last: what is noted is then the code that runs

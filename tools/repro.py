@@ -26,13 +26,14 @@ from dvc.utils.serialize import parse_yaml
 from voluptuous import Invalid
 
 from r2a_core.infra.errors import R2AError
-from r2a_core.infra.files import write_text_whole
+from r2a_core.infra.files import folder_digest, sha256, write_text_whole
 from r2a_core.infra.processes import end_with_parent, held
 
 LOCK = Path("dvc.lock")
 TMP = Path(".dvc/tmp")
 KEPT = TMP / "dvc.lock.whole"
 BROKEN = TMP / "dvc.lock.broken"
+EDITED = ("params.yaml", "dvc.yaml", "r2a_core", "stages")
 RUN_CACHE = Path(".dvc/cache/runs")
 
 SPOKEN = (1, 2, 3, 130)  # exit codes of a stage that has said why
@@ -48,9 +49,20 @@ def main() -> int:
         stage = StageHasSpoken()
         for handler in logging.getLogger("dvc").handlers:
             handler.addFilter(stage)
-        code = dvc(["repro"])
+        while True:
+            before = edited()
+            code = dvc(["repro"])
+            if code or edited() == before:
+                break
+            print("params or code were edited during the run: what that concerns runs again", flush=True)
         mend()
     return stage.code or (INTERRUPTED if code == DVC_INTERRUPTED else code)
+
+
+def edited() -> list[str]:
+    """Returns digests of what a user edits: an edit between two stages is seen by none of them."""
+    places = [path for path in map(Path, EDITED) if path.exists()]
+    return [folder_digest(path) if path.is_dir() else sha256(path) for path in places]
 
 
 def mend() -> None:
@@ -69,7 +81,7 @@ def mend_lock() -> None:
 
     DVC empties the file and takes up to a second to write it anew, after each stage. What the older one lacks, DVC
     takes from its run cache. The same holds for a lock cut off between two lines, which DVC can read; it is told by
-    being the beginning of the last one.
+    being the beginning of the last one. Raises R2AError for one with conflicts of a merge.
     """
     if not LOCK.exists():
         return
@@ -79,6 +91,8 @@ def mend_lock() -> None:
     if is_whole(content) and (content in (committed, kept) or not kept.startswith(content)):
         write_text_whole(KEPT, content.decode())
         return
+    if content.lstrip().startswith(b"<<<<<<<") or b"\n<<<<<<< " in content:
+        raise R2AError(f"{LOCK} has conflicts of a merge", "take one side's, as docs/reruns.md says under Merging")
     BROKEN.write_bytes(content)
     for name, whole in (("the last whole one", kept), ("git's", committed)):
         if is_whole(whole):
@@ -88,7 +102,7 @@ def mend_lock() -> None:
     else:
         LOCK.unlink()
         instead = "DVC starts a new one"
-    print(f"{LOCK} was cut off by a kill: {instead}, and what it lacks comes from DVC's cache", flush=True)
+    print(f"{LOCK} was cut off (now {BROKEN}): {instead}, and what it lacks comes from DVC's cache", flush=True)
 
 
 def is_whole(content: bytes) -> bool:

@@ -76,5 +76,5 @@ def test_the_lock_is_that_of_a_run_that_never_had_the_name(
     assert locked(root) == locked(study(tmp_path / "fresh", **fewer))
     assert not (root / GONE[kind]).exists()
     assert (root / ".work" / "unused" / GONE[kind]).exists()
-    moved = f"{GONE[kind]} is no longer part of the run: moved to .work/unused/{GONE[kind]}"
+    moved = f"{GONE[kind]} is not part of the run: moved to .work/unused/{GONE[kind]}"
     assert caplog.messages.count(moved) == 1

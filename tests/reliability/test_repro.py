@@ -19,6 +19,7 @@ import pytest
 from dvc.repo import Repo
 from dvc.utils.serialize import dump_yaml, parse_yaml
 
+from r2a_core.infra.errors import R2AError
 from tests.processes import PATH, await_that, gone
 from tests.study import ROOT
 from tools import repro
@@ -111,6 +112,16 @@ def test_a_mistake_is_tried_once_and_said_last(study: Path) -> None:
     assert (study / "ran").read_text() == "x"
 
 
+def test_params_edited_between_two_stages_run_again(study: Path) -> None:
+    (study / "params.yaml").write_text("x: 1\n")
+    first = {"cmd": "cat params.yaml >> first", "params": ["x"], "outs": [{"first": {"persist": True}}]}
+    second = {"cmd": "echo 'x: 2' > params.yaml; cp first second", "deps": ["first"], "outs": ["second"]}
+    (study / "dvc.yaml").write_text(json.dumps({"stages": {"first": first, "second": second}}))
+    said, complaints = start(study).communicate(timeout=120)
+    assert (study / "second").read_text() == "x: 1\nx: 2\n", said + complaints
+    assert "edited during the run: what that concerns runs again" in said
+
+
 def test_a_record_of_dvc_whose_number_another_process_has_now_is_dropped(study: Path) -> None:
     """The pids are of this process, as of a long-lived one with a folder elsewhere, and of none."""
     records = {"pid": os.getpid(), "cmd": "dvc repro"}, {"pid": 2**22 + 1, "cmd": "dvc repro"}
@@ -126,7 +137,7 @@ def test_without_any_lock_results_come_from_the_cache(study: Path) -> None:
     (study / "dvc.lock").write_text("")
     (study / repro.KEPT).unlink()
     (study / "out").unlink()
-    assert "dvc.lock was cut off by a kill: DVC starts a new one" in start(study).communicate(timeout=120)[0]
+    assert "DVC starts a new one, and what it lacks comes from DVC's cache" in start(study).communicate(timeout=120)[0]
     assert (study / "out").exists()
     assert (study / "ran").read_text() == "x"
     assert (study / "dvc.lock").read_text()
@@ -200,6 +211,10 @@ def test_a_lock_that_was_cut_off_is_replaced_by_the_kept_one_or_gits_or_a_new_on
         lock.write_text(content)
         repro.mend()
         assert lock.read_text() == kept
+    lock.write_text(f"{whole}<<<<<<< HEAD\n=======\n>>>>>>> other\n")
+    with pytest.raises(R2AError, match="conflicts of a merge"):
+        repro.mend()
+    assert "=======" in lock.read_text()
     repro.KEPT.unlink()
     lock.write_text("")
     repro.mend()

@@ -2,14 +2,18 @@
 
 import importlib
 import os
+import re
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from r2a_core.infra.errors import R2AError
 from stages import _study
+from stages._guard import refuse_mixed
 from tests.study import PARAMS, ROOT, Study
 
 Edit = Callable[[Study, Path], object]
@@ -82,6 +86,38 @@ def test_a_stage_ends_with_an_error_when_what_it_depends_on_changes_meanwhile(
     if named not in ("", "YAML"):
         assert f"error: {named} changed while the stage ran" in ended.err
         assert ended.last.endswith("run dvc repro again: finished shards are kept")
+
+
+TEXTS, RESPONSES, GRADES, FIGURES = "data/texts", "data/responses", "data/evaluation/tiny", "data/figures"
+LOCK = {  # input, output and params of entries of dvc.lock
+    "generate@tiny": (TEXTS, RESPONSES, {"generate": {"seed": 0}}),
+    "evaluate@tiny": (RESPONSES, GRADES, {"evaluate": {"seed": 0}}),
+    "evaluate@gone": (RESPONSES, "data/evaluation/gone", {"evaluate": {"seed": 5}}),
+    "figures": ("data/evaluation", FIGURES, {"run.models": ["tiny"]}),
+}
+AGREED = {"generate": {"seed": 0}, "evaluate": {"seed": 0}, "run": {"models": ["tiny"]}, "judge": {"seed": 0}}
+
+
+@pytest.mark.parametrize(
+    ("reads", "params", "named"),
+    [
+        (FIGURES, {}, ""),
+        ("data/evaluation", {"judge": {"seed": 1}, "run": {"models": []}}, ""),
+        ("data/evaluation", {"evaluate": {"seed": 1}}, f"evaluate.seed in params.yaml changed after {GRADES} was made"),
+        (FIGURES, {"generate": {"seed": 1}}, f"generate.seed in params.yaml changed after {RESPONSES} was made"),
+        (FIGURES, {"generate": {}}, f"generate.seed in params.yaml changed after {RESPONSES} was made"),
+        (TEXTS, {"generate": {"seed": 1}}, ""),
+    ],
+)
+def test_a_stage_does_not_start_on_what_was_made_with_other_params(
+    reads: str, params: dict[str, Any], named: str
+) -> None:
+    lock = {
+        name: {"deps": [{"path": dep}], "outs": [{"path": out}], "params": {"params.yaml": values}}
+        for name, (dep, out, values) in LOCK.items()
+    }
+    with pytest.raises(R2AError, match=re.escape(named)) if named else nullcontext():
+        refuse_mixed(lock, [reads], {RESPONSES, GRADES, FIGURES}, AGREED | params)
 
 
 def test_code_that_was_edited_after_its_import_does_not_run(study: Study, checkout: Path) -> None:
