@@ -624,7 +624,7 @@ class CaptureConfig(Record):
 
     rows: Rows  # tokens whose queries are kept; reasoning rows are needed for their masses and for whole maps
     dtype: Literal["bfloat16", "float32"]  # of what is stored
-    layers: NonEmpty[Layer] | None  # whose queries and keys are kept; null = all
+    layers: Unique[Layer] | None  # whose queries and keys are kept; null = all
     residual_layers: Unique[Layer]  # whose entering residual stream is kept
     z_layers: Unique[Layer]  # whose head outputs are kept
     stream_rows: Rows  # tokens whose residual streams and head outputs are kept
@@ -633,6 +633,7 @@ class CaptureConfig(Record):
 class CaptureParams(CaptureConfig):
     """The section `capture`: also how many traces, in shards of what size."""
 
+    layers: NonEmpty[Layer] | None  # the attention stage needs one
     limit: Count | None  # traces; null = all that are well-formed
     store: bool  # false: nothing is kept, and the attention stage runs the model itself
     shard_mb: Count  # MB per shard: what a killed run may lose
