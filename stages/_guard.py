@@ -77,15 +77,15 @@ def refuse_mixed(stages: Mapping[str, Any], inputs: Iterable[str], made: Set[str
 
 def upstream(stages: Mapping[str, Any], inputs: Iterable[str], made: Set[str]) -> list[Mapping[str, Any]]:
     """Lists the entries of dvc.lock whose outputs are among `inputs`, below them, or went into them. made: as now."""
+    outs = [(out["path"], name) for name, entry in stages.items() for out in entry.get("outs", ())]
     found: dict[str, Mapping[str, Any]] = {}
     left = list(inputs)
     while left:
         place = left.pop()
-        for name, entry in stages.items():
-            outs = {out["path"] for out in entry.get("outs", ())} & made
-            if name not in found and any(out == place or out.startswith(f"{place}/") for out in outs):
-                found[name] = entry
-                left += [dep["path"] for dep in entry.get("deps", ())]
+        for path, name in outs:
+            if name not in found and path in made and f"{path}/".startswith(f"{place}/"):
+                found[name] = stages[name]
+                left += [dep["path"] for dep in stages[name].get("deps", ())]
     return list(found.values())
 
 

@@ -102,6 +102,10 @@ SHARD = {
     "sha256": Column("hex digest of that file"),
     "fingerprint": Column("digest of what the shard was computed from: params, code, model, tokens"),
 }
+PAIR_AND_PROBE = {
+    "pair_id": Column("the pair's id"),
+    "probe": Column("probing phrase", choices=("plain", "boxed")),
+}
 
 TABLES = (
     Table(
@@ -206,8 +210,7 @@ TABLES = (
         "aligned pair and probe",
         CLEAN_RUNS.schema,
         {
-            "pair_id": Column("the pair's id"),
-            "probe": Column("probing phrase", choices=("plain", "boxed")),
+            **PAIR_AND_PROBE,
             "status": Column(
                 "weak: a logit difference below patch.capture.logit_diff_threshold", choices=("captured", "weak")
             ),
@@ -361,8 +364,7 @@ TABLES = (
         "pair and probe",
         PAIR_SCHEMA,
         {
-            "pair_id": Column("the pair's id"),
-            "probe": Column("probing phrase", choices=("plain", "boxed")),
+            **PAIR_AND_PROBE,
             "domain": Column("what the pair compares"),
             "status": Column(
                 "what became of it",
@@ -402,8 +404,7 @@ TABLES = (
         "pair, probe, component, layer, head and position",
         FRAME_SCHEMA,
         {
-            "pair_id": Column("the pair's id"),
-            "probe": Column("probing phrase", choices=("plain", "boxed")),
+            **PAIR_AND_PROBE,
             "component": Column(
                 "what is patched: residual stream entering the layer, or one head's output", choices=("resid_pre", "z")
             ),

@@ -56,7 +56,11 @@ class WorkStore:
 
     def has(self, fingerprint: str, suffix: str) -> bool:
         """Checks whether the shard is finished. Its content is verified when it is used."""
-        return is_finished(self.folder / self.environment / f"{fingerprint}{suffix}")
+        return is_finished(self.place(fingerprint, suffix))
+
+    def place(self, fingerprint: str, suffix: str) -> Path:
+        """Returns where the shard lies, once it is finished."""
+        return self.folder / self.environment / f"{fingerprint}{suffix}"
 
     def elsewhere(self, fingerprint: str, suffix: str) -> list[str]:
         """Names the other environments in which the shard is finished."""
@@ -69,7 +73,7 @@ class WorkStore:
         Raises R2AError when the stored shard no longer has the digest it was written with, MissingPrerequisite when
         the disk is full or read-only.
         """
-        path = self.folder / self.environment / f"{fingerprint}{suffix}"
+        path = self.place(fingerprint, suffix)
         if not self.has(fingerprint, suffix):
             for other in self.elsewhere(fingerprint, suffix) if self.environment else ():
                 say_unused(self.folder, other, self.environment)
@@ -85,7 +89,7 @@ class WorkStore:
 
     def drop(self, fingerprint: str, suffix: str) -> None:
         """Removes a shard that nothing needs any more, its digest first."""
-        path = self.folder / f"{fingerprint}{suffix}"
+        path = self.place(fingerprint, suffix)
         digest_file(path).unlink(missing_ok=True)
         path.unlink(missing_ok=True)
 

@@ -58,12 +58,19 @@ def started(command: str, marker: Path) -> tuple[subprocess.Popen[bytes], psutil
     return starter, psutil.Process(int(marker.read_text()))
 
 
+def started_child(
+    folder: Path, form: str = "exec {}", when: str = "False", only: str = ""
+) -> tuple[subprocess.Popen[bytes], psutil.Process, Path]:
+    """A starter, the CHILD that it runs by a shell command of this form, and the child's marker."""
+    script, marker = folder / "child.py", folder / "pid"
+    script.write_text(CHILD.format(when=when, only=only))
+    return *started(form.format(f"{sys.executable} {script} {marker}"), marker), marker
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("form", ["exec {}", "exec setsid {}", "{}; true", "sh -c '{}; true'; true"])
 def test_a_process_ends_with_its_starter_also_behind_shells(tmp_path: Path, form: str, number: signal.Signals) -> None:
-    script, marker = tmp_path / "child.py", tmp_path / "pid"
-    script.write_text(CHILD.format(when="False", only=""))
-    starter, child = started(form.format(f"{sys.executable} {script} {marker}"), marker)
+    starter, child, marker = started_child(tmp_path, form)
     await_that(lambda: marker.with_name("pid.watched").exists())
     assert not gone(child)
     starter.send_signal(number)
@@ -72,9 +79,7 @@ def test_a_process_ends_with_its_starter_also_behind_shells(tmp_path: Path, form
 
 
 def test_a_process_whose_starter_is_gone_already_ends_at_once(tmp_path: Path) -> None:
-    script, marker = tmp_path / "child.py", tmp_path / "pid"
-    script.write_text(CHILD.format(when="os.getppid() == starter", only=""))
-    starter, child = started(f"exec {sys.executable} {script} {marker}", marker)
+    starter, child, marker = started_child(tmp_path, when="os.getppid() == starter")
     starter.kill()
     starter.wait()
     await_that(lambda: gone(child))
@@ -82,9 +87,7 @@ def test_a_process_whose_starter_is_gone_already_ends_at_once(tmp_path: Path) ->
 
 
 def test_what_a_user_starts_by_hand_outlives_its_starter(tmp_path: Path) -> None:
-    script, marker = tmp_path / "child.py", tmp_path / "pid"
-    script.write_text(CHILD.format(when="os.getppid() == starter", only="'NOT_SET'"))
-    starter, child = started(f"exec {sys.executable} {script} {marker}", marker)
+    starter, child, marker = started_child(tmp_path, when="os.getppid() == starter", only="'NOT_SET'")
     starter.kill()
     starter.wait()
     await_that(lambda: marker.with_name("pid.watched").exists())
