@@ -6,6 +6,7 @@ Input: a BatchPlan. Output: an endless stream of Batches, the same for the same 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from random import Random
 from typing import Any
 
@@ -112,7 +113,8 @@ def batches(plan: BatchPlan, tokenizer: Any) -> Iterator[Batch]:
     words = tokenizer.convert_tokens_to_ids([spelled(word) for word in single_words()])
     for _ in range(plan.copy_steps):
         yield copy_batch(random, plan.copy_tokens, words)
-    for number, batch in enumerate(text_batches(random, plan, encode)):
+    texts = (encode(training_text(random, plan.mix), random) for _ in count())
+    for number, batch in enumerate(batches_of(texts, SORTED_AT_ONCE, plan.batch_tokens, random, encode.pad)):
         yield batch if (number + 1) % COPY_EVERY else copy_batch(random, plan.copy_tokens, ordinary)
 
 
@@ -127,18 +129,22 @@ def copy_batch(random: Random, tokens: int, vocabulary: list[int], length: int =
     return Batch(torch.tensor(ids), torch.tensor(weights))
 
 
-def text_batches(random: Random, plan: BatchPlan, encode: TextEncoder) -> Iterator[Batch]:
-    """Yields batches of about plan.batch_tokens tokens, each of texts of similar length, in random order."""
+def batches_of(
+    texts: Iterator[EncodedText], sorted_at_once: int, batch_tokens: int, random: Random, pad: int
+) -> Iterator[Batch]:
+    """Yields batches of about batch_tokens tokens, each of texts of similar length, in random order.
+
+    texts: endless; sorted_at_once of them are drawn and sorted at a time.
+    """
     while True:
-        texts = sorted((encode(training_text(random, plan.mix), random) for _ in range(SORTED_AT_ONCE)), key=len)
         groups: list[list[EncodedText]] = [[]]
-        for text in texts:
-            if groups[-1] and (len(groups[-1]) + 1) * len(text) > plan.batch_tokens:
+        for text in sorted(islice(texts, sorted_at_once), key=len):
+            if groups[-1] and (len(groups[-1]) + 1) * len(text) > batch_tokens:
                 groups.append([])
             groups[-1].append(text)
         random.shuffle(groups)
         for group in groups:
-            yield pad_batch(group, encode.pad)
+            yield pad_batch(group, pad)
 
 
 def pad_batch(group: Sequence[EncodedText], pad: int) -> Batch:

@@ -15,7 +15,6 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import embedding, linear
 
-from r2a_core.builtin.batches import Batch, EncodedText, pad_batch
+from r2a_core.builtin.batches import Batch, batches_of
 from r2a_core.builtin.tasks.encode import encode_text
 from r2a_core.builtin.texts import TrainingText
 from r2a_core.config import AdapterRecipe
@@ -96,6 +95,7 @@ def fine_tune(
     Sets torch's thread count to recipe.threads. Raises R2AError when the loss is not finite.
     """
     torch.set_num_threads(recipe.threads)
+    model.set_attn_implementation("eager")  # texts are short, and the CPU's flash backward in bfloat16 is slow
     tuned = Tuned(model, recipe, tokenizer)
     optimizer = torch.optim.AdamW(tuned.learnt.values(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
     done = Progress()
@@ -329,15 +329,7 @@ def restore(state: dict[str, torch.Tensor], tuned: Tuned, optimizer: torch.optim
 
 
 def batches(texts: Iterator[TrainingText], tokenizer: LoadedTokenizer, recipe: AdapterRecipe) -> Iterator[Batch]:
-    """Yields batches of about recipe.batch_tokens tokens, each of texts of similar length, in random order."""
+    """Returns the batches of a training, the same for the same texts and recipe."""
     random = Random(recipe.seed)
-    while True:
-        drawn = sorted((encode_text(text, tokenizer, random) for text in islice(texts, SORTED_AT_ONCE)), key=len)
-        groups: list[list[EncodedText]] = [[]]
-        for text in drawn:
-            if groups[-1] and (len(groups[-1]) + 1) * len(text) > recipe.batch_tokens:
-                groups.append([])
-            groups[-1].append(text)
-        random.shuffle(groups)
-        for group in groups:
-            yield pad_batch(group, tokenizer.ids.pad)
+    encoded = (encode_text(text, tokenizer, random) for text in texts)
+    return batches_of(encoded, SORTED_AT_ONCE, recipe.batch_tokens, random, tokenizer.ids.pad)

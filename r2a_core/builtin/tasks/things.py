@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MARGIN = 1.3
+MARGIN = 2.0
 
 SCALES = (  # unit, factor, the other unit: 1500 grams are 1.5 kg, and 0.02 kg are 20 grams
     ("thousand ", 1000, "million "),
