@@ -110,8 +110,8 @@ class Crossing:
 def pair_curves(frame: pl.DataFrame) -> pl.DataFrame:
     """Return NLD of resid_pre by pair, probe, curve and layer, averaged over the positions of the curve.
 
-    Curves are the roles, and `final`, the last position. Of the flipping tokens only those before `</think>` count
-    where the probe stands in the answer too. Raises R2AError at an NLD that is not finite.
+    Curves are the roles, and `final`, the last position, which `answer_end` leaves out. Of the flipping tokens only
+    those before `</think>` count where the probe stands in the answer too. Raises R2AError at an NLD that is not finite.
     """
     cell = ("pair_id", "probe", "layer", "position")
     check_columns(frame, ["nld"], cell, "patching", "rebuild it with: dvc repro patch")
@@ -123,7 +123,12 @@ def pair_curves(frame: pl.DataFrame) -> pl.DataFrame:
         early=pl.col("position") < close.fill_null(0), last=pl.col("position").max().over(in_pair) == pl.col("position")
     )
     has_early = (pl.col("early") & (pl.col("role") == "flip")).any().over(in_pair)
-    roles = resid.filter((pl.col("role") != "flip") | pl.col("early") | ~has_early).with_columns(curve=pl.col("role"))
+    counts = (
+        pl.when(pl.col("role") == "flip")
+        .then(pl.col("early") | ~has_early)
+        .otherwise((pl.col("role") != "answer_end") | ~pl.col("last"))
+    )
+    roles = resid.filter(counts).with_columns(curve=pl.col("role"))
     final = resid.filter("last").with_columns(curve=pl.lit(FINAL))
     both = pl.concat([roles, final]).sort([*keys, "position"], maintain_order=True)
     return both.group_by(keys, maintain_order=True).agg(pl.col("nld").mean())

@@ -39,7 +39,7 @@ def test_mean_and_sample_sd_over_pairs():
     assert flip["n_pairs"].to_list() == [2, 2]
     np.testing.assert_allclose(curves.filter(curve="final")["mean"], [0.1, 0.9])
     ends = curves.filter(curve="answer_end")
-    np.testing.assert_allclose(ends["mean"], [0.1, 0.5], err_msg="the mean of both last tokens")
+    np.testing.assert_allclose(ends["mean"], [0.1, 0.1], err_msg="the last position has a curve of its own")
 
 
 def test_flips_in_the_answer_do_not_join_those_before_think_close_but_stand_alone():
@@ -47,7 +47,9 @@ def test_flips_in_the_answer_do_not_join_those_before_think_close_but_stand_alon
     np.testing.assert_allclose(curves.filter(curve="flip")["mean"], [0.4, 0.2])
     assert curves["sd"].null_count() == len(curves)
     late = {(6, "think_close"): [0.0, 0.0], (7, "flip"): [0.7, 0.1], (9, "answer_end"): [0.0, 0.9]}
-    np.testing.assert_allclose(layer_curves(table({"a": late})).filter(curve="flip")["mean"], [0.7, 0.1])
+    curves = layer_curves(table({"a": late}))
+    np.testing.assert_allclose(curves.filter(curve="flip")["mean"], [0.7, 0.1])
+    assert set(curves["curve"]) == {"flip", "think_close", "final"}  # the last position is all of the answer's end
 
 
 @pytest.mark.parametrize(

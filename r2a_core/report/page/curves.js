@@ -5,7 +5,7 @@ const CURVES = {
   final: ['last position', VERMILION, null],
   think_close: ['</think>', GREEN, '6 3'],
   probe: ['other probe tokens', PURPLE, '2 3'],
-  answer_end: ['answer end', ORANGE, '8 3 2 3'],
+  answer_end: ['answer end, last position left out', ORANGE, '8 3 2 3'],
 };
 const PROBES = { plain: 'plain probe: Final answer is A.', boxed: 'boxed probe: Final answer is \\boxed{A}.' };
 
