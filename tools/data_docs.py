@@ -118,11 +118,12 @@ TABLES = (
             "item_id": ITEM,
             "question": Column("text of the question, without instruction"),
             "gold": Column("right answer; null where there is none"),
-            "kind": Column("how an answer is judged", choices=("math", "open", "comparison")),
+            "kind": Column("how an answer is judged", choices=("math", "open", "comparison", "gym")),
             "subject": Column("subject or primary tag"),
             "level": Column("difficulty, as the source gives it"),
             "extra": Column(
-                "JSON: whatever else the source says (a pair's fields, imported texts, a judge's checklist)"
+                "JSON: whatever else the source says (options, two of them in the question's order, and the chance of "
+                "guessing right; a pair's fields, imported texts, a judge's checklist)"
             ),
         },
     ),
@@ -181,6 +182,9 @@ TABLES = (
             "extracted": Column("last boxed answer"),
             "gold": Column("right answer"),
             "score": Column("0 or 1; a judge's score 1 to 10 for open questions; null where not graded", 0, 10),
+            "option": count(
+                "place, from 0, among the question's options of the one that the answer names; null where it names none"
+            ),
             "common": Column("counts in the paired test: the item is valid in all settings that ran"),
         },
     ),
@@ -436,7 +440,11 @@ OTHER_FILES = (
         "prepare_model",
         "weights and tokenizer of a trained model; nothing but the pointer for hub and local",
     ),
-    ("evaluation/<model>/<dataset>.json", "evaluate", "summary: funnel, accuracy with intervals, paired tests"),
+    (
+        "evaluation/<model>/<dataset>.json",
+        "evaluate",
+        "summary: funnel, chance, kinds of answers, accuracy with intervals, paired tests",
+    ),
     (
         "activations/.../shard-00000.safetensors",
         "capture, capture_pairs",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from r2a_core.builtin.facts import DOMAINS, NAMES, OBJECTS, PLACES, Domain
-from r2a_core.data.items import Item, QuestionPair
+from r2a_core.data.items import Item, QuestionPair, choice
 from r2a_core.infra.errors import R2AError
 
 Drawn = TypeVar("Drawn")
@@ -116,7 +116,8 @@ def arithmetic(n: int, seed: int) -> list[Item]:
     """Draws n held-out arithmetic stories; the first items are the same for every n."""
 
     def item(number: int, problem: ArithmeticProblem) -> Item:
-        extra = json.dumps({"steps": len(problem.steps), "counts": problem.counts})
+        chance = 1 / LARGEST_COUNT  # every count lies from 1 to there
+        extra = json.dumps({"steps": len(problem.steps), "counts": problem.counts, "chance": chance})
         return Item(
             f"arithmetic-{number:05d}",
             problem.question,
@@ -135,7 +136,8 @@ def comparison(n: int, seed: int) -> list[Item]:
     """Draws n held-out comparisons; the first items are the same for every n. Raises R2AError if there are too few."""
 
     def item(number: int, problem: ComparisonProblem) -> Item:
-        extra = json.dumps({"context": problem.context, "ranks": problem.ranks})
+        known = {"context": problem.context, "ranks": problem.ranks}
+        extra = json.dumps(known | choice((problem.first, problem.second)))
         return Item(
             f"comparison-{number:05d}", problem.question, problem.gold, "comparison", problem.domain.name, "", extra
         )

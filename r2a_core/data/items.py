@@ -53,6 +53,11 @@ class QuestionPair:
     domain: str
 
 
+def choice(options: Sequence[str]) -> dict[str, Any]:
+    """Returns what `extra` holds of a question with options: them, in its order, and the chance of guessing right."""
+    return {"options": list(options), "chance": 1 / len(options)}
+
+
 def items_frame(items: Sequence[Item]) -> pl.DataFrame:
     """Puts items into a frame, in their order. Raises R2AError when two share an item_id."""
     seen: set[str] = set()

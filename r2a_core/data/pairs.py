@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from r2a_core.config import PAIR_KINDS
-from r2a_core.data.items import Item, QuestionPair, read_items
+from r2a_core.data.items import Item, QuestionPair, choice, read_items
 from r2a_core.data.user_tables import Loaded, collect, optional_label, read_rows, required_text
 from r2a_core.infra.errors import R2AError
 
@@ -77,12 +77,15 @@ def pair_items(pairs: Sequence[QuestionPair]) -> list[Item]:
     """Makes two questions of each pair, "<pair_id>-clean" and "<pair_id>-corrupted", one after the other."""
     items = []
     for pair in pairs:
-        extra = json.dumps({"pair_id": pair.pair_id, "comparator": pair.comparator}, sort_keys=True)
         for side, question, answer in (
             ("clean", pair.clean_question, pair.clean_answer),
             ("corrupted", pair.corrupted_question, pair.corrupted_answer),
         ):
-            items.append(Item(f"{pair.pair_id}-{side}", question, answer, "comparison", pair.domain, "", extra))
+            form = FORM.fullmatch(question)
+            assert form is not None  # to_pair and the generators see to that
+            extra = {"pair_id": pair.pair_id, "comparator": pair.comparator} | choice((form["a"], form["b"]))
+            item_id, text = f"{pair.pair_id}-{side}", json.dumps(extra, sort_keys=True)
+            items.append(Item(item_id, question, answer, "comparison", pair.domain, "", text))
     return items
 
 
@@ -96,14 +99,16 @@ def read_pairs(path: Path) -> list[QuestionPair]:
         raise R2AError(
             f"{path} holds no pairs of questions", f"set run.pairs to a dataset of kind {', '.join(PAIR_KINDS)}"
         )
+    known = [json.loads(item.extra) for item in items[::2]]
     return [
         QuestionPair(
+            pair_id=extra["pair_id"],
+            comparator=extra["comparator"],
             clean_question=clean.question,
             clean_answer=clean.gold or "",
             corrupted_question=corrupted.question,
             corrupted_answer=corrupted.gold or "",
             domain=clean.subject,
-            **json.loads(clean.extra),
         )
-        for clean, corrupted in zip(items[::2], items[1::2], strict=True)
+        for clean, corrupted, extra in zip(items[::2], items[1::2], known, strict=True)
     ]

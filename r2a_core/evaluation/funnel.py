@@ -8,7 +8,6 @@ Run r counts from 0; with retry on, run `runs` + r holds a second attempt at the
 counts first attempts only; "twice" replaces a first attempt by the second one where that gets further.
 """
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import polars as pl
 from r2a_core.config import EvaluateParams
 from r2a_core.data.gym import recipe_of
 from r2a_core.data.items import Item
+from r2a_core.evaluation.answers import chance_level, count_answers, options_of
 from r2a_core.evaluation.judged_scores import judged_in_both, judged_parts, with_judged_scores, without_accuracy
 from r2a_core.evaluation.paired import compare_settings
 from r2a_core.evaluation.sandbox import grade_many
@@ -39,6 +39,7 @@ EVALUATION_SCHEMA = {
     "extracted": pl.String,
     "gold": pl.String,
     "score": pl.Float64,
+    "option": pl.Int32,
     "common": pl.Boolean,
 }
 
@@ -75,8 +76,9 @@ def evaluate(
     settings = [setting for setting in SETTINGS if setting in generations]
     attempts = _attempts(items, generations, runs)
     recipes = {item.item_id: recipe_of(item) for item in items if item.kind == "gym"}
-    grades = _grades(attempts, recipes, params.timeout_seconds)
-    graded = attempts.with_columns(grades.extracted, grades.scores)
+    options = {item.item_id: options_of(item) for item in items}
+    grades = _grades(attempts, recipes, options, params.timeout_seconds)
+    graded = attempts.with_columns(grades.extracted, grades.scores, grades.options)
     if judgements is not None:
         graded = with_judged_scores(graded, judgements)
     once = graded.filter(pl.col("run") < runs)
@@ -102,6 +104,9 @@ def evaluate(
         },
         "tokens": {setting: _mean_lengths(twice, setting) for setting in settings},
         "accuracy_all": {setting: _accuracy_of_all(once, setting) for setting in settings},
+        "answers": {
+            setting: count_answers(rows, options) for setting in settings if (rows := _gradable(once, setting)).height
+        },
         "paired": compare_settings(common, params.bootstrap_draws, params.seed, settings),
         "paired_once": compare_settings(common_once, params.bootstrap_draws, params.seed, settings),
     }
@@ -109,12 +114,6 @@ def evaluate(
         summary |= {name: without_accuracy(summary[name]) for name in ("paired", "paired_once")}
         summary |= judged_parts(common, items, judgements, params.bootstrap_draws, params.seed, settings)
     return Evaluation(frame.cast(EVALUATION_SCHEMA), summary)  # type: ignore[arg-type]
-
-
-def chance_level(items: Sequence[Item]) -> float | None:
-    """Returns the share that guessing among the options of each item gets right; None where some have no options."""
-    known = [json.loads(item.extra).get("chance") for item in items]
-    return None if None in known or not known else sum(known) / len(known)
 
 
 def _attempts(items: Sequence[Item], generations: Mapping[str, pl.DataFrame], runs: int) -> pl.DataFrame:
@@ -146,13 +145,20 @@ class _Grades:
 
     extracted: pl.Series
     scores: pl.Series  # 0 or 1
+    options: pl.Series  # place, from 0, of the option that the answer names
     timeouts: int  # answers that were not graded in time; they score 0
 
 
-def _grades(attempts: pl.DataFrame, recipes: Mapping[str, str], timeout_seconds: float) -> _Grades:
-    """Grades the attempts that passed, all in one grading process. recipes: of the items that their tasks grade."""
+def _grades(
+    attempts: pl.DataFrame, recipes: Mapping[str, str], options: Mapping[str, Sequence[str]], timeout_seconds: float
+) -> _Grades:
+    """Grades the attempts that passed, all in one grading process, against the right answer and against each option.
+
+    recipes: of the items that their tasks grade. An answer that equals the right one names that option.
+    """
     due = attempts.with_row_index("row").filter((pl.col("status") == "ok") & pl.col("kind").is_in(GRADED_KINDS))
     pairs: list[tuple[str, ...]] = []
+    compared: list[tuple[str, ...]] = []
     for item_id, response, gold in due.select("item_id", "response", "gold").iter_rows():
         if gold is None and item_id not in recipes:
             raise R2AError(f"the item {item_id!r} has no right answer to grade against", "give it one in the dataset")
@@ -160,15 +166,26 @@ def _grades(attempts: pl.DataFrame, recipes: Mapping[str, str], timeout_seconds:
         assert box is not None  # its status says so
         recipe = (recipes[item_id],) if item_id in recipes else ()
         pairs.append((box.content, gold or "", *recipe))
-    verdicts = grade_many(pairs, timeout_seconds)
+        compared += [(box.content, option) for option in options[item_id]]
+    asked = list(dict.fromkeys([*pairs, *compared]))
+    verdicts = dict(zip(asked, grade_many(asked, timeout_seconds), strict=True))
     extracted: list[str | None] = [None] * attempts.height
     scores: list[float | None] = [None] * attempts.height
-    for row, (answer, *_), verdict in zip(due["row"], pairs, verdicts, strict=True):
-        extracted[row], scores[row] = answer, float(verdict.score)
-    timeouts = sum(verdict.outcome == "timeout" for verdict in verdicts)
+    named: list[int | None] = [None] * attempts.height
+    for row, item_id, pair in zip(due["row"], due["item_id"], pairs, strict=True):
+        extracted[row], scores[row] = pair[0], float(verdicts[pair].score)
+        same = [place for place, option in enumerate(options[item_id]) if verdicts[pair[0], option].score]
+        own = [place for place in same if options[item_id][place] == pair[1]]
+        named[row] = next(iter(own + same), None)
+    timeouts = sum(verdicts[pair].outcome == "timeout" for pair in pairs)
     if timeouts:
         log.warning("%d of %d answers were not graded in time and count as wrong", timeouts, len(pairs))
-    return _Grades(pl.Series("extracted", extracted, pl.String), pl.Series("score", scores, pl.Float64), timeouts)
+    return _Grades(
+        pl.Series("extracted", extracted, pl.String),
+        pl.Series("score", scores, pl.Float64),
+        pl.Series("option", named, pl.Int32),
+        timeouts,
+    )
 
 
 def _best_attempts(graded: pl.DataFrame) -> pl.DataFrame:
@@ -202,7 +219,12 @@ def _mean_lengths(attempts: pl.DataFrame, setting: str) -> dict[str, float | Non
     return {"reasoning": reasoning, "answer": answer}  # type: ignore[dict-item]
 
 
+def _gradable(once: pl.DataFrame, setting: str) -> pl.DataFrame:
+    """First attempts of a setting at questions with an exact answer, failed ones among them."""
+    return once.filter((pl.col("setting") == setting) & pl.col("kind").is_in(GRADED_KINDS))
+
+
 def _accuracy_of_all(once: pl.DataFrame, setting: str) -> float | None:
     """Returns the share of first attempts that are right, failed ones counting as wrong; None if none is graded."""
-    rows = once.filter((pl.col("setting") == setting) & pl.col("kind").is_in(GRADED_KINDS))
+    rows = _gradable(once, setting)
     return rows["score"].fill_null(0).mean() if rows.height else None  # type: ignore[return-value]

@@ -23,7 +23,7 @@ OVERALL = "overall"
 
 AREA_ORDER = ("coding & analysis", "creative tasks", "information seeking", "reasoning & planning")
 
-TEST = ("n", "difference", "t", "p", "reason", "win", "tie", "loss")
+TEST = ("n", "difference", "low_difference", "high_difference", "t", "p", "reason", "win", "tie", "loss")
 
 MEANS = {"accuracy": "mean", "low": "low", "high": "high"}  # name in a comparison: name here
 

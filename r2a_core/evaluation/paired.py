@@ -1,12 +1,13 @@
 """With reasoning against without, item by item: scored rows of both settings -> one flat record of means and tests.
 
 Scores are arrays of shape (n_items,), 0 or 1 for graded answers, 1..10 for judged ones. Means have percentile bootstrap
-intervals over items; tests are the paired t-test (paper section 3) and McNemar's exact test. Where a number does not
-exist (no items, no variance) it is None, with the reason in words; a NaN is an error, never a result.
+intervals over items; tests are McNemar's exact test, for scores of 0 and 1, and the paired t-test (paper section 3).
+Items that all differ alike have no t, but a McNemar p. Where a number does not exist it is None, with the reason in
+words; a NaN is an error, never a result.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +28,8 @@ def compare_settings(rows: pl.DataFrame, draws: int, seed: int, settings: Sequen
 
     settings: those that ran; with one alone there is its accuracy, and nothing to compare it with.
     An item's score is its mean over runs. Keys: n (items); accuracy_with, low_with, high_with and the same _without
-    (the 95% interval); difference, t, p and reason (why there is no t); only_with, only_without and mcnemar_p (null
-    unless the scores are 0 and 1); win, tie, loss.
+    (the 95% interval); difference and its interval low_difference, high_difference; t, p and reason (why there is no
+    t); only_with, only_without and mcnemar_p (null unless the scores are 0 and 1); win, tie, loss.
     """
     if rows.height and rows["score"].null_count() == rows.height:
         return _record(np.empty(0), np.empty(0), draws, seed) | {"reason": NO_SCORES, "n": rows["item_id"].n_unique()}
@@ -57,8 +58,8 @@ def _record(ours: np.ndarray, theirs: np.ndarray, draws: int, seed: int) -> dict
         for scores, setting in zip((ours, theirs), SETTINGS, strict=True)
     )
     test, tally = paired_t(ours, theirs), win_tie_loss(ours, theirs)
-    binary = bool(ours.size) and bool(np.isin(np.concatenate([ours, theirs]), (0, 1)).all())
-    exact = mcnemar(ours, theirs) if binary else None
+    gap = difference_with_interval(ours, theirs, draws, seed)
+    exact = mcnemar(ours, theirs) if ours.size and is_binary(ours, theirs) else None
     return {
         "n": test.n,
         "accuracy_with": with_.mean,
@@ -67,7 +68,9 @@ def _record(ours: np.ndarray, theirs: np.ndarray, draws: int, seed: int) -> dict
         "accuracy_without": without.mean,
         "low_without": without.low,
         "high_without": without.high,
-        "difference": test.difference,
+        "difference": gap.mean,
+        "low_difference": gap.low,
+        "high_difference": gap.high,
         "t": test.t,
         "p": test.p,
         "reason": test.reason,
@@ -83,9 +86,12 @@ def _record(ours: np.ndarray, theirs: np.ndarray, draws: int, seed: int) -> dict
 CELLS_AT_ONCE = 4_000_000  # resampled scores held in memory: 32 MB of indices
 
 
+NORMAL_95 = 1.959963984540054  # standard deviations of a normal distribution that bound its central 95%
+
+
 @dataclass(frozen=True)
 class MeanWithInterval:
-    """A mean score and its bootstrap interval; all None when there are no items."""
+    """A mean score, or difference of scores, and its 95% interval; all None when there are no items."""
 
     n: int
     mean: float | None
@@ -142,6 +148,27 @@ def accuracy_with_interval(scores: ArrayLike, draws: int, seed: int, where: str 
     return MeanWithInterval(values.size, float(values.mean()), float(low), float(high))
 
 
+def difference_with_interval(
+    with_scores: ArrayLike, without_scores: ArrayLike, draws: int, seed: int
+) -> MeanWithInterval:
+    """Returns the mean difference, with minus without, and its 95% interval over items.
+
+    Scores of 0 and 1: Bonett and Price's interval for paired proportions (Wald's, after one item is added to either
+    kind of disagreement and two to n). A bootstrap cannot be used there: where all items differ alike, or none does,
+    every resample is the same and the interval has no width, though ten items do not show a difference of exactly 1.
+    Other scores: the percentile bootstrap of the items' differences, as for means. Raises R2AError at a NaN or unequal
+    lengths.
+    """
+    ours, theirs = _checked_pairs(with_scores, without_scores)
+    if not ours.size or not is_binary(ours, theirs):
+        return accuracy_with_interval(ours - theirs, draws, seed)
+    n = ours.size
+    gained, lost = ((int(side.sum()) + 1) / (n + 2) for side in (ours > theirs, ours < theirs))
+    half = NORMAL_95 * math.sqrt((gained + lost - (gained - lost) ** 2) / (n + 2))
+    middle = gained - lost
+    return MeanWithInterval(n, float((ours - theirs).mean()), max(-1.0, middle - half), min(1.0, middle + half))
+
+
 def paired_t(with_scores: ArrayLike, without_scores: ArrayLike) -> PairedT:
     """Tests the paired differences over items (paper section 3). Raises R2AError at a NaN or unequal lengths."""
     ours, theirs = _checked_pairs(with_scores, without_scores)
@@ -162,7 +189,7 @@ def paired_t(with_scores: ArrayLike, without_scores: ArrayLike) -> PairedT:
 def mcnemar(with_scores: ArrayLike, without_scores: ArrayLike) -> McNemar:
     """Runs McNemar's exact test on scores of 0 and 1; p is 1 when no item differs. Raises R2AError for other scores."""
     ours, theirs = _checked_pairs(with_scores, without_scores)
-    if not np.isin(np.concatenate([ours, theirs]), (0, 1)).all():
+    if not is_binary(ours, theirs):
         raise R2AError("McNemar's test takes scores of 0 and 1 only", "use the paired t-test")
     only_with, only_without = int((ours > theirs).sum()), int((ours < theirs).sum())
     differing = only_with + only_without
@@ -174,6 +201,32 @@ def win_tie_loss(with_scores: ArrayLike, without_scores: ArrayLike) -> WinTieLos
     """Counts the items that score higher, equal and lower with reasoning."""
     ours, theirs = _checked_pairs(with_scores, without_scores)
     return WinTieLoss(int((ours > theirs).sum()), int((ours == theirs).sum()), int((ours < theirs).sum()))
+
+
+def is_binary(*scores: np.ndarray) -> bool:
+    """Tells whether all scores are 0 or 1."""
+    return bool(np.isin(np.concatenate(scores), (0, 1)).all())
+
+
+def deciding_p(record: Mapping[str, Any]) -> float | None:
+    """Returns the p that marks a comparison: McNemar's where scores are 0 and 1, else the t-test's; None without."""
+    exact = record.get("mcnemar_p")
+    return record["p"] if exact is None else exact
+
+
+def deciding_test(record: Mapping[str, Any]) -> str:
+    """Names the test that `deciding_p` takes."""
+    return "paired t-test" if record.get("mcnemar_p") is None else "exact McNemar test"
+
+
+def words_of_tests(record: Mapping[str, Any]) -> str:
+    """Says what the tests of a comparison found, or why there is none."""
+    found = [] if record.get("mcnemar_p") is None else [f"exact McNemar p = {record['mcnemar_p']:.2g}"]
+    if record["p"] is not None:
+        found.append(f"paired t = {record['t']:.2f}, p = {record['p']:.2g}")
+    else:
+        found.append(f"no paired t: {record['reason']}")
+    return "; ".join(found)
 
 
 def stars(p: float | None) -> str:

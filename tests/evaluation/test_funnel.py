@@ -1,5 +1,6 @@
 """The funnel and the comparison on responses small enough to count by hand, and on any statuses of any responses."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from r2a_core.config import EvaluateParams
 from r2a_core.data.items import Item
+from r2a_core.evaluation.answers import KINDS
 from r2a_core.evaluation.funnel import EVALUATION_SCHEMA, STEPS, Evaluation, evaluate
 from r2a_core.evaluation.paired import compare_settings
 from r2a_core.infra.files import json_text
@@ -110,6 +112,29 @@ def test_several_runs_are_averaged_item_by_item() -> None:
     assert done.summary["paired"]["accuracy_with"] == 0.5
     assert done.summary["paired_once"]["accuracy_with"] == 1.0  # run 1 is common only after the second attempt
     assert done.summary["funnel"]["with_reasoning"]["twice"]["common"] == 2
+
+
+def test_what_was_answered_is_counted_by_the_option_that_the_grader_finds() -> None:
+    two, four = ({"options": list(names), "chance": 1 / len(names)} for names in (("red fox", "owl"), "1234"))
+    options = [("a", "owl", two), ("b", "red fox", two), ("c", "owl", two), ("d", "owl", two), ("e", "2", four)]
+    options += [("f", "3", four), ("g", "3", four)]
+    items = [Item(name, name, gold, "comparison", extra=json.dumps(extra)) for name, gold, extra in options]
+    boxes = [r"\text{Owl}", "owl", "Red Fox", "dog", "2.0", "4", "17"]
+    with_ = responses([(name, 0, "ok", box) for name, box in zip("abcdefg", boxes, strict=True)])
+    failed = [(name, 0, "bad_think", "") for name in "bcdefg"]
+    without = responses([("a", 0, "ok", "fox"), *failed])
+    found = run_evaluation(with_, without, items)
+    assert found.frame["option"].to_list() == [1, 1, 0, None, 1, 3, None, *[None] * 7]
+    kinds = ("n", *KINDS, "named_first", "named_second")
+    answers = found.summary["answers"]
+    # right, first, second, another, third, wrong, nothing
+    assert answers["with_reasoning"] == dict(zip(kinds, (7, 2, 1, 1, 1, 2, 0, 0, 1, 2), strict=True))
+    assert answers["without_reasoning"] == dict(zip(kinds, (7, 0, 0, 0, 0, 1, 0, 6, 0, 0), strict=True))
+    assert found.summary["chance"] == pytest.approx((4 * 0.5 + 3 * 0.25) / 7)
+    known = run_evaluation().summary
+    assert known["chance"] is None
+    assert [known["answers"]["with_reasoning"][kind] for kind in KINDS] == [3, 0, 0, 0, 0, 0, 3]
+    assert run_evaluation(items=[Item(name, "Q?", None, "open") for name in "abcdef"]).summary["answers"] == {}
 
 
 def test_no_common_item_is_said_not_computed() -> None:

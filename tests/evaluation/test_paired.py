@@ -1,6 +1,6 @@
 """Statistics against closed forms, scipy and sums done by hand."""
 
-# pyright: reportOptionalOperand=false
+# pyright: reportOptionalOperand=false, reportOperatorIssue=false
 
 import math
 
@@ -9,7 +9,17 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from r2a_core.evaluation.paired import accuracy_with_interval, compare_settings, mcnemar, paired_t, stars, win_tie_loss
+from r2a_core.evaluation.paired import (
+    accuracy_with_interval,
+    compare_settings,
+    deciding_p,
+    difference_with_interval,
+    mcnemar,
+    paired_t,
+    stars,
+    win_tie_loss,
+    words_of_tests,
+)
 from r2a_core.infra.errors import R2AError
 from r2a_core.trace import SETTINGS
 
@@ -87,6 +97,50 @@ def test_mcnemar_is_the_exact_binomial() -> None:
         mcnemar([0.5, 1], [0, 1])
     found = win_tie_loss([1, 0, 1, 0.5, 7], [0, 1, 1, 0.5, 2])
     assert (found.win, found.tie, found.loss) == (2, 2, 1)
+
+
+DIFFERENCES = [  # right with only, right without only, alike; difference and interval by hand, 1.96 the normal's bound
+    (10, 0, 0, 1.0, 10 / 12 - 1.95996 * math.sqrt((1 - (10 / 12) ** 2) / 12), 1.0),
+    (0, 0, 198, 0.0, -1.95996 * math.sqrt(2 / 200 / 200), 1.95996 * math.sqrt(2 / 200 / 200)),
+    (6, 1, 13, 5 / 20, 5 / 22 - 0.24982, 5 / 22 + 0.24982),  # sqrt((9/22 - (5/22)^2) / 22) = .12746
+]
+
+
+@pytest.mark.parametrize(("gained", "lost", "alike", "mean", "low", "high"), DIFFERENCES)
+def test_a_difference_of_shares_has_an_interval_of_some_width(
+    gained: int, lost: int, alike: int, mean: float, low: float, high: float
+) -> None:
+    ours, theirs = [1] * gained + [0] * lost + [1] * alike, [0] * gained + [1] * lost + [1] * alike
+    found = difference_with_interval(ours, theirs, draws=100, seed=0)
+    assert found.mean == pytest.approx(mean)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
+    turned = difference_with_interval(theirs, ours, draws=100, seed=0)
+    assert (turned.low, turned.high) == (-found.high, -found.low)
+
+
+def test_the_interval_of_a_difference_covers_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    kinds = rng.choice(3, (2_000, 40), p=[0.3, 0.1, 0.6])  # gained, lost, alike: the true difference is .2
+    found = [difference_with_interval(row == 0, row == 1, draws=1, seed=0) for row in kinds]
+    assert np.mean([each.low <= 0.2 <= each.high for each in found]) == pytest.approx(0.95, abs=0.015)
+    # other scores: the bootstrap of the differences, near its normal limit
+    ours, noise = rng.normal(7, 2, 2_000), rng.normal(0.5, 1, 2_000)
+    found = difference_with_interval(ours, ours - noise, draws=2_000, seed=0)
+    half = 1.96 * noise.std() / math.sqrt(2_000)
+    assert (found.low, found.high) == pytest.approx((noise.mean() - half, noise.mean() + half), abs=0.01)
+    nothing = difference_with_interval([], [], draws=10, seed=0)
+    assert (nothing.n, nothing.mean, nothing.low) == (0, None, None)
+
+
+def test_ten_of_ten_against_none_is_a_difference_though_it_has_no_t() -> None:
+    rows = [(name, setting, float(side == 0)) for name in "abcdefghij" for side, setting in enumerate(SETTINGS)]
+    found = compare_settings(pl.DataFrame(rows, schema=["item_id", "setting", "score"], orient="row"), 100, 0)
+    assert (found["difference"], found["t"], found["p"]) == (1, None, None)
+    assert found["mcnemar_p"] == pytest.approx(2 / 2**10)
+    assert stars(deciding_p(found)) == "**"
+    assert words_of_tests(found) == "exact McNemar p = 0.002; no paired t: every item differs by the same amount"
+    judged = {"p": 0.04, "t": 2.1, "reason": None}
+    assert (deciding_p(judged), words_of_tests(judged)) == (0.04, "paired t = 2.10, p = 0.04")
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

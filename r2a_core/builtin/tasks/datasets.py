@@ -13,7 +13,7 @@ from r2a_core.builtin.tasks.comparisons import ComparisonProblem
 from r2a_core.builtin.tasks.draws import TASKS
 from r2a_core.builtin.tasks.writing import Problem, distinct, draw_side
 from r2a_core.config import TaskName
-from r2a_core.data.items import Item, QuestionPair
+from r2a_core.data.items import Item, QuestionPair, choice
 
 
 def task_items(task: TaskName, n: int, seed: int) -> list[Item]:
@@ -21,7 +21,7 @@ def task_items(task: TaskName, n: int, seed: int) -> list[Item]:
 
     def item(number: int, problem: Problem) -> Item:
         options = problem.options
-        extra = {"options": options, "chance": 1 / len(options)} if options else {}
+        extra = choice(options) if options else {}
         kind = "comparison" if options else "math"
         item_id = f"{task}-{number:05d}"
         return Item(item_id, problem.question, problem.gold, kind, problem.subject, "", json.dumps(extra))
