@@ -337,9 +337,13 @@ class TrainedModel(Record):
 
     @model_validator(mode="after")
     def as_its_base(self) -> Self:
-        """Refuses dtype and tags beside those of the base."""
-        if isinstance(self.recipe, AdapterRecipe) and self.model_fields_set & {"dtype", "tags"}:
-            raise refused("has dtype or tags of its own", "give them in recipe.base, which they belong to")
+        """Takes dtype and tags from the base of an adapter. Refuses others."""
+        if isinstance(self.recipe, AdapterRecipe):
+            own = {"dtype": self.recipe.base.dtype, "tags": self.recipe.base.tags}
+            if any(getattr(self, name) != own[name] for name in own.keys() & self.model_fields_set):
+                raise refused("has dtype or tags of its own", "give them in recipe.base, which they belong to")
+            for name, value in own.items():
+                object.__setattr__(self, name, value)  # the record is frozen
         return self
 
 

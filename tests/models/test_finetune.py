@@ -160,6 +160,6 @@ def test_recipes_and_bases_that_do_not_fit(refused: Any, base: Path, tmp_path: P
         entry(base, base=place | {"adapter": {"path": "a", "sha256": "0" * 64}})
     with pytest.raises(R2AError, match=r"models\.m\.recipe\.seed is missing"):
         parse(ModelParams, {"kind": "train", "recipe": {"base": place}}, "models.m")
-    values = {"kind": "train", "recipe": entry(base).recipe.model_dump(), "dtype": "float32"}
+    values = {"kind": "train", "recipe": entry(base).recipe.model_dump(), "dtype": "bfloat16"}
     with pytest.raises(R2AError, match=r"models\.m has dtype or tags of its own"):
         parse(ModelParams, values, "models.m")
