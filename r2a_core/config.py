@@ -650,10 +650,10 @@ class AttentionParams(Record):
 
 
 class WalkThresholds(Record):
-    """A head walks along the reasoning when its mass on it and its walk correlation reach these."""
+    """A head walks along the reasoning when its mass on it and its weighted walk correlation reach these."""
 
     mass: Annotated[float, Field(gt=0, le=1)]  # attention mass answer -> reasoning
-    correlation: Annotated[float, Field(gt=0, le=1)]  # of answer position and attention centroid
+    correlation: Annotated[float, Field(gt=0, le=1)]  # of answer position and centroid, positions counted by mass
 
 
 class InductionParams(Record):

@@ -124,20 +124,21 @@ def head_sets(heads: pl.DataFrame, top: int) -> HeadSets:
 def rank_by_walk(heads: pl.DataFrame, thresholds: WalkThresholds) -> pl.DataFrame:
     """Keep the heads of the middle half of the layers that have a walk, by falling `margin`, ties by layer and head.
 
-    margin: the smaller of mass and walk correlation, each over its threshold; from 1 on the head walks. Early and late
-    heads are left out: there, much mass on the reasoning comes from maps that are near-uniform (paper, Figure 11).
+    margin: the smaller of mass and weighted walk correlation, each over its threshold; from 1 on the head walks. What
+    the correlation reaches by chance (walk_null_95) is its threshold where that is higher. Early and late heads are
+    left out: there, much mass on the reasoning comes from maps that are near-uniform (paper, Figure 11).
 
-    heads: layer, head, answer_to_reasoning, walk_correlation of all captured heads of a model on one dataset; layers
-    are counted up to the last one that was captured.
+    heads: rows of HEAD_SCHEMA of all captured heads of a model on one dataset; layers are counted up to the last one
+    that was captured.
     """
     if heads.is_empty():
         return heads.with_columns(margin=pl.lit(None, pl.Float64))
     n_layers = int(heads["layer"].max()) + 1  # type: ignore[arg-type]
     middle = (pl.col("layer") >= n_layers / 4) & (pl.col("layer") < n_layers * 3 / 4)
-    margin = pl.min_horizontal(
-        pl.col("answer_to_reasoning") / thresholds.mass, pl.col("walk_correlation") / thresholds.correlation
-    )
-    known = heads.filter(middle & pl.col("walk_correlation").is_not_null()).with_columns(margin=margin)
+    walk = pl.col("walk_correlation_weighted")
+    least = pl.max_horizontal(pl.lit(thresholds.correlation), "walk_null_95")
+    margin = pl.min_horizontal(pl.col("answer_to_reasoning") / thresholds.mass, walk / least)
+    known = heads.filter(middle & walk.is_not_null()).with_columns(margin=margin)
     return known.sort("margin", "layer", "head", descending=[True, False, False])
 
 

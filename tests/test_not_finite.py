@@ -113,7 +113,8 @@ def test_maps_of_attention_that_overflows(refused) -> None:
 )
 def test_a_correlation_that_does_not_exist_is_null(trace: Trace) -> None:
     answer = statistics(trace).attention.filter(pl.col("source") == "answer")
-    assert answer["walk_correlation"].to_list() == [None, None]
+    correlations = ("walk_correlation", "walk_correlation_weighted", "walk_p")
+    assert answer.select(correlations).null_count().row(0) == (2, 2, 2)
     assert answer.select(SEGMENTS).sum_horizontal().to_list() == pytest.approx([1.0, 1.0], abs=1e-6)
     assert answer["n_source_tokens"].to_list() == [len(trace.segments.answer)] * 2
 
@@ -123,7 +124,7 @@ def test_a_correlation_that_does_not_exist_is_null(trace: Trace) -> None:
 
 def attention_frame(**change: float) -> pl.DataFrame:
     row = {"item_id": "q1", "layer": 3, "source": "answer", "n_source_tokens": 2, "n_reasoning_tokens": 3}
-    row |= dict.fromkeys((*SEGMENTS, "reflection", "uniformity", "uniform_share", "walk_correlation"), 0.25)
+    row |= dict.fromkeys((*SEGMENTS, "reflection", "uniformity", "uniform_share", "walk_correlation_weighted"), 0.25)
     return pl.DataFrame([row | {"head": 0}, row | {"head": 1} | change], schema=ATTENTION_SCHEMA)
 
 
@@ -136,7 +137,7 @@ def scores(**change: float) -> pl.DataFrame:
 def test_rankings_and_medians_take_only_finite_numbers(refused) -> None:
     good = {"arithmetic": attention_frame()}
     assert dict(rank_heads(good, scores(), 1).schema) == HEAD_SCHEMA
-    for column in ("reasoning", "walk_correlation"):
+    for column in ("reasoning", "walk_correlation_weighted"):
         says = f"attention of arithmetic: {column} is nan at item_id 'q1', layer 3, head 1"
         bad = {"arithmetic": attention_frame(**{column: NAN})}
         refused(lambda bad=bad: rank_heads(bad, scores(), 1), says, "dvc repro attention")

@@ -22,11 +22,13 @@ WALK = WalkThresholds(mass=0.6, correlation=0.7)
 # One head a layer of eight layers; the middle half is layers 2 to 5.
 MASS = [0.9, 0.9, 0.8, 0.7, 0.59, 0.95, 0.9, 0.9]
 CORRELATION = [0.99, 0.9, 0.8, None, 0.99, 0.84, 0.9, 0.9]
+NULL_95 = [0, 0, 0, None, 0, 0.8, 0, 0]  # what the correlation reaches by chance
 
 
 def scored_heads() -> pl.DataFrame:
     """Heads of one dataset in HEAD_SCHEMA, of which layers 0, 1, 6 and 7 pass the thresholds in vain."""
-    frame = pl.DataFrame({"layer": range(8), "answer_to_reasoning": MASS, "walk_correlation": CORRELATION})
+    walk = {"walk_correlation_weighted": CORRELATION, "walk_null_95": NULL_95}
+    frame = pl.DataFrame({"layer": range(8), "answer_to_reasoning": MASS, **walk}, strict=False)
     rest = {name: pl.lit(0).alias(name) for name in HEAD_SCHEMA if name not in (*frame.columns, "dataset", "rank")}
     rank = pl.col("answer_to_reasoning").rank("ordinal", descending=True).alias("rank")
     return frame.select(pl.all(), *rest.values(), rank, dataset=pl.lit("d")).select(list(HEAD_SCHEMA)).cast(HEAD_SCHEMA)  # type: ignore[arg-type]
@@ -34,10 +36,12 @@ def scored_heads() -> pl.DataFrame:
 
 def test_page_and_metrics_count_the_walking_heads_of_the_middle_layers_that_reach_both_thresholds(tmp_path):
     heads = scored_heads()
-    assert walking_heads(heads, WALK) == ((5, 0), (2, 0))
+    assert walking_heads(heads, WALK) == ((2, 0), (5, 0))
     margins = rank_by_walk(heads, WALK)
-    assert margins["layer"].to_list() == [5, 2, 4]  # layer 3 has no correlation
-    assert margins["margin"].to_list() == pytest.approx([0.84 / 0.7, 0.8 / 0.7, 0.59 / 0.6])
+    assert margins["layer"].to_list() == [2, 5, 4]  # layer 3 has no correlation
+    assert margins["margin"].to_list() == pytest.approx([0.8 / 0.7, 0.84 / 0.8, 0.59 / 0.6])
+    by_chance = heads.with_columns(walk_null_95=pl.lit(0.81))
+    assert walking_heads(by_chance, WALK) == ((5, 0),)
     assert walking_heads(heads.clear(), WALK) == ()
     params = parse(HeadsParams, PARAMS["heads"], "heads").model_copy(update={"walk": WALK})
     metrics = summary(heads, pl.DataFrame(schema=SCORE_SCHEMA), params)["datasets"]["d"]

@@ -240,11 +240,25 @@ TABLES = (
             "n_source_tokens": count("query positions"),
             "n_reasoning_tokens": count("tokens of the reasoning"),
             "reflection": share("attention mass on reflection phrases of the reasoning"),
+            "copied": share(
+                "share of the answer's tokens in runs of 8 and more that the reasoning holds too, without sentences "
+                "that box a result; null where the answer has no other"
+            ),
             "walk_correlation": Column(
                 "Pearson r of answer position and attention centroid; null where it does not move", -1, 1
             ),
+            "walk_correlation_weighted": Column(
+                "the same, each position counted by its row_mass; null with fewer than 3 effective_rows", -1, 1
+            ),
+            "effective_rows": Column("(sum of row_mass)^2 / sum of its squares: positions that look there", 0),
+            "walk_null_mean": Column(
+                "mean of walk_correlation_weighted over all circular shifts of the answer's rows", -1, 1
+            ),
+            "walk_null_sd": share("standard deviation over these shifts"),
+            "walk_p": share("share of these shifts that reach walk_correlation_weighted"),
             "uniformity": share("exp(entropy) over the reasoning / its tokens, mean over answer positions; 1 = even"),
             "uniform_share": share("mass on the reasoning if attention were even over all that a position sees"),
+            "row_mass": share("by answer position: attention mass on the reasoning"),
             "centroid": share(
                 "by answer position: attention centroid, fraction of the reasoning; NaN where none is seen"
             ),
@@ -286,6 +300,15 @@ TABLES = (
             "above_uniform": Column("answer_to_reasoning - uniform_share", -1, 1),
             "uniformity": share("mean over traces, see attention"),
             "walk_correlation": Column("mean over the traces that have one", -1, 1),
+            "walk_correlation_weighted": Column("mean over the traces that have one, see attention", -1, 1),
+            "effective_rows": Column("mean over traces, see attention", 0),
+            "walk_null_95": Column(
+                "95% of what walk_correlation_weighted is by chance, the rows of each trace shifted, stays below", -1
+            ),
+            "walk_p": share("probability of a walk_correlation_weighted as high by chance, 1e-6 at least"),
+            "n_reworded": count("traces whose answer is in other words: copied is below 0.5"),
+            "answer_to_reasoning_reworded": share("answer_to_reasoning, mean over these traces"),
+            "walk_correlation_weighted_reworded": Column("walk_correlation_weighted, mean over these traces", -1, 1),
             "reflection": share("mean over traces, see attention"),
             "induction": share("attention on the token after the earlier occurrence, repeated random tokens"),
             "induction_match": Column("TransformerLens' head-detection score on the same sequences", -1, 1),

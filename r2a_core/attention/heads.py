@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from scipy.stats import norm
 
 from r2a_core.attention.induction import induction_scores, ordinary_tokens
 from r2a_core.attention.retrieval import NeedleTest, question_tests, retrieval_scores, sentence_tests, sequence_tests
@@ -27,7 +28,14 @@ from r2a_core.trace import TokenTrace
 
 log = logging.getLogger(__name__)
 
-AVERAGED = ("reasoning", "uniform_share", "uniformity", "walk_correlation", "reflection")  # over traces
+AVERAGED = (  # over traces
+    *("reasoning", "uniform_share", "uniformity", "reflection"),
+    *("walk_correlation", "walk_correlation_weighted", "effective_rows"),
+)
+
+LEAST_P = 1e-6
+
+REWORDED = 0.5  # an answer of which less is copied says it in other words; a copy walks by definition
 
 REBUILD = "rebuild it with: dvc repro attention"
 
@@ -44,6 +52,13 @@ HEAD_SCHEMA = {
     "above_uniform": pl.Float64,  # answer_to_reasoning - uniform_share
     "uniformity": pl.Float64,  # 1 = even over the reasoning, mean over traces
     "walk_correlation": pl.Float64,  # mean over traces that have one
+    "walk_correlation_weighted": pl.Float64,  # the same, rows counted by their mass on the reasoning
+    "effective_rows": pl.Float64,  # answer rows that look at the reasoning, mean over traces
+    "walk_null_95": pl.Float64,  # 95% of the cases stay below it by chance; see `with_walk_null`
+    "walk_p": pl.Float64,  # probability of a mean as high by chance
+    "n_reworded": pl.Int32,  # traces whose answer is in other words: less than half of it copied from the reasoning
+    "answer_to_reasoning_reworded": pl.Float64,  # mean over these
+    "walk_correlation_weighted_reworded": pl.Float64,
     "reflection": pl.Float64,  # attention mass, mean over traces
     "induction": pl.Float64,  # see attention/induction.py
     "induction_match": pl.Float64,
@@ -82,6 +97,8 @@ def rank_on_dataset(dataset: str, attention: pl.DataFrame, top: int) -> pl.DataF
     def mean(column: str) -> pl.Expr:
         return pl.col(column).cast(pl.Float64).mean()
 
+    reworded, null_sd = pl.col("copied") < REWORDED, pl.col("walk_null_sd").cast(pl.Float64)
+
     heads = (
         answers.with_columns(among=place < top)
         .sort("layer", "head", "item_id")
@@ -92,13 +109,35 @@ def rank_on_dataset(dataset: str, attention: pl.DataFrame, top: int) -> pl.DataF
             mean("reasoning").alias("answer_to_reasoning"),
             pl.col("among").sum().cast(pl.Int32).alias("top10_count"),
             *(mean(name) for name in AVERAGED if name != "reasoning"),
+            mean("walk_null_mean").alias("null_mean"),  # shifts of different traces are independent
+            (null_sd.pow(2).sum().sqrt() / null_sd.count()).alias("null_sd"),
+            reworded.sum().cast(pl.Int32).alias("n_reworded"),
+            mean_of(reworded, "reasoning").alias("answer_to_reasoning_reworded"),
+            mean_of(reworded, "walk_correlation_weighted").alias("walk_correlation_weighted_reworded"),
         )
         .with_columns(above_uniform=pl.col("answer_to_reasoning") - pl.col("uniform_share"))
     )
-    heads = with_rank(heads, "rank", ["answer_to_reasoning"])
+    heads = with_rank(with_walk_null(heads), "rank", ["answer_to_reasoning"])
     heads = with_rank(heads, "count_rank", ["top10_count", "answer_to_reasoning"])
     columns = [name for name in HEAD_SCHEMA if name in heads.columns]
     return heads.sort("layer", "head").select(columns)
+
+
+def mean_of(rows: pl.Expr, column: str) -> pl.Expr:
+    """Average a column over the rows that an expression chooses."""
+    return pl.col(column).cast(pl.Float64).filter(rows).mean()
+
+
+def with_walk_null(heads: pl.DataFrame) -> pl.DataFrame:
+    """Add walk_null_95 and walk_p: how high the mean correlation gets were the rows of every trace shifted by chance.
+
+    heads: null_mean and null_sd of the mean over traces, taken as normal: rough for fewer than about five traces, and
+    far out in the tail, where p stays at LEAST_P.
+    """
+    mean, sd = pl.col("null_mean"), pl.col("null_sd")
+    z = pl.when(sd > 0).then((pl.col("walk_correlation_weighted") - mean) / sd).otherwise(0 * sd)
+    p = norm.sf(heads.select(z.cast(pl.Float64)).to_series().to_numpy()).clip(min=LEAST_P)
+    return heads.with_columns(walk_null_95=mean + norm.isf(0.05) * sd, walk_p=pl.Series(p, nan_to_null=True))
 
 
 def with_rank(heads: pl.DataFrame, name: str, by: list[str]) -> pl.DataFrame:
@@ -109,7 +148,7 @@ def with_rank(heads: pl.DataFrame, name: str, by: list[str]) -> pl.DataFrame:
 
 SCORES = ("induction", "induction_match", "retrieval")
 
-RANKED_COLUMNS = [name for name in ATTENTION_SCHEMA if name not in ("centroid", "spread")]
+RANKED_COLUMNS = [name for name, kind in ATTENTION_SCHEMA.items() if not kind.is_nested()]
 
 SCORE_SCHEMA = {
     "layer": pl.Int16,
@@ -241,4 +280,13 @@ def walk_summary(head: Mapping[str, Any]) -> dict[str, Any]:
         "head": head_name(head["layer"], head["head"]),
         "mass": head["answer_to_reasoning"],
         "correlation": head["walk_correlation"],
+        "correlation_weighted": head["walk_correlation_weighted"],
+        "null_95": head["walk_null_95"],
+        "p": head["walk_p"],
+        "effective_rows": head["effective_rows"],
+        "reworded": {
+            "n_traces": head["n_reworded"],
+            "mass": head["answer_to_reasoning_reworded"],
+            "correlation_weighted": head["walk_correlation_weighted_reworded"],
+        },
     }

@@ -6,7 +6,7 @@ tokenizer -> two tables, a shard at a time, and the medians of Figure 2:
     sentences   SENTENCE_SCHEMA, one row per item, sentence of the reasoning, layer and head
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from r2a_core.attention.masses import (
     masses_in_forward,
     uniform_share,
     walk_correlation,
+    weighted_walk,
 )
 from r2a_core.infra.checks import check_columns
 from r2a_core.infra.files import save_frame
@@ -34,7 +35,7 @@ from r2a_core.infra.shards import Work, WorkStore, fingerprint
 from r2a_core.models.load import LoadedModel, choose_device, load_model, load_tokenizer
 from r2a_core.results import segment_medians
 from r2a_core.tokenizer import reflection_ranges, sentence_ranges, token_pieces
-from r2a_core.trace import SEGMENTS, TokenTrace, TraceSegments
+from r2a_core.trace import SEGMENTS, TokenTrace, TraceSegments, opens_box
 
 REBUILD = "rebuild it with: dvc repro attention"
 
@@ -49,12 +50,21 @@ ATTENTION_SCHEMA = {
     "n_source_tokens": pl.Int32,
     "n_reasoning_tokens": pl.Int32,
     "reflection": pl.Float32,  # mass on reflection phrases of the reasoning
+    "copied": pl.Float32,  # share of the answer's tokens in runs that the reasoning holds too; see `copied_share`
     "walk_correlation": pl.Float32,  # Pearson r of answer row and centroid; null where it does not move
+    "walk_correlation_weighted": pl.Float32,  # the same with each row counted by row_mass; see masses.WeightedWalk
+    "effective_rows": pl.Float32,  # answer rows that look at the reasoning
+    "walk_null_mean": pl.Float32,  # of walk_correlation_weighted over all circular shifts of the rows
+    "walk_null_sd": pl.Float32,
+    "walk_p": pl.Float32,  # share of the shifts that reach walk_correlation_weighted
     "uniformity": pl.Float32,  # exp(entropy) / tokens over the reasoning, mean over answer rows that see some; 1 = even
     "uniform_share": pl.Float32,  # mass on the reasoning if attention were uniform over all that a row sees
+    "row_mass": pl.List(pl.Float32),  # by answer row, attention mass on the reasoning
     "centroid": pl.List(pl.Float32),  # by answer row, fraction 0..1 of the reasoning; NaN: window holds none of it
     "spread": pl.List(pl.Float32),  # by answer row, fraction of the reasoning
 }
+
+COPIED_RUN = 8  # tokens: longer than stock phrases ("Therefore, the value of x is"), shorter than a copied step
 
 SENTENCE_SCHEMA = {
     "item_id": pl.String,
@@ -114,6 +124,24 @@ def token_groups(segments: TraceSegments, pieces: Sequence[str], phrases: Sequen
     return TokenGroups(segments, reflection, sentence_ranges(pieces, segments.reasoning))
 
 
+def copied_share(segments: TraceSegments, pieces: Sequence[str]) -> float | None:
+    """Returns the share of the answer's tokens in runs of at least COPIED_RUN tokens that the reasoning holds as well.
+
+    Sentences with a box are left out: every answer repeats its result. None where nothing else is left.
+    """
+
+    def runs(tokens: range) -> Iterator[tuple[int, tuple[str, ...]]]:
+        for start in range(tokens.start, tokens.stop - COPIED_RUN + 1):
+            yield start, tuple(pieces[start : start + COPIED_RUN])
+
+    held = {run for _, run in runs(segments.reasoning)}
+    copied = {start + offset for start, run in runs(segments.answer) if run in held for offset in range(COPIED_RUN)}
+    sentences = sentence_ranges(pieces, segments.answer)
+    own = [each for each in sentences if not opens_box("".join(pieces[each.start : each.stop]))]
+    counted = [token for sentence in own for token in sentence]
+    return sum(token in copied for token in counted) / len(counted) if counted else None
+
+
 def trace_tables(
     item_id: str,
     groups: TokenGroups,
@@ -122,7 +150,7 @@ def trace_tables(
     pieces: Sequence[str],
 ) -> AttentionTables:
     """Returns the tables of one trace from the masses of its layers, rows by layer and head."""
-    attention = []
+    attention, copied = [], copied_share(groups.segments, pieces)
     for layer in sorted(layers):
         sources = {"answer": (found[layer].answer, groups.segments.answer)}
         if (reasoning := found[layer].reasoning) is not None:
@@ -134,6 +162,7 @@ def trace_tables(
                 "source": source,
                 "n_source_tokens": len(rows),
                 "n_reasoning_tokens": len(groups.segments.reasoning),
+                "copied": copied,
                 "uniform_share": uniform_share(groups.segments, rows, layers[layer].window),
             }
             attention.append(source_frame(own, mass, found[layer].walk if source == "answer" else None))
@@ -148,8 +177,12 @@ def source_frame(own: Mapping[str, Any], mass: Tensor, walk: ReasoningWalk | Non
     columns |= dict(zip((*SEGMENTS, "reflection"), mass.T.tolist(), strict=True))
     if walk is not None:
         columns["walk_correlation"] = with_nulls(walk_correlation(walk.centroid))
+        weighted = weighted_walk(walk.centroid, walk.mass)
+        columns["walk_correlation_weighted"] = with_nulls(weighted.correlation)
+        columns["effective_rows"] = with_nulls(weighted.effective_rows)
+        columns |= {f"walk_{name}": with_nulls(getattr(weighted, name)) for name in ("null_mean", "null_sd", "p")}
         columns["uniformity"] = with_nulls(walk.evenness.nanmean(dim=1))
-        columns |= {"centroid": walk.centroid.tolist(), "spread": walk.spread.tolist()}
+        columns |= {"row_mass": walk.mass.tolist(), "centroid": walk.centroid.tolist(), "spread": walk.spread.tolist()}
     columns |= {name: [None] * n_heads for name in ATTENTION_SCHEMA if name not in columns}
     return pl.DataFrame(columns, schema=ATTENTION_SCHEMA, strict=False)
 

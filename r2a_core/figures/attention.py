@@ -24,7 +24,7 @@ REASONED = "with_reasoning"
 
 HEAD_COLUMNS = [
     *("dataset", "layer", "head", "rank", "count_rank", "answer_to_reasoning"),
-    *("walk_correlation", "uniformity", "induction", "retrieval"),
+    *("walk_correlation_weighted", "uniformity", "induction", "retrieval"),
 ]
 
 

@@ -36,7 +36,7 @@ TOKEN_COLUMNS = ["item_id", "tokens", "think_open", "think_close", "n_tokens", "
 
 MAP_COLUMNS = ["item_id", "kind", "layer", "head", "row_token", "col_token", "pattern"]
 
-WALK_COLUMNS = ["item_id", "layer", "head", "source", "walk_correlation", "centroid", "spread"]
+WALK_COLUMNS = ["item_id", "layer", "head", "source", "walk_correlation_weighted", "centroid", "spread"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Walk:
 
     centroid: np.ndarray
     spread: np.ndarray
-    correlation: float
+    correlation: float  # of answer row and centroid, rows counted by their mass
 
 
 def short_id(item_id: str, limit: int = 36) -> str:
@@ -58,7 +58,7 @@ def walks_of(attention: pl.DataFrame, traces: Mapping[str, MappedTrace]) -> dict
     own = (pl.col("source") == "answer") & pl.col("item_id").is_in(list(traces)) & pl.col("centroid").is_not_null()
     walks = {}
     for row in attention.filter(own).iter_rows(named=True):
-        correlation = np.nan if row["walk_correlation"] is None else row["walk_correlation"]
+        correlation = np.nan if row["walk_correlation_weighted"] is None else row["walk_correlation_weighted"]
         walk = Walk(np.asarray(row["centroid"]), np.asarray(row["spread"]), correlation)
         walks[head_name(row["layer"], row["head"]), row["item_id"]] = walk
     return walks
@@ -139,7 +139,7 @@ def _answer_part(axes: Axes, trace: MappedTrace, pattern: PooledMap, norm: LogNo
         low, middle, high = (left + (right - left) * (walk.centroid + sign * walk.spread) for sign in (-1, 0, 1))
         axes.fill_betweenx(tokens, low, high, color=ORANGE, alpha=0.18, linewidth=0)
         axes.plot(middle, tokens, color=ORANGE, linewidth=1.2 if len(tokens) <= 150 else 0.4, gid="walk")
-        axes.set_title(f"walk: r = {walk.correlation:.2f}", fontsize=8)
+        axes.set_title(f"walk, weighted by mass: r = {walk.correlation:.2f}", fontsize=8)
     axes.spines[:].set(color=RED, linewidth=1.4)
     axes.tick_params(labelsize=7)
     for axis in (axes.xaxis, axes.yaxis):

@@ -36,7 +36,7 @@ def overlap_counts(sets: HeadSets) -> dict[tuple[bool, ...], int]:
 def walk_overview_figure(
     heads: Mapping[str, pl.DataFrame], dataset: str, top: int, thresholds: WalkThresholds
 ) -> Figure:
-    """Draw a row per model: walk correlation against mass on the reasoning, overlap of the kinds, uniformity by layer.
+    """Draw a row per model: weighted walk correlation against mass, overlap of the kinds, uniformity by layer.
 
     heads: rows of HEAD_SCHEMA of the dataset, by model. RFHs are red and carry their rank; the line below each row
     says which they are.
@@ -56,13 +56,13 @@ def walk_overview_figure(
 
 
 def _walk_scatter(axes: Axes, scores: pl.DataFrame, top: int, thresholds: WalkThresholds) -> None:
-    """Walk correlation and mass of every head; dashed lines at the thresholds."""
+    """Weighted walk correlation and mass of every head; dashed lines at the thresholds."""
     axes.set(xlim=(-0.03, 1.03), ylim=(-1.08, 1.08))
     axes.set_xlabel("attention mass answer \u2192 reasoning", fontsize=8)
-    axes.set_ylabel("walk correlation", fontsize=8)
+    axes.set_ylabel("walk correlation, weighted by mass", fontsize=8)
     axes.axvline(thresholds.mass, color=INK, linewidth=0.7, linestyle="--", gid="threshold")
     axes.axhline(thresholds.correlation, color=INK, linewidth=0.7, linestyle="--", gid="threshold")
-    _points(axes, scores, "answer_to_reasoning", "walk_correlation", top)
+    _points(axes, scores, "answer_to_reasoning", "walk_correlation_weighted", top)
 
 
 def _uniformity(axes: Axes, scores: pl.DataFrame, top: int) -> None:

@@ -111,7 +111,7 @@ def pair_curves(frame: pl.DataFrame) -> pl.DataFrame:
     """Return NLD of resid_pre by pair, probe, curve and layer, averaged over the positions of the curve.
 
     Curves are the roles, and `final`, the last position, which `answer_end` leaves out. Of the flipping tokens only
-    those before `</think>` count where the probe stands in the answer too. Raises R2AError at an NLD that is not finite.
+    those before `</think>` count where the probe stands in the answer too. Raises R2AError where an NLD is not finite.
     """
     cell = ("pair_id", "probe", "layer", "position")
     check_columns(frame, ["nld"], cell, "patching", "rebuild it with: dvc repro patch")

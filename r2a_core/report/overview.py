@@ -172,7 +172,7 @@ def attention_answer(records: Records, heads: Records, walk: WalkThresholds) -> 
     sentence = f"Answer tokens put {share} of their attention on the reasoning (median over traces)"
     if walking:
         sentence += f", and {span(list(walking.values()), 'd')} heads of a model walk along it"
-        sentence += f" (mass {walk.mass} and walk correlation {walk.correlation} or more)"
+        sentence += f" (mass {walk.mass} and weighted walk correlation {walk.correlation} or more, above chance)"
     lines = [
         f"{name}: median mass {median:.4f}" + (f", {plural(walking[name], 'walking head')}" if name in walking else "")
         for name, median in medians.items()

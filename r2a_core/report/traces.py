@@ -69,7 +69,7 @@ class TraceReader:
         self.maps, self.views = pooled_maps(maps, self.traces), maps.select(VIEW)
         columns = [*VIEW, "row", "tokens", "weights", "reasoning", "outside"]
         self.links = read_if_there(paths.map_links(*run), columns, "maps")
-        columns = ["item_id", "layer", "head", "source", "walk_correlation", "centroid", "spread"]
+        columns = ["item_id", "layer", "head", "source", "walk_correlation_weighted", "centroid", "spread"]
         self.attention = read_if_there(paths.attention(*run), columns, "attention")
         columns = ["item_id", "sentence", "start", "end", "layer", "head", "mass", "reflection"]
         self.sentences = read_if_there(paths.sentences(*run), columns, "attention")
@@ -175,7 +175,7 @@ def group_starts(count: int, most: int) -> np.ndarray:
 
 
 def walk_record(attention: pl.DataFrame | None, trace: MappedTrace) -> dict[str, Any] | None:
-    """Packs centroid and spread, (head, group), and walk correlation, (head,), of all heads by layer and head.
+    """Packs centroid and spread, (head, group), and weighted walk correlation, (head,), of all heads by layer and head.
 
     None when the trace has no walks.
     """
@@ -187,13 +187,14 @@ def walk_record(attention: pl.DataFrame | None, trace: MappedTrace) -> dict[str,
         return None
     start, stop = trace.segments.answer.start, trace.segments.answer.stop
     width = -(-(stop - start) // GROUPS)
+    correlation = rows["walk_correlation_weighted"].cast(pl.Float64).fill_null(float("nan"))
     return {
         "layer": rows["layer"].to_list(),
         "head": rows["head"].to_list(),
         "first_row": start,
         "last_row": stop,
         "width": width,
-        "correlation": pack(rows["walk_correlation"].cast(pl.Float64).fill_null(float("nan")).to_numpy(), "f4"),
+        "correlation": pack(correlation.to_numpy(), "f4"),
         **{name: pack(fractions(np.array(rows[name].to_list()), width), "u1") for name in ("centroid", "spread")},
     }
 

@@ -143,9 +143,12 @@ def test_metrics_and_ranking_follow_from_the_masses(project: Path) -> None:
     ranked = pl.read_parquet(project / "heads" / "tiny_a.parquet")
     assert ranked.height == N_LAYERS * N_HEADS
     middle = ranked.filter(pl.col("layer").is_in([1, 2]))
-    margins = np.minimum(middle["answer_to_reasoning"] / 0.6, middle["walk_correlation"] / 0.7)
+    least = np.maximum(middle["walk_null_95"], 0.7)
+    margins = np.minimum(middle["answer_to_reasoning"] / 0.6, middle["walk_correlation_weighted"] / least)
     best = middle.row(int(np.argmax(margins)), named=True)
     assert summary["best_walk"]["head"] == f"L{best['layer']}.H{best['head']}"
+    assert summary["best_walk"]["null_95"] == pytest.approx(best["walk_null_95"], abs=1e-6)
+    assert summary["best_walk"]["reworded"]["n_traces"] == best["n_reworded"]
     assert summary["walking_heads"] == int((margins >= 1).sum())
 
 

@@ -62,3 +62,22 @@ def test_rankings_by_hand():
     assert heads["dataset"].to_list() == ["d"] * 3 + ["e"] * 3
     with pytest.raises(R2AError, match=r"L0\.H1 has no induction or retrieval score"):
         rank_heads({"d": attention}, zero_scores(attention_rows({"a": [0.5]})), top=1)
+
+
+def test_the_null_of_a_mean_over_traces_and_answers_in_other_words_by_hand():
+    values = {"copied": [0.9, 0.49, 0.1], "walk_correlation_weighted": [0.8, 0.2, None], "reasoning": [0.9, 0.3, 0.5]}
+    null = {"walk_null_mean": [0.1, 0.3, None], "walk_null_sd": [0.3, 0.4, None], "effective_rows": [9.0, 6.0, 0.0]}
+    rows = {"item_id": ["a", "b", "c"], "layer": [0] * 3, "head": [0] * 3, "source": ["answer"] * 3, **values, **null}
+    attention = with_nulls(pl.DataFrame(rows))
+    (head,) = rank_heads({"d": attention}, zero_scores(attention), top=1).iter_rows(named=True)
+    mean, sd = 0.2, (0.3**2 + 0.4**2) ** 0.5 / 2
+    assert head["walk_correlation_weighted"] == pytest.approx(0.5)
+    assert head["walk_null_95"] == pytest.approx(mean + 1.644854 * sd)
+    assert head["walk_p"] == pytest.approx(0.115070, abs=1e-6)  # of a normal variable beyond (0.5 - mean) / sd = 1.2
+    assert head["effective_rows"] == pytest.approx(5)
+    assert head["n_reworded"] == 2
+    assert head["answer_to_reasoning_reworded"] == pytest.approx(0.4)
+    assert head["walk_correlation_weighted_reworded"] == pytest.approx(0.2)
+    unknown = attention.with_columns(pl.lit(None, pl.Float32).alias(name) for name in null)
+    (head,) = rank_heads({"d": unknown}, zero_scores(attention), top=1).iter_rows(named=True)
+    assert (head["walk_null_95"], head["walk_p"]) == (None, None)

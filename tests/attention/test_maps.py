@@ -133,7 +133,8 @@ def test_choices_that_do_not_exist_are_named(case, items, single, spans, says):
 def ranking(mass: list[float], correlation: list[float | None]) -> pl.DataFrame:
     """One head a layer, ranked by its mass on the reasoning."""
     rank = [sorted(mass, reverse=True).index(value) + 1 for value in mass]
-    columns = {"answer_to_reasoning": mass, "walk_correlation": correlation, "rank": rank, "count_rank": rank}
+    walk = {"walk_correlation_weighted": correlation, "walk_null_95": [0.1] * len(mass)}
+    columns = {"answer_to_reasoning": mass, **walk, "rank": rank, "count_rank": rank}
     zeros = {"head": [0] * len(mass), "induction": [0.0] * len(mass), "retrieval": [0.0] * len(mass)}
     return pl.DataFrame({"layer": range(len(mass)), **columns, **zeros})
 

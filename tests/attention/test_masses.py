@@ -18,12 +18,14 @@ from r2a_core.attention.masses import (
     row_statistics,
     uniform_share,
     walk_correlation,
+    weighted_walk,
 )
 from r2a_core.trace import TraceSegments
 from tests.attention.cases import IDS, SEGMENTS, eager_patterns, pointing
 from tests.small_models import EVERY_KIND, kept, stored_reader
 
 SOURCES = {"answer": SEGMENTS.answer, "reasoning": SEGMENTS.reasoning}
+NAN = float("nan")
 PLAIN = LayerAttention(0, n_heads=4, n_kv_heads=2, head_dim=8, scaling=0.5)
 
 
@@ -65,13 +67,15 @@ def test_walk_equals_brute_force(tiny_model, kind):
     trace = capture_trace(model, IDS, SEGMENTS, kept("answer"))
     layer = 1
     inside = eager_patterns(model, IDS).double()[layer, :, 23:32, 7:22].numpy()
-    inside = inside / inside.sum(-1, keepdims=True)
+    mass = inside.sum(-1)
+    inside = inside / mass[..., None]
     place = (np.arange(15) + 0.5) / 15
     centroid = inside @ place
     spread = np.sqrt((inside * (place - centroid[..., None]) ** 2).sum(-1))
     evenness = np.exp(-(inside * np.log(np.clip(inside, 1e-300, 1))).sum(-1)) / 15
     walk = layer_statistics(trace, layer).walk
     assert walk is not None
+    np.testing.assert_allclose(walk.mass, mass, atol=1e-5)
     np.testing.assert_allclose(walk.centroid, centroid, atol=1e-5)
     np.testing.assert_allclose(walk.spread, spread, atol=1e-4)
     np.testing.assert_allclose(walk.evenness, evenness, atol=1e-5)
@@ -116,6 +120,7 @@ def test_uniform_attention_by_hand():
     assert found == pytest.approx({name: count / 9 for name, count in expected.items()}, abs=1e-6)
     walk = statistics.walk
     assert walk is not None
+    assert walk.mass[0].tolist() == pytest.approx([4 / 9])
     assert walk.centroid[0].tolist() == pytest.approx([0.5])
     assert walk.spread[0].tolist() == pytest.approx([np.std([0.125, 0.375, 0.625, 0.875])])
     assert walk.evenness[0].tolist() == pytest.approx([1.0])
@@ -149,6 +154,7 @@ def test_walks_where_there_is_hardly_any_or_no_mass_on_the_reasoning():
     walk = row_statistics(torch.zeros(4, 12, 8), torch.zeros(2, 12, 8), 0, layer, segments).walk
     assert walk is not None
     assert walk.centroid[0].isnan().tolist() == [False, False, True, True, True]
+    assert walk.mass[0].tolist() == pytest.approx([0.5, 0.25, 0, 0, 0])
     assert walk.centroid[0, :2].tolist() == pytest.approx([2 / 3, 5 / 6])
     assert walk.evenness[0, :2].tolist() == pytest.approx([1.0, 1.0])
     assert walk_correlation(walk.centroid).isnan().all()
@@ -174,6 +180,52 @@ def test_walks_where_there_is_hardly_any_or_no_mass_on_the_reasoning():
 def test_walk_correlation_by_hand(centroid, expected):
     found = walk_correlation(torch.tensor([centroid])).item()
     assert found == pytest.approx(expected, abs=1e-6) if expected is not None else np.isnan(found)
+
+
+@pytest.mark.parametrize(
+    ("centroid", "mass", "expected", "effective"),
+    [
+        ([0.1, 0.4, 0.2, 0.9], [0.5] * 4, 1.1 / 1.9**0.5, 4.0),  # as walk_correlation
+        ([0.1, 0.9, 0.2, 0.3], [0.7, 0, 0.7, 0.7], 0.3 / (14 / 3 * 0.02) ** 0.5, 3.0),  # rows 0, 2 and 3
+        ([0.1, NAN, 0.2, 0.3], [0.7, 0.7, 0.7, 0.7], 0.3 / (14 / 3 * 0.02) ** 0.5, 3.0),
+        ([0.1, 0.4, 0.2, 0.9], [0.5, 0.25, 0.25, 0.5], 23 / 60 / (19 / 12 * 107 / 900) ** 0.5, 3.6),
+        ([0.1, 0.9, 0.2, 0.3], [1, 1e-9, 1, 1e-9], None, 2.0),
+        ([0.5, 0.5, 0.5, 0.5], [0.5] * 4, None, 4.0),
+        ([0.5, 0.5, 0.5, 0.5], [0.0] * 4, None, 0.0),
+    ],
+)
+def test_weighted_walk_by_hand(centroid, mass, expected, effective):
+    found = weighted_walk(torch.tensor([centroid]), torch.tensor([mass]))
+    correlation = found.correlation.item()
+    assert correlation == pytest.approx(expected, abs=1e-6) if expected is not None else np.isnan(correlation)
+    assert found.p.isnan().item() is (expected is None)
+    assert found.effective_rows.item() == pytest.approx(effective, abs=1e-6)
+
+
+def test_shifts_of_three_rows_by_hand():
+    """Rows 0, .5, 1 correlate with their places by 1, and shifted by one or two by -1/2."""
+    found = weighted_walk(torch.tensor([[0, 0.5, 1.0]]), torch.ones(1, 3))
+    assert found.null_mean.item() == pytest.approx(0)
+    assert found.null_sd.item() == pytest.approx(0.5**0.5)
+    assert found.p.item() == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("n_rows", [5, 7, 64, 101])
+def test_weighted_walk_equals_loops_over_all_shifts(n_rows):
+    generator = np.random.default_rng(n_rows)
+    centroid = np.sort(generator.random((3, n_rows))) + 0.3 * generator.random((3, n_rows))
+    mass = generator.random((3, n_rows)) + 0.4
+    centroid[1, 2] = np.nan
+    found = weighted_walk(torch.tensor(centroid), torch.tensor(mass))
+    for head in range(3):
+        weight, y = np.where(np.isnan(centroid[head]), 0, mass[head]), np.nan_to_num(centroid[head])
+        r = []
+        for shift in range(n_rows):
+            w, z = np.roll(weight, -shift), np.roll(y, -shift)
+            covariance = np.cov(np.arange(n_rows), z, aweights=w)
+            r.append(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]))
+        expected = [r[0], weight.sum() ** 2 / (weight**2).sum(), np.mean(r), np.std(r), np.mean(np.array(r) >= r[0])]
+        np.testing.assert_allclose([float(part[head]) for part in vars(found).values()], expected, atol=1e-9)
 
 
 @given(bounds=st.tuples(st.integers(1, 5), st.integers(0, 9), st.integers(1, 6)), window=st.none() | st.integers(1, 30))

@@ -10,6 +10,7 @@ from r2a_core.attention.tables import (
     ATTENTION_SCHEMA,
     SENTENCE_SCHEMA,
     concat_tables,
+    copied_share,
     tables_from_activations,
     tables_in_forward,
 )
@@ -53,8 +54,14 @@ def test_frames_have_their_schema_and_order(frames):
     assert answers["centroid"].list.len().unique().to_list() == [9]
     assert answers["walk_correlation"].is_between(-1, 1).all()
     assert answers["uniformity"].is_between(1 / 15, 1).all()
-    walk_columns = ["walk_correlation", "centroid", "spread", "uniformity"]
-    assert frames.attention.filter(source="reasoning").select(walk_columns).null_count().row(0) == (24,) * 4
+    by_row = answers.select(pl.col("row_mass").list.mean() - pl.col("reasoning")).to_series()
+    assert by_row.abs().max() < 1e-6  # type: ignore[operator]
+    assert answers["walk_correlation_weighted"].is_between(-1, 1).all()
+    assert answers["walk_p"].is_between(1 / 9 - 1e-6, 1).all()
+    assert answers["effective_rows"].is_between(1, 9 + 1e-5).all()
+    walk_columns = [name for name in ATTENTION_SCHEMA if name.startswith("walk_")]
+    walk_columns += ["effective_rows", "row_mass", "centroid", "spread", "uniformity"]
+    assert set(frames.attention.filter(source="reasoning").select(walk_columns).null_count().row(0)) == {24}
 
 
 def test_sentences_share_out_the_mass_on_the_reasoning_and_reflection_is_that_of_its_tokens(frames, tiny_model):
@@ -73,6 +80,24 @@ def test_sentences_share_out_the_mass_on_the_reasoning_and_reflection_is_that_of
         expected = patterns[:, :, rows.start : rows.stop, 12].mean(-1).flatten()
         found = frames.attention.filter(source=source, item_id="a")["reflection"]
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "answer", "expected"),
+    [
+        ("abcdefghijkl.", "abcdefgh xy.", 8 / 12),
+        ("abcdefghijkl.", "abcdefg xyz.", 0),  # a run of 7
+        ("abcdefgh ijklmnop.", "abcdefghijklmnop", 1),  # two runs, one after the other
+        ("abcdefghijkl.", "xyzuv.\nbcdefghij = \\boxed{a}.", 0),  # the result is left out
+        ("abcdefghijkl.", "So \\boxed{a}.", None),
+        ("", "abcdefghijkl.", 0),
+    ],
+)
+def test_copied_share_by_hand(reasoning, answer, expected):
+    """One token a character."""
+    pieces = ["<s>", "<think>", *reasoning, "</think>", *answer, "</s>"]
+    bounds = TraceSegments(think_open=1, think_close=2 + len(reasoning), n_tokens=len(pieces))
+    assert copied_share(bounds, pieces) == (None if expected is None else pytest.approx(expected))
 
 
 def test_without_reasoning_or_its_rows_there_are_answer_rows_only(tiny_model):

@@ -27,7 +27,7 @@ def map_frame(**change: Any) -> pl.DataFrame:
 
 def attention_frame(centroid: list[float]) -> pl.DataFrame:
     """The walk of head (1, 2), and reasoning rows, which have none."""
-    walk = {"item_id": "a$_1", "layer": 1, "head": 2, "source": "answer", "walk_correlation": 0.5}
+    walk = {"item_id": "a$_1", "layer": 1, "head": 2, "source": "answer", "walk_correlation_weighted": 0.5}
     walk |= {"centroid": centroid, "spread": [0.1] * len(centroid)}
     return pl.DataFrame([walk | {"source": "reasoning", "centroid": None, "spread": None}, walk])
 
@@ -66,7 +66,7 @@ def test_the_enlarged_part_holds_the_cells_of_the_box_and_the_walk() -> None:
     (walk,) = lines_at(part, "walk")
     assert walk.get_xdata().tolist() == [5, 8, 11]
     assert walk.get_ydata().tolist() == [12.5, 13.5, 14.5]
-    assert part.get_title() == "walk: r = 0.50"
+    assert part.get_title() == "walk, weighted by mass: r = 0.50"
     assert reflection_lines(part) == [(7, 12, 15), (9, 12, 15)]
 
 

@@ -21,7 +21,7 @@ def scores() -> pl.DataFrame:
         (1, 1, 0.1, 4, 4, 0.0, 0.0, None, 0.3),
     ]
     columns = ["layer", "head", "answer_to_reasoning", "rank", "count_rank", "induction", "retrieval"]
-    return pl.DataFrame(rows, schema=[*columns, "walk_correlation", "uniformity"], orient="row")
+    return pl.DataFrame(rows, schema=[*columns, "walk_correlation_weighted", "uniformity"], orient="row")
 
 
 def panel(fig: Figure, label: str) -> Any:

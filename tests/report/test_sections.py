@@ -132,7 +132,7 @@ def test_heads_sentences_and_walks_are_those_of_their_files(page_data, inputs):
     assert walks["width"] == 1
     centroid = np.array(rows["centroid"].to_list())
     np.testing.assert_allclose(raw(walks["centroid"]) / 254, centroid, atol=0.5 / 254 + 1e-6)
-    np.testing.assert_allclose(raw(walks["correlation"]), rows["walk_correlation"].to_numpy(), rtol=1e-6)
+    np.testing.assert_allclose(raw(walks["correlation"]), rows["walk_correlation_weighted"].to_numpy(), rtol=1e-6)
 
 
 def test_patched_cells_are_those_of_the_patching_file(page_data, inputs):
@@ -179,9 +179,10 @@ def test_answers_state_the_numbers_of_the_figures(page_data):
     median = one(page_data["attention"], model="tiny_qwen2")["boxes"]["answer"]["segments"]["reasoning"]["median"]
     assert f"median mass {median:.4f}" in attention["details"][0]
     scores = one(page_data["heads"], model="tiny_qwen2")["scores"]
-    mass, walk = (np.array(scores[name], dtype=float) for name in ("answer_to_reasoning", "walk_correlation"))
+    columns = ("answer_to_reasoning", "walk_correlation_weighted", "walk_null_95")
+    mass, walk, chance = (np.array(scores[name], dtype=float) for name in columns)
     middle = np.isin(scores["layer"], [1, 2])
-    walking = int((middle & (mass >= 0.3) & (walk >= 0.1)).sum())
+    walking = int((middle & (mass >= 0.3) & (walk >= 0.1) & (walk >= chance)).sum())
     assert walking > 1
     assert f", {walking} walking heads" in attention["details"][0]
     assert "3 pairs" in patching["details"][0]

@@ -193,7 +193,7 @@ async function drawWalk(body, width) {
     controls: tracePicker(),
     caption:
       `${headName(...head)} of ${STATE.model} on ${visible(trace.item_id)}: ${bottom - top} answer tokens over ` +
-      `${trace.think_close - left} reasoning tokens${walk ? `; walk correlation r = ${show(walk.correlation, 2)}` : ''}. ` +
+      `${trace.think_close - left} reasoning tokens${walk ? `; walk correlation, weighted by mass, r = ${show(walk.correlation, 2)}` : ''}. ` +
       (map
         ? `${pooling(map)}; weights are kept to \u00b1${levelError().toFixed(1)}%, below ${CODES.floor} a cell is empty.`
         : `The page carries only the centroid of this head; maps are stored of ${stored}.`),
