@@ -188,13 +188,13 @@ class DayProblem:
 
 
 def draw(rng: Random) -> DayProblem:
-    """Draws one to three moves."""
+    """Draws one or two moves."""
     opening, clause, ways, ask = rng.choice(STORIES)
     name = rng.choice(NAMES)
     words = {"name": name, "he": pronouns(name)["he"], "thing": rng.choice(THINGS)}
     start = rng.randrange(7)
-    count = rng.choice((1, 2, 2, 2, 3))
-    moves = tuple(rng.choice((-1, 1)) * rng.randint(2, 30 if count == 1 else 16) for _ in range(count))
+    count = rng.choice((1, 2, 2))
+    moves = tuple(rng.choice((-1, 1)) * rng.randint(2, 16 if count == 1 else 9) for _ in range(count))
     clauses = [clause.format(n=abs(move), way=ways[move < 0], **words) for move in moves]
     story = opening.format(day=DAYS[start], **words) + " " + capital(", and then ".join(clauses)) + "."
     return DayProblem(story, ask.format(**words), start, moves)

@@ -1,9 +1,10 @@
-"""Who is tallest, second oldest, and so on, from clues about two people each, told in any order."""
+"""Who is tallest, second oldest, and so on, from clues about two people each: a line of people grows at its ends."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from r2a_core.builtin.tasks.writing import NAMES, Line, Piece, Solution, capital, fill, listed, result, say, write
+from r2a_core.builtin.tasks.writing import NAMES, READ, Line, Piece, Solution, capital, fill, listed, result, say, write
 
 RELATIONS = (  # more, less, most, least
     ("taller", "shorter", "tallest", "shortest"),
@@ -24,28 +25,26 @@ RESTATED = (
     "we are asked for the {nth}, so I sort everybody",
 )
 
-CLUES = (
-    "{a} is {more} than {b}, so {a} > {b}.",
-    "One clue puts {a} above {b}.",
-    "{a} comes before {b}, because {a} is {more}.",
-    "I know that {b} is below {a}.",
-    "From the clues, {a} > {b}.",
-    "{b} is {less} than {a}.",
+CLUES = (  # {clue}: as told in the question; {line}: everybody so far
+    "{clue}, so {line}.",
+    "{clue}: {line}.",
+    "I know that {clue}. That is {line}.",
+    "One clue says that {clue}, which makes {line}.",
+    "From the clue that {clue} I get {line}.",
 )
 
 NEXT = (
-    "Then {a} is {more} than {b}, so {b} follows {a}.",
-    "And {b} stands after {a}.",
-    "Below {a} there is {b}.",
-    "Also, {a} > {b}.",
-    "Next, {b} is {less} than {a}.",
+    "Then {clue}, so {line}.",
+    "Next, {clue}: {line}.",
+    "Also, {clue}. Now the line is {line}.",
+    "And {clue}, which gives {line}.",
+    "Since {clue}, the order becomes {line}.",
 )
 
 LINES = (
     "So the order is {line}.",
     "Together that makes {line}.",
     "Putting it in one line: {line}.",
-    "This gives the chain {line}.",
     "Hence, from the {most} down, {line}.",
 )
 
@@ -120,14 +119,16 @@ class OrderProblem:
 
     @property
     def question(self) -> str:
+        told = [f"{clue}." for clue in self.told(self.line)]
+        return f"{' '.join(told)} {self.ask.format(nth=self.nth, count=len(self.line))}"
+
+    def told(self, line: Sequence[str]) -> list[str]:
+        """Words the clues about people in this order."""
         more, less, _, _ = self.relation
-        told = [
-            f"{self.line[i]} is {more} than {self.line[i + 1]}."
-            if up
-            else f"{self.line[i + 1]} is {less} than {self.line[i]}."
+        return [
+            f"{line[i]} is {more} than {line[i + 1]}" if up else f"{line[i + 1]} is {less} than {line[i]}"
             for i, up in self.clues
         ]
-        return f"{' '.join(told)} {self.ask.format(nth=self.nth, count=len(self.line))}"
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -158,24 +159,18 @@ class OrderProblem:
             line[slip], line[slip + 1] = line[slip + 1], line[slip]
         final = line[self.place - 1]
         solution = Solution(final)
-        if rng.random() < 0.75:
-            for number in range(len(line) - 1):
-                a, b = line[number], line[number + 1]
-                if slip is None and rng.random() < 0.06:
-                    solution.detour(write(rng, SLIPS, a=a, b=b, **words))
-                    solution.quoted.append(f"{a} is {more} than {b}.")
-                    continue
-                right = slip is None or not slip - 1 <= number <= slip + 1
-                fields = {"a": result(a, right), "b": result(b, right)}
-                solution.step(write(rng, NEXT if number and rng.random() < 0.6 else CLUES, **fields, **words))
-        chain: Line = []
-        for number, name in enumerate(line):
-            chain += [
-                Piece(" > ") if number else Piece(""),
-                result(name, slip is None or number not in (slip, slip + 1)),
-            ]
-        before, _, after = rng.choice(LINES).partition("{line}")
-        solution.step([*fill(before, **words), *chain, *fill(after)])
+        wrong_ones = () if slip is None else (line[slip], line[slip + 1])
+        first = self.clues[0][0]
+        low, high = first, first  # of the line so far, as places
+        for number, ((i, _), clue) in enumerate(zip(self.clues, self.told(line), strict=True)):
+            low, high = min(low, i), max(high, i + 1)
+            if slip is None and rng.random() < 0.06:
+                solution.detour(write(rng, SLIPS, a=line[i], b=line[i + 1], **words))
+            template = rng.choice(NEXT if number and rng.random() < 0.7 else CLUES)
+            said = Piece(clue, READ if slip is None else 0.0)
+            solution.step(with_line(template, chain(line[low : high + 1], wrong_ones), clue=said))
+        if rng.random() < 0.25:
+            solution.step(with_line(rng.choice(LINES), chain(line, wrong_ones), **words))
         if self.place > 1 and rng.random() < 0.15:
             solution.detour(write(rng, MISREADINGS, first=line[0], **words))
         if slip is None and rng.random() < 0.22:
@@ -196,13 +191,30 @@ class OrderProblem:
         return solution
 
 
+def chain(line: Sequence[str], wrong: Sequence[str]) -> Line:
+    """Writes people in order; the wrong ones are not to be learnt."""
+    pieces: Line = []
+    for number, name in enumerate(line):
+        pieces += [Piece(" > ") if number else Piece(""), result(name, name not in wrong)]
+    return pieces
+
+
+def with_line(template: str, line: Line, **fields: str | int | Piece) -> Line:
+    """Fills a template around a line of people."""
+    before, _, after = template.partition("{line}")
+    return [*fill(before, **fields), *line, *fill(after, **fields)]
+
+
 def draw(rng: Random) -> OrderProblem:
-    """Draws three to five people and a clue about every two neighbours."""
-    count = rng.choice((3, 4, 4, 4, 5))
+    """Draws three or four people and a clue about every two neighbours."""
+    count = rng.choice((3, 4, 4))
     line = tuple(rng.sample(NAMES, count))
-    clues = [(place, rng.random() < 0.5) for place in range(count - 1)]
-    rng.shuffle(clues)
+    places = [rng.randrange(count - 1)]
+    while len(places) < count - 1:  # the next clue is about an end of the line so far
+        ends = [place for place in (min(places) - 1, max(places) + 1) if 0 <= place < count - 1]
+        places.append(rng.choice(ends))
+    clues = [(place, rng.random() < 0.5) for place in places]
     from_top = rng.random() < 0.5
-    nth = rng.choice((1, 1, 2, 2, 3) if count > 3 else (1, 2))
+    nth = rng.choice((1, 1, 2))
     place = nth if from_top else count - nth + 1
     return OrderProblem(rng.choice(RELATIONS), line, tuple(clues), place, from_top, rng.choice(QUESTIONS))

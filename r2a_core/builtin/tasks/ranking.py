@@ -207,10 +207,11 @@ class RankingProblem:
 
 
 def draw(rng: Random) -> RankingProblem:
-    """Draws three to five people with different numbers."""
-    count = rng.choice((4, 4, 5, 5, 6))
-    names, numbers = rng.sample(NAMES, count), rng.sample(range(11, 100), count)
-    place = rng.choice((1, 2, 2, 2, 3, 3))
+    """Draws three or four people with numbers of different tens."""
+    count = rng.choice((3, 4, 4))
+    names = rng.sample(NAMES, count)
+    numbers = [10 * tens + rng.randrange(10) for tens in rng.sample(range(1, 10), count)]
+    place = rng.choice((1, 1, 2, 2))
     return RankingProblem(
         rng.randrange(len(SCENES)), tuple(zip(names, numbers, strict=True)), place, rng.random() < 0.5
     )

@@ -55,7 +55,7 @@ def collection(rng: Random) -> StoryProblem:
     name, friend = rng.sample(NAMES, 2)
     words = dict(pronouns(name)) | {"name": name, "friend": friend}
     words["him"] = "him" if words["he"] == "he" else "her"
-    things, start = rng.choice(THINGS), rng.randint(3, 30)
+    things, start = rng.choice(THINGS), rng.randint(3, 20)
     sums: list[Sum] = []
     parts = [
         say(
@@ -66,13 +66,13 @@ def collection(rng: Random) -> StoryProblem:
             things=things,
         )
     ]
-    steps = rng.choice((2, 2, 3, 3, 4))
+    steps = rng.choice((2, 2, 3))
     for number in range(steps):
         roll = rng.random()
         if roll < 0.42:
-            operator, k, templates = "+", rng.randint(2, 20), GAINS
+            operator, k, templates = "+", rng.randint(2, 9), GAINS
         elif roll < 0.82:
-            operator, k, templates = "-", rng.randint(2, 15), LOSSES
+            operator, k, templates = "-", rng.randint(2, 9), LOSSES
         elif roll < 0.92 or number < steps - 1:
             operator = "*"
             k, template = rng.choice(GROWTH)
@@ -105,7 +105,7 @@ def collection(rng: Random) -> StoryProblem:
 def two_people(rng: Random) -> StoryProblem:
     """Draws amounts of two or three people, told by comparison."""
     a, b, c = rng.sample(NAMES, 3)
-    things, n = rng.choice(THINGS), rng.randint(3, 20)
+    things, n = rng.choice(THINGS), rng.randint(3, 15)
     kind, k = rng.choice("+-*"), rng.randint(2, 9)
     k = rng.choice((2, 3)) if kind == "*" else k
     said = {
@@ -158,8 +158,8 @@ WORK = (
 def work(rng: Random) -> StoryProblem:
     """Draws work by the day towards a goal."""
     daily, once, unit, goal, ask = rng.choice(WORK)
-    name, a, d, k = rng.choice(NAMES), rng.randint(2, 9), rng.randint(2, 6), rng.randint(2, 15)
-    t = min(LARGEST, a * d + k + rng.randint(3, 30))
+    name, a, d, k = rng.choice(NAMES), rng.randint(2, 9), rng.randint(2, 5), rng.randint(2, 9)
+    t = min(LARGEST, a * d + k + rng.randint(2, 9))
     sums = [
         Sum(d, "*", a, f"{name} {daily.format(a=a)} for {d} days", unit),
         Sum(Of(0), "+", k, f"on one more day {name} {once.format(k=k)}", unit),
@@ -172,7 +172,7 @@ def work(rng: Random) -> StoryProblem:
 def ages(rng: Random) -> StoryProblem:
     """Draws ages that are told by comparison, some years later."""
     a, b = rng.sample(NAMES, 2)
-    n, k, m = rng.randint(4, 30), rng.randint(2, 12), rng.randint(2, 15)
+    n, k, m = rng.randint(4, 20), rng.randint(2, 9), rng.randint(2, 9)
     older = rng.random() < 0.6
     sums = [
         Sum(n, "+" if older else "-", k, f"{b} is {k} years {'older' if older else 'younger'} than {a}", "years"),

@@ -64,11 +64,11 @@ STOPS = ["market", "school", "church", "park", "bridge", "museum", "harbor", "ho
 def place(rng: Random) -> StoryProblem:
     """Draws a story about a place where things come and go."""
     opening, unit, comes, goes, where = rng.choice(PLACES)
-    start, sums = rng.randint(5, 40), []
+    start, sums = rng.randint(5, 30), []
     parts = [opening.format(n=start)]
-    for number, stop in enumerate(rng.sample(STOPS, rng.choice((2, 3, 3, 4)))):
+    for number, stop in enumerate(rng.sample(STOPS, rng.choice((2, 2, 3)))):
         operator = rng.choice("+-")
-        k = rng.randint(2, 15)
+        k = rng.randint(2, 9)
         event = say(rng, comes if operator == "+" else goes, k=k, stop=stop)
         sums.append(Sum(Of(number - 1) if number else start, operator, k, event, unit))
         opening = rng.choice(("", "Then ", "After that ", "A little later ")) if number else ""
@@ -164,8 +164,8 @@ PACKS = (
 def packs(rng: Random) -> StoryProblem:
     """Draws equal groups from which some are taken, then perhaps shared."""
     holders, things = rng.choice(PACKS)
-    p, a = rng.randint(2, 9), rng.randint(2, 9)
-    k = rng.randint(2, 12)
+    p, a = rng.randint(2, 5), rng.randint(2, 9)
+    k = rng.randint(2, 9)
     grows = rng.random() < 0.35
     sums = [
         Sum(p, "*", a, f"there are {p} {holders} with {a} {things} each", things),

@@ -6,7 +6,7 @@ from random import Random
 from r2a_core.builtin.tasks.sums import Sum, outcomes, solve_sums
 from r2a_core.builtin.tasks.writing import Solution, say
 
-LARGEST = 99
+LARGEST = 70
 
 REFLECTING = 0.22  # share of the steps with a second thought
 

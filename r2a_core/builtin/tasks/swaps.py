@@ -36,18 +36,18 @@ RESTATED = (
 
 STARTS = ("At first, {state}.", "In the beginning, {state}.", "Start: {state}.", "Before any swap, {state}.")
 
-STEPS = (
-    "{a} and {b} swap: {two}.",
-    "After {a} trades with {b}, {two}.",
-    "Then {a} and {b} exchange {things}, so {two}.",
-    "Swap {number} is between {a} and {b}. Now {two}.",
-    "Next, {a} gives to {b} and takes in return, so {two}.",
-    "When {a} and {b} change, {two}.",
+STEPS = (  # {x} and {y}: what a and b give away
+    "{a} has {x} and {b} has {y}. They swap: {state}.",
+    "{a} gives {x} to {b} and gets {y}: {state}.",
+    "Then {a} with {x} and {b} with {y} exchange {things}, so {state}.",
+    "Swap {number}: {a} hands over {x} and takes {y} from {b}. Now {state}.",
+    "Next, {a} gives {x} and {b} gives {y}, so {state}.",
+    "When {a} and {b} change {x} for {y}, {state}.",
 )
 
 SLIPS = (
-    "So {a} keeps {old}. Wait, {a} just gave that away and now has {new}.",
-    "{a} still has {old}. No, wait, {a} got {new} from {b}.",
+    "So {a} keeps {old}. Wait, {a} gives that away.",
+    "{a} still has {old}. No, wait, {b} gets it.",
 )
 
 CHECKS = (
@@ -130,7 +130,9 @@ class SwapProblem:
 
     @property
     def asked(self) -> str:
-        return f"one with the {self.colors[self.target]} {self.thing}" if self.asks_who else "color asked for"
+        if self.asks_who:
+            return f"one with the {self.colors[self.target]} {self.thing}"
+        return f"color that {self.names[self.target]} has"
 
     @property
     def subject(self) -> str:
@@ -158,34 +160,26 @@ class SwapProblem:
                 changing.append(slipped)
         return rng.choice(changing or range(len(self.swaps)))
 
-    def state(self, held: list[str], learnt: bool = True) -> Line:
-        """Writes who holds what."""
+    def state(self, held: list[str], right: bool = True) -> Line:
+        """Writes who holds what, by name in the order of the question."""
         line: Line = []
         for number, (name, color) in enumerate(zip(self.names, held, strict=True)):
-            line += [
-                Piece((", " if number else "") + f"{name} has ", READ),
-                result(color) if learnt else Piece(color, READ),
-            ]
+            line += [Piece((", " if number else "") + f"{name} has ", READ), result(color, right)]
         return line
 
     def solve(self, rng: Random, wrong: bool) -> Solution:
         held, solution = list(self.colors), Solution("")
         slipped = self.mistake(rng) if wrong else None
         path = [self.answer(held)]
-        if rng.random() < 0.5:
-            solution.step(with_line(rng, STARTS, "{state}", self.state(held, learnt=False)))
+        solution.step(with_line(rng, STARTS, "{state}", self.state(held)))
         for number, (a, b) in enumerate(self.swaps):
             right = number != slipped
-            self.swap(held, number, slipped)
-            people = (a, b) if right else tuple(range(len(self.names)))
-            two: Line = []
-            for place, each in enumerate(people):
-                joint = " and " if place == len(people) - 1 else ", " if place else ""
-                two += [Piece(f"{joint}{self.names[each]} has ", READ), result(held[each], right)]
             fields = {"a": self.names[a], "b": self.names[b], "things": f"{self.thing}s", "number": number + 1}
+            given = {"x": result(held[a]), "y": result(held[b])}
             if right and rng.random() < 0.06:
-                solution.detour(write(rng, SLIPS, old=result(held[b], False), new=result(held[a]), **fields))
-            solution.step(with_line(rng, STEPS, "{two}", two, **fields))
+                solution.detour(write(rng, SLIPS, old=result(held[a], False), **fields))
+            self.swap(held, number, slipped)
+            solution.step(with_line(rng, STEPS, "{state}", self.state(held, right), **fields, **given))
             if right and rng.random() < 0.12:
                 other = next(each for each in range(len(self.names)) if each not in (a, b))
                 template = rng.choice(CHECKS)
@@ -195,7 +189,7 @@ class SwapProblem:
                     solution.detour(fill(template, other=self.names[other], theirs=held[other], new=held[a], **fields))
             if self.answer(held) != path[-1]:
                 path.append(self.answer(held))
-        if rng.random() < 0.4:
+        if rng.random() < 0.15:
             solution.step(with_line(rng, ENDS, "{state}", self.state(held)))
         solution.final = path[-1]
         way = ", ".join(f"{'to' if self.asks_who else 'then'} {each}" for each in path[1:])
@@ -209,7 +203,7 @@ class SwapProblem:
         return solution
 
 
-def with_line(rng: Random, templates: tuple[str, ...], mark: str, line: Line, **fields: str | int) -> Line:
+def with_line(rng: Random, templates: tuple[str, ...], mark: str, line: Line, **fields: str | int | Piece) -> Line:
     """Fills one of the templates around a line in place of the mark."""
     before, _, after = rng.choice(templates).partition(mark)
     return [*fill(before, **fields), *line, *fill(after, **fields)]
@@ -224,11 +218,11 @@ def draw(rng: Random) -> SwapProblem:
 
 
 def draw_any(rng: Random) -> SwapProblem:
-    """Draws three or four people and two to four swaps, none of the two that swapped just before."""
+    """Draws three or four people and two or three swaps, none of the two that swapped just before."""
     count = rng.choice((3, 3, 3, 4))
     names, colors = tuple(rng.sample(NAMES, count)), tuple(rng.sample(COLORS, count))
     swaps: list[tuple[int, int]] = []
-    wanted = rng.choice((2, 3, 3, 4))
+    wanted = rng.choice((2, 2, 3))
     while len(swaps) < wanted:
         a, b = rng.sample(range(count), 2)
         if not swaps or set(swaps[-1]) != {a, b}:
