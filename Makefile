@@ -1,5 +1,6 @@
 # make repro    set up and run the study        make test     set up and run the tests
 # make check    lint, types, audit and tests   make doctor   what this machine has and lacks
+# make verify   does the run at hand show what README states?
 # make install sets up what the pipeline needs, make develop also what its tests and checks need
 # make test-peers holds attention and patching against TransformerLens, in an environment of its own
 PYTHON ?= python3
@@ -15,11 +16,15 @@ COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 MOVED := $(shell $(PYTHON) tools/moved.py $(VENV) $(PEERS) 2>&1)
 $(if $(MOVED),$(info $(MOVED)))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-.PHONY: repro test test-slow test-peers check lint audit format pin doctor bench faults install develop clean-work
+.PHONY: repro verify test test-slow test-peers check lint audit format pin doctor bench faults install develop clean-work
 
 repro: install
 	python -m stages.doctor --params-only
 	python -m tools.repro
+
+# Do the numbers that README states hold in the run at hand? In others: make verify RUNS="../one ../two"
+verify: install
+	@python -m tools.verify $(RUNS)
 
 test: develop
 	OMP_NUM_THREADS=1 python -m pytest -m "not slow and not gpu" -n auto --dist loadfile
