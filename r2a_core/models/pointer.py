@@ -8,12 +8,14 @@ file is (config.GgufSource) and "adapter": what is merged into the weights (mode
 A model trained from a base has the pointer of its base, and its adapter in adapter/. Weights and tokenizer lie in the
 same folder (train; texts and endpoint: tokenizer only), in the Hub cache (hub), at `source` (local) or in the user's
 cache (gguf). The digest is that of params.yaml, over all files of `source` (local), or of all other files of the
-folder (train, texts, endpoint).
+folder (train, texts, endpoint). Paths that params.yaml gives relative to the project are relative to the folder here.
 """
 
 import json
+import os
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,12 +55,24 @@ class ModelPointer:
     adapter: AdapterPointer | None = None
 
     def write(self, folder: Path) -> None:
-        values = adapter(ModelPointer).dump_python(self, mode="json")
+        pointer = self.with_paths(lambda path: path if is_anywhere(path) else os.path.relpath(path, folder))
+        values = adapter(ModelPointer).dump_python(pointer, mode="json")
         for key in ("served", "gguf", "adapter"):
             if values[key] is None:
                 del values[key]
         text = json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False)
         write_text_whole(folder / POINTER, text + "\n")
+
+    def with_paths(self, change: Callable[[str], str]) -> "ModelPointer":
+        """Returns the pointer with every path in it changed."""
+        pointer = self
+        if pointer.kind == "local":
+            pointer = replace(pointer, source=change(str(pointer.source)))
+        if pointer.gguf is not None and pointer.gguf.path is not None:
+            pointer = replace(pointer, gguf=pointer.gguf.model_copy(update={"path": change(pointer.gguf.path)}))
+        if pointer.adapter is not None and pointer.adapter.path is not None:
+            pointer = replace(pointer, adapter=replace(pointer.adapter, path=change(pointer.adapter.path)))
+        return pointer
 
     @property
     def has_weights(self) -> bool:
@@ -78,6 +92,11 @@ class ModelPointer:
         if self.kind == "gguf":
             return "check that the file's entry in params.yaml suits it; tags may need tokens renamed (rename)"
         return "rebuild it with: dvc repro --force prepare_model"
+
+
+def is_anywhere(path: str) -> bool:
+    """Tells a path that means the same from every folder: an absolute one, or below a home."""
+    return os.path.isabs(path) or path.startswith("~")
 
 
 def read_pointer(folder: Path) -> ModelPointer:
@@ -101,7 +120,8 @@ def read_pointer(folder: Path) -> ModelPointer:
             raise ValueError("gguf belongs to kind gguf, and only there")
         if (pointer.served is None) == (pointer.kind == "endpoint"):
             raise ValueError("served belongs to kind endpoint, and only there")
-        return pointer
+        root = folder.absolute()
+        return pointer.with_paths(lambda path: path if is_anywhere(path) else os.path.normpath(root / path))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise R2AError(f"{path} is damaged: {reason}", "rebuild it with: dvc repro --force prepare_model") from None

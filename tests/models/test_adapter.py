@@ -77,6 +77,15 @@ def test_merged_weights_are_those_computed_by_hand(base: Path, adapter: Path, tm
     assert not any("lora" in name for name, _ in model.named_modules())
 
 
+def test_paths_that_are_relative_to_the_project_are_found_from_anywhere(
+    base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    prepare(entry(Path(base.name), Path(adapter.name)), Path("data/models/m"))
+    monkeypatch.chdir("data/models")
+    assert load_model(Path("m"), "cpu").model.config.num_hidden_layers == 2
+
+
 def test_adapters_that_cannot_be_right_are_refused(refused: Any, base: Path, adapter: Path, tmp_path: Path) -> None:
     m = tmp_path / "m"
     refused(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi, constants, errors
 
-from r2a_core.config import Tags
+from r2a_core.config import GgufSource, Tags
 from r2a_core.infra.errors import MissingPrerequisite
 from r2a_core.models.pointer import (
     ModelPointer,
@@ -39,6 +39,7 @@ def unreached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         HUB,
         ModelPointer("local", "float32", Tags(bos=None, eos="<|im_end|>"), "~/m", weights="ab"),
+        ModelPointer("gguf", "float32", Tags(), gguf=GgufSource(path="/files", file="m.gguf", sha256="0" * 64)),
         ModelPointer("texts", None, Tags()),
         ModelPointer("train", "float32", Tags()),
     ],
