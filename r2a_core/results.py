@@ -213,7 +213,7 @@ def read_summary(path: Path) -> dict[str, Any]:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise R2AError(f"{path} is damaged or cut off: {error}", "rebuild it with: dvc repro evaluate") from None
-    parts = ("model", "dataset", "decoding", "runs", "retried", "funnel", "paired", "paired_once")
+    parts = ("model", "dataset", "decoding", "chance", "runs", "retried", "funnel", "answers", "paired", "paired_once")
     if missing := [name for name in parts if name not in summary]:
         raise R2AError(f"{path} has no {', '.join(missing)}", "rebuild it with: dvc repro evaluate")
     return summary

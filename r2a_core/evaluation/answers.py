@@ -6,6 +6,7 @@ gave which kind of answer. A question's options stand in `extra.options`, two of
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -13,14 +14,23 @@ import polars as pl
 
 from r2a_core.data.items import Item
 
-KINDS = {  # name in the summary: what it says, and its colour in figure and page
-    "right": ("right", "#0072B2"),
-    "first": ("wrong: first of two options", "#E69F00"),
-    "second": ("wrong: second of two options", "#D55E00"),
-    "another": ("wrong: another option", "#E69F00"),
-    "third": ("wrong: none of the options", "#999999"),
-    "wrong": ("wrong: no options were given", "#BBBBBB"),
-    "nothing": ("no answer", "#555555"),
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of answer: what figure and page call it, and its colour in both."""
+
+    label: str
+    colour: str
+
+
+KINDS = {  # by name in the summary
+    "right": Kind("right", "#0072b2"),
+    "first": Kind("wrong: first of two options", "#e69f00"),
+    "second": Kind("wrong: second of two options", "#d55e00"),
+    "another": Kind("wrong: another option", "#e69f00"),
+    "third": Kind("wrong: none of the options", "#999999"),
+    "wrong": Kind("wrong, question without options", "#cc79a7"),
+    "nothing": Kind("no valid answer", "#555555"),
 }
 
 PLACES = ("first", "second")

@@ -1,9 +1,9 @@
-"""A pair of bars, with and without reasoning: means, intervals, the mark of their paired test, the paper's value.
+"""A pair of bars, with and without reasoning: means, intervals, the mark of their test, chance, the paper's value.
 
 Used for accuracies in percent (Figure 1a) and for a judge's scores (Figure 1b).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from r2a_core.evaluation.paired import stars
+from r2a_core.evaluation.paired import deciding_test, stars
 from r2a_core.figures.style import INK, SETTING_COLOURS
 from r2a_core.paper import PublishedAccuracy, PublishedScore
 
@@ -21,7 +21,7 @@ SIDES = {"with_reasoning": "with", "without_reasoning": "without"}
 
 ON_BAR = {"with_reasoning": "white", "without_reasoning": INK}
 
-NOTE = "whiskers: 95% bootstrap interval over items   ·   paired t-test: *** p < 0.001, ** p < 0.01, * p < 0.05"
+CHANCE: dict[str, Any] = {"color": INK, "linewidth": 1.2, "linestyle": (0, (1, 1.5))}
 
 DIAMOND: dict[str, Any] = {
     "marker": "D",
@@ -51,7 +51,7 @@ class BarPair:
     mean: Mapping[str, float]
     low: Mapping[str, float]
     high: Mapping[str, float]
-    p: float | None  # of the paired test; None: there is none
+    p: float | None  # of the test that decides; None: there is none
     published: Mapping[str, float] | None  # the paper's means
 
 
@@ -78,6 +78,12 @@ def draw_pair(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None
             ha="center",
             color=ON_BAR[setting] if inside else INK,
             fontsize=8.5,
+            bbox={
+                "facecolor": colour if inside else "none",
+                "edgecolor": "none",
+                "pad": 0.8,
+            },  # over the line of chance
+            zorder=4,
         )
         if pair.published is not None:
             axes.plot(centre + 0.11, pair.published[side], linestyle="none", gid="published", **DIAMOND)
@@ -86,7 +92,7 @@ def draw_pair(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None
 
 
 def _bracket(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None:
-    """A bracket over a pair of bars with the stars of their paired t-test, or that there is no test."""
+    """A bracket over a pair of bars with the stars of their test, or that there is no test."""
     top = max(pair.high.values())
     if pair.published is not None:
         top = max(top, *(value + scale.share(2) for value in pair.published.values()))
@@ -98,12 +104,21 @@ def _bracket(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None:
     axes.annotate(label, (place, height), (0, lift), textcoords="offset points", ha="center", va="bottom", fontsize=9)
 
 
-def legend_handles(published: bool, settings: Collection[str]) -> list[Patch | Line2D]:
-    """Make the key of the bars, which says which setting was not run, and of the paper's value where one is drawn."""
+def bars_note(records: Iterable[Mapping[str, Any]], width: float, *more: str) -> str:
+    """Say what whiskers and stars of these comparisons mean, in lines where a page of `width` inches is narrow."""
+    tests = " or ".join(dict.fromkeys(deciding_test(record) for record in records))
+    parts = ("whiskers: 95% bootstrap interval over items", f"{tests}: *** p < 0.001, ** p < 0.01, * p < 0.05", *more)
+    return ("   ·   " if width > 5 * (1 + len(more)) else "\n").join(parts)
+
+
+def legend_handles(published: bool, settings: Collection[str], chance: bool = False) -> list[Patch | Line2D]:
+    """Make the key of the bars, which says which setting was not run, and of chance and the paper's value if drawn."""
     handles: list[Patch | Line2D] = [
         Patch(color=colour, label=setting.replace("_", " ") + ("" if setting in settings else " (not run)"))
         for setting, colour in SETTING_COLOURS.items()
     ]
+    if chance:
+        handles.append(Line2D([], [], label="guessing", **CHANCE))
     if published:
         handles.append(Line2D([], [], linestyle="none", label="published value", **DIAMOND))
     return handles

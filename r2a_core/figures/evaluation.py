@@ -1,7 +1,7 @@
 """Does reasoning improve the answer? Accuracy with and without it (Figure 1a of the paper) and the tables beside it.
 
-data/evaluation/<model>/<dataset>.json -> <folder>/accuracy, <folder>/table-2-funnel, <folder>/table-3-accuracy, and of
-judged answers <folder>/judge-scores, <folder>/table-judge-scores (PNG and PDF; the tables also as parquet and CSV).
+data/evaluation/<model>/<dataset>.json -> <folder>/accuracy, <folder>/table-2-funnel, <folder>/table-3-accuracy (PNG and
+PDF; the tables also as parquet and CSV), and what r2a_core.figures.answers and judged draw.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,19 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from r2a_core.figures.bars import NOTE, SIDES, AxisRange, BarPair, by_side, draw_pair, legend_handles, wrapped
+from r2a_core.evaluation.paired import deciding_p
+from r2a_core.figures.answers import draw_answers
+from r2a_core.figures.bars import (
+    CHANCE,
+    SIDES,
+    AxisRange,
+    BarPair,
+    bars_note,
+    by_side,
+    draw_pair,
+    legend_handles,
+    wrapped,
+)
 from r2a_core.figures.judged import draw_judged
 from r2a_core.figures.style import GRID, save_figure
 from r2a_core.figures.tables import accuracy_table, accuracy_table_figure, funnel_table, funnel_table_figure, save_table
@@ -25,9 +37,9 @@ PAGE_MODELS = 9  # pairs of bars beside one another
 
 
 def draw_evaluation(summaries: Sequence[Summary], folder: Path) -> list[Path]:
-    """Draw Figures 1a and 1b and Tables 2 and 3 of all summaries into `folder`; return the files.
+    """Draw Figures 1a and 1b, Tables 2 and 3 and the kinds of answers into `folder`; return the files.
 
-    Figure 1b and its table are drawn only where answers were judged.
+    Figure 1b and its table are drawn only where answers were judged, the kinds of answers where they were graded.
     """
     funnel, accuracies = funnel_table(summaries), accuracy_table(summaries)
     return [
@@ -36,6 +48,7 @@ def draw_evaluation(summaries: Sequence[Summary], folder: Path) -> list[Path]:
         *save_table(funnel, folder / "table-2-funnel"),
         *save_figure(accuracy_table_figure(accuracies), folder / "table-3-accuracy"),
         *save_table(accuracies, folder / "table-3-accuracy"),
+        *draw_answers(summaries, folder),
         *draw_judged(summaries, folder),
     ]
 
@@ -43,7 +56,8 @@ def draw_evaluation(summaries: Sequence[Summary], folder: Path) -> list[Path]:
 def accuracy_figure(summaries: Sequence[Summary]) -> Figure:
     """Draw Figure 1a: a panel per dataset, a pair of bars per model, over the items that are valid in all settings.
 
-    Runs without graded items have no bars; a diamond marks the paper's own value where it has one.
+    Runs without graded items have no bars. A dotted line marks what guessing among the options gets right, a diamond
+    the paper's own value. Below a pair: the difference in points with its interval.
     """
     graded = [summary for summary in summaries if summary["paired"]["accuracy_with"] is not None]
     datasets = list(dict.fromkeys(summary["dataset"] for summary in graded))
@@ -53,9 +67,12 @@ def accuracy_figure(summaries: Sequence[Summary]) -> Figure:
     fig, grid = _grid([max(2, len(panel)) for panel in panels])
     for axes, panel in zip(grid, panels, strict=True):
         _panel(axes, panel)
-    handles = legend_handles(any(_published(summary) for summary in graded), graded[0]["funnel"])
+    published, chance = (any(map(each, graded)) for each in (_published, lambda summary: summary["chance"] is not None))
+    handles = legend_handles(published, graded[0]["funnel"], chance)
     fig.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.5)
-    fig.supxlabel(NOTE if fig.get_figwidth() > 5 else NOTE.replace("   ·   ", "\n"), fontsize=7.5, color="#555555")
+    compared = [summary["paired"] for summary in graded]
+    note = bars_note(compared, fig.get_figwidth(), "below: difference in points, 95% interval")
+    fig.supxlabel(note, fontsize=7.5, color="#555555")
     return fig
 
 
@@ -78,7 +95,10 @@ def _panel(axes: Axes, summaries: Sequence[Summary]) -> None:
     """Bars of one dataset."""
     for place, summary in enumerate(summaries):
         draw_pair(axes, place, _pair(summary), PERCENT)
-    names = [f"{wrapped(summary['model'])}\nn = {summary['paired']['n']}" for summary in summaries]
+        if summary["chance"] is not None:
+            level = 100 * summary["chance"]
+            axes.plot([place - 0.45, place + 0.45], [level, level], gid="chance", zorder=2.5, **CHANCE)
+    names = [f"{wrapped(summary['model'])}\nn = {summary['paired']['n']}{_gained(summary)}" for summary in summaries]
     axes.set_xticks(range(len(summaries)), names, parse_math=False)
     axes.set(xlim=(-0.6, max(2, len(summaries)) - 0.4), ylim=(0, 113), yticks=range(0, 101, 20))
     if len(summaries) == 1:
@@ -90,6 +110,12 @@ def _panel(axes: Axes, summaries: Sequence[Summary]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _gained(summary: Summary) -> str:
+    """A line with the difference in points and its interval; empty where one setting alone was run."""
+    values = [summary["paired"][name] for name in ("difference", "low_difference", "high_difference")]
+    return "" if None in values else "\n{:+.1f} [{:.1f}, {:.1f}]".format(*(100 * value for value in values))
+
+
 def _published(summary: Summary) -> PublishedAccuracy | None:
     return accuracy(summary["model"], summary["dataset"], summary["decoding"])
 
@@ -99,7 +125,7 @@ def _pair(summary: Summary) -> BarPair:
     paired, published = summary["paired"], _published(summary)
     sides = [side for side in SIDES.values() if paired[f"accuracy_{side}"] is not None]
     mean, low, high = ({side: 100 * paired[f"{name}_{side}"] for side in sides} for name in ("accuracy", "low", "high"))
-    return BarPair(mean, low, high, paired["p"], by_side(published))
+    return BarPair(mean, low, high, deciding_p(paired), by_side(published))
 
 
 def _empty_figure() -> Figure:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from r2a_core.evaluation.judged_scores import OVERALL, areas_in_order
-from r2a_core.figures.bars import NOTE, SIDES, AxisRange, BarPair, by_side, draw_pair, legend_handles, wrapped
+from r2a_core.figures.bars import SIDES, AxisRange, BarPair, bars_note, by_side, draw_pair, legend_handles, wrapped
 from r2a_core.figures.style import GRID, save_figure
 from r2a_core.figures.tables import (
     OUTCOMES,
@@ -40,7 +40,7 @@ TABLE_SCHEMA = {
     **dict.fromkeys(("model", "dataset", "decoding", "judge", "area"), pl.String),
     "n": pl.Int64,
     **{f"{name}_{side}": pl.Float64 for side in SIDES.values() for name in ("mean", "low", "high")},
-    **dict.fromkeys(("difference", "t", "p"), pl.Float64),
+    **dict.fromkeys(("difference", "low_difference", "high_difference", "t", "p"), pl.Float64),
     **dict.fromkeys((*OUTCOMES, "repeats"), pl.Int64),
     **dict.fromkeys(("repeats_difference", "repeats_equal", "repeats_sd"), pl.Float64),
 }
@@ -76,7 +76,7 @@ def judged_figure(summaries: Sequence[Summary]) -> Figure:
         _panel(axes, summary, areas_in_order(list(areas)))
     handles = legend_handles(any(_published(summary, OVERALL) for summary in judged), judged[0]["funnel"])
     fig.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.5)
-    note = NOTE if fig.get_figwidth() > 5 else NOTE.replace("   ·   ", "\n")
+    note = bars_note([{}], fig.get_figwidth())
     fig.supxlabel(f"{note}\n{_judges(judged)}", fontsize=7.5, color="#555555")
     return fig
 

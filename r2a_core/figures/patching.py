@@ -205,7 +205,7 @@ def draw_crossing(axes: Axes, found: Crossing) -> None:
     if found.low is not None and found.high is not None:
         edges = (found.low, found.high)
         axes.axvspan(*edges, color=INK, alpha=0.12, linewidth=0)
-        text += f" [{found.low:.2f}, {found.high:.2f}]"
+        text += f"\n{100 * found.confidence:g}%: layers {found.low} to {found.high}"
     left = found.layer > np.mean(axes.get_xlim())
     place = {"xytext": (-4, 0), "ha": "right"} if left else {"xytext": (4, 0), "ha": "left"}
     axes.annotate(text, (edges[0 if left else 1], 1.12), textcoords="offset points", va="top", fontsize=8, **place)

@@ -36,6 +36,8 @@ PAIRED_COLUMNS = (
     "low_without",
     "high_without",
     "difference",
+    "low_difference",
+    "high_difference",
     "t",
     "p",
     "mcnemar_p",
@@ -78,10 +80,12 @@ def funnel_table(summaries: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 def accuracy_table(summaries: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     """Tabulate Table 3: one row per model, dataset and decoding; accuracies are shares over the common items.
 
-    `once_` columns are the same for first attempts alone. Judged answers have no accuracy and no row.
+    chance: the share that guessing among the options gets right, null for open questions. `once_` columns are the same
+    for first attempts alone. Judged answers have no accuracy and no row.
     """
     rows = [
         {name: str(summary[name]) for name in ("model", "dataset", "decoding")}
+        | {"chance": summary["chance"]}
         | {name: summary["paired"][name] for name in PAIRED_COLUMNS}
         | {f"once_{name}": summary["paired_once"][name] for name in PAIRED_COLUMNS}
         for summary in summaries
@@ -89,7 +93,7 @@ def accuracy_table(summaries: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     ]
     texts = dict.fromkeys(("model", "dataset", "decoding"), pl.String)
     numbers = {name: pl.Int64 if name in COUNTS else pl.Float64 for name in PAIRED_COLUMNS}
-    schema = texts | numbers | {f"once_{name}": kind for name, kind in numbers.items()}
+    schema = texts | {"chance": pl.Float64} | numbers | {f"once_{name}": kind for name, kind in numbers.items()}
     return by_dataset(pl.DataFrame(rows, schema=schema))
 
 
@@ -129,11 +133,16 @@ def accuracy_table_figure(frame: pl.DataFrame) -> Figure:
     """Draw Table 3: accuracies in percent with their 95% intervals, and the tests."""
     columns = [
         *name_columns(frame, "dataset", "model", "decoding"),
+        Column("guessing", 0.8, lambda row: "–" if row["chance"] is None else f"{100 * row['chance']:.1f}"),
         *paired_columns(_interval),
+        Column("difference", 1.55, _difference),
         Column("McNemar p", 0.95, lambda row: number_text(row["mcnemar_p"], "{:.2g}")),
         OUTCOMES_COLUMN,
     ]
-    note = "accuracy in % over common items, with 95% bootstrap interval; paired t-test; exact McNemar test"
+    note = (
+        "accuracy in % over common items, with 95% bootstrap interval; paired t-test, which does not exist where all "
+        "items differ alike; difference in points, with 95% interval; exact McNemar test"
+    )
     return table_figure(frame, columns, note)
 
 
@@ -174,6 +183,13 @@ def _interval(row: Mapping[str, Any], side: str) -> str:
         return "–"
     mean, low, high = (100 * row[f"{name}_{side}"] for name in ("accuracy", "low", "high"))
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _difference(row: Mapping[str, Any]) -> str:
+    if row["difference"] is None:
+        return "–"
+    mean, low, high = (100 * row[name] for name in ("difference", "low_difference", "high_difference"))
+    return f"{mean:+.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _count(value: int | None) -> str:

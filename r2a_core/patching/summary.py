@@ -93,15 +93,16 @@ FINAL = "final"  # the curve of the very last position, where the answer is read
 class Crossing:
     """Layer from which on the final position restores more than the flipping token; bootstrap interval over pairs.
 
-    layer, low and high are fractional layers, None where the mean curves do not cross; low and high bound the central
-    `confidence` of the resamples that cross, `share_crossing` says how many do. One pair has no interval.
+    layer is interpolated between two measured layers, None where the mean curves do not cross. low and high are
+    measured layers: of the resamples that cross, `confidence` do so between them, `share_crossing` says how many cross
+    at all. Since nothing is known between two layers, high lies above low. One pair has no interval.
     """
 
     probe: str
     n_pairs: int
     layer: float | None
-    low: float | None
-    high: float | None
+    low: int | None
+    high: int | None
     share_crossing: float
     confidence: float
     n_resamples: int
@@ -176,10 +177,12 @@ def crossing(frame: pl.DataFrame, probe: str, params: CrossingParams) -> Crossin
     generator = np.random.default_rng(params.seed)
     draws = generator.integers(0, len(final), (params.bootstrap_draws, len(final)))
     found = [crossing_layer(final[draw].mean(0), flip[draw].mean(0)) for draw in draws]
-    layers = [layer for layer in found if layer is not None]
-    tail = (1 - params.confidence) / 2
-    spread = layers and len(final) > 1
-    low, high = np.quantile(layers, [tail, 1 - tail]).tolist() if spread else (None, None)
+    layers = np.array([layer for layer in found if layer is not None])
+    below = np.ceil(layers).astype(int) - 1  # the last layer at which the final position restores less
+    tail, low, high = (1 - params.confidence) / 2, None, None
+    if len(layers) and len(final) > 1:
+        low = int(np.quantile(below, tail, method="inverted_cdf"))
+        high = int(np.quantile(below + 1, 1 - tail, method="inverted_cdf"))
     share = len(layers) / params.bootstrap_draws
     layer = crossing_layer(final.mean(0), flip.mean(0))
     return Crossing(probe, len(final), layer, low, high, share, params.confidence, params.bootstrap_draws)

@@ -88,7 +88,7 @@ def test_curves_are_means_with_bands_of_one_sample_deviation(tables):
     assert band[:, 1].max() == pytest.approx(0.8 + np.std([-0.1, 0.1], ddof=1))
     (crossing,) = lines_at(axes, "crossing")
     np.testing.assert_allclose(crossing.get_xdata(), 0.8 / 1.8 * (N_LAYERS - 1), atol=1e-9)
-    assert any("cross at 2.22 [2.22, 2.22]" in text.get_text() for text in axes.texts)
+    assert any("cross at 2.22\n95%: layers 2 to 3" in text.get_text() for text in axes.texts)
     assert any("no pair is left" in text.get_text() for text in figure.axes[4].texts), "other has no boxed pair"
 
 

@@ -74,15 +74,16 @@ def test_bootstrap_interval_spans_the_pairs_and_repeats_with_its_seed():
     frame = table({f"{kind}{i}": c for i in range(4) for kind, c in (("e", early), ("l", late))})
     found = crossing_of(frame, 400, seed=1)
     assert (found.n_pairs, found.n_resamples, found.share_crossing) == (8, 400, 1.0)
-    assert found.low == pytest.approx(1.5, abs=0.6)
-    assert found.high == pytest.approx(3.5, abs=0.2)
+    assert (found.low, found.high) == (1, 4)
     assert crossing_of(frame, 400, seed=1) == found
-    assert crossing_of(frame, 50, seed=1) != crossing_of(frame, 50, seed=2)
+    assert len({crossing_of(frame, 1, seed) for seed in range(9)}) > 1
 
 
-def test_equal_pairs_leave_no_spread_and_curves_that_do_not_cross_are_said_not_to():
+def test_equal_pairs_cross_between_two_layers_and_curves_that_do_not_cross_are_said_not_to():
     found = crossing_of(table({p: cells([1, 1, 0], [0, 0, 1]) for p in "abc"}))
-    assert (found.layer, found.low, found.high) == (1.5, 1.5, 1.5)
+    assert (found.layer, found.low, found.high) == (1.5, 1, 2)
+    at_a_layer = crossing_of(table({p: cells([0.5, 0.5, 0.5], [0, 0.5, 1]) for p in "abc"}))
+    assert (at_a_layer.layer, at_a_layer.low, at_a_layer.high) == (1.0, 0, 1)
     apart = table({"a": cells([1, 1], [0, 0.5])})
     found = crossing_of(apart)
     assert (found.layer, found.low, found.high, found.share_crossing) == (None, None, None, 0.0)

@@ -68,7 +68,7 @@ function curvePanel(run, probe, width) {
             ? s('rect', {
                 x: x(crossing.low),
                 y: 12,
-                width: Math.max(x(crossing.high) - x(crossing.low), 1),
+                width: x(crossing.high) - x(crossing.low),
                 height: 220,
               })
             : null,
@@ -80,7 +80,9 @@ function curvePanel(run, probe, width) {
     : crossing.layer === null
       ? 'the curves do not cross'
       : `cross at layer ${show(crossing.layer, 1)}` +
-        (crossing.low === null ? '' : ` [${show(crossing.low, 1)}, ${show(crossing.high, 1)}]`);
+        (crossing.low === null
+          ? ''
+          : ` (${100 * crossing.confidence}%: between layers ${crossing.low} and ${crossing.high})`);
   return panel(
     width,
     h('h4', {}, PROBES[probe] ?? probe, h('span', { class: 'muted' }, `n = ${counted(pairs, 'pair')}; ${said}`)),
@@ -125,7 +127,7 @@ function drawCurves(body, width) {
       ]),
       run.crossings.some((one) => one.layer !== null) && [
         s('path', { d: 'M9 0V12', class: 'cross-line' }),
-        'crossing, with its 95% interval',
+        'crossing, and the layers between which resampled pairs cross',
       ],
     ),
   );
