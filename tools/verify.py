@@ -8,7 +8,7 @@ Exit code 0: all hold, 1: one does not, 3: the run was not made. No model is loa
 
 A finding holds where its bounds do and the value lies within the stated interval: 95% over items, traces or pairs
 (Wilson's for shares, else percentile bootstrap), rounded outwards to the digits that are shown. In a run of fewer items
-it also holds where the stated value lies within that run's own interval.
+it also holds where that run's own interval reaches the bounds and the stated value.
 """
 
 import argparse
@@ -83,52 +83,46 @@ def bootstrapped(statistics: np.ndarray, n: int) -> Value:
     return Value(float(statistics[0]), np.quantile(statistics[1:], [0.025, 0.975]).tolist(), n)
 
 
-def scores(run: Run, model: str, dataset: str) -> list[np.ndarray]:
-    """Returns the score of each common item, mean over runs, in the order of SETTINGS."""
-    columns = ["item_id", "setting", "score", "common"]
-    rows = read_frame(run.paths.evaluation(model, dataset), columns, "evaluate").filter("common").sort("item_id")
-    means = [pl.col("score").filter(pl.col("setting") == setting).mean().alias(setting) for setting in SETTINGS]
-    found = rows.group_by("item_id", maintain_order=True).agg(means)
-    return [found[setting].to_numpy() for setting in SETTINGS]
-
-
 def heads_of(run: Run, model: str, dataset: str, *more: str) -> pl.DataFrame:
     """Returns the rows of data/heads of one dataset, by layer and head, with `more` columns."""
-    columns = ["layer", "head", "dataset", "n_traces", *more]
-    rows = read_frame(run.paths.heads(model), columns, "heads")
+    rows = read_frame(run.paths.heads(model), ["layer", "head", "dataset", *more], "heads")
     return rows.filter(pl.col("dataset") == dataset).sort("layer", "head")
 
 
-def by_head(run: Run, model: str, dataset: str, column: str) -> np.ndarray:
-    """Returns means of the answer rows over traces, resampled: (1 + DRAWS, head), heads as in `heads_of`."""
-    path, names = run.paths.attention(model, dataset), ["item_id", "layer", "head", "source", column]
+def by_trace(
+    run: Run, model: str, dataset: str, columns: Sequence[str], copied_below: float | None = None
+) -> list[np.ndarray]:
+    """Returns columns of the answer rows as (trace, head), heads as in `heads_of`.
+
+    copied_below: only traces of whose answer a smaller share is copied from the reasoning.
+    """
+    path, names = run.paths.attention(model, dataset), ["item_id", "layer", "head", "source", "copied", *columns]
     rows = read_frame(path, names, "attention").filter(pl.col("source") == "answer").sort("item_id", "layer", "head")
-    values = rows[column].cast(pl.Float64).fill_null(math.nan).to_numpy()
-    return resampled(values.reshape(rows["item_id"].n_unique(), -1))
+    if copied_below is not None:
+        rows = rows.filter(pl.col("copied") < copied_below)
+    shape = (rows["item_id"].n_unique(), rows.select("layer", "head").n_unique())
+    return [rows[name].cast(pl.Float64).fill_null(math.nan).to_numpy().reshape(shape) for name in columns]
 
 
 # Measures: of a run, a model and a dataset or probe, with the arguments of a finding. None where there is no number.
 
 
 def accuracy(run: Run, model: str, dataset: str, setting: str) -> Value | None:
-    own = scores(run, model, dataset)[SETTINGS.index(setting)]
-    if len(own) and np.isin(own, (0, 1)).all():
-        return share(int(own.sum()), len(own))
-    return bootstrapped(resampled(own[:, None])[:, 0], len(own)) if len(own) else None
-
-
-def difference(run: Run, model: str, dataset: str) -> Value | None:
-    """With reasoning minus without, paired by item."""
-    ours, theirs = scores(run, model, dataset)
-    return bootstrapped(resampled((ours - theirs)[:, None])[:, 0], len(ours)) if len(ours) else None
+    """The mean score of the items that both settings answer."""
+    paired, end = read_summary(run.paths.summary(model, dataset))["paired"], setting.removesuffix("_reasoning")
+    mean, n = paired[f"accuracy_{end}"], paired["n"]
+    if mean is None or paired["mcnemar_p"] is not None:  # right or wrong
+        return None if mean is None else share(round(mean * n), n)
+    return Value(mean, [paired[f"low_{end}"], paired[f"high_{end}"]], n)
 
 
 def guessing(run: Run, model: str, dataset: str) -> Value | None:
     """One-sided p of so few right answers without reasoning, were each drawn from the options; open questions: None."""
-    own, chance = scores(run, model, dataset)[1], read_summary(run.paths.summary(model, dataset)).get("chance")
-    if chance is None or not len(own):
+    chance = read_summary(run.paths.summary(model, dataset))["chance"]
+    found = accuracy(run, model, dataset, SETTINGS[1])
+    if found is None or chance is None:
         return None
-    return Value(float(binomtest(round(own.sum()), len(own), chance, alternative="less").pvalue), n=len(own))
+    return Value(float(binomtest(round(found.value * found.n), found.n, chance, alternative="less").pvalue), n=found.n)
 
 
 def well_formed(run: Run, model: str, dataset: str, setting: str) -> Value:
@@ -145,14 +139,22 @@ def reflecting(run: Run, model: str, dataset: str) -> Value:
 
 
 def walking(
-    run: Run, model: str, dataset: str, layers: list[int], mass: float, walk: float, column: str, null: str = ""
-) -> Value:
-    """Heads of `layers`, both included, whose means reach mass and walk, and exceed the column `null` of data/heads."""
-    heads, walks = heads_of(run, model, dataset, *filter(None, [null])), by_head(run, model, dataset, column)
-    found = (by_head(run, model, dataset, "reasoning") >= mass) & (walks >= walk)
-    if null:
-        found &= walks > heads[null].to_numpy()
-    return bootstrapped(found[:, heads["layer"].is_between(layers[0], layers[1])].sum(axis=1), heads["n_traces"][0])
+    run: Run,
+    model: str,
+    dataset: str,
+    layers: list[int],
+    mass: float,
+    walk: float,
+    copied_below: float | None = None,
+) -> Value | None:
+    """Heads of `layers`, both included, whose mean mass and weighted walk reach these, and the walk exceeds chance."""
+    heads = heads_of(run, model, dataset, "walk_null_95")
+    matrices = by_trace(run, model, dataset, ["reasoning", "walk_correlation_weighted"], copied_below)
+    if not len(matrices[0]):
+        return None
+    masses, walks = map(resampled, matrices)
+    found = (masses >= mass) & (walks >= walk) & (walks > heads["walk_null_95"].to_numpy())
+    return bootstrapped(found[:, heads["layer"].is_between(layers[0], layers[1])].sum(axis=1), len(matrices[0]))
 
 
 def shared(run: Run, model: str, dataset: str, other: str, by_chance: bool = False) -> Value:
@@ -162,9 +164,10 @@ def shared(run: Run, model: str, dataset: str, other: str, by_chance: bool = Fal
     others = getattr(head_sets(heads, top), other)
     if by_chance:
         return Value(top * len(others) / len(heads))
-    first = np.argsort(-by_head(run, model, dataset, "reasoning"), axis=1, kind="stable")[:, :top]
+    (masses,) = by_trace(run, model, dataset, ["reasoning"])
+    first = np.argsort(-resampled(masses), axis=1, kind="stable")[:, :top]
     among = np.array([head in others for head in heads.select("layer", "head").iter_rows()])
-    return bootstrapped(among[first].sum(axis=1), heads["n_traces"][0])
+    return bootstrapped(among[first].sum(axis=1), len(masses))
 
 
 def nld(run: Run, model: str, probe: str, curve: str, layers: list[int]) -> Value | None:
@@ -199,8 +202,7 @@ def metric(
 
 
 MEASURES: dict[str, Callable[..., Value | None]] = {
-    each.__name__: each
-    for each in (accuracy, difference, guessing, well_formed, reflecting, walking, shared, nld, metric)
+    each.__name__: each for each in (accuracy, guessing, well_formed, reflecting, walking, shared, nld, metric)
 }
 
 
@@ -223,13 +225,15 @@ class Finding:
 
     def holds(self, here: Value | None) -> bool:
         """Checks the bounds and the stated interval; a value that has neither must be the stated one."""
-        if here is None or not self.line.get("at_least", -math.inf) <= here.value <= self.line.get("at_most", math.inf):
+        if here is None:
             return False
-        stated = self.stated
-        if stated is None or stated.interval is None:
-            return stated is None or self.bounded or as_stated(here, self.line["unit"])["value"] == stated.value
-        fewer = here.interval is not None and here.n < stated.n and within(stated.value, here.interval)
-        return fewer or within(here.value, stated.interval)
+        stated = self.stated or Value(here.value)
+        own = here.interval if here.interval and here.n < stated.n else [here.value, here.value]
+        if own[1] < self.line.get("at_least", -math.inf) or own[0] > self.line.get("at_most", math.inf):
+            return False
+        if stated.interval is None:
+            return self.bounded or as_stated(here, self.line["unit"])["value"] == stated.value
+        return within(here.value, stated.interval) or within(stated.value, own)
 
     @property
     def bounded(self) -> bool:

@@ -33,20 +33,16 @@ pairs = {sentence = "Pairs", over = "probes", unit = "count", measure = "metric"
 README = f"before\n{verify.BEGIN}old\n{verify.END}after\n"
 
 
-def write_run(root: Path, right: int, n: int = 10, without: int = 5, chance: float | None = 0.5) -> Run:
-    """A run of model m on dataset chat: `right` of n answers are right with reasoning, `without` without."""
+def write_run(root: Path, right: int, chance: float | None = 0.5, mcnemar: float | None = 0.1) -> Run:
+    """A run of model m on dataset chat: `right` of 10 answers are right with reasoning, 5 without."""
     params = params_with(run={"models": ["m"], "datasets": ["chat"]})
     params["heads"]["top"] = 2
     write_params(root, params)
     paths = StudyPaths(root)
-    counts = zip(SETTINGS, (right, without), strict=True)
-    rows = [(f"{item:02}", setting, float(item < count), True) for setting, count in counts for item in range(n)]
-    rows += [("99", SETTINGS[0], 0.0, False)]  # has no answer without reasoning
-    columns = ["item_id", "setting", "score", "common"]
-    write_frame(paths.evaluation("m", "chat"), pl.DataFrame(rows, schema=columns, orient="row"))
-    funnel = {setting: {"once": {"all": n, "answer_format": n - 1}} for setting in SETTINGS}
-    summary = dict.fromkeys(("model", "dataset", "decoding", "runs", "retried", "paired_once"))
-    summary |= {"funnel": funnel, "chance": chance, "paired": {"p": 1e-9}}
+    funnel = {setting: {"once": {"all": 10, "answer_format": 9}} for setting in SETTINGS}
+    paired = {"n": 10, "accuracy_with": right / 10, "low_with": 0.2, "high_with": 0.8, "accuracy_without": 0.5}
+    summary = dict.fromkeys(("model", "dataset", "decoding", "runs", "retried", "answers", "paired_once"))
+    summary |= {"funnel": funnel, "chance": chance, "paired": paired | {"mcnemar_p": mcnemar, "p": 1e-9}}
     for path in (paths.summary("m", "chat"), paths.metrics("evaluate", "m", "chat")):
         write_json(path, summary)
     write_json(paths.metrics("patching", "m"), {"plain": {"n": 7, "layer": None}})
@@ -96,6 +92,8 @@ def test_a_mean_has_a_bootstrap_interval_without_missing_numbers():
         ({}, Value(0.9, [0.8, 0.95], 100), Value(0.79, [0.7, 0.99], 50), True),  # fewer items: within their interval
         ({}, Value(0.9, [0.8, 0.95], 100), Value(0.79, [0.7, 0.85], 50), False),
         ({"at_least": 0.85}, Value(0.9, [0.8, 0.95], 100), Value(0.84, [0.8, 0.9], 100), False),
+        ({"at_least": 0.85}, Value(0.9, [0.8, 0.95], 100), Value(0.84, [0.8, 0.9], 50), True),
+        ({"at_least": 0.85}, Value(0.9, [0.8, 0.95], 100), Value(0.81, [0.7, 0.84], 50), False),
         ({"at_most": 0.05, "at_least": -0.05}, Value(0.01), Value(-0.05), True),
         ({"at_most": 0.05, "at_least": -0.05}, None, Value(-0.051), False),
         ({}, Value(0.123), Value(0.1234), True),  # nothing but the value, in the digits that are shown
@@ -140,9 +138,9 @@ def test_stating_writes_values_and_readme_and_nothing_else(project):
 
 
 def test_a_run_that_was_not_made_or_has_no_finding_is_told(project):
-    StudyPaths(project).evaluation("m", "chat").unlink()
+    StudyPaths(project).summary("m", "chat").unlink()
     with chdir(project):
-        with pytest.raises(MissingPrerequisite, match=r"chat\.parquet does not exist\nhint: build it with: dvc repro"):
+        with pytest.raises(MissingPrerequisite, match=r"chat\.json does not exist\nhint: build it with: dvc repro"):
             verify.main([])
         write_params(project, params_with(run={"models": ["other"]}))
         with pytest.raises(MissingPrerequisite, match="no finding is about this run"):
@@ -152,7 +150,6 @@ def test_a_run_that_was_not_made_or_has_no_finding_is_told(project):
 @pytest.mark.parametrize(
     ("line", "value"),
     [
-        ({"measure": "difference"}, 0.4),
         ({"measure": "well_formed", "setting": "without_reasoning"}, 0.9),
         ({"measure": "guessing"}, 0.623046875),  # at most 5 heads of 10 coins: 638 / 1024
         ({"measure": "metric", "file": "patching-m", "key": "plain.layer"}, None),
@@ -163,34 +160,42 @@ def test_measures_of_evaluation_and_metrics(tmp_path, line, value):
     here = finding(**line).measured(write_run(tmp_path, 9))
     assert (here and here.value) == value
     assert finding(measure="guessing").measured(write_run(tmp_path, 9, chance=None)) is None
+    scored = finding(setting="with_reasoning").measured(write_run(tmp_path, 6, mcnemar=None))  # not 0 or 1
+    assert scored == Value(0.6, [0.2, 0.8], 10)
 
 
 def test_measures_of_heads(tmp_path):
-    run, names = write_run(tmp_path, 9), ["item_id", "layer", "head", "source", "reasoning", "walk"]
+    run = write_run(tmp_path, 9)
     heads = [(0, 0, 0.9, 0.9), (1, 0, 0.6, 0.8), (1, 1, 0.5, 0.6), (2, 0, 0.4, 0.9)]  # layer, head, mass, walk
     rows = [
-        (item, layer, head, source, mass, None if item == "b" and layer == 1 else walk)
-        for item in ("a", "b")
+        (item, layer, head, source, copied, mass, None if item == "b" and layer == 1 else walk)
+        for item, copied in (("a", 0.2), ("b", 0.8))
         for layer, head, mass, walk in heads
         for source in ("answer", "reasoning")
     ]
+    names = ["item_id", "layer", "head", "source", "copied", "reasoning", "walk_correlation_weighted"]
     write_frame(run.paths.attention("m", "chat"), pl.DataFrame(rows, schema=names, orient="row"))
-    scores = {"layer": [0, 1, 1, 2], "head": [0, 0, 1, 0], "dataset": ["chat"] * 4, "n_traces": [2] * 4}
-    scores |= {"rank": [1, 2, 3, 4], "count_rank": [1, 2, 3, 4], "induction": [0.1, 0.9, 0.8, 0.0]}
-    scores |= {"retrieval": [0.0, 0.0, 0.0, 0.3], "null": [0.5, 0.85, 0.5, 0.5]}
-    write_frame(run.paths.heads("m"), pl.DataFrame(scores))
-    walking = {"measure": "walking", "mass": 0.5, "walk": 0.7, "column": "walk"}
+    known = {"layer": [0, 1, 1, 2], "head": [0, 0, 1, 0], "dataset": ["chat"] * 4, "walk_null_95": [0.1, 0.1, 0.1, 0.1]}
+    known |= {"rank": [1, 2, 3, 4], "count_rank": [1, 2, 3, 4], "induction": [0.1, 0.9, 0.8, 0.0]}
+    table = pl.DataFrame(known | {"retrieval": [0.0, 0.0, 0.0, 0.3]})
+    write_frame(run.paths.heads("m"), table)
+    walking = {"measure": "walking", "layers": [0, 2], "mass": 0.5, "walk": 0.7}
     shared = {"measure": "shared", "other": "induction"}  # of L0.H0 and L1.H0 with L1.H0 and L1.H1
     cases: list[tuple[dict[str, Any], Value]] = [
-        (walking | {"layers": [0, 2]}, Value(2.0, [1.0, 2.0], 2)),  # a quarter of the resamples hold b alone
+        (walking, Value(2.0, [1.0, 2.0], 2)),  # a quarter of the resamples hold b alone
         (walking | {"layers": [1, 2]}, Value(1.0, [0.0, 1.0], 2)),
-        (walking | {"layers": [0, 2], "null": "null"}, Value(1.0, [1.0, 1.0], 2)),
+        (walking | {"copied_below": 0.5}, Value(2.0, [2.0, 2.0], 1)),
         (shared, Value(1.0, [1.0, 1.0], 2)),
         (shared | {"other": "retrieval"}, Value(0.0, [0.0, 0.0], 2)),
         (shared | {"by_chance": True}, Value(1.0)),  # 2 * 2 / 4
     ]
     for line, value in cases:
         assert finding(**line).measured(run) == value
+    assert finding(**walking, copied_below=0.1).measured(run) is None
+    write_frame(run.paths.heads("m"), table.with_columns(walk_null_95=pl.Series([0.95, 0.1, 0.1, 0.1])))
+    found = finding(**walking).measured(run)
+    assert found is not None
+    assert found.value == 1.0
 
 
 def test_measures_of_patching(tmp_path):
