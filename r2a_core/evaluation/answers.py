@@ -17,19 +17,20 @@ from r2a_core.data.items import Item
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of answer: what figure and page call it, and its colour in both."""
+    """A kind of answer: what figure and page call it, its colour in both, and whether that takes dark numbers."""
 
     label: str
     colour: str
+    light: bool = False
 
 
 KINDS = {  # by name in the summary
     "right": Kind("right", "#0072b2"),
-    "first": Kind("wrong: first of two options", "#e69f00"),
+    "first": Kind("wrong: first of two options", "#e69f00", light=True),
     "second": Kind("wrong: second of two options", "#d55e00"),
-    "another": Kind("wrong: another option", "#e69f00"),
+    "another": Kind("wrong: another option", "#e69f00", light=True),
     "third": Kind("wrong: none of the options", "#999999"),
-    "wrong": Kind("wrong, question without options", "#cc79a7"),
+    "wrong": Kind("wrong, question without options", "#cc79a7", light=True),
     "nothing": Kind("no valid answer", "#555555"),
 }
 

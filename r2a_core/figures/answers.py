@@ -29,8 +29,6 @@ TABLE_SCHEMA = {
 
 NARROWEST = 4  # percent: a narrower part has no number
 
-LIGHT = ("first", "another", "wrong")  # kinds that have dark numbers
-
 
 def draw_answers(summaries: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     """Draw the figure and write its table into `folder`; return the files, none where no answers were graded."""
@@ -70,7 +68,7 @@ def answers_figure(table: pl.DataFrame) -> Figure:
         Patch(color=KINDS[kind].colour, label=KINDS[kind].label) for kind in kinds_in(table.to_dicts())
     ]
     if table["chance"].count():
-        handles.append(Line2D([], [], label="guessing among the options", **CHANCE))
+        handles.append(Line2D([], [], label="guessing", **CHANCE))
     fig.legend(handles=handles, loc="outside upper center", ncols=3, columnspacing=1.5)
     fig.supxlabel("share of all responses, first attempts (%)", fontsize=9)
     return fig
@@ -86,7 +84,7 @@ def _panel(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
                 place, share, 0.8, left, color=KINDS[kind].colour, edgecolor="white", linewidth=0.8, gid=f"bar-{kind}"
             )
             if share >= NARROWEST:
-                ink = INK if kind in LIGHT else "white"
+                ink = INK if KINDS[kind].light else "white"
                 axes.text(left + share / 2, place, f"{share:.3g}", ha="center", va="center", color=ink, fontsize=8)
             left += share
         axes.text(101, place, places_named(row), va="center", fontsize=8)

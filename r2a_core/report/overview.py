@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from r2a_core.config import WalkThresholds
-from r2a_core.evaluation.paired import ONE_SETTING
+from r2a_core.evaluation.paired import ONE_SETTING, deciding_p, words_of_tests
 from r2a_core.infra.errors import R2AError
 from r2a_core.report.comparison import comparison_rows
 from r2a_core.report.inputs import WITH_REASONING, Gaps, Records, ReportInputs, add_gap, name_of, read_if_there
@@ -114,7 +114,9 @@ def accuracy_answer(records: Records) -> Finding | None:
     for record, paired in graded:
         sides = [side for side in ("with", "without") if paired[f"accuracy_{side}"] is not None]
         values = ", ".join(f"{100 * paired[f'accuracy_{side}']:.1f}% {side}" for side in sides)
-        details.append(f"{name_of(record)}: {values}, n = {paired['n']}, {test_of(paired)}")
+        if (chance := record["summary"]["chance"]) is not None:
+            values += f", {100 * chance:.1f}% by guessing"
+        details.append(f"{name_of(record)}: {values}, n = {paired['n']}, {words_of_tests(paired)}")
         if len(sides) == 2:
             gains.append(100 * (paired["accuracy_with"] - paired["accuracy_without"]))
     if not gains:
@@ -132,18 +134,13 @@ def judged_answer(records: Records) -> Finding | None:
     for record, overall in found:
         sides = [side for side in ("with", "without") if overall[f"mean_{side}"] is not None]
         means = ", ".join(f"{overall[f'mean_{side}']:.2f} {side}" for side in sides)
-        details.append(f"{name_of(record)}: judge score {means}, n = {overall['n']}, {test_of(overall)}")
+        details.append(f"{name_of(record)}: judge score {means}, n = {overall['n']}, {words_of_tests(overall)}")
     changes = [overall["difference"] for _, overall in found if overall["difference"] is not None]
     if not changes:
         return Finding(f"Not answered for judge scores: {ONE_SETTING}.", tuple(details))
     counts, change = significant_counts([overall for _, overall in found]), span(changes, "+.2f")
     sentence = f"Judge scores are {counts}; the mean score, from 1 to 10, changes by {change}."
     return Finding(sentence, tuple(details))
-
-
-def test_of(paired: Mapping[str, Any]) -> str:
-    """Names the result of a paired t-test, or why there is none."""
-    return f"no test: {paired['reason']}" if paired["p"] is None else f"paired t-test p = {paired['p']:.2g}"
 
 
 def significant_counts(tests: Records) -> str:
@@ -155,7 +152,8 @@ def significant_counts(tests: Records) -> str:
 
 def is_different(paired: Mapping[str, Any], sign: int) -> bool:
     """Tells whether accuracy with reasoning is higher (sign 1) or lower (-1), and the test says so."""
-    return paired["p"] is not None and paired["p"] < SIGNIFICANT and sign * paired["difference"] > 0
+    p = deciding_p(paired)
+    return p is not None and p < SIGNIFICANT and sign * paired["difference"] > 0
 
 
 def attention_answer(records: Records, heads: Records, walk: WalkThresholds) -> Finding:

@@ -8,9 +8,11 @@ inserted as text. Equal inputs give equal bytes.
 import base64
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
+from r2a_core.evaluation.answers import KINDS
 from r2a_core.infra.errors import R2AError
 from r2a_core.report.encode import CODES, ascii_json, plain, script_safe
 from r2a_core.report.inputs import Gaps, ReportInputs
@@ -21,7 +23,7 @@ from r2a_core.results import SEGMENT_LABELS
 
 # In the order in which they are joined: helpers first, one file a figure, then what starts the page.
 SCRIPTS = (
-    *("unpack", "dom", "state", "colours", "charts", "overview", "accuracy", "judged", "items"),
+    *("unpack", "dom", "state", "colours", "charts", "overview", "accuracy", "answers", "judged", "items"),
     *("boxes", "heads", "walk", "reader", "curves", "cells", "start"),
 )
 
@@ -42,6 +44,7 @@ def report_data(inputs: ReportInputs, machine: Mapping[str, str] | None = None) 
         "title": inputs.params.title,
         "codes": CODES,
         "segments": dict(SEGMENT_LABELS),
+        "answer_kinds": {name: asdict(kind) for name, kind in KINDS.items()},
         "overview": plain(overview(inputs, sections, gaps)),
         **{name: plain(section) for name, section in sections.items()},
         "gaps": gaps,

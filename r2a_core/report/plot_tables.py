@@ -30,12 +30,14 @@ def plot_tables(data: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
 
 
 def accuracy_rows(data: Mapping[str, Any]) -> Iterator[Row]:
-    """Returns the accuracy in percent over common items, by model."""
+    """Returns the accuracy in percent over common items, by model, and what guessing among the options gets right."""
     for run in data["evaluation"]:
         for side in ("with", "without"):
             accuracy = run["summary"]["paired"][f"accuracy_{side}"]
             if accuracy is not None:
                 yield run["dataset"], f"{side} reasoning", run["model"], 100 * accuracy
+        if run["summary"]["chance"] is not None:
+            yield run["dataset"], "guessing", run["model"], 100 * run["summary"]["chance"]
 
 
 def funnel_rows(data: Mapping[str, Any]) -> Iterator[Row]:

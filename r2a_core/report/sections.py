@@ -15,7 +15,7 @@ import polars as pl
 from r2a_core import paper
 from r2a_core.evaluation.funnel import EVALUATION_SCHEMA, STEP_REACHED
 from r2a_core.evaluation.judged_scores import OVERALL, areas_in_order
-from r2a_core.evaluation.paired import stars
+from r2a_core.evaluation.paired import deciding_p, stars
 from r2a_core.patching.summary import crossing, layer_curves
 from r2a_core.report.encode import pack, pack_json
 from r2a_core.report.inputs import WITH_REASONING, Gaps, ReportInputs, add_gap, read_if_there, words
@@ -129,7 +129,7 @@ def evaluation_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]
                 "model": model,
                 "dataset": dataset,
                 "summary": summary,
-                "stars": stars(summary["paired"]["p"]),
+                "stars": stars(deciding_p(summary["paired"])),
                 "published": None if published is None else asdict(published),
                 "judged": judged_areas(summary),
                 "items": items.to_dict(as_series=False),

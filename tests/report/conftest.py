@@ -1,5 +1,6 @@
 """A small study on disk, made by the core's own functions on random models: what the page is built from."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -18,7 +19,7 @@ from r2a_core.attention.maps import attention_maps
 from r2a_core.attention.tables import concat_tables, tables_from_activations
 from r2a_core.builtin.tokenizer import build_tokenizer
 from r2a_core.config import CrossingParams, EvaluateParams, MapParams, ReportParams, Tags, WalkThresholds
-from r2a_core.data.items import Item, items_frame
+from r2a_core.data.items import Item, choice, items_frame
 from r2a_core.evaluation.funnel import evaluate
 from r2a_core.generation.rows import generation_row
 from r2a_core.infra.files import json_text
@@ -72,7 +73,8 @@ def random_model(seed: int) -> Any:
 def question(number: int) -> Item:
     a, b = 3 + number, 2 * number + 4
     text = f"Ann has {a} pears and finds {b} more. How many pears has Ann now?"
-    return Item(f"item/{number:02d}.json", text + (HOSTILE if number == 1 else ""), str(a + b), "math")
+    extra = json.dumps(choice((str(a + b), "999")))
+    return Item(f"item/{number:02d}.json", text + (HOSTILE if number == 1 else ""), str(a + b), "math", extra=extra)
 
 
 def response(item: Item, number: int, setting: str) -> str:

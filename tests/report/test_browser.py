@@ -69,7 +69,7 @@ def number(text: str) -> float:
 def test_every_figure_is_drawn_and_a_patched_cell_shows_the_value_of_the_parquet_file(opened, inputs):
     view = opened()
     assert view.title() == "From reasoning to answer"
-    assert view.locator("figure").count() == 11
+    assert view.locator("figure").count() == 12
     assert view.locator("figure .missing").count() == 0
     assert view.locator(".gaps li").count() > 0
     view.locator('#cells rect.cell[data-row="2"][data-column="1"]').click()
@@ -144,6 +144,20 @@ def test_copied_csv_holds_the_figure(opened, inputs):
     cells = frame.filter(pair_id="pair-0", probe="boxed", component="resid_pre").sort("layer", "position")
     assert lines[0].startswith("pair_id,probe,layer,position,role")
     assert [float(line.split(",")[7]) for line in lines[1:]] == cells["nld"].to_list()
+
+
+def test_chance_tests_and_what_was_answered_are_those_of_the_summary(opened, page_data):
+    view = opened()
+    assert view.locator("#accuracy [data-chance='50']").count() == 2
+    row = view.locator("#accuracy .tests tbody tr").first.inner_text()
+    assert "+40.0 [" in row
+    assert "0.625" in row
+    for kind in ("right", "second", "nothing"):
+        bars = view.locator(f"#answers rect[data-kind={kind}]")
+        shown = [int(bars.nth(at).get_attribute("data-value")) for at in range(bars.count())]
+        answers = [counts for run in page_data["evaluation"] for counts in run["summary"]["answers"].values()]
+        assert shown == [counts[kind] for counts in answers if counts[kind]]
+        assert sum(shown)
 
 
 def test_judge_scores_are_drawn(opened, judged_data, tmp_path):

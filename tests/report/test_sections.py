@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from r2a_core.report.encode import weight_levels
+from r2a_core.report.overview import significant_counts
 from r2a_core.report.sections import item_table, items_with_texts
 from r2a_core.trace import SEGMENTS
 from tests.evaluation.judged_runs import GAINS
@@ -175,7 +176,11 @@ def test_the_paper_stands_beside_its_own_models_only(page_data, judged_data, jud
 
 def test_answers_state_the_numbers_of_the_figures(page_data):
     accuracy, attention, patching = page_data["overview"]["questions"]
-    assert "80.0% with, 40.0% without, n = 5" in accuracy["details"][0]
+    # right with reasoning alone: 0, 2 and 4, without alone: 3; p = 2 (1 + 4) / 2^4
+    expected = "80.0% with, 40.0% without, 50.0% by guessing, n = 5, exact McNemar p = 0.62; paired t = "
+    assert expected in accuracy["details"][0]
+    sure = {"difference": 1.0, "p": None, "mcnemar_p": 2 / 2**10, "reason": "every item differs by the same amount"}
+    assert "higher with reasoning in 1 and lower in 0 of 1" in significant_counts([sure])
     median = one(page_data["attention"], model="tiny_qwen2")["boxes"]["answer"]["segments"]["reasoning"]["median"]
     assert f"median mass {median:.4f}" in attention["details"][0]
     scores = one(page_data["heads"], model="tiny_qwen2")["scores"]

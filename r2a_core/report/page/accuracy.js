@@ -1,4 +1,4 @@
-// Figure 1a: accuracy with and without reasoning, whose pairs of bars Figure 1b shares; and the funnel (Table 2).
+// Figure 1a and Table 3: accuracy with and without reasoning, whose pairs of bars Figure 1b shares; the funnel (Table 2).
 
 const SIDES = [
   ['with_reasoning', 'with'],
@@ -14,9 +14,10 @@ const STEPS = [
 
 /**
  * Two bars, with and without reasoning; a line of text for a setting that was not run.
- * tested: {n, p, reason}; bar(side) -> {mean, low, high} in the units of x, from `zero` on, null where it was not run.
+ * tested: {n, difference, low_difference, high_difference}; bar(side) -> {mean, low, high} in the units of x, from
+ * `zero` on, null where it was not run; chance in the units of x, null where there is none.
  */
-function pairRow({ name, tested, stars, published, bar, zero = 0, format, data = (mean) => mean }, x, right) {
+function pairRow({ name, tested, stars, published, bar, zero = 0, chance = null, format, gap, data }, x, right) {
   const group = s('g', {});
   SIDES.forEach(([setting, side], line) => {
     const y = 24 + 22 * line;
@@ -33,7 +34,7 @@ function pairRow({ name, tested, stars, published, bar, zero = 0, format, data =
         width: Math.max(x(mean) - x(zero), 0.5),
         height: 17,
         fill: SETTING_COLOURS[setting],
-        'data-value': data(mean),
+        'data-value': data ? data(mean) : mean,
         'data-side': side,
       }),
     );
@@ -46,16 +47,23 @@ function pairRow({ name, tested, stars, published, bar, zero = 0, format, data =
     group.append(textAt(right, y + 13, 'end', format(mean), 'value'));
     if (published) group.append(diamond(x(published[setting]), y + 8.5));
   });
-  const p = tested.p === null ? tested.reason : `p = ${show(tested.p, 3)}`;
+  if (chance !== null) group.append(s('path', { d: `M${x(chance)} 20V66`, class: 'chance', 'data-chance': chance }));
   group.append(
     s(
       'text',
       { x: x(zero), y: 16 },
       s('tspan', { class: 'strong' }, name),
-      s('tspan', { class: 'muted', dx: 8 }, `n = ${tested.n}, ${stars || 'no test'} (${p})`),
+      s('tspan', { class: 'muted', dx: 8 }, `n = ${tested.n}, ${gap(tested)} ${stars || `no test: ${tested.reason}`}`),
     ),
   );
   return group;
+}
+
+/** A difference with its interval, as in "+12.5 [8.1, 16.9]"; scale: 100 for points. */
+function difference(tested, digits, scale = 1) {
+  if (tested.difference === null) return '';
+  const [mean, low, high] = ['', 'low_', 'high_'].map((end) => fixed(scale * tested[`${end}difference`], digits));
+  return `${tested.difference < 0 ? '' : '+'}${mean} [${low}, ${high}]`;
 }
 
 function accuracyRow(run, x, right) {
@@ -76,7 +84,9 @@ function accuracyRow(run, x, right) {
       stars: run.stars,
       published: run.published,
       bar,
+      chance: run.summary.chance === null ? null : 100 * run.summary.chance,
       format: (mean) => `${mean.toFixed(1)}%`,
+      gap: (tested) => difference(tested, 1, 100),
       data: (mean) => mean / 100,
     },
     x,
@@ -85,11 +95,12 @@ function accuracyRow(run, x, right) {
 }
 
 /** What the marks of paired bars mean. */
-const pairKey = (published) =>
+const pairKey = (published, chance = false) =>
   legend(
     [swatch(BLUE), 'with reasoning'],
     [swatch(ORANGE), 'without reasoning'],
     [s('path', { d: 'M2 6H16M2 2v8M16 2v8', class: 'whisker' }), '95% bootstrap interval over items'],
+    chance && [s('path', { d: 'M9 0V12', class: 'chance' }), 'guessing'],
     published && [diamond(9, 6), 'published value'],
   );
 
@@ -120,7 +131,14 @@ function drawAccuracy(body, width) {
       ),
     );
   });
-  body.append(h('div', { class: 'panels' }, panels), pairKey(graded.some((run) => run.published)));
+  body.append(
+    h('div', { class: 'panels' }, panels),
+    pairKey(
+      graded.some((run) => run.published),
+      graded.some((run) => run.summary.chance !== null),
+    ),
+    accuracyTable(graded),
+  );
   const columns = [
     'n',
     'accuracy_with',
@@ -130,6 +148,8 @@ function drawAccuracy(body, width) {
     'low_without',
     'high_without',
     'difference',
+    'low_difference',
+    'high_difference',
     't',
     'p',
     'mcnemar_p',
@@ -139,18 +159,38 @@ function drawAccuracy(body, width) {
   ];
   return {
     caption:
-      'Share of right answers over the items that are valid in all settings (n). Paired t-test over items: ' +
-      '*** p < 0.001, ** p < 0.01, * p < 0.05, n.s. otherwise.',
+      'Share of right answers over the items that are valid in all settings (n); difference in points with its 95% ' +
+      'interval. Guessing: all possible answers alike. Exact McNemar test, or the paired t-test where scores are means ' +
+      'over several runs: *** p < 0.001, ** p < 0.01, * p < 0.05, n.s. otherwise. t does not exist where all items differ alike.',
     csv: () => [
-      ['model', 'dataset', 'decoding', ...columns],
+      ['model', 'dataset', 'decoding', 'chance', ...columns],
       ...graded.map((run) => [
         run.model,
         run.dataset,
         run.summary.decoding,
+        run.summary.chance,
         ...columns.map((name) => run.summary.paired[name]),
       ]),
     ],
   };
+}
+
+/** Table 3: both accuracies, their difference, chance and the tests. */
+function accuracyTable(graded) {
+  const percent = (share) => fixed(share === null ? null : 100 * share, 1);
+  const small = (p) => (p === null || p >= 0.001 ? show(p, 3) : p.toExponential(1).replace('-', '\u2212'));
+  const rows = graded.map(({ model, dataset, summary: { paired, chance } }) => [
+    `${model} on ${dataset}`,
+    paired.n,
+    percent(chance),
+    percent(paired.accuracy_with),
+    percent(paired.accuracy_without),
+    difference(paired, 1, 100),
+    small(paired.mcnemar_p),
+    paired.t === null ? paired.reason : `${fixed(paired.t, 2)} (p = ${small(paired.p)})`,
+  ]);
+  const numbers = ['n', 'guessing (%)', 'with (%)', 'without (%)', 'difference', 'McNemar p', 'paired t'];
+  return table([['model and dataset'], ...numbers.map((name) => [name, 'number'])], rows, 'tests');
 }
 
 const funnelFigure = () => figure({ id: 'funnel', title: 'Funnel: which responses count', keys: [] }, drawFunnel);

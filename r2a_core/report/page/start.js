@@ -6,7 +6,13 @@ const SECTIONS = [
     'evaluation',
     'Evaluation',
     'Does reasoning improve the answers?',
-    () => [accuracyFigure(), ...(judgedRuns().length ? [judgedFigure()] : []), funnelFigure(), itemsFigure()],
+    () => [
+      accuracyFigure(),
+      answersFigure(),
+      ...(judgedRuns().length ? [judgedFigure()] : []),
+      funnelFigure(),
+      itemsFigure(),
+    ],
   ],
   [
     'attention',
