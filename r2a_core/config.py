@@ -680,10 +680,20 @@ class NeedleParams(Record):
 Needles = ByModel[NeedleParams]
 
 
+class LeastScores(Record):
+    """What a head must reach to count as an induction or retrieval head."""
+
+    induction: Annotated[float, Field(gt=0, le=1)]  # attention on the token to copy
+    retrieval: Annotated[float, Field(gt=0, le=1)]  # share of needle tokens copied
+
+
 class HeadsParams(Record):
     """The section `heads`."""
 
-    top: Count  # heads that count as Reasoning-Focus, induction or retrieval heads
+    top: Count  # most heads that count as Reasoning-Focus, induction or retrieval heads
+    rule: Literal["above_baseline", "paper"]  # which of the highest by mass on the reasoning are Reasoning-Focus Heads
+    share: Annotated[float, Field(gt=0, le=1)]  # above_baseline: most of them, as a fraction of all heads
+    least: LeastScores
     walk: WalkThresholds
     induction: InductionParams
     retrieval: Needles

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,33 +93,52 @@ def head_name(layer: int, head: int) -> str:
 
 @dataclass(frozen=True)
 class HeadSets:
-    """The highest heads by each score, highest first; heads that score 0 are left out."""
+    """The heads of each kind, highest first."""
 
     rfh: tuple[Head, ...]  # Reasoning-Focus Heads: by the trace mean of answer -> reasoning
-    rfh_by_count: tuple[Head, ...]  # by the number of traces in which a head is among the highest
+    rfh_by_count: tuple[Head, ...]  # as many, by the number of traces in which a head is among the highest
     induction: tuple[Head, ...]
     retrieval: tuple[Head, ...]
 
-    def overlaps(self) -> dict[str, int]:
-        """Count the heads that two sets share, for each pair of sets."""
-        pairs = combinations(vars(self).items(), 2)
-        return {f"{first}_and_{second}": len(set(one) & set(other)) for (first, one), (second, other) in pairs}
+    def overlaps(self, n_heads: int) -> dict[str, dict[str, float]]:
+        """Count the heads that two sets share, for each pair of sets, beside what chance gives.
+
+        Chance draws each set from all `n_heads` (hypergeometric): `expected` is the mean, `p` the probability of as
+        many or more.
+        """
+        found = {}
+        for (first, one), (second, other) in combinations(vars(self).items(), 2):
+            shared, a, b = len(set(one) & set(other)), len(one), len(other)
+            as_many = sum(comb(a, k) * comb(n_heads - a, b - k) for k in range(shared, min(a, b) + 1))
+            chance = {"expected": a * b / n_heads, "p": as_many / comb(n_heads, b)}
+            found[f"{first}_and_{second}"] = {"shared": shared, **chance}
+        return found
 
 
-def head_sets(heads: pl.DataFrame, top: int) -> HeadSets:
-    """Choose the `top` heads by each score, from rows of HEAD_SCHEMA of one dataset."""
+def head_sets(heads: pl.DataFrame) -> HeadSets:
+    """Collect the heads of each kind, from rows of HEAD_SCHEMA of one dataset."""
 
-    def highest(column: str, *, falling: bool) -> tuple[Head, ...]:
-        scored = heads.filter(pl.col(column) > 0)
-        ordered = scored.sort([column, "layer", "head"], descending=[falling, False, False])
-        return tuple(ordered.select("layer", "head").head(top).iter_rows())
+    def highest(kind: str, score: str) -> tuple[Head, ...]:
+        ordered = heads.filter(kind).sort(score, "layer", "head", descending=[True, False, False])
+        return tuple(ordered.select("layer", "head").iter_rows())
 
+    rfh = first_heads(heads.filter("reasoning_focus"), heads.height)
     return HeadSets(
-        rfh=highest("rank", falling=False),
-        rfh_by_count=highest("count_rank", falling=False),
-        induction=highest("induction", falling=True),
-        retrieval=highest("retrieval", falling=True),
+        rfh=rfh,
+        rfh_by_count=first_heads(heads, len(rfh), "count_rank"),
+        induction=highest("induction_head", "induction"),
+        retrieval=highest("retrieval_head", "retrieval"),
     )
+
+
+def first_heads(heads: pl.DataFrame, count: int, by: str = "rank") -> tuple[Head, ...]:
+    """Choose the first heads by rank."""
+    return tuple(heads.sort(by).select("layer", "head").head(count).iter_rows())
+
+
+KINDS = ("reasoning_focus", "induction_head", "retrieval_head")
+
+SET_COLUMNS = ("layer", "head", "rank", "count_rank", "induction", "retrieval", *KINDS)  # of HEAD_SCHEMA, for head_sets
 
 
 def rank_by_walk(heads: pl.DataFrame, thresholds: WalkThresholds) -> pl.DataFrame:

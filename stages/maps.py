@@ -1,6 +1,6 @@
 """Builds attention maps of chosen heads and traces, and the attention from chosen spans, from stored queries and keys.
 
-params maps, attention.reflection_phrases, heads.top, heads.walk; data/activations/, data/attention/
+params maps, attention.reflection_phrases, heads.walk; data/activations/, data/attention/
 (<model>/<dataset>/with_reasoning), data/heads/<model>.parquet, data/models/<model>/ (tokenizer)
 -> data/maps/<model>/<dataset>.parquet, <dataset>-tokens.parquet, <dataset>-spans.parquet, <dataset>-links.parquet, all
 empty with capture.store: false
@@ -26,7 +26,6 @@ def maps(model: str, dataset: str) -> None:
         paths.activations(model, dataset),
         paths.model(model),
         params.maps,
-        params.heads.top,
         params.heads.walk,
         params.attention.reflection_phrases,
         study.device,

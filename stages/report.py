@@ -37,7 +37,6 @@ def report(
         settings=run.settings,
         values=chosen(study.values),
         params=params.report,
-        top=params.heads.top,
         crossing=params.patch.crossing,
         walk=params.heads.walk,
     )

@@ -18,7 +18,15 @@ from r2a_core.attention.map_selection import ShownMaps, Span
 from r2a_core.attention.maps import choose_views, map_rows, span_rows
 from r2a_core.attention.retrieval import NeedleTest, retrieval_scores
 from r2a_core.attention.tables import ATTENTION_SCHEMA, medians, tables_from_activations
-from r2a_core.config import CrossingParams, InductionParams, PairCaptureParams, ResponseParams, SweepParams
+from r2a_core.config import (
+    CrossingParams,
+    HeadsParams,
+    InductionParams,
+    PairCaptureParams,
+    ResponseParams,
+    SweepParams,
+    parse,
+)
 from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.pairs.align import AlignedPair, PaddedSequence, PatchPosition
 from r2a_core.patching.metrics import AnswerMetrics, Sweep, answer_metrics, normalised_logit_diff, sweep_frame
@@ -29,6 +37,7 @@ from r2a_core.patching.sweep import sweep_pair
 from r2a_core.tokenizer import TagIds
 from r2a_core.trace import SEGMENTS, TraceSegments
 from tests.small_models import kept, two_layers
+from tests.study import PARAMS
 
 NAN, INF = float("nan"), float("inf")
 SEGMENTED = TraceSegments(think_open=2, think_close=6, n_tokens=10)  # three reasoning tokens, two of the answer
@@ -122,6 +131,9 @@ def test_a_correlation_that_does_not_exist_is_null(trace: Trace) -> None:
 # Heads
 
 
+HEADS = parse(HeadsParams, PARAMS["heads"], "heads")
+
+
 def attention_frame(**change: float) -> pl.DataFrame:
     row = {"item_id": "q1", "layer": 3, "source": "answer", "n_source_tokens": 2, "n_reasoning_tokens": 3}
     row |= dict.fromkeys((*SEGMENTS, "reflection", "uniformity", "uniform_share", "walk_correlation_weighted"), 0.25)
@@ -136,13 +148,13 @@ def scores(**change: float) -> pl.DataFrame:
 
 def test_rankings_and_medians_take_only_finite_numbers(refused) -> None:
     good = {"arithmetic": attention_frame()}
-    assert dict(rank_heads(good, scores(), 1).schema) == HEAD_SCHEMA
+    assert dict(rank_heads(good, scores(), HEADS).schema) == HEAD_SCHEMA
     for column in ("reasoning", "walk_correlation_weighted"):
         says = f"attention of arithmetic: {column} is nan at item_id 'q1', layer 3, head 1"
         bad = {"arithmetic": attention_frame(**{column: NAN})}
-        refused(lambda bad=bad: rank_heads(bad, scores(), 1), says, "dvc repro attention")
+        refused(lambda bad=bad: rank_heads(bad, scores(), HEADS), says, "dvc repro attention")
     says = "scores of heads: retrieval is inf at layer 3, head 1"
-    refused(lambda: rank_heads(good, scores(retrieval=INF), 1), says, "dvc repro heads")
+    refused(lambda: rank_heads(good, scores(retrieval=INF), HEADS), says, "dvc repro heads")
     says = "attention: reasoning is nan at item_id 'q1', layer 3, head 1, source 'answer'"
     refused(lambda: medians(attention_frame(reasoning=NAN)), says, "dvc repro attention")
 

@@ -14,7 +14,7 @@ from r2a_core.paths import StudyPaths
 from r2a_core.report.inputs import ReportInputs
 from r2a_core.report.overview import attention_answer
 from r2a_core.report.sections import heads_section, masses_record
-from r2a_core.results import head_sets, rank_by_walk, segment_boxes, trace_means, walking_heads
+from r2a_core.results import SET_COLUMNS, HeadSets, head_sets, rank_by_walk, segment_boxes, trace_means, walking_heads
 from r2a_core.trace import SEGMENTS
 from tests.study import PARAMS
 
@@ -48,7 +48,7 @@ def test_page_and_metrics_count_the_walking_heads_of_the_middle_layers_that_reac
     paths = StudyPaths(tmp_path)
     unused: Any = None
     write_frame(paths.heads("m"), heads)
-    inputs = ReportInputs(paths, ["m"], ["d"], ["with_reasoning"], {}, unused, 10, unused, WALK)
+    inputs = ReportInputs(paths, ["m"], ["d"], ["with_reasoning"], {}, unused, unused, WALK)
     records = heads_section(inputs, gaps=[])
     boxes = {"answer": {"segments": {"reasoning": {"median": 0.5}}}}
     attention = [{"model": "m", "dataset": "d", "setting": "with_reasoning", "boxes": boxes}]
@@ -99,14 +99,25 @@ def test_published_traces_have_the_papers_medians(published):
             assert tuple(round(found[segment], 4) for segment in SEGMENTS) == expected
 
 
-def test_sets_of_heads_leave_out_zeros_and_break_ties_by_layer_and_head():
+def test_sets_of_heads_are_ordered_by_score_and_ties_broken_by_layer_and_head():
+    flags = [(True, True, False), (True, False, False), (True, True, True), (False, True, False)]
     rows = [(0, 0, 2, 1, 0.5, 0.0), (0, 1, 1, 2, 0.0, 0.0), (1, 0, 3, 3, 0.5, 0.1), (1, 1, 4, 4, 0.9, 0.0)]
-    columns = ["layer", "head", "rank", "count_rank", "induction", "retrieval"]
-    sets = head_sets(pl.DataFrame(rows, schema=columns, orient="row"), 3)
+    table = [(*row, *kinds) for row, kinds in zip(rows, flags, strict=True)]
+    sets = head_sets(pl.DataFrame(table, schema=SET_COLUMNS, orient="row"))
     assert sets.rfh == ((0, 1), (0, 0), (1, 0))
     assert sets.rfh_by_count == ((0, 0), (0, 1), (1, 0))
     assert sets.induction == ((1, 1), (0, 0), (1, 0))
     assert sets.retrieval == ((1, 0),)
     ours, by_count = {"rfh_and_rfh_by_count": 3, "rfh_and_induction": 2, "rfh_and_retrieval": 1}, "rfh_by_count_and"
     others = {f"{by_count}_induction": 2, f"{by_count}_retrieval": 1, "induction_and_retrieval": 1}
-    assert sets.overlaps() == ours | others
+    overlaps = sets.overlaps(4)
+    assert {name: found["shared"] for name, found in overlaps.items()} == ours | others
+
+
+def test_an_overlap_stands_beside_its_chance_by_hand():
+    """Two of five heads and three of five share two: 3 of the 10 ways to draw two of five; at least one: 9 of 10."""
+    three = ((0, 0), (0, 1), (0, 2))
+    overlaps = HeadSets(three[:2], (), three, ((0, 1), (0, 4))).overlaps(5)
+    assert overlaps["rfh_and_induction"] == {"shared": 2, "expected": pytest.approx(1.2), "p": pytest.approx(0.3)}
+    assert overlaps["induction_and_retrieval"] == {"shared": 1, "expected": pytest.approx(1.2), "p": pytest.approx(0.9)}
+    assert overlaps["rfh_and_rfh_by_count"] == {"shared": 0, "expected": 0, "p": 1}

@@ -258,6 +258,10 @@ TABLES = (
             "walk_p": share("share of these shifts that reach walk_correlation_weighted"),
             "uniformity": share("exp(entropy) over the reasoning / its tokens, mean over answer positions; 1 = even"),
             "uniform_share": share("mass on the reasoning if attention were even over all that a position sees"),
+            "focus": Column(
+                "log-odds of the mass on the reasoning less those of even attention, BOS and sinks left out of both; "
+                "above 0: more than even"
+            ),
             "row_mass": share("by answer position: attention mass on the reasoning"),
             "centroid": share(
                 "by answer position: attention centroid, fraction of the reasoning; NaN where none is seen"
@@ -293,11 +297,12 @@ TABLES = (
             "dataset": Column("dataset of the traces"),
             "n_traces": count("traces averaged over"),
             "answer_to_reasoning": share("attention mass on the reasoning, mean over answer positions, then traces"),
-            "rank": Column("by answer_to_reasoning, 1 = highest; the first heads.top are the Reasoning-Focus Heads", 1),
+            "rank": Column("by answer_to_reasoning, 1 = highest", 1),
             "top10_count": count("traces in which the head is among the heads.top highest, whatever heads.top is"),
             "count_rank": Column("by top10_count, ties by rank", 1),
             "uniform_share": share("answer_to_reasoning of even attention"),
             "above_uniform": Column("answer_to_reasoning - uniform_share", -1, 1),
+            "focus": Column("mean over traces, see attention"),
             "uniformity": share("mean over traces, see attention"),
             "walk_correlation": Column("mean over the traces that have one", -1, 1),
             "walk_correlation_weighted": Column("mean over the traces that have one, see attention", -1, 1),
@@ -313,6 +318,9 @@ TABLES = (
             "induction": share("attention on the token after the earlier occurrence, repeated random tokens"),
             "induction_match": Column("TransformerLens' head-detection score on the same sequences", -1, 1),
             "retrieval": share("share of needle tokens copied while the head's largest weight is on that token"),
+            "reasoning_focus": Column("whether it is a Reasoning-Focus Head: of the first by rank, by heads.rule"),
+            "induction_head": Column("among the heads.top highest, and induction reaches heads.least.induction"),
+            "retrieval_head": Column("among the heads.top highest, and retrieval reaches heads.least.retrieval"),
         },
     ),
     Table(

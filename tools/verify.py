@@ -30,7 +30,7 @@ from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.files import read_frame, write_text_whole
 from r2a_core.patching.summary import curve_matrix, pair_curves
 from r2a_core.paths import StudyPaths
-from r2a_core.results import head_sets, read_summary
+from r2a_core.results import SET_COLUMNS, head_sets, read_summary
 from r2a_core.trace import SETTINGS
 
 FINDINGS, README = Path("tools/findings.toml"), Path("README.md")
@@ -158,14 +158,14 @@ def walking(
 
 
 def shared(run: Run, model: str, dataset: str, other: str, by_chance: bool = False) -> Value:
-    """Heads that are among the first both by mass on the reasoning and by `other`; or what random heads would share."""
-    top = run.params["heads"]["top"]
-    heads = heads_of(run, model, dataset, "rank", "count_rank", "induction", "retrieval")
-    others = getattr(head_sets(heads, top), other)
+    """Heads of a kind among the first by mass, as many as are Reasoning-Focus Heads; or what chance would share."""
+    heads = heads_of(run, model, dataset, *SET_COLUMNS[2:])
+    sets = head_sets(heads)
+    focus, others = len(sets.rfh), getattr(sets, other)
     if by_chance:
-        return Value(top * len(others) / len(heads))
+        return Value(focus * len(others) / len(heads))
     (masses,) = by_trace(run, model, dataset, ["reasoning"])
-    first = np.argsort(-resampled(masses), axis=1, kind="stable")[:, :top]
+    first = np.argsort(-resampled(masses), axis=1, kind="stable")[:, :focus]
     among = np.array([head in others for head in heads.select("layer", "head").iter_rows()])
     return bootstrapped(among[first].sum(axis=1), len(masses))
 

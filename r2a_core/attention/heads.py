@@ -1,8 +1,8 @@
 """Ranks all heads by attention from the answer to the reasoning, beside their induction and retrieval scores.
 
 attention tables of a model by dataset (with reasoning), its traces, the model -> data/heads/<model>.parquet, one row
-per dataset, layer and head, and its metrics. The first `heads.top` by `rank` are the Reasoning-Focus Heads (paper
-section 4, Figure 3).
+per dataset, layer and head, and its metrics. The Reasoning-Focus Heads (paper section 4, Figure 3) are the first by
+`rank` that `heads.rule` admits.
 """
 
 import logging
@@ -29,7 +29,7 @@ from r2a_core.trace import TokenTrace
 log = logging.getLogger(__name__)
 
 AVERAGED = (  # over traces
-    *("reasoning", "uniform_share", "uniformity", "reflection"),
+    *("reasoning", "uniform_share", "focus", "uniformity", "reflection"),
     *("walk_correlation", "walk_correlation_weighted", "effective_rows"),
 )
 
@@ -50,6 +50,7 @@ HEAD_SCHEMA = {
     "count_rank": pl.Int32,  # by top10_count, ties by rank
     "uniform_share": pl.Float64,  # answer_to_reasoning of uniform attention, mean over traces
     "above_uniform": pl.Float64,  # answer_to_reasoning - uniform_share
+    "focus": pl.Float64,  # log-odds over even attention, sinks left out, mean over traces; above 0: more than even
     "uniformity": pl.Float64,  # 1 = even over the reasoning, mean over traces
     "walk_correlation": pl.Float64,  # mean over traces that have one
     "walk_correlation_weighted": pl.Float64,  # the same, rows counted by their mass on the reasoning
@@ -63,17 +64,20 @@ HEAD_SCHEMA = {
     "induction": pl.Float64,  # see attention/induction.py
     "induction_match": pl.Float64,
     "retrieval": pl.Float64,  # see attention/retrieval.py
+    "reasoning_focus": pl.Boolean,  # whether it is a Reasoning-Focus Head
+    "induction_head": pl.Boolean,
+    "retrieval_head": pl.Boolean,
 }
 
 
-def rank_heads(attention: Mapping[str, pl.DataFrame], scores: pl.DataFrame, top: int) -> pl.DataFrame:
+def rank_heads(attention: Mapping[str, pl.DataFrame], scores: pl.DataFrame, params: HeadsParams) -> pl.DataFrame:
     """Rank all heads of a model on each dataset, in HEAD_SCHEMA: datasets in the order given, heads by layer and head.
 
     attention: frames of ATTENTION_SCHEMA; scores: layer, head, induction, induction_match, retrieval. Raises R2AError
     when a frame has no answer rows, a number is not finite or the scores are of another model.
     """
     check_columns(scores, SCORES, ("layer", "head"), "scores of heads", "score the heads again: dvc repro heads")
-    frames = [rank_on_dataset(dataset, frame, top) for dataset, frame in attention.items()]
+    frames = [rank_on_dataset(dataset, frame, params.top) for dataset, frame in attention.items()]
     if not frames:
         return pl.DataFrame(schema=HEAD_SCHEMA)
     known = scores.select("layer", "head", *SCORES)
@@ -82,7 +86,26 @@ def rank_heads(attention: Mapping[str, pl.DataFrame], scores: pl.DataFrame, top:
     if missing.height:
         name = head_name(*missing.select("layer", "head").row(0))
         raise R2AError(f"{name} has no induction or retrieval score", "score the same model")
+    heads = heads.with_columns(**head_kinds(params))
     return heads.select(list(HEAD_SCHEMA)).cast(HEAD_SCHEMA)  # type: ignore[arg-type]
+
+
+def head_kinds(params: HeadsParams) -> dict[str, pl.Expr]:
+    """Tell of each head which kinds it is of, by dataset; of each, the `top` highest at most."""
+    focus = (pl.col("rank") <= params.top) & (pl.col("answer_to_reasoning") > 0)
+    if params.rule == "above_baseline":
+        most = (params.share * pl.len().over("dataset")).ceil()
+        focus &= (pl.col("rank") <= most) & (pl.col("focus") > 0).fill_null(value=False)
+
+    def highest(score: str, least: float) -> pl.Expr:
+        rank = pl.col(score).rank("ordinal", descending=True).over("dataset")
+        return (rank <= params.top) & (pl.col(score) >= least)
+
+    return {
+        "reasoning_focus": focus,
+        "induction_head": highest("induction", params.least.induction),
+        "retrieval_head": highest("retrieval", params.least.retrieval),
+    }
 
 
 def rank_on_dataset(dataset: str, attention: pl.DataFrame, top: int) -> pl.DataFrame:
@@ -221,7 +244,7 @@ def model_heads(
         scores = stored_scores(job, lambda: load_model(folder, device), work.base, work.store.on(device))
     else:
         log.warning("%s: no trace was captured, so no head is ranked", folder.name)
-    return ModelHeads(rank_heads(attention, scores, params.top), scores)
+    return ModelHeads(rank_heads(attention, scores, params), scores)
 
 
 def stored_scores(
@@ -261,12 +284,12 @@ def summary(heads: pl.DataFrame, scores: pl.DataFrame, params: HeadsParams) -> d
     for dataset in heads["dataset"].unique(maintain_order=True):
         frame = heads.filter(pl.col("dataset") == dataset)
         middle = rank_by_walk(frame, params.walk)
-        sets = head_sets(frame, params.top)
+        sets = head_sets(frame)
         by_dataset[dataset] = {
             "n_traces": frame["n_traces"][0],
             "reasoning_focus_heads": [head_name(*head) for head in sets.rfh],
             "first_mass": frame["answer_to_reasoning"].max(),
-            "overlap": sets.overlaps(),
+            "overlap": sets.overlaps(frame.height),
             "walking_heads": len(walking_heads(frame, params.walk)),
             "best_walk": walk_summary(middle.row(0, named=True)) if middle.height else None,
         }

@@ -11,7 +11,7 @@ import polars as pl
 
 from r2a_core.config import ChosenSpan, MapParams, WalkThresholds
 from r2a_core.infra.errors import R2AError
-from r2a_core.results import Head, head_sets, walking_heads
+from r2a_core.results import Head, first_heads, head_sets, walking_heads
 from r2a_core.tokenizer import sentence_ranges
 from r2a_core.trace import TraceSegments, last_boxed_answer
 
@@ -42,13 +42,12 @@ def choose_maps(
     pieces: Mapping[str, Sequence[str]],
     attention: pl.DataFrame,
     heads: pl.DataFrame,
-    top: int,
     walk: WalkThresholds,
 ) -> ShownMaps:
     """Choose what is shown of one model on one dataset.
 
-    pieces: texts of the captured traces; attention: ATTENTION_SCHEMA, heads: rows of HEAD_SCHEMA, both of the dataset;
-    top: heads that count as Reasoning-Focus Heads. Raises R2AError for a span of a trace that was not captured.
+    pieces: texts of the captured traces; attention: ATTENTION_SCHEMA, heads: rows of HEAD_SCHEMA, both of the dataset.
+    Raises R2AError for a span of a trace that was not captured.
     """
     wanted = [span for span in params.spans if (span.model, span.dataset) == (model, dataset)]
     absent = [span.item_id for span in wanted if span.item_id not in pieces]
@@ -57,10 +56,10 @@ def choose_maps(
             f"maps.spans names the item {absent[0]!r}, of which {model} has no captured trace on {dataset}",
             "choose another item of data/activations, or raise capture.limit",
         )
-    rfh = head_sets(heads, top).rfh
+    rfh = head_sets(heads).rfh
     items = params.items.get(dataset)
     if items is None:
-        items = choose_traces(attention, rfh, params.traces)
+        items = choose_traces(attention, rfh or first_heads(heads, 1), params.traces)
     return ShownMaps(
         heads=tuple(params.heads.get(model, default_heads(heads, params.top_heads, walk))),
         rfh=rfh,
@@ -71,7 +70,7 @@ def choose_maps(
 
 def default_heads(heads: pl.DataFrame, count: int, walk: WalkThresholds) -> tuple[Head, ...]:
     """Choose the first `count` heads by rank, then the head of the middle layers that walks best, where one walks."""
-    return tuple(dict.fromkeys([*head_sets(heads, count).rfh, *walking_heads(heads, walk)[:1]]))
+    return tuple(dict.fromkeys([*first_heads(heads, count), *walking_heads(heads, walk)[:1]]))
 
 
 def choose_traces(attention: pl.DataFrame, heads: Sequence[Head], count: int) -> list[str]:

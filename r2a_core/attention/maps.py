@@ -113,7 +113,6 @@ class MapJob:
     activations: Path  # folder
     model_folder: Path  # of which the tokenizer is used
     params: MapParams
-    top: int  # heads that count as Reasoning-Focus Heads
     walk: WalkThresholds
     reflection_phrases: Sequence[str]
     device: str
@@ -131,7 +130,7 @@ def trace_maps(job: MapJob, attention: pl.DataFrame, heads: pl.DataFrame) -> Map
         return MapTables(*(pl.DataFrame(schema=each) for each in (MAP_SCHEMA, TOKEN_SCHEMA, SPAN_SCHEMA, LINK_SCHEMA)))
     tokenizer = load_tokenizer(job.model_folder).hf
     pieces = {trace.item_id: token_pieces(tokenizer, trace.token_ids) for trace in reader.token_traces()}
-    chosen = choose_maps(job.params, job.model, job.dataset, pieces, attention, heads, job.top, job.walk)
+    chosen = choose_maps(job.params, job.model, job.dataset, pieces, attention, heads, job.walk)
     device = str(choose_device(job.device))
     return attention_maps(reader, pieces, chosen, job.params, job.reflection_phrases, device)
 
@@ -169,13 +168,14 @@ def attention_maps(
 
 
 def choose_views(trace: RecordedTrace, chosen: ShownMaps) -> list[HeadGroup]:
-    """List the maps of a trace: single heads, the mean of the Reasoning-Focus Heads, the mean of all heads."""
+    """List the maps of a trace: single heads, the mean of the Reasoning-Focus Heads if any, the mean of all heads."""
     everything = [(layer, head) for layer in sorted(trace.layers) for head in range(trace.layers[layer].n_heads)]
     absent = [head for head in [*chosen.heads, *chosen.rfh] if tuple(head) not in everything]
     if absent:
         raise R2AError(f"{head_name(*absent[0])} was not captured", "choose another head for the maps")
     single = [HeadGroup("head", (head,)) for head in chosen.heads]
-    return [*single, HeadGroup("rfh_mean", chosen.rfh), HeadGroup("head_mean", tuple(everything))]
+    rfh = [HeadGroup("rfh_mean", chosen.rfh)] if chosen.rfh else []
+    return [*single, *rfh, HeadGroup("head_mean", tuple(everything))]
 
 
 def map_rows(

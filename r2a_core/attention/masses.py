@@ -26,6 +26,10 @@ CPU_ELEMENTS = 1_000_000  # attention weights a block: 4 MB
 
 GPU_ELEMENTS = 64_000_000  # attention weights a block: 256 MB
 
+SINK_MASS = 0.3  # a key with more attention, mean over answer rows and a layer's heads, is a sink, as BOS always is
+
+LEAST_SHARE = 1e-4  # log-odds of a mass nearer to 0 or 1 are those of this
+
 ALIGNED = 16  # blocks end at multiples of as many keys, which are quicker to compute with
 
 REFLECTION = len(SEGMENTS)  # column of reflection phrases, after those of the segments
@@ -205,6 +209,7 @@ class LayerMasses:
     answer: Tensor
     reasoning: Tensor | None  # of reasoning rows; None where they were not captured or there are none
     sentences: Tensor  # (head, sentence), of answer rows
+    focus: Tensor  # (head,), of answer rows; see `sink_free_focus`
     walk: ReasoningWalk | None  # of answer rows; None without reasoning tokens
 
 
@@ -219,13 +224,14 @@ def group_masses(means: Tensor, groups: TokenGroups) -> Tensor:
     return torch.stack([*masses(means, groups.segments.ranges()).values(), reflection], dim=1)
 
 
-def layer_masses(statistics: LayerStatistics, groups: TokenGroups, place: str) -> LayerMasses:
+def layer_masses(statistics: LayerStatistics, groups: TokenGroups, window: int | None, place: str) -> LayerMasses:
     """Computes the masses from the statistics of a layer. Raises R2AError, naming the place, at a NaN or inf."""
     check_statistics(statistics, place)
     reasoning = None if statistics.reasoning is None else group_masses(statistics.reasoning, groups)
     by_sentence = [statistics.answer[:, tokens.start : tokens.stop].sum(dim=1) for tokens in groups.sentences]
     sentences = torch.stack(by_sentence, dim=1) if by_sentence else statistics.answer[:, :0]
-    return LayerMasses(group_masses(statistics.answer, groups), reasoning, sentences, statistics.walk)
+    focus = sink_free_focus(statistics.answer, groups.segments, window)
+    return LayerMasses(group_masses(statistics.answer, groups), reasoning, sentences, focus, statistics.walk)
 
 
 def check_statistics(statistics: LayerStatistics, place: str) -> None:
@@ -258,7 +264,8 @@ class MassRecorder(Recorder):
     def attention(self, layer: LayerAttention, query: Tensor, key: Tensor) -> None:
         statistics = row_statistics(query, key, 0, layer, self.groups.segments, reasoning_rows=False)
         self.layers[layer.layer] = layer
-        self.masses[layer.layer] = layer_masses(statistics, self.groups, f"{self.item_id!r}, layer {layer.layer}")
+        place = f"{self.item_id!r}, layer {layer.layer}"
+        self.masses[layer.layer] = layer_masses(statistics, self.groups, layer.window, place)
 
     def weighted_sums(self, layer: int, sums: Tensor) -> None:
         rows = self.groups.segments.reasoning
@@ -336,10 +343,36 @@ def weighted_walk(centroid: Tensor, mass: Tensor) -> WeightedWalk:
     return WeightedWalk(correlation, effective, *null)
 
 
-def uniform_share(segments: TraceSegments, rows: range, window: int | None) -> float:
-    """Mass on the reasoning, mean over `rows`, of attention that is uniform over what a row sees."""
+def even_reading(segments: TraceSegments, rows: range, window: int | None) -> Tensor:
+    """Mean weights (token,) of `rows` that attend evenly to all that they see."""
     row = torch.arange(rows.start, rows.stop, dtype=torch.float64)
     low = torch.zeros_like(row) if window is None else (row - window + 1).clamp(min=0)
-    stop = (row + 1).clamp(max=segments.reasoning.stop)
-    inside = (stop - low.clamp(min=segments.reasoning.start)).clamp(min=0)
-    return float((inside / (row + 1 - low)).mean())
+    change = torch.zeros(segments.n_tokens + 1, dtype=torch.float64)  # of the sum of weights, from token to token
+    for places, sign in ((low, 1), (row + 1, -1)):
+        change.index_add_(0, places.long(), sign / (row + 1 - low))
+    return change.cumsum(0)[:-1].clamp(min=0) / len(rows)
+
+
+def uniform_share(segments: TraceSegments, rows: range, window: int | None) -> float:
+    """Mass on the reasoning, mean over `rows`, of even reading."""
+    return float(even_reading(segments, rows, window)[segments.reasoning.start : segments.reasoning.stop].sum())
+
+
+def sink_free_focus(means: Tensor, segments: TraceSegments, window: int | None) -> Tensor:
+    """Computes the log-odds of the mass on the reasoning less those of even reading, sinks left out of both; (head,).
+
+    means: weights (head, token), mean over answer rows. A mass without sinks is that on the reasoning over that on all
+    tokens, both without BOS and the keys that are sinks of the layer. Above 0 a head looks at the reasoning more than
+    even reading does. NaN where no answer row sees the reasoning.
+    """
+    kept = means.mean(dim=0) <= SINK_MASS
+    kept[0] = False
+    inside = torch.zeros_like(kept)
+    inside[segments.reasoning.start : segments.reasoning.stop] = True
+
+    def share(weights: Tensor) -> Tensor:
+        return (weights * (kept & inside)).sum(-1) / (weights * kept).sum(-1)
+
+    own, even = share(means), share(even_reading(segments, segments.answer, window))
+    log_odds = (each.clamp(LEAST_SHARE, 1 - LEAST_SHARE).logit() for each in (own, even))
+    return torch.where(even > 0, next(log_odds) - next(log_odds), torch.nan)

@@ -20,7 +20,6 @@ from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.store import ActivationReader, RecordedTrace
 from r2a_core.attention.masses import (
     LayerMasses,
-    ReasoningWalk,
     TokenGroups,
     layer_masses,
     layer_statistics,
@@ -59,6 +58,7 @@ ATTENTION_SCHEMA = {
     "walk_p": pl.Float32,  # share of the shifts that reach walk_correlation_weighted
     "uniformity": pl.Float32,  # exp(entropy) / tokens over the reasoning, mean over answer rows that see some; 1 = even
     "uniform_share": pl.Float32,  # mass on the reasoning if attention were uniform over all that a row sees
+    "focus": pl.Float32,  # mass on the reasoning over uniform, both without sinks, log-odds; masses.sink_free_focus
     "row_mass": pl.List(pl.Float32),  # by answer row, attention mass on the reasoning
     "centroid": pl.List(pl.Float32),  # by answer row, fraction 0..1 of the reasoning; NaN: window holds none of it
     "spread": pl.List(pl.Float32),  # by answer row, fraction of the reasoning
@@ -105,8 +105,10 @@ def tables_from_activations(
     """
     groups = token_groups(trace.segments, pieces, phrases)
     found = {
-        layer: layer_masses(layer_statistics(trace, layer, device), groups, f"{item_id!r}, layer {layer}")
-        for layer in trace.layers
+        layer: layer_masses(
+            layer_statistics(trace, layer, device), groups, attention.window, f"{item_id!r}, layer {layer}"
+        )
+        for layer, attention in trace.layers.items()
     }
     return trace_tables(item_id, groups, trace.layers, found, pieces)
 
@@ -165,17 +167,22 @@ def trace_tables(
                 "copied": copied,
                 "uniform_share": uniform_share(groups.segments, rows, layers[layer].window),
             }
-            attention.append(source_frame(own, mass, found[layer].walk if source == "answer" else None))
+            answer = found[layer] if source == "answer" else None
+            attention.append(source_frame(own, mass, answer))
     heads = pl.concat(attention).sort("layer", "head", "source", maintain_order=True)
     return AttentionTables(heads, sentence_frame(item_id, groups, found, pieces))
 
 
-def source_frame(own: Mapping[str, Any], mass: Tensor, walk: ReasoningWalk | None) -> pl.DataFrame:
-    """Returns the rows of one layer and source, one per head. own: columns that all of them share."""
+def source_frame(own: Mapping[str, Any], mass: Tensor, answer: LayerMasses | None) -> pl.DataFrame:
+    """Returns the rows of one layer and source, one per head. own: columns that all of them share.
+
+    answer: where its rows are the source, for what only they have.
+    """
     n_heads = mass.shape[0]
     columns = {name: [value] * n_heads for name, value in own.items()} | {"head": list(range(n_heads))}
     columns |= dict(zip((*SEGMENTS, "reflection"), mass.T.tolist(), strict=True))
-    if walk is not None:
+    if answer is not None and (walk := answer.walk) is not None:
+        columns["focus"] = with_nulls(answer.focus)
         columns["walk_correlation"] = with_nulls(walk_correlation(walk.centroid))
         weighted = weighted_walk(walk.centroid, walk.mass)
         columns["walk_correlation_weighted"] = with_nulls(weighted.correlation)

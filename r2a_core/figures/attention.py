@@ -18,13 +18,13 @@ from r2a_core.figures.tokens import draw_span_figures
 from r2a_core.figures.walks import walk_overview_figure
 from r2a_core.infra.files import read_frame
 from r2a_core.paths import StudyPaths
-from r2a_core.results import MASS_COLUMNS, head_means, head_sets, trace_means
+from r2a_core.results import MASS_COLUMNS, SET_COLUMNS, head_means, head_sets, trace_means
 
 REASONED = "with_reasoning"
 
 HEAD_COLUMNS = [
-    *("dataset", "layer", "head", "rank", "count_rank", "answer_to_reasoning"),
-    *("walk_correlation_weighted", "uniformity", "induction", "retrieval"),
+    *("dataset", "answer_to_reasoning", "walk_correlation_weighted", "uniformity"),
+    *SET_COLUMNS,
 ]
 
 
@@ -33,12 +33,11 @@ def draw_dataset(
     models: Sequence[str],
     dataset: str,
     settings: Sequence[str],
-    top: int,
     thresholds: WalkThresholds,
 ) -> list[Path]:
     """Draw every figure of one dataset into data/figures/attention; return the files, none without captured traces.
 
-    top: heads that are marked of each kind. Raises R2AError when something to draw from is missing.
+    Raises R2AError when something to draw from is missing.
     """
     folder = paths.figures("attention")
     means, by_head = [], {}
@@ -64,9 +63,9 @@ def draw_dataset(
             model: read_frame(paths.heads(model), HEAD_COLUMNS, "heads").filter(pl.col("dataset") == dataset)
             for model in by_head
         }
-        sets = {model: head_sets(rows, top) for model, rows in heads.items()}
-        written += save_figure(head_map_figure(by_head, sets, top), folder / f"head-maps-{dataset}")
-        overview = walk_overview_figure(heads, dataset, top, thresholds)
+        sets = {model: head_sets(rows) for model, rows in heads.items()}
+        written += save_figure(head_map_figure(by_head, sets), folder / f"head-maps-{dataset}")
+        overview = walk_overview_figure(heads, dataset, thresholds)
         written += save_figure(overview, folder / f"walk-overview-{dataset}")
     for model in by_head:
         written += draw_attention_maps(paths, model, dataset, folder)

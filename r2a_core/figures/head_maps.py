@@ -30,10 +30,10 @@ INDUCTION = {"marker": "^", "markersize": 5.0, "markerfacecolor": "white", "mark
 RETRIEVAL = {"marker": "o", "markersize": 2.8, "markerfacecolor": ORANGE, "markeredgecolor": "black", "mew": 0.6}
 
 
-def head_map_figure(means: Mapping[str, pl.DataFrame], marks: Mapping[str, HeadSets], top: int) -> Figure:
+def head_map_figure(means: Mapping[str, pl.DataFrame], marks: Mapping[str, HeadSets]) -> Figure:
     """Draw Figure 3: layer x head maps of the trace mean, a row per model and a column per target segment.
 
-    means: `results.head_means` by model; marks: its marked heads, of each kind the `top` highest.
+    means: `results.head_means` by model; marks: its marked heads.
     """
     grids = [{name: head_grid(heads, name) for name in TARGETS} for heads in means.values()]
     heights = [2.9 * float(np.clip(np.divide(*grid["bos"].shape), 0.6, 1.5)) for grid in grids]
@@ -48,7 +48,7 @@ def head_map_figure(means: Mapping[str, pl.DataFrame], marks: Mapping[str, HeadS
     for axes in panels[-1]:
         axes.set_xlabel("head")
     fig.colorbar(ScalarMappable(Normalize(0, 1), HEAT), ax=panels, fraction=0.02, pad=0.01, label="mean attention mass")
-    fig.legend(handles=_legend(list(marks.values()), top), loc="outside lower center", ncols=3, frameon=False)
+    fig.legend(handles=_legend(list(marks.values())), loc="outside lower center", ncols=3, frameon=False)
     return fig
 
 
@@ -69,11 +69,11 @@ def _heat_map(axes: Axes, grid: np.ndarray, marks: HeadSets) -> None:
         axis.set_ticks(range(0, size, max(1, size // 7)))
 
 
-def _legend(marks: Sequence[HeadSets], top: int) -> list[Line2D]:
+def _legend(marks: Sequence[HeadSets]) -> list[Line2D]:
     """What the marks of Figure 3 mean; only of the kinds that are drawn."""
-    kinds = [(RFH, f"Reasoning-Focus Head (top {top} of answer \u2192 reasoning)")]
+    kinds = [(RFH, "Reasoning-Focus Head (answer \u2192 reasoning)")]
     if any(mark.induction for mark in marks):
-        kinds.append((INDUCTION, f"induction head (top {top})"))
+        kinds.append((INDUCTION, "induction head"))
     if any(mark.retrieval for mark in marks):
-        kinds.append((RETRIEVAL, f"retrieval head (top {top})"))
+        kinds.append((RETRIEVAL, "retrieval head"))
     return [Line2D([], [], linestyle="none", label=label, **style) for style, label in kinds]

@@ -33,9 +33,7 @@ def overlap_counts(sets: HeadSets) -> dict[tuple[bool, ...], int]:
     return {each: found.count(each) for each in MEMBERSHIPS}
 
 
-def walk_overview_figure(
-    heads: Mapping[str, pl.DataFrame], dataset: str, top: int, thresholds: WalkThresholds
-) -> Figure:
+def walk_overview_figure(heads: Mapping[str, pl.DataFrame], dataset: str, thresholds: WalkThresholds) -> Figure:
     """Draw a row per model: weighted walk correlation against mass, overlap of the kinds, uniformity by layer.
 
     heads: rows of HEAD_SCHEMA of the dataset, by model. RFHs are red and carry their rank; the line below each row
@@ -44,43 +42,44 @@ def walk_overview_figure(
     fig = Figure(figsize=(10.5, 3.5 * len(heads)), layout="constrained")
     rows = fig.subfigures(len(heads), 1, squeeze=False)[:, 0]
     for (model, scores), row in zip(heads.items(), rows, strict=True):
-        scores, sets = scores.sort("rank"), head_sets(scores, top)
+        scores, sets = scores.sort("rank"), head_sets(scores)
         grid = row.add_gridspec(1, 3)
-        _walk_scatter(row.add_subplot(grid[0]), scores, top, thresholds)
-        _overlap(row, grid[1], sets)
-        _uniformity(row.add_subplot(grid[2]), scores, top)
+        _walk_scatter(row.add_subplot(grid[0]), scores, thresholds)
+        _overlap(row, grid[1], sets, len(scores))
+        _uniformity(row.add_subplot(grid[2]), scores)
         row.suptitle(f"{model}, {dataset}", parse_math=False, fontsize=10)
-        ranks = "   ".join(f"{rank} {head_name(*head)}" for rank, head in enumerate(sets.rfh, start=1))
-        row.supxlabel(f"RFH by rank:   {ranks}", fontsize=8)
+        chosen = scores.filter("reasoning_focus").select("rank", "layer", "head").iter_rows()
+        ranks = "   ".join(f"{rank} {head_name(*head)}" for rank, *head in chosen)
+        row.supxlabel(f"RFH by rank:   {ranks or 'none'}", fontsize=8)
     return fig
 
 
-def _walk_scatter(axes: Axes, scores: pl.DataFrame, top: int, thresholds: WalkThresholds) -> None:
+def _walk_scatter(axes: Axes, scores: pl.DataFrame, thresholds: WalkThresholds) -> None:
     """Weighted walk correlation and mass of every head; dashed lines at the thresholds."""
     axes.set(xlim=(-0.03, 1.03), ylim=(-1.08, 1.08))
     axes.set_xlabel("attention mass answer \u2192 reasoning", fontsize=8)
     axes.set_ylabel("walk correlation, weighted by mass", fontsize=8)
     axes.axvline(thresholds.mass, color=INK, linewidth=0.7, linestyle="--", gid="threshold")
     axes.axhline(thresholds.correlation, color=INK, linewidth=0.7, linestyle="--", gid="threshold")
-    _points(axes, scores, "answer_to_reasoning", "walk_correlation_weighted", top)
+    _points(axes, scores, "answer_to_reasoning", "walk_correlation_weighted")
 
 
-def _uniformity(axes: Axes, scores: pl.DataFrame, top: int) -> None:
+def _uniformity(axes: Axes, scores: pl.DataFrame) -> None:
     """Uniformity of every head by layer: early heads whose maps are near-uniform stand out at the top left."""
     axes.set(xlim=(-0.6, max(scores["layer"]) + 0.6), ylim=(-0.05, 1.05))
     axes.set_xlabel("layer", fontsize=8)
     axes.set_ylabel("uniformity of the map", fontsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _points(axes, scores, "layer", "uniformity", top)
+    _points(axes, scores, "layer", "uniformity")
 
 
-def _points(axes: Axes, scores: pl.DataFrame, x: str, y: str, top: int) -> None:
+def _points(axes: Axes, scores: pl.DataFrame, x: str, y: str) -> None:
     """All heads that have both values as dots; RFHs in red, each joined to a disc with its rank.
 
     The limits of the axes must be set: discs are kept apart in the panel's own inches.
     """
     known = scores.drop_nulls([x, y])
-    chosen = known.filter(pl.col("rank") <= top)
+    chosen = known.filter("reasoning_focus")
     axes.scatter(known[x], known[y], s=9, color=SKY, edgecolors=INK, linewidths=0.3)
     axes.scatter(chosen[x], chosen[y], s=12, color=RED, zorder=3)
     axes.tick_params(labelsize=8)
@@ -115,7 +114,7 @@ def _push(labels: np.ndarray, others: np.ndarray, gap: float) -> np.ndarray:
     return (away * step[..., None]).sum(axis=1)
 
 
-def _overlap(row, place: SubplotSpec, sets: HeadSets) -> None:
+def _overlap(row, place: SubplotSpec, sets: HeadSets, n_heads: int) -> None:
     """Bars: heads of each combination of kinds; below each bar, the dots say which kinds it is."""
     counts = overlap_counts(sets)
     grid = place.subgridspec(2, 1, height_ratios=[2.4, 1], hspace=0.02)
@@ -126,6 +125,13 @@ def _overlap(row, place: SubplotSpec, sets: HeadSets) -> None:
     bars.bar_label(drawn, fontsize=8)
     bars.set_ylim(0, max(1, *counts.values()) * 1.15)
     bars.set_ylabel("heads", fontsize=8)
+    overlaps = sets.overlaps(n_heads)
+    chance = [
+        f"{KINDS[0]} and {kind}: {found['shared']}, by chance {found['expected']:.1f} (p = {found['p']:.2g})"
+        for kind in KINDS[1:]
+        for found in (overlaps[f"rfh_and_{kind}"],)
+    ]
+    bars.set_title("\n".join(chance), fontsize=7)
     bars.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     _membership_dots(dots, list(counts))
     sizes = (len(sets.rfh), len(sets.induction), len(sets.retrieval))

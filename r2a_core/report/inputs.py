@@ -31,7 +31,6 @@ class ReportInputs:
     settings: Sequence[str]
     values: Mapping[str, Any]  # the params of all stages, to be listed
     params: ReportParams
-    top: int  # heads that count as Reasoning-Focus Heads
     crossing: CrossingParams
     walk: WalkThresholds
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from r2a_core.config import WalkThresholds
@@ -167,7 +168,11 @@ def attention_answer(records: Records, heads: Records, walk: WalkThresholds) -> 
         return Finding("Not answered: no attention has been measured.")
     walking = {name_of(record): len(walking_heads(pl.DataFrame(record["scores"]), walk)) for record in heads}
     share = span(list(medians.values()), ".3f")
-    sentence = f"Answer tokens put {share} of their attention on the reasoning (median over traces)"
+    sentence = f"Answer tokens put {share} of their attention on the reasoning (median over traces"
+    if heads:
+        even = [float(np.mean(record["scores"]["uniform_share"])) for record in heads]
+        sentence += f"; spread evenly it would be {span(even, '.3f')}"
+    sentence += ")"
     if walking:
         sentence += f", and {span(list(walking.values()), 'd')} heads of a model walk along it"
         sentence += f" (mass {walk.mass} and weighted walk correlation {walk.correlation} or more, above chance)"

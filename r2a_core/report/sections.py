@@ -22,6 +22,7 @@ from r2a_core.report.inputs import WITH_REASONING, Gaps, ReportInputs, add_gap, 
 from r2a_core.results import (
     MASS_COLUMNS,
     SEGMENT_LABELS,
+    SET_COLUMNS,
     head_grid,
     head_means,
     head_sets,
@@ -37,6 +38,7 @@ SCORES = (
     "top10_count",
     "uniform_share",
     "above_uniform",
+    "focus",
     "uniformity",
     "walk_correlation",
     "walk_correlation_weighted",
@@ -92,7 +94,7 @@ def heads_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
     """Collects one record per model and dataset whose heads have been ranked: every score, and the marked heads."""
     records = []
     for model in inputs.models:
-        columns = ["layer", "head", "dataset", "n_traces", "count_rank", *SCORES]
+        columns = [*dict.fromkeys([*SET_COLUMNS, *SCORES, "dataset", "n_traces"])]
         frame = read_if_there(inputs.paths.heads(model), columns, "heads")
         if frame is None:
             add_gap(gaps, "Attention", f"the heads of {model} have not been ranked", "heads")
@@ -101,7 +103,7 @@ def heads_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
             rows = frame.filter(pl.col("dataset") == dataset).sort("layer", "head")
             if rows.is_empty():
                 continue
-            sets = head_sets(rows, inputs.top)
+            sets = head_sets(rows)
             record = {"model": model, "dataset": dataset, "n_traces": rows["n_traces"][0]}
             record["scores"] = {name: rows[name].to_list() for name in ("layer", "head", *SCORES)}
             record["marks"] = {kind: getattr(sets, kind) for kind in ("rfh", "induction", "retrieval")}

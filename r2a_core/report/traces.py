@@ -14,7 +14,7 @@ import polars as pl
 from r2a_core.infra.files import read_frame
 from r2a_core.report.encode import CODES, pack, pack_json, pack_shares, weight_levels
 from r2a_core.report.inputs import Gaps, ReportInputs, add_gap, read_if_there
-from r2a_core.results import MappedTrace, PooledMap, head_sets, map_name, mapped_traces, pooled_maps
+from r2a_core.results import SET_COLUMNS, MappedTrace, PooledMap, head_sets, map_name, mapped_traces, pooled_maps
 
 VIEW = ["item_id", "kind", "layer", "head"]
 
@@ -74,10 +74,9 @@ class TraceReader:
         columns = ["item_id", "sentence", "start", "end", "layer", "head", "mass", "reflection"]
         self.sentences = read_if_there(paths.sentences(*run), columns, "attention")
         self.rfh = None
-        columns = ["layer", "head", "dataset", "rank", "count_rank", "induction", "retrieval"]
-        heads = read_if_there(paths.heads(model), columns, "heads")
+        heads = read_if_there(paths.heads(model), ["dataset", *SET_COLUMNS], "heads")
         if heads is not None:
-            rfh = head_sets(heads.filter(pl.col("dataset") == dataset), inputs.top).rfh
+            rfh = head_sets(heads.filter(pl.col("dataset") == dataset)).rfh
             schema = {name: heads.schema[name] for name in ("layer", "head")}
             self.rfh = pl.DataFrame(rfh, schema=schema, orient="row")
 

@@ -42,6 +42,7 @@ def study_params() -> dict[str, Any]:
         datasets={"stories": PARAMS["datasets"]["arithmetic"]},
         heads={
             "top": 3,
+            "rule": "paper",
             "retrieval": {"default": PARAMS["heads"]["retrieval"]["default"] | {"tests": 2}, "models": {}},
         },
         maps={"top_heads": 1, "traces": 1},

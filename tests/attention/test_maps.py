@@ -14,11 +14,12 @@ from r2a_core.attention.heads import rank_heads
 from r2a_core.attention.map_selection import ShownMaps, Span
 from r2a_core.attention.maps import MapTables, attention_maps, first_tokens, strongest_links
 from r2a_core.attention.tables import concat_tables, tables_from_activations
-from r2a_core.config import MapParams, WalkThresholds
+from r2a_core.config import HeadsParams, MapParams, WalkThresholds, parse
 from r2a_core.infra.errors import R2AError
 from r2a_core.results import Head
 from tests.attention.cases import SEGMENTS, THOUGHT, eager_patterns
 from tests.small_models import kept, stored_reader
+from tests.study import PARAMS
 
 PIECES = [*THOUGHT, "So", " \\", "boxed", "{", "1", "7", "}", ".", "!", "</s>"]
 PHRASES = ("wait",)
@@ -43,7 +44,7 @@ def case(request, tiny_model, tmp_path):
     attention = concat_tables(tables_from_activations(t.item_id, t, PIECES, PHRASES) for t in reader).attention
     zeros = attention.select("layer", "head").unique(maintain_order=True)
     scores = zeros.with_columns(induction=0.0, induction_match=0.0, retrieval=0.0)
-    heads = rank_heads({"d": attention}, scores, top=3)
+    heads = rank_heads({"d": attention}, scores, parse(HeadsParams, PARAMS["heads"], "heads"))
     rfh = tuple(heads.sort("rank").select("layer", "head").head(3).iter_rows())
 
     def drawn(items: tuple[str, ...], single: tuple[Head, ...], spans: tuple[Span, ...] = (), **more: Any) -> MapTables:
@@ -130,13 +131,15 @@ def test_choices_that_do_not_exist_are_named(case, items, single, spans, says):
         case[0](items, single, spans)
 
 
-def ranking(mass: list[float], correlation: list[float | None]) -> pl.DataFrame:
-    """One head a layer, ranked by its mass on the reasoning."""
+def ranking(mass: list[float], correlation: list[float | None], focus: int = 0) -> pl.DataFrame:
+    """One head a layer, ranked by its mass on the reasoning; the first `focus` are Reasoning-Focus Heads."""
     rank = [sorted(mass, reverse=True).index(value) + 1 for value in mass]
     walk = {"walk_correlation_weighted": correlation, "walk_null_95": [0.1] * len(mass)}
     columns = {"answer_to_reasoning": mass, **walk, "rank": rank, "count_rank": rank}
+    columns["reasoning_focus"] = [number <= focus for number in rank]
+    kinds = dict.fromkeys(("induction_head", "retrieval_head"), [False] * len(mass))
     zeros = {"head": [0] * len(mass), "induction": [0.0] * len(mass), "retrieval": [0.0] * len(mass)}
-    return pl.DataFrame({"layer": range(len(mass)), **columns, **zeros})
+    return pl.DataFrame({"layer": range(len(mass)), **columns, **kinds, **zeros})
 
 
 @pytest.mark.parametrize(
@@ -152,17 +155,20 @@ def test_a_walking_head_is_shown_beside_the_first_ones(mass, correlation, expect
 
 
 def test_params_choose_heads_items_and_spans_in_place_of_the_defaults():
-    heads = ranking([0.9, 0.8, 0.7], [None] * 3)
+    heads = ranking([0.9, 0.8, 0.7], [None] * 3, focus=2)
     rows = [(item, 0, 0, "answer", mass, 0.0) for item, mass in (("a", 0.1), ("b", 0.2), ("c", 0.9))]
     columns = ["item_id", "layer", "head", "source", "reasoning", "reflection"]
     attention = pl.DataFrame(rows, schema=columns, orient="row").with_columns(pl.col("layer", "head").cast(pl.Int16))
     pieces: dict[str, list[str]] = {"a": PIECES, "b": PIECES, "c": PIECES}
 
     def selected(**changes: Any) -> ShownMaps:
-        return selection.choose_maps(params(**changes), "m", "d", pieces, attention, heads, 2, WALK)
+        return selection.choose_maps(params(**changes), "m", "d", pieces, attention, heads, WALK)
 
     rfh = ((0, 0), (1, 0))
     assert selected() == ShownMaps(((0, 0),), rfh, ("b",), ())
+    heads = ranking([0.9, 0.8, 0.7], [None] * 3)
+    assert selected() == ShownMaps(((0, 0),), (), ("b",), ())  # no Reasoning-Focus Head: the first by mass
+    heads = ranking([0.9, 0.8, 0.7], [None] * 3, focus=2)
     span = {"model": "m", "dataset": "d", "item_id": "a", "text": " Wait d"}
     other = span | {"dataset": "other", "item_id": "nowhere"}
     chosen = {"heads": {"m": [[2, 0]]}, "items": {"d": ["c"]}, "spans": [span, other]}

@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.capture import capture_trace
 from r2a_core.attention.masses import (
+    LEAST_SHARE,
     REFLECTION,
     TokenGroups,
+    even_reading,
     layer_statistics,
     masses,
     masses_in_forward,
     pattern_blocks,
     row_statistics,
+    sink_free_focus,
     uniform_share,
     walk_correlation,
     weighted_walk,
@@ -124,6 +127,7 @@ def test_uniform_attention_by_hand():
     assert walk.centroid[0].tolist() == pytest.approx([0.5])
     assert walk.spread[0].tolist() == pytest.approx([np.std([0.125, 0.375, 0.625, 0.875])])
     assert walk.evenness[0].tolist() == pytest.approx([1.0])
+    assert sink_free_focus(statistics.answer, segments, None).tolist() == pytest.approx([0] * 4, abs=1e-6)
     assert statistics.reasoning is not None
     own = masses(statistics.reasoning, segments.ranges())["reasoning"][0].item()
     assert own == pytest.approx((1 / 4 + 2 / 5 + 3 / 6 + 4 / 7) / 4)
@@ -228,14 +232,30 @@ def test_weighted_walk_equals_loops_over_all_shifts(n_rows):
         np.testing.assert_allclose([float(part[head]) for part in vars(found).values()], expected, atol=1e-9)
 
 
+def test_focus_leaves_sinks_out_by_hand():
+    """Tokens 0 to 9, reasoning 3 to 6, answer row 8; token 2 is a sink of the layer, though not of the second head."""
+    segments = TraceSegments(think_open=2, think_close=7, n_tokens=10)
+    weights = [[0.2, 0.1, 0.5, 0, 0.1, 0, 0, 0.1, 0, 0], [0.4, 0.05, 0.2, 0.05, 0, 0.1, 0.05, 0.1, 0.05, 0]]
+    even = np.log(4 / 3)  # 4 of 7 tokens: not 0 and not 2
+    expected = [np.log(0.1 / 0.2) - even, np.log(0.2 / 0.2) - even]
+    assert sink_free_focus(torch.tensor(weights), segments, None).tolist() == pytest.approx(expected, abs=1e-6)
+    most = torch.zeros(1, 10)
+    most[0, [3, 4, 5, 6]] = 0.25
+    least = np.log(1 / LEAST_SHARE - 1) - np.log(4 / 4)  # 4 of 8
+    assert sink_free_focus(most, segments, None).tolist() == pytest.approx([least], abs=1e-3)
+    assert sink_free_focus(1 - most, segments, window=2).isnan().all()  # row 8 sees 7 and 8
+
+
 @given(bounds=st.tuples(st.integers(1, 5), st.integers(0, 9), st.integers(1, 6)), window=st.none() | st.integers(1, 30))
 def test_uniform_share_equals_brute_force(bounds, window):
     query, reasoning, answer = bounds
     segments = TraceSegments(query, query + reasoning + 1, query + reasoning + answer + 3)
     for rows in (segments.answer, segments.reasoning):
-        shares = []
+        shares, even = [], np.zeros(segments.n_tokens)
         for row in rows:
             seen = [key for key in range(row + 1) if window is None or key > row - window]
             shares.append(sum(key in segments.reasoning for key in seen) / len(seen))
+            even[seen] += 1 / len(seen) / len(rows)
         if shares:
             assert uniform_share(segments, rows, window) == pytest.approx(np.mean(shares))
+            np.testing.assert_allclose(even_reading(segments, rows, window), even, atol=1e-12)

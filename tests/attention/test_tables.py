@@ -60,7 +60,7 @@ def test_frames_have_their_schema_and_order(frames):
     assert answers["walk_p"].is_between(1 / 9 - 1e-6, 1).all()
     assert answers["effective_rows"].is_between(1, 9 + 1e-5).all()
     walk_columns = [name for name in ATTENTION_SCHEMA if name.startswith("walk_")]
-    walk_columns += ["effective_rows", "row_mass", "centroid", "spread", "uniformity"]
+    walk_columns += ["focus", "effective_rows", "row_mass", "centroid", "spread", "uniformity"]
     assert set(frames.attention.filter(source="reasoning").select(walk_columns).null_count().row(0)) == {24}
 
 

@@ -7,21 +7,21 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from r2a_core.config import WalkThresholds
-from r2a_core.figures.walks import keep_apart, overlap_counts, walk_overview_figure
-from r2a_core.results import HeadSets
+from r2a_core.figures.walks import KINDS, keep_apart, overlap_counts, walk_overview_figure
+from r2a_core.results import SET_COLUMNS, HeadSets
 from tests.figures.drawn import lines_at
 
 
 def scores() -> pl.DataFrame:
     """Four heads of two layers; head (1, 1) has no walk correlation."""
     rows = [
-        (0, 0, 0.8, 2, 2, 0.0, 0.9, 0.1, 0.95),
-        (0, 1, 0.3, 3, 3, 0.8, 0.0, 0.2, 0.6),
-        (1, 0, 0.9, 1, 1, 0.7, 0.2, 0.9, 0.2),
-        (1, 1, 0.1, 4, 4, 0.0, 0.0, None, 0.3),
+        (0, 0, 2, 2, 0.0, 0.9, True, False, True, 0.8, 0.1, 0.95),
+        (0, 1, 3, 3, 0.8, 0.0, False, True, False, 0.3, 0.2, 0.6),
+        (1, 0, 1, 1, 0.7, 0.2, True, True, True, 0.9, 0.9, 0.2),
+        (1, 1, 4, 4, 0.0, 0.0, False, False, False, 0.1, None, 0.3),
     ]
-    columns = ["layer", "head", "answer_to_reasoning", "rank", "count_rank", "induction", "retrieval"]
-    return pl.DataFrame(rows, schema=[*columns, "walk_correlation_weighted", "uniformity"], orient="row")
+    columns = [*SET_COLUMNS, "answer_to_reasoning", "walk_correlation_weighted", "uniformity"]
+    return pl.DataFrame(rows, schema=columns, orient="row")
 
 
 def panel(fig: Figure, label: str) -> Any:
@@ -35,7 +35,7 @@ def points(axes: Any, number: int) -> list[tuple[float, float]]:
 
 def test_heads_stand_at_their_scores_and_the_rfhs_carry_their_rank() -> None:
     thresholds = WalkThresholds(mass=0.6, correlation=0.7)
-    fig = walk_overview_figure({"toy_model": scores()}, "toy", 2, thresholds)
+    fig = walk_overview_figure({"toy_model": scores()}, "toy", thresholds)
     walk, uniformity = panel(fig, "walk correlation"), panel(fig, "uniformity")
     assert sorted(points(walk, 0)) == [(0.3, 0.2), (0.8, 0.1), (0.9, 0.9)]
     assert points(walk, 1) == [(0.9, 0.9), (0.8, 0.1)]
@@ -43,8 +43,12 @@ def test_heads_stand_at_their_scores_and_the_rfhs_carry_their_rank() -> None:
     thresholds_drawn = [(line.get_xdata()[0], line.get_ydata()[0]) for line in lines_at(walk, "threshold")]
     assert thresholds_drawn == [(0.6, 0), (0, 0.7)]
     assert sorted(points(uniformity, 0)) == [(0, 0.6), (0, 0.95), (1, 0.2), (1, 0.3)]
-    # of the top two of each kind: head (1, 0) is in all three, (0, 0) RFH and retrieval, (0, 1) induction alone
+    # head (1, 0) is in all three, (0, 0) RFH and retrieval, (0, 1) induction alone
     assert [bar.get_height() for bar in panel(fig, "heads").patches] == [1, 0, 1, 0, 0, 1, 0]
+    # two RFHs and two of each other kind among four heads share 1 on average, and 1 or more in 5 of 6 draws
+    chance = "1, by chance 1.0 (p = 0.83)", "2, by chance 1.0 (p = 0.17)"
+    expected = "\n".join(f"RFH and {kind}: {found}" for kind, found in zip(KINDS[1:], chance, strict=True))
+    assert panel(fig, "heads").get_title() == expected
 
 
 def test_labels_of_heads_that_coincide_are_kept_apart_and_near() -> None:

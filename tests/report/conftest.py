@@ -18,7 +18,16 @@ from r2a_core.attention.map_selection import choose_maps
 from r2a_core.attention.maps import attention_maps
 from r2a_core.attention.tables import concat_tables, tables_from_activations
 from r2a_core.builtin.tokenizer import build_tokenizer
-from r2a_core.config import CrossingParams, EvaluateParams, MapParams, ReportParams, Tags, WalkThresholds
+from r2a_core.config import (
+    CrossingParams,
+    EvaluateParams,
+    HeadsParams,
+    MapParams,
+    ReportParams,
+    Tags,
+    WalkThresholds,
+    parse,
+)
 from r2a_core.data.items import Item, choice, items_frame
 from r2a_core.evaluation.funnel import evaluate
 from r2a_core.generation.rows import generation_row
@@ -34,6 +43,7 @@ from r2a_core.tokenizer import LoadedTokenizer, plain_ids, token_pieces
 from r2a_core.trace import GENERATION_SCHEMA, SETTINGS, TraceSegments, has_boxed
 from tests.evaluation.judged_runs import judged_run
 from tests.small_models import kept, stored_reader
+from tests.study import PARAMS
 
 PHRASES = ("wait", "alternatively")
 HOSTILE = (
@@ -135,12 +145,15 @@ def write_attention(paths: StudyPaths, model: str, dataset: str, rows: pl.DataFr
     heads = head_frame({dataset: frames.attention})
     params = MapParams(heads={}, top_heads=3, items={}, traces=3, spans=(), cells=512, links=4)
     walk = WalkThresholds(mass=1, correlation=1)  # no head walks
-    shown = choose_maps(params, model, dataset, pieces, frames.attention, heads, 5, walk)
+    shown = choose_maps(params, model, dataset, pieces, frames.attention, heads, walk)
     maps = attention_maps(reader, pieces, shown, params, PHRASES, "cpu")
     write(maps.maps, paths.maps(model, dataset))
     write(maps.tokens, paths.map_tokens(model, dataset))
     write(maps.links, paths.map_links(model, dataset))
     return frames.attention
+
+
+HEADS = parse(HeadsParams, PARAMS["heads"] | {"top": 5, "rule": "paper"}, "heads")
 
 
 def head_frame(attention: dict[str, pl.DataFrame]) -> pl.DataFrame:
@@ -150,7 +163,7 @@ def head_frame(attention: dict[str, pl.DataFrame]) -> pl.DataFrame:
     draws = generator.random((3, len(layers)))
     made_up = {"induction": draws[0] * (draws[0] > 0.7), "induction_match": draws[1]}
     made_up["retrieval"] = draws[2] * (draws[2] > 0.7)
-    return rank_heads(attention, scores.with_columns(pl.DataFrame(made_up)), top=5)
+    return rank_heads(attention, scores.with_columns(pl.DataFrame(made_up)), HEADS)
 
 
 def sweep(pair: int, probe: str, seed: int, component: str = "resid_pre") -> Sweep:
@@ -195,7 +208,6 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
         settings=SETTINGS,
         values={"run": run, "models": entries},
         params=ReportParams(title="From reasoning to answer", **limits),  # type: ignore[arg-type]
-        top=5,
         crossing=CrossingParams(bootstrap_draws=200, confidence=0.95, seed=0),
         walk=WalkThresholds(mass=0.3, correlation=0.1),
     )

@@ -36,7 +36,6 @@ README = f"before\n{verify.BEGIN}old\n{verify.END}after\n"
 def write_run(root: Path, right: int, chance: float | None = 0.5, mcnemar: float | None = 0.1) -> Run:
     """A run of model m on dataset chat: `right` of 10 answers are right with reasoning, 5 without."""
     params = params_with(run={"models": ["m"], "datasets": ["chat"]})
-    params["heads"]["top"] = 2
     write_params(root, params)
     paths = StudyPaths(root)
     funnel = {setting: {"once": {"all": 10, "answer_format": 9}} for setting in SETTINGS}
@@ -177,7 +176,9 @@ def test_measures_of_heads(tmp_path):
     write_frame(run.paths.attention("m", "chat"), pl.DataFrame(rows, schema=names, orient="row"))
     known = {"layer": [0, 1, 1, 2], "head": [0, 0, 1, 0], "dataset": ["chat"] * 4, "walk_null_95": [0.1, 0.1, 0.1, 0.1]}
     known |= {"rank": [1, 2, 3, 4], "count_rank": [1, 2, 3, 4], "induction": [0.1, 0.9, 0.8, 0.0]}
-    table = pl.DataFrame(known | {"retrieval": [0.0, 0.0, 0.0, 0.3]})
+    kinds = {"reasoning_focus": [1, 1, 0, 0], "induction_head": [0, 1, 1, 0], "retrieval_head": [0, 0, 0, 1]}
+    table = pl.DataFrame(known | {"retrieval": [0.0, 0.0, 0.0, 0.3]} | kinds)
+    table = table.with_columns(pl.col(*kinds).cast(pl.Boolean))
     write_frame(run.paths.heads("m"), table)
     walking = {"measure": "walking", "layers": [0, 2], "mass": 0.5, "walk": 0.7}
     shared = {"measure": "shared", "other": "induction"}  # of L0.H0 and L1.H0 with L1.H0 and L1.H1

@@ -61,6 +61,7 @@ function headFacts(ranking, layer, head, masses) {
             score('rank'),
             ['traces in which it is top', show(scores.top10_count[at])],
             score('above_uniform'),
+            ['focus: above even, without sinks', show(scores.focus[at], 3)],
             score('uniformity'),
             score('walk_correlation_weighted'),
             ['by chance at most (95%)', show(scores.walk_null_95[at], 3)],
@@ -143,15 +144,15 @@ async function drawHeads(body, width) {
           ? legend(
               [
                 s('rect', { x: 3, y: 1, width: 11, height: 10, class: 'rfh' }),
-                `Reasoning-Focus Heads (${marks.rfh.length} highest)`,
+                `Reasoning-Focus Heads (${marks.rfh.length})`,
               ],
               marks.induction.length && [
                 s('path', { d: 'M4 10h10l-5 -9z', class: 'induction' }),
-                `induction heads (${marks.induction.length} highest)`,
+                `induction heads (${marks.induction.length})`,
               ],
               marks.retrieval.length && [
                 s('circle', { cx: 9, cy: 6, r: 3, class: 'retrieval' }),
-                `retrieval heads (${marks.retrieval.length} highest)`,
+                `retrieval heads (${marks.retrieval.length})`,
               ],
             )
           : h('p', { class: 'note' }, 'The heads are not ranked yet: dvc repro heads.'),
