@@ -26,7 +26,7 @@ from stages._plan import outputs
 from stages._study import run_stage
 
 GIGABYTE = 1e9
-PACKAGES = ("dvc", "torch", "transformers", "safetensors", "polars", "typer", "math-verify", "peft", "gguf")
+PACKAGES = ("dvc", "torch", "transformers", "safetensors", "polars", "typer", "mpmath", "peft", "gguf")
 
 
 def report(name: str, value: str, hint: str = "") -> None:

@@ -178,7 +178,10 @@ TABLES = (
             "item_id": ITEM,
             "setting": Column("setting of the response", choices=SETTINGS),
             "run": count("number of the response"),
-            "status": Column("funnel status", choices=STATUSES),
+            "status": Column(
+                "funnel status; undecided: the answer is right in one reading of its notation, wrong in another",
+                choices=(*STATUSES, "undecided"),
+            ),
             "extracted": Column("last boxed answer"),
             "gold": Column("right answer"),
             "score": Column("0 or 1; a judge's score 1 to 10 for open questions; null where not graded", 0, 10),

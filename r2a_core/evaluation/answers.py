@@ -31,6 +31,7 @@ KINDS = {  # by name in the summary
     "another": Kind("wrong: another option", "#e69f00", light=True),
     "third": Kind("wrong: none of the options", "#999999"),
     "wrong": Kind("wrong, question without options", "#cc79a7", light=True),
+    "undecided": Kind("right in one reading, wrong in another", "#f0e442", light=True),
     "nothing": Kind("no valid answer", "#555555"),
 }
 
@@ -57,7 +58,8 @@ def count_answers(first_attempts: pl.DataFrame, options: Mapping[str, Sequence[s
     counts = {"n": first_attempts.height} | dict.fromkeys((*KINDS, "named_first", "named_second"), 0)
     for item_id, status, score, option in first_attempts.select("item_id", "status", "score", "option").iter_rows():
         n_options = len(options[item_id])
-        counts[kind_of(n_options, status == "ok", score == 1, option)] += 1
+        open_verdict = status == "undecided"
+        counts["undecided" if open_verdict else kind_of(n_options, status == "ok", score == 1, option)] += 1
         if n_options == len(PLACES) and option is not None:
             counts[f"named_{PLACES[option]}"] += 1
     return counts

@@ -9,6 +9,7 @@ counts first attempts only; "twice" replaces a first attempt by the second one w
 """
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,7 @@ def evaluate(
     recipes = {item.item_id: recipe_of(item) for item in items if item.kind == "gym"}
     options = {item.item_id: options_of(item) for item in items}
     grades = _grades(attempts, recipes, options, params.timeout_seconds)
-    graded = attempts.with_columns(grades.extracted, grades.scores, grades.options)
+    graded = attempts.with_columns(grades.extracted, grades.scores, grades.options, grades.status)
     if judgements is not None:
         graded = with_judged_scores(graded, judgements)
     once = graded.filter(pl.col("run") < runs)
@@ -98,6 +99,7 @@ def evaluate(
         "runs": runs,
         "retried": graded.height - once.height,
         "timeouts": grades.timeouts,
+        "undecided": grades.undecided,
         "funnel": {
             setting: {"once": _funnel(once, setting, settings), "twice": _funnel(twice, setting, settings)}
             for setting in settings
@@ -144,9 +146,11 @@ class _Grades:
     """One value per attempt, null where the response failed or its item has no exact answer."""
 
     extracted: pl.Series
-    scores: pl.Series  # 0 or 1
+    scores: pl.Series  # 0 or 1; null where the verdict is open
     options: pl.Series  # place, from 0, of the option that the answer names
+    status: pl.Series  # as before, or "undecided": such a response has passed the funnel but is in no comparison
     timeouts: int  # answers that were not graded in time; they score 0
+    undecided: int  # answers that are right in one reading of their notation and wrong in another
 
 
 def _grades(
@@ -172,19 +176,25 @@ def _grades(
     extracted: list[str | None] = [None] * attempts.height
     scores: list[float | None] = [None] * attempts.height
     named: list[int | None] = [None] * attempts.height
+    status = attempts["status"].to_list()
     for row, item_id, pair in zip(due["row"], due["item_id"], pairs, strict=True):
-        extracted[row], scores[row] = pair[0], float(verdicts[pair].score)
+        extracted[row], scores[row] = pair[0], verdicts[pair].score
+        status[row] = "undecided" if verdicts[pair].outcome == "undecided" else "ok"
         same = [place for place, option in enumerate(options[item_id]) if verdicts[pair[0], option].score]
         own = [place for place in same if options[item_id][place] == pair[1]]
         named[row] = next(iter(own + same), None)
-    timeouts = sum(verdicts[pair].outcome == "timeout" for pair in pairs)
-    if timeouts:
-        log.warning("%d of %d answers were not graded in time and count as wrong", timeouts, len(pairs))
+    counts = Counter(verdicts[pair].outcome for pair in pairs)
+    if counts["timeout"]:
+        log.warning("%d of %d answers were not graded in time and count as wrong", counts["timeout"], len(pairs))
+    if counts["undecided"]:
+        log.warning("%d of %d answers have an open verdict and are left out", counts["undecided"], len(pairs))
     return _Grades(
         pl.Series("extracted", extracted, pl.String),
         pl.Series("score", scores, pl.Float64),
         pl.Series("option", named, pl.Int32),
-        timeouts,
+        pl.Series("status", status, pl.String),
+        counts["timeout"],
+        counts["undecided"],
     )
 
 
@@ -225,6 +235,7 @@ def _gradable(once: pl.DataFrame, setting: str) -> pl.DataFrame:
 
 
 def _accuracy_of_all(once: pl.DataFrame, setting: str) -> float | None:
-    """Returns the share of first attempts that are right, failed ones counting as wrong; None if none is graded."""
+    """Returns the share of first attempts that are right, failed ones counting as wrong and open ones left out."""
     rows = _gradable(once, setting)
+    rows = rows.filter(pl.col("status") != "undecided")
     return rows["score"].fill_null(0).mean() if rows.height else None  # type: ignore[return-value]

@@ -1,11 +1,12 @@
-"""How an answer is written, apart from its value: words, units, percent signs, number bases, spacing.
+r"""How an answer is written, apart from its value: signs, spacing, thousands, words, letters of choices.
 
-LaTeX text of a boxed or a reference answer -> `Quantity` (LaTeX of the bare value, what was taken off) or a word key.
-Only string work happens here; nothing is parsed as an expression and nothing is evaluated.
+Text of a boxed or a reference answer -> tidied LaTeX, a word key, or the letter of a choice. Only string work happens
+here; nothing is parsed as an expression and nothing is evaluated.
 """
 
 import re
-from dataclasses import dataclass, replace
+import unicodedata
+from dataclasses import dataclass
 
 MAX_LENGTH = 1000  # characters; the longest reference answer of MATH-500 has 159
 
@@ -15,71 +16,95 @@ MAX_TOWER = 2  # powers inside one another: 2^{2^3} is 2 of them
 
 TEXT = r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mbox|mathrm|mathbf|mathit|operatorname|emph|underline)\s*\{([^{}]*)\}"
 
-POWER = r"(?:\s*\^\s*\{?\s*\d\s*\}?)?"
-
-NAMES_OF_UNITS = {
-    "mm": "mm millimeter millimetre",
-    "cm": "cm centimeter centimetre",
-    "m": "m meter metre",
-    "km": "km kilometer kilometre",
-    "inch": "in inch inches",
-    "foot": "ft foot feet",
-    "yard": "yd yard",
-    "mile": "mi mile",
-    "second": "s sec second",
-    "minute": "min minute",
-    "hour": "h hr hour",
-    "day": "day",
-    "week": "week",
-    "month": "month",
-    "year": "yr year",
-    "gram": "g gram",
-    "kg": "kg kilogram",
-    "pound": "lb pound",
-    "ounce": "oz ounce",
-    "ml": "ml milliliter millilitre",
-    "liter": "l liter litre",
-    "gallon": "gal gallon",
-    "mph": "mph",
-    "km/h": "kmh kph",
-    "dollar": "dollar usd",
-    "cent": "cent",
-    "euro": "euro eur",
-    "degree": "degree deg",
-    "radian": "radian rad",
-    "unit": "unit",
-}
-
-UNIT_OF = {name: unit for unit, names in NAMES_OF_UNITS.items() for name in names.split()}
-
-UNIT_OF |= {f"{name}s": unit for name, unit in UNIT_OF.items() if len(name) > 1}
-
-BARE_UNITS = "|".join(sorted((name for name in UNIT_OF if len(name) > 1), key=len, reverse=True))
-
-SIZED = r"(?:square|cubic|sq\.?|cu\.?)\s+"
-
-UNIT_TAILS = (
-    re.compile(rf"(?<=\S)\s*(?P<unit>(?:\s*(?:/|\\cdot)?\s*{TEXT}{POWER})+)$"),
-    re.compile(rf"(?<=[\d)}}\s])\s*(?P<unit>(?:{SIZED})?(?:{BARE_UNITS}){POWER})$", re.IGNORECASE),
-    re.compile(r"(?<=\S)\s*(?P<unit>(?:\^\s*\{?\s*\\circ\s*\}?|°|\\degrees?)\s*[CF]?)$"),
-)
-
-CURRENCY = {"$": "dollar", "€": "euro", "£": "pound sterling"}
-
-OF_ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])[^=]*(?:\\circ|°)")
-
 ELLIPSIS = re.compile(r"\\[lcdv]?dots\b|\\dots[a-z]\b|\.\.\.|…")
 
+SIGNS = {  # LaTeX: the signs that stand for it
+    "-": "−–‐﹣",
+    "+": "＋",
+    r"\times ": "×",
+    r"\cdot ": "·⋅∙•",
+    r"\div ": "÷",
+    r"\pm ": "±",
+    r"\mp ": "∓",
+    r"\sqrt ": "√",
+    r"\cbrt ": "∛",
+    r"\infty ": "∞",
+    r"^\circ ": "°º˚",
+    r"^\circ C": "℃",
+    r"^\circ F": "℉",
+    r"\le ": "≤⩽",
+    r"\ge ": "≥⩾",
+    r"\ne ": "≠",
+    r"\approx ": "≈",
+    r"\equiv ": "≡",
+    r"\in ": "∈",
+    r"\cup ": "∪",
+    r"\cap ": "∩",
+    r"\setminus ": "∖",
+    r"\emptyset ": "∅øØ",
+    r"\mathbb{R}": "ℝ",
+    r"\mathbb{Z}": "ℤ",
+    r"\mathbb{N}": "ℕ",
+    r"\mathbb{Q}": "ℚ",
+    r"\mathbb{C}": "ℂ",
+    r"\langle ": "⟨〈",
+    r"\rangle ": "⟩〉",
+    r"\lfloor ": "⌊",
+    r"\rfloor ": "⌋",
+    r"\lceil ": "⌈",
+    r"\rceil ": "⌉",
+    "|": "∣",
+    "'": "′’",
+    r"\land ": "∧",
+    r"\lor ": "∨",
+    "": "∠△\u200b\ufeff\u2060",
+    "/": "⁄∕",
+    "%": "％",
+    ",": "，",
+    ";": "；",
+    ":": "：",
+    "(": "（",
+    ")": "）",
+    "[": "［",
+    "]": "］",
+    "{": "｛",
+    "}": "｝",
+    "=": "＝",
+    ".": "。",
+    r"\text{ euro }": "€",
+    r"\text{ pounds }": "£",
+    r"\text{ yen }": "¥",
+    r"\text{ rupee }": "₹",
+    "u": "µμ",
+    "i": "ⅈ",
+    "e": "ⅇ",
+}
 
-@dataclass(frozen=True)
-class Quantity:
-    """A value as LaTeX, and the notation around it; unit and base are None where not written."""
+UNICODE = {sign: latex for latex, signs in SIGNS.items() for sign in signs}
 
-    latex: str
-    percent: bool = False
-    unit: str | None = None  # canonical name where known, for example "cm" for "centimeters"
-    power: int | None = None  # 2 for square units, 3 for cubic ones
-    base: int | None = None
+RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
+
+LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
+
+FONTS = r"\\(?:(?:display|text|script)style|bf|rm|it|(?:no)?limits|(?:measured)?angle|triangle)(?![a-zA-Z])"
+
+PHRASES = {
+    r"\mathbb{R}": "all real numbers, all reals, real numbers, the set of all real numbers, any real number",
+    r"\emptyset": "no solution, no solutions, no real solution, no real solutions, empty set, no roots, no real roots",
+    r"\infty": "infinity, positive infinity",
+    r"-\infty": "negative infinity, minus infinity",
+    "does not exist": "dne, does not exist, doesn't exist",
+}  # fmt: skip
+
+MEANING = {words.strip(): meaning for meaning, listed in PHRASES.items() for words in listed.split(",")}
+
+APPLIED = re.compile(r"\b(?:sin|cos|tan|cot|sec|csc|arc\w+|ln|log|exp|sqrt|cbrt|abs|min|max|gcd|lcm)\s*[(\d]")
+
+FRACTION_OF_UNITS = re.compile(rf"(?<=[\d}}) ,])\\frac\s*\{{\s*({TEXT})\s*\}}\s*\{{\s*({TEXT}(?:\^\d)?)\s*\}}")
+
+LABEL = re.compile(
+    r"(?:(?:the )?(?:final )?answer(?: is)?:?|solutions?:|result:|total:|therefore,?|so,?)\s*(?=\S|$)", re.IGNORECASE
+)
 
 
 def refusal(text: str) -> str | None:
@@ -107,29 +132,122 @@ def refusal(text: str) -> str | None:
 
 
 def tidy(text: str) -> str:
-    """Drops what means nothing: maths marks, spacing commands, sizes of brackets, a final full stop."""
-    if not re.match(r"\s*\$\s*[\d.]", text):
-        text = re.sub(r"(?<!\\)\$|(?<!\\)\\[()\[\]]", "", text)
-    text = re.sub(r"\\(?:left|right|big|Big|bigg|Bigg)[lr]?(?![a-zA-Z])\.?|\\displaystyle(?![a-zA-Z])", "", text)
-    text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text).replace("{,}", ",").replace("−", "-")
-    text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text).replace(r"\varnothing", r"\emptyset")
-    text = re.sub(r"\\[lr]angle(?![a-zA-Z])", lambda mark: "(" if mark[0][1] == "l" else ")", text)
-    text = re.sub(rf"^\s*{TEXT}", lambda label: "" if label[1].rstrip().endswith((":", "=")) else label[0], text)
-    text = re.sub(r"(?<=\d)(?:\\[,;: ]|~)(?=\d{3}(?!\d))", "", re.sub(r"(?<!\\)\\!", "", text))
-    text = re.sub(r"(?<![\d/.])(\d+)\s+(\d+)/(\d+)(?![\d/.])", r"\1\\frac{\2}{\3}", text)
+    """Writes one thing in one way: plain spaces, LaTeX signs, no maths marks, sizes of brackets or final full stop."""
+    text = _without_marks(_latex_signs(text))
+    text = re.sub(r"\\(?:left|right|middle|big|Big|bigg|Bigg)[lrm]?(?![a-zA-Z])\s*\.?", "", text)
+    text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text))
+    text = (
+        text.replace(r"\varnothing", r"\emptyset").replace(r"\mathbb R", r"\mathbb{R}").replace(r"\R ", r"\mathbb{R}")
+    )
+    text = re.sub(rf"^\s*{TEXT}", lambda label: "" if _is_label(label[1].strip()) else label[0], text)
+    text = FRACTION_OF_UNITS.sub(r" \1/\3", text)
+    text = LABEL.sub("", text, count=1) if LABEL.match(text.strip()) else text
+    text = _numbers(text)
     text = re.sub(r"(?<!\\)\\[,;: \n]|\\q?quad(?![a-zA-Z])|~|\s+", " ", text)
-    return re.sub(r"(?<!\.)[.,;]\s*$", "", text.strip()).strip()
+    return re.sub(r"(?<![.])[.,;]\s*$|(?<!\\)\\$", "", text.strip()).strip()
+
+
+def _is_label(text: str) -> bool:
+    """Tells whether words only introduce the answer."""
+    return text.endswith((":", "=")) or LABEL.fullmatch(text) is not None
+
+
+def _latex_signs(text: str) -> str:
+    """Replaces unicode signs by LaTeX: superscripts, fractions, Greek letters, spaces of any width."""
+    text = re.sub(f"[{''.join(RAISED)}]+", lambda run: "^{" + "".join(RAISED[sign] for sign in run[0]) + "}", text)
+    text = re.sub(f"[{''.join(LOWERED)}]+", lambda run: "_{" + "".join(LOWERED[sign] for sign in run[0]) + "}", text)
+    return "".join(sign if sign.isascii() else _latex_sign(sign) for sign in text)
+
+
+def _latex_sign(sign: str) -> str:
+    if sign in UNICODE:
+        return UNICODE[sign]
+    if unicodedata.category(sign) == "Zs":
+        return " "
+    name = unicodedata.name(sign, "")
+    if name.startswith("VULGAR FRACTION"):
+        return r"\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", sign).split("⁄"))
+    if name.startswith("GREEK") and "LETTER" in name and "WITH" not in name:
+        letter = name.split()[-1].lower()
+        return "\\" + (letter if "SMALL" in name else letter.capitalize()) + " "
+    plain = unicodedata.normalize("NFKC", sign)  # full-width digits, mathematical letters
+    return plain if plain.isascii() else sign
+
+
+def _without_marks(text: str) -> str:
+    """Drops what marks mathematics, emphasis or a box around the answer; a dollar sign stays where it is money."""
+    text = text.strip()
+    while marked := re.fullmatch(
+        r"(\*\*|__|`+|\*|_|\$\$?)(?=[^\s*_`$])(.*[^\s*_`$\\])\1|\\(?:boxed|fbox)\s*\{(.*)\}", text, re.DOTALL
+    ):
+        inner = marked[2] or marked[3] or ""
+        if refusal(inner) or (marked[1] in ("*", "_", "**") and marked[1] in inner):
+            break
+        text = inner.strip()
+    if not re.match(r"\s*\$\s*[\d.]", text):
+        text = re.sub(r"(?<!\\)\$(?!\s*\d[\d,.]*\s*$)(?<!\d\$)|(?<!\\)\\[()\[\]](?!\d*pt)", "", text)
+    text = re.sub(r"^\\\$\s*(.*)\\\$$", r"\1", text)
+    return re.sub(FONTS, "", text)
+
+
+def _numbers(text: str) -> str:
+    """Writes numbers in one way: no signs between thousands, a point before decimals, repeating ones as a fraction."""
+    text = re.sub(
+        r"(?<=\d)\s*(?:\\!|\{\\!\})*\s*(?:\{,\}|,\\!|\\,|\\ (?=\d)|\\;|\\:|~|,\{\})\s*(?:\\!)?(?=\d{3}(?!\d))",
+        _thousands_mark,
+        text,
+    )
+    text = re.sub(r"(?<!\\)\\!", "", text)
+    text = re.sub(r"(?<=\d)\{,\}(?=\d)", ".", text)
+    pattern = r"(?<![\d.,_^])(?<!\d )([1-9]\d{0,2})((?:@\d{3})+)(?![\d]|[ ,]\d{3}(?!\d))(?!\s*/\s*\d)"
+    for mark in (",", " "):
+        text = re.sub(pattern.replace("@", mark), _joined, text)
+    text = re.sub(r"(?<![\d/.])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\d/.])", r"\1\\frac{\2}{\3}", text)
+    return _fraction_of_repeating(text)
+
+
+def _thousands_mark(mark: re.Match[str]) -> str:
+    return "," if "," in mark[0] else " "
+
+
+def _joined(found: re.Match[str]) -> str:
+    """A number without its thousands marks; a lone pair in brackets as (1,234) stays a pair."""
+    before, after = found.string[: found.start()].rstrip()[-1:], found.string[found.end() :].lstrip()[:1]
+    pair = (
+        before in ("(", "[", "{")
+        and after in (")", "]", "}", "\\")
+        and "," in found[2]
+        and not found[2].startswith(",0")
+    )
+    power = found.string[: found.start()].rstrip().endswith("^{")
+    return found[0] if pair and not power and len(found[2]) == 4 else found[1] + re.sub(r"\D", "", found[2])
+
+
+def _fraction_of_repeating(text: str) -> str:
+    r"""Writes 0.1\overline{6}, 0.1(6), 0.\dot{3} and 0.333... as the fractions they are."""
+
+    def fraction(found: re.Match[str]) -> str:
+        whole, fixed, cycle = found[1] or "0", found[2], found[3]
+        below = 10 ** len(fixed) * (10 ** len(cycle) - 1)
+        return rf"\frac{{{int(whole + fixed + cycle) - int(whole + fixed)}}}{{{below}}}"
+
+    text = re.sub(r"(?<!\d)(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{?(\d+)\}?)", fraction, text)
+    text = re.sub(r"(?<!\d)(\d+)\.(\d*)\((\d+)\)", fraction, text)
+    return re.sub(r"(?<!\d)(\d+)\.(\d*?)(\d+?)\3\3+(?:\s*(?:\\[lc]?dots|\.\.\.|…))", fraction, text)
 
 
 def is_words(text: str) -> bool:
     r"""Tells whether a tidied answer is words: all of it in \text or the like, or letters alone, three in a row."""
     bare = _unwrapped(text)
-    if re.match(r"\s*[-+]?[\d$]", bare) or re.search(r"[=^\\<>_]", bare):
+    if re.match(r"\s*[-+]?[\d$]", bare) or re.search(r"[=^\\<>_]", bare) or APPLIED.search(bare):
         return False
     outside = re.sub(TEXT, "", text)
-    if outside != text and not re.search(r"\w", outside):
-        return re.search(r"[^\W\d_]", bare) is not None
-    return re.fullmatch(r"[\w\s,.;'()-]+", bare) is not None and re.search(r"[^\W\d_]{3}", bare) is not None
+    if outside != text and not re.search(r"[\w+-]", outside):
+        return re.search(r"[^\W\d_]", bare) is not None and re.fullmatch(r"[\s()]*[A-Za-z][\s()]*", bare) is None
+    return (
+        re.fullmatch(r"[\w\s,.;'()-]+", bare) is not None
+        and re.search(r"[^\W\d_]{3}|^\s*no\W*$", bare, re.IGNORECASE) is not None
+    )
 
 
 def word_key(text: str) -> str:
@@ -139,7 +257,14 @@ def word_key(text: str) -> str:
     """
     parts = [re.sub(r"\W+", " ", part).strip().casefold() for part in re.split(r"[,;]|\band\b", _unwrapped(text))]
     parts = [re.sub(r"^(?:the|an?) (?=\w)", "", part) for part in parts if part]
+    parts = [MEANING.get(part, part) for part in parts]
     return ", ".join(parts if len(set(parts)) < len(parts) else sorted(parts))
+
+
+def phrase(text: str) -> str:
+    """The mathematics that words stand for (all real numbers), else the text itself."""
+    plain = re.sub(r"\s+", " ", _unwrapped(text)).strip().casefold().rstrip(".")
+    return MEANING.get(plain, text)
 
 
 def _unwrapped(text: str) -> str:
@@ -147,58 +272,29 @@ def _unwrapped(text: str) -> str:
     return re.sub(TEXT, r" \1 ", text)
 
 
-def quantity(text: str) -> Quantity:
-    """Splits a tidied maths answer into its value and the unit, percent sign and number base written with it."""
-    taken = _take_unit(re.sub(TEXT, r"\1", text) if re.fullmatch(TEXT, text) else text)
-    if percent := re.fullmatch(r"(.*?\S)\s*(?:\\?%|percent)", taken.latex):
-        taken = replace(taken, latex=percent[1], percent=True)
-    if based := re.fullmatch(r"\(?(\d[0-9A-Za-z]*)\)?_\{?(\d+)\}?", taken.latex):
-        taken = replace(taken, latex=based[1], base=int(based[2]))
-    return replace(taken, latex=_radians(_fraction_of_repeating(taken.latex)))
+@dataclass(frozen=True)
+class Choice:
+    """An option of a multiple-choice question: its letter, and what is written behind it."""
+
+    letter: str
+    text: str
 
 
-def units_disagree(ours: Quantity, theirs: Quantity) -> bool:
-    """Tells whether both name a known unit and not the same one; a missing square or cubic passes."""
-    if ours.unit is None or theirs.unit is None:
-        return False
-    return ours.unit != theirs.unit or (ours.power or theirs.power) != (theirs.power or ours.power)
+CHOICE = re.compile(
+    r"\s*(?:(?:option|choice|answer)\s*:?\s*)?(?:\(\s*(?P<round>[A-J])\s*\)\s*[:.]?|(?P<marked>[A-J])\s*[.):](?![A-Za-z]\s*$)|"
+    r"(?P<alone>[A-J])\s*$)\s*(?P<text>.*)",
+    re.DOTALL,
+)
+
+NAMED_CHOICE = re.compile(r"\s*(?:option|choice|answer)\s*:?\s*\(?([A-Ja-j])\)?\s*\.?\s*$", re.IGNORECASE)
 
 
-def _take_unit(text: str) -> Quantity:
-    """Takes off the money sign before a value or the unit behind it. A sine's angle keeps its degrees."""
-    if money := re.match(r"\s*(?:\\?(\$)|(€|£))\s*(?=[\d.])", text):
-        return Quantity(text[money.end() :].strip(), unit=CURRENCY[money[1] or money[2]])
-    for tail in UNIT_TAILS:
-        found = tail.search(text)
-        if found is not None and not re.search(r"\b(?:and|or)\b", found["unit"]) and not OF_ANGLE.search(text):
-            return _with_unit(text[: found.start()].strip(), found["unit"])
-    return Quantity(text)
-
-
-def _with_unit(value: str, tail: str) -> Quantity:
-    """Reads the unit that `tail` names: "square cm" and "cm^2" are both cm to the power of 2."""
-    raised = re.search(r"\^\s*\{?\s*(\d)\s*\}?$", tail)
-    name = _unwrapped(tail[: raised.start()] if raised else tail).strip().rstrip(".").casefold()
-    if name in ("percent", "%", r"\%"):
-        return Quantity(f"{value}%")
-    if "circ" in name or name.startswith(("°", r"\degree")):
-        return Quantity(value, unit="degree")
-    sized = re.match(r"(square|sq|cubic|cu)\b\.?\s*(.*)", name)
-    power = (2 if sized[1].startswith("s") else 3) if sized else int(raised[1]) if raised else None
-    return Quantity(value, unit=UNIT_OF.get(sized[2] if sized else name), power=power)
-
-
-def _fraction_of_repeating(text: str) -> str:
-    r"""Writes 0.1\overline{6} as the fraction it is."""
-
-    def fraction(found: re.Match[str]) -> str:
-        whole, fixed, cycle = found[1] or "0", found[2], found[3]
-        below = 10 ** len(fixed) * (10 ** len(cycle) - 1)
-        return rf"\frac{{{int(whole + fixed + cycle) - int(whole + fixed)}}}{{{below}}}"
-
-    return re.sub(r"(\d*)\.(\d*)\\(?:overline|bar)\s*\{?(\d+)\}?", fraction, text)
-
-
-def _radians(text: str) -> str:
-    """Converts degrees inside an expression (a sine of 30 degrees) to radians, which the functions take."""
-    return re.sub(r"(\d+(?:\.\d+)?)\s*(?:\^\s*\{?\s*\\circ\s*\}?|°)", r"(\\frac{\1\\pi}{180})", text)
+def choice(text: str) -> Choice | None:
+    """Reads "(E) 12", "E: twelve", "Option E" or "E" alone; None where the text is no option."""
+    plain = re.sub(r"\s+", " ", re.sub(TEXT, r"\1 ", text)).strip()
+    if named := NAMED_CHOICE.match(plain):
+        return Choice(named[1].upper(), "")
+    found = CHOICE.match(plain)
+    if found is None:
+        return None
+    return Choice(found["round"] or found["marked"] or found["alone"], found["text"].strip())

@@ -155,8 +155,6 @@ def serve(questions: Iterable[str], seconds: float, with_gym: bool = False) -> N
     """
     import logging
 
-    import math_verify  # noqa: F401  loaded before the clock of the first answer starts
-
     end_with_parent()
     if with_gym:
         require_package()

@@ -197,3 +197,18 @@ def test_steps_count_down_and_common_items_passed_in_both_settings(study: Any) -
     assert set(counted.iter_rows()) == {(item, setting, run) for item, run in common for setting in SETTINGS}
     assert rows.height == 2 * len(common)
     assert found.frame.height == sum(map(len, given.values()))
+
+
+def test_an_open_verdict_passes_the_funnel_and_is_in_no_comparison() -> None:
+    items = [Item(name, f"question {name}", gold, "math") for name, gold in (("a", "1"), ("b", "2.5"))]
+    with_ = responses([("a", 0, "ok", "1"), ("b", 0, "ok", "2,5")])
+    without = responses([("a", 0, "ok", "7"), ("b", 0, "ok", "2.5")])
+    found = run_evaluation(with_, without, items)
+    assert found.frame["status"].to_list() == ["ok", "undecided", "ok", "ok"]
+    assert found.frame["score"].to_list() == [1.0, None, 0.0, 1.0]
+    assert found.frame["common"].to_list() == [True, False, True, False]
+    summary = found.summary
+    assert summary["undecided"] == 1
+    assert [summary["funnel"][SETTINGS[0]]["once"][step] for step in ("answer_format", "common")] == [2, 1]
+    assert (summary["paired"]["n"], summary["accuracy_all"]) == (1, {SETTINGS[0]: 1.0, SETTINGS[1]: 0.5})
+    assert summary["answers"][SETTINGS[0]]["undecided"] == 1

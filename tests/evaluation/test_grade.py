@@ -1,13 +1,12 @@
 """Grading by value: a case table judged by hand, agreement with the published traces; no text is ever run as code."""
 
 import json
-import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-import sympy.parsing.sympy_parser
 
 from r2a_core.evaluation.grade import grade
 from r2a_core.evaluation.normalise import MAX_LENGTH, refusal
@@ -24,6 +23,29 @@ LISTED = [{"boxed": case["extracted"], "gold": case["gold"], "correct": True} fo
 def test_an_answer_is_graded_as_a_person_would(case: dict[str, Any]) -> None:
     verdict = grade(case["boxed"], case["gold"])
     assert (verdict.outcome == "correct") is case["correct"], verdict.reason
+
+
+GROUPS = tomllib.loads((HERE / "grading_cases.toml").read_text(encoding="utf-8"))["group"]
+VERDICTS = {"right": "correct", "wrong": "wrong", "undecided": "undecided"}
+
+
+def judged() -> dict[tuple[str, str], tuple[str, str]]:
+    """The table: (answer, reference) -> kind and verdict, both ways round where the group does not say one_way."""
+    cases: dict[tuple[str, str], tuple[str, str]] = {}
+    for group in GROUPS:
+        for verdict in VERDICTS:
+            for text in group.get(verdict, []):
+                pairs = [(text, group["gold"])] + [(group["gold"], text)] * (not group.get("one_way", False))
+                for pair in pairs:
+                    assert cases.setdefault(pair, (group["kind"], verdict))[1] == verdict, pair
+    return cases
+
+
+@pytest.mark.parametrize("kind", sorted({group["kind"] for group in GROUPS}))
+def test_verdicts_on_the_table_are_those_argued_by_hand(kind: str) -> None:
+    cases = {pair: verdict for pair, (of, verdict) in judged().items() if of == kind}
+    given = {pair: grade(*pair).outcome for pair in cases}
+    assert given == {pair: VERDICTS[verdict] for pair, verdict in cases.items()}
 
 
 TOWERS = [(text, "tower") for text in ("2^{2^{2^{2}}}", "9^9^9", "9!!!")]
@@ -45,15 +67,10 @@ HOSTILE = json.loads((HERE / "hostile_answers.json").read_text(encoding="utf-8")
 
 @pytest.mark.parametrize("text", [text.format(canary="r2a_was_here") for text in HOSTILE["code"]])
 def test_python_in_an_answer_is_never_run(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """sympy makes numbers from digits through its own eval; nothing but digits may ever get there."""
+    """Nothing that grades hands any text to Python."""
     monkeypatch.chdir(tmp_path)
-    run = sympy.parsing.sympy_parser.eval_expr
-
-    def watched(code: str, *scopes: Any) -> Any:
-        assert re.fullmatch(r"\s*(Integer|Float|Number)\s*\(\s*'?[\d.]+'?\s*\)\s*", code), code
-        return run(code, *scopes)
-
-    monkeypatch.setattr(sympy.parsing.sympy_parser, "eval_expr", watched)
+    for name in ("eval", "exec", "compile"):
+        monkeypatch.setattr(f"builtins.{name}", lambda *given, name=name, **_: pytest.fail(f"{name} of {given}"))
     assert grade(text, "5").outcome == "wrong"
     assert grade(text, "x + 5").outcome == "wrong"
     assert not list(tmp_path.iterdir())
