@@ -36,7 +36,7 @@ READY = '"ready"'
 
 WITH_GYM = "gym"  # argument of the process that loads reasoning-gym before its first question
 
-START_SECONDS = 120.0  # sympy and its parser load in a second or two; a cold disk takes longer
+START_SECONDS = 120.0  # the modules load in a second or two; a cold disk takes longer
 
 MEMORY_BYTES = 4 * 1024**3
 
@@ -87,7 +87,7 @@ class GradingProcess:
         return Verdict("wrong", "the grading process ended on this answer")
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        """Starts the process and waits until it has loaded. A fixed hash seed makes sympy's choices repeatable."""
+        """Starts the process and waits until it has loaded. A fixed hash seed makes its choices repeatable."""
         with tempfile.TemporaryFile() as complaints:
             self._process = subprocess.Popen(
                 self.command,
@@ -153,13 +153,10 @@ def serve(questions: Iterable[str], seconds: float, with_gym: bool = False) -> N
 
     seconds: of CPU time for one answer, and a little more. The parent looks at the clock; this holds without it too.
     """
-    import logging
-
     end_with_parent()
     if with_gym:
         require_package()
     answers, sys.stdout = sys.stdout, sys.stderr  # some tasks of reasoning-gym print
-    logging.disable(logging.CRITICAL)  # math-verify warns that its own time limit is off: this process has one
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     most = resource.getrlimit(resource.RLIMIT_CPU)[1]

@@ -127,13 +127,13 @@ def test_what_was_answered_is_counted_by_the_option_that_the_grader_finds() -> N
     assert found.frame["option"].to_list() == [1, 1, 0, None, 1, 3, None, *[None] * 7]
     kinds = ("n", *KINDS, "named_first", "named_second")
     answers = found.summary["answers"]
-    # right, first, second, another, third, wrong, nothing
-    assert answers["with_reasoning"] == dict(zip(kinds, (7, 2, 1, 1, 1, 2, 0, 0, 1, 2), strict=True))
-    assert answers["without_reasoning"] == dict(zip(kinds, (7, 0, 0, 0, 0, 1, 0, 6, 0, 0), strict=True))
+    # right, first, second, another, third, wrong, undecided, nothing
+    assert answers["with_reasoning"] == dict(zip(kinds, (7, 2, 1, 1, 1, 2, 0, 0, 0, 1, 2), strict=True))
+    assert answers["without_reasoning"] == dict(zip(kinds, (7, 0, 0, 0, 0, 1, 0, 0, 6, 0, 0), strict=True))
     assert found.summary["chance"] == pytest.approx((4 * 0.5 + 3 * 0.25) / 7)
     known = run_evaluation().summary
     assert known["chance"] is None
-    assert [known["answers"]["with_reasoning"][kind] for kind in KINDS] == [3, 0, 0, 0, 0, 0, 3]
+    assert [known["answers"]["with_reasoning"][kind] for kind in KINDS] == [3, 0, 0, 0, 0, 0, 0, 3]
     assert run_evaluation(items=[Item(name, "Q?", None, "open") for name in "abcdef"]).summary["answers"] == {}
 
 

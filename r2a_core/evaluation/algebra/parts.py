@@ -9,7 +9,7 @@ from r2a_core.evaluation.algebra.nodes import Node, holds_symbol, letters, plus_
 def items_of(node: Node) -> list[Node]:
     """The items of a list or a set, each value of a plus-minus one item; the label before a list is left to each."""
     items = list(node[2]) if node[0] == "list" else list(node[1]) if node[0] == "set" else [node]
-    first = items[0] if items else ("list", (), ())
+    first: Node = items[0] if items else ("list", (), ())
     alone = len(items) > 1 and not any(item[0] == "rel" for item in items[1:])
     if alone and is_equation(first) and is_name(first[2][0]) and first[2][0][0] != "tuple":
         items[0] = first[2][-1]
