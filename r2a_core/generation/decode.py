@@ -198,13 +198,12 @@ def step_key(seed: int, item_id: str, run: int, step: int) -> int:
     return (int.from_bytes(digest, "little") + step * GAMMA * GAMMA) % WORD
 
 
-def uniforms(keys: Sequence[int], n_tokens: int, device: Any = "cpu") -> torch.Tensor:
-    """Returns one number in (0, 1) for each key and token, the same on every device. Shape (key, token), float64.
+def uniforms(keys: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Returns one number in (0, 1) for each key (int64) and token, broadcast, the same on every device. float64.
 
     The splitmix64 hash of key and token, to 53 bits.
     """
-    start = torch.tensor([signed(key) for key in keys], device=device)
-    state = start[:, None] + torch.arange(1, n_tokens + 1, device=device) * signed(GAMMA)
+    state = keys + (tokens + 1) * signed(GAMMA)
     for shift, factor in MIXERS:
         state = (state ^ ((state >> shift) & (2 ** (64 - shift) - 1))) * signed(factor)
     return (((state >> 11) & (2**53 - 1)).double() + 0.5) * 2.0**-53
@@ -224,17 +223,30 @@ class SampledTokens:
     margins: torch.Tensor  # (row,), logits; over the temperature where one is set
 
 
+FAR = 25.0  # logits over temperature behind the best: of a vocabulary, such tokens have less than 1e-5 of the softmax
+
+
 def choose(logits: torch.Tensor, temperature: float, keys: Sequence[int]) -> SampledTokens:
     """Chooses the arg-max of logits (row, vocabulary) or, at a temperature, of logits / temperature plus Gumbel noise.
 
     The noise of a row comes from its key alone, so the choice is a draw from the softmax that the same key repeats.
+    Tokens that are FAR behind get none: for a whole vocabulary it takes as long as a small model's forward pass.
     """
-    scores = logits.double()
-    if temperature > 0:
-        noise = -torch.log(-torch.log(uniforms(keys, logits.shape[-1], logits.device)))
-        scores = scores / temperature + noise
+    if temperature == 0:
+        best = logits.double().topk(2, dim=-1)
+        return SampledTokens(best.indices[:, 0], best.values[:, 0] - best.values[:, 1])
+    least = logits.amax(-1, keepdim=True) - FAR * temperature
+    rows, tokens = (logits >= least).nonzero(as_tuple=True)
+    row_keys = torch.tensor([signed(key) for key in keys], device=logits.device)
+    noise = -torch.log(-torch.log(uniforms(row_keys[rows], tokens)))
+    counts = rows.bincount(minlength=len(logits))
+    places = torch.arange(len(rows), device=logits.device) - (counts.cumsum(0) - counts)[rows]
+    scores = (least.double() / temperature).repeat(1, max(2, int(counts.max())))
+    near = torch.zeros_like(scores, dtype=torch.int64)
+    scores[rows, places] = logits[rows, tokens].double() / temperature + noise
+    near[rows, places] = tokens
     best = scores.topk(2, dim=-1)
-    return SampledTokens(best.indices[:, 0], best.values[:, 0] - best.values[:, 1])
+    return SampledTokens(near.gather(1, best.indices[:, :1])[:, 0], best.values[:, 0] - best.values[:, 1])
 
 
 ROOM = 256  # slots added when a buffer is full

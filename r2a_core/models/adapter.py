@@ -94,7 +94,8 @@ def merge_adapter(model: Any, place: Path) -> Any:
         for name in sorted(names)[:1]:
             raise R2AError(f"{place / WEIGHTS} {says} {name}", "use the adapter with the base model it was trained on")
     set_peft_model_state_dict(changed, found)
-    return changed.merge_and_unload()
+    # peft froze them. Of frozen weights torch makes a copy for every row whose input is a slice, such as the last token.
+    return changed.merge_and_unload().requires_grad_(True)
 
 
 def lora_config(path: Path) -> Any:

@@ -75,6 +75,9 @@ def test_merged_weights_are_those_computed_by_hand(base: Path, adapter: Path, tm
     with torch.no_grad():
         torch.testing.assert_close(model(ids).logits, by_hand(ids).logits, atol=1e-4, rtol=1e-4)
     assert not any("lora" in name for name, _ in model.named_modules())
+    with torch.profiler.profile() as profile, torch.no_grad():
+        model.lm_head(torch.ones(3, 5, model.config.hidden_size)[:, -1:])
+    assert "aten::bmm" not in [event.key for event in profile.key_averages()]  # one copy of the weights per row
 
 
 def test_paths_that_are_relative_to_the_project_are_found_from_anywhere(
