@@ -19,13 +19,22 @@ from r2a_core.infra.errors import R2AError
 
 @dataclass(frozen=True)
 class TagIds:
-    """Token ids of a model's tags; bos is None where prompts start without one."""
+    """Token ids of a model's tags; bos is None where prompts start without one.
+
+    other_ends: the tokens besides eos that end a text, by the model's own generation config.
+    """
 
     bos: int | None
     eos: int
     think_open: int
     think_close: int
     pad: int
+    other_ends: tuple[int, ...] = ()
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The tokens that end a text, the tag eos first."""
+        return (self.eos, *self.other_ends)
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,11 @@ class LoadedTokenizer:
     hf: Any  # transformers PreTrainedTokenizerFast
     tags: Tags
     ids: TagIds
+
+    @cached_property
+    def end_texts(self) -> dict[str, int]:
+        """Returns the tokens that end a text by what they spell."""
+        return {self.tags.eos: self.ids.eos} | {str(self.hf.decode([token])): token for token in self.ids.other_ends}
 
     @cached_property
     def added(self) -> Set[str]:

@@ -105,7 +105,7 @@ def classify(
     if ids.think_open not in prompt:
         raise R2AError(f"the prompt holds no <think> (token {ids.think_open})", "correct tags.think_open of this model")
     think_open = list(prompt).index(ids.think_open)
-    if not response or response[-1] != ids.eos:
+    if not response or response[-1] not in ids.ends:
         return TraceStatus("unfinished", think_open)
     tokens = [*prompt, *response]
     closes = [index for index, token in enumerate(tokens) if token == ids.think_close]

@@ -129,6 +129,13 @@ def test_only_the_answer_is_searched_for_a_box_and_bos_may_be_absent() -> None:
     assert classify([9, 2], [9, 3, 7, 1], IDS, lambda answer: True) == TraceStatus("ok", 1, 3, 4, 5)
 
 
+def test_a_text_ends_with_any_token_that_ends_texts() -> None:
+    ids = TagIds(bos=0, eos=1, think_open=2, think_close=3, pad=1, other_ends=(4,))
+    for end in (1, 4):
+        assert classify(WITH, [9, 3, 7, end], ids, lambda answer: True) == TraceStatus("ok", 3, 6, 7, 8)
+    assert classify(WITH, [9, 3, 7, 4], IDS, lambda answer: True).status == "unfinished"
+
+
 def test_a_trace_of_ones_own_needs_no_box() -> None:
     trace = token_trace("mine", WITH, [9, 9, 3, 9, 1], IDS)
     assert trace == TokenTrace("mine", (*WITH, 9, 9, 3, 9, 1), TraceSegments(3, 7, 10))

@@ -104,6 +104,7 @@ def evaluate(
             setting: {"once": _funnel(once, setting, settings), "twice": _funnel(twice, setting, settings)}
             for setting in settings
         },
+        "unfinished": {setting: _share_unfinished(once, setting) for setting in settings},
         "tokens": {setting: _mean_lengths(twice, setting) for setting in settings},
         "accuracy_all": {setting: _accuracy_of_all(once, setting) for setting in settings},
         "answers": {
@@ -219,6 +220,12 @@ def _funnel(attempts: pl.DataFrame, setting: str, settings: Sequence[str]) -> di
     reached = attempts.filter(pl.col("setting") == setting)["reached"]
     counts = {step: int((reached >= number).sum()) for number, step in enumerate(STEPS)}
     return counts | {"common": _common(attempts, settings).filter(pl.col("setting") == setting).height}
+
+
+def _share_unfinished(once: pl.DataFrame, setting: str) -> float | None:
+    """Returns the share of first attempts that did not end: cut at max_new_tokens, or imported so; None if none."""
+    reached = once.filter(pl.col("setting") == setting)["reached"]
+    return (reached == 0).mean() if reached.len() else None  # type: ignore[return-value]
 
 
 def _mean_lengths(attempts: pl.DataFrame, setting: str) -> dict[str, float | None]:

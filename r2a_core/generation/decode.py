@@ -44,7 +44,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class Generated:
-    """One response: token ids including the final EOS when it was reached."""
+    """One response: token ids including the token that ended it, where one did."""
 
     item_id: str
     run: int
@@ -65,9 +65,9 @@ class GrowingSequence:
         """Returns the key of the next step."""
         return step_key(config.seed, self.request.item_id, self.request.run, len(self.tokens))
 
-    def generated(self, eos: int) -> Generated:
+    def generated(self, ends: Sequence[int]) -> Generated:
         """Returns the finished response."""
-        finish = "stop" if self.tokens[-1] == eos else "length"
+        finish = "stop" if self.tokens[-1] in ends else "length"
         return Generated(self.request.item_id, self.request.run, tuple(self.tokens), finish)
 
 
@@ -89,7 +89,7 @@ def generate(
         longest_first = sorted(range(len(requests)), key=lambda index: (-len(requests[index].prompt_ids), index))
         waiting = [GrowingSequence(index, requests[index]) for index in longest_first if index not in done]
         for response in grow(loaded, waiting, config, size):
-            done[response.index] = response.generated(loaded.ids.eos)
+            done[response.index] = response.generated(loaded.ids.ends)
 
     if requests:
         longest = max(len(request.prompt_ids) for request in requests) + config.max_new_tokens
@@ -131,7 +131,7 @@ def grow(
         for row, token in zip(rows, tokens.tolist(), strict=True):
             if not row.ended:
                 row.tokens.append(token)
-                row.ended = token == loaded.ids.eos or len(row.tokens) == config.max_new_tokens
+                row.ended = token in loaded.ids.ends or len(row.tokens) == config.max_new_tokens
                 if row.ended:
                     yield row
         if not all(row.ended for row in rows):

@@ -101,7 +101,7 @@ class EndpointBackend:
     def response_ids(self, reply: Reply) -> tuple[int, ...]:
         """Tokenises a reply as the continuation of the study's prompt, EOS included where the model ended."""
         ids = tagged_ids(self.tokenizer, self.continuation(reply))
-        if reply.finish == "stop" and ids[-1:] != [self.tokenizer.ids.eos]:
+        if reply.finish == "stop" and (not ids or ids[-1] not in self.tokenizer.ids.ends):
             ids.append(self.tokenizer.ids.eos)
         return tuple(ids)
 

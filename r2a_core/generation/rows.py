@@ -3,6 +3,7 @@
 token ids -> prompt and response as text and ids, finish, status and segment bounds (GENERATION_SCHEMA).
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -44,7 +45,7 @@ def generation_row(
         "response": decode(response),
         "prompt_ids": list(prompt),
         "response_ids": list(response),
-        "finish": "stop" if response and response[-1] == tokenizer.ids.eos else "length",
+        "finish": "stop" if response and response[-1] in tokenizer.ids.ends else "length",
         "seed": seed,
         "status": trace.status,
         "think_open": trace.think_open,
@@ -59,13 +60,14 @@ def split_imported(
 ) -> SplitText:
     """Returns the prompt and response of an imported text.
 
-    A full text holds the question before its first `<think>`; its prompt reaches up to there and, without reasoning, to
-    the `</think>` that follows. Any other text is a response alone, and its prompt is the one the model would be given
-    here; where it opens with `<think>` it says itself how the prompt ends.
+    The trace has one BOS, however many the text starts with. A full text holds the question before its first `<think>`;
+    its prompt reaches up to there and, without reasoning, to the `</think>` that follows. Any other text is a response
+    alone, and its prompt is the one the model would be given here; where it opens with `<think>` it says itself how the
+    prompt ends.
     """
     tags = tokenizer.tags
-    body = found.content.removeprefix(tags.bos) if tags.bos else found.content
-    if found.finish == "stop" and not body.rstrip().endswith(tags.eos):
+    body = re.sub(rf"^(?:\s*{re.escape(tags.bos)})+", "", found.content) if tags.bos else found.content
+    if found.finish == "stop" and not body.rstrip().endswith(tuple(tokenizer.end_texts)):
         body += tags.eos
     asked = body.find(item.question)
     opened = body.find(tags.think_open, asked + len(item.question))
@@ -92,14 +94,14 @@ def split_imported(
 
 
 def tagged_ids(tokenizer: LoadedTokenizer, content: str) -> list[int]:
-    """Tokenises a model's own words: `</think>` and the final EOS are tags, all else that looks like one is text.
+    """Tokenises a model's own words: `</think>` and a final token that ends texts are tags, all else is plain text.
 
     White space behind the EOS is no part of a text.
     """
-    eos, stripped = tokenizer.tags.eos, content.rstrip()
-    ended = stripped.endswith(eos)
-    parts = (stripped.removesuffix(eos) if ended else content).split(tokenizer.tags.think_close)
+    stripped = content.rstrip()
+    end = next((text for text in tokenizer.end_texts if stripped.endswith(text)), None)
+    parts = (content if end is None else stripped.removesuffix(end)).split(tokenizer.tags.think_close)
     ids = plain_ids(tokenizer, parts[0])
     for part in parts[1:]:
         ids += [tokenizer.ids.think_close, *plain_ids(tokenizer, part)]
-    return [*ids, tokenizer.ids.eos] if ended else ids
+    return ids if end is None else [*ids, tokenizer.end_texts[end]]

@@ -25,7 +25,7 @@ class VllmBackend:
     """A model in a vLLM engine."""
 
     engine: Any  # vllm.LLM
-    eos: int
+    ends: tuple[int, ...]  # tokens that end a text, the tag eos first
     max_tokens: int  # prompt and response
     config: GenerateParams
 
@@ -48,7 +48,7 @@ class VllmBackend:
     def params(self, request: GenerationRequest) -> Any:
         """Returns vLLM's SamplingParams of one response.
 
-        The study's EOS ends it, and no other token of the model's config.
+        The tag eos ends it, and what the model's generation config names besides.
         """
         from vllm import SamplingParams  # type: ignore[import-not-found]
 
@@ -56,7 +56,7 @@ class VllmBackend:
             temperature=self.config.temperature,
             max_tokens=min(self.config.max_new_tokens, self.max_tokens - len(request.prompt_ids)),
             seed=request_seed(self.config.seed, request.item_id, request.run),
-            stop_token_ids=[self.eos],
+            stop_token_ids=list(self.ends),
             ignore_eos=True,
             detokenize=False,
         )
@@ -65,7 +65,7 @@ class VllmBackend:
         """Returns the token ids of a completion, the EOS that ended it included."""
         ids = tuple(completion.token_ids)
         ended = completion.finish_reason == "stop"
-        return ids if not ended or ids[-1:] == (self.eos,) else (*ids, self.eos)
+        return ids if not ended or (ids and ids[-1] in self.ends) else (*ids, self.ends[0])
 
 
 def load_engine(folder: Path, device: str, config: GenerateParams) -> VllmBackend:
@@ -106,7 +106,7 @@ def load_engine(folder: Path, device: str, config: GenerateParams) -> VllmBacken
         trust_remote_code=False,
         generation_config="vllm",
     )
-    return VllmBackend(engine, ids.eos, limit, config)
+    return VllmBackend(engine, ids.ends, limit, config)
 
 
 def context_length(place: dict[str, Any], pointer: Any, name: str) -> int:

@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,15 @@ def tokenizer_of(pointer: ModelPointer, folder: Path) -> LoadedTokenizer:
     place = from_pretrained_args(pointer, folder, weights=False)
     with transformers_errors(f"the tokenizer of {folder.name}", pointer):
         hf = read_tokenizer(place)
+        ends = generation_ends(place)
     try:
         ids = resolve_tags(hf, pointer.tags)
     except R2AError as error:
         raise R2AError(f"{folder}: {error.message}", error.hint) from None
-    return LoadedTokenizer(hf, pointer.tags, ids)
+    tags = (ids.bos, ids.eos, ids.think_open, ids.think_close)  # they mean what params.yaml says
+    known = set(hf.get_vocab().values())
+    others = tuple(token for token in ends if token in known and token not in tags)
+    return LoadedTokenizer(hf, pointer.tags, replace(ids, other_ends=others))
 
 
 def read_tokenizer(place: dict[str, Any]) -> Any:
@@ -80,6 +84,18 @@ def read_tokenizer(place: dict[str, Any]) -> Any:
     if described is not None:
         return PreTrainedTokenizerFast.from_pretrained(**place)
     return AutoTokenizer.from_pretrained(**place, trust_remote_code=False)
+
+
+def generation_ends(place: dict[str, Any]) -> list[int]:
+    """Reads which tokens end a text from a model's generation_config.json; none where it has no such file."""
+    from transformers.utils.hub import cached_file
+
+    where_from = {name: value for name, value in place.items() if name != "pretrained_model_name_or_path"}
+    name = place["pretrained_model_name_or_path"]
+    absent = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors")}  # no error
+    described = cached_file(name, "generation_config.json", **absent, **where_from)
+    found = None if described is None else json.loads(Path(described).read_text(encoding="utf-8")).get("eos_token_id")
+    return [] if found is None else found if isinstance(found, list) else [found]
 
 
 def load_model(folder: Path, device: str = "auto") -> LoadedModel:

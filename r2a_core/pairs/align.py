@@ -148,7 +148,7 @@ def trim(tokenizer: LoadedTokenizer, response: Response, keep_reasoning: bool) -
     closes = [index for index, token in enumerate(ids) if token == tags.think_close]
     if len(opens) != 1 or len(closes) != 1 or closes < opens:
         raise PairRejected(f"has {len(opens)} <think> and {len(closes)} </think>, not one of each in this order")
-    end = len(ids) - (ids[-1] == tags.eos)
+    end = len(ids) - (ids[-1] in tags.ends)
     reasoning, answer = ids[opens[0] + 1 : closes[0]], ids[closes[0] + 1 : end]
     return TrimmedResponse(
         query=ids[: opens[0]],

@@ -66,6 +66,7 @@ def test_the_funnel_counts_first_attempts_and_both_and_the_comparison_common_ite
     assert funnel["without_reasoning"]["once"]["answer_format"] == 5
     assert funnel["without_reasoning"]["twice"]["answer_format"] == 6
     assert evaluation.summary["retried"] == 4
+    assert evaluation.summary["unfinished"] == {"with_reasoning": pytest.approx(1 / 6), "without_reasoning": 0}
     # failed responses count in the accuracy of all; mean lengths are of responses that passed
     assert evaluation.summary["accuracy_all"] == {"with_reasoning": 3 / 6, "without_reasoning": 3 / 6}
     assert evaluation.summary["tokens"]["with_reasoning"] == {"reasoning": 7.0, "answer": 4.0}

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -80,6 +81,16 @@ def test_a_response_ends_with_its_first_eos_or_at_the_length(loaded: LoadedModel
         assert result.response_ids.count(loaded.ids.eos) == (result.finish == "stop")
         assert result.finish == "stop" or len(result.response_ids) == 24
         assert (result.response_ids[-1] == loaded.ids.eos) is (result.finish == "stop")
+
+
+def test_a_response_ends_with_any_token_that_ends_texts(loaded: LoadedModel) -> None:
+    longest = max((result.response_ids for result in generate(loaded, requests(loaded), GREEDY)), key=len)
+    other = longest[2]
+    ids = replace(loaded.ids, other_ends=(other,))
+    found = generate(replace(loaded, tokenizer=replace(loaded.tokenizer, ids=ids)), requests(loaded), GREEDY)
+    cut = longest[: longest.index(other) + 1]
+    assert cut in [result.response_ids for result in found if result.finish == "stop"]
+    assert all(set(result.response_ids[:-1]).isdisjoint(ids.ends) for result in found)
 
 
 def test_limits_runs_and_seeds_of_drawn_tokens(loaded: LoadedModel) -> None:

@@ -201,6 +201,18 @@ def test_a_transformers_folder_is_loaded_without_preparing_it(
         load_hf("someone/mine", TAGS, "float32", "cpu")  # a name that is no folder is a Hub id
 
 
+def test_what_else_ends_a_text_is_read_from_the_generation_config(folder: Path) -> None:
+    path = folder / "generation_config.json"
+    # the tags eos and </think>, a word, and an id of no token
+    path.write_text(json.dumps({"eos_token_id": [2, 4, 5, 999]}), encoding="utf-8")
+    ids = load_tokenizer(folder).ids
+    assert (ids.ends, ids.think_close) == ((2, 5), 4)
+    assert load_model(folder, "cpu").ids == ids
+    for written, ends in (({"eos_token_id": 5}, (2, 5)), ({}, (2,))):
+        path.write_text(json.dumps(written), encoding="utf-8")
+        assert load_tokenizer(folder).ids.ends == ends
+
+
 def test_padding_is_the_tokenizers_own_where_it_has_one(folder: Path) -> None:
     tokenizer = load_tokenizer(folder).hf
     assert resolve_tags(tokenizer, TAGS).pad == 2
