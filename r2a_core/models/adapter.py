@@ -94,7 +94,7 @@ def merge_adapter(model: Any, place: Path) -> Any:
         for name in sorted(names)[:1]:
             raise R2AError(f"{place / WEIGHTS} {says} {name}", "use the adapter with the base model it was trained on")
     set_peft_model_state_dict(changed, found)
-    # peft froze them. Of frozen weights torch makes a copy for every row whose input is a slice, such as the last token.
+    # peft froze them; of frozen weights torch makes a copy for every row where the input is a slice, as of last tokens.
     return changed.merge_and_unload().requires_grad_(True)
 
 
