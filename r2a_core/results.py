@@ -141,6 +141,9 @@ KINDS = ("reasoning_focus", "induction_head", "retrieval_head")
 SET_COLUMNS = ("layer", "head", "rank", "count_rank", "induction", "retrieval", *KINDS)  # of HEAD_SCHEMA, for head_sets
 
 
+LOOKS = 0.1  # attention mass on the reasoning from which on an answer row is drawn as looking at it
+
+
 def rank_by_walk(heads: pl.DataFrame, thresholds: WalkThresholds) -> pl.DataFrame:
     """Keep the heads of the middle half of the layers that have a walk, by falling `margin`, ties by layer and head.
 

@@ -7,6 +7,7 @@ data/maps/<model>/<dataset>.parquet and -tokens.parquet, data/attention/<model>/
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,10 +20,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from r2a_core.figures.style import GREEN, ORANGE, RED, save_figure
+from r2a_core.figures.style import GREEN, INK, ORANGE, RED, save_figure
 from r2a_core.infra.files import read_frame
 from r2a_core.paths import StudyPaths
-from r2a_core.results import SEGMENT_LABELS, MappedTrace, PooledMap, head_name, mapped_traces, pooled_maps
+from r2a_core.results import LOOKS, SEGMENT_LABELS, MappedTrace, PooledMap, head_name, mapped_traces, pooled_maps
 
 MAP = colormaps["Blues"].with_extremes(under="white", bad="white")
 
@@ -30,19 +31,28 @@ FLOOR = 1e-3  # attention weight below which a map stays white
 
 PANEL = 3.1  # inches
 
+ELSEWHERE: dict[str, Any] = {
+    "linestyle": "none",
+    "marker": "x",
+    "markersize": 2.5,
+    "color": INK,
+    "markeredgewidth": 0.5,
+}
+
 LONG = ("query", "reasoning", "answer")  # segments that get a label
 
 TOKEN_COLUMNS = ["item_id", "tokens", "think_open", "think_close", "n_tokens", "reflection"]
 
 MAP_COLUMNS = ["item_id", "kind", "layer", "head", "row_token", "col_token", "pattern"]
 
-WALK_COLUMNS = ["item_id", "layer", "head", "source", "walk_correlation_weighted", "centroid", "spread"]
+WALK_COLUMNS = ["item_id", "layer", "head", "source", "walk_correlation_weighted", "row_mass", "centroid", "spread"]
 
 
 @dataclass(frozen=True)
 class Walk:
-    """Attention centroid of each answer row and its spread, as fractions 0..1 of the reasoning; both (answer rows,)."""
+    """Attention centroid of each answer row and its spread, as fractions 0..1 of the reasoning; all (answer rows,)."""
 
+    mass: np.ndarray  # attention mass on the reasoning
     centroid: np.ndarray
     spread: np.ndarray
     correlation: float  # of answer row and centroid, rows counted by their mass
@@ -59,7 +69,8 @@ def walks_of(attention: pl.DataFrame, traces: Mapping[str, MappedTrace]) -> dict
     walks = {}
     for row in attention.filter(own).iter_rows(named=True):
         correlation = np.nan if row["walk_correlation_weighted"] is None else row["walk_correlation_weighted"]
-        walk = Walk(np.asarray(row["centroid"]), np.asarray(row["spread"]), correlation)
+        mass, centroid, spread = (np.asarray(row[name]) for name in ("row_mass", "centroid", "spread"))
+        walk = Walk(mass, centroid, spread, correlation)
         walks[head_name(row["layer"], row["head"]), row["item_id"]] = walk
     return walks
 
@@ -99,7 +110,7 @@ def map_figure(
     fig.legend(
         handles=_legend(any(walk is not None for walk in walks)),
         loc="outside lower center",
-        ncols=3 if len(traces) > 1 else 1,
+        ncols=4 if len(traces) > 1 else 1,
         frameon=False,
         fontsize=8,
     )
@@ -135,10 +146,14 @@ def _answer_part(axes: Axes, trace: MappedTrace, pattern: PooledMap, norm: LogNo
     axes.vlines(trace.reflection, top, bottom, color=GREEN, linewidth=0.7, linestyle=(0, (4, 2)))
     axes.set(xlim=(left, right), ylim=(bottom, top))
     if walk is not None:
-        tokens = np.arange(top, bottom) + 0.5
-        low, middle, high = (left + (right - left) * (walk.centroid + sign * walk.spread) for sign in (-1, 0, 1))
+        tokens, looks = np.arange(top, bottom) + 0.5, walk.mass >= LOOKS
+        centroid = np.where(looks, walk.centroid, np.nan)  # breaks the line
+        low, middle, high = (left + (right - left) * (centroid + sign * walk.spread) for sign in (-1, 0, 1))
         axes.fill_betweenx(tokens, low, high, color=ORANGE, alpha=0.18, linewidth=0)
-        axes.plot(middle, tokens, color=ORANGE, linewidth=1.2 if len(tokens) <= 150 else 0.4, gid="walk")
+        width = 1.2 if len(tokens) <= 150 else 0.4
+        axes.plot(middle, tokens, color=ORANGE, linewidth=width, marker=".", markersize=2 * width, gid="walk")
+        edge = np.full(np.count_nonzero(~looks), right + 0.02 * (right - left))
+        axes.plot(edge, tokens[~looks], **ELSEWHERE, clip_on=False, gid="elsewhere")
         axes.set_title(f"walk, weighted by mass: r = {walk.correlation:.2f}", fontsize=8)
     axes.spines[:].set(color=RED, linewidth=1.4)
     axes.tick_params(labelsize=7)
@@ -159,9 +174,9 @@ def _legend(walks: bool) -> list[Line2D]:
         Line2D([], [], linestyle="none", marker="s", markersize=8, markerfacecolor="none", markeredgecolor=RED),
         Line2D([], [], color=GREEN, linestyle=(0, (4, 2))),
         Line2D([], [], color=ORANGE),
+        Line2D([], [], **ELSEWHERE),
     ]
-    for line, label in zip(
-        lines, ("answer \u2192 reasoning", "reflection token", "attention centroid \u00b1 spread"), strict=True
-    ):
+    labels = ("answer \u2192 reasoning", "reflection token", "attention centroid \u00b1 spread")
+    for line, label in zip(lines, (*labels, f"looks elsewhere (mass below {LOOKS})"), strict=True):
         line.set_label(label)
     return lines if walks else lines[:2]

@@ -23,7 +23,7 @@ CODES: dict[str, float] = {
     "no_token": 65535,  # fills the rows of links that hold fewer tokens
     "whole": 65535,  # a weight or mass of 1 in links
     "walk_steps": 254,  # the whole reasoning, in steps of a centroid or spread
-    "walk_unknown": 255,  # a group of answer tokens that sees none of the reasoning
+    "walk_unknown": 255,  # a group of answer tokens that does not look at the reasoning
 }
 
 

@@ -14,7 +14,7 @@ import polars as pl
 from r2a_core.infra.files import read_frame
 from r2a_core.report.encode import CODES, pack, pack_json, pack_shares, weight_levels
 from r2a_core.report.inputs import Gaps, ReportInputs, add_gap, read_if_there
-from r2a_core.results import SET_COLUMNS, MappedTrace, PooledMap, head_sets, map_name, mapped_traces, pooled_maps
+from r2a_core.results import LOOKS, SET_COLUMNS, MappedTrace, PooledMap, head_sets, map_name, mapped_traces, pooled_maps
 
 VIEW = ["item_id", "kind", "layer", "head"]
 
@@ -69,7 +69,7 @@ class TraceReader:
         self.maps, self.views = pooled_maps(maps, self.traces), maps.select(VIEW)
         columns = [*VIEW, "row", "tokens", "weights", "reasoning", "outside"]
         self.links = read_if_there(paths.map_links(*run), columns, "maps")
-        columns = ["item_id", "layer", "head", "source", "walk_correlation_weighted", "centroid", "spread"]
+        columns = ["item_id", "layer", "head", "source", "walk_correlation_weighted", "row_mass", "centroid", "spread"]
         self.attention = read_if_there(paths.attention(*run), columns, "attention")
         columns = ["item_id", "sentence", "start", "end", "layer", "head", "mass", "reflection"]
         self.sentences = read_if_there(paths.sentences(*run), columns, "attention")
@@ -185,7 +185,7 @@ def walk_record(attention: pl.DataFrame | None, trace: MappedTrace) -> dict[str,
     if rows.is_empty():
         return None
     start, stop = trace.segments.answer.start, trace.segments.answer.stop
-    width = -(-(stop - start) // GROUPS)
+    width, mass = -(-(stop - start) // GROUPS), np.array(rows["row_mass"].to_list())
     correlation = rows["walk_correlation_weighted"].cast(pl.Float64).fill_null(float("nan"))
     return {
         "layer": rows["layer"].to_list(),
@@ -194,16 +194,19 @@ def walk_record(attention: pl.DataFrame | None, trace: MappedTrace) -> dict[str,
         "last_row": stop,
         "width": width,
         "correlation": pack(correlation.to_numpy(), "f4"),
-        **{name: pack(fractions(np.array(rows[name].to_list()), width), "u1") for name in ("centroid", "spread")},
+        **{name: pack(fractions(np.array(rows[name].to_list()), mass, width), "u1") for name in ("centroid", "spread")},
     }
 
 
-def fractions(values: np.ndarray, width: int) -> np.ndarray:
-    """Averages `values` (head, row) over groups of `width` answer rows, in steps (see CODES); NaN does not count."""
+def fractions(values: np.ndarray, mass: np.ndarray, width: int) -> np.ndarray:
+    """Averages `values` (head, row) over groups of `width` answer rows, in steps (see CODES), rows weighted by mass.
+
+    A group whose mean mass is below LOOKS is unknown.
+    """
     starts = np.arange(0, values.shape[1], width)
-    known = ~np.isnan(values)
-    totals = np.add.reduceat(np.where(known, values, 0.0), starts, axis=1)
-    counts = np.add.reduceat(known.astype(float), starts, axis=1)
-    means = np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
+    totals = np.add.reduceat(np.where(np.isnan(values), 0.0, values) * mass, starts, axis=1)
+    masses = np.add.reduceat(mass, starts, axis=1)
+    rows = np.add.reduceat(np.ones(mass.shape[1]), starts)
+    means = np.divide(totals, masses, out=np.full(totals.shape, np.nan), where=masses >= LOOKS * rows)
     steps = np.rint(np.clip(np.nan_to_num(means), 0, 1) * CODES["walk_steps"])
     return np.where(np.isnan(means), CODES["walk_unknown"], steps)

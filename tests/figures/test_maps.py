@@ -28,7 +28,7 @@ def map_frame(**change: Any) -> pl.DataFrame:
 def attention_frame(centroid: list[float]) -> pl.DataFrame:
     """The walk of head (1, 2), and reasoning rows, which have none."""
     walk = {"item_id": "a$_1", "layer": 1, "head": 2, "source": "answer", "walk_correlation_weighted": 0.5}
-    walk |= {"centroid": centroid, "spread": [0.1] * len(centroid)}
+    walk |= {"row_mass": [0.9, 0.1, 0.09], "centroid": centroid, "spread": [0.1] * len(centroid)}
     return pl.DataFrame([walk | {"source": "reasoning", "centroid": None, "spread": None}, walk])
 
 
@@ -64,7 +64,9 @@ def test_the_enlarged_part_holds_the_cells_of_the_box_and_the_walk() -> None:
     np.testing.assert_array_equal(part.collections[0].get_array(), CELLS[6:8, 2:6])  # tokens 12..15 x 4..12
     assert (part.get_xlim(), part.get_ylim()) == ((5, 11), (15, 12))
     (walk,) = lines_at(part, "walk")
-    assert walk.get_xdata().tolist() == [5, 8, 11]
+    assert walk.get_xdata().tolist() == pytest.approx([5, 8, np.nan], nan_ok=True)
+    (elsewhere,) = lines_at(part, "elsewhere")  # a mass of 0.09
+    assert (elsewhere.get_xdata().tolist(), elsewhere.get_ydata().tolist()) == ([pytest.approx(11.12)], [14.5])
     assert walk.get_ydata().tolist() == [12.5, 13.5, 14.5]
     assert part.get_title() == "walk, weighted by mass: r = 0.50"
     assert reflection_lines(part) == [(7, 12, 15), (9, 12, 15)]

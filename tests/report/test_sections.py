@@ -12,6 +12,7 @@ import pytest
 from r2a_core.report.encode import weight_levels
 from r2a_core.report.overview import significant_counts
 from r2a_core.report.sections import item_table, items_with_texts
+from r2a_core.report.traces import fractions
 from r2a_core.trace import SEGMENTS
 from tests.evaluation.judged_runs import GAINS
 
@@ -131,9 +132,16 @@ def test_heads_sentences_and_walks_are_those_of_their_files(page_data, inputs):
     rows = frame.filter((pl.col("item_id") == trace["item_id"]) & (pl.col("source") == "answer")).sort("layer", "head")
     walks = trace["walks"]
     assert walks["width"] == 1
-    centroid = np.array(rows["centroid"].to_list())
-    np.testing.assert_allclose(raw(walks["centroid"]) / 254, centroid, atol=0.5 / 254 + 1e-6)
+    centroid, looks = np.array(rows["centroid"].to_list()), np.array(rows["row_mass"].to_list()) >= 0.1
+    assert 0 < looks.sum() < looks.size
+    np.testing.assert_allclose(raw(walks["centroid"])[looks] / 254, centroid[looks], atol=0.5 / 254 + 1e-6)
+    assert set(raw(walks["centroid"])[~looks]) == {255}
     np.testing.assert_allclose(raw(walks["correlation"]), rows["walk_correlation_weighted"].to_numpy(), rtol=1e-6)
+
+
+def test_groups_of_a_walk_count_rows_by_their_mass():
+    values, mass = np.array([[0.0, 1.0, np.nan, 0.5, 0.5]]), np.array([[0.1, 0.3, 0.0, 0.15, 0.1]])
+    assert fractions(values, mass, 2).tolist() == [[round(0.75 * 254), 255, 127]]  # 0.075 a row in the second group
 
 
 def test_patched_cells_are_those_of_the_patching_file(page_data, inputs):

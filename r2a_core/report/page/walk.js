@@ -79,6 +79,8 @@ function mapCanvas(map, levels, x, y) {
   return canvas;
 }
 
+const cross = (x, y) => `M${x - 3} ${y - 3}l6 6m0 -6l-6 6`;
+
 /** Centroid and its band of one head, from fractions of the reasoning. */
 async function walkLine(trace, layer, head, x, y) {
   const walks = trace.walks;
@@ -91,13 +93,18 @@ async function walkLine(trace, layer, head, x, y) {
   const left = trace.think_open + 1;
   const length = trace.think_close - left;
   const points = [];
+  const elsewhere = []; // heights of the groups that look elsewhere
   for (let group = 0; group < groups; group++) {
     const [middle, half] = [centroid, spread].map((one) => one.values[at * groups + group]);
-    if (middle === CODES.walk_unknown) continue;
     const first = walks.first_row + group * walks.width;
     const last = Math.min(first + walks.width, walks.last_row);
+    if (middle === CODES.walk_unknown) {
+      elsewhere.push(y((first + last) / 2));
+      continue;
+    }
     const token = (steps) => left + length * Math.min(Math.max(steps / CODES.walk_steps, 0), 1);
     points.push({
+      group,
       y: y((first + last) / 2),
       row: first,
       centroid: middle / CODES.walk_steps,
@@ -107,17 +114,24 @@ async function walkLine(trace, layer, head, x, y) {
       high: x(token(middle + half)),
     });
   }
+  const runs = points.reduce((found, point) => {
+    if (found.at(-1)?.at(-1).group === point.group - 1) found.at(-1).push(point);
+    else found.push([point]);
+    return found;
+  }, []);
   const line = (list, side) => list.map((point) => `${point[side].toFixed(1)} ${point.y.toFixed(1)}`).join('L');
   return {
     points,
     correlation: correlation.values[at],
-    shapes: points.length
-      ? [
-          s('path', { d: `M${line(points, 'low')}L${line([...points].reverse(), 'high')}Z`, class: 'band' }),
-          s('path', { d: `M${line(points, 'x')}`, class: 'halo' }),
-          s('path', { d: `M${line(points, 'x')}`, class: 'centroid' }),
-        ]
-      : [],
+    shapes: [
+      ...runs.map((run) =>
+        s('path', { d: `M${line(run, 'low')}L${line([...run].reverse(), 'high')}Z`, class: 'band' }),
+      ),
+      ...['halo', 'centroid'].flatMap((name) =>
+        runs.map((run) => s('path', { d: `M${line(run, 'x')}h0`, class: name })),
+      ),
+      ...elsewhere.map((height) => s('path', { d: cross(x(trace.think_close), height), class: 'elsewhere' })),
+    ],
   };
 }
 
@@ -182,6 +196,7 @@ async function drawWalk(body, width) {
       : '',
     legend(
       [s('path', { d: 'M1 6H17', class: 'centroid' }), 'centroid of the attention, \u00b1 its spread'],
+      [s('path', { d: cross(9, 6), class: 'elsewhere' }), 'looks elsewhere: less than a tenth on the reasoning'],
       trace.reflection.length && [s('path', { d: 'M5 2h8l-4 8z', class: 'tick' }), 'reflection phrase'],
     ),
   );
