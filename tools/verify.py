@@ -37,7 +37,7 @@ FINDINGS, README = Path("tools/findings.toml"), Path("README.md")
 BEGIN, END = "<!-- findings, written by python -m tools.verify --markdown -->\n", "<!-- end of findings -->\n"
 DRAWS, SEED = 2000, 0  # of the bootstrap
 UNITS = {"percent": (100, 1, "%"), "points": (100, 1, ""), "number": (1, 2, ""), "count": (1, 0, "")}  # times, decimals
-NO_ARGUMENTS = ("sentence", "unit", "over", "model", "at_least", "at_most", "measure")  # keys of a finding
+NO_ARGUMENTS = ("sentence", "unit", "over", "model", "at_least", "at_most", "tolerance", "measure")  # keys of a finding
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class Run:
     paths: StudyPaths
     params: Mapping[str, Any]
 
-    def has(self, model: str, of: str) -> bool:
-        """Checks that params.yaml names the model, and the dataset with both settings or the probe."""
+    def has(self, finding: "Finding") -> bool:
+        """Checks that params.yaml names the model of a finding, and its dataset with both settings or its probe."""
         run, probes = self.params["run"], self.params["pairs"]["align"]["probes"]
         asked = run["datasets"] if set(run["settings"]) == set(SETTINGS) else []
-        return model in run["models"] and of in [*asked, *probes]
+        return finding.model in run["models"] and finding.of in [*asked, *probes]
 
 
 def share(part: int, n: int) -> Value:
@@ -83,21 +83,26 @@ def bootstrapped(statistics: np.ndarray, n: int) -> Value:
     return Value(float(statistics[0]), np.quantile(statistics[1:], [0.025, 0.975]).tolist(), n)
 
 
-def heads_of(run: Run, model: str, dataset: str, *more: str) -> pl.DataFrame:
-    """Returns the rows of data/heads of one dataset, by layer and head, with `more` columns."""
+def heads_of(run: Run, model: str, dataset: str, more: Sequence[str]) -> pl.DataFrame:
+    """Returns the heads of a model on a dataset, from data/heads: layer, head (sorted) and `more`."""
     rows = read_frame(run.paths.heads(model), ["layer", "head", "dataset", *more], "heads")
     return rows.filter(pl.col("dataset") == dataset).sort("layer", "head")
 
 
 def by_trace(
-    run: Run, model: str, dataset: str, columns: Sequence[str], copied_below: float | None = None
+    run: Run,
+    model: str,
+    dataset: str,
+    columns: Sequence[str],
+    copied_below: float | None = None,
 ) -> list[np.ndarray]:
     """Returns columns of the answer rows as (trace, head), heads as in `heads_of`.
 
     copied_below: only traces of whose answer a smaller share is copied from the reasoning.
     """
-    path, names = run.paths.attention(model, dataset), ["item_id", "layer", "head", "source", "copied", *columns]
-    rows = read_frame(path, names, "attention").filter(pl.col("source") == "answer").sort("item_id", "layer", "head")
+    names = ["item_id", "layer", "head", "source", "copied", *columns]
+    rows = read_frame(run.paths.attention(model, dataset), names, "attention")
+    rows = rows.filter(pl.col("source") == "answer").sort("item_id", "layer", "head")
     if copied_below is not None:
         rows = rows.filter(pl.col("copied") < copied_below)
     shape = (rows["item_id"].n_unique(), rows.select("layer", "head").n_unique())
@@ -148,7 +153,7 @@ def walking(
     copied_below: float | None = None,
 ) -> Value | None:
     """Heads of `layers`, both included, whose mean mass and weighted walk reach these, and the walk exceeds chance."""
-    heads = heads_of(run, model, dataset, "walk_null_95")
+    heads = heads_of(run, model, dataset, ["walk_null_95"])
     matrices = by_trace(run, model, dataset, ["reasoning", "walk_correlation_weighted"], copied_below)
     if not len(matrices[0]):
         return None
@@ -159,7 +164,7 @@ def walking(
 
 def shared(run: Run, model: str, dataset: str, other: str, by_chance: bool = False) -> Value:
     """Heads of a kind among the first by mass, as many as are Reasoning-Focus Heads; or what chance would share."""
-    heads = heads_of(run, model, dataset, *SET_COLUMNS[2:])
+    heads = heads_of(run, model, dataset, SET_COLUMNS[2:])
     sets = head_sets(heads)
     focus, others = len(sets.rfh), getattr(sets, other)
     if by_chance:
@@ -218,13 +223,13 @@ class Finding:
 
     def measured(self, run: Run) -> Value | None:
         """Measures it in a run; None also where the run has not its model or dataset."""
-        if not run.has(self.model, self.of):
+        if not run.has(self):
             return None
         given = {key: value for key, value in self.line.items() if key not in NO_ARGUMENTS}
         return MEASURES[self.line["measure"]](run, self.model, self.of, **given)
 
     def holds(self, here: Value | None) -> bool:
-        """Checks the bounds and the stated interval; a value that has neither must be the stated one."""
+        """Checks the bounds and the stated interval; without both, the tolerance."""
         if here is None:
             return False
         stated = self.stated or Value(here.value)
@@ -232,7 +237,8 @@ class Finding:
         if own[1] < self.line.get("at_least", -math.inf) or own[0] > self.line.get("at_most", math.inf):
             return False
         if stated.interval is None:
-            return self.bounded or as_stated(here, self.line["unit"])["value"] == stated.value
+            change = abs(as_stated(here, self.line["unit"])["value"] - stated.value)
+            return self.bounded or change <= self.line.get("tolerance", 0) + 1e-9
         return within(here.value, stated.interval) or within(stated.value, own)
 
     @property
@@ -242,8 +248,8 @@ class Finding:
     @property
     def sentence(self) -> str:
         """Adds the bounds to its words."""
-        keys = [key for key in ("at_least", "at_most") if key in self.line]
-        bounds = [f"{key.replace('_', ' ')} {shown(self.line[key], self.line['unit'])}" for key in keys]
+        words = {"at_least": "at least", "at_most": "at most", "tolerance": "give or take"}
+        bounds = [f"{words[key]} {shown(self.line[key], self.line['unit'])}" for key in words if key in self.line]
         return self.line["sentence"] + f" ({', '.join(bounds)})" * bool(bounds)
 
     @property
@@ -300,7 +306,7 @@ def verdicts(told: Sequence[Finding], runs: Mapping[str, Run]) -> tuple[list[lis
         for run in runs.values():
             here = finding.measured(run)
             text = shown(here.value, finding.line["unit"]) if here else "-"
-            if not run.has(finding.model, finding.of):
+            if not run.has(finding):
                 rows[-1] += [text, "not in this run"]
             elif finding.stated is None and (
                 here is None or not finding.bounded

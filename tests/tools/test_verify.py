@@ -97,6 +97,8 @@ def test_a_mean_has_a_bootstrap_interval_without_missing_numbers():
         ({"at_most": 0.05, "at_least": -0.05}, None, Value(-0.051), False),
         ({}, Value(0.123), Value(0.1234), True),  # nothing but the value, in the digits that are shown
         ({}, Value(0.123), Value(0.1241), False),
+        ({"tolerance": 0.002}, Value(0.123), Value(0.1252), True),
+        ({"tolerance": 0.002}, Value(0.123), Value(0.1258), False),
         ({}, Value(0.9, [0.8, 0.95], 100), None, False),
     ],
 )
