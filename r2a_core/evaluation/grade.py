@@ -18,7 +18,8 @@ from r2a_core.evaluation.algebra.expression import read
 from r2a_core.evaluation.algebra.qualifiers import without_qualifiers
 from r2a_core.evaluation.algebra.tokens import Unreadable
 from r2a_core.evaluation.algebra.units import number_in_words
-from r2a_core.evaluation.normalise import ELLIPSIS, choice, is_words, phrase, refusal, tidy, word_key
+from r2a_core.evaluation.choices import choice
+from r2a_core.evaluation.normalise import ELLIPSIS, is_words, phrase, refusal, tidy, word_key
 
 Outcome = Literal["correct", "wrong", "undecided", "timeout"]
 

@@ -1,12 +1,11 @@
-r"""How an answer is written, apart from its value: signs, spacing, thousands, words, letters of choices.
+r"""How an answer is written, apart from its value: signs, spacing, thousands, words.
 
-Text of a boxed or a reference answer -> tidied LaTeX, a word key, or the letter of a choice. Only string work happens
+Text of a boxed or a reference answer -> tidied LaTeX or a word key. Only string work happens
 here; nothing is parsed as an expression and nothing is evaluated.
 """
 
 import re
 import unicodedata
-from dataclasses import dataclass
 
 MAX_LENGTH = 1000  # characters; the longest reference answer of MATH-500 has 159
 
@@ -100,6 +99,8 @@ MEANING = {words.strip(): meaning for meaning, listed in PHRASES.items() for wor
 
 APPLIED = re.compile(r"\b(?:sin|cos|tan|cot|sec|csc|arc\w+|ln|log|exp|sqrt|cbrt|abs|min|max|gcd|lcm)\s*[(\d]")
 
+OTHER_THOUSANDS = re.compile(r"(?<![\d.,'])\d{1,3}(?:(?:\.\d{3}){2,}|(?:'\d{3})+)(?![\d.,'])")  # 1.234.567, 1'234
+
 FRACTION_OF_UNITS = re.compile(rf"(?<=[\d}}) ,])\\frac\s*\{{\s*({TEXT})\s*\}}\s*\{{\s*({TEXT}(?:\^\d)?)\s*\}}")
 
 LABEL = re.compile(
@@ -142,6 +143,8 @@ def tidy(text: str) -> str:
     text = re.sub(rf"^\s*{TEXT}", lambda label: "" if _is_label(label[1].strip()) else label[0], text)
     text = FRACTION_OF_UNITS.sub(r" \1/\3", text)
     text = LABEL.sub("", text, count=1) if LABEL.match(text.strip()) else text
+    text = re.sub(r"\s*\\text\s*\{\s*out of\s*\}\s*|(?<=\d) out of (?=\d)", "/", text)
+    text = re.sub(r"\(\s*([a-zA-Z]\s*\\in\s*[^()]*)\)$", r", \1", re.sub(r"^\s*(?:\\approx|\\sim|=)\s*", "", text))
     text = _numbers(text)
     text = re.sub(r"(?<!\\)\\[,;: \n]|\\q?quad(?![a-zA-Z])|~|\s+", " ", text)
     return re.sub(r"(?<![.])[.,;]\s*$|(?<!\\)\\$", "", text.strip()).strip()
@@ -178,10 +181,10 @@ def _without_marks(text: str) -> str:
     """Drops what marks mathematics, emphasis or a box around the answer; a dollar sign stays where it is money."""
     text = text.strip()
     while marked := re.fullmatch(
-        r"(\*\*|__|`+|\*|_|\$\$?)(?=[^\s*_`$])(.*[^\s*_`$\\])\1|\\(?:boxed|fbox)\s*\{(.*)\}", text, re.DOTALL
+        r"(\*{1,3}|__|`+|_|\$\$?)(?=[^\s*_`$])(.*[^\s*_`$\\])\1|\\(?:boxed|fbox)\s*\{(.*)\}", text, re.DOTALL
     ):
         inner = marked[2] or marked[3] or ""
-        if refusal(inner) or (marked[1] in ("*", "_", "**") and marked[1] in inner):
+        if refusal(inner) or (marked[1] in ("*", "_", "**", "***") and marked[1] in inner):
             break
         text = inner.strip()
     if not re.match(r"\s*\$\s*[\d.]", text):
@@ -202,6 +205,9 @@ def _numbers(text: str) -> str:
     pattern = r"(?<![\d.,_^])(?<!\d )([1-9]\d{0,2})((?:@\d{3})+)(?![\d]|[ ,]\d{3}(?!\d))(?!\s*/\s*\d)"
     for mark in (",", " "):
         text = re.sub(pattern.replace("@", mark), _joined, text)
+    text = re.sub(
+        r"(?<![\d.,'])\d{1,3}(?:(?:\.\d{3}){2,}|(?:'\d{3})+)(?![\d.,'])", lambda n: re.sub(r"\D", "", n[0]), text
+    )
     text = re.sub(r"(?<![\d/.])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\d/.])", r"\1\\frac{\2}{\3}", text)
     return _fraction_of_repeating(text)
 
@@ -270,31 +276,3 @@ def phrase(text: str) -> str:
 def _unwrapped(text: str) -> str:
     """Replaces text commands by the plain letters in them."""
     return re.sub(TEXT, r" \1 ", text)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """An option of a multiple-choice question: its letter, and what is written behind it."""
-
-    letter: str
-    text: str
-
-
-CHOICE = re.compile(
-    r"\s*(?:(?:option|choice|answer)\s*:?\s*)?(?:\(\s*(?P<round>[A-J])\s*\)\s*[:.]?|(?P<marked>[A-J])\s*[.):](?![A-Za-z]\s*$)|"
-    r"(?P<alone>[A-J])\s*$)\s*(?P<text>.*)",
-    re.DOTALL,
-)
-
-NAMED_CHOICE = re.compile(r"\s*(?:option|choice|answer)\s*:?\s*\(?([A-Ja-j])\)?\s*\.?\s*$", re.IGNORECASE)
-
-
-def choice(text: str) -> Choice | None:
-    """Reads "(E) 12", "E: twelve", "Option E" or "E" alone; None where the text is no option."""
-    plain = re.sub(r"\s+", " ", re.sub(TEXT, r"\1 ", text)).strip()
-    if named := NAMED_CHOICE.match(plain):
-        return Choice(named[1].upper(), "")
-    found = CHOICE.match(plain)
-    if found is None:
-        return None
-    return Choice(found["round"] or found["marked"] or found["alone"], found["text"].strip())

@@ -12,7 +12,8 @@ from r2a_core.evaluation.algebra.cursor import Reading
 from r2a_core.evaluation.algebra.expression import read
 from r2a_core.evaluation.algebra.quantities import quantity
 from r2a_core.evaluation.algebra.tokens import Unreadable
-from r2a_core.evaluation.normalise import choice, is_words, refusal, tidy, word_key
+from r2a_core.evaluation.choices import choice
+from r2a_core.evaluation.normalise import is_words, refusal, tidy, word_key
 
 NOTATION = json.loads((Path(__file__).parent / "notation.json").read_text(encoding="utf-8"))
 answers = st.lists(st.sampled_from(NOTATION["marks"]) | st.text(max_size=3), max_size=14).map("".join)

@@ -150,6 +150,11 @@ class Atoms(Cursor, ABC):
         if name == "frac":
             above = self.argument(digits=False)
             return ("/", above, self.argument(digits=False))
+        if name == "binom" and self.next.text == "(":
+            inside = self.atom()
+            if inside[0] == "tuple" and len(inside[3]) == 2:
+                return ("binom", *inside[3])
+            raise Unreadable("a binomial of other than two numbers")
         if name == "binom":
             return ("binom", self.argument(), self.argument())
         if name in ("sqrt", "cbrt"):

@@ -19,7 +19,15 @@ from r2a_core.evaluation.algebra.equality import (
 from r2a_core.evaluation.algebra.labels import is_equation, scalar, unlabelled
 from r2a_core.evaluation.algebra.nodes import ONE, Node, holds, operands, pairs_of
 from r2a_core.evaluation.algebra.numeric import Point, evaluate, exact
-from r2a_core.evaluation.algebra.parts import as_column, cells_of, groups_of, items_of, shapes_agree
+from r2a_core.evaluation.algebra.parts import (
+    as_column,
+    cells_of,
+    condition_on,
+    groups_of,
+    items_of,
+    shapes_agree,
+    transposed,
+)
 from r2a_core.evaluation.algebra.quantities import (
     clock,
     digits_and_base,
@@ -52,10 +60,13 @@ class Comparison:
         """Tells whether the answer `ours` equals the reference `theirs`."""
         ours, theirs, label = unlabelled(ours, theirs)
         if label is not True:
-            return label if label is False or self.equal(ours, theirs) is False else None
+            return False if label is False or self.equal(ours, theirs) is False else None
         a, b = ours[0], theirs[0]
         if holds((ours, theirs), "pm", "mp"):
-            return self.lists(items_of(ours), items_of(theirs))
+            found = self.lists(items_of(ours), items_of(theirs))
+            if found is False and self.lists(items_of(ours, apart=True), items_of(theirs, apart=True)) is not False:
+                return None
+            return found
         if a == b == "ratio" or "ratio" in (a, b) or (clock(ours) is not None and clock(theirs) is not None):
             return self.ratios(ours, theirs)
         if "matrix" in (a, b) or (self.vectors and "tuple" in (a, b)):
@@ -97,6 +108,11 @@ class Comparison:
     def collections(self, ours: Node, theirs: Node) -> Equal:
         """Compares lists and sets; whether a list without braces repeats what a set holds once is open."""
         sets = [node[0] == "set" for node in (ours, theirs)]
+        joined = [
+            set(node[1]) for node in (ours, theirs) if node[0] == "list" and all(item[0] == "sym" for item in node[2])
+        ]
+        if {"and"} in joined and {"or"} in joined:
+            return False
         own, other = groups_of(items_of(ours)), groups_of(items_of(theirs))
         found = self.lists(own, other)
         if found is False and any(sets) and (all(sets) or "list" in (ours[0], theirs[0])):
@@ -125,6 +141,8 @@ class Comparison:
     def grids(self, ours: Node, theirs: Node) -> Equal:
         """Compares matrices and vectors; a column is also written as a tuple or with unit vectors."""
         nodes = [as_column(node) if self.vectors or node[0] == "tuple" else node for node in (ours, theirs)]
+        if "tuple" in (ours[0], theirs[0]):
+            nodes = [transposed(node) if node[0] == "matrix" and len(node[1]) == 1 else node for node in nodes]
         if shapes_agree(*nodes):
             return both(self.equal(*cells) for cells in zip(*map(cells_of, nodes), strict=True))
         return not any(holds(node, "tuple") for node in nodes) and same_value(nodes[0], nodes[1])
@@ -134,6 +152,9 @@ class Comparison:
         try:
             return same_region(ours, theirs)
         except Unreadable:
+            if {ours[0], theirs[0]} == {"rel", "tuple"}:
+                pair = condition_on(ours, theirs), condition_on(theirs, ours)
+                return None not in pair and self.relations(*pair)  # type: ignore[arg-type]
             if ours[0] != theirs[0]:
                 return False
         if ours[0] == "rel":
@@ -209,7 +230,7 @@ class Comparison:
         (a, unit), (b, other) = quantity(ours), quantity(theirs)
         if unit.base or other.base or "based" in (a[0], b[0]):
             return same_in_base(digits_and_base(a, unit), digits_and_base(b, other))
-        if not agree(unit, other):
+        if not agree(unit, other) or (unit.percent != other.percent and (unit.dims or other.dims)):
             return False
         if unit.percent != other.percent:
             return self.percents(a, b, ours_percent=unit.percent)

@@ -61,7 +61,11 @@ class Cursor:
                     break
                 self.letter_units |= len(token.text) < 4
                 words.append(token.text)
-            elif token.kind == "letter" and token.style == "upright" and self.is_unit_letter(token, words):
+            elif (
+                token.kind == "letter"
+                and (token.style == "upright" or token.text == "Omega")
+                and self.is_unit_letter(token, words)
+            ):
                 self.letter_units = True
                 words.append(token.text)
             elif (words and token.text == "/" and self.is_word(self.ahead())) or (
@@ -89,8 +93,11 @@ class Cursor:
         return read_unit(words) if words else None
 
     def is_unit_letter(self, token: Token, words: list[str]) -> bool:
-        """Tells whether an upright letter is a unit in this reading; one after other words is part of them."""
-        return self.reading.upright_units and (token.text in LETTER_UNITS or bool(words))
+        """Tells whether a letter is a unit in this reading: an upright one, also after other words; or Ohm."""
+        if token.text == "Omega":
+            return self.reading.upright_units
+        upright = token.style == "upright" and self.reading.upright_units
+        return upright and (token.text in LETTER_UNITS or bool(words))
 
     def is_word(self, token: Token, temperature: bool = False) -> bool:
         """Tells whether the token can go on with a unit."""

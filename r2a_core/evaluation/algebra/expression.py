@@ -22,6 +22,8 @@ class Parser(Atoms):
         found = self.listed((",", ";", "and", "or"))
         if self.next.kind == "word" and self.next.text.lower() in QUALIFIERS:
             self.qualifier, self.place = self.tokens[self.place :], len(self.tokens)
+            if any(token.text in (",", ";", "or") for token in self.qualifier):
+                raise Unreadable("values for several cases")
         if self.place < len(self.tokens):
             raise Unreadable(f"{self.next.text!r} at this place")
         return found
@@ -38,7 +40,7 @@ class Parser(Atoms):
                 break
             used.append(joint)
             items.append(self.relation())
-        return items[0] if len(items) == 1 else ("list", tuple(used), tuple(items))
+        return listed(items, used)
 
     def relation(self) -> Node:
         """Reads a chain of relations: 2 < x <= 5."""
@@ -81,6 +83,8 @@ class Parser(Atoms):
             term = self.product()
             if sign in ("pm", "mp"):
                 found = (sign, found or ("num", Fraction(0), None), term)
+            elif sign == "-" and found is not None and found[0] == "field":
+                found = ("minus", found, term)
             elif sign == "-":
                 found = ("neg", term) if found is None else ("+", found, ("neg", term))
             else:
@@ -155,7 +159,7 @@ class Parser(Atoms):
                 elif self.next.text in ("'",):
                     raise Unreadable("a prime as a power")
                 else:
-                    base = ("^", base, self.argument(signed=True))
+                    base = power_of(base, self.argument(signed=True))
             elif self.next.text == "deg" and self.take("deg"):
                 base = self.degrees(base)
             elif self.take("!"):
@@ -174,6 +178,27 @@ class Parser(Atoms):
             self.place += 1
             return ("unit", base, read_unit([unit]))
         return ("deg", base)
+
+
+def listed(items: list[Node], joints: list[str]) -> Node:
+    """A list, one item as itself; 1, 2; 3, 4 is a list of two lists."""
+    if len(items) == 1:
+        return items[0]
+    if ";" in joints and "," in joints:
+        cut = joints.index(";") + 1
+        parts = listed(items[:cut], joints[: cut - 1]), listed(items[cut:], joints[cut:])
+        more = parts[1][2] if ";" in joints[cut:] else parts[1:]
+        return ("list", (";",) * len(more), (parts[0], *more))
+    return ("list", tuple(joints), tuple(items))
+
+
+def power_of(base: Node, power: Node) -> Node:
+    """A power; of a vector or a matrix with T, the transposed one."""
+    if power == ("sym", "T") and base[0] == "tuple":
+        return ("matrix", tuple((item,) for item in base[3]))
+    if power == ("sym", "T") and base[0] == "matrix":
+        return ("matrix", tuple(zip(*base[1], strict=True)))
+    return ("^", base, power)
 
 
 def read(text: str, reading: Reading) -> tuple[Node, Parser]:

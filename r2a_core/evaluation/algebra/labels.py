@@ -100,7 +100,9 @@ def is_name(node: Node) -> bool:
         return True
     if kind == "*":
         return all(map(is_name, node[1:])) and not any(part[0] == "sym" and part[1].islower() for part in node[1:2])
-    if kind in ("cup", "cap", "minus", "abs", "/", "deg"):
+    if kind == "abs":
+        return is_name(node[1]) and (node[1][0] != "sym" or node[1][1].isupper())
+    if kind in ("cup", "cap", "minus", "/", "deg"):
         return all(is_name(part) for part in node[1:])
     if kind == "fn":
         return is_name(node[2])

@@ -5,7 +5,9 @@ A node is a tuple whose first entry names it: ("num", value, digits), ("sym", na
 """
 
 import re
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 from r2a_core.evaluation.algebra.tokens import Unreadable
@@ -86,19 +88,25 @@ def written(node: Node) -> str:
     return str(node[1]) if node[0] in ("num", "sym") else repr(node)
 
 
-def plus_minus(node: Node) -> list[Node]:
-    """Both values of an expression with plus-minus signs, which are read together; itself where it has none."""
-    if not holds(node, "pm", "mp"):
+def plus_minus(node: Node, apart: bool = False) -> list[Node]:
+    """The values of an expression with plus-minus signs, read together or each for itself; itself where it has none."""
+    count = repr(node).count("('pm', ") + repr(node).count("('mp', ")
+    if not count:
         return [node]
-    return [_signed(node, upper) for upper in (True, False)]
+    if count > 4:
+        raise Unreadable("many plus-minus signs")
+    choices = (
+        product((True, False), repeat=count) if apart and count <= 4 else ((upper,) * count for upper in (True, False))
+    )
+    return [_signed(node, iter(uppers)) for uppers in choices]
 
 
-def _signed(node: Any, upper: bool) -> Any:
+def _signed(node: Any, uppers: Iterator[bool]) -> Any:
     if not isinstance(node, tuple):
         return node
-    parts = tuple(_signed(part, upper) for part in node)
+    parts = tuple(_signed(part, uppers) for part in node)
     if node and node[0] in ("pm", "mp"):
-        return ("+", parts[1], parts[2] if upper == (node[0] == "pm") else ("neg", parts[2]))
+        return ("+", parts[1], parts[2] if next(uppers) == (node[0] == "pm") else ("neg", parts[2]))
     return parts
 
 

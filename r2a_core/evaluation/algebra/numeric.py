@@ -64,7 +64,7 @@ def _value(node: Node, point: Point) -> Value:
         return parts[0]
     if kind == "sym":
         return symbol(parts[0], point)
-    if kind == "unit":
+    if kind == "unit" and not (parts[1].dims or parts[1].percent or parts[1].base):
         return times(_value(parts[0], point), parts[1].scale)
     if kind in OPERATIONS:
         return OPERATIONS[kind](*(_value(part, point) for part in parts))

@@ -4,8 +4,8 @@ from fractions import Fraction
 
 from mpmath import mp
 
-from r2a_core.evaluation.algebra.equality import DIGITS
-from r2a_core.evaluation.algebra.nodes import Node, letters
+from r2a_core.evaluation.algebra.equality import DIGITS, points
+from r2a_core.evaluation.algebra.nodes import Node, holds, letters
 from r2a_core.evaluation.algebra.numeric import Point, evaluate, real
 
 
@@ -14,15 +14,17 @@ def same_solutions(first: Node, second: Node, sign: str, vectors: bool) -> bool:
     names = letters(first)
     if names != letters(second) or not names:
         return False
-    return proportional(first, second, sign, vectors) or (sign == "=" and one_graph(first, second, names))
+    if proportional(first, second, sign, vectors):
+        return True
+    return sign == "=" and not holds((first, second), "abs") and one_graph(first, second, names)
 
 
 def proportional(first: Node, second: Node, sign: str, vectors: bool) -> bool:
     """Tells whether two expressions differ by a constant factor; a positive one between inequalities."""
     with mp.workdps(DIGITS[0]):
         ratios = []
-        for number in range(3):
-            values = [real(evaluate(node, Point(number, vectors=vectors))) for node in (first, second)]
+        for point in points((first, second), vectors, None):
+            values = [real(evaluate(node, point)) for node in (first, second)]
             if 0 in values:
                 return False
             ratios.append(values[0] / values[1])

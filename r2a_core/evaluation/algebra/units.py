@@ -15,7 +15,7 @@ def words(text: str) -> list[str]:
     return text.split()
 
 
-SCALES = {
+SCALES: dict[str, int | Fraction] = {
     "hundred": 100,
     "thousand": 10**3,
     "million": 10**6,
@@ -23,6 +23,9 @@ SCALES = {
     "trillion": 10**12,
     "dozen": 12,
     "gross": 144,
+    "tenth": Fraction(1, 10),
+    "hundredth": Fraction(1, 100),
+    "thousandth": Fraction(1, 1000),
 }
 
 BASES = {  # unit: symbols with prefixes, names with prefixes
@@ -44,6 +47,7 @@ BASES = {  # unit: symbols with prefixes, names with prefixes
     "calorie": ("cal", "calorie"),
     "electronvolt": ("eV", "electronvolt"),
     "coulomb": ("C", "coulomb"),
+    "ohm": ("Omega", "ohm"),
     "tesla": ("T", "tesla"),
     "farad": ("F", "farad"),
 }
@@ -100,7 +104,7 @@ IRREGULAR = {"feet": "foot", "inches": "inch", "men": "man", "women": "woman", "
 # Words that name no unit: a count of ways or solutions is a plain number.
 EMPTY = frozenset(
     words(
-        "a an the of in total each only exactly about approximately unit way time solution value possibility "
+        "a an the of total each only exactly about approximately unit way time solution value possibility "
         "arrangement outcome number integer point radian rad more different distinct possible whole item ordered "
         "and is are"
     )
@@ -108,7 +112,7 @@ EMPTY = frozenset(
 
 RAISED = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 
-PERCENT = frozenset(("percent", "pct", "percentage", "per cent"))
+PERCENT = frozenset(("percent", "pct", "percentage"))
 
 
 def _worths() -> dict[str, tuple[str, Fraction]]:
@@ -195,7 +199,12 @@ def read_unit(words: Sequence[str]) -> Unit:
     factor, scale = Fraction(1), Fraction(1)
     percent, base, sign, power = False, None, 1, 1
     last: tuple[str, Fraction, int] | None = None
-    queue = [part for word in words for part in SHAPED.get(word.lower(), word).split()]
+    queue = (
+        " ".join(SHAPED.get(word.lower(), word) for word in words)
+        .replace("in total", "")
+        .replace("per cent", "percent")
+        .split()
+    )
     for place, word in enumerate(queue):
         low = word.lower()
         if word.startswith("^") or low in ("squared", "cubed"):
@@ -226,8 +235,11 @@ def read_unit(words: Sequence[str]) -> Unit:
 
 
 def number_in_words(text: str) -> int | None:
-    """Reads a whole number up to 99 in English words; None where the text is none."""
+    """Reads a number up to 99, or so many millions, in English words; None where the text is none."""
     parts = re.split(r"[\s-]+", text.strip().lower())
+    if len(parts) > 1 and singular(parts[-1]) in SCALES:
+        count = number_in_words(" ".join(parts[:-1]))
+        return None if count is None else int(count * SCALES[singular(parts[-1])])
     if len(parts) == 1 and parts[0] in SMALL:
         return SMALL[parts[0]]
     if len(parts) == 2 and SMALL.get(parts[0], 0) >= 20 and 0 < SMALL.get(parts[1], 0) < 10:
