@@ -538,10 +538,18 @@ PAIR_KINDS = ("generated_pairs", "context_pairs", "pairs_table", "pairs")  # kin
 # The other sections, in the order of params.yaml.
 
 
+class Reader(Record):
+    """A model that reads what another one wrote, so that their heads can be compared on the same tokens."""
+
+    model: Text
+    texts: Text  # the model that wrote them
+
+
 class RunParams(Record):
     """What runs: keys of `models` and `datasets`."""
 
     models: NonEmpty[Text]
+    readers: Listed[Reader]
     datasets: NonEmpty[Text]
     settings: NonEmpty[Setting]
     pairs: Text  # the dataset of pairs for activation patching
@@ -553,6 +561,20 @@ class RunParams(Record):
         if SETTINGS[0] not in settings:
             raise refused("is without with_reasoning", "add with_reasoning, which heads, maps and page are about")
         return tuple(setting for setting in SETTINGS if setting in settings)
+
+    @model_validator(mode="after")
+    def readers_apart(self) -> Self:
+        """Refuses a reader that writes too or is named twice, and texts that no model of the run writes."""
+        names = [reader.model for reader in self.readers]
+        for reader in self.readers:
+            name, texts = format_value(reader.model), format_value(reader.texts)
+            if reader.model in self.models:
+                raise refused(f"has {name} in models and among its readers", "take it out of one of the two")
+            if names.count(reader.model) > 1:
+                raise refused(f"has the reader {name} twice", "give models a second entry of the same content")
+            if reader.texts not in self.models:
+                raise refused(f"has a reader of the texts of {texts}, which run.models lacks", "add it to run.models")
+        return self
 
 
 WithoutMode = Literal["finished", "empty"]
@@ -845,6 +867,7 @@ class Params(Record):
         """Raises R2AError where a section names a model or dataset that has no entry."""
         models: dict[str, Iterable[str]] = {
             "run.models": self.run.models,
+            "run.readers": [reader.model for reader in self.run.readers],
             "maps.heads": self.maps.heads,
             "maps.spans": [span.model for span in self.maps.spans],
             "heads.retrieval.models": self.heads.retrieval.models,
@@ -865,6 +888,17 @@ class Params(Record):
                         f"params.yaml: {place} names {format_value(name)}, which {section} does not have",
                         f"the {section} are {', '.join(entries)}",
                     )
+        return self
+
+    @model_validator(mode="after")
+    def readers_with_weights(self) -> Self:
+        """Raises R2AError when a reader, or the model whose texts it reads, has no weights: heads are compared."""
+        for name in (name for reader in self.run.readers for name in (reader.model, reader.texts)):
+            if isinstance(self.models[name], TextsModel | EndpointModel):
+                raise R2AError(
+                    f"params.yaml: run.readers names {name!r}, which has no weights (kind {self.models[name].kind})",
+                    "name two models that have weights, and one vocabulary",
+                )
         return self
 
     @model_validator(mode="after")

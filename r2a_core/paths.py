@@ -74,6 +74,14 @@ class StudyPaths:
         """Attention from answer sentences to reasoning sentences."""
         return self.data / "attention" / model / dataset / f"{setting}-sentences.parquet"
 
+    def reading(self, reader: str, texts: str, dataset: str) -> Path:
+        """Attention masses of a reader on the traces of another model."""
+        return self.data / "attention" / reader / texts / f"{dataset}.parquet"
+
+    def read_heads(self, reader: str, texts: str, dataset: str) -> Path:
+        """The heads of a reader, and of the model whose traces it read."""
+        return self.data / "heads" / reader / texts / f"{dataset}.parquet"
+
     def heads(self, model: str) -> Path:
         """Reasoning-Focus, induction and retrieval scores of every head."""
         return self.data / "heads" / f"{model}.parquet"

@@ -1,15 +1,16 @@
 """Reductions that metrics, figures and the page share, so that one claim has one number wherever it is shown.
 
 What the stages wrote (polars frames, summaries) -> trace means and their boxes (Figure 2), head means (Figure 3),
-Reasoning-Focus and walking heads, pooled attention maps (Figure 4), evaluation summaries (Figure 1). Curves over
-patched pairs and their crossing (Figure 8) are in patching/summary.py. Needs neither torch nor matplotlib.
+Reasoning-Focus and walking heads, the heads of two models on the same traces, pooled attention maps (Figure 4),
+evaluation summaries (Figure 1). Curves over patched pairs and their crossing (Figure 8) are in patching/summary.py.
+Needs neither torch nor matplotlib.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from math import comb
+from math import comb, isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -169,6 +170,64 @@ def walking_heads(heads: pl.DataFrame, thresholds: WalkThresholds) -> tuple[Head
     """Name the heads that walk along the reasoning, the best first. heads: as for `rank_by_walk`."""
     walking = rank_by_walk(heads, thresholds).filter(pl.col("margin") >= 1)
     return tuple(walking.select("layer", "head").iter_rows())
+
+
+COMPARED = {
+    "answer_to_reasoning": "attention mass answer \u2192 reasoning",
+    "walk_correlation_weighted": "walk correlation, weighted by mass",
+    "walk_correlation": "walk correlation, all rows alike",
+}
+
+READ_COLUMNS = (  # of READ_SCHEMA, for `head_changes`
+    *("model", "layer", "head", "n_traces", "rank", "reasoning_focus", "walk_null_95"),
+    *COMPARED,
+)
+
+
+@dataclass(frozen=True)
+class HeadChanges:
+    """The heads of a reader (before) and of the model whose traces it read (after), on the same traces."""
+
+    heads: pl.DataFrame  # layer, head (sorted), rank and reasoning_focus after; <score>_before, _after of each COMPARED
+    rfh: tuple[Head, ...]  # after, by rank
+    walking_before: tuple[Head, ...]  # the best first
+    walking_after: tuple[Head, ...]
+    n_traces: int
+
+    def both(self, score: str) -> pl.DataFrame:
+        """Keep the heads that have a score in both models: layer, head, rank, reasoning_focus, before, after."""
+        values = {side: pl.col(f"{score}_{side}") for side in ("before", "after")}
+        return self.heads.select("layer", "head", "rank", "reasoning_focus", **values).drop_nulls()
+
+    def spearman(self, score: str) -> float | None:
+        """Correlate the ranks of heads before and after; None where they all tie."""
+        value = self.both(score).select(pl.corr("before", "after", method="spearman")).item()
+        return value if value is not None and isfinite(value) else None
+
+    def changed_most(self, score: str, count: int) -> list[tuple[Head, float, float]]:
+        """List heads by falling change of a score, rise or fall, each with the values before and after."""
+        change = (pl.col("after") - pl.col("before")).abs()
+        ordered = self.both(score).sort(change, "layer", "head", descending=[True, False, False]).head(count)
+        return [((row["layer"], row["head"]), row["before"], row["after"]) for row in ordered.iter_rows(named=True)]
+
+
+def head_changes(heads: pl.DataFrame, reader: str, writer: str, thresholds: WalkThresholds) -> HeadChanges:
+    """Set the heads of two models side by side, from rows of READ_SCHEMA."""
+    before, after = (heads.filter(pl.col("model") == name).sort("layer", "head") for name in (reader, writer))
+    sides = [
+        frame.select("layer", "head", pl.col(list(COMPARED)).name.suffix(f"_{side}"))
+        for side, frame in (("before", before), ("after", after))
+    ]
+    joined = after.select("layer", "head", "rank", "reasoning_focus")
+    for side in sides:
+        joined = joined.join(side, on=["layer", "head"], maintain_order="left")
+    return HeadChanges(
+        joined,
+        first_heads(after.filter("reasoning_focus"), after.height),
+        walking_heads(before, thresholds),
+        walking_heads(after, thresholds),
+        0 if after.is_empty() else after["n_traces"][0],
+    )
 
 
 @dataclass(frozen=True)

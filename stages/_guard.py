@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ ABSENT = object()
 State = Mapping[str, object]  # of a param: its value; of code: its digest; of an input: size and time
 
 
-def put_aside(root: Path, unused: Path, places: Iterable[str], made: Set[str]) -> None:
+def put_aside(root: Path, unused: Path, places: Iterable[str], made: Collection[str]) -> None:
     """Moves what lies below `places` and no stage makes from the study `root` to the same path below `unused`."""
     for name in [name for place in places for name in leftovers(root, place, made)]:
         target = unused / name
@@ -39,7 +39,7 @@ def put_aside(root: Path, unused: Path, places: Iterable[str], made: Set[str]) -
             log.info("%s is not part of the run: moved to %s", name, target.relative_to(root))
 
 
-def leftovers(root: Path, place: str, made: Set[str]) -> Iterator[str]:
+def leftovers(root: Path, place: str, made: Collection[str]) -> Iterator[str]:
     """Yields what lies below `place`, a folder with outputs of several stages, and is none of the outputs `made`.
 
     A folder is one entry where nothing in it is made.
@@ -54,11 +54,11 @@ def leftovers(root: Path, place: str, made: Set[str]) -> Iterator[str]:
             yield name
 
 
-def refuse_mixed(stages: Mapping[str, Any], inputs: Iterable[str], made: Set[str], params: Values) -> None:
+def refuse_mixed(stages: Mapping[str, Any], inputs: Iterable[str], made: Mapping[str, str], params: Values) -> None:
     """Raises R2AError when what a stage reads, or anything that was made from, has other params in dvc.lock than now.
 
-    stages: of dvc.lock. Params edited between two stages of one run would else lead to results that do not belong
-    together: DVC looks at each stage once, when its turn comes.
+    stages: of dvc.lock; made: every output of now, and its stage. Params edited between two stages of one run would
+    else lead to results that do not belong together: DVC looks at each stage once, when its turn comes.
     """
     for entry in upstream(stages, inputs, made):
         for key, then in entry.get("params", {}).get("params.yaml", {}).items():
@@ -75,15 +75,18 @@ def refuse_mixed(stages: Mapping[str, Any], inputs: Iterable[str], made: Set[str
             )
 
 
-def upstream(stages: Mapping[str, Any], inputs: Iterable[str], made: Set[str]) -> list[Mapping[str, Any]]:
-    """Lists the entries of dvc.lock whose outputs are among `inputs`, below them, or went into them. made: as now."""
+def upstream(stages: Mapping[str, Any], inputs: Iterable[str], made: Mapping[str, str]) -> list[Mapping[str, Any]]:
+    """Lists the entries of dvc.lock whose outputs are among `inputs`, below them, or went into them. made: as now.
+
+    What another stage made under the same path, before, does not count.
+    """
     outs = [(out["path"], name) for name, entry in stages.items() for out in entry.get("outs", ())]
     found: dict[str, Mapping[str, Any]] = {}
     left = list(inputs)
     while left:
         place = left.pop()
         for path, name in outs:
-            if name not in found and path in made and f"{path}/".startswith(f"{place}/"):
+            if name not in found and made.get(path) == name and f"{path}/".startswith(f"{place}/"):
                 found[name] = stages[name]
                 left += [dep["path"] for dep in stages[name].get("deps", ())]
     return list(found.values())

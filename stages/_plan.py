@@ -1,12 +1,11 @@
 """What dvc.yaml says of the study, its templates filled in from params.yaml, as DVC itself reads it.
 
 values of dvc.yaml and params.yaml -> `Declared` of one stage and item: its params, code and inputs; `outputs`: every
-file and folder that some stage writes.
+file and folder that some stage writes, and which.
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -29,36 +28,47 @@ class Declared:
 
 
 def declared(stage: Values, names: Mapping[str, str], params: Values) -> Declared:
-    """Returns what a stage of dvc.yaml depends on for the model, dataset and setting of `names`."""
-    scope = {**params, "item": names}
+    """Returns what a stage of dvc.yaml depends on for the model, dataset and setting of `names`.
+
+    Those of a reader are `model` and `texts`: its entry in run.readers.
+    """
+    scope = {**params, "item": {**names, "reader": names}}
     places = [filled(place, scope) for place in stage["deps"]]
     code = tuple(place for place in places if place.startswith(CODE))
     keys = tuple(filled(key, scope) for key in stage["params"])
     return Declared(keys, code, tuple(place for place in places if place not in code))
 
 
-def outputs(stages: Mapping[str, Values], params: Values) -> set[str]:
+def outputs(stages: Mapping[str, Values], params: Values) -> dict[str, str]:
     """Returns the paths of all files and folders, metrics too, that the stages of dvc.yaml write with these params.
 
-    Raises R2AError when two stages would write the same one.
+    Each with its stage as dvc.lock names it. Raises R2AError when two stages would write the same one.
     """
-    paths = Counter(
-        filled(path, {**params, "item": names})
-        for stage in stages.values()
-        for names in items(stage.get("matrix", {}), params)
-        for entry in (*stage["outs"], *stage.get("metrics", ()))
-        for path in ([entry] if isinstance(entry, str) else entry)
-    )
-    path, count = paths.most_common(1)[0]
-    if count > 1:
-        raise R2AError(f"two stages would write {path}", "give that model or dataset another name in params.yaml")
-    return set(paths)
+    found: dict[str, str] = {}
+    for name, stage in stages.items():
+        for suffix, names in items(stage.get("matrix", {}), params).items():
+            for entry in (*stage["outs"], *stage.get("metrics", ())):
+                for template in [entry] if isinstance(entry, str) else entry:
+                    path = filled(template, {**params, "item": names})
+                    if path in found:
+                        hint = "give that model or dataset another name in params.yaml"
+                        raise R2AError(f"two stages would write {path}", hint)
+                    found[path] = f"{name}@{suffix}" if suffix else name
+    return found
 
 
-def items(matrix: Mapping[str, str | Sequence[str]], params: Values) -> Iterator[dict[str, str]]:
-    """Yields the names of every item of a stage; one without names where the stage has no matrix."""
+def items(matrix: Mapping[str, str | Sequence[Any]], params: Values) -> dict[str, dict[str, Any]]:
+    """Returns the names of every item of a stage, by the item's name in DVC; one without names where it has no matrix.
+
+    DVC names a mapping, such as a reader, by its number in the list: another one takes the name when the list changes.
+    """
     lists = [value_at(values, params) if isinstance(values, str) else values for values in matrix.values()]
-    return (dict(zip(matrix, names, strict=True)) for names in product(*lists))
+    found = {}
+    for chosen in product(*map(enumerate, lists)):
+        names = dict(zip(matrix, chosen, strict=True))
+        parts = [value if isinstance(value, str) else f"{key}{number}" for key, (number, value) in names.items()]
+        found["-".join(parts)] = {key: value for key, (_, value) in names.items()}
+    return found
 
 
 def filled(text: str, scope: Values) -> str:

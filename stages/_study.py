@@ -31,7 +31,7 @@ from stages._guard import State, files, put_aside, refuse_changes, refuse_mixed,
 from stages._plan import Declared, declared, outputs
 
 CODE = Path(__file__).resolve().parent.parent  # the checkout whose code runs
-KINDS = {"model": "models", "dataset": "datasets", "setting": "settings"}
+KINDS = {"model": "models", "texts": "models", "dataset": "datasets", "setting": "settings"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Study:
     """One stage's view of the study in the current folder, as it was when the stage started."""
 
     stage: str  # in dvc.yaml, and the module stages.<stage>
-    names: tuple[str, ...]  # of the model, dataset and setting it is run for
+    names: tuple[str, ...]  # of the model, the model whose texts it reads, dataset and setting it is run for
     root: Path
     declared: Declared  # what it depends on, by dvc.yaml
     all_values: dict[str, Any]  # of params.yaml
@@ -53,7 +53,7 @@ class Study:
 
     @property
     def item(self) -> str:
-        """Joins model, dataset and setting as DVC does."""
+        """Joins the names; it names shards and metrics."""
         return "-".join(self.names)
 
     @property
@@ -101,7 +101,7 @@ opened: list[Study] = []  # by the stage's command
 
 
 def open_study(stage: str, **names: str) -> Study:
-    """Opens the study in the current folder. names: model, dataset, setting, in the order of the stage's matrix.
+    """Opens the study in the current folder. names: model, texts, dataset, setting, as far as the stage has them.
 
     Moves what is not part of the run out of the stage's inputs. Raises R2AError for a name that params.yaml has no
     entry for, for an invalid section `run` or R2A_THREADS, and for code that is no longer the code that runs; under DVC

@@ -42,7 +42,7 @@ def check_pins(params: Params, imports: Path) -> None:
     checks: dict[str, Callable[[], object]] = {
         name: partial(check_file, entry, imports, name) for name, entry in datasets.items()
     }
-    for name in params.run.models:
+    for name in (*params.run.models, *(reader.model for reader in params.run.readers)):
         model = params.models[name]
         if isinstance(model, TrainedModel) and isinstance(model.recipe, AdapterRecipe):
             model = model.recipe.base

@@ -1,6 +1,6 @@
-"""Draws Figures 2 to 5 and 9 to 12 and the overview of walking heads, of everything that ran.
+"""Draws Figures 2 to 5 and 9 to 12, the overview of walking heads and the heads of readers, of everything that ran.
 
-params run.models, run.datasets, run.settings, heads.walk; data/attention/, data/heads/, data/maps/
+params run.models, run.readers, run.datasets, run.settings, heads.walk; data/attention/, data/heads/, data/maps/
 -> data/figures/attention/
 usage: python -m stages.figures_attention
 """
@@ -20,7 +20,8 @@ def figures_attention() -> None:
     study = open_study("figures_attention")
     run, heads = study.params.run, study.params.heads
     study.paths.figures("attention").mkdir(parents=True, exist_ok=True)  # an output, also when no model has weights
-    draw = partial(draw_dataset, study.paths, run.models, settings=run.settings, thresholds=heads.walk)
+    readers = {reader.model: reader.texts for reader in run.readers}
+    draw = partial(draw_dataset, study.paths, run.models, readers, settings=run.settings, thresholds=heads.walk)
     spawn = get_context("spawn")  # polars has threads, which a fork would lose
     with ProcessPoolExecutor(mp_context=spawn, initializer=end_with_parent) as pool:
         drawn = pool.map(draw, run.datasets)

@@ -33,6 +33,7 @@ def report(
     inputs = ReportInputs(
         paths=study.paths,
         models=run.models,
+        readers={reader.model: reader.texts for reader in run.readers},
         datasets=run.datasets,
         settings=run.settings,
         values=chosen(study.values),
@@ -50,7 +51,8 @@ def report(
 def chosen(values: dict[str, Any]) -> dict[str, Any]:
     """Select the params to list: of models and datasets only those that run."""
     run = values["run"]
-    names = {"models": run["models"], "datasets": [*run["datasets"], run["pairs"]]}
+    readers = [reader["model"] for reader in run["readers"]]
+    names = {"models": [*run["models"], *readers], "datasets": [*run["datasets"], run["pairs"]]}
     return values | {section: {name: values[section][name] for name in found} for section, found in names.items()}
 
 

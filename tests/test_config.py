@@ -55,6 +55,12 @@ def test_a_wrong_value_is_refused_by_name(refused, params, key: str, value: Any,
     assert not any(secret in str(error) for secret in SECRETS)
 
 
+@pytest.mark.parametrize(("readers", "says", "hint"), BAD["readers"])
+def test_a_reader_that_cannot_be_compared_is_refused(refused, params, readers: Any, says: str, hint: str) -> None:
+    run = params["run"] | {"models": ["tiny_qwen2"], "readers": readers}
+    refused(lambda: parse(Params, params | {"run": run}, ""), says, hint)
+
+
 @pytest.mark.parametrize("section", Params.model_fields)
 def test_a_missing_section_is_refused(refused, params, section: str) -> None:
     left = {name: value for name, value in params.items() if name != section}

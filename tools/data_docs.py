@@ -20,6 +20,7 @@ if str(ROOT) not in sys.path:
 from r2a_core.activations.store import TRACES  # noqa: E402
 from r2a_core.attention.heads import HEAD_SCHEMA  # noqa: E402
 from r2a_core.attention.maps import LINK_SCHEMA, MAP_SCHEMA, SPAN_SCHEMA, TOKEN_SCHEMA  # noqa: E402
+from r2a_core.attention.readers import READ_SCHEMA  # noqa: E402
 from r2a_core.attention.tables import ATTENTION_SCHEMA, SENTENCE_SCHEMA  # noqa: E402
 from r2a_core.data.items import ITEM_SCHEMA, SELECTION_SCHEMA  # noqa: E402
 from r2a_core.evaluation.funnel import EVALUATION_SCHEMA  # noqa: E402
@@ -231,7 +232,7 @@ TABLES = (
     ),
     Table(
         "attention/<model>/<dataset>/<setting>.parquet",
-        "attention",
+        "attention, and read as attention/<reader>/<texts>/<dataset>.parquet",
         "4, Figures 2 and 3",
         "trace, layer, head and source",
         ATTENTION_SCHEMA,
@@ -463,15 +464,30 @@ TABLES = (
     ),
 )
 
+HEADS = next(table for table in TABLES if table.schema is HEAD_SCHEMA)
+TABLES += (
+    Table(
+        "heads/<reader>/<texts>/<dataset>.parquet",
+        "read",
+        "4",
+        "model, layer and head",
+        READ_SCHEMA,
+        {
+            "model": Column("the reader (before), or the model whose traces it read (after)"),
+            **{name: column for name, column in HEADS.columns.items() if name in READ_SCHEMA},
+        },
+    ),
+)
+
 OTHER_FILES = (
     (
         "models/<model>/model.json",
-        "prepare_model",
+        "prepare_model, prepare_reader",
         "pointer: kind, dtype, tags, Hub id and pinned commit or path, digests",
     ),
     (
         "models/<model>/",
-        "prepare_model",
+        "prepare_model, prepare_reader",
         "weights and tokenizer of a trained model; nothing but the pointer for hub and local",
     ),
     (
@@ -484,7 +500,11 @@ OTHER_FILES = (
         "capture, capture_pairs",
         "tensors; one JSON text under one metadata key",
     ),
-    ("metrics/<stage>-<...>.json", "generate, evaluate, attention, heads, patch", "metrics of `dvc metrics`; in git"),
+    (
+        "metrics/<stage>-<...>.json",
+        "generate, evaluate, attention, read, heads, patch",
+        "metrics of `dvc metrics`; in git",
+    ),
     ("figures/<part>/", "figures_*", "PNG and PDF of each figure; CSV and parquet of each table"),
     ("report/index.html", "report", "the page"),
     ("report/plots/*.csv", "report", "panel, series, x, y: the curves of `dvc plots`"),

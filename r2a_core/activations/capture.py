@@ -167,12 +167,17 @@ def capture_traces(job: CaptureJob, generations: pl.DataFrame, work: Work, folde
 
 def captured_traces(job: CaptureJob, generations: pl.DataFrame, name: str) -> list[TokenTrace]:
     """Selects the traces to capture and logs how many; none, with a warning, of a model without weights."""
-    questions = generations["item_id"].n_unique()
     if not read_pointer(job.model_folder).has_weights:
+        questions = generations["item_id"].n_unique()
         log.warning("%s: none of %d traces captured, %s has no weights", name, questions, job.model_folder.name)
         return []
-    traces = select_traces(generations)
-    chosen = traces[: job.params.limit]
+    return first_traces(generations, job.params.limit, name)
+
+
+def first_traces(generations: pl.DataFrame, limit: int | None, name: str) -> list[TokenTrace]:
+    """Selects the first well-formed traces of a table of responses, at most `limit`, and logs how many."""
+    traces, questions = select_traces(generations), generations["item_id"].n_unique()
+    chosen = traces[:limit]
     log.info("%s: %d of %d well-formed traces, %d questions", name, len(chosen), len(traces), questions)
     return chosen
 

@@ -92,20 +92,25 @@ def rank_heads(attention: Mapping[str, pl.DataFrame], scores: pl.DataFrame, para
 
 def head_kinds(params: HeadsParams) -> dict[str, pl.Expr]:
     """Tell of each head which kinds it is of, by dataset; of each, the `top` highest at most."""
-    focus = (pl.col("rank") <= params.top) & (pl.col("answer_to_reasoning") > 0)
-    if params.rule == "above_baseline":
-        most = (params.share * pl.len().over("dataset")).ceil()
-        focus &= (pl.col("rank") <= most) & (pl.col("focus") > 0).fill_null(value=False)
 
     def highest(score: str, least: float) -> pl.Expr:
         rank = pl.col(score).rank("ordinal", descending=True).over("dataset")
         return (rank <= params.top) & (pl.col(score) >= least)
 
     return {
-        "reasoning_focus": focus,
+        "reasoning_focus": is_reasoning_focus(params),
         "induction_head": highest("induction", params.least.induction),
         "retrieval_head": highest("retrieval", params.least.retrieval),
     }
+
+
+def is_reasoning_focus(params: HeadsParams) -> pl.Expr:
+    """Tell of each ranked head whether it is a Reasoning-Focus Head, by dataset."""
+    focus = (pl.col("rank") <= params.top) & (pl.col("answer_to_reasoning") > 0)
+    if params.rule == "paper":
+        return focus
+    most = (params.share * pl.len().over("dataset")).ceil()
+    return focus & (pl.col("rank") <= most) & (pl.col("focus") > 0).fill_null(value=False)
 
 
 def rank_on_dataset(dataset: str, attention: pl.DataFrame, top: int) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """The attention stage: what answer and reasoning tokens attend to, for every trace, layer and head (paper section 4).
 
-activations of one model, dataset and setting (or, with capture.store: false, the list of its traces and the model),
-tokenizer -> two tables, a shard at a time, and the medians of Figure 2:
+activations of one model, dataset and setting (or traces and a model that reads them), tokenizer -> two tables, a shard
+at a time, and the medians of Figure 2:
     attention   ATTENTION_SCHEMA, one row per item, layer, head and source (answer, then reasoning)
     sentences   SENTENCE_SCHEMA, one row per item, sentence of the reasoning, layer and head
 """
@@ -233,14 +233,20 @@ def medians(attention: pl.DataFrame) -> dict[str, dict[str, Any]]:
 class AttentionJob:
     """What all shards of one model, dataset and setting share. The model loads when a shard first needs it."""
 
-    activations: Path  # folder
+    activations: Path | None  # folder; None: the model reads traces that are given
     model_folder: Path
     phrases: tuple[str, ...]  # that mark reflection
     device: str
 
     @cached_property
-    def reader(self) -> ActivationReader:
-        return ActivationReader(self.activations)
+    def folder(self) -> ActivationReader | None:
+        """The traces of the folder."""
+        return None if self.activations is None else ActivationReader(self.activations)
+
+    @property
+    def stored(self) -> ActivationReader | None:
+        """The same where their activations are stored, None where the model has to read them."""
+        return self.folder if self.folder is not None and self.folder.is_stored else None
 
     @cached_property
     def loaded(self) -> LoadedModel:
@@ -271,25 +277,29 @@ class TableFiles:
         return AttentionTables(pl.read_parquet(self.attention), pl.read_parquet(self.sentences))
 
 
-def attention_tables(job: AttentionJob, work: Work) -> AttentionTables:
-    """Measures all traces of a folder, shard by shard."""
-    return concat_tables(files.read() for files in work.finish(finish_attention, job, plan_attention(job, work.base)))
+def attention_tables(job: AttentionJob, work: Work, traces: Sequence[TokenTrace] = ()) -> AttentionTables:
+    """Measures all traces of the job's folder, or those given, shard by shard."""
+    shards = plan_attention(job, work.base, traces)
+    return concat_tables(files.read() for files in work.finish(finish_attention, job, shards))
 
 
-def plan_attention(job: AttentionJob, base: Mapping[str, Any]) -> list[AttentionShard]:
+def plan_attention(
+    job: AttentionJob, base: Mapping[str, Any], traces: Sequence[TokenTrace] = ()
+) -> list[AttentionShard]:
     """Returns one shard per shard of activations, in order; where none are stored, per TRACES_IN_FORWARD traces.
 
     base: digests of code and model.
     """
-    traces = {trace.item_id: trace for trace in job.reader.token_traces()}
-    index = job.reader.index.with_row_index("number")
-    shard = "sha256" if job.reader.is_stored else pl.col("number") // TRACES_IN_FORWARD
+    traces = traces if job.folder is None else job.folder.token_traces()
+    digests = [None] * len(traces) if job.stored is None else job.stored.index["sha256"].to_list()
+    parts: dict[tuple[str | None, int], list[TokenTrace]] = {}
+    for number, (trace, digest) in enumerate(zip(traces, digests, strict=True)):
+        parts.setdefault((digest, number // TRACES_IN_FORWARD if digest is None else 0), []).append(trace)
     shards = []
-    for _, rows in index.group_by(shard, maintain_order=True):
-        part = tuple(traces[item_id] for item_id in rows["item_id"])
+    for (digest, _), part in parts.items():
         content = [[trace.item_id, trace.token_ids, asdict(trace.segments)] for trace in part]
-        parts = {"phrases": job.phrases, "activations": rows["sha256"][0], "traces": content}
-        shards.append(AttentionShard(part, fingerprint(**base, **parts)))
+        made_from = {"phrases": job.phrases, "activations": digest, "traces": content}
+        shards.append(AttentionShard(tuple(part), fingerprint(**base, **made_from)))
     return shards
 
 
@@ -309,7 +319,7 @@ def finish_attention(job: AttentionJob, store: WorkStore, shard: AttentionShard)
 def tables_of(job: AttentionJob, trace: TokenTrace) -> AttentionTables:
     """Returns the tables of one trace, from its stored activations or from a forward pass."""
     pieces = token_pieces(job.tokenizer, trace.token_ids)
-    if not job.reader.is_stored:
+    if job.stored is None:
         return tables_in_forward(job.loaded.model, trace, pieces, job.phrases)
-    stored, device = job.reader.trace(trace.item_id), str(choose_device(job.device))
+    stored, device = job.stored.trace(trace.item_id), str(choose_device(job.device))
     return tables_from_activations(trace.item_id, stored, pieces, job.phrases, device)

@@ -1,10 +1,11 @@
-"""Draws all attention figures of one dataset: segment masses, head maps, walks, attention maps and coloured tokens.
+"""Draws all attention figures of one dataset: segment masses, head maps, walks, readers, attention maps and coloured
+tokens.
 
 data/attention/, data/heads/, data/maps/ -> pictures (PNG and PDF) that the other modules here describe. Models without
 captured traces are left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -12,13 +13,22 @@ import polars as pl
 from r2a_core.config import WalkThresholds
 from r2a_core.figures.head_maps import head_map_figure
 from r2a_core.figures.maps import draw_attention_maps
+from r2a_core.figures.readers import reader_figure
 from r2a_core.figures.segment_masses import segment_mass_figure
 from r2a_core.figures.style import save_figure
 from r2a_core.figures.tokens import draw_span_figures
 from r2a_core.figures.walks import walk_overview_figure
 from r2a_core.infra.files import read_frame
 from r2a_core.paths import StudyPaths
-from r2a_core.results import MASS_COLUMNS, SET_COLUMNS, head_means, head_sets, trace_means
+from r2a_core.results import (
+    MASS_COLUMNS,
+    READ_COLUMNS,
+    SET_COLUMNS,
+    head_changes,
+    head_means,
+    head_sets,
+    trace_means,
+)
 
 REASONED = "with_reasoning"
 
@@ -31,13 +41,14 @@ HEAD_COLUMNS = [
 def draw_dataset(
     paths: StudyPaths,
     models: Sequence[str],
+    readers: Mapping[str, str],
     dataset: str,
     settings: Sequence[str],
     thresholds: WalkThresholds,
 ) -> list[Path]:
     """Draw every figure of one dataset into data/figures/attention; return the files, none without captured traces.
 
-    Raises R2AError when something to draw from is missing.
+    readers: whose texts each of them reads. Raises R2AError when something to draw from is missing.
     """
     folder = paths.figures("attention")
     means, by_head = [], {}
@@ -70,4 +81,9 @@ def draw_dataset(
     for model in by_head:
         written += draw_attention_maps(paths, model, dataset, folder)
         written += draw_span_figures(paths, model, dataset, folder)
+    for reader, texts in readers.items():
+        heads = read_frame(paths.read_heads(reader, texts, dataset), READ_COLUMNS, "read")
+        if heads.height:
+            figure = reader_figure(head_changes(heads, reader, texts, thresholds), reader, texts, dataset)
+            written += save_figure(figure, folder / f"reader-{reader}-{texts}-{dataset}")
     return written

@@ -61,7 +61,7 @@ def _walk_scatter(axes: Axes, scores: pl.DataFrame, thresholds: WalkThresholds) 
     axes.set_ylabel("walk correlation, weighted by mass", fontsize=8)
     axes.axvline(thresholds.mass, color=INK, linewidth=0.7, linestyle="--", gid="threshold")
     axes.axhline(thresholds.correlation, color=INK, linewidth=0.7, linestyle="--", gid="threshold")
-    _points(axes, scores, "answer_to_reasoning", "walk_correlation_weighted")
+    head_points(axes, scores, "answer_to_reasoning", "walk_correlation_weighted")
 
 
 def _uniformity(axes: Axes, scores: pl.DataFrame) -> None:
@@ -70,10 +70,10 @@ def _uniformity(axes: Axes, scores: pl.DataFrame) -> None:
     axes.set_xlabel("layer", fontsize=8)
     axes.set_ylabel("uniformity of the map", fontsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _points(axes, scores, "layer", "uniformity")
+    head_points(axes, scores, "layer", "uniformity")
 
 
-def _points(axes: Axes, scores: pl.DataFrame, x: str, y: str) -> None:
+def head_points(axes: Axes, scores: pl.DataFrame, x: str, y: str) -> None:
     """All heads that have both values as dots; RFHs in red, each joined to a disc with its rank.
 
     The limits of the axes must be set: discs are kept apart in the panel's own inches.

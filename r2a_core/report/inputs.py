@@ -27,6 +27,7 @@ class ReportInputs:
 
     paths: StudyPaths
     models: Sequence[str]
+    readers: Mapping[str, str]  # model: the model whose traces it reads
     datasets: Sequence[str]
     settings: Sequence[str]
     values: Mapping[str, Any]  # the params of all stages, to be listed

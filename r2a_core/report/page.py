@@ -17,6 +17,7 @@ from r2a_core.infra.errors import R2AError
 from r2a_core.report.encode import CODES, ascii_json, plain, script_safe
 from r2a_core.report.inputs import Gaps, ReportInputs
 from r2a_core.report.overview import overview
+from r2a_core.report.readers import readers_section
 from r2a_core.report.sections import attention_section, evaluation_section, heads_section, patching_section
 from r2a_core.report.traces import traces_section
 from r2a_core.results import SEGMENT_LABELS
@@ -24,7 +25,7 @@ from r2a_core.results import SEGMENT_LABELS
 # In the order in which they are joined: helpers first, one file a figure, then what starts the page.
 SCRIPTS = (
     *("unpack", "dom", "state", "colours", "charts", "overview", "accuracy", "answers", "judged", "items"),
-    *("boxes", "heads", "walk", "reader", "curves", "cells", "start"),
+    *("boxes", "heads", "readers", "walk", "reader", "curves", "cells", "start"),
 )
 
 MEGABYTE = 1_000_000
@@ -37,6 +38,7 @@ def report_data(inputs: ReportInputs, machine: Mapping[str, str] | None = None) 
         "evaluation": evaluation_section(inputs, gaps),
         "attention": attention_section(inputs, gaps),
         "heads": heads_section(inputs, gaps),
+        "readers": readers_section(inputs, gaps),
         "traces": traces_section(inputs, gaps),
         "patching": patching_section(inputs, gaps),
     }

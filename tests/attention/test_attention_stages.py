@@ -13,6 +13,7 @@ from polars.testing import assert_frame_equal
 
 from r2a_core.activations import capture as capture_jobs
 from r2a_core.attention import heads as scoring
+from r2a_core.attention import tables
 from r2a_core.builtin.tokenizer import build_tokenizer
 from r2a_core.config import Tags
 from r2a_core.data.items import Item
@@ -25,20 +26,27 @@ from r2a_core.tokenizer import plain_ids
 from r2a_core.trace import GENERATION_SCHEMA, SEGMENTS, SETTINGS, Setting, has_boxed
 from tests.attention.cases import eager_patterns
 from tests.random_models import contents, save_random_model
+from tests.small_models import byte_tokenizer
 from tests.study import PARAMS, call, params_with, study_folder, write_params
 
 MODELS = ("tiny_a", "tiny_b")
 N_LAYERS, N_HEADS, N_TRACES = 4, 4, 5
 TEXTS_ONLY = "no_weights"
+READER = "reader"  # of the first model's texts
 MADE = ("activations", "attention", "heads", "maps", "figures", "metrics")
 
 
 def study_params() -> dict[str, Any]:
     """The project's own params, for the models and the dataset of these tests."""
     return params_with(
-        run={"models": [*MODELS, TEXTS_ONLY], "datasets": ["stories"], "settings": list(SETTINGS)},
+        run={
+            "models": [*MODELS, TEXTS_ONLY],
+            "readers": [{"model": READER, "texts": MODELS[0]}],
+            "datasets": ["stories"],
+            "settings": list(SETTINGS),
+        },
         capture={"dtype": "float32", "shard_mb": 1},
-        models={name: {"kind": "texts"} for name in (*MODELS, TEXTS_ONLY)},
+        models={name: {"kind": "texts"} for name in (*MODELS, TEXTS_ONLY, READER)},
         datasets={"stories": PARAMS["datasets"]["arithmetic"]},
         heads={
             "top": 3,
@@ -71,7 +79,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project folder after all stages: two random models and one without weights."""
     root = tmp_path_factory.mktemp("project")
     data = root / "data"
-    for model, kind in zip(MODELS, ("qwen2", "llama"), strict=True):
+    for model, kind in zip((*MODELS, READER), ("qwen2", "llama", "qwen3"), strict=True):
         sizes = {"num_hidden_layers": N_LAYERS, "head_dim": 32}  # a shard of 1 MB holds two or three traces
         save_random_model(data / "models" / model, kind, seed=len(kind), **sizes)
     build_tokenizer().save_pretrained(str(data / "models" / TEXTS_ONLY))
@@ -102,6 +110,7 @@ def run_all(root: Path, figures: bool = True) -> None:
             call(root, "attention", model, "stories", setting)
         call(root, "heads", model)
         call(root, "maps", model, "stories")
+    call(root, "read", READER, MODELS[0], "stories")
     if figures:
         call(root, "figures_attention")
 
@@ -169,7 +178,7 @@ def test_maps_show_the_first_head_and_representative_traces(project: Path) -> No
 
 def test_figures_of_a_model_with_weights_and_empty_tables_of_one_without(project: Path) -> None:
     drawn = {path.stem for path in (project / "figures" / "attention").glob("*.png")}
-    common = {f"{name}-stories" for name in ("segment-masses", "head-maps", "walk-overview")}
+    common = {f"{name}-stories" for name in ("segment-masses", "head-maps", "walk-overview", f"reader-{READER}-tiny_a")}
     assert {*common, "segment-masses-stories-from-reasoning"} <= drawn
     names = {name.removeprefix("attention-map-tiny_b-stories-") for name in drawn if "map-tiny_b" in name}
     assert {"RFH-mean", "head-mean"} < names
@@ -245,6 +254,81 @@ def test_without_stored_activations_everything_but_maps_is_the_same(
     drawn = {path.stem for path in (project / "figures" / "attention").glob("*.png")}
     assert {"segment-masses-stories", "head-maps-stories"} <= drawn
     assert not [name for name in drawn if name.startswith(("attention-map", "span"))]
+
+
+def test_a_reader_of_its_own_texts_has_the_same_attention_and_the_same_heads(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, model = project.parent, MODELS[0]
+    shutil.rmtree(project / "models" / READER)
+    shutil.copytree(project / "models" / model, project / "models" / READER)
+    params = study_params()
+    params["capture"] |= {"store": False, "limit": 4}
+    write_params(root, params)
+    for stage in ("capture", "attention"):
+        call(root, stage, model, "stories", "with_reasoning")
+    call(root, "read", READER, model, "stories")
+    found = pl.read_parquet(project / "attention" / READER / model / "stories.parquet")
+    assert found["item_id"].n_unique() == 4
+    assert_frame_equal(found, masses_of(project, model))
+    heads = pl.read_parquet(project / "heads" / READER / model / "stories.parquet")
+    before, after = heads.partition_by("model", include_key=False)
+    assert before.equals(after)
+    call(root, "heads", model)
+    assert after.equals(pl.read_parquet(project / "heads" / f"{model}.parquet").select(after.columns))
+    names = (f"read-{READER}-{model}-stories", f"heads-{model}")
+    metrics, of_heads = (json.loads((project / "metrics" / f"{name}.json").read_text()) for name in names)
+    walking = of_heads["datasets"]["stories"]["walking_heads"]
+    assert (metrics["n_traces"], metrics["walking_heads"]) == (4, {"before": walking, "after": walking})
+    mass = metrics["answer_to_reasoning"]
+    assert (mass["n_heads"], mass["spearman"]) == (N_LAYERS * N_HEADS, pytest.approx(1))
+    assert all(each["before"] == each["after"] for each in mass["changed_most"].values())
+    files = contents(project, ("attention", "heads", "metrics"))
+    monkeypatch.setattr(tables, "tables_in_forward", lambda *args: pytest.fail("a trace was read again"))
+    call(root, "read", READER, model, "stories")
+    assert contents(project, ("attention", "heads", "metrics")) == files
+
+
+def test_what_changed_from_a_reader_to_the_model_that_wrote(project: Path) -> None:
+    model = MODELS[0]
+    before, after = pl.read_parquet(project / "heads" / READER / model / "stories.parquet").partition_by("model")
+    assert (before["model"][0], after["model"][0]) == (READER, model)
+    read = pl.read_parquet(project / "attention" / READER / model / "stories.parquet").filter(source="answer")
+    expected = read.group_by("layer", "head").agg(pl.col("reasoning").cast(pl.Float64).mean()).sort("layer", "head")
+    np.testing.assert_allclose(before["answer_to_reasoning"], expected["reasoning"], rtol=1e-12)
+    metrics = json.loads((project / "metrics" / f"read-{READER}-{model}-stories.json").read_text())[
+        "answer_to_reasoning"
+    ]
+    change = np.abs(after["answer_to_reasoning"] - before["answer_to_reasoning"])
+    row = int(np.argmax(change))
+    name, most = next(iter(metrics["changed_most"].items()))
+    assert name == f"L{after['layer'][row]}.H{after['head'][row]}"
+    assert most["before"] == pytest.approx(before["answer_to_reasoning"][row], abs=1e-6)
+    assert most["after"] == pytest.approx(after["answer_to_reasoning"][row], abs=1e-6)
+    assert len(metrics["changed_most"]) == 3
+    ranks = [frame["answer_to_reasoning"].rank() for frame in (before, after)]
+    assert metrics["spearman"] == pytest.approx(np.corrcoef(ranks)[0, 1], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "says", "hint"),
+    [
+        ("tokenizer", "reader has another vocabulary than tiny_a, whose texts it should read: ", "the same tokenizer"),
+        ("layers", "cannot be compared head by head: 12 heads of the same layers, and 16", "the same architecture"),
+        ("limit", "reader and tiny_a on stories were not measured on the same traces", "dvc repro attention read"),
+    ],
+)
+def test_a_reader_that_cannot_be_compared_is_refused(project: Path, change: str, says: str, hint: str) -> None:
+    folder, params = project / "models" / READER, study_params()
+    params["capture"]["limit"] = 2 if change == "limit" else None
+    write_params(project.parent, params)
+    if change == "layers":
+        save_random_model(folder, "qwen2", seed=0, num_hidden_layers=3)
+    if change == "tokenizer":
+        byte_tokenizer().save_pretrained(str(folder))
+    with pytest.raises(R2AError, match=says) as caught:
+        call(project.parent, "read", READER, MODELS[0], "stories")
+    assert hint in caught.value.hint
 
 
 def test_a_first_dataset_without_traces_for_the_needle_test_is_said(project: Path) -> None:

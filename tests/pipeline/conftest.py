@@ -12,8 +12,10 @@ from tests.study import PARAMS, ROOT, params_with, write_params
 
 FILES = ("dvc.yaml", ".dvcignore", ".gitignore")
 
-# One model and one dataset, so that dvc has a third of the stages to look at.
-SMALL = params_with(run={"models": PARAMS["run"]["models"][:1], "datasets": PARAMS["run"]["datasets"][:1]})
+# One model, one reader and one dataset, so that dvc has a third of the stages to look at.
+MODELS = PARAMS["run"]["models"][:1]
+READERS = [{"model": name, "texts": MODELS[0]} for name in ("r1_qwen_1b5", "r1_qwen_7b")]
+SMALL = params_with(run={"models": MODELS, "readers": READERS[:1], "datasets": PARAMS["run"]["datasets"][:1]})
 
 
 def stand_in(path: Path, content: str) -> None:

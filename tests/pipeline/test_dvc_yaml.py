@@ -14,6 +14,7 @@ from dvc.repo import Repo
 from r2a_core.config import load_params
 from r2a_core.paths import StudyPaths
 from stages._plan import outputs
+from tests.pipeline.conftest import READERS
 from tests.pipeline.imports import UNTRACKED, reached
 from tests.processes import PATH
 from tests.study import PARAMS, ROOT, params_with, study_folder
@@ -77,9 +78,12 @@ def test_a_stage_that_reads_a_folder_of_parts_declares_the_names_of_the_parts(st
     assert "run" in declared or needed <= set(declared)
 
 
-def test_outputs_lie_where_the_shared_paths_say() -> None:
-    """Every output of the project's own study, as DVC names it, is one of StudyPaths."""
-    run, paths = load_params(ROOT / "params.yaml").run, StudyPaths(ROOT)
+def test_outputs_lie_where_the_shared_paths_say(tmp_path: Path) -> None:
+    """Every output of the project's own study and of two readers, as DVC names it, is one of StudyPaths."""
+    params = params_with(run={"readers": READERS})
+    root = study_folder(tmp_path, params)
+    Repo.init(str(root), no_scm=True).close()
+    run, paths = load_params(root / "params.yaml").run, StudyPaths(root)
     known = {paths.selected_pairs, paths.page, paths.plots, paths.items(run.pairs)}
     known |= {paths.figures(kind) for kind in ("evaluation", "attention", "patching")}
     known |= {paths.items(dataset) for dataset in run.datasets}
@@ -97,10 +101,15 @@ def test_outputs_lie_where_the_shared_paths_say() -> None:
                 known |= {paths.generations(*item), paths.activations(*item)}
                 known |= {paths.attention(*item), paths.sentences(*item)}
                 known |= {paths.metrics("generate", *item), paths.metrics("attention", *item)}
-    with Repo(str(ROOT)) as repo:
-        by_dvc = {Path(out.fs_path) for stage in repo.index.stages for out in stage.outs}
-    assert by_dvc == known
-    assert by_dvc == {ROOT / path for path in outputs(STAGES, PARAMS)}  # as stages read dvc.yaml
+    for reader in run.readers:
+        known.add(paths.model(reader.model))
+        for dataset in run.datasets:
+            item = (reader.model, reader.texts, dataset)
+            known |= {paths.reading(*item), paths.read_heads(*item), paths.metrics("read", *item)}
+    with Repo(str(root)) as repo:
+        by_dvc = {Path(out.fs_path): stage.name for stage in repo.index.stages for out in stage.outs}
+    assert set(by_dvc) == known
+    assert by_dvc == {root / path: stage for path, stage in outputs(STAGES, params).items()}  # as stages read dvc.yaml
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from dvc.repo import Repo
 
-from tests.pipeline.conftest import SMALL, copy_code
+from tests.pipeline.conftest import READERS, SMALL, copy_code
 from tests.study import ROOT, write_params
 
 Edit = Callable[[Path], None]
@@ -42,8 +42,8 @@ def param(place: str, value: Any) -> Edit:
     return edit
 
 
-def one_more(section: str, name: str) -> Edit:
-    """One more name in a list of `run`; `section` has an entry of that name."""
+def one_more(section: str, name: Any) -> Edit:
+    """One more name in a list of `run`; `section` has an entry of that name. One more reader likewise."""
 
     def edit(root: Path) -> None:
         params = json.loads((root / "params.yaml").read_text(encoding="utf-8"))
@@ -70,6 +70,7 @@ EDITS: dict[str, Edit] = {
     **{f"`{place}`": param(place, value) for place, value in PARAM_EDITS.items()},
     "`run.settings` without `without_reasoning`": param("run.settings", ["with_reasoning"]),
     "one more of `run.models`": one_more("models", "qwen3_4b_thinking"),
+    "one more of `run.readers`": one_more("readers", READERS[1]),
     "one more of `run.datasets`": one_more("datasets", "math500"),
 }
 

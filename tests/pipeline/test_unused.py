@@ -5,14 +5,15 @@ import shutil
 import subprocess
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from dvc.repo import Repo
 
 from stages._study import open_study
-from tests.pipeline.conftest import FILES, copy_code, lock_all
-from tests.study import PARAMS, ROOT, params_with, write_params
+from tests.pipeline.conftest import FILES, READERS, copy_code, lock_all
+from tests.study import ROOT, params_with, write_params
 
 MATRICES = {
     name: list(stage.get("matrix", ()))
@@ -20,12 +21,13 @@ MATRICES = {
 }
 GONE = {
     "models": "data/attention/tiny_llama",
+    "readers": "data/attention/r1_qwen_7b",
     "datasets": "data/datasets/comparison.parquet",
     "settings": "data/generations/tiny_llama/comparison/without_reasoning.parquet",
 }
 
 
-def study(root: Path, **run: list[str]) -> Path:
+def study(root: Path, **run: list[Any]) -> Path:
     """A copy of the project's code and params whose stages have all run."""
     root.mkdir()
     for name in FILES:
@@ -44,8 +46,11 @@ def start(address: str) -> None:
     stage, _, item = address.partition("@")
     if stage == "prepare_pairs":
         return  # a stage of prepare_dataset, without inputs
-    names = dict(zip(MATRICES[stage], item.split("-") if item else [], strict=True))
-    open_study(stage, **names)
+    names: dict[str, str] = dict(zip(MATRICES[stage], item.split("-") if item else [], strict=True))
+    if "reader" in names:
+        names = READERS[int(names.pop("reader").removeprefix("reader"))] | names
+    if stage != "prepare_reader":  # is a stage of prepare_model
+        open_study(stage, **names)
 
 
 def locked(root: Path) -> dict[str, object]:
@@ -57,7 +62,7 @@ def locked(root: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return study(tmp_path_factory.mktemp("whole") / "study")
+    return study(tmp_path_factory.mktemp("whole") / "study", readers=READERS)
 
 
 @pytest.mark.parametrize("kind", GONE)
@@ -65,7 +70,7 @@ def test_the_lock_is_that_of_a_run_that_never_had_the_name(
     whole: Path, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    fewer = {kind: PARAMS["run"][kind][:1]}
+    fewer = {"readers": READERS} | {kind: params_with(run={"readers": READERS})["run"][kind][:1]}
     root = shutil.copytree(whole, tmp_path / "study", symlinks=True)
     write_params(root, params_with(run=fewer))
     with chdir(root), Repo(str(root)) as repo:

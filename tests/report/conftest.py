@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from r2a_core.activations.capture import capture_trace
-from r2a_core.attention.heads import rank_heads
+from r2a_core.attention.heads import SCORES, rank_heads
 from r2a_core.attention.map_selection import choose_maps
 from r2a_core.attention.maps import attention_maps
 from r2a_core.attention.tables import concat_tables, tables_from_activations
@@ -166,6 +166,14 @@ def head_frame(attention: dict[str, pl.DataFrame]) -> pl.DataFrame:
     return rank_heads(attention, scores.with_columns(pl.DataFrame(made_up)), HEADS)
 
 
+def write_reading(paths: StudyPaths, reader: str, texts: str, dataset: str) -> None:
+    """The heads of a model, and those of a reader that are the same with other names: the highest is the lowest."""
+    after = pl.read_parquet(paths.heads(texts)).filter(dataset=dataset).drop(SCORES)
+    before = pl.concat([after.select("layer", "head"), after.drop("layer", "head").reverse()], how="horizontal")
+    sides = [frame.with_columns(model=pl.lit(name)) for name, frame in ((reader, before), (texts, after))]
+    write(pl.concat(sides, how="diagonal"), paths.read_heads(reader, texts, dataset))
+
+
 def sweep(pair: int, probe: str, seed: int, component: str = "resid_pre") -> Sweep:
     """Cells that look like the paper's Figure 8: the flipping token falls with the layer, the last position rises."""
     generator = np.random.default_rng(100 * pair + seed)
@@ -198,12 +206,14 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
         write(patching_frame(sweeps), paths.patching(model))
         paths.model(model).mkdir(parents=True)
         ModelPointer("hub", "float32", Tags(), "someone/some-model", "0" * 40).write(paths.model(model))
+    write_reading(paths, "base", "tiny_qwen2", "math500")
     entries = {model: {"kind": "hub", "tags": Tags().model_dump()} for model in models}
     run = {"models": list(models), "datasets": ["math500"], "settings": list(SETTINGS)}
     limits = {"texts": 4, "traces": 2, "heads": 2, "rows": 48, "columns": 512, "pairs": 2, "megabytes": 10.0}
     return ReportInputs(
         paths=paths,
         models=models,
+        readers={"base": "tiny_qwen2"},
         datasets=("math500", "wildbench"),
         settings=SETTINGS,
         values={"run": run, "models": entries},

@@ -69,7 +69,7 @@ def number(text: str) -> float:
 def test_every_figure_is_drawn_and_a_patched_cell_shows_the_value_of_the_parquet_file(opened, inputs):
     view = opened()
     assert view.title() == "From reasoning to answer"
-    assert view.locator("figure").count() == 12
+    assert view.locator("figure").count() == 13
     assert view.locator("figure .missing").count() == 0
     assert view.locator(".gaps li").count() > 0
     view.locator('#cells rect.cell[data-row="2"][data-column="1"]').click()
@@ -93,6 +93,20 @@ def test_a_head_shows_its_scores_and_its_walk(opened, inputs):
     assert number(shown["mass \u2192 reasoning"]) == pytest.approx(row["answer_to_reasoning"], abs=5e-5)
     assert number(shown["rank"]) == row["rank"]
     assert view.locator("#walk figcaption").inner_text().startswith("L3.H5 of tiny_qwen2")
+
+
+def test_a_head_of_a_reader_stands_at_its_scores_and_can_be_chosen(opened, inputs):
+    view = opened()
+    frame = pl.read_parquet(inputs.paths.read_heads("base", "tiny_qwen2", "math500")).filter(layer=2, head=3)
+    before, after = (frame.filter(model=name)["answer_to_reasoning"][0] for name in ("base", "tiny_qwen2"))
+    dot = view.locator("#readers [data-head='L2.H3']").first
+    assert dot.locator("title").text_content() == f"L2.H3: {before:.3f} before, {after:.3f} after"
+    places = view.locator("#readers .axis").first.locator("text")
+    left, right = (number(places.nth(at).get_attribute("x")) for at in (0, 4))
+    assert number(dot.get_attribute("cx")) == pytest.approx(left + before * (right - left), abs=1e-6)
+    dot.click(force=True)
+    view.wait_for_selector("#head-facts h4:text-is('L2.H3')")
+    assert "head=L2.H3" in view.url
 
 
 def test_an_answer_token_is_held_and_let_go(opened, inputs):

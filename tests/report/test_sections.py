@@ -144,6 +144,23 @@ def test_groups_of_a_walk_count_rows_by_their_mass():
     assert fractions(values, mass, 2).tolist() == [[round(0.75 * 254), 255, 127]]  # 0.075 a row in the second group
 
 
+def test_heads_of_a_reader_are_those_of_its_file(page_data, inputs):
+    (record,) = page_data["readers"]
+    assert (record["reader"], record["model"], record["dataset"]) == ("base", "tiny_qwen2", "math500")
+    frame = pl.read_parquet(inputs.paths.read_heads("base", "tiny_qwen2", "math500")).sort("layer", "head")
+    for score in record["scores"]:
+        for side, name in (("before", "base"), ("after", "tiny_qwen2")):
+            assert score[side] == frame.filter(model=name)[score["name"]].to_list()
+        assert score["before"] == score["after"][::-1]
+        ranks = pl.DataFrame({side: score[side] for side in ("before", "after")}).select(pl.all().rank()).to_numpy()
+        assert score["spearman"] == pytest.approx(np.corrcoef(ranks.T)[0, 1])
+    ranking = one(page_data["heads"], model="tiny_qwen2")
+    assert record["marks"]["rfh"] == ranking["marks"]["rfh"]
+    middle = [head for head in record["marks"]["walking_before"] if head[0] in (1, 2)]
+    assert len(middle) == len(record["marks"]["walking_before"])
+    assert "base has not read the traces of tiny_qwen2 on wildbench" in [gap["what"] for gap in page_data["gaps"]]
+
+
 def test_patched_cells_are_those_of_the_patching_file(page_data, inputs):
     record = one(page_data["patching"], model="tiny_qwen2")
     frame = pl.read_parquet(inputs.paths.patching("tiny_qwen2"))

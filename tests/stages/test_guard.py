@@ -94,7 +94,9 @@ LOCK = {  # input, output and params of entries of dvc.lock
     "evaluate@tiny": (RESPONSES, GRADES, {"evaluate": {"seed": 0}}),
     "evaluate@gone": (RESPONSES, "data/evaluation/gone", {"evaluate": {"seed": 5}}),
     "figures": ("data/evaluation", FIGURES, {"run.models": ["tiny"]}),
+    "prepare@reader1": ("data/none", TEXTS, {"generate": {"seed": 7}}),  # it made another reader's since
 }
+MADE = {RESPONSES: "generate@tiny", GRADES: "evaluate@tiny", FIGURES: "figures", TEXTS: "prepare@reader0"}
 AGREED = {"generate": {"seed": 0}, "evaluate": {"seed": 0}, "run": {"models": ["tiny"]}, "judge": {"seed": 0}}
 
 
@@ -117,7 +119,7 @@ def test_a_stage_does_not_start_on_what_was_made_with_other_params(
         for name, (dep, out, values) in LOCK.items()
     }
     with pytest.raises(R2AError, match=re.escape(named)) if named else nullcontext():
-        refuse_mixed(lock, [reads], {RESPONSES, GRADES, FIGURES}, AGREED | params)
+        refuse_mixed(lock, [reads], MADE, AGREED | params)
 
 
 def test_code_that_was_edited_after_its_import_does_not_run(study: Study, checkout: Path) -> None:

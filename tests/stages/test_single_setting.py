@@ -8,7 +8,7 @@ from r2a_core.paths import StudyPaths
 from tests.study import PARAMS, Study
 
 TINY = ("tiny", "texts")
-RUN = {"models": ["tiny"], "datasets": ["texts"], "pairs": "built_in_pairs"}
+RUN = {"models": ["tiny"], "readers": [], "datasets": ["texts"], "pairs": "built_in_pairs"}
 BOTH = {"settings": ["without_reasoning", "with_reasoning"]}
 ALONE = {"settings": ["with_reasoning"]}
 

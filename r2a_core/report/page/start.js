@@ -18,7 +18,13 @@ const SECTIONS = [
     'attention',
     'Attention',
     'Do answer tokens attend to the reasoning?',
-    () => [boxesFigure(), headsFigure(), walkFigure(), readerFigure()],
+    () => [
+      boxesFigure(),
+      headsFigure(),
+      ...(DATA.readers.length ? [readersFigure()] : []),
+      walkFigure(),
+      readerFigure(),
+    ],
   ],
   [
     'patching',
