@@ -562,20 +562,6 @@ class RunParams(Record):
             raise refused("is without with_reasoning", "add with_reasoning, which heads, maps and page are about")
         return tuple(setting for setting in SETTINGS if setting in settings)
 
-    @model_validator(mode="after")
-    def readers_apart(self) -> Self:
-        """Refuses a reader that writes too or is named twice, and texts that no model of the run writes."""
-        names = [reader.model for reader in self.readers]
-        for reader in self.readers:
-            name, texts = format_value(reader.model), format_value(reader.texts)
-            if reader.model in self.models:
-                raise refused(f"has {name} in models and among its readers", "take it out of one of the two")
-            if names.count(reader.model) > 1:
-                raise refused(f"has the reader {name} twice", "give models a second entry of the same content")
-            if reader.texts not in self.models:
-                raise refused(f"has a reader of the texts of {texts}, which run.models lacks", "add it to run.models")
-        return self
-
 
 WithoutMode = Literal["finished", "empty"]
 BackendName = Literal["transformers", "vllm"]
@@ -891,14 +877,29 @@ class Params(Record):
         return self
 
     @model_validator(mode="after")
-    def readers_with_weights(self) -> Self:
-        """Raises R2AError when a reader, or the model whose texts it reads, has no weights: heads are compared."""
-        for name in (name for reader in self.run.readers for name in (reader.model, reader.texts)):
-            if isinstance(self.models[name], TextsModel | EndpointModel):
-                raise R2AError(
-                    f"params.yaml: run.readers names {name!r}, which has no weights (kind {self.models[name].kind})",
-                    "name two models that have weights, and one vocabulary",
+    def readers_apart(self) -> Self:
+        """Raises R2AError for a reader without weights of its own, and for texts that no model of the run writes."""
+        names = [reader.model for reader in self.run.readers]
+        for reader in self.run.readers:
+            weightless = [
+                f"{name!r}, which has no weights (kind {self.models[name].kind})"
+                for name in (reader.model, reader.texts)
+                if name in self.models and isinstance(self.models[name], TextsModel | EndpointModel)
+            ]
+            if reader.model in self.run.models:
+                wrong, hint = f"{reader.model!r}, which run.models has too", "take it out of one of the two"
+            elif names.count(reader.model) > 1:
+                wrong, hint = f"{reader.model!r} twice", "give models a second entry of the same content"
+            elif reader.texts not in self.run.models:
+                wrong, hint = (
+                    f"the texts of {format_value(reader.texts)}, which run.models lacks",
+                    "add it to run.models",
                 )
+            elif weightless:
+                wrong, hint = weightless[0], "name two models that have weights, and one vocabulary"
+            else:
+                continue
+            raise R2AError(f"params.yaml: run.readers names {wrong}", hint)
         return self
 
     @model_validator(mode="after")

@@ -41,6 +41,8 @@ SMALL_RECIPE = PARAMS["models"]["tiny_qwen2"]["recipe"] | {  # a model trained i
 def params_with(**sections: dict[str, Any]) -> dict[str, Any]:
     """The project's own params, with the keys of `sections` put in place of its own, section by section."""
     params = copy.deepcopy(PARAMS)
+    if "models" in sections.get("run", {}):
+        params["run"]["readers"] = []  # they read what the project's own models wrote
     for name, values in sections.items():
         params[name] |= values
     return params

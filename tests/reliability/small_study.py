@@ -306,11 +306,11 @@ def run_undisturbed(root: Path) -> dict[str, float]:
     stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     seconds = {}
     for name, entry in stages.items():
-        for item in items(entry.get("matrix", {}), values):
+        for suffix, item in items(entry.get("matrix", {}), values).items():
             words = filled(entry["cmd"], {**values, "item": item}).split()[2:]
             project, started = Project(root, root.parent / "stage.log"), time.monotonic()
             assert project.run(words[0].removeprefix("stages."), *words[1:]) == 0, project.log.read_text()
-            seconds["@".join([name, "-".join(item.values())]).rstrip("@")] = time.monotonic() - started
+            seconds["@".join([name, suffix]).rstrip("@")] = time.monotonic() - started
     seconds[next(iter(seconds))] = 0.0  # it was the imports
     started = time.monotonic()  # of a process that a user starts
     subprocess.run([sys.executable, "-m", "stages.select_pairs"], cwd=root, check=True, env=os.environ | QUIET)
