@@ -83,13 +83,20 @@ FIRST_FACTS = (
 
 SECOND_FACTS = ("{Fact}.", "On the other hand, {fact}.", "And {fact}.", "In comparison, {fact}.", "{Fact}, though.")
 
+LARGER = (
+    "{High} is more than {low}.",
+    "{High} is more than {low}, so the {quality} of {top} is larger.",
+    "The {quality} of {top} is the larger one.",
+    "The larger number is {high}, and it belongs to {top}.",
+    "{Top} has the larger value here, {high}.",
+)
+
 VERDICTS = (
     "So {winner} is {more} than {loser}.",
     "That makes {winner} {more}.",
     "{Winner} is clearly {more}.",
     "Of the two, {winner} is {more}.",
     "Comparing both, {winner} is {more} than {loser}.",
-    "{High} is more than {low}, so {winner} is {more}.",
 )
 
 SERVES = (
@@ -214,11 +221,12 @@ class ComparisonProblem:
         worded = {thing: self.quality.worded(values[thing]) for thing in order}
         words |= {"winner": self.the(winner), "loser": self.the(loser), "more": more, "less": less}
         words |= {"high": worded[high], "low": worded[low], "va": worded[order[0]], "vb": worded[order[1]]}
-        chosen = VERDICTS if self.much else VERDICTS[:-1]
+        larger = {"high": result(worded[high]), "low": worded[low], "top": result(self.the(high))}
+        solution.step(write(rng, LARGER, quality=self.quality_name, **larger))
         if not wrong and rng.random() < 0.07:
             mixed = words | {"high": worded[winner]}
             solution.detour(write(rng, SLIPS, **mixed | {"loser": result(self.the(loser), False)}))
-        solution.step(write(rng, chosen, **words | {"winner": result(self.the(winner))}))
+        solution.step(write(rng, VERDICTS, **words | {"winner": result(self.the(winner))}))
         if not wrong and rng.random() < 0.25:
             solution.detour(write(rng, CHECKS, **words))
         if self.context and rng.random() < 0.5:

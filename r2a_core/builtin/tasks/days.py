@@ -9,6 +9,7 @@ from r2a_core.builtin.tasks.writing import (
     Line,
     Piece,
     Solution,
+    article,
     capital,
     fill,
     listed,
@@ -22,7 +23,7 @@ DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sun
 
 STORIES = (
     (
-        "A {thing} is planned for {day}.",
+        "{A_thing} is planned for {day}.",
         "it is moved {n} days {way}",
         ("later", "earlier"),
         "On which day of the week is the {thing} now?",
@@ -83,9 +84,9 @@ LANDED = (
 )
 
 SLIPS = (
-    "So it is {bad}. Wait, I counted {day} itself. It must be {end}.",
-    "That gives {bad}. Wait, no, I went one too far or too short. It is {end}.",
     "I think it is {bad}. Hmm, let me recount: {chain}. So it is {end}.",
+    "So it is {bad}. Wait, I should count one by one: {chain}. It must be {end}.",
+    "That gives {bad}. Wait, no, I went one too far or too short: {chain}. It is {end}.",
 )
 
 CHECKS = (
@@ -149,7 +150,7 @@ class DayProblem:
         return solution
 
     def move(self, rng: Random, solution: Solution, day: int, move: int, end: int, wrong: bool) -> None:
-        """Writes one move: weeks are left out, then days counted; wrong: only told, to the given day."""
+        """Writes one move: weeks are left out, then days counted; wrong: too many or too few of them."""
         n, sign = abs(move), 1 if move > 0 else -1
         rest, weeks = n % 7, n // 7
         if weeks and rest == 0 and not wrong:
@@ -160,13 +161,10 @@ class DayProblem:
             solution.step(write(rng, WEEKS, **fields))
         unit = "day" if rest == 1 else "days"
         ways = f"{unit} {rng.choice(('forward', 'ahead') if sign > 0 else ('back', 'backwards'))}"
-        chain = [DAYS[(day + sign * step) % 7] for step in range(1, rest + 1)]
+        chain = [DAYS[(day + sign * step) % 7] for step in range(1, sign * (end - day) % 7 + 1)]
         fields = {"day": DAYS[day], "r": rest, "way": ways, "end": result(DAYS[end])}
-        if wrong:
-            solution.step(fill("{r} {way} from {day} is {end}.", **fields | {"end": result(DAYS[end], False)}))
-            return
-        counted: Line = [Piece(", ".join(chain), READ)]
-        thought = rng.random()
+        counted: Line = [Piece(", ".join(chain), 0.0 if wrong else READ)]
+        thought = 1.0 if wrong else rng.random()
         if thought < 0.08 and rest > 1:
             bad = DAYS[(end + rng.choice((-1, 1))) % 7]
             solution.detour(write(rng, SLIPS, bad=result(bad, False), chain=listed(chain), **fields))
@@ -191,7 +189,12 @@ def draw(rng: Random) -> DayProblem:
     """Draws one or two moves."""
     opening, clause, ways, ask = rng.choice(STORIES)
     name = rng.choice(NAMES)
-    words = {"name": name, "he": pronouns(name)["he"], "thing": rng.choice(THINGS)}
+    words = {
+        "name": name,
+        "he": pronouns(name)["he"],
+        "thing": (thing := rng.choice(THINGS)),
+        "A_thing": capital(article(thing)),
+    }
     start = rng.randrange(7)
     count = rng.choice((1, 2, 2))
     moves = tuple(rng.choice((-1, 1)) * rng.randint(2, 16 if count == 1 else 9) for _ in range(count))

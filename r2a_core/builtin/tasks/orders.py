@@ -42,17 +42,32 @@ NEXT = (
 )
 
 LINES = (
-    "So the order is {line}.",
-    "Together that makes {line}.",
-    "Putting it in one line: {line}.",
-    "Hence, from the {most} down, {line}.",
+    "So the order is, from the {most} to the {least}: {line}.",
+    "Together, the {most} first and the {least} last, that makes {line}.",
+    "Putting it in one line from the {most} on: {line}.",
+    "Hence, from the {most} down to the {least}, {line}.",
 )
 
-PICKS = (
-    "The {nth} is the one at place {place}, {name}.",
-    "At place {place} stands {name}.",
-    "So the {nth} of them is {name}.",
-    "Reading it off, place {place} belongs to {name}.",
+FIRST = (
+    "The {most} stands first: {name}.",
+    "At the front of the line is {name}.",
+    "The line begins with the {most}, {name}.",
+)
+
+LAST = (
+    "The {least} stands last: {name}.",
+    "At the end of the line is {name}.",
+    "The line ends with the {least}, {name}.",
+)
+
+SECOND = (
+    "The {most} is {first}, and right after {first} comes {name}.",
+    "{First} leads the line, so the {nth} is the next one: {name}.",
+)
+
+LAST_BUT_ONE = (
+    "The {least} is {last}, and right before {last} comes {name}.",
+    "{Last} ends the line, so the {nth} is the one before: {name}.",
 )
 
 MISREADINGS = (
@@ -111,7 +126,7 @@ class OrderProblem:
     @property
     def nth(self) -> str:
         place = self.place if self.from_top else len(self.line) - self.place + 1
-        return ("", "second ", "third ")[place - 1] + self.relation[2 if self.from_top else 3]
+        return ("", "second ")[place - 1] + self.relation[2 if self.from_top else 3]
 
     @property
     def asked(self) -> str:
@@ -169,15 +184,20 @@ class OrderProblem:
             template = rng.choice(NEXT if number and rng.random() < 0.7 else CLUES)
             said = Piece(clue, READ if slip is None else 0.0)
             solution.step(with_line(template, chain(line[low : high + 1], wrong_ones), clue=said))
-        if rng.random() < 0.25:
+        if rng.random() < 0.5:
             solution.step(with_line(rng.choice(LINES), chain(line, wrong_ones), **words))
         if self.place > 1 and rng.random() < 0.15:
             solution.detour(write(rng, MISREADINGS, first=line[0], **words))
         if slip is None and rng.random() < 0.22:
             i = rng.randrange(len(line) - 1)
             solution.detour(write(rng, CHECKS, a=line[i], b=line[i + 1], last=line[-1], **words))
-        if rng.random() < 0.6:
-            solution.step(write(rng, PICKS, name=final, place=self.place, **words))
+        picks = {(1, True): FIRST, (2, True): SECOND, (1, False): LAST, (2, False): LAST_BUT_ONE}
+        nth = self.place if self.from_top else len(line) - self.place + 1
+        ends = {
+            "first": result(line[0], line[0] not in wrong_ones),
+            "last": result(line[-1], line[-1] not in wrong_ones),
+        }
+        solution.step(write(rng, picks[nth, self.from_top], name=result(final), **ends, **words))
         if rng.random() < 0.6:
             solution.told.append(say(rng, TOLD_LINE, all=", then ".join(line), **words))
         fields = {"name": final} | words

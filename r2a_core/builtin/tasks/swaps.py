@@ -36,13 +36,12 @@ RESTATED = (
 
 STARTS = ("At first, {state}.", "In the beginning, {state}.", "Start: {state}.", "Before any swap, {state}.")
 
-STEPS = (  # {x} and {y}: what a and b give away
-    "{a} has {x} and {b} has {y}. They swap: {state}.",
-    "{a} gives {x} to {b} and gets {y}: {state}.",
-    "Then {a} with {x} and {b} with {y} exchange {things}, so {state}.",
-    "Swap {number}: {a} hands over {x} and takes {y} from {b}. Now {state}.",
-    "Next, {a} gives {x} and {b} gives {y}, so {state}.",
-    "When {a} and {b} change {x} for {y}, {state}.",
+STEPS = (  # {told}: the swap as in the question; {x} and {y}: what a and b give away
+    "{told}: {a} gives {x} and {b} gives {y}, so {state}.",
+    "{told}. {a} had {x} and {b} had {y}. Now {state}.",
+    "{told}, {x} for {y}, so that {state}.",
+    "{told}; {a} hands over {x} and takes {y}. So {state}.",
+    "{told}. With {x} and {y} exchanged, {state}.",
 )
 
 SLIPS = (
@@ -90,19 +89,21 @@ class SwapProblem:
 
     @property
     def question(self) -> str:
-        told = listed(
+        held = listed(
             [f"{name} has the {color} {self.thing}" for name, color in zip(self.names, self.colors, strict=True)]
         )
-        opening = SCENES[self.scene][1].format(all=listed(self.names), told=told)
-        orders = ("First ", "Then ", "After that ", "Finally ")
-        told = [
-            f"{orders[number if number < len(self.swaps) - 1 else 3]}"
+        opening = SCENES[self.scene][1].format(all=listed(self.names), told=held)
+        ask = self.ask.format(color=self.colors[self.target], thing=self.thing, name=self.names[self.target])
+        return f"{opening} {' '.join(f'{swap}.' for swap in self.told())} {ask}"
+
+    def told(self) -> list[str]:
+        """Tells every swap."""
+        orders = ("First", "Then", "After that", "Finally")
+        return [
+            f"{orders[number if number < len(self.swaps) - 1 else 3]} "
             + event.format(a=self.names[a], b=self.names[b], things=f"{self.thing}s")
-            + "."
             for number, ((a, b), event) in enumerate(zip(self.swaps, self.events, strict=True))
         ]
-        ask = self.ask.format(color=self.colors[self.target], thing=self.thing, name=self.names[self.target])
-        return f"{opening} {' '.join(told)} {ask}"
 
     def states(self) -> list[list[str]]:
         """Lists who holds which color, at the start and after each swap."""
@@ -174,7 +175,7 @@ class SwapProblem:
         solution.step(with_line(rng, STARTS, "{state}", self.state(held)))
         for number, (a, b) in enumerate(self.swaps):
             right = number != slipped
-            fields = {"a": self.names[a], "b": self.names[b], "things": f"{self.thing}s", "number": number + 1}
+            fields = {"a": self.names[a], "b": self.names[b], "told": self.told()[number]}
             given = {"x": result(held[a]), "y": result(held[b])}
             if right and rng.random() < 0.06:
                 solution.detour(write(rng, SLIPS, old=result(held[a], False), **fields))
