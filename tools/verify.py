@@ -57,10 +57,12 @@ class Run:
     params: Mapping[str, Any]
 
     def has(self, finding: "Finding") -> bool:
-        """Checks that params.yaml names the model of a finding, and its dataset with both settings or its probe."""
+        """Checks that params.yaml names model, dataset with both settings or probe, and reader of a finding."""
         run, probes = self.params["run"], self.params["pairs"]["align"]["probes"]
         asked = run["datasets"] if set(run["settings"]) == set(SETTINGS) else []
-        return finding.model in run["models"] and finding.of in [*asked, *probes]
+        readers = [None, *(each["model"] for each in run["readers"] if each["texts"] == finding.model)]
+        known = finding.model in run["models"] and finding.of in [*asked, *probes]
+        return known and finding.line.get("reader") in readers
 
 
 def share(part: int, n: int) -> Value:
@@ -83,10 +85,13 @@ def bootstrapped(statistics: np.ndarray, n: int) -> Value:
     return Value(float(statistics[0]), np.quantile(statistics[1:], [0.025, 0.975]).tolist(), n)
 
 
-def heads_of(run: Run, model: str, dataset: str, more: Sequence[str]) -> pl.DataFrame:
-    """Returns the heads of a model on a dataset, from data/heads: layer, head (sorted) and `more`."""
-    rows = read_frame(run.paths.heads(model), ["layer", "head", "dataset", *more], "heads")
-    return rows.filter(pl.col("dataset") == dataset).sort("layer", "head")
+def heads_of(run: Run, model: str, dataset: str, more: Sequence[str], reader: str | None = None) -> pl.DataFrame:
+    """Returns the heads of a model on a dataset, or of a reader of its traces: layer, head (sorted) and `more`."""
+    if reader is None:
+        rows = read_frame(run.paths.heads(model), ["layer", "head", "dataset", *more], "heads")
+        return rows.filter(pl.col("dataset") == dataset).sort("layer", "head")
+    rows = read_frame(run.paths.read_heads(reader, model, dataset), ["layer", "head", "model", *more], "read")
+    return rows.filter(pl.col("model") == reader).sort("layer", "head")
 
 
 def by_trace(
@@ -95,13 +100,14 @@ def by_trace(
     dataset: str,
     columns: Sequence[str],
     copied_below: float | None = None,
+    reader: str | None = None,
 ) -> list[np.ndarray]:
     """Returns columns of the answer rows as (trace, head), heads as in `heads_of`.
 
     copied_below: only traces of whose answer a smaller share is copied from the reasoning.
     """
-    names = ["item_id", "layer", "head", "source", "copied", *columns]
-    rows = read_frame(run.paths.attention(model, dataset), names, "attention")
+    path = run.paths.reading(reader, model, dataset) if reader else run.paths.attention(model, dataset)
+    rows = read_frame(path, ["item_id", "layer", "head", "source", "copied", *columns], "attention")
     rows = rows.filter(pl.col("source") == "answer").sort("item_id", "layer", "head")
     if copied_below is not None:
         rows = rows.filter(pl.col("copied") < copied_below)
@@ -151,10 +157,11 @@ def walking(
     mass: float,
     walk: float,
     copied_below: float | None = None,
+    reader: str | None = None,
 ) -> Value | None:
     """Heads of `layers`, both included, whose mean mass and weighted walk reach these, and the walk exceeds chance."""
-    heads = heads_of(run, model, dataset, ["walk_null_95"])
-    matrices = by_trace(run, model, dataset, ["reasoning", "walk_correlation_weighted"], copied_below)
+    heads = heads_of(run, model, dataset, ["walk_null_95"], reader)
+    matrices = by_trace(run, model, dataset, ["reasoning", "walk_correlation_weighted"], copied_below, reader)
     if not len(matrices[0]):
         return None
     masses, walks = map(resampled, matrices)

@@ -35,7 +35,7 @@ README = f"before\n{verify.BEGIN}old\n{verify.END}after\n"
 
 def write_run(root: Path, right: int, chance: float | None = 0.5, mcnemar: float | None = 0.1) -> Run:
     """A run of model m on dataset chat: `right` of 10 answers are right with reasoning, 5 without."""
-    params = params_with(run={"models": ["m"], "datasets": ["chat"]})
+    params = params_with(run={"models": ["m"], "datasets": ["chat"], "readers": [{"model": "base", "texts": "m"}]})
     write_params(root, params)
     paths = StudyPaths(root)
     funnel = {setting: {"once": {"all": 10, "answer_format": 9}} for setting in SETTINGS}
@@ -199,6 +199,13 @@ def test_measures_of_heads(tmp_path):
     found = finding(**walking).measured(run)
     assert found is not None
     assert found.value == 1.0
+
+    reader = {"model": ["base", "base", "m", "m"], "layer": [0, 1, 0, 1], "head": [0] * 4, "walk_null_95": [0.1] * 4}
+    write_frame(run.paths.read_heads("base", "m", "chat"), pl.DataFrame(reader))
+    read = pl.DataFrame(rows, schema=names, orient="row").filter(pl.col("head") == 0, pl.col("layer") < 2)
+    write_frame(run.paths.reading("base", "m", "chat"), read.with_columns(reasoning=pl.col("reasoning") - 0.2))
+    assert finding(**walking, reader="base").measured(run) == Value(1.0, [1.0, 1.0], 2)
+    assert finding(**walking, reader="another").measured(run) is None
 
 
 def test_measures_of_patching(tmp_path):
