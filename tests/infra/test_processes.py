@@ -40,7 +40,7 @@ import time
 from types import SimpleNamespace as Names
 from unittest.mock import MagicMock
 import stages.figures_attention as stage
-run = Names(datasets=[600, 600], models=[], settings=[])
+run = Names(datasets=[600, 600], models=[], readers=[], settings=[])
 print("loaded", flush=True)
 stage.open_study = lambda name: MagicMock(params=Names(run=run, heads=MagicMock()))
 stage.partial = lambda *_, **__: time.sleep
