@@ -5,11 +5,12 @@ import re
 import subprocess
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 from dvc.repo import Repo
+from dvc.stage import PipelineStage
 
 from r2a_core.config import load_params
 from r2a_core.paths import StudyPaths
@@ -107,7 +108,8 @@ def test_outputs_lie_where_the_shared_paths_say(tmp_path: Path) -> None:
             item = (reader.model, reader.texts, dataset)
             known |= {paths.reading(*item), paths.read_heads(*item), paths.metrics("read", *item)}
     with Repo(str(root)) as repo:
-        by_dvc = {Path(out.fs_path): stage.name for stage in repo.index.stages for out in stage.outs}
+        stages = cast(list[PipelineStage], repo.index.stages)
+        by_dvc = {Path(out.fs_path): stage.name for stage in stages for out in stage.outs}
     assert set(by_dvc) == known
     assert by_dvc == {root / path: stage for path, stage in outputs(STAGES, params).items()}  # as stages read dvc.yaml
 
