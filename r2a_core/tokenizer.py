@@ -130,14 +130,19 @@ def plain_ids(tokenizer: LoadedTokenizer, content: str) -> list[int]:
 
     Raises R2AError for text that no tokenizer takes (lone surrogates).
     """
+    ids: list[int] = []
+    for piece in split_added_tokens(tokenizer.added, encodable(content)):
+        ids += tokenizer.hf.encode(piece, add_special_tokens=False)
+    return ids
+
+
+def encodable(content: str) -> str:
+    """Returns the text itself. Raises R2AError for text that no tokenizer takes (lone surrogates)."""
     try:
         content.encode("utf-8")
     except UnicodeEncodeError as error:
         raise R2AError(f"a text has a lone surrogate at character {error.start}", "remove or replace it") from None
-    ids: list[int] = []
-    for piece in split_added_tokens(tokenizer.added, content):
-        ids += tokenizer.hf.encode(piece, add_special_tokens=False)
-    return ids
+    return content
 
 
 def split_added_tokens(names: Set[str], content: str) -> list[str]:

@@ -98,18 +98,18 @@ def classify(
 ) -> TraceStatus:
     """Classifies a trace by its token ids, in funnel order: finished, think format, answer format.
 
-    prompt, response: token ids. The prompt holds one `<think>` and, without reasoning, its `</think>`; the trace is
-    well formed when prompt and response hold exactly one `</think>`. `has_answer` sees the answer's token ids. Raises
-    R2AError for a prompt without `<think>`.
+    prompt, response: token ids. The last `<think>` of the prompt opens the thinking: those before it are mentioned. The
+    trace is well formed when exactly one `</think>` follows, in the response or, without reasoning, in the prompt, and
+    no `<think>` follows that. `has_answer` sees the answer's token ids. Raises R2AError for a prompt without `<think>`.
     """
     if ids.think_open not in prompt:
         raise R2AError(f"the prompt holds no <think> (token {ids.think_open})", "correct tags.think_open of this model")
-    think_open = list(prompt).index(ids.think_open)
+    think_open = len(prompt) - 1 - list(reversed(prompt)).index(ids.think_open)
     if not response or response[-1] not in ids.ends:
         return TraceStatus("unfinished", think_open)
     tokens = [*prompt, *response]
-    closes = [index for index, token in enumerate(tokens) if token == ids.think_close]
-    if len(closes) != 1 or closes[0] < think_open:
+    closes = [index for index, token in enumerate(tokens) if token == ids.think_close and index > think_open]
+    if len(closes) != 1 or ids.think_open in tokens[closes[0] :]:
         return TraceStatus("bad_think", think_open)
     start, end = closes[0] + 1, len(tokens) - 1
     status: Status = "ok" if end > start and has_answer(tokens[start:end]) else "no_answer"

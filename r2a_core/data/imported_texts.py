@@ -28,6 +28,7 @@ class ImportedText:
 
     content: str
     finish: str | None = None  # stop | length
+    reasoning: str | None = None  # where the file keeps it apart; content is then the answer
 
 
 Texts = dict[str, dict[str, ImportedText]]  # by model, then by setting

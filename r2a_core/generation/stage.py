@@ -25,6 +25,7 @@ from r2a_core.generation.endpoint import EndpointBackend, check_continues
 from r2a_core.generation.rows import generation_row, split_imported
 from r2a_core.generation.usage import USAGE_SUFFIX, Usage, shards_usage
 from r2a_core.generation.vllm import VllmBackend, load_engine
+from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
 from r2a_core.models.load import LoadedModel, load_model, load_tokenizer
@@ -225,13 +226,30 @@ def generated_rows(job: GenerationJob, store: WorkStore, shard: GenerationShard)
 
 
 def imported_rows(job: GenerationJob, shard: GenerationShard) -> list[dict[str, Any]]:
-    """Returns the rows of imported texts."""
-    rows = []
+    """Returns the rows of imported texts; a text whose prompt cannot be told from its response has none."""
+    rows, splits = [], []
     for item in shard.items:
         found = text_for(item, job.author, job.setting)
         assert found is not None
-        split = split_imported(job.tokenizer, item, found, job.setting, job.source.instruction, job.config.without_mode)
+        asks, mode = job.source.instruction, job.config.without_mode
+        try:
+            split = split_imported(job.tokenizer, item, found, job.setting, asks, mode)
+        except R2AError as error:
+            log.warning("%s, %s, %r left out: %s", job.author, job.setting, item.item_id, error.message)
+            continue
+        splits.append(split)
         rows.append(generation_row(job.tokenizer, item, 0, split.prompt, split.response, None, answer_check(item)))
+    tags = job.tokenizer.tags
+    if job.setting == "with_reasoning" and (bare := sum(not split.opened for split in splits)):
+        log.info("%d of %d texts of %r lack %s: it is put in", bare, len(rows), job.author, tags.think_open)
+    if thinking := sum(split.thought for split in splits):
+        log.warning(
+            "%d of %d texts of %r without reasoning hold thoughts of their own before %s",
+            thinking,
+            len(rows),
+            job.author,
+            tags.think_close,
+        )
     unended = sum(row["finish"] == "length" for row in rows)
     if rows and unended == len(rows):
         log.warning(
@@ -239,7 +257,7 @@ def imported_rows(job: GenerationJob, shard: GenerationShard) -> list[dict[str, 
             "finish (stop or length) says so",
             unended,
             job.author,
-            job.tokenizer.tags.eos,
+            tags.eos,
         )
     return rows
 

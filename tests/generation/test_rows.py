@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 
 from r2a_core.config import EvaluateParams, FileDataset, Tags, TextsModel
 from r2a_core.data.imported_texts import ImportedText, load_traces
@@ -16,12 +17,14 @@ from r2a_core.data.items import Item
 from r2a_core.evaluation.funnel import Evaluation, evaluate
 from r2a_core.generation.rows import generation_row, split_imported
 from r2a_core.generation.stage import GenerationJob, finish_shard, plan_shards, read_shards
+from r2a_core.infra.errors import R2AError
 from r2a_core.infra.shards import open_store
+from r2a_core.models.load import resolve_tags
 from r2a_core.models.pointer import read_pointer
 from r2a_core.models.prepare import prepare
 from r2a_core.tokenizer import LoadedTokenizer
 from r2a_core.trace import GENERATION_SCHEMA, classify, has_boxed, select_traces
-from tests.small_models import GREEDY
+from tests.small_models import GREEDY, byte_tokenizer
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 ITEM = Item("q", "What is 2+3?", "5", "math")
@@ -102,7 +105,7 @@ def test_every_text_is_counted_once(byte_text: LoadedTokenizer) -> None:
 
 
 @pytest.mark.parametrize(
-    "question", ["<think>", "</think>", f"{BOS}{EOS}", "a </think> b <think> c", "<think>\n</think>"]
+    "question", ["<think>", "</think>", f"a {BOS}{EOS}", "a </think> b <think> c", "<think>\n</think>"]
 )
 @pytest.mark.parametrize("whole", [True, False])
 def test_tags_inside_the_question_are_words(byte_text: LoadedTokenizer, question: str, whole: bool) -> None:
@@ -189,16 +192,79 @@ ANY_TEXT = st.lists(PARTS | st.text(max_size=4), max_size=8).map("".join)
 
 @settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(question=ANY_TEXT.filter(str.strip), content=ANY_TEXT, reasoning=st.booleans(), stop=st.booleans())
-def test_an_imported_text_holds_one_think_tag_and_one_bos(
+def test_an_imported_text_is_what_the_tokenizer_makes_of_it_behind_one_bos(
     byte_text: LoadedTokenizer, question: str, content: str, reasoning: bool, stop: bool
 ) -> None:
     setting = "with_reasoning" if reasoning else "without_reasoning"
-    row = row_of(byte_text, replace(ITEM, question=question), content, "stop" if stop else None, setting, "")
-    ids = [*row["prompt_ids"], *row["response_ids"]]
-    assert ids.count(byte_text.ids.think_open) == 1
-    assert [place for place, token in enumerate(ids) if token == byte_text.ids.bos] == [0]
-    assert byte_text.ids.eos not in ids[:-1]
-    assert row["status"] in ("ok", "unfinished", "bad_think", "no_answer")
-    assert (row["status"] == "unfinished") == (ids[-1] != byte_text.ids.eos)
+    item, finish = replace(ITEM, question=question), "stop" if stop else None
+    try:
+        split = split_imported(byte_text, item, ImportedText(content, finish), setting, "", "finished")
+    except R2AError as error:
+        assert "the question" in error.message
+        return
+    row = generation_row(byte_text, item, 0, split.prompt, split.response, None, has_boxed)
+    ids = [*split.prompt, *split.response]
+    assert ids[0] == byte_text.ids.bos
+    assert split.response == byte_text.hf.encode(byte_text.hf.decode(split.response), add_special_tokens=False)
+    assert ids[row["think_open"]] == byte_text.ids.think_open  # type: ignore[index]
+    assert (row["status"] == "unfinished") == (not split.response or split.response[-1] != byte_text.ids.eos)
     if stop:
         assert row["status"] != "unfinished"
+
+
+# A tokenizer with role marks, tool tags and padding; what does not change a text: name, problem, text.
+MARKED = ("<｜User｜>", "<｜Assistant｜>", "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>", "<pad>")
+OPENED = json.loads(Path(__file__).with_name("full_texts.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def marked() -> LoadedTokenizer:
+    hf, tags = byte_tokenizer(), Tags()
+    hf.add_tokens([AddedToken(name, normalized=False, special=True) for name in MARKED])
+    hf.pad_token = "<pad>"
+    return LoadedTokenizer(hf, tags, resolve_tags(hf, tags))
+
+
+@pytest.mark.parametrize("case", OPENED, ids=lambda case: case[0])
+def test_a_full_text_is_cut_at_its_own_tag_or_refused(marked: LoadedTokenizer, case: list[Any]) -> None:
+    """The prompt and response are the tokens that the tokenizer itself makes; None as prompt: refused."""
+    _, setting, question, content, prompt, response, status = case
+    item = replace(ITEM, question=question)
+    if prompt is None:
+        with pytest.raises(R2AError, match=response):
+            split_imported(marked, item, ImportedText(content), setting, " Box it.", "finished")
+        return
+    split = split_imported(marked, item, ImportedText(content), setting, " Box it.", "finished")
+    assert [marked.hf.decode(ids) for ids in (split.prompt, split.response)] == [prompt, response]
+    ids = [*split.prompt, *split.response]
+    assert ids == marked.hf.encode(prompt + response, add_special_tokens=False)
+    row = generation_row(marked, item, 0, split.prompt, split.response, None, has_boxed)
+    assert row["status"] == status
+    assert ids[row["think_open"]] == marked.ids.think_open  # type: ignore[index]
+    assert row["think_open"] in range(len(split.prompt) - 2, len(split.prompt)) or setting == "without_reasoning"
+
+
+def test_texts_that_lack_their_tag_or_think_unasked_are_counted(byte_text, tmp_path, caplog) -> None:
+    texts = {"with_reasoning": "Hm.</think>5", "without_reasoning": f"<think>\nOkay, it is 2.\n</think>{BOX}"}
+    said = {"with_reasoning": "1 of 1 texts of 'm' lack <think>", "without_reasoning": "1 of 1 texts of 'm' without"}
+    for setting, content in texts.items():
+        extra = json.dumps({"texts": {"m": {setting: {"content": content + EOS}}}})
+        other = json.dumps({"texts": {"m": {setting: {"content": f"{BOS}1+1? <think>\nHm.</think>2{EOS}"}}}})
+        job = GenerationJob("m", tmp_path, setting, SOURCE, PARAMS, "cpu")
+        job.__dict__["tokenizer"] = byte_text
+        caplog.set_level("INFO")
+        items = [replace(ITEM, extra=extra), replace(ITEM, item_id="r", extra=other)]
+        assert imported(job, items, tmp_path / setting)["item_id"].to_list() == ["q"]
+        assert said[setting] in caplog.text
+        assert "m, " + setting + ", 'r' left out: what stands before its <think> is not the question" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("setting", "prompt"), [("with_reasoning", ASKED), ("without_reasoning", f"{ASKED}Hm.\n</think>")]
+)
+def test_reasoning_kept_apart_stands_between_the_tags(byte_text: LoadedTokenizer, setting: Any, prompt: str) -> None:
+    split = split_imported(byte_text, ITEM, ImportedText(BOX, "stop", "\nHm.\n"), setting, " Box it.", "finished")
+    whole = f"{ASKED}Hm.\n</think>{BOX}{EOS}"
+    assert byte_text.hf.decode([*split.prompt, *split.response]) == whole
+    assert byte_text.hf.decode(split.prompt) == prompt
+    assert (split.opened, split.thought) == (True, setting == "without_reasoning")
