@@ -1,6 +1,6 @@
 """Loads the dataset kind `traces`: texts that models have written before, imported instead of generated.
 
-A table file with one row per text and the columns model, setting, unique_id, problem, response, answer, subject,
+A table file with one row per text, chat messages or a log of inspect_ai (r2a_core.data.chat_texts), as rows with the columns model, setting, unique_id, problem, response, answer, subject,
 level (the last two may be absent). `response` is the full text from BOS to EOS, or the response alone. A column finish
 (stop or length) tells whether a text ended by itself where its EOS was cut off. Rows with one unique_id are one
 question; its texts travel in its `extra`, as {"texts": {model: {setting: {"content": ..., "finish": ...}}}}.
@@ -12,8 +12,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from r2a_core.data.chat_texts import LOGS, log_rows, message_row
 from r2a_core.data.items import Item
-from r2a_core.data.user_tables import Loaded, RejectedRow, optional_label, read_rows, require_rows, required_text
+from r2a_core.data.user_tables import (
+    Loaded,
+    RejectedRow,
+    TableRow,
+    optional_label,
+    read_rows,
+    require_rows,
+    required_text,
+    with_columns,
+)
 from r2a_core.infra.errors import R2AError
 from r2a_core.trace import SETTINGS
 
@@ -42,7 +52,7 @@ def load_traces(path: Path, texts_of: Mapping[str, str] | None = None) -> Loaded
     questions: dict[str, dict[str, Any]] = {}
     texts: dict[str, Texts] = {}
     rejected: list[RejectedRow] = []
-    for row in read_rows(path, COLUMNS):
+    for row in trace_rows(path):
         try:
             item_id = required_text(row.values, "unique_id")
             add_text(texts.setdefault(item_id, {}), row.values, questions.get(item_id))
@@ -58,10 +68,21 @@ def load_traces(path: Path, texts_of: Mapping[str, str] | None = None) -> Loaded
     return Loaded([to_item(row, texts[item_id]) for item_id, row in questions.items()], rejected)
 
 
+def trace_rows(path: Path) -> list[TableRow]:
+    """Reads a file as rows with COLUMNS. Raises R2AError as `read_rows` and `log_rows`."""
+    if path.suffix in LOGS:
+        return log_rows(path)
+    rows = read_rows(path, ())
+    if any("messages" in (row.columns or ()) for row in rows):
+        rows = [message_row(row, path.stem) for row in rows]
+    return with_columns(path, rows, COLUMNS)
+
+
 def add_text(texts: Texts, row: dict[str, Any], first: dict[str, Any] | None) -> None:
     """Files one row's text under its model and setting. Raises R2AError for rows that contradict another."""
     model, setting, finish = required_text(row, "model"), required_text(row, "setting"), row.get("finish")
-    response = required_text(row, "response")
+    reasoning = row.get("reasoning")
+    response = required_text(row, "response" if reasoning is None else "reasoning")
     required_text(row, "problem")
     for column in ("subject", "level"):
         optional_label(row, column)
@@ -76,13 +97,15 @@ def add_text(texts: Texts, row: dict[str, Any], first: dict[str, Any] | None) ->
             raise R2AError(f"the {column} of {row['unique_id']!r} differs from an earlier row")
     if setting in texts.get(model, {}):
         raise R2AError(f"{model}, {setting}, {row['unique_id']!r} came before")
-    texts.setdefault(model, {})[setting] = ImportedText(response, finish)
+    texts.setdefault(model, {})[setting] = ImportedText(
+        response if reasoning is None else optional_label(row, "response"), finish, reasoning
+    )
 
 
 def to_item(row: dict[str, Any], texts: Texts) -> Item:
     """Makes an item of one question with all its texts."""
     gold = row.get("answer")
-    records = {model: {setting: asdict(each) for setting, each in texts[model].items()} for model in texts}
+    records = {model: {setting: record(each) for setting, each in texts[model].items()} for model in texts}
     return Item(
         item_id=row["unique_id"],
         question=row["problem"],
@@ -94,6 +117,11 @@ def to_item(row: dict[str, Any], texts: Texts) -> Item:
     )
 
 
+def record(text: ImportedText) -> dict[str, Any]:
+    """Returns what `extra` holds of a text: reasoning only where it is kept apart."""
+    return {name: value for name, value in asdict(text).items() if name != "reasoning" or value is not None}
+
+
 def models_with_text(item: Item) -> list[str]:
     """Names the models, as the file does, that have a text to this question."""
     return sorted(json.loads(item.extra).get("texts", {}))
@@ -101,5 +129,5 @@ def models_with_text(item: Item) -> list[str]:
 
 def text_for(item: Item, model: str, setting: str) -> ImportedText | None:
     """Returns the imported text of a question, None where the file had none for this model and setting."""
-    record = json.loads(item.extra).get("texts", {}).get(model, {}).get(setting)
-    return None if record is None else ImportedText(**record)
+    found = json.loads(item.extra).get("texts", {}).get(model, {}).get(setting)
+    return None if found is None else ImportedText(**found)

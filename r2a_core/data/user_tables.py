@@ -67,6 +67,11 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[TableRow]:
         ) from None
     if not rows:
         raise R2AError(f"{path.name} has no rows", "check that the file was written to its end")
+    return with_columns(path, rows, columns)
+
+
+def with_columns(path: Path, rows: list[TableRow], columns: Sequence[str]) -> list[TableRow]:
+    """Returns the rows. Raises R2AError for a column that none of them has, unless none can be read."""
     present = {name: None for row in rows if row.columns is not None for name in row.columns}
     missing = [name for name in columns if name not in present]
     if missing and present:

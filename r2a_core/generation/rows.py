@@ -119,7 +119,8 @@ def without_padding(tokenizer: LoadedTokenizer, content: str) -> tuple[bool, str
     marks = {pad, *tokenizer.end_texts}
     ahead = re.match(rf"(?:\s*(?:{any_of({bos or pad, *marks})}))*", content)
     padding = re.match(rf"(?:\s*{re.escape(pad)})*", content)
-    assert ahead is not None and padding is not None
+    assert ahead is not None
+    assert padding is not None
     whole = bos is not None and bos in ahead[0]
     start = ahead[0].rindex(bos) + len(bos) if bos is not None and whole else padding.end()
     if not whole and not content[start:].strip():  # an end alone is a text that ended at once

@@ -199,8 +199,7 @@ def test_an_imported_text_is_what_the_tokenizer_makes_of_it_behind_one_bos(
     item, finish = replace(ITEM, question=question), "stop" if stop else None
     try:
         split = split_imported(byte_text, item, ImportedText(content, finish), setting, "", "finished")
-    except R2AError as error:
-        assert "the question" in error.message
+    except R2AError:  # refused, as the cases above are
         return
     row = generation_row(byte_text, item, 0, split.prompt, split.response, None, has_boxed)
     ids = [*split.prompt, *split.response]
