@@ -76,6 +76,11 @@ def decoder_layers(model: Any) -> tuple[Any, ...]:
 def decoder_layer(model: Any, number: int) -> Any:
     """Return a decoder layer by number. Raises R2AError when the model has no such layer."""
     layers = decoder_layers(model)
+    if not layers:
+        raise R2AError(
+            f"{type(model).__name__} keeps its decoder layers in no list that is known here",
+            "leave capture.residual_layers and capture.z_layers empty for this model",
+        )
     if not 0 <= number < len(layers):
         raise R2AError(f"layer {number} of {type(model).__name__} does not exist", f"choose from 0..{len(layers) - 1}")
     return layers[number]

@@ -1,9 +1,10 @@
 """Loads the dataset kind `traces`: texts that models have written before, imported instead of generated.
 
-A table file with one row per text, chat messages or a log of inspect_ai (r2a_core.data.chat_texts), as rows with the columns model, setting, unique_id, problem, response, answer, subject,
-level (the last two may be absent). `response` is the full text from BOS to EOS, or the response alone. A column finish
-(stop or length) tells whether a text ended by itself where its EOS was cut off. Rows with one unique_id are one
-question; its texts travel in its `extra`, as {"texts": {model: {setting: {"content": ..., "finish": ...}}}}.
+A table file with one row per text, chat messages, or a log of inspect_ai (r2a_core.data.chat_texts) -> rows with the
+columns model, setting, unique_id, problem, response, answer, subject, level (the last two may be absent). `response` is
+the full text from BOS to EOS, or the response alone. A column finish (stop or length) tells whether a text ended by
+itself where its EOS was cut off; a column reasoning holds the reasoning where it is kept apart. Rows with one unique_id
+are one question; its texts travel in its `extra`, as {"texts": {model: {setting: {"content": ..., "finish": ...}}}}.
 """
 
 import json

@@ -92,6 +92,7 @@ def generate(
             done[response.index] = response.generated(loaded.ids.ends)
 
     if requests:
+        check_layers(loaded.model)
         longest = max(len(request.prompt_ids) for request in requests) + config.max_new_tokens
         row = sequence_bytes(loaded.model, longest)
         size = rows_that_fit(
@@ -101,6 +102,16 @@ def generate(
             compute, size, 1, "responses at a time", "lower generate.max_new_tokens, or use a device with more memory"
         )
     return [done[index] for index in range(len(requests))]
+
+
+def check_layers(model: Any) -> None:
+    """Raises R2AError for a model that keeps other things than keys and values of earlier tokens, as Mamba does."""
+    text = model.config.get_text_config()
+    other = sorted({kind for kind in getattr(text, "layer_types", None) or () if kind not in KEEP_KEYS})
+    if other or not getattr(text, "num_attention_heads", None):
+        found = f"layers of type {', '.join(other)}" if other else "no attention heads"
+        hint = "use a model with softmax attention layers, or one behind a server (kind endpoint)"
+        raise R2AError(f"{type(model).__name__} cannot write responses here: it has {found}", hint)
 
 
 def sequence_bytes(model: Any, n_tokens: int) -> int:
@@ -248,6 +259,12 @@ def choose(logits: torch.Tensor, temperature: float, keys: Sequence[int]) -> Sam
     best = scores.topk(2, dim=-1)
     return SampledTokens(near.gather(1, best.indices[:, :1])[:, 0], best.values[:, 0] - best.values[:, 1])
 
+
+KEEP_KEYS = (
+    "full_attention",
+    "sliding_attention",
+    "chunked_attention",
+)  # types of layer with a cache of keys and values
 
 ROOM = 256  # slots added when a buffer is full
 

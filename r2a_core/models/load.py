@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 # architecture prefers. Without it, models run transformers' own code alone.
 sys.modules["kernels"] = None  # type: ignore[assignment]
 
+QUANTISED = ("quantization_config", "compression_config")  # keys of config.json
+
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -101,9 +103,9 @@ def generation_ends(place: dict[str, Any]) -> list[int]:
 def load_model(folder: Path, device: str = "auto") -> LoadedModel:
     """Load a prepared model onto `device` (auto: CUDA where present), with its architecture's default attention.
 
-    That is SDPA, or eager where it has softcap or sinks, which SDPA lacks. The model's own generation defaults
-    (temperature, penalties) are dropped, since the study's params say how tokens are chosen. Only safetensors are
-    read, and code that comes with a model is never run.
+    That is SDPA, or eager where it has softcap or sinks, which SDPA lacks, whatever config.json asks for. The model's
+    own generation defaults (temperature, penalties) are dropped, since the study's params say how tokens are chosen.
+    Only safetensors are read, and code that comes with a model is never run.
 
     Raises MissingPrerequisite when weights or the device are missing, R2AError for models that cannot be right: tags
     that are not single tokens, embeddings smaller than the vocabulary, absent or non-finite weights, a local folder
@@ -126,7 +128,7 @@ def load_hf(source: str, tags: Tags, dtype: Dtype, device: str = "auto", revisio
 def model_of(pointer: ModelPointer, folder: Path, device: str) -> LoadedModel:
     """Load the model that a pointer names. Raises as `load_model`, about `folder`."""
     import torch
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     dtype = pointer.dtype
     if not pointer.has_weights or dtype is None:
@@ -139,8 +141,11 @@ def model_of(pointer: ModelPointer, folder: Path, device: str) -> LoadedModel:
     check_weight_files(place, folder.name)
     with transformers_errors(f"the model {folder.name}", pointer):
         check_config(place, folder.name)
+        config = AutoConfig.from_pretrained(**place, trust_remote_code=False)
+        config._attn_implementation = None  # whatever config.json says, flash attention for one
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             **place,
+            config=config,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=False,
@@ -203,7 +208,7 @@ def check_weight_files(place: dict[str, Any], name: str) -> None:
 
 
 def check_config(place: dict[str, Any], name: str) -> None:
-    """Raises R2AError when a model's config.json names code on the Hub, such as an attention kernel."""
+    """Raises R2AError when config.json names code on the Hub, such as an attention kernel, or quantised weights."""
     from transformers import PreTrainedConfig
 
     def search(values: Any) -> None:
@@ -211,6 +216,9 @@ def check_config(place: dict[str, Any], name: str) -> None:
             if any(word in str(key) for word in ("implementation", "kernel")) and "/" in json.dumps(value):
                 said = f"{name}: config.json names code on the Hub, which is never run: {key} is {value!r}"
                 raise R2AError(said, f"take {key} out of config.json")
+            if key in QUANTISED and value:
+                hint = "use the model before it was quantised, or a GGUF file of it (kind gguf), which is dequantised"
+                raise R2AError(f"{name}: config.json has {key}: quantised weights are not read", hint)
             if isinstance(value, (dict, list)):
                 search(value)
 

@@ -231,6 +231,13 @@ def test_devices_by_name() -> None:
             choose_device(name)
 
 
+@pytest.mark.parametrize("wanted", ["flash_attention_2", "eager", {"": "flash_attention_2"}])
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_a_model_has_its_default_attention_whatever_its_config_says(folder: Path, key: str, wanted: Any) -> None:
+    spoil(folder, "merge", "config.json", {key: wanted})
+    assert load_model(folder, "cpu").model.config._attn_implementation == "sdpa"
+
+
 def test_transformers_finds_no_package_that_fetches_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kernels.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
