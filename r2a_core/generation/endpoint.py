@@ -13,14 +13,13 @@ from typing import Any
 from r2a_core.config import GenerateParams, ServedModel
 from r2a_core.data.items import Item
 from r2a_core.generation.decode import GenerationRequest, request_seed
-from r2a_core.generation.rows import tagged_ids
 from r2a_core.generation.usage import Usage, served_usage
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.shards import WorkStore, fingerprint
 from r2a_core.openai_api.client import Client, Request, ask_all
 from r2a_core.openai_api.reply import Reply
 from r2a_core.prompt_texts import THINKING
-from r2a_core.tokenizer import LoadedTokenizer
+from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 from r2a_core.trace import Setting
 
 log = logging.getLogger(__name__)
@@ -100,7 +99,7 @@ class EndpointBackend:
 
     def response_ids(self, reply: Reply) -> tuple[int, ...]:
         """Tokenises a reply as the continuation of the study's prompt, EOS included where the model ended."""
-        ids = tagged_ids(self.tokenizer, self.continuation(reply))
+        ids = reply_ids(self.tokenizer, self.continuation(reply))
         if reply.finish == "stop" and (not ids or ids[-1] not in self.tokenizer.ids.ends):
             ids.append(self.tokenizer.ids.eos)
         return tuple(ids)
@@ -118,6 +117,21 @@ class EndpointBackend:
             return f"{thinking}{tags.think_close}{reply.text}" if reply.text else thinking
         opened = reply.text.lstrip()
         return opened.removeprefix(f"{tags.think_open}\n") if opened.startswith(tags.think_open) else reply.text
+
+
+def reply_ids(tokenizer: LoadedTokenizer, content: str) -> list[int]:
+    """Tokenises a reply: `</think>` and a final token that ends texts are tags, all else is plain text.
+
+    Servers send no special tokens, so what spells one are words, unlike in a text imported from a file. White space
+    behind the EOS is no part of a text.
+    """
+    stripped = content.rstrip()
+    end = next((text for text in tokenizer.end_texts if stripped.endswith(text)), None)
+    parts = (content if end is None else stripped.removesuffix(end)).split(tokenizer.tags.think_close)
+    ids = plain_ids(tokenizer, parts[0])
+    for part in parts[1:]:
+        ids += [tokenizer.ids.think_close, *plain_ids(tokenizer, part)]
+    return ids if end is None else [*ids, tokenizer.end_texts[end]]
 
 
 def check_continues(served: ServedModel, name: str, setting: Setting) -> None:
