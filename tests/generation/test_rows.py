@@ -244,7 +244,10 @@ def test_a_full_text_is_cut_at_its_own_tag_or_refused(marked: LoadedTokenizer, c
 
 
 def test_texts_that_lack_their_tag_or_think_unasked_are_counted(byte_text, tmp_path, caplog) -> None:
-    texts = {"with_reasoning": "Hm.</think>5", "without_reasoning": f"<think>\nOkay, it is 2.\n</think>{BOX}"}
+    texts: dict[Any, str] = {
+        "with_reasoning": "Hm.</think>5",
+        "without_reasoning": f"<think>\nOkay, it is 2.\n</think>{BOX}",
+    }
     said = {"with_reasoning": "1 of 1 texts of 'm' lack <think>", "without_reasoning": "1 of 1 texts of 'm' without"}
     for setting, content in texts.items():
         extra = json.dumps({"texts": {"m": {setting: {"content": content + EOS}}}})
