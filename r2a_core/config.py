@@ -635,7 +635,7 @@ class CaptureConfig(Record):
     """What is kept of a forward pass."""
 
     rows: Rows  # tokens whose queries are kept; reasoning rows are needed for their masses and for whole maps
-    dtype: Literal["bfloat16", "float32"]  # of what is stored
+    dtype: Literal["auto", "bfloat16", "float32"]  # of what is stored; auto = the model's own
     layers: Unique[Layer] | None  # whose queries and keys are kept; null = all
     residual_layers: Unique[Layer]  # whose entering residual stream is kept
     z_layers: Unique[Layer]  # whose head outputs are kept

@@ -203,7 +203,7 @@ TABLES = (
             **SHARD,
             "tensors": Column("names of the trace's tensors in the shard"),
             "shapes": Column("their shapes"),
-            "dtype": Column("of the stored tensors", choices=("bfloat16", "float32")),
+            "dtype": Column("of the stored tensors", choices=("bfloat16", "float16", "float32")),
             "n_tokens": count("tokens of the trace, EOS included"),
             **BOUNDS,
             "first_row": count("token of query row 0"),

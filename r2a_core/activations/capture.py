@@ -31,7 +31,10 @@ from r2a_core.trace import TokenTrace, TraceSegments, select_traces
 
 log = logging.getLogger(__name__)
 
-STORED_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+def stored_dtype(config: CaptureConfig, model_dtype: torch.dtype) -> torch.dtype:
+    """Returns the dtype in which activations are kept; `auto` is the model's own."""
+    return model_dtype if config.dtype == "auto" else getattr(torch, config.dtype)
 
 
 def kept_rows(segments: TraceSegments, rows: Rows) -> range:
@@ -64,7 +67,7 @@ class TraceRecorder(Recorder):
 
     def kept(self, tensor: Tensor) -> Tensor:
         """Returns a contiguous copy in the stored dtype."""
-        copy = torch.empty(tensor.shape, dtype=STORED_DTYPES[self.config.dtype])
+        copy = torch.empty(tensor.shape, dtype=stored_dtype(self.config, tensor.dtype))
         return copy.copy_(tensor)
 
 
@@ -108,7 +111,7 @@ def warn_long(name: str, limit: int) -> None:
 
 
 def trace_bytes(model_config: Any, segments: TraceSegments, config: CaptureConfig) -> int:
-    """Returns the bytes that a trace's tensors take, from the sizes in a transformers config."""
+    """Returns the bytes that a trace's tensors take, from the sizes and the dtype in a transformers config."""
     text = model_config.get_text_config()
     head_dim = head_size(text)
     n_layers = text.num_hidden_layers if config.layers is None else len(config.layers)
@@ -116,7 +119,7 @@ def trace_bytes(model_config: Any, segments: TraceSegments, config: CaptureConfi
     stream = len(config.residual_layers) * text.hidden_size + len(config.z_layers) * text.num_attention_heads * head_dim
     numbers = n_layers * head_dim * (queries + n_kv_heads(text) * segments.n_tokens)
     numbers += stream * len(kept_rows(segments, config.stream_rows))
-    return numbers * STORED_DTYPES[config.dtype].itemsize
+    return numbers * stored_dtype(config, model_config.dtype).itemsize
 
 
 MEGABYTE, GIGABYTE = 10**6, 10**9
@@ -145,13 +148,14 @@ class CaptureJob:
 
     @cached_property
     def sizes(self) -> Any:
-        """The model's transformers config, without its weights."""
+        """The model's transformers config, without its weights; its dtype is the one they are loaded in."""
         from transformers import AutoConfig
 
         pointer = read_pointer(self.model_folder)
         place = from_pretrained_args(pointer, self.model_folder, weights=True)
+        dtype = getattr(torch, str(pointer.dtype))
         with transformers_errors(f"the config of {self.model_folder.name}", pointer):
-            return AutoConfig.from_pretrained(**place, trust_remote_code=False)
+            return AutoConfig.from_pretrained(**place, trust_remote_code=False, dtype=dtype)
 
 
 def capture_traces(job: CaptureJob, generations: pl.DataFrame, work: Work, folder: Path) -> None:

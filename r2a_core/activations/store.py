@@ -66,7 +66,7 @@ TRACES = StoreKind(
         "fingerprint": pl.String,  # of what the shard was computed from
         "tensors": pl.List(pl.String),
         "shapes": pl.List(pl.List(pl.Int64)),
-        "dtype": pl.String,  # bfloat16 | float32
+        "dtype": pl.String,  # bfloat16 | float16 | float32
         "n_tokens": pl.Int32,
         "think_open": pl.Int32,
         "think_close": pl.Int32,

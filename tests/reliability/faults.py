@@ -45,7 +45,7 @@ EDITS: dict[str, dict[str, Any]] = {  # stage -> keys of params.yaml and other v
     "generate": {"generate.seed": 5, "generate.temperature": 0.9, "generate.max_new_tokens": 9},
     "judge": {"judge.seed": 5},
     "evaluate": {"evaluate.seed": 5, "evaluate.bootstrap_draws": 150},
-    "capture": {"capture.limit": 2, "capture.dtype": "float32"},
+    "capture": {"capture.limit": 2, "capture.dtype": "bfloat16"},
     "attention": {"attention.reflection_phrases": ["clearly"]},
     "heads": {"heads.retrieval.default.seed": 5, "heads.top": 3},
     "maps": {"maps.cells": 8, "maps.links": 3},
