@@ -24,7 +24,7 @@ def save_random_model(folder: Path, kind: str, seed: int, **sizes: Any) -> None:
     """A random model with the built-in tokenizer, as a prepared model folder."""
     tokenizer = build_tokenizer()
     more = {"vocab_size": len(tokenizer), "max_position_embeddings": 2048, "initializer_range": 0.3}
-    random_model(kind, seed, **more, **sizes).save_pretrained(str(folder))
+    random_model(kind, seed, **{**more, **sizes}).save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
     ModelPointer("train", "float32", Tags()).write(folder)
 

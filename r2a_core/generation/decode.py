@@ -28,7 +28,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from r2a_core.config import GenerateParams
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.memory import retry_with_half, rows_that_fit
-from r2a_core.models.load import LoadedModel, head_size, n_kv_heads
+from r2a_core.models.load import LoadedModel, beyond_limit, head_size, n_kv_heads, rotary_limit
 
 TURNOVER = 8  # responses leave and join when an eighth of the batch has ended
 
@@ -81,7 +81,7 @@ def generate(
 
     As many grow at a time as `config.batch_size` and the memory bound (MiB, None = what the device has free) allow;
     half as many, with a warning, when the device runs out of memory. Raises R2AError when the model's logits are not
-    numbers, MissingPrerequisite when a single response does not fit into memory.
+    numbers or a response may pass its `rotary_limit`, MissingPrerequisite when one does not fit into memory.
     """
     done: dict[int, Generated] = {}
 
@@ -92,8 +92,10 @@ def generate(
             done[response.index] = response.generated(loaded.ids.ends)
 
     if requests:
-        check_layers(loaded.model)
         longest = max(len(request.prompt_ids) for request in requests) + config.max_new_tokens
+        limit = rotary_limit(loaded.model.config)
+        if limit is not None and longest > limit:
+            raise beyond_limit(type(loaded.model).__name__, longest, limit)
         row = sequence_bytes(loaded.model, longest)
         size = rows_that_fit(
             min(config.batch_size, len(requests)), row, loaded.model.device, memory_mib, "responses at a time"
@@ -102,16 +104,6 @@ def generate(
             compute, size, 1, "responses at a time", "lower generate.max_new_tokens, or use a device with more memory"
         )
     return [done[index] for index in range(len(requests))]
-
-
-def check_layers(model: Any) -> None:
-    """Raises R2AError for a model that keeps other things than keys and values of earlier tokens, as Mamba does."""
-    text = model.config.get_text_config()
-    other = sorted({kind for kind in getattr(text, "layer_types", None) or () if kind not in KEEP_KEYS})
-    if other or not getattr(text, "num_attention_heads", None):
-        found = f"layers of type {', '.join(other)}" if other else "no attention heads"
-        hint = "use a model with softmax attention layers, or one behind a server (kind endpoint)"
-        raise R2AError(f"{type(model).__name__} cannot write responses here: it has {found}", hint)
 
 
 def sequence_bytes(model: Any, n_tokens: int) -> int:
@@ -259,12 +251,6 @@ def choose(logits: torch.Tensor, temperature: float, keys: Sequence[int]) -> Sam
     best = scores.topk(2, dim=-1)
     return SampledTokens(near.gather(1, best.indices[:, :1])[:, 0], best.values[:, 0] - best.values[:, 1])
 
-
-KEEP_KEYS = (
-    "full_attention",
-    "sliding_attention",
-    "chunked_attention",
-)  # types of layer with a cache of keys and values
 
 ROOM = 256  # slots added when a buffer is full
 

@@ -108,8 +108,9 @@ def load_model(folder: Path, device: str = "auto") -> LoadedModel:
     Only safetensors are read, and code that comes with a model is never run.
 
     Raises MissingPrerequisite when weights or the device are missing, R2AError for models that cannot be right: tags
-    that are not single tokens, embeddings smaller than the vocabulary, absent or non-finite weights, a local folder
-    that has changed since it was prepared.
+    that are not single tokens, embeddings smaller than the vocabulary, absent or non-finite weights, layers without
+    softmax attention, a local folder that has changed since it was prepared. The model raises it at texts beyond its
+    `rotary_limit`.
     """
     return model_of(read_pointer(folder), folder, device)
 
@@ -167,7 +168,8 @@ def model_of(pointer: ModelPointer, folder: Path, device: str) -> LoadedModel:
     if pointer.adapter is not None:
         with transformers_errors(f"the adapter of {folder.name}", pointer):
             model = merge_adapter(model, adapter_folder(pointer.adapter, folder))
-    model = model.to(target).eval()
+    check_layers(model, folder.name)
+    model = bounded(model).to(target).eval()
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.ids.eos, pad_token_id=tokenizer.ids.pad)
     check_weights(model, tokenizer.hf, folder.name)
     return LoadedModel(model, tokenizer)
@@ -282,6 +284,62 @@ def check_weights(model: Any, tokenizer: Any, name: str) -> None:
             raise R2AError(
                 f"{name}: the weight {key} has values that are not finite", "download or train the model again"
             )
+
+
+def check_layers(model: Any, name: str) -> None:
+    """Raises R2AError for state-space and hybrid models: what their layers carry along has no attention to measure."""
+    types = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    others = sorted(types - {"full_attention", "sliding_attention", "chunked_attention"})
+    if others or model._is_stateful:
+        what = f"layers of the type {others[0]}" if others else "layers with a recurrent state"
+        raise R2AError(
+            f"{name}: {type(model).__name__} has {what}, the study needs softmax attention in every layer",
+            "choose a model whose layers all have it (Llama, Qwen2, Qwen3, Mistral, Gemma, gpt-oss), "
+            "or have texts alone from a server (kind endpoint)",
+        )
+
+
+def rotary_limit(config: Any) -> int | None:
+    """Returns the tokens beyond which rotary positions depend on the length of the text; None = never.
+
+    That is so with the scalings `dynamic` and `longrope`: at some length they turn all keys of a text, those in a cache
+    excepted, and with them the keys of other texts in the batch.
+    """
+    text = config.get_text_config()
+    found = getattr(text, "rope_parameters", None) or {}
+    limits = []
+    for each in (found, *found.values()):  # of all layers, or by layer type
+        kind = each.get("rope_type") if isinstance(each, dict) else None
+        if kind == "longrope":
+            limits.append(each["original_max_position_embeddings"])
+        elif kind == "dynamic":
+            limits.append(text.max_position_embeddings)
+    return min(limits, default=None)
+
+
+def bounded(model: Any) -> Any:
+    """Returns the model, which now raises R2AError at a text beyond its `rotary_limit`."""
+    limit = rotary_limit(model.config)
+
+    def check(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        positions = kwargs["position_ids"] if "position_ids" in kwargs else args[1]
+        last = int(positions.max())
+        if limit is not None and last >= limit:
+            raise beyond_limit(type(model).__name__, last + 1, limit)
+
+    if limit is not None:
+        for module in model.modules():
+            if hasattr(module, "rope_type"):
+                module.register_forward_pre_hook(check, with_kwargs=True)
+    return model
+
+
+def beyond_limit(name: str, n_tokens: int, limit: int) -> R2AError:
+    """Returns the error of a text that is too long for rotary positions that do not depend on its length."""
+    return R2AError(
+        f"a text of {n_tokens} tokens: beyond {limit} the rotary scaling of {name} changes with the length of the text",
+        "lower max_new_tokens or shorten the prompts, or give the model's config.json the scaling yarn, linear or none",
+    )
 
 
 def head_size(text: Any) -> int:

@@ -4,13 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare, kstest
-from transformers import MambaConfig, Qwen3NextConfig
 
 from r2a_core.config import GenerateParams, ResponseParams
 from r2a_core.generation import decode as generation
@@ -18,7 +16,6 @@ from r2a_core.generation.decode import (
     DecodingBatch,
     Generated,
     GenerationRequest,
-    check_layers,
     choose,
     generate,
     signed,
@@ -231,14 +228,3 @@ def test_the_memory_bound_sets_how_many_grow_at_a_time(
     monkeypatch.setattr(memory, "MIB", 3 * longest)
     assert by_item(generate(loaded, requests(loaded), GREEDY, memory_mib=1)) == expected
     assert "responses at a time: 3 instead of 4" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("config", "says"),
-    [
-        (Qwen3NextConfig(num_hidden_layers=4), "layers of type linear_attention"),
-        (MambaConfig(num_hidden_layers=1), "no attention heads"),
-    ],
-)
-def test_models_that_keep_more_than_keys_and_values_are_refused(refused, config, says) -> None:
-    refused(lambda: check_layers(SimpleNamespace(config=config)), says, "softmax attention")

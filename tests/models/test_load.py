@@ -14,14 +14,16 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from r2a_core.activations.capture import CaptureJob
+from r2a_core.activations.capture import CaptureJob, forward
 from r2a_core.config import LocalModel, Tags
+from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.pins import content_digest
 from r2a_core.models.load import choose_device, load_hf, load_model, load_tokenizer, resolve_tags
 from r2a_core.models.pointer import ModelPointer
 from r2a_core.models.prepare import prepare
-from tests.small_models import one_layer_llama
+from tests.random_models import save_random_model
+from tests.small_models import GREEDY, one_layer_llama
 
 TAGS = Tags(bos="<s>", eos="</s>", think_open="<think>", think_close="</think>")
 WORDS = ["[UNK]", "<s>", "</s>", "<think>", "</think>", "Hm", "so"]
@@ -304,3 +306,44 @@ def test_a_pickle_is_not_opened(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(R2AError, match="the model mine cannot be loaded"):
         load_model(folder, "cpu")
     assert not (tmp_path / "canary").exists()
+
+
+EXPERTS = {"num_experts_per_tok": 1, "head_dim": 8}
+LINEAR = {"linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "found"),
+    [
+        ("mamba", {}, "MambaForCausalLM has layers of the type linear_attention"),
+        ("qwen3_next", {**EXPERTS, **LINEAR, "num_experts": 2}, "Qwen3NextForCausalLM has layers of the type linear_"),
+        ("minimax", {**EXPERTS, "num_local_experts": 2}, "MiniMaxForCausalLM has layers of the type linear_attention"),
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}, "Lfm2ForCausalLM has layers of the type conv"),
+        ("rwkv", {}, "RwkvForCausalLM has layers with a recurrent state"),
+    ],
+)
+def test_layers_without_softmax_attention_are_refused_by_name(refused, tmp_path: Path, kind, sizes, found) -> None:
+    save_random_model(tmp_path, kind, 0, num_hidden_layers=2, **sizes)
+    refused(lambda: load_model(tmp_path, "cpu"), found, "choose a model whose layers all have it")
+
+
+LONG = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+TURNING = {
+    "phi3": {"rope_parameters": LONG, "original_max_position_embeddings": 40, "pad_token_id": 0},
+    "llama": {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
+}
+
+
+@pytest.mark.parametrize("kind", TURNING)
+def test_rotary_positions_that_depend_on_the_length_are_used_up_to_where_they_do(refused, tmp_path: Path, kind) -> None:
+    save_random_model(tmp_path, kind, 0, num_hidden_layers=2, max_position_embeddings=40, **TURNING[kind])
+    loaded = load_model(tmp_path, "cpu")
+    prompts = [tuple(range(5, 5 + length)) for length in (8, 30, 12, 25)]
+    requests = [GenerationRequest(str(number), 0, prompt) for number, prompt in enumerate(prompts)]
+    short, too_long = (GREEDY.model_copy(update={"max_new_tokens": tokens}) for tokens in (10, 11))
+    alone = [generate(loaded, [request], short)[0] for request in requests]
+    assert generate(loaded, requests, short) == alone
+    found = f"a text of 41 tokens: beyond 40 the rotary scaling of {type(loaded.model).__name__} changes"
+    refused(lambda: generate(loaded, requests, too_long), found, "lower max_new_tokens")
+    forward(loaded.model, range(40))
+    refused(lambda: forward(loaded.model, range(41)), found, "lower max_new_tokens")
