@@ -366,7 +366,7 @@ TABLES = (
             **KIND,
             "span_start": count("first token of the span"),
             "span_end": count("token after its last"),
-            "weights": share("attention weight on each token, mean over the span's query positions"),
+            "weights": share("attention weight on each token, mean over the positions that write the span"),
         },
     ),
     Table(
@@ -377,7 +377,7 @@ TABLES = (
         LINK_SCHEMA,
         {
             **KIND,
-            "row": count("the answer token"),
+            "row": count("the token that attends; it writes the next"),
             "tokens": count("reasoning tokens by falling weight, ties by place, at most maps.links"),
             "weights": share("attention weight on each"),
             "reasoning": share("attention mass on the whole reasoning"),

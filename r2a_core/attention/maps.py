@@ -3,8 +3,11 @@
 stored activations, token texts, attention and head tables -> MapTables:
     maps    one row per item and map: a single head, the mean of the Reasoning-Focus Heads, or the mean of all heads
     tokens  one row per item
-    spans   one row per item, span and map: mean attention from the span's rows to each token
-    links   one row per item, map and answer token: the reasoning tokens it attends to most, and the mass they leave out
+    spans   one row per item, span and map: mean attention to each token from the rows that write the span
+    links   one row per item, map and row that writes an answer token: the reasoning tokens it attends to most, and the
+            mass they leave out
+
+The row that writes a token is the one before it: its output is the next token.
 
 Patterns are computed a block of rows at a time and pooled by maximum, so that a token x token matrix never exists.
 """
@@ -59,13 +62,13 @@ SPAN_SCHEMA = {
     **VIEW_SCHEMA,
     "span_start": pl.Int32,
     "span_end": pl.Int32,
-    "weights": pl.List(pl.Float32),  # by token, mean over the span's rows
+    "weights": pl.List(pl.Float32),  # by token, mean over the rows that write the span: span_start - 1 .. span_end - 2
 }
 
 
 LINK_SCHEMA = {
     **VIEW_SCHEMA,  # kind: head | rfh_mean | head_mean; layer and head are null for means
-    "row": pl.Int32,  # the answer token
+    "row": pl.Int32,  # the token that attends; it writes the next
     "tokens": pl.List(pl.Int32),  # reasoning tokens by falling weight, ties by place; all of a short reasoning
     "weights": pl.List(pl.Float32),  # attention weight of each
     "reasoning": pl.Float32,  # attention mass on the whole reasoning
@@ -156,7 +159,7 @@ def attention_maps(
         maps += map_rows(item_id, trace, views, params.cells, device)
         tokens.append(token_row(item_id, trace.segments, texts, reflection_phrases))
         own = [span for span in chosen.spans if span.item_id == item_id]
-        for span in own or [default_span(item_id, trace.segments, texts)]:
+        for span in own or written_span(default_span(item_id, trace.segments, texts), trace):
             spans += span_rows(trace, span, views, device)
         links += link_rows(item_id, trace, views, params.links, device)
     return MapTables(
@@ -206,14 +209,20 @@ def first_tokens(segments: TraceSegments, tokens: range, cells: int) -> np.ndarr
     return np.array([token for part in parts for token in part[::width]])
 
 
+def written_span(span: Span, trace: RecordedTrace) -> list[Span]:
+    """Return the part of a span whose writing rows were captured; none where that is nothing."""
+    start = max(span.start, trace.first_row + 1)
+    return [replace(span, start=start)] if start < span.end else []
+
+
 def span_rows(trace: RecordedTrace, span: Span, views: Sequence[HeadGroup], device: str) -> list[dict[str, object]]:
-    """Average one row of SPAN_SCHEMA per view. Raises R2AError when the span's rows were not captured."""
-    last = trace.segments.n_tokens - 1
-    if not trace.first_row <= span.start < span.end <= last:
-        message = f"the span {span.start}..{span.end} of {span.item_id!r} is not within {trace.first_row}..{last}"
-        raise R2AError(message, "choose a span among the captured rows, or capture more rows")
+    """Average one row of SPAN_SCHEMA per view. Raises R2AError when the rows that write it were not captured."""
+    first, last = trace.first_row + 1, trace.segments.n_tokens - 1
+    if not first <= span.start < span.end <= last:
+        message = f"the span {span.start}..{span.end} of {span.item_id!r} is not within {first}..{last}"
+        raise R2AError(message, "choose a span that captured rows write, or capture more rows")
     total = [np.zeros(trace.segments.n_tokens) for _ in views]
-    for chunk in query_blocks(trace, views, range(span.start, span.end), device):
+    for chunk in query_blocks(trace, views, range(span.start - 1, span.end - 1), device):
         for target, weights in zip(total, chunk.weights, strict=True):
             target += weights.sum(axis=0, dtype=np.float64)
     bounds = {"span_start": span.start, "span_end": span.end}
@@ -273,10 +282,13 @@ def token_row(
 def link_rows(
     item_id: str, trace: RecordedTrace, views: Sequence[HeadGroup], strongest: int, device: str
 ) -> list[dict[str, object]]:
-    """Make the rows of LINK_SCHEMA of one trace, maps in the order of `views`, answer tokens in theirs."""
+    """Make the rows of LINK_SCHEMA of one trace, maps in the order of `views`; the first writes the first answer token.
+
+    Where that is `</think>` and was not captured, they start with the first answer token.
+    """
     by_view: list[list[dict[str, object]]] = [[] for _ in views]
-    reasoning = trace.segments.reasoning
-    for chunk in query_blocks(trace, views, trace.segments.answer, device):
+    reasoning, answer = trace.segments.reasoning, trace.segments.answer
+    for chunk in query_blocks(trace, views, range(max(trace.first_row, answer.start - 1), answer.stop), device):
         for rows, view, weights in zip(by_view, views, chunk.weights, strict=True):
             part = weights[:, reasoning.start : reasoning.stop]  # (row, reasoning token)
             for row, link in zip(chunk.rows, strongest_links(part, reasoning.start, strongest), strict=True):

@@ -1,4 +1,4 @@
-"""Tokens coloured by the attention they get from a chosen span, for debugging a statement (Figures 5 and 12).
+"""Tokens coloured by the attention they get while a chosen span is written, to debug a statement (Figures 5 and 12).
 
 data/maps/<model>/<dataset>-tokens.parquet, <dataset>-spans.parquet
 -> <folder>/span-attention-<model>-<dataset>-<number> (PNG and PDF), numbered as the spans lie in the file.
@@ -52,7 +52,7 @@ STAND_INS = {"\n": "\u21b5", "\t": "\u21e5"}
 
 @dataclass(frozen=True)
 class SpanAttention:
-    """Tokens start..end (half-open) of a trace and, by map name, the attention from them to each token."""
+    """Tokens start..end (half-open) of a trace and, by map name, the attention to each token while they are written."""
 
     item_id: str
     start: int
@@ -156,7 +156,7 @@ def spans_of(spans: pl.DataFrame, texts: Mapping[str, Sequence[str]]) -> list[Sp
 
 
 def span_figure(title: str, span: SpanAttention, max_lines: int = 20) -> Figure:
-    """Draw Figure 5: the text up to the end of the span, once per view, coloured by the span's attention to it.
+    """Draw Figure 5: the text up to the end of the span, once per view, coloured by attention while it is written.
 
     Colours are relative to the largest weight on earlier text (without BOS) in the same view; the span is outlined.
     """
@@ -188,7 +188,9 @@ def draw_span_figures(paths: StudyPaths, model: str, dataset: str, folder: Path)
     for number, span in enumerate(spans_of(read_frame(paths.map_spans(model, dataset), SPAN_COLUMNS, "maps"), texts)):
         last = span.end - 1
         place = f"tokens {span.start}\u2013{last}" if last > span.start else f"token {last}"
-        title = f"{model}, {dataset}, {short_id(span.item_id)}: attention from {place}"
+        whose = f"{model}, {dataset}, {short_id(span.item_id)}"
+        written_text = visible(short_id("".join(span.tokens[span.start : span.end])))
+        title = f"{whose}: while writing “{written_text}” ({place}), where it looks"
         written += save_figure(span_figure(title, span), folder / f"span-attention-{model}-{dataset}-{number}")
     return written
 

@@ -85,7 +85,7 @@ def test_spans_and_tokens(case):
     spans = frames.spans.filter(kind="head").select("item_id", "span_start", "span_end").rows()
     assert spans == [("a", 27, 29), ("b", 8, 11)]
     for kind, heads_of in (("head", (0, 3)), ("head_mean", (slice(None), slice(None)))):
-        for item_id, rows in (("a", slice(27, 29)), ("b", slice(8, 11))):
+        for item_id, rows in (("a", slice(26, 28)), ("b", slice(7, 10))):  # the rows that write the spans
             expected = patterns[item_id][heads_of].reshape(-1, 33, 33)[:, rows].mean(axis=(0, 1))
             found = frames.spans.filter(kind=kind, item_id=item_id)["weights"][0]
             np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -95,12 +95,12 @@ def test_links_are_the_strongest_reasoning_tokens_of_each_answer_token(case):
     drawn, rfh, patterns = case
     links = drawn(("b",), ((1, 4),)).links
     assert dict(links.schema) == module.LINK_SCHEMA
-    assert links["kind"].to_list() == ["head"] * 9 + ["rfh_mean"] * 9 + ["head_mean"] * 9
+    assert links["kind"].to_list() == ["head"] * 10 + ["rfh_mean"] * 10 + ["head_mean"] * 10
     mean = np.mean([patterns["b"][head] for head in rfh], axis=0)
     expected = [patterns["b"][1, 4], mean, patterns["b"].mean(axis=(0, 1))]
     for number, row in enumerate(links.iter_rows(named=True)):
-        place = 23 + number % 9
-        weights = expected[number // 9][place, 7:22]
+        place = 22 + number % 10  # </think> writes the first answer token
+        weights = expected[number // 10][place, 7:22]
         best = sorted(range(15), key=lambda token: (-weights[token], token))[:3]
         assert row["row"] == place
         assert row["tokens"] == [7 + token for token in best]
@@ -122,7 +122,7 @@ def test_ties_go_to_the_earlier_token_and_a_short_reasoning_is_whole():
     [
         (("a",), ((2, 0),), (), "L2.H0 was not captured"),
         (("q",), (), (), "has no trace 'q'"),
-        (("a",), (), (Span("a", 3, 9),), r"the span 3\.\.9 of 'a' is not within 7\.\.32"),
+        (("a",), (), (Span("a", 3, 9),), r"the span 3\.\.9 of 'a' is not within 8\.\.32"),
         (("a",), (), (Span("a", 30, 30),), "is not within"),
     ],
 )

@@ -113,7 +113,8 @@ def test_an_answer_token_is_held_and_let_go(opened, inputs):
     view = opened()
     links = pl.read_parquet(inputs.paths.map_links("tiny_qwen2", "math500"))
     row = links.filter(kind="rfh_mean").row(3, named=True)
-    token = view.locator(f'#reader .answer .t[data-token="{row["row"]}"]')
+    written = row["row"] + 1
+    token = view.locator(f'#reader .answer .t[data-token="{written}"]')
     token.click()
     said = view.locator("#reader-readout").inner_text()
     assert f"{row['reasoning']:.4f}" in said
@@ -123,9 +124,9 @@ def test_an_answer_token_is_held_and_let_go(opened, inputs):
         ".filter(t => t.style.backgroundColor).map(t => +t.dataset.token)"
     )
     assert sorted(tinted) == sorted(row["tokens"])
-    assert f"token={row['row']}" in view.url
+    assert f"token={written}" in view.url
     view.keyboard.press("ArrowRight")
-    assert f"token={row['row'] + 1}" in view.url
+    assert f"token={written + 1}" in view.url
     view.keyboard.press("Escape")
     assert "token=" not in view.url
     assert "Point at" in view.locator("#reader-readout").inner_text()

@@ -102,8 +102,8 @@ def test_links_and_maps_are_those_of_their_files(page_data, inputs):
         if view["kind"] == "head":
             same = same & (pl.col("layer") == view["layer"]) & (pl.col("head") == view["head"])
         rows, record = links.filter(same).sort("row"), trace["links"][number]
-        assert rows["row"].to_list() == list(range(first, last))
-        assert record["first_row"] == first
+        assert rows["row"].to_list() == list(range(first - 1, last))  # the first is </think>, which writes the answer
+        assert record["first_row"] == first - 1
         assert raw(record["tokens"]).tolist() == rows["tokens"].to_list()
         np.testing.assert_allclose(raw(record["weights"]) / 65535, np.array(rows["weights"].to_list()), atol=8e-6)
         np.testing.assert_allclose(raw(record["outside"]) / 65535, rows["outside"].to_numpy(), atol=8e-6)

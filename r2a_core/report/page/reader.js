@@ -109,8 +109,8 @@ async function drawReader(body) {
         ? 'Each sentence of the reasoning is coloured by the attention mass it gets from the answer, mean over answer ' +
           'tokens, relative to the largest.'
         : 'Point at an answer token, or choose it with a click or the arrow keys (Esc lets it go): the ' +
-          `${links?.width ?? 0} reasoning tokens it attends to most are ` +
-          'coloured, relative to the largest; weights to 4 decimals. Underlined: reflection phrases.'),
+          `${links?.width ?? 0} reasoning tokens that the model looks at most while writing it (from the token before) ` +
+          'are coloured, relative to the largest; weights to 4 decimals. Underlined: reflection phrases.'),
     csv,
   };
 }
@@ -128,9 +128,9 @@ function tokenView(trace, links, texts, readout, parts, span) {
   };
   const describe = (token) => {
     clear();
-    const link = links?.of(token);
+    const link = links?.of(token - 1); // the token before writes this one
     if (!link) {
-      readout.textContent = links ? '' : 'No links are stored for this trace: dvc repro maps.';
+      readout.textContent = links ? 'The token that writes this one was not captured.' : 'No links are stored for this trace: dvc repro maps.';
       return;
     }
     const largest = link.found[0]?.weight || 1;
@@ -147,7 +147,8 @@ function tokenView(trace, links, texts, readout, parts, span) {
       .map((one) => `\u201c${visible(texts[one.token]).trim() || '\u2423'}\u201d (${one.token}) ${show(one.weight, 4)}`)
       .join(', ');
     readout.replaceChildren(
-      h('strong', {}, `Answer token ${token} \u201c${visible(texts[token]).trim() || '\u2423'}\u201d`),
+      `After \u201c${visible(texts[token - 1]).trim() || '\u2423'}\u201d, while writing `,
+      h('strong', {}, `answer token ${token} \u201c${visible(texts[token]).trim() || '\u2423'}\u201d`),
       `: mass on the reasoning ${show(link.reasoning, 4)}, of which ${show(link.outside, 4)} lies outside the ` +
         `${counted(link.found.length, 'token')} shown. Most: ${strongest}.`,
       locked === token ? h('span', { class: 'muted' }, ' Held; Esc lets it go.') : '',
@@ -202,7 +203,7 @@ function tokenView(trace, links, texts, readout, parts, span) {
       ['answer_token', 'reasoning_token', 'text', 'weight', 'reasoning_mass', 'outside'],
       ...Array.from({ length: links.rows }, (_, at) => links.first + at).flatMap((row) => {
         const link = links.of(row);
-        return link.found.map((one) => [row, one.token, texts[one.token], one.weight, link.reasoning, link.outside]);
+        return link.found.map((one) => [row + 1, one.token, texts[one.token], one.weight, link.reasoning, link.outside]);
       }),
     ])
   );
