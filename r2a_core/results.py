@@ -31,6 +31,30 @@ SEEN_BY: dict[Source, tuple[str, ...]] = {"answer": SEGMENTS, "reasoning": SEGME
 MASS_COLUMNS = ["item_id", "layer", "head", "source", *SEGMENTS]  # of ATTENTION_SCHEMA, for the two means below
 
 
+@dataclass(frozen=True)
+class Look:
+    """How figures and page show one thing."""
+
+    label: str
+    colour: str
+    dash: tuple[int, ...] = ()  # lengths of dashes and gaps, points or pixels; () = a whole line
+
+
+CURVES = {  # of patching, by curve (see patching/summary.py) in drawing order; curves but `final` are roles of tokens
+    "flip": Look("flipping token", "#0072b2"),
+    "final": Look("last position", "#d55e00"),
+    "think_close": Look("</think>", "#009e73", (6, 3)),
+    "probe": Look("other probe tokens", "#cc79a7", (2, 3)),
+    "answer_end": Look("answer end, last position left out", "#e69f00", (8, 3, 2, 3)),
+}
+HEAD_KINDS = {  # colours of the marks on head maps: a frame, a triangle, a circle
+    "rfh": Look("Reasoning-Focus Head", "#d62728"),
+    "induction": Look("induction head", "#ffffff"),
+    "retrieval": Look("retrieval head", "#e69f00"),
+}
+SETTING_COLOURS = {"with_reasoning": "#0072b2", "without_reasoning": "#e69f00"}
+
+
 def trace_means(attention: pl.DataFrame) -> pl.DataFrame:
     """Average masses over layers and heads: source, item_id (sorted), one column per segment (float64)."""
     ordered = attention.with_columns(pl.col(SEGMENTS).cast(pl.Float64)).sort("item_id", "layer", "head")

@@ -16,18 +16,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from r2a_core.figures.style import ORANGE, RED
-from r2a_core.results import SEGMENT_LABELS, HeadSets, head_grid
+from r2a_core.results import HEAD_KINDS, SEGMENT_LABELS, HeadSets, head_grid
 
 TARGETS = ("bos", "query", "reasoning", "answer")
 
 HEAT = colormaps["Blues"].with_extremes(bad="0.85")
 
-RFH = {"marker": "s", "markersize": 7.0, "markerfacecolor": "none", "markeredgecolor": RED}
+RFH = {"marker": "s", "markersize": 7.0, "markerfacecolor": "none", "markeredgecolor": HEAD_KINDS["rfh"].colour}
 
-INDUCTION = {"marker": "^", "markersize": 5.0, "markerfacecolor": "white", "markeredgecolor": "black", "mew": 0.7}
+INDUCTION = {"marker": "^", "markersize": 5.0, "markeredgecolor": "black", "mew": 0.7}
+INDUCTION |= {"markerfacecolor": HEAD_KINDS["induction"].colour}
 
-RETRIEVAL = {"marker": "o", "markersize": 2.8, "markerfacecolor": ORANGE, "markeredgecolor": "black", "mew": 0.6}
+RETRIEVAL = {"marker": "o", "markersize": 2.8, "markeredgecolor": "black", "mew": 0.6}
+RETRIEVAL |= {"markerfacecolor": HEAD_KINDS["retrieval"].colour}
 
 
 def head_map_figure(means: Mapping[str, pl.DataFrame], marks: Mapping[str, HeadSets]) -> Figure:
@@ -58,7 +59,7 @@ def _heat_map(axes: Axes, grid: np.ndarray, marks: HeadSets) -> None:
     boxes = [Rectangle((head - 0.45, layer - 0.45), 0.9, 0.9) for layer, head in marks.rfh]
     axes.add_collection(PatchCollection(boxes, facecolor="none", edgecolor="white", linewidth=2.4, clip_on=False))
     for box in boxes:
-        box.set(fill=False, edgecolor=RED, linewidth=1.1)
+        box.set(fill=False, edgecolor=HEAD_KINDS["rfh"].colour, linewidth=1.1)
         axes.add_patch(box).set_clip_on(False)
     scale = float(np.clip(28 / max(grid.shape), 1, 1.8))
     for heads, style in ((marks.induction, INDUCTION), (marks.retrieval, RETRIEVAL)):
@@ -71,9 +72,9 @@ def _heat_map(axes: Axes, grid: np.ndarray, marks: HeadSets) -> None:
 
 def _legend(marks: Sequence[HeadSets]) -> list[Line2D]:
     """What the marks of Figure 3 mean; only of the kinds that are drawn."""
-    kinds = [(RFH, "Reasoning-Focus Head (answer \u2192 reasoning)")]
+    kinds = [(RFH, HEAD_KINDS["rfh"].label + " (answer \u2192 reasoning)")]
     if any(mark.induction for mark in marks):
-        kinds.append((INDUCTION, "induction head"))
+        kinds.append((INDUCTION, HEAD_KINDS["induction"].label))
     if any(mark.retrieval for mark in marks):
-        kinds.append((RETRIEVAL, "retrieval head"))
+        kinds.append((RETRIEVAL, HEAD_KINDS["retrieval"].label))
     return [Line2D([], [], linestyle="none", label=label, **style) for style, label in kinds]

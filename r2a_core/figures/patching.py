@@ -18,24 +18,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from r2a_core.config import CrossingParams, PatchingFigureParams
-from r2a_core.figures.style import BLUE, GREEN, GRID, INK, ORANGE, VERMILION, save_figure
+from r2a_core.figures.style import GRID, INK, save_figure
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import read_frame
 from r2a_core.paper import PATCHING
-from r2a_core.patching.summary import FINAL, Crossing, crossing, layer_curves
+from r2a_core.patching.summary import Crossing, crossing, layer_curves
+from r2a_core.results import CURVES
 
 COLUMNS = ("pair_id", "probe", "component", "layer", "position", "role", "clean_token", "corrupted_token", "nld")
 
-CURVES = {  # by curve: label, colour, line
-    "flip": ("flipping token", VERMILION, "-"),
-    FINAL: ('final "{"', BLUE, "-"),
-    "probe": ("other probe tokens", GREEN, "--"),
-    "think_close": ("</think>", ORANGE, ":"),
-}
-
 PROBE_TITLES = {"plain": "“Final answer is A.”", "boxed": "“Final answer is \\boxed{A}.”"}
 
-HEAT = colormaps["RdBu_r"].with_extremes(bad="0.85")
+HEAT = colormaps["RdBu"].with_extremes(bad="0.85")
 
 
 @dataclass(frozen=True)
@@ -127,7 +121,7 @@ def draw_map(axes: Axes, found: PositionMap) -> None:
     places = np.arange(len(found.labels))
     axes.set_yticks(places, found.labels, fontsize=8, parse_math=False)
     for label, role in zip(axes.get_yticklabels(), found.roles, strict=True):
-        label.set_color(VERMILION if role == "flip" else INK)
+        label.set_color(CURVES["flip"].colour if role == "flip" else INK)
         label.set_fontweight("bold" if role == "flip" else "normal")
     for gap in found.gaps:
         axes.axhline(gap - 0.5, color=INK, linewidth=0.8, linestyle=(0, (1, 1.5)))
@@ -174,20 +168,21 @@ def legend_handles(panels: Iterable[Axes]) -> list[Any]:
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    order = [*(label for label, _, _ in CURVES.values()), "paper's crossing"]
+    order = [*(look.label for look in CURVES.values()), "paper's crossing"]
     return [found[label] for label in order if label in found]
 
 
 def draw_curves(axes: Axes, cells: pl.DataFrame) -> None:
     """Draw the mean curves of one probe with their bands."""
     curves = layer_curves(cells)
-    for name, (label, colour, line) in CURVES.items():
+    for name, look in CURVES.items():
         own = curves.filter(pl.col("curve") == name).sort("layer")
         if own.is_empty():
             continue
         layer, mean, sd = own["layer"].to_numpy(), own["mean"].to_numpy(), own["sd"].fill_null(0).to_numpy()
-        axes.plot(layer, mean, line, color=colour, linewidth=1.6, label=label, gid=name)
-        axes.fill_between(layer, mean - sd, mean + sd, color=colour, alpha=0.15, linewidth=0)
+        line = (0, look.dash) if look.dash else "-"
+        axes.plot(layer, mean, linestyle=line, color=look.colour, linewidth=1.6, label=look.label, gid=name)
+        axes.fill_between(layer, mean - sd, mean + sd, color=look.colour, alpha=0.15, linewidth=0)
     axes.axhline(0, color=INK, linewidth=0.6)
     axes.grid(color=GRID)
     axes.set_ylim(-0.15, 1.15)

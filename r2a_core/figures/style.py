@@ -21,8 +21,6 @@ RED = "#D62728"  # Reasoning-Focus Heads, and the answer's view of the reasoning
 
 PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, INK)
 
-SETTING_COLOURS = {"with_reasoning": BLUE, "without_reasoning": ORANGE}
-
 GRID = "#DDDDDD"
 
 STYLE = {

@@ -20,7 +20,7 @@ from r2a_core.report.overview import overview
 from r2a_core.report.readers import readers_section
 from r2a_core.report.sections import attention_section, evaluation_section, heads_section, patching_section
 from r2a_core.report.traces import traces_section
-from r2a_core.results import SEGMENT_LABELS
+from r2a_core.results import CURVES, HEAD_KINDS, SEGMENT_LABELS, SETTING_COLOURS
 
 # In the order in which they are joined: helpers first, one file a figure, then what starts the page.
 SCRIPTS = (
@@ -46,6 +46,9 @@ def report_data(inputs: ReportInputs, machine: Mapping[str, str] | None = None) 
         "title": inputs.params.title,
         "codes": CODES,
         "segments": dict(SEGMENT_LABELS),
+        "curves": {name: asdict(look) for name, look in CURVES.items()},
+        "head_kinds": {name: asdict(look) for name, look in HEAD_KINDS.items()},
+        "setting_colours": SETTING_COLOURS,
         "answer_kinds": {name: asdict(kind) for name, kind in KINDS.items()},
         "overview": plain(overview(inputs, sections, gaps)),
         **{name: plain(section) for name, section in sections.items()},

@@ -10,7 +10,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from matplotlib.colors import to_hex
 
+from r2a_core.figures.head_maps import INDUCTION, RETRIEVAL, RFH
+from r2a_core.figures.patching import layer_figure, read_cells
 from r2a_core.report.page import build_page
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -196,3 +199,28 @@ def test_nothing_is_wider_than_the_window(browser, address, width, scheme):
     dark = view.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 23, 27)"
     context.close()
     assert dark == (scheme == "dark")
+
+
+def test_curves_and_marks_look_as_in_the_pictures(opened, inputs):
+    """Label, colour, and whether a line is dashed; of the marks, the colour."""
+    view = opened("#patching&model=tiny_qwen2")
+    cells = {"tiny_qwen2": read_cells(inputs.paths.patching("tiny_qwen2"))}
+    drawn = {str(line.get_gid()): line for line in layer_figure(cells, ["plain"], inputs.crossing).axes[0].lines}
+    panel = view.locator("#curves svg").first
+    legend = view.locator("#curves .legend").inner_text()
+    assert panel.locator("[data-curve]").count() >= 4
+    for group in panel.locator("[data-curve]").all():
+        line = drawn[str(group.get_attribute("data-curve"))]
+        path = group.locator("path[fill=none]")
+        assert path.get_attribute("stroke") == to_hex(line.get_color())
+        assert (path.get_attribute("stroke-dasharray") is not None) == line.is_dashed()
+        assert str(line.get_label()) in legend
+    marks = {
+        name: view.evaluate(f"getComputedStyle(document.documentElement).getPropertyValue('--{name}')")
+        for name in ("rfh", "induction", "retrieval")
+    }
+    assert marks == {
+        "rfh": to_hex(RFH["markeredgecolor"]),
+        "induction": to_hex(INDUCTION["markerfacecolor"]),
+        "retrieval": to_hex(RETRIEVAL["markerfacecolor"]),
+    }

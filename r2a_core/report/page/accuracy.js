@@ -97,8 +97,8 @@ function accuracyRow(run, x, right) {
 /** What the marks of paired bars mean. */
 const pairKey = (published, chance = false) =>
   legend(
-    [swatch(BLUE), 'with reasoning'],
-    [swatch(ORANGE), 'without reasoning'],
+    [swatch(SETTING_COLOURS.with_reasoning), 'with reasoning'],
+    [swatch(SETTING_COLOURS.without_reasoning), 'without reasoning'],
     [s('path', { d: 'M2 6H16M2 2v8M16 2v8', class: 'whisker' }), '95% bootstrap interval over items'],
     chance && [s('path', { d: 'M9 0V12', class: 'chance' }), 'guessing'],
     published && [diamond(9, 6), 'published value'],

@@ -7,7 +7,7 @@ const METRICS = {
   prob_diff: 'probability difference',
   rank_diff: 'rank difference',
 };
-const ROLES = { probe: 'probe', flip: 'flipping token', think_close: '</think>', answer_end: 'answer end' };
+const roleLabel = (role) => DATA.curves[role]?.label ?? role;
 
 function chosenSweep(run) {
   const pairs = [...new Set(run.sweeps.map((one) => one.pair_id))];
@@ -37,7 +37,7 @@ function cellFacts(sweep, grids, at) {
     { class: 'side', id: 'cell-facts' },
     h('h4', {}, `layer ${sweep.layers[column]}, position ${sweep.position[row]}`),
     facts([
-      ['role', ROLES[sweep.role[row]] ?? sweep.role[row]],
+      ['role', roleLabel(sweep.role[row])],
       ['clean token', h('code', {}, visible(sweep.clean_token[row] ?? ''))],
       ['corrupted token', h('code', {}, visible(sweep.corrupted_token[row] ?? ''))],
       ...Object.entries(METRICS).map(([metric, name]) => [
@@ -85,7 +85,7 @@ async function drawCells(body, width) {
     value: (row, column) => values[column * positions + row],
     colour: (one) => diverging(one / largest),
     name: (row, column) =>
-      `${tokenLabel(sweep, row, 30)} (${ROLES[sweep.role[row]] ?? sweep.role[row]}), layer ${sweep.layers[column]}`,
+      `${tokenLabel(sweep, row, 30)} (${roleLabel(sweep.role[row])}), layer ${sweep.layers[column]}`,
     chosen: at,
     choose: (row, column) => {
       choose({ cell: `${row}.${column}` });
@@ -161,7 +161,7 @@ async function drawHeadPatch(body, width) {
     return {
       missing: `No single heads of ${STATE.model} have been patched; component z of the patch stage does that.`,
     };
-  const names = run.heads.map((one) => `${one.probe}, ${ROLES[one.role] ?? one.role}`);
+  const names = run.heads.map((one) => `${one.probe}, ${roleLabel(one.role)}`);
   const at = Math.max(names.indexOf(STATE.zprobe), 0);
   const one = run.heads[at];
   const {

@@ -10,7 +10,7 @@ const GREEN = '#009e73';
 const VERMILION = '#d55e00';
 const SKY = '#56b4e9';
 const PURPLE = '#cc79a7';
-const SETTING_COLOURS = { with_reasoning: BLUE, without_reasoning: ORANGE };
+const SETTING_COLOURS = DATA.setting_colours;
 
 function rgb(hex) {
   return [0, 2, 4].map((at) => parseInt(hex.replace('#', '').slice(at, at + 2), 16));

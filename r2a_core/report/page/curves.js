@@ -1,16 +1,12 @@
 // Figure 8: mean share of the logit difference that patching restores, by layer, with bands over pairs.
 
-const CURVES = {
-  flip: ['flipping token', BLUE, null],
-  final: ['last position', VERMILION, null],
-  think_close: ['</think>', GREEN, '6 3'],
-  probe: ['other probe tokens', PURPLE, '2 3'],
-  answer_end: ['answer end, last position left out', ORANGE, '8 3 2 3'],
-};
+const curveLook = (name) => DATA.curves[name] ?? { label: name, colour: SKY, dash: [] };
+const dashOf = (look) => (look.dash.length ? look.dash.join(' ') : null);
 const PROBES = { plain: 'plain probe: Final answer is A.', boxed: 'boxed probe: Final answer is \\boxed{A}.' };
 
 function curveShapes(curve, x, y) {
-  const [, colour, dash] = CURVES[curve.curve] ?? [curve.curve, SKY, null];
+  const look = curveLook(curve.curve);
+  const [colour, dash] = [look.colour, dashOf(look)];
   const line = curve.layer.map((layer, at) => `${x(layer).toFixed(1)} ${y(curve.mean[at]).toFixed(1)}`).join('L');
   const edge = (sign) =>
     curve.layer.map(
@@ -38,7 +34,7 @@ function curveShapes(curve, x, y) {
             s(
               'title',
               {},
-              `${CURVES[curve.curve]?.[0] ?? curve.curve}, layer ${layer}: ${show(curve.mean[at])} \u00b1 ${show(curve.sd[at])}`,
+              `${look.label}, layer ${layer}: ${show(curve.mean[at])} \u00b1 ${show(curve.sd[at])}`,
             ),
           ),
         ),
@@ -51,7 +47,7 @@ function curvePanel(run, probe, width) {
   const layers = Math.max(...curves.flatMap((one) => one.layer));
   const ends = curves.flatMap((one) =>
     one.mean.flatMap((mean, at) =>
-      CURVES[one.curve]?.[2] ? [mean] : [mean - (one.sd[at] ?? 0), mean + (one.sd[at] ?? 0)],
+      dashOf(curveLook(one.curve)) ? [mean] : [mean - (one.sd[at] ?? 0), mean + (one.sd[at] ?? 0)],
     ),
   );
   const low = Math.min(-0.05, ...ends);
@@ -107,7 +103,7 @@ function drawCurves(body, width) {
   if (!run || !run.curves.length) return { missing: `${STATE.model} has not been patched yet: dvc repro patch.` };
   const each = run.probes.length > 1 && width > 720 ? (width - 28) / 2 : width;
   const drawn = [...new Set(run.curves.map((one) => one.curve))].sort(
-    (a, b) => Object.keys(CURVES).indexOf(a) - Object.keys(CURVES).indexOf(b),
+    (a, b) => Object.keys(DATA.curves).indexOf(a) - Object.keys(DATA.curves).indexOf(b),
   );
   body.append(
     h(
@@ -119,11 +115,11 @@ function drawCurves(body, width) {
       ...drawn.map((name) => [
         s('path', {
           d: 'M0 6H18',
-          stroke: CURVES[name]?.[1] ?? SKY,
+          stroke: curveLook(name).colour,
           'stroke-width': 2,
-          'stroke-dasharray': CURVES[name]?.[2],
+          'stroke-dasharray': dashOf(curveLook(name)),
         }),
-        CURVES[name]?.[0] ?? name,
+        curveLook(name).label,
       ]),
       run.crossings.some((one) => one.layer !== null) && [
         s('path', { d: 'M9 0V12', class: 'cross-line' }),

@@ -1,7 +1,8 @@
 // Figure 3: layer x head maps, with the Reasoning-Focus, induction and retrieval heads marked; a head can be chosen.
 
 const headName = (layer, head) => `L${layer}.H${head}`;
-const MARKS = { rfh: 'Reasoning-Focus Head', induction: 'induction head', retrieval: 'retrieval head' };
+for (const [kind, { colour }] of Object.entries(DATA.head_kinds))
+  document.documentElement.style.setProperty(`--${kind}`, colour);
 
 function headOf(text) {
   const found = /^L(\d+)\.H(\d+)$/.exec(text);
@@ -46,13 +47,13 @@ function headFacts(ranking, layer, head, masses) {
   const at = scores ? scores.layer.findIndex((one, index) => one === layer && scores.head[index] === head) : -1;
   const score = (name, digits = 3) => [words(name), at < 0 ? '\u2013' : show(scores[name][at], digits)];
   const kinds = ranking
-    ? Object.keys(MARKS).filter((kind) => ranking.marks[kind].some(([l, n]) => l === layer && n === head))
+    ? Object.keys(DATA.head_kinds).filter((kind) => ranking.marks[kind].some(([l, n]) => l === layer && n === head))
     : [];
   return h(
     'div',
     { class: 'side', id: 'head-facts' },
     h('h4', {}, headName(layer, head)),
-    h('p', { class: 'note' }, kinds.length ? kinds.map((kind) => MARKS[kind]).join(', ') : 'none of the marked kinds'),
+    h('p', { class: 'note' }, kinds.length ? kinds.map((kind) => DATA.head_kinds[kind].label).join(', ') : 'none of the marked kinds'),
     facts([
       ...Object.entries(SEGMENTS).map(([name, label]) => [`mass \u2192 ${label}`, show(masses[name], 4)]),
       ...(at < 0
