@@ -207,7 +207,7 @@ def test_curves_and_marks_look_as_in_the_pictures(opened, inputs):
     cells = {"tiny_qwen2": read_cells(inputs.paths.patching("tiny_qwen2"))}
     drawn = {str(line.get_gid()): line for line in layer_figure(cells, ["plain"], inputs.crossing).axes[0].lines}
     panel = view.locator("#curves svg").first
-    legend = view.locator("#curves .legend").inner_text()
+    legend = view.locator("#curves .key").inner_text()
     assert panel.locator("[data-curve]").count() >= 4
     for group in panel.locator("[data-curve]").all():
         line = drawn[str(group.get_attribute("data-curve"))]
