@@ -27,7 +27,9 @@ from r2a_core.results import LOOKS, SEGMENT_LABELS, MappedTrace, PooledMap, head
 
 MAP = colormaps["Blues"].with_extremes(under="white", bad="white")
 
-FLOOR = 1e-3  # attention weight below which a map stays white
+FLOOR = 1e-3  # attention weight below which a map stays white, or less in long traces: see `floor_of`
+
+MARKS = 60  # most marks of reflection tokens along a trace
 
 PANEL = 3.1  # inches
 
@@ -100,7 +102,7 @@ def map_figure(
     """Draw Figure 4: a column per trace; the whole map, and below it its answer x reasoning part with the walk."""
     fig = Figure(figsize=(PANEL * len(traces) + 1.0, PANEL * 1.95), layout="constrained")
     panels = fig.subplots(2, len(traces), squeeze=False, height_ratios=[1.75, 1])
-    norm = LogNorm(FLOOR, 1.0, clip=False)
+    norm = LogNorm(floor_of(traces), 1.0, clip=False)
     for trace, pattern, walk, (whole, part) in zip(traces, maps, walks, panels.T, strict=True):
         _whole_map(whole, trace, pattern, norm)
         _answer_part(part, trace, pattern, norm, walk)
@@ -117,11 +119,26 @@ def map_figure(
     return fig
 
 
+def floor_of(traces: Sequence[MappedTrace]) -> float:
+    """Return FLOOR or, in long traces, half of even attention over the longest: an even head is not blank."""
+    return min(FLOOR, 0.5 / max(trace.segments.n_tokens for trace in traces))
+
+
+def thinned(reflection: Sequence[int], n_tokens: int) -> list[int]:
+    """Choose marks that lie at least n_tokens / MARKS apart, from the first on."""
+    kept: list[int] = []
+    for token in reflection:
+        if not kept or token - kept[-1] >= n_tokens / MARKS:
+            kept.append(token)
+    return kept
+
+
 def _whole_map(axes: Axes, trace: MappedTrace, pattern: PooledMap, norm: LogNorm) -> None:
     """The map over all tokens, the answer x reasoning part boxed in red, a line at each reflection token."""
     segments, end = trace.segments, trace.segments.n_tokens - 1
     axes.pcolormesh(pattern.col_edges, pattern.row_edges, pattern.weights, cmap=MAP, norm=norm, rasterized=True)
-    axes.vlines(trace.reflection, trace.reflection, end, color=GREEN, linewidth=0.7, linestyle=(0, (4, 2)))
+    marks = thinned(trace.reflection, segments.n_tokens)
+    axes.vlines(marks, marks, end, color=GREEN, linewidth=0.7, linestyle=(0, (4, 2)))
     corner, size = (segments.reasoning.start, segments.answer.start), (len(segments.reasoning), len(segments.answer))
     box = Rectangle(corner, *size, fill=False, edgecolor=RED, linewidth=1.4)
     axes.add_patch(box).set_clip_on(False)
@@ -143,7 +160,7 @@ def _answer_part(axes: Axes, trace: MappedTrace, pattern: PooledMap, norm: LogNo
     rows, columns = _within(pattern.row_edges, top, bottom), _within(pattern.col_edges, left, right)
     edges = pattern.col_edges[columns.start : columns.stop + 1], pattern.row_edges[rows.start : rows.stop + 1]
     axes.pcolormesh(*edges, pattern.weights[rows, columns], cmap=MAP, norm=norm, rasterized=True)
-    axes.vlines(trace.reflection, top, bottom, color=GREEN, linewidth=0.7, linestyle=(0, (4, 2)))
+    axes.vlines(thinned(trace.reflection, right - left), top, bottom, color=GREEN, linewidth=0.7, linestyle=(0, (4, 2)))
     axes.set(xlim=(left, right), ylim=(bottom, top))
     if walk is not None:
         tokens, looks = np.arange(top, bottom) + 0.5, walk.mass >= LOOKS

@@ -6,9 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from r2a_core.figures.maps import Walk, map_figure, walks_of
+from r2a_core.figures.maps import Walk, floor_of, map_figure, thinned, walks_of
 from r2a_core.infra.errors import R2AError
-from r2a_core.results import mapped_traces, pooled_maps
+from r2a_core.results import MappedTrace, mapped_traces, pooled_maps
+from r2a_core.trace import TraceSegments
 from tests.figures.drawn import lines_at
 
 # One trace of 16 tokens: BOS, query [1, 4), <think> 4, reasoning [5, 11), </think> 11, answer [12, 15), EOS 15.
@@ -76,3 +77,11 @@ def test_the_enlarged_part_holds_the_cells_of_the_box_and_the_walk() -> None:
 def test_a_map_that_does_not_fit_its_trace_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(R2AError, match="does not fit the tokens of its trace"):
         pooled_maps(map_frame(**change), mapped_traces(TOKENS))
+
+
+def test_long_traces_show_even_heads_and_few_marks():
+    short, long = (MappedTrace("a", TraceSegments(5, n_tokens - 20, n_tokens), [], []) for n_tokens in (300, 13_000))
+    assert floor_of([short]) == pytest.approx(1e-3)
+    assert floor_of([short, long]) == pytest.approx(0.5 / 13_000)  # even attention is 1 / 13,000
+    assert thinned([10, 11, 14, 16], 300) == [10, 16]
+    assert thinned([], 300) == []
