@@ -7,7 +7,7 @@ Needs neither torch nor matplotlib.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb, isfinite
@@ -280,6 +280,44 @@ def mapped_traces(tokens: pl.DataFrame) -> dict[str, MappedTrace]:
         item_id: MappedTrace(item_id, TraceSegments(think_open, think_close, n_tokens), texts, reflection)
         for item_id, think_open, think_close, n_tokens, texts, reflection in tokens.select(columns).iter_rows()
     }
+
+
+FLOOR = 1e-3  # attention weight below which a map is empty, or less in long traces: see `floor_of`
+
+MARKS = 60  # most marks of reflection tokens along a map
+
+GROUPS = 32  # most groups of answer rows in a walk as it is drawn
+
+
+def floor_of(trace: MappedTrace) -> float:
+    """Return FLOOR or, in a long trace, half of even attention over it: an even head is not empty."""
+    return min(FLOOR, 0.5 / trace.segments.n_tokens)
+
+
+def thinned(reflection: Sequence[int], n_tokens: int) -> list[int]:
+    """Choose marks that lie at least n_tokens / MARKS apart, from the first on."""
+    kept: list[int] = []
+    for token in reflection:
+        if not kept or token - kept[-1] >= n_tokens / MARKS:
+            kept.append(token)
+    return kept
+
+
+def group_width(n_rows: int) -> int:
+    """Count the answer rows in each group of a walk but the last, which may have fewer."""
+    return -(-n_rows // GROUPS)
+
+
+def grouped(values: np.ndarray, mass: np.ndarray, width: int) -> np.ndarray:
+    """Average `values` (any, row) over groups of `width` answer rows, rows weighted by `mass`: (any, group).
+
+    NaN for a group whose mean mass is below LOOKS.
+    """
+    starts = np.arange(0, values.shape[-1], width)
+    totals = np.add.reduceat(np.where(np.isnan(values), 0.0, values) * mass, starts, axis=-1)
+    masses = np.add.reduceat(mass, starts, axis=-1)
+    rows = np.add.reduceat(np.ones(mass.shape[-1]), starts)
+    return np.divide(totals, masses, out=np.full(totals.shape, np.nan), where=masses >= LOOKS * rows)
 
 
 def map_name(kind: str, layer: int | None, head: int | None) -> str:

@@ -70,13 +70,22 @@ active: ContextVar[AttentionPlan | None] = ContextVar("active attention plan", d
 
 @contextmanager
 def planned_attention(model: Any, plan: AttentionPlan) -> Iterator[None]:
-    """Run `model` with the attention of `plan` inside the block, and with its own again after it."""
+    """Run `model` with the attention of `plan` inside the block, and with its own again after it.
+
+    Raises R2AError for a model that computes with its attention mask, as Doge does: that is a tensor only where it runs
+    by itself.
+    """
     register()
     own = model.config._attn_implementation
     token = active.set(plan)
     try:
         model.set_attn_implementation(NAME)
         yield
+    except (AttributeError, TypeError) as error:
+        if SlidingCausalMask.__name__ not in str(error):
+            raise
+        said = f"{type(model).__name__} is not supported: it computes with its attention mask"
+        raise R2AError(said, "use another model") from None
     finally:
         model.set_attn_implementation(own)
         active.reset(token)

@@ -23,13 +23,21 @@ from matplotlib.ticker import MaxNLocator
 from r2a_core.figures.style import GREEN, INK, ORANGE, RED, save_figure
 from r2a_core.infra.files import read_frame
 from r2a_core.paths import StudyPaths
-from r2a_core.results import LOOKS, SEGMENT_LABELS, MappedTrace, PooledMap, head_name, mapped_traces, pooled_maps
+from r2a_core.results import (
+    LOOKS,
+    SEGMENT_LABELS,
+    MappedTrace,
+    PooledMap,
+    floor_of,
+    group_width,
+    grouped,
+    head_name,
+    mapped_traces,
+    pooled_maps,
+    thinned,
+)
 
 MAP = colormaps["Blues"].with_extremes(under="white", bad="white")
-
-FLOOR = 1e-3  # attention weight below which a map stays white, or less in long traces: see `floor_of`
-
-MARKS = 60  # most marks of reflection tokens along a trace
 
 PANEL = 3.1  # inches
 
@@ -102,7 +110,7 @@ def map_figure(
     """Draw Figure 4: a column per trace; the whole map, and below it its answer x reasoning part with the walk."""
     fig = Figure(figsize=(PANEL * len(traces) + 1.0, PANEL * 1.95), layout="constrained")
     panels = fig.subplots(2, len(traces), squeeze=False, height_ratios=[1.75, 1])
-    norm = LogNorm(floor_of(traces), 1.0, clip=False)
+    norm = LogNorm(min(map(floor_of, traces)), 1.0, clip=False)
     for trace, pattern, walk, (whole, part) in zip(traces, maps, walks, panels.T, strict=True):
         _whole_map(whole, trace, pattern, norm)
         _answer_part(part, trace, pattern, norm, walk)
@@ -117,20 +125,6 @@ def map_figure(
         fontsize=8,
     )
     return fig
-
-
-def floor_of(traces: Sequence[MappedTrace]) -> float:
-    """Return FLOOR or, in long traces, half of even attention over the longest: an even head is not blank."""
-    return min(FLOOR, 0.5 / max(trace.segments.n_tokens for trace in traces))
-
-
-def thinned(reflection: Sequence[int], n_tokens: int) -> list[int]:
-    """Choose marks that lie at least n_tokens / MARKS apart, from the first on."""
-    kept: list[int] = []
-    for token in reflection:
-        if not kept or token - kept[-1] >= n_tokens / MARKS:
-            kept.append(token)
-    return kept
 
 
 def _whole_map(axes: Axes, trace: MappedTrace, pattern: PooledMap, norm: LogNorm) -> None:
@@ -154,7 +148,7 @@ def _whole_map(axes: Axes, trace: MappedTrace, pattern: PooledMap, norm: LogNorm
 
 
 def _answer_part(axes: Axes, trace: MappedTrace, pattern: PooledMap, norm: LogNorm, walk: Walk | None) -> None:
-    """The part in the red box, enlarged, with the centroid of each answer row and a band of one spread around it."""
+    """The part in the red box, enlarged, the centroid of each group of answer rows and one spread around it."""
     reasoning, answer = trace.segments.reasoning, trace.segments.answer
     (left, right), (top, bottom) = (reasoning.start, reasoning.stop), (answer.start, answer.stop)
     rows, columns = _within(pattern.row_edges, top, bottom), _within(pattern.col_edges, left, right)
@@ -163,14 +157,16 @@ def _answer_part(axes: Axes, trace: MappedTrace, pattern: PooledMap, norm: LogNo
     axes.vlines(thinned(trace.reflection, right - left), top, bottom, color=GREEN, linewidth=0.7, linestyle=(0, (4, 2)))
     axes.set(xlim=(left, right), ylim=(bottom, top))
     if walk is not None:
-        tokens, looks = np.arange(top, bottom) + 0.5, walk.mass >= LOOKS
-        centroid = np.where(looks, walk.centroid, np.nan)  # breaks the line
-        low, middle, high = (left + (right - left) * (centroid + sign * walk.spread) for sign in (-1, 0, 1))
+        width = group_width(bottom - top)
+        starts = np.arange(top, bottom, width)
+        tokens = (starts + np.minimum(starts + width, bottom)) / 2
+        centroid, spread = grouped(np.stack([walk.centroid, walk.spread]), walk.mass, width)  # NaN breaks the line
+        low, middle, high = (left + (right - left) * (centroid + sign * spread) for sign in (-1, 0, 1))
         axes.fill_betweenx(tokens, low, high, color=ORANGE, alpha=0.18, linewidth=0)
-        width = 1.2 if len(tokens) <= 150 else 0.4
-        axes.plot(middle, tokens, color=ORANGE, linewidth=width, marker=".", markersize=2 * width, gid="walk")
-        edge = np.full(np.count_nonzero(~looks), right + 0.02 * (right - left))
-        axes.plot(edge, tokens[~looks], **ELSEWHERE, clip_on=False, gid="elsewhere")
+        axes.plot(middle, tokens, color=ORANGE, linewidth=1.2, marker=".", markersize=2.4, gid="walk")
+        elsewhere = tokens[np.isnan(centroid)]
+        edge = np.full(elsewhere.size, right + 0.02 * (right - left))
+        axes.plot(edge, elsewhere, **ELSEWHERE, clip_on=False, gid="elsewhere")
         axes.set_title(f"walk, weighted by mass: r = {walk.correlation:.2f}", fontsize=8)
     axes.spines[:].set(color=RED, linewidth=1.4)
     axes.tick_params(labelsize=7)

@@ -18,8 +18,7 @@ DTYPES = ("f4", "f8", "u1", "u2", "i4")  # little-endian; the page has a typed a
 LEVEL = 9  # of zlib
 
 CODES: dict[str, float] = {
-    "floor": 1e-3,  # attention weight below which a map cell is empty (level 0)
-    "levels": 255,  # levels above it: 1 at the floor to 255 at a weight of 1, on a logarithmic scale (steps of 2.8%)
+    "levels": 255,  # of a map cell above its floor: 1 there to 255 at a weight of 1, on a logarithmic scale; 0 below it
     "no_token": 65535,  # fills the rows of links that hold fewer tokens
     "whole": 65535,  # a weight or mass of 1 in links
     "walk_steps": 254,  # the whole reasoning, in steps of a centroid or spread
@@ -45,9 +44,9 @@ def zlib_base64(data: bytes) -> str:
     return base64.b64encode(zlib.compress(data, LEVEL)).decode("ascii")
 
 
-def weight_levels(weights: np.ndarray) -> np.ndarray:
+def weight_levels(weights: np.ndarray, floor: float) -> np.ndarray:
     """Turns attention weights into levels (see CODES), uint8."""
-    floor, highest = CODES["floor"], CODES["levels"]
+    highest = CODES["levels"]
     safe = np.maximum(np.asarray(weights, dtype=np.float64), floor)
     levels = 1 + np.rint((highest - 1) * (1 - np.log(safe) / np.log(floor)))
     return np.where(np.asarray(weights) < floor, 0, np.clip(levels, 1, highest)).astype(np.uint8)

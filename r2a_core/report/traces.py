@@ -14,11 +14,21 @@ import polars as pl
 from r2a_core.infra.files import read_frame
 from r2a_core.report.encode import CODES, pack, pack_json, pack_shares, weight_levels
 from r2a_core.report.inputs import Gaps, ReportInputs, add_gap, read_if_there
-from r2a_core.results import LOOKS, SET_COLUMNS, MappedTrace, PooledMap, head_sets, map_name, mapped_traces, pooled_maps
+from r2a_core.results import (
+    SET_COLUMNS,
+    MappedTrace,
+    PooledMap,
+    floor_of,
+    group_width,
+    grouped,
+    head_sets,
+    map_name,
+    mapped_traces,
+    pooled_maps,
+    thinned,
+)
 
 VIEW = ["item_id", "kind", "layer", "head"]
-
-GROUPS = 32  # most groups of answer tokens in a walk
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,8 @@ class TraceReader:
             "think_close": trace.segments.think_close,
             "n_tokens": trace.segments.n_tokens,
             "reflection": trace.reflection,
+            "marks": thinned(trace.reflection, len(trace.segments.reasoning)),
+            "floor": floor_of(trace),
             "tokens": pack_json(trace.tokens),
             "views": [{"name": view.name, "kind": view.kind, "layer": view.layer, "head": view.head} for view in views],
             "maps": [
@@ -164,7 +176,7 @@ def map_record(pattern: PooledMap, trace: MappedTrace, max_rows: int, max_column
     return {
         "rows": [*pattern.row_edges[rows[row_cuts]].tolist(), bottom],
         "columns": [*pattern.col_edges[columns[column_cuts]].tolist(), right],
-        "cells": pack(weight_levels(pooled), "u1"),
+        "cells": pack(weight_levels(pooled, floor_of(trace)), "u1"),
     }
 
 
@@ -185,7 +197,7 @@ def walk_record(attention: pl.DataFrame | None, trace: MappedTrace) -> dict[str,
     if rows.is_empty():
         return None
     start, stop = trace.segments.answer.start, trace.segments.answer.stop
-    width, mass = -(-(stop - start) // GROUPS), np.array(rows["row_mass"].to_list())
+    width, mass = group_width(stop - start), np.array(rows["row_mass"].to_list())
     correlation = rows["walk_correlation_weighted"].cast(pl.Float64).fill_null(float("nan"))
     return {
         "layer": rows["layer"].to_list(),
@@ -199,14 +211,7 @@ def walk_record(attention: pl.DataFrame | None, trace: MappedTrace) -> dict[str,
 
 
 def fractions(values: np.ndarray, mass: np.ndarray, width: int) -> np.ndarray:
-    """Averages `values` (head, row) over groups of `width` answer rows, in steps (see CODES), rows weighted by mass.
-
-    A group whose mean mass is below LOOKS is unknown.
-    """
-    starts = np.arange(0, values.shape[1], width)
-    totals = np.add.reduceat(np.where(np.isnan(values), 0.0, values) * mass, starts, axis=1)
-    masses = np.add.reduceat(mass, starts, axis=1)
-    rows = np.add.reduceat(np.ones(mass.shape[1]), starts)
-    means = np.divide(totals, masses, out=np.full(totals.shape, np.nan), where=masses >= LOOKS * rows)
+    """Turns `values` (head, row) into steps of their `grouped` means (see CODES)."""
+    means = grouped(values, mass, width)
     steps = np.rint(np.clip(np.nan_to_num(means), 0, 1) * CODES["walk_steps"])
     return np.where(np.isnan(means), CODES["walk_unknown"], steps)

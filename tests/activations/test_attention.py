@@ -12,6 +12,7 @@ from r2a_core.activations.attention import recording, sliding_causal_mask
 from r2a_core.activations.capture import TraceRecorder, capture_trace
 from r2a_core.infra.errors import R2AError
 from tests.attention.cases import IDS, SEGMENTS
+from tests.random_models import random_model
 from tests.small_models import EVERY_KIND, kept
 
 WHOLE = kept("all")
@@ -76,6 +77,18 @@ def test_batches_padding_caches_and_absent_layers_are_refused(tiny_model):
     for config in (kept("all", layers=(2,)), kept("all", residual_layers=(2,))):
         with pytest.raises(R2AError, match="layer 2 of LlamaForCausalLM"):
             capture_trace(model, IDS, SEGMENTS, config)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "kept_layers", "says"),
+    [
+        ("doge", {"num_hidden_layers": 1}, (), "DogeForCausalLM is not supported: it computes with its attention mask"),
+        ("gpt2", {"n_layer": 1}, (0,), "GPT2LMHeadModel keeps its decoder layers in no list that is known here"),
+    ],
+)
+def test_models_that_cannot_be_recorded_are_refused_by_name(refused, kind, sizes, kept_layers, says):
+    model = random_model(kind, 0, vocab_size=64, pad_token_id=0, **sizes)
+    refused(lambda: capture_trace(model, IDS, SEGMENTS, kept("all", residual_layers=kept_layers)), says, "model")
 
 
 @pytest.mark.parametrize(

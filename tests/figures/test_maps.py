@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from r2a_core.figures.maps import Walk, floor_of, map_figure, thinned, walks_of
+from r2a_core.figures.maps import Walk, map_figure, walks_of
 from r2a_core.infra.errors import R2AError
-from r2a_core.results import MappedTrace, mapped_traces, pooled_maps
+from r2a_core.results import MappedTrace, PooledMap, mapped_traces, pooled_maps
 from r2a_core.trace import TraceSegments
 from tests.figures.drawn import lines_at
 
@@ -79,9 +79,17 @@ def test_a_map_that_does_not_fit_its_trace_is_refused(change: dict[str, Any]) ->
         pooled_maps(map_frame(**change), mapped_traces(TOKENS))
 
 
-def test_long_traces_show_even_heads_and_few_marks():
-    short, long = (MappedTrace("a", TraceSegments(5, n_tokens - 20, n_tokens), [], []) for n_tokens in (300, 13_000))
-    assert floor_of([short]) == pytest.approx(1e-3)
-    assert floor_of([short, long]) == pytest.approx(0.5 / 13_000)  # even attention is 1 / 13,000
-    assert thinned([10, 11, 14, 16], 300) == [10, 16]
-    assert thinned([], 300) == []
+def test_a_long_trace_shows_even_attention_few_marks_and_its_walk_in_groups() -> None:
+    """Answer [12,935, 12,999) of 64 rows, in 32 groups of two; of each the first row alone looks, then neither."""
+    trace = MappedTrace("a", TraceSegments(4, 12_934, 13_000), [], [5, 6, 1000])
+    mass = np.tile([0.9, 0.0], 32)
+    mass[-2] = 0.1  # a mean of 0.05
+    walk = Walk(mass, np.tile([0.5, np.nan], 32), np.full(64, 0.1), 0.3)
+    even = PooledMap(np.array([0, 12_999]), np.array([0, 12_999]), np.array([[1 / 13_000]]))
+    whole, part = map_figure("long", [trace], [even], [walk]).axes[:2]
+    assert whole.collections[0].norm(1 / 13_000) > 0
+    assert reflection_lines(whole) == [(5, 5, 12_999), (1000, 1000, 12_999)]
+    (drawn_walk,), (elsewhere,) = lines_at(part, "walk"), lines_at(part, "elsewhere")
+    assert drawn_walk.get_ydata().tolist() == list(range(12_936, 13_000, 2))
+    assert drawn_walk.get_xdata().tolist() == pytest.approx([5 + 12_929 / 2] * 31 + [np.nan], nan_ok=True)
+    assert elsewhere.get_ydata().tolist() == [12_998]

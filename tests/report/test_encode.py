@@ -32,9 +32,10 @@ def test_hostile_text_cannot_end_its_element_and_comes_back_as_it_was():
         script_safe({"p": float("nan")})
 
 
-def test_levels_are_logarithmic_between_a_thousandth_and_one():
-    weights = np.array([0.0, 0.000999, 0.001, 0.0316228, 1.0])
-    assert weight_levels(weights).tolist() == [0, 0, 1, 128, 255]
-    exact = np.geomspace(0.001, 1, 997)
-    back = 0.001 ** (1 - (weight_levels(exact).astype(float) - 1) / 254)
-    assert np.abs(back / exact - 1).max() < 0.0138
+@pytest.mark.parametrize(("floor", "error"), [(0.001, 0.0138), (0.5 / 13_000, 0.0203)])
+def test_levels_are_logarithmic_between_the_floor_and_one(floor, error):
+    weights = np.array([0.0, 0.999 * floor, floor, floor**0.5, 1.0])
+    assert weight_levels(weights, floor).tolist() == [0, 0, 1, 128, 255]
+    exact = np.geomspace(floor, 1, 997)
+    back = floor ** (1 - (weight_levels(exact, floor).astype(float) - 1) / 254)
+    assert np.abs(back / exact - 1).max() < error

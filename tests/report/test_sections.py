@@ -97,6 +97,7 @@ def test_links_and_maps_are_those_of_their_files(page_data, inputs):
     maps, links = (pl.read_parquet(at("tiny_qwen2", "math500")) for at in (inputs.paths.maps, inputs.paths.map_links))
     assert [view["kind"] for view in trace["views"]] == ["rfh_mean", "head_mean", "head", "head"]
     first, last = trace["think_close"] + 1, trace["n_tokens"] - 1
+    assert (trace["floor"], trace["marks"]) == (0.001, trace["reflection"])
     for number, view in enumerate(trace["views"]):
         same = (pl.col("item_id") == trace["item_id"]) & (pl.col("kind") == view["kind"])
         if view["kind"] == "head":
@@ -110,7 +111,7 @@ def test_links_and_maps_are_those_of_their_files(page_data, inputs):
         whole = maps.filter(same).row(0, named=True)
         pattern = np.array(whole["pattern"]).reshape(len(whole["row_token"]), -1)
         part = pattern[np.array(whole["row_token"]) >= first][:, trace["think_open"] + 1 : trace["think_close"]]
-        assert raw(trace["maps"][number]["cells"]).tolist() == weight_levels(part).tolist()
+        assert raw(trace["maps"][number]["cells"]).tolist() == weight_levels(part, 0.001).tolist()
 
 
 def test_heads_sentences_and_walks_are_those_of_their_files(page_data, inputs):

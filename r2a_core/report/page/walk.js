@@ -2,8 +2,9 @@
 
 // A weight is a level: 0 below the floor, else 1 to the highest on a logarithmic scale up to a weight of 1.
 const shareOf = (level) => (level ? (level - 1) / (CODES.levels - 1) : 0);
-const weightOf = (level) => (level ? CODES.floor ** (1 - shareOf(level)) : 0);
-const levelError = () => 100 * (CODES.floor ** (-0.5 / (CODES.levels - 1)) - 1); // %
+const weightOf = (level, floor) => (level ? floor ** (1 - shareOf(level)) : 0);
+const levelError = (floor) => 100 * (floor ** (-0.5 / (CODES.levels - 1)) - 1); // %
+const floorText = (floor) => String(Number(floor.toPrecision(2)));
 
 function traceRun() {
   return findRecord('traces', { model: STATE.model, dataset: STATE.dataset });
@@ -154,7 +155,7 @@ async function drawWalk(body, width) {
   const walk = await walkLine(trace, head[0], head[1], x, y);
   if (!map && !walk)
     return { controls: tracePicker(), missing: `Nothing is stored of ${headName(...head)} on this trace.` };
-  const reflections = trace.reflection.map((token) =>
+  const reflections = trace.marks.map((token) =>
     s(
       'g',
       { class: 'reflection' },
@@ -179,7 +180,7 @@ async function drawWalk(body, width) {
   const holder = h('div', { class: 'layered' }, map ? mapCanvas(map, levels, x, y) : '', plot);
   if (map)
     holder.addEventListener('pointermove', (event) => {
-      readout.textContent = readMap(event, holder, map, levels, x, y);
+      readout.textContent = readMap(event, holder, map, levels, trace.floor, x, y);
     });
   body.append(
     holder,
@@ -187,17 +188,23 @@ async function drawWalk(body, width) {
     map
       ? colourBar(
           'attention weight, largest of a cell',
-          CODES.floor,
+          trace.floor,
           1,
           (value) => blues(0.08 + 0.92 * value),
-          CODES.floor,
+          floorText(trace.floor),
           '1',
         )
       : '',
     legend(
       [s('path', { d: 'M1 6H17', class: 'centroid' }), 'centroid of the attention, \u00b1 its spread'],
       [s('path', { d: cross(9, 6), class: 'elsewhere' }), 'looks elsewhere: less than a tenth on the reasoning'],
-      trace.reflection.length && [s('path', { d: 'M5 2h8l-4 8z', class: 'tick' }), 'reflection phrase'],
+      trace.marks.length && [
+        s('path', { d: 'M5 2h8l-4 8z', class: 'tick' }),
+        'reflection phrase' +
+          (trace.marks.length < trace.reflection.length
+            ? ` (${trace.marks.length} of ${trace.reflection.length}; close ones have one mark)`
+            : ''),
+      ],
     ),
   );
   const stored = trace.views
@@ -210,7 +217,7 @@ async function drawWalk(body, width) {
       `${headName(...head)} of ${STATE.model} on ${visible(trace.item_id)}: ${bottom - top} answer tokens over ` +
       `${trace.think_close - left} reasoning tokens${walk ? `; walk correlation, weighted by mass, r = ${show(walk.correlation, 2)}` : ''}. ` +
       (map
-        ? `${pooling(map)}; weights are kept to \u00b1${levelError().toFixed(1)}%, below ${CODES.floor} a cell is empty.`
+        ? `${pooling(map)}; weights are kept to \u00b1${levelError(trace.floor).toFixed(1)}%, below ${floorText(trace.floor)} a cell is empty.`
         : `The page carries only the centroid of this head; maps are stored of ${stored}.`),
     csv: () => [
       ['first_answer_token', 'centroid_fraction', 'spread_fraction'],
@@ -228,7 +235,7 @@ function pooling(map) {
     : `A cell shows the largest weight of up to ${rows} answer \u00d7 ${columns} reasoning tokens`;
 }
 
-function readMap(event, holder, map, levels, x, y) {
+function readMap(event, holder, map, levels, floor, x, y) {
   const box = holder.getBoundingClientRect();
   const columns = map.columns.length - 1;
   const find = (edges, scale, at) =>
@@ -239,6 +246,6 @@ function readMap(event, holder, map, levels, x, y) {
   const level = levels[row * columns + column];
   const range = (edges, at) =>
     edges[at + 1] - edges[at] > 1 ? `tokens ${edges[at]}\u2013${edges[at + 1] - 1}` : `token ${edges[at]}`;
-  const weight = level ? show(weightOf(level), 4) : `below ${CODES.floor}`;
+  const weight = level ? show(weightOf(level, floor), 4) : `below ${floorText(floor)}`;
   return `Answer ${range(map.rows, row)}, reasoning ${range(map.columns, column)}: ${weight}`;
 }
