@@ -572,7 +572,7 @@ class ResponseParams(Record):
     """How responses are generated: the keys that `generate` and `pairs.generate` share."""
 
     max_new_tokens: Count  # tokens of a response
-    batch_size: Count  # responses that grow at a time; changes no text
+    batch_size: Count  # responses that grow at a time; changes no text of a float32 model
     tie_margin: Annotated[float, Field(ge=0, lt=1)]  # logits over temperature: nearer decisions are made on one item
     shard_items: Count  # questions per shard: what a killed run may lose
     backend: Backends = Backends(default="transformers")

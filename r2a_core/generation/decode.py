@@ -1,4 +1,4 @@
-"""Decoding with continuous batching, in which an item's text depends on nothing but the item.
+"""Decoding with continuous batching, in which an item's text depends, up to rounding, on nothing but the item.
 
 prompts (token ids) -> responses (token ids), for a model in this process.
 
@@ -8,7 +8,8 @@ prompts (token ids) -> responses (token ids), for a model in this process.
 3. Turnover: rows that ended leave, waiting prompts join right-aligned, and slots that are padding for all are cut off.
 
 Rounding differs between batch shapes, so a choice with a lead below `tie_margin` is made anew on the logits of the item
-alone, in a forward pass of its own without padding or cache. Under Gumbel noise those are few.
+alone, in a forward pass of its own without padding or cache. Under Gumbel noise those are few. Float32 models round by
+far less than the default; in half precision logits lie further apart than it, and a batch may change a text.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def generate(
     config: GenerateParams,
     memory_mib: int | None = None,
 ) -> list[Generated]:
-    """Generates responses, in the order of `requests`. Each depends on its own item, run and prompt only.
+    """Generates responses, in the order of `requests`. Each depends on its own item, run and prompt only, but for
+    rounding that exceeds `config.tie_margin`.
 
     As many grow at a time as `config.batch_size` and the memory bound (MiB, None = what the device has free) allow;
     half as many, with a warning, when the device runs out of memory. Raises R2AError when the model's logits are not
