@@ -4,7 +4,7 @@ model -> ModelShape (decoder layers and sizes; architectures that patching canno
 decoder layers and output projections by number. Hooks are context managers: outside the block the model is as it was.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -130,6 +130,23 @@ def every_residual(shape: ModelShape, edit: Edit) -> Iterator[None]:
         removed_after([shape.layers[-1].register_forward_hook(leaving)]),
     ):
         yield
+
+
+@contextmanager
+def skipped(layers: Sequence[Any]) -> Iterator[None]:
+    """Let `layers` return what they get."""
+    for layer in layers:
+        layer.forward = identity_forward
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def identity_forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Return the input: the forward of a layer that is left out."""
+    return hidden_states
 
 
 @contextmanager

@@ -17,17 +17,16 @@ the unpatched run's. In the last layer only the last token of a suffix counts; t
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
-from r2a_core.activations.attention import LayerCall, eager_by_blocks, planned_attention
-from r2a_core.activations.hooks import ModelShape, every_residual, model_shape
+from r2a_core.activations.attention import LayerCall, SuffixAttention, planned_attention
+from r2a_core.activations.hooks import ModelShape, every_residual, model_shape, skipped
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.memory import MIB
 from r2a_core.pairs.align import AlignedPair
@@ -114,8 +113,9 @@ class PackedSweep:
                 grown.append(new)
             return freeze(unpatched, layer, torch.cat(grown), token) if layer < shape.n_layers else torch.cat(grown)
 
+        plan = SuffixPlan(layout, unpatched, shape.n_layers - 1, SuffixAttention(unpatched.mask))
         with (
-            planned_attention(self.model, SuffixPlan(layout, unpatched, shape.n_layers - 1)),
+            planned_attention(self.model, plan),
             every_residual(shape, grow),
             skipped(shape.layers[: rows[0].layer]),
             last_tokens_only(shape.layers[-1], ends),
@@ -148,7 +148,7 @@ class SuffixPlan:
     layout: SuffixLayout
     unpatched: UnpatchedRun
     last_layer: int
-    biases: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
+    suffixes: SuffixAttention
 
     def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         check_inputs(call, query, key)
@@ -162,48 +162,8 @@ class SuffixPlan:
             keys[:, :, start:], values[:, :, start:] = key[:, :, slots], value[:, :, slots]
             asked = slots if layer < self.last_layer else slice(slots.stop - 1, slots.stop)
             first = n_tokens - (asked.stop - asked.start)
-            out[:, asked] = self.suffix(call, first, query[:, :, asked], keys, values)
+            out[:, asked] = self.suffixes.attend(call, first, query[:, :, asked], keys, values)
         return out
-
-    def suffix(self, call: LayerCall, first: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Return z (row, token, head, head_dim) of the tokens from `first` on, which see keys of the whole sequence."""
-        mask = self.unpatched.mask
-        if call.eager is not None:
-            return eager_by_blocks(call, query, keys, values, mask, first)
-        layer = call.layer
-        n_rows, n_heads, _, head_dim = query.shape
-        grouped = query.reshape(n_rows, layer.n_kv_heads, -1, head_dim)  # GQA groups become further query tokens
-        bias = self.bias(first, layer.window, n_heads // layer.n_kv_heads, query.dtype)
-        seen = mask.keys(layer.window, first, keys.shape[2])
-        z = scaled_dot_product_attention(
-            grouped, keys[:, :, seen], values[:, :, seen], attn_mask=bias, scale=layer.scaling
-        )
-        return z.reshape(n_rows, n_heads, -1, head_dim).transpose(1, 2)
-
-    def bias(self, first: int, window: int | None, groups: int, dtype: torch.dtype) -> Tensor:
-        """Return (group x suffix token, key token), 0 where visible, else -inf; made once per suffix and window."""
-        if (first, window) not in self.biases:
-            mask = self.unpatched.mask
-            visible = mask.rows(window, first, len(mask.positions)).repeat(groups, 1)
-            self.biases[first, window] = torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, -torch.inf)
-        return self.biases[first, window]
-
-
-@contextmanager
-def skipped(layers: Sequence[Any]) -> Iterator[None]:
-    """Let `layers` return what they get."""
-    for layer in layers:
-        layer.forward = identity_forward
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.forward
-
-
-def identity_forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """Return the input: the forward of a layer that is left out."""
-    return hidden_states
 
 
 @contextmanager
