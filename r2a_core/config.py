@@ -807,6 +807,52 @@ class PatchParams(Record):
     figures: PatchingFigureParams
 
 
+KnockoutKind = Literal["mask", "zero", "zero_head", "mean_head"]  # knockout/run.py has what they do
+RankedSet = Literal["mass", "focus", "walking", "induction", "retrieval"]  # by a score of data/heads
+KnockoutSet = RankedSet | Literal["all"]
+
+
+class RandomSetParams(Record):
+    """`knockout.random`: sets of random heads of the same layers, to rank a set among."""
+
+    sets: Unique[RankedSet]  # that are ranked among them
+    k: Count  # the largest of each with at most so many heads
+    draws: Whole
+    seed: Whole
+
+
+class AnewParams(Record):
+    """`knockout.anew`: answers that are written anew, greedily."""
+
+    traces: Count  # the first of those that are run
+    k: Count  # the largest of each set with at most so many heads
+    draws: Whole  # random sets of each that are ranked
+    max_new_tokens: Count  # tokens of an answer
+
+
+class KnockoutParams(Record):
+    """The section `knockout`: heads whose view of the reasoning is cut while the answer is written."""
+
+    traces: Count | None  # first traces of each dataset; null = all that are well-formed
+    kinds: NonEmpty[KnockoutKind]
+    sets: NonEmpty[KnockoutSet]
+    k: NonEmpty[Count]  # heads of a set, the first by its rank
+    random: RandomSetParams
+    anew: AnewParams | None  # null: no answer is written anew
+    memory_mib: Count  # MiB on the device for the arms of one pass
+    shard_traces: Count  # traces per shard: what a killed run may lose
+    bootstrap_draws: Annotated[int, Field(ge=100, le=100_000)]  # resamples of traces for the 95% intervals
+    seed: Whole  # of the bootstrap
+
+    @model_validator(mode="after")
+    def ranked_sets(self) -> Self:
+        """Refuses to rank a set that is not cut."""
+        for name in self.random.sets:
+            if name not in self.sets:
+                raise refused(f"ranks the set {name!r}, which knockout.sets lacks", "add it to knockout.sets")
+        return self
+
+
 class ReportParams(Record):
     """The section `report`: how much of the study the page carries."""
 
@@ -845,6 +891,7 @@ class Params(Record):
     maps: MapParams
     pairs: PairsParams
     patch: PatchParams
+    knockout: KnockoutParams
     report: ReportParams
     resources: ResourceParams
 

@@ -115,8 +115,12 @@ class StudyPaths:
         """NLD of every pair, layer and patched position."""
         return self.data / "patching" / f"{model}.parquet"
 
+    def knockout(self, model: str, dataset: str) -> Path:
+        """What cutting sets of heads costs the answer of each trace."""
+        return self.data / "knockout" / model / f"{dataset}.parquet"
+
     def figures(self, kind: str) -> Path:
-        """Folder of the figures of one kind: evaluation, attention or patching."""
+        """Folder of the figures of one kind: evaluation, attention, patching or knockout."""
         return self.data / "figures" / kind
 
     @property

@@ -25,6 +25,7 @@ from r2a_core.attention.tables import ATTENTION_SCHEMA, SENTENCE_SCHEMA  # noqa:
 from r2a_core.data.items import ITEM_SCHEMA, SELECTION_SCHEMA  # noqa: E402
 from r2a_core.evaluation.funnel import EVALUATION_SCHEMA  # noqa: E402
 from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA  # noqa: E402
+from r2a_core.knockout.summary import KNOCKOUT_SCHEMA  # noqa: E402
 from r2a_core.pairs.tables import PAIR_SCHEMA  # noqa: E402
 from r2a_core.patching.metrics import FRAME_SCHEMA  # noqa: E402
 from r2a_core.patching.stage import CLEAN_RUNS  # noqa: E402
@@ -47,6 +48,8 @@ class Column:
             return " \\| ".join(self.choices)
         if self.low is None:
             return ""
+        if self.low == -inf:
+            return f"to {self.high:g}"
         return f"from {self.low:g}" if self.high is None else f"{self.low:g} .. {self.high:g}"
 
 
@@ -479,6 +482,43 @@ TABLES += (
     ),
 )
 
+NATS = {
+    "log_prob": "log-probability of the answer with the cut, nats, sum over its tokens",
+    "log_prob_base": "the same without a cut",
+    "result_log_prob": "that of the result alone with the cut: what the last box holds, else the last sentence",
+    "result_log_prob_base": "the same without a cut",
+}
+TABLES += (
+    Table(
+        "knockout/<model>/<dataset>.parquet",
+        "knockout",
+        "none",
+        "trace, kind, set and draw",
+        KNOCKOUT_SCHEMA,
+        {
+            "item_id": ITEM,
+            "kind": Column("what is cut (methods.md)", choices=("mask", "zero", "zero_head", "mean_head")),
+            "set": Column(
+                "heads by which score; none = run again without a cut",
+                choices=("none", "mass", "focus", "walking", "induction", "retrieval", "all"),
+            ),
+            "k": count("heads that are cut"),
+            "draw": count("number of a random set of the same layers; null for the set itself"),
+            "first_layer": count("lowest layer with a cut head; 0 without any"),
+            "n_layers": count("decoder layers of the model"),
+            "n_tokens": count("tokens of the trace"),
+            "n_answer_tokens": count("tokens of the answer"),
+            "n_result_tokens": count("tokens of the result"),
+            **{name: Column(meaning, -inf, 0) for name, meaning in NATS.items()},
+            "anew": Column("the answer written anew with the cut, greedily; null where it was not"),
+            "anew_base": Column("the same without a cut"),
+            "changed": Column("whether the results differ; set none: whether rounding alone decided a token"),
+            "score": share("1 = what was written anew with the cut is right; null without a right answer"),
+            "score_base": share("the same without a cut"),
+        },
+    ),
+)
+
 OTHER_FILES = (
     (
         "models/<model>/model.json",
@@ -502,7 +542,7 @@ OTHER_FILES = (
     ),
     (
         "metrics/<stage>-<...>.json",
-        "generate, evaluate, attention, read, heads, patch",
+        "generate, evaluate, attention, read, heads, patch, knockout",
         "metrics of `dvc metrics`; in git",
     ),
     ("figures/<part>/", "figures_*", "PNG and PDF of each figure; CSV and parquet of each table"),
@@ -579,7 +619,7 @@ def table_faults(table: Table, frame: pl.DataFrame, place: Path) -> Iterator[str
             yield f"{place}: {name} holds {sorted(set(values) - set(column.choices))[:3]}"
         low, high = (-inf if column.low is None else column.low), (inf if column.high is None else column.high)
         slack = 1e-5 if values.dtype.is_float() else 0
-        if low > -inf and not values.is_between(low - slack, high + slack).all():
+        if column.low is not None and not values.is_between(low - slack, high + slack).all():
             yield f"{place}: {name} lies in {values.min()} .. {values.max()}, beyond {column.range}"
 
 

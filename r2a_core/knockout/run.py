@@ -1,0 +1,279 @@
+"""Runs the answer of one trace with the view of chosen heads on the reasoning cut: teacher-forced, or written anew.
+
+model, TokenTrace -> PrefixRun: the unchanged run by one forward pass; Arms -> log-probabilities of the answer's tokens,
+or answers. A token is written by the row before it, so the rows that are cut start at `</think>`, which writes the
+answer's first token. In a chosen head these rows, and no others, lose the reasoning R (tags apart):
+
+    mask        a(i, j) for j in R is left out of the softmax: the rest takes its share
+    zero        a(i, j) for j in R becomes 0 after the softmax
+    zero_head   z, the head's output and input of o_proj, becomes 0
+    mean_head   z becomes its mean over the answer rows of other traces
+
+Rows before `</think>` are the same in every arm, and so are the layers below the lowest cut head: an arm takes the keys
+and values of prompt and reasoning from the unchanged run, and enters at that layer with its residual stream. Arms are
+rows of one batch. All of it is exact; only rounding differs from one full forward pass per arm.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from r2a_core.activations.attention import LayerCall, MaskSpec, SuffixAttention, attend, planned_attention
+from r2a_core.activations.hooks import ModelShape, every_residual, model_shape, skipped
+from r2a_core.config import KnockoutKind
+from r2a_core.infra.checks import check_finite
+from r2a_core.infra.errors import R2AError
+from r2a_core.infra.memory import MIB, retry_with_half
+from r2a_core.knockout.sets import Arm
+from r2a_core.trace import TokenTrace
+
+MeanOutputs = Mapping[int, Tensor]  # layer -> z (head, head_dim), mean over answer rows
+
+HINT = "use a device with more memory, or shorter traces"
+
+
+@dataclass(frozen=True)
+class PrefixRun:
+    """The unchanged run of one trace, as far as its arms share it (model's dtype and device)."""
+
+    trace: TokenTrace
+    residuals: Tensor  # (layer, row, d_model), entering each layer; rows: </think> to the answer's last token but one
+    keys: dict[int, Tensor]  # layer -> (1, kv_head, token, head_dim), after RoPE, of the tokens before </think>
+    values: dict[int, Tensor]
+    mean_z: dict[int, Tensor]  # layer -> (head, head_dim) float32, mean over the rows
+    log_probs: Tensor  # (token,) float64, of the answer's tokens
+
+    @property
+    def first(self) -> int:
+        """The first row that arms compute: `</think>`."""
+        return self.trace.segments.think_close
+
+
+@dataclass
+class PrefixPlan:
+    """The model's own attention over one whole sequence; keeps what arms need."""
+
+    first: int
+    keys: dict[int, Tensor] = field(default_factory=dict)
+    values: dict[int, Tensor] = field(default_factory=dict)
+    mean_z: dict[int, Tensor] = field(default_factory=dict)
+
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        check_inputs(call, query, key)
+        layer = call.layer.layer
+        out = attend(call, query, key, value, MaskSpec(torch.arange(query.shape[2], device=query.device), None))
+        self.keys[layer], self.values[layer] = key[:, :, : self.first], value[:, :, : self.first]
+        self.mean_z[layer] = out[0, self.first :].float().mean(0)
+        return out
+
+
+def check_inputs(call: LayerCall, query: Tensor, key: Tensor) -> None:
+    """Raise R2AError at the first NaN or infinity of a layer's queries or keys: SDPA would turn them into zeros."""
+    for name, values in (("queries", query), ("keys", key)):
+        check_finite(values, f"{name} of layer {call.layer.layer}", ("row", "head", "token", "dimension"))
+
+
+@torch.no_grad()
+def run_prefix(model: Any, trace: TokenTrace) -> PrefixRun:
+    """Run a trace as it is, once."""
+    shape, segments = model_shape(model), trace.segments
+    plan, streams = PrefixPlan(segments.think_close), []
+
+    def record(layer: int, hidden: Tensor) -> Tensor:
+        streams.append(hidden[0, plan.first :])
+        return hidden
+
+    ids = torch.tensor([trace.token_ids[: segments.answer.stop - 1]], device=shape.device)
+    with planned_attention(model, plan), every_residual(shape, record):
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(segments.answer)).logits
+    streams = torch.stack(streams[: shape.n_layers])
+    return PrefixRun(trace, streams, plan.keys, plan.values, plan.mean_z, answer_log_probs(logits, trace)[0])
+
+
+def answer_log_probs(logits: Tensor, trace: TokenTrace) -> Tensor:
+    """Return the natural log-probability of each token of the answer, (arm, token) float64, computed in float32.
+
+    Raises R2AError where one is not finite.
+    """
+    answer = trace.segments.answer
+    targets = torch.tensor(trace.token_ids[answer.start : answer.stop], device=logits.device)[:, None]
+    found = torch.stack([each.float().log_softmax(-1).gather(1, targets)[:, 0] for each in logits]).double().cpu()
+    check_finite(found, f"log-probabilities of {trace.item_id!r}", ("arm", "token"))
+    return found
+
+
+@dataclass
+class CutPlan:
+    """Attention of rows from `</think>` on, each with the heads of its arm cut."""
+
+    run: PrefixRun
+    cuts: dict[int, dict[KnockoutKind, Tensor]]  # layer -> (arm, head) bool, for each kind that cuts there
+    means: MeanOutputs
+    plain: SuffixAttention
+    blind: SuffixAttention  # sees no reasoning
+    grown: dict[int, tuple[Tensor, Tensor]] | None = None  # keys and values of what arms wrote; None: nothing is kept
+    token_layers: int = 0  # rows times layers that were computed
+
+    @classmethod
+    def of(cls, run: PrefixRun, arms: Sequence[Arm], shape: ModelShape, means: MeanOutputs, n_new: int) -> "CutPlan":
+        """Make the plan of these arms, for `n_new` tokens from `</think>` on."""
+        cuts: dict[int, dict[KnockoutKind, Tensor]] = {}
+        for row, arm in enumerate(arms):
+            for layer, head in arm.heads:
+                if not (0 <= layer < shape.n_layers and 0 <= head < shape.n_heads):
+                    raise R2AError(f"the model has no head {head} in layer {layer}", "rank its heads: dvc repro heads")
+                empty = torch.zeros(len(arms), shape.n_heads, dtype=torch.bool, device=shape.device)
+                cuts.setdefault(layer, {}).setdefault(arm.kind, empty)[row, head] = True
+        positions, reasoning = torch.arange(run.first + n_new, device=shape.device), run.trace.segments.reasoning
+        seen = (positions < reasoning.start) | (positions >= reasoning.stop)
+        masks = (SuffixAttention(MaskSpec(positions, keep)) for keep in (None, seen))
+        return cls(run, cuts, means, *masks)
+
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        check_inputs(call, query, key)
+        layer, n_rows = call.layer.layer, len(query)
+        self.token_layers += n_rows * query.shape[2]
+        if self.grown is not None:
+            before = self.grown.get(layer, (key[:, :, :0], value[:, :, :0]))
+            key, value = (torch.cat(pair, 2) for pair in zip(before, (key, value), strict=True))
+            self.grown[layer] = (key, value)
+        prefix = (self.run.keys[layer], self.run.values[layer])
+        keys, values = (
+            torch.cat([old.expand(n_rows, -1, -1, -1), new], 2) for old, new in zip(prefix, (key, value), strict=True)
+        )
+        first = keys.shape[2] - query.shape[2]
+        z = self.plain.attend(call, first, query, keys, values)
+        for kind, chosen in self.cuts.get(layer, {}).items():
+            rows = chosen[:n_rows].any(1).nonzero()[:, 0]  # arms above n_rows start at a higher layer
+            if len(rows):
+                cut = self.cut(kind, call, first, query[rows], keys[rows], values[rows])
+                z[rows] = torch.where(chosen[rows, None, :, None], cut, z[rows])
+        return z
+
+    def cut(
+        self, kind: KnockoutKind, call: LayerCall, first: int, query: Tensor, keys: Tensor, values: Tensor
+    ) -> Tensor:
+        """Return z (row, token, head, head_dim), or what broadcasts to it, as if all heads were cut in this way."""
+        if kind == "mask":
+            return self.blind.attend(call, first, query, keys, values)
+        if kind == "zero":
+            unread = values.clone()
+            unread[:, :, self.run.trace.segments.reasoning.start : self.run.trace.segments.reasoning.stop] = 0
+            return self.plain.attend(call, first, query, keys, unread)
+        if kind == "mean_head":
+            return self.means[call.layer.layer].to(values)
+        return values.new_zeros(())
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Leave only these arms."""
+        assert self.grown is not None
+        self.cuts = {
+            layer: {kind: chosen[rows] for kind, chosen in kinds.items()} for layer, kinds in self.cuts.items()
+        }
+        self.grown = {layer: (keys[rows], values[rows]) for layer, (keys, values) in self.grown.items()}
+
+
+def run_arms(
+    model: Any, run: PrefixRun, arms: Sequence[Arm], memory_mib: int, means: MeanOutputs | None = None
+) -> dict[Arm, Tensor]:
+    """Return the log-probabilities of the answer's tokens under each arm, (token,) float64, in any order of `arms`.
+
+    memory_mib: MiB on the device for the rows of one pass; halved while the device runs out. means: for mean_head.
+    """
+    shape, ordered = model_shape(model), sorted(set(arms))
+    one_arm = arm_bytes(shape, run.trace)
+
+    def compute(mib: int) -> dict[Arm, Tensor]:
+        size = max(1, mib * MIB // one_arm)
+        parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+        found = (forced_pass(model, shape, run, part, means or {})[0] for part in parts)
+        return {
+            arm: each for part, values in zip(parts, found, strict=True) for arm, each in zip(part, values, strict=True)
+        }
+
+    smallest = -(-one_arm // MIB)
+    return retry_with_half(compute, max(memory_mib, smallest), smallest, f"{run.trace.item_id}, MiB of arms", HINT)
+
+
+def arm_bytes(shape: ModelShape, trace: TokenTrace) -> int:
+    """Return the device memory of one arm of a pass.
+
+    A row counts 6 residual streams, 3 MLP widths, 6 query widths and its logits; keys and values of the whole trace
+    are alive three times, for one layer.
+    """
+    width = 6 * shape.d_model + 3 * shape.d_mlp + 6 * shape.n_heads * shape.head_dim + shape.n_vocab
+    cache = 3 * 2 * trace.segments.n_tokens * shape.n_kv_heads * shape.head_dim
+    return (len(trace.segments.answer) * width + cache) * shape.dtype.itemsize
+
+
+@torch.no_grad()
+def forced_pass(
+    model: Any, shape: ModelShape, run: PrefixRun, arms: Sequence[Arm], means: MeanOutputs
+) -> tuple[Tensor, int]:
+    """Run arms, which ascend by first layer, in one pass: log-probabilities (arm, token), and token-layers computed."""
+    starts = [arm.first_layer for arm in arms]
+    rows = range(run.first, run.trace.segments.answer.stop - 1)
+    plan = CutPlan.of(run, arms, shape, means, len(rows))
+
+    def enter(layer: int, hidden: Tensor) -> Tensor:
+        if layer not in (0, *starts):
+            return hidden
+        before = hidden[:0] if layer == 0 else hidden  # the embeddings: residuals[0] holds them
+        return torch.cat([before, run.residuals[layer].expand(starts.count(layer), -1, -1)])
+
+    below = skipped(shape.layers[: starts[0]])
+    with planned_attention(model, plan), every_residual(shape, enter), below:
+        logits = model(
+            input_ids=torch.tensor([run.trace.token_ids[rows.start : rows.stop]], device=shape.device),
+            position_ids=torch.arange(rows.start, rows.stop, device=shape.device)[None],
+            use_cache=False,
+        ).logits
+    return answer_log_probs(logits, run.trace), plan.token_layers
+
+
+@torch.no_grad()
+def write_anew(
+    model: Any,
+    run: PrefixRun,
+    arms: Sequence[Arm],
+    ends: Sequence[int],
+    max_new_tokens: int,
+    means: MeanOutputs | None = None,
+) -> dict[Arm, tuple[int, ...]]:
+    """Write the answer anew after `</think>` under each arm, greedily: token ids without the one that ended it."""
+    shape, ordered = model_shape(model), sorted(set(arms))
+    plan = CutPlan.of(run, ordered, shape, means or {}, max_new_tokens)
+    plan.grown = {}
+    answers: dict[Arm, list[int]] = {arm: [] for arm in ordered}
+    alive, tokens = ordered, [run.trace.token_ids[run.first]] * len(ordered)
+    tensor = partial(torch.tensor, device=shape.device)
+    with planned_attention(model, plan):
+        for position in range(run.first, run.first + max_new_tokens):
+            ids, places = tensor(tokens)[:, None], tensor([[position]] * len(alive))
+            logits = model(input_ids=ids, position_ids=places, use_cache=False).logits[:, -1]
+            check_finite(logits, f"logits of {run.trace.item_id!r}, written anew", ("arm", "token"))
+            chosen = logits.argmax(-1).tolist()
+            going = [row for row, token in enumerate(chosen) if token not in ends]
+            if len(going) < len(alive):
+                plan.keep(going)
+            alive, tokens = [alive[row] for row in going], [chosen[row] for row in going]
+            for arm, token in zip(alive, tokens, strict=True):
+                answers[arm].append(token)
+            if not alive:
+                break
+    return {arm: tuple(answer) for arm, answer in answers.items()}
+
+
+@torch.no_grad()
+def writes(model: Any, trace: TokenTrace, answer: Sequence[int]) -> bool:
+    """Tell whether one whole pass, alone, would write the same answer greedily after `</think>`.
+
+    Where it would not, rounding in a batch has decided between two tokens.
+    """
+    ids = [*trace.token_ids[: trace.segments.answer.start], *answer]
+    logits = model(torch.tensor([ids], device=model.device), use_cache=False, logits_to_keep=len(answer) + 1).logits[0]
+    return logits[:-1].argmax(-1).tolist() == [*answer]
