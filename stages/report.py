@@ -39,6 +39,7 @@ def report(
         values=chosen(study.values),
         params=params.report,
         crossing=params.patch.crossing,
+        knockout=params.knockout,
         walk=params.heads.walk,
     )
     data = report_data(inputs, None if machine is None else machine_facts())

@@ -492,7 +492,7 @@ TABLES += (
     Table(
         "knockout/<model>/<dataset>.parquet",
         "knockout",
-        "none",
+        "4, extended",
         "trace, kind, set and draw",
         KNOCKOUT_SCHEMA,
         {

@@ -190,10 +190,8 @@ def run_arms(
     def compute(mib: int) -> dict[Arm, Tensor]:
         size = max(1, mib * MIB // one_arm)
         parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
-        found = (forced_pass(model, shape, run, part, means or {})[0] for part in parts)
-        return {
-            arm: each for part, values in zip(parts, found, strict=True) for arm, each in zip(part, values, strict=True)
-        }
+        values = torch.cat([forced_pass(model, shape, run, part, means or {})[0] for part in parts])
+        return dict(zip(ordered, values, strict=True))
 
     smallest = -(-one_arm // MIB)
     return retry_with_half(compute, max(memory_mib, smallest), smallest, f"{run.trace.item_id}, MiB of arms", HINT)

@@ -23,7 +23,7 @@ from r2a_core.infra.checks import error_context
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
-from r2a_core.knockout.run import MeanOutputs, PrefixRun, run_arms, run_prefix, write_anew
+from r2a_core.knockout.run import MeanOutputs, PrefixRun, run_arms, run_prefix, write_anew, writes
 from r2a_core.knockout.sets import Arm, HeadSet, largest
 from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, knockout_frame
 from r2a_core.models.load import LoadedModel, load_model
@@ -89,8 +89,8 @@ def state_cost(job: KnockoutJob, name: str) -> None:
     n_arms = len({Arm.of(kind, each.heads) for each in job.sets for kind in kinds_of(job, each)})
     answers = sum(len(trace.segments.answer) for trace in job.traces) * n_arms
     log.info(
-        "%s: %d traces, %d arms each: %d tokens of answers at most through all layers, %.1f times the traces themselves; "
-        "arms of a pass take up to %d MiB beside the model",
+        "%s: %d traces, %d arms each: at most %d tokens of answers through all layers, %.1f times the traces "
+        "themselves; arms of a pass take up to %d MiB beside the model",
         *(name, len(job.traces), n_arms, answers),
         answers / max(1, sum(trace.segments.n_tokens for trace in job.traces)),
         job.params.memory_mib,

@@ -1,8 +1,8 @@
 """What cutting heads costs: the table of knock-outs, its reduction to numbers, and the sentence about them.
 
-rows of KNOCKOUT_SCHEMA of one model and dataset -> one record per kind and set: loss of log-probability with a bootstrap
-interval over traces, rank among random sets of the same layers, and answers written anew. Metrics, figure and page
-share these. Needs no torch.
+rows of KNOCKOUT_SCHEMA of one model and dataset -> one record per kind and set: loss of log-probability with a
+bootstrap interval over traces, rank among random sets of the same layers, and answers written anew. Metrics, figure
+and page share these. Needs no torch.
 """
 
 from collections.abc import Sequence
@@ -139,7 +139,7 @@ def knockout_summary(frame: pl.DataFrame, params: KnockoutParams) -> dict[str, A
 def cost_record(frame: pl.DataFrame) -> dict[str, Any]:
     """Count what the arms of a table cost, in token-layers, beside one whole pass for each of them.
 
-    The unchanged run of each trace is counted on the arms' side. A set counts once per kind, though others may equal it.
+    The unchanged run of each trace is counted on the arms' side, and answers written anew on neither.
     """
     tokens, layers = pl.col("n_answer_tokens").cast(pl.Int64), pl.col("n_layers").cast(pl.Int64)
     whole = (pl.col("n_tokens") - 2) * layers

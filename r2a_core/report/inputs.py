@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from r2a_core.config import CrossingParams, ReportParams, WalkThresholds
+from r2a_core.config import CrossingParams, KnockoutParams, ReportParams, WalkThresholds
 from r2a_core.infra import files
 from r2a_core.paths import StudyPaths
 
@@ -33,6 +33,7 @@ class ReportInputs:
     values: Mapping[str, Any]  # the params of all stages, to be listed
     params: ReportParams
     crossing: CrossingParams
+    knockout: KnockoutParams
     walk: WalkThresholds
 
     @property

@@ -16,6 +16,7 @@ from r2a_core.evaluation.answers import KINDS
 from r2a_core.infra.errors import R2AError
 from r2a_core.report.encode import CODES, ascii_json, plain, script_safe
 from r2a_core.report.inputs import Gaps, ReportInputs
+from r2a_core.report.knockout import knockout_section
 from r2a_core.report.overview import overview
 from r2a_core.report.readers import readers_section
 from r2a_core.report.sections import attention_section, evaluation_section, heads_section, patching_section
@@ -25,7 +26,7 @@ from r2a_core.results import CURVES, HEAD_KINDS, SEGMENT_LABELS, SETTING_COLOURS
 # In the order in which they are joined: helpers first, one file a figure, then what starts the page.
 SCRIPTS = (
     *("unpack", "dom", "state", "colours", "charts", "overview", "accuracy", "answers", "judged", "items"),
-    *("boxes", "heads", "readers", "walk", "reader", "curves", "cells", "start"),
+    *("boxes", "heads", "readers", "walk", "reader", "curves", "cells", "knockout", "start"),
 )
 
 MEGABYTE = 1_000_000
@@ -41,6 +42,7 @@ def report_data(inputs: ReportInputs, machine: Mapping[str, str] | None = None) 
         "readers": readers_section(inputs, gaps),
         "traces": traces_section(inputs, gaps),
         "patching": patching_section(inputs, gaps),
+        "knockout": knockout_section(inputs, gaps),
     }
     return {
         "title": inputs.params.title,

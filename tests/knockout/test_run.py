@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from r2a_core.activations.hooks import model_shape
-from r2a_core.knockout.run import arm_bytes, forced_pass, run_arms, run_prefix, write_anew
+from r2a_core.knockout.run import arm_bytes, forced_pass, run_arms, run_prefix, write_anew, writes
 from r2a_core.knockout.sets import Arm
 from r2a_core.trace import TokenTrace, TraceSegments
 from tests.random_models import random_model
@@ -189,5 +189,6 @@ def test_a_head_that_copies_the_answer_is_the_one_whose_cut_costs_it() -> None:
     assert max(abs(cost) for head, cost in costs.items() if head != planted) < 0.1
     ours, nothing = Arm.of("mask", [planted]), Arm.of("mask", ())
     written = write_anew(model, run, [ours, nothing], (EOS,), len(COPIED))
+    assert [writes(model, trace, answer) for answer in (written[nothing], written[ours])] == [True, False]
     assert written[nothing] == tuple(COPIED)
     assert written[ours] != written[nothing]

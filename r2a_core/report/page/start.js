@@ -32,6 +32,12 @@ const SECTIONS = [
     'Does changing the reasoning\u2019s activations change the answer?',
     () => [curvesFigure(), cellsFigure(), headPatchFigure()],
   ],
+  [
+    'knockout',
+    'Knock-out',
+    'What does the answer lose when heads no longer see the reasoning?',
+    () => [knockoutFigure()],
+  ],
 ];
 
 function buildSections() {

@@ -1,0 +1,24 @@
+"""The page's part on knock-outs: what the answer loses when heads no longer see the reasoning.
+
+ReportInputs -> one record per model and dataset: a record per kind and set, and the sentences about them. What is
+absent goes to `gaps`.
+"""
+
+from typing import Any
+
+from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, knockout_records, sentences
+from r2a_core.report.inputs import Gaps, ReportInputs, add_gap, read_if_there
+
+
+def knockout_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
+    """Collects one record per model and dataset whose heads were cut."""
+    records = []
+    for model, dataset in inputs.runs:
+        frame = read_if_there(inputs.paths.knockout(model, dataset), list(KNOCKOUT_SCHEMA), "knockout")
+        if frame is None or frame.is_empty():
+            what = "have not been cut" if frame is None else "have no traces to be cut in"
+            add_gap(gaps, "Knock-out", f"the heads of {model} on {dataset} {what}", "knockout")
+            continue
+        sets = knockout_records(frame, inputs.knockout)
+        records.append({"model": model, "dataset": dataset, "sets": sets, "sentences": sentences(sets)})
+    return records
