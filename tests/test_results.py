@@ -48,7 +48,7 @@ def test_page_and_metrics_count_the_walking_heads_of_the_middle_layers_that_reac
     paths = StudyPaths(tmp_path)
     unused: Any = None
     write_frame(paths.heads("m"), heads)
-    inputs = ReportInputs(paths, ["m"], {}, ["d"], ["with_reasoning"], {}, unused, unused, WALK)
+    inputs = ReportInputs(paths, ["m"], {}, ["d"], ["with_reasoning"], {}, unused, unused, unused, WALK)
     records = heads_section(inputs, gaps=[])
     boxes = {"answer": {"segments": {"reasoning": {"median": 0.5}}}}
     attention = [{"model": "m", "dataset": "d", "setting": "with_reasoning", "boxes": boxes}]

@@ -1,25 +1,20 @@
 """Sets of heads from hand-made scores, random sets of the same layers, and the numbers and words about their cost."""
 
 from collections import Counter
-from typing import Any
 
 import polars as pl
 import pytest
 
-from r2a_core.config import KnockoutParams, WalkThresholds, parse
+from r2a_core.config import WalkThresholds
 from r2a_core.figures.knockout import knockout_figure
 from r2a_core.infra.errors import R2AError
 from r2a_core.knockout.sets import Arm, chosen_sets, largest
-from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, cost_record, knockout_records, sentences
+from r2a_core.knockout.summary import cost_record, knockout_records, sentences
 from tests.figures.drawn import lines_at
-from tests.study import PARAMS
+from tests.knockout.cases import cut, params
 
 WALK = WalkThresholds(mass=0.5, correlation=0.5)
 N_LAYERS, N_HEADS = 4, 3
-
-
-def params(**values: Any) -> KnockoutParams:
-    return parse(KnockoutParams, PARAMS["knockout"] | {"bootstrap_draws": 200} | values, "knockout")
 
 
 def heads() -> pl.DataFrame:
@@ -86,31 +81,6 @@ def test_random_sets_have_the_layers_of_theirs_and_stay_as_they_are_beside_other
 def test_a_set_is_ranked_only_where_it_is_cut() -> None:
     with pytest.raises(R2AError, match=r"ranks the set 'focus', which knockout\.sets lacks"):
         params(sets=["mass"], random={"sets": ["focus"], "k": 1, "draws": 1, "seed": 0})
-
-
-def row(item: str, name: str, k: int, loss: float, draw: int | None = None, **more: Any) -> dict[str, Any]:
-    """A trace of 12 tokens whose answer of 4 loses `loss` nats per token, and its result of 2 twice that."""
-    sums = {"log_prob": -4 - 4 * loss, "log_prob_base": -4.0, "result_log_prob": -1 - 4 * loss}
-    tokens = {"n_tokens": 12, "n_answer_tokens": 4, "n_result_tokens": 2, "n_layers": 4, "first_layer": 2 * bool(k)}
-    case = {"item_id": item, "kind": "mask", "set": name, "k": k, "draw": draw, "result_log_prob_base": -1.0}
-    return dict.fromkeys(KNOCKOUT_SCHEMA) | case | sums | tokens | more
-
-
-def cut() -> pl.DataFrame:
-    rows = []
-    for item, shift in (("a", -0.1), ("b", 0.1)):
-        written = {
-            "anew": item,
-            "anew_base": "b",
-            "changed": item != "b",
-            "score": float(item == "b"),
-            "score_base": 1.0,
-        }
-        rows += [row(item, "none", 0, 0.0, **written | {"changed": False, "score": 1.0})]
-        rows += [row(item, "mass", 2, 0.5 + shift, **written), row(item, "all", 8, 0.8)]
-        rows += [row(item, "mass", 2, loss, draw) for draw, loss in enumerate((0.2, 0.6, 0.1))]
-        rows += [row(item, "walking", 1, shift), row(item, "walking", 1, 0.3, 0)]
-    return pl.DataFrame(rows, schema=KNOCKOUT_SCHEMA)
 
 
 def test_costs_ranks_and_words_are_those_of_the_rows() -> None:

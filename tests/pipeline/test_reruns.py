@@ -62,6 +62,7 @@ PARAM_EDITS = {
     "pairs.align.padding": "masked",
     "patch.sweep.components": ["resid_pre", "z"],
     "patch.crossing.confidence": 0.9,
+    "knockout.k": [2],
     "report.title": "Another title",
     "resources.executor": "ray",
     "datasets.arithmetic.n": 17,

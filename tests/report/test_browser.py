@@ -112,6 +112,16 @@ def test_a_head_of_a_reader_stands_at_its_scores_and_can_be_chosen(opened, input
     assert "head=L2.H3" in view.url
 
 
+def test_a_cut_stands_at_its_loss_beside_random_sets(opened):
+    view = opened()
+    rows = [view.locator(f"#cuts svg >> nth=0 >> [data-set='mask {name}']") for name in ("none 0", "mass 2", "all 8")]
+    places = [number(row.locator("circle").last.get_attribute("cx")) for row in rows]
+    assert (places[1] - places[0]) / (places[2] - places[0]) == pytest.approx(0.5 / 0.8, abs=1e-3)
+    assert rows[1].locator("circle").count() == 1 + 3
+    assert rows[1].locator("circle").last.locator("title").text_content().endswith("p = 0.50")
+    assert "costs 0.500 nats per token" in view.locator("#cuts").inner_text()
+
+
 def test_an_answer_token_is_held_and_let_go(opened, inputs):
     view = opened()
     links = pl.read_parquet(inputs.paths.map_links("tiny_qwen2", "math500"))

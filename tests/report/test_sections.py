@@ -9,12 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from r2a_core.knockout.summary import knockout_records
 from r2a_core.report.encode import weight_levels
 from r2a_core.report.overview import significant_counts
 from r2a_core.report.sections import item_table, items_with_texts
 from r2a_core.report.traces import fractions
 from r2a_core.trace import SEGMENTS
 from tests.evaluation.judged_runs import GAINS
+from tests.knockout.cases import cut, params
 
 
 def raw(packed: dict[str, Any]) -> np.ndarray:
@@ -160,6 +162,13 @@ def test_heads_of_a_reader_are_those_of_its_file(page_data, inputs):
     middle = [head for head in record["marks"]["walking_before"] if head[0] in (1, 2)]
     assert len(middle) == len(record["marks"]["walking_before"])
     assert "base has not read the traces of tiny_qwen2 on wildbench" in [gap["what"] for gap in page_data["gaps"]]
+
+
+def test_costs_of_cut_heads_are_those_of_the_metrics(page_data):
+    (record,) = page_data["knockout"]
+    assert (record["model"], record["dataset"], len(record["sentences"])) == ("tiny_qwen2", "math500", 2)
+    assert record["sets"] == knockout_records(cut(), params())
+    assert "the heads of r1_qwen_7b on math500 have not been cut" in [gap["what"] for gap in page_data["gaps"]]
 
 
 def test_patched_cells_are_those_of_the_patching_file(page_data, inputs):
