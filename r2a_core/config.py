@@ -183,7 +183,7 @@ class TextMix(Record):
     padded: Share  # texts with padding at the starts of their segments
 
 
-TaskName = Literal["stories", "comparisons", "days", "legs", "ranking", "orders", "swaps"]
+TaskName = Literal["stories", "comparisons", "days", "orders", "swaps"]
 
 
 class TaskMix(Record):

@@ -23,7 +23,7 @@ from tests.random_models import save_random_model
 MIX = {"without_reasoning": 0.2, "probing": 0.2, "perturbed": 0.2, "contradicted": 0.5, "padded": 0.2}
 RECIPE = {"seed": 3, "threads": 1, "rank": 4, "alpha": 6.0, "steps": 6, "batch_tokens": 600, "learning_rate": 0.01}
 RECIPE |= {"ramp_steps": 2, "flat_share": 0.5, "final_share": 0.1, "checkpoint_steps": 2}
-RECIPE |= {"mix": MIX | {"tasks": {"days": 1.0, "legs": 1.0}}}
+RECIPE |= {"mix": MIX | {"tasks": {"days": 1.0, "swaps": 1.0}}}
 
 
 @pytest.fixture(scope="module")

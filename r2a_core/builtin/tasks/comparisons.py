@@ -8,7 +8,6 @@ from random import Random
 
 from r2a_core.builtin.tasks.things import MARGIN, Domain, Quality
 from r2a_core.builtin.tasks.writing import (
-    READ,
     Line,
     Piece,
     Solution,
@@ -47,24 +46,24 @@ RESTATED = (
 )
 
 COUNTS = (  # the quality named by the question itself
-    "This is about {quality}.",
-    "What matters is the {quality}.",
-    "So I compare the {quality} of both.",
-    "The {quality} decides.",
-    "I should look at the {quality}.",
+    "This is about {quality}, and I want the one that is {want}.",
+    "What matters is the {quality}: I look for the one that is {want}.",
+    "So I compare the {quality} of both to find which is {want}.",
+    "The {quality} decides which one is {want}.",
+    "I should look at the {quality} and see which one is {want}.",
 )
 
 CONTEXT = (
-    "With {context} in mind, what counts is the {quality}, and {much} of it is {asked}.",
-    "Considering {context}, I look at the {quality}: {much} means {asked}.",
-    "For {context} the {quality} matters, and the {asked} one is the one with {much}.",
-    "The context is {context}, so the {quality} decides, and I want {much}.",
+    "With {context} in mind, what counts is the {quality}, and {asked} means {want}.",
+    "Considering {context}, I look at the {quality} and want the one that is {want}.",
+    "For {context} the {quality} matters, and the {asked} one is the one that is {want}.",
+    "The context is {context}, so the {quality} decides: which one is {want}?",
 )
 
 PURPOSE = (
-    "{Purpose}, what counts is the {quality}, and {much} of it is better.",
-    "What matters {purpose} is the {quality}: the one with {much} wins.",
-    "{Purpose}, I should look at the {quality} and take the one with {much}.",
+    "{Purpose}, what counts is the {quality}, and the one that is {want} is better.",
+    "What matters {purpose} is the {quality}: the one that is {want} wins.",
+    "{Purpose}, I should look at the {quality} and take the one that is {want}.",
 )
 
 WRONG_QUALITY = (
@@ -84,19 +83,19 @@ FIRST_FACTS = (
 SECOND_FACTS = ("{Fact}.", "On the other hand, {fact}.", "And {fact}.", "In comparison, {fact}.", "{Fact}, though.")
 
 LARGER = (
-    "{High} is more than {low}.",
-    "{High} is more than {low}, so the {quality} of {top} is larger.",
-    "The {quality} of {top} is the larger one.",
-    "The larger number is {high}, and it belongs to {top}.",
-    "{Top} has the larger value here, {high}.",
+    "{High} is more than {low}. So the one that is {more} is {top}, and the one that is {less} is {bottom}.",
+    "{High} is more than {low}, so the one that is {more} is {top} and the one that is {less} is {bottom}.",
+    "The larger number is {high}, so the one that is {more} is {top}; the one that is {less} is {bottom}.",
+    "{High} against {low}: the one that is {more} is {top}, the one that is {less} is {bottom}.",
+    "As {high} is more than {low}, the one that is {more} is {top}, whereas the one that is {less} is {bottom}.",
 )
 
 VERDICTS = (
-    "So {winner} is {more} than {loser}.",
-    "That makes {winner} {more}.",
-    "{Winner} is clearly {more}.",
-    "Of the two, {winner} is {more}.",
-    "Comparing both, {winner} is {more} than {loser}.",
+    "I want the one that is {want}: that is {winner}.",
+    "So the one that is {want} is {winner}.",
+    "Asked for is the one that is {want}, which is {winner}.",
+    "I need the one that is {want}, so I take {winner}.",
+    "Since I look for the one that is {want}, it is {winner}.",
 )
 
 SERVES = (
@@ -108,13 +107,13 @@ SERVES = (
 
 CHECKS = (
     "Wait, let me double-check the numbers: {va} against {vb}. Yes, the gap is clear.",
-    "Alternatively, I can turn it round: {loser} is {less}, so it cannot be {loser}.",
-    "Wait, do I have the {quality} the right way round? {Loser} is {less}, yes.",
-    "Let me double-check with everyday sense: {winner} being {more} sounds right.",
+    "Alternatively, I can turn it round: {loser} is {other_way}, so it cannot be {loser}.",
+    "Wait, do I have the {quality} the right way round? {Loser} is {other_way}, yes.",
+    "Let me double-check with everyday sense: {winner} being {want} sounds right.",
 )
 
 SLIPS = (
-    "So it is {loser}. Wait, I mixed them up: {winner} is the one that is {more}.",
+    "So it is {loser}. Wait, I mixed them up: {winner} is the one that is {want}.",
     "That would be {loser}. Hmm, no, wait, {high} belongs to {winner}.",
 )
 
@@ -183,12 +182,17 @@ class ComparisonProblem:
 
     def opening(self, rng: Random) -> Line:
         """Says which quality counts, and in which direction."""
-        words = {"quality": self.quality_name, "much": "more" if self.much else "less", "asked": self.asked_word}
+        words = {"quality": self.quality_name, "want": result(self.want), "asked": self.asked_word}
         if not self.context or self.context == self.quality_name:
             return write(rng, COUNTS, **words)
         if self.form == PAPER_FORM:
             return write(rng, CONTEXT, context=self.context, **words)
         return write(rng, PURPOSE, purpose=self.context, **words)
+
+    @property
+    def want(self) -> str:
+        """Returns the word for what the context makes of the question: "cheaper"."""
+        return self.quality.more if self.much else self.quality.less
 
     @property
     def quality_name(self) -> str:
@@ -207,25 +211,24 @@ class ComparisonProblem:
         words = {"quality": self.quality_name, "other": rng.choice(others)}
         if rng.random() < 0.12:
             solution.detour(write(rng, WRONG_QUALITY, **words))
-        if rng.random() < 0.8:
-            solution.step(self.opening(rng))
+        solution.step(self.opening(rng))
         for number, thing in enumerate(order):
             said = result(self.quality.worded(values[thing]), thing not in slipped)
-            fact = fill(rng.choice(self.quality.facts), t=Piece(thing, READ), v=said)
+            fact = fill(rng.choice(self.quality.facts), t=thing, a=self.named(thing), v=said)
             before, _, after = rng.choice(SECOND_FACTS if number else FIRST_FACTS).partition("act}")
             if before.endswith("F"):
                 fact[0] = Piece(capital(fact[0].text), fact[0].weight)
             solution.step([*fill(before[:-2]), *fact, *fill(after)])
         winner, loser = (high, low) if self.much else (low, high)
-        more, less = (self.quality.more, self.quality.less) if self.much else (self.quality.less, self.quality.more)
+        more, less = self.quality.more, self.quality.less
         worded = {thing: self.quality.worded(values[thing]) for thing in order}
-        words |= {"winner": self.the(winner), "loser": self.the(loser), "more": more, "less": less}
-        words |= {"high": worded[high], "low": worded[low], "va": worded[order[0]], "vb": worded[order[1]]}
-        larger = {"high": result(worded[high]), "low": worded[low], "top": result(self.the(high))}
-        solution.step(write(rng, LARGER, quality=self.quality_name, **larger))
-        if not wrong and rng.random() < 0.07:
-            mixed = words | {"high": worded[winner]}
-            solution.detour(write(rng, SLIPS, **mixed | {"loser": result(self.the(loser), False)}))
+        words |= {"more": more, "less": less, "want": self.want, "other_way": less if self.much else more}
+        words |= {"winner": self.the(winner), "loser": self.the(loser), "va": worded[order[0]], "vb": worded[order[1]]}
+        ends = {"top": result(self.the(high)), "bottom": result(self.the(low))}
+        solution.step(write(rng, LARGER, **words | ends | {"high": result(worded[high]), "low": worded[low]}))
+        if not wrong and rng.random() < 0.04:
+            slip = {"high": worded[winner], "loser": result(self.the(loser), False)}
+            solution.detour(write(rng, SLIPS, **words | slip))
         solution.step(write(rng, VERDICTS, **words | {"winner": result(self.the(winner))}))
         if not wrong and rng.random() < 0.25:
             solution.detour(write(rng, CHECKS, **words))

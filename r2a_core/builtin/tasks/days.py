@@ -5,13 +5,10 @@ from random import Random
 
 from r2a_core.builtin.tasks.writing import (
     NAMES,
-    READ,
-    Line,
-    Piece,
     Solution,
     article,
     capital,
-    fill,
+    fill_around,
     listed,
     pronouns,
     result,
@@ -58,21 +55,12 @@ RESTATED = (
     "the first day is {day}, so I go on from there",
 )
 
-WEEKS = (
-    "{n} days are {w} and {r} more days, and {w} changes nothing, so only {r} count.",
-    "A week has 7 days. {n} - {full} = {r}, so going {n} days is like going {r} days.",
-    "Since the days repeat after 7, {n} is the same as {n} - {full} = {r}.",
-    "Taking full weeks out of {n} leaves {n} - {full} = {r} days.",
-)
-
-WHOLE = ("{n} days are exactly {w}, so it stays {day}.", "Since {n} is {w}, the weekday does not change: {day}.")
-
 COUNTED = (
-    "From {day}, {r} {way}: {chain}.",
-    "{R} {way} from {day}: {chain}.",
-    "Starting at {day} I count {r} {way}: {chain}.",
-    "I go {r} {way} from {day}, that is {chain}.",
-    "Counting {r} {way} after {day} gives {chain}.",
+    "From {day}, {n} {way}: {chain}.",
+    "{N} {way} from {day}: {chain}.",
+    "Starting at {day} I count {n} {way}: {chain}.",
+    "I go {n} {way} from {day}, that is {chain}.",
+    "Counting {n} {way} after {day} gives {chain}.",
 )
 
 LANDED = (
@@ -84,15 +72,15 @@ LANDED = (
 )
 
 SLIPS = (
-    "I think it is {bad}. Hmm, let me recount: {chain}. So it is {end}.",
-    "So it is {bad}. Wait, I should count one by one: {chain}. It must be {end}.",
-    "That gives {bad}. Wait, no, I went one too far or too short: {chain}. It is {end}.",
+    "I think it is {bad}. Hmm, let me recount: {again}. So it is {end}.",
+    "So it is {bad}. Wait, I should count one by one: {again}. It must be {end}.",
+    "That gives {bad}. Wait, no, I went one too far or too short: {again}. It is {end}.",
 )
 
 CHECKS = (
-    "Wait, let me check by going back: {r} {back} from {end} is {day}. Good.",
-    "Alternatively, I can go {other} {back} instead, because {r} + {other} = 7. That also gives {end}.",
-    "Let me double-check the count: {chain}. Yes, {end}.",
+    "Wait, let me check by going back: {n} {back} from {end} is {day}. Good.",
+    "Alternatively, I can go back from {end}: {n} {back} is {day} again. Good.",
+    "Let me double-check the count: {again}. Yes, {end}.",
 )
 
 TOLD = (
@@ -103,8 +91,6 @@ TOLD = (
 )
 
 WAYS = {True: {"way": "after", "shift": "later"}, False: {"way": "before", "shift": "earlier"}}
-
-WEEK_WORDS = {1: "one week", 2: "two weeks", 3: "three weeks", 4: "four weeks"}
 
 
 @dataclass(frozen=True)
@@ -150,39 +136,25 @@ class DayProblem:
         return solution
 
     def move(self, rng: Random, solution: Solution, day: int, move: int, end: int, wrong: bool) -> None:
-        """Writes one move: weeks are left out, then days counted; wrong: too many or too few of them."""
-        n, sign = abs(move), 1 if move > 0 else -1
-        rest, weeks = n % 7, n // 7
-        if weeks and rest == 0 and not wrong:
-            solution.step(write(rng, WHOLE, n=n, w=WEEK_WORDS[weeks], day=DAYS[day]))
-            return
-        if weeks and rest:
-            fields = {"n": n, "w": WEEK_WORDS[weeks], "r": result(rest), "full": 7 * weeks}
-            solution.step(write(rng, WEEKS, **fields))
-        unit = "day" if rest == 1 else "days"
-        ways = f"{unit} {rng.choice(('forward', 'ahead') if sign > 0 else ('back', 'backwards'))}"
-        chain = [DAYS[(day + sign * step) % 7] for step in range(1, sign * (end - day) % 7 + 1)]
-        fields = {"day": DAYS[day], "r": rest, "way": ways, "end": result(DAYS[end])}
-        counted: Line = [Piece(", ".join(chain), 0.0 if wrong else READ)]
+        """Writes one move, counted day by day; wrong: with another day at its end."""
+        sign, n = 1 if move > 0 else -1, abs(move)
+        way = f"days {rng.choice(('forward', 'ahead') if sign > 0 else ('back', 'backwards'))}"
+        days = [DAYS[(day + sign * step) % 7] for step in range(1, n)] + [DAYS[end]]
+        chain = [f"{each} ({step})" for step, each in enumerate(days, start=1)]
+        fields = {"day": DAYS[day], "n": n, "way": way, "end": result(DAYS[end]), "again": listed(chain)}
         thought = 1.0 if wrong else rng.random()
-        if thought < 0.08 and rest > 1:
+        if thought < 0.04:
             bad = DAYS[(end + rng.choice((-1, 1))) % 7]
-            solution.detour(write(rng, SLIPS, bad=result(bad, False), chain=listed(chain), **fields))
-            solution.quoted.append(f"{capital(str(rest))} {ways} from {DAYS[day]} is {DAYS[end]}.")
+            solution.detour(write(rng, SLIPS, bad=result(bad, False), **fields))
+            solution.quoted.append(f"{n} {way} from {DAYS[day]} is {DAYS[end]}.")
             return
-        template = rng.choice(COUNTED)
-        before, _, after = template.partition("{chain}")
-        solution.step([*fill(before, **fields), *counted, *fill(after)])
+        counted = [result(", ".join(chain), not wrong)]
+        solution.step(fill_around(rng.choice(COUNTED), "{chain}", counted, **fields))
         if rng.random() < 0.7:
             solution.step(write(rng, LANDED, **fields))
-        if 0.08 <= thought < 0.3:
-            back = f"{unit} {'back' if sign > 0 else 'forward'}"
-            other = 7 - rest
-            checks = fields | {"back": back, "other": other, "chain": listed(chain), "end": DAYS[end]}
-            template = rng.choice(CHECKS)
-            if "{other}" in template:
-                checks["back"] = f"{'day' if other == 1 else 'days'} {'back' if sign > 0 else 'forward'}"
-            solution.detour(fill(template, **checks))
+        if 0.04 <= thought < 0.25:
+            back = f"days {'back' if sign > 0 else 'forward'}"
+            solution.detour(write(rng, CHECKS, **fields | {"back": back, "end": DAYS[end]}))
 
 
 def draw(rng: Random) -> DayProblem:
@@ -197,7 +169,7 @@ def draw(rng: Random) -> DayProblem:
     }
     start = rng.randrange(7)
     count = rng.choice((1, 2, 2))
-    moves = tuple(rng.choice((-1, 1)) * rng.randint(2, 16 if count == 1 else 9) for _ in range(count))
+    moves = tuple(rng.choice((-1, 1)) * rng.randint(2, 9 if count == 1 else 6) for _ in range(count))
     clauses = [clause.format(n=abs(move), way=ways[move < 0], **words) for move in moves]
     story = opening.format(day=DAYS[start], **words) + " " + capital(", and then ".join(clauses)) + "."
     return DayProblem(story, ask.format(**words), start, moves)

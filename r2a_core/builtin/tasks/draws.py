@@ -1,13 +1,11 @@
 """The tasks by name, each with its way to draw a problem."""
 
-from r2a_core.builtin.tasks import comparison_draws, days, legs, orders, ranking, stories, swaps
+from r2a_core.builtin.tasks import comparison_draws, days, orders, stories, swaps
 
 TASKS = {
     "stories": stories.draw,
     "comparisons": comparison_draws.draw,
     "days": days.draw,
-    "legs": legs.draw,
-    "ranking": ranking.draw,
     "orders": orders.draw,
     "swaps": swaps.draw,
 }

@@ -1,10 +1,25 @@
-"""Who is tallest, second oldest, and so on, from clues about two people each: a line of people grows at its ends."""
+"""Who is tallest, second youngest, and so on, from clues about two people each.
+
+A line of people, the end that is asked about first, grows at both ends.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from r2a_core.builtin.tasks.writing import NAMES, READ, Line, Piece, Solution, capital, fill, listed, result, say, write
+from r2a_core.builtin.tasks.writing import (
+    NAMES,
+    READ,
+    Line,
+    Piece,
+    Solution,
+    capital,
+    fill_around,
+    listed,
+    result,
+    say,
+    write,
+)
 
 RELATIONS = (  # more, less, most, least
     ("taller", "shorter", "tallest", "shortest"),
@@ -48,26 +63,11 @@ LINES = (
     "Hence, from the {most} down to the {least}, {line}.",
 )
 
-FIRST = (
-    "The {most} stands first: {name}.",
-    "At the front of the line is {name}.",
-    "The line begins with the {most}, {name}.",
-)
-
-LAST = (
-    "The {least} stands last: {name}.",
-    "At the end of the line is {name}.",
-    "The line ends with the {least}, {name}.",
-)
-
-SECOND = (
-    "The {most} is {first}, and right after {first} comes {name}.",
-    "{First} leads the line, so the {nth} is the next one: {name}.",
-)
-
-LAST_BUT_ONE = (
-    "The {least} is {last}, and right before {last} comes {name}.",
-    "{Last} ends the line, so the {nth} is the one before: {name}.",
+PICKS = (  # {counted}: who stands there, counted from the end of the line that is asked about
+    "For the {nth} I count from there: {counted}.",
+    "The {nth} is asked for, so I count: {counted}.",
+    "Counting to the {nth}: {counted}.",
+    "To find the {nth}, I go along the line: {counted}.",
 )
 
 MISREADINGS = (
@@ -77,13 +77,13 @@ MISREADINGS = (
 
 SLIPS = (
     "So {b} is {more} than {a}. Wait, I read that the wrong way round: {a} is {more} than {b}.",
-    "That puts {b} above {a}. Hmm, no, wait. It is {a} who is {more}.",
+    "That puts {b} before {a}. Hmm, no, wait. It is {a} who is {more}.",
 )
 
 CHECKS = (
     "Wait, let me check this against the clues: {a} before {b}, yes, that is right.",
     "Let me double-check: {count} people, {count} places, and {a} is indeed {more} than {b}. Good.",
-    "Alternatively, I can start from the {least}: that is {last}, and going up I meet the same order.",
+    "Alternatively, I can start from the {least}: that is {last}, and going back I meet the same order.",
 )
 
 TOLD_LINE = (
@@ -96,19 +96,13 @@ TOLD_LINE = (
 TOLD_INNER = (
     "{up} is {more} than {name}, while {down} is {less}.",
     "{name} stands between {up} and {down}.",
-    "Directly above {name} is {up}, directly below is {down}.",
+    "Right before {name} comes {up}, right after comes {down}.",
 )
 
 TOLD_END = (
     "Nobody is {more} than {name}.",
     "All the others are {less} than {name}.",
-    "No clue puts anyone above {name}.",
-)
-
-TOLD_BOTTOM = (
-    "Nobody is {less} than {name}.",
-    "All the others are {more} than {name}.",
-    "No one is left below {name}.",
+    "No clue puts anyone before {name}.",
 )
 
 
@@ -116,17 +110,15 @@ TOLD_BOTTOM = (
 class OrderProblem:
     """People in order, clues about neighbours, and the place that is asked for."""
 
-    relation: tuple[str, str, str, str]
+    relation: tuple[str, str, str, str]  # in the direction of the question: its words for more, less, most, least
     line: tuple[str, ...]  # from the most to the least
-    clues: tuple[tuple[int, bool], ...]  # place of the upper one, told with the word for more
+    clues: tuple[tuple[int, bool], ...]  # place of the first of two neighbours, told with the word for more
     place: int  # 1 = the most
-    from_top: bool  # whether the question counts from the most
     ask: str
 
     @property
     def nth(self) -> str:
-        place = self.place if self.from_top else len(self.line) - self.place + 1
-        return ("", "second ")[place - 1] + self.relation[2 if self.from_top else 3]
+        return ("", "second ")[self.place - 1] + self.relation[2]
 
     @property
     def asked(self) -> str:
@@ -164,77 +156,60 @@ class OrderProblem:
     def restate(self, rng: Random) -> str:
         return say(rng, RESTATED, all=listed(self.options), count=len(self.line), nth=self.nth)
 
+    def chain(self, line: Sequence[str], wrong: Sequence[str]) -> Line:
+        """Writes people in order; the wrong ones are not to be learnt."""
+        sign = " > " if self.relation in RELATIONS else " < "
+        pieces: Line = []
+        for number, name in enumerate(line):
+            pieces += [Piece(sign if number else ""), result(name, name not in wrong)]
+        return pieces
+
     def solve(self, rng: Random, wrong: bool) -> Solution:
         more, less, most, least = self.relation
         words = {"more": more, "less": less, "most": most, "least": least, "nth": self.nth, "count": len(self.line)}
         line = list(self.line)
-        slip = None
+        swapped: tuple[str, ...] = ()
         if wrong:  # neighbours change places, and the rest follows that
-            slip = self.place - 1 if self.place < len(line) else self.place - 2
-            line[slip], line[slip + 1] = line[slip + 1], line[slip]
-        final = line[self.place - 1]
-        solution = Solution(final)
-        wrong_ones = () if slip is None else (line[slip], line[slip + 1])
-        first = self.clues[0][0]
-        low, high = first, first  # of the line so far, as places
+            i = self.place - 1
+            line[i], line[i + 1] = line[i + 1], line[i]
+            swapped = (line[i], line[i + 1])
+        solution = Solution(line[self.place - 1])
+        low = high = self.clues[0][0]  # of the line so far, as places
         for number, ((i, _), clue) in enumerate(zip(self.clues, self.told(line), strict=True)):
             low, high = min(low, i), max(high, i + 1)
-            if slip is None and rng.random() < 0.06:
+            if not wrong and rng.random() < 0.03:
                 solution.detour(write(rng, SLIPS, a=line[i], b=line[i + 1], **words))
             template = rng.choice(NEXT if number and rng.random() < 0.7 else CLUES)
-            said = Piece(clue, READ if slip is None else 0.0)
-            solution.step(with_line(template, chain(line[low : high + 1], wrong_ones), clue=said))
+            said = Piece(clue, 0.0 if wrong else READ)
+            solution.step(fill_around(template, "{line}", self.chain(line[low : high + 1], swapped), clue=said))
         if rng.random() < 0.5:
-            solution.step(with_line(rng.choice(LINES), chain(line, wrong_ones), **words))
-        if self.place > 1 and rng.random() < 0.15:
+            solution.step(fill_around(rng.choice(LINES), "{line}", self.chain(line, swapped), **words))
+        if self.place > 1 and rng.random() < 0.1:
             solution.detour(write(rng, MISREADINGS, first=line[0], **words))
-        if slip is None and rng.random() < 0.22:
+        if not wrong and rng.random() < 0.22:
             i = rng.randrange(len(line) - 1)
             solution.detour(write(rng, CHECKS, a=line[i], b=line[i + 1], last=line[-1], **words))
-        picks = {(1, True): FIRST, (2, True): SECOND, (1, False): LAST, (2, False): LAST_BUT_ONE}
-        nth = self.place if self.from_top else len(line) - self.place + 1
-        ends = {
-            "first": result(line[0], line[0] not in wrong_ones),
-            "last": result(line[-1], line[-1] not in wrong_ones),
-        }
-        solution.step(write(rng, picks[nth, self.from_top], name=result(final), **ends, **words))
+        counted = ", ".join(f"{name} ({place})" for place, name in enumerate(line[: self.place], start=1))
+        solution.step(fill_around(rng.choice(PICKS), "{counted}", [result(counted, not wrong)], **words))
         if rng.random() < 0.6:
             solution.told.append(say(rng, TOLD_LINE, all=", then ".join(line), **words))
-        fields = {"name": final} | words
-        if self.place == 1:
-            solution.told.append(say(rng, TOLD_END, **fields))
-        elif self.place == len(line):
-            solution.told.append(say(rng, TOLD_BOTTOM, **fields))
-        else:
-            solution.told.append(say(rng, TOLD_INNER, up=line[self.place - 2], down=line[self.place], **fields))
+        fields = {"name": solution.final} | words
+        if self.place > 1:
+            fields |= {"up": line[self.place - 2], "down": line[self.place]}
+        solution.told.append(say(rng, TOLD_INNER if self.place > 1 else TOLD_END, **fields))
         solution.told = [capital(each) for each in solution.told]
         return solution
 
 
-def chain(line: Sequence[str], wrong: Sequence[str]) -> Line:
-    """Writes people in order; the wrong ones are not to be learnt."""
-    pieces: Line = []
-    for number, name in enumerate(line):
-        pieces += [Piece(" > ") if number else Piece(""), result(name, name not in wrong)]
-    return pieces
-
-
-def with_line(template: str, line: Line, **fields: str | int | Piece) -> Line:
-    """Fills a template around a line of people."""
-    before, _, after = template.partition("{line}")
-    return [*fill(before, **fields), *line, *fill(after, **fields)]
-
-
 def draw(rng: Random) -> OrderProblem:
     """Draws three or four people and a clue about every two neighbours."""
-    count = rng.choice((3, 4, 4))
+    count = rng.choice((3, 3, 4))
     line = tuple(rng.sample(NAMES, count))
     places = [rng.randrange(count - 1)]
     while len(places) < count - 1:  # the next clue is about an end of the line so far
         ends = [place for place in (min(places) - 1, max(places) + 1) if 0 <= place < count - 1]
         places.append(rng.choice(ends))
-    clues = [(place, rng.random() < 0.5) for place in places]
-    from_top = rng.random() < 0.5
-    nth = rng.choice((1, 1, 2))
-    place = nth if from_top else count - nth + 1
-    return OrderProblem(rng.choice(RELATIONS), line, tuple(clues), place, from_top, rng.choice(QUESTIONS))
+    clues = tuple((place, rng.random() < 0.5) for place in places)
+    more, less, most, least = rng.choice(RELATIONS)
+    relation = (more, less, most, least) if rng.random() < 0.5 else (less, more, least, most)
+    return OrderProblem(relation, line, clues, rng.choice((1, 2)), rng.choice(QUESTIONS))

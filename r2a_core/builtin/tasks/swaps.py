@@ -1,9 +1,22 @@
-"""Who holds what after some swaps: the state is followed swap by swap."""
+"""What somebody holds after some swaps: the state is followed swap by swap."""
 
 from dataclasses import dataclass
 from random import Random
 
-from r2a_core.builtin.tasks.writing import NAMES, READ, Line, Piece, Solution, capital, fill, listed, result, say, write
+from r2a_core.builtin.tasks.writing import (
+    NAMES,
+    READ,
+    Line,
+    Piece,
+    Solution,
+    capital,
+    fill,
+    fill_around,
+    listed,
+    result,
+    say,
+    write,
+)
 
 COLORS = ["red", "blue", "green", "yellow", "black", "white", "purple", "orange"]
 
@@ -18,13 +31,7 @@ SCENES = (  # things, opening
 
 EVENTS = ("{a} and {b} swap", "{a} trades with {b}", "{a} and {b} change {things}", "{a} swaps with {b}")
 
-WHO = (
-    "Who has the {color} {thing} in the end?",
-    "Who holds the {color} {thing} now?",
-    "With whom is the {color} {thing} now?",
-)
-
-WHAT = ("Which color is the {thing} of {name} in the end?", "What is the color of the {thing} that {name} has now?")
+ASKS = ("Which color is the {thing} of {name} in the end?", "What is the color of the {thing} that {name} has now?")
 
 RESTATED = (
     "I have to follow the {things} through {count} swaps",
@@ -57,13 +64,7 @@ CHECKS = (
 
 ENDS = ("In the end, {state}.", "So the final state is: {state}.", "After all swaps, {state}.")
 
-TOLD_WHO = (
-    "The {color} {thing} starts with {start} and goes {path}.",
-    "At first {start} held the {color} one, which then went {path}.",
-    "Following only the {color} {thing} from {start}, its way is {path}.",
-)
-
-TOLD_WHAT = (
+TOLD = (
     "{name} starts with {first}, {path}.",
     "The {thing} of {name} is first {first}, {path}.",
     "Watching only {name}, we see {first}, {path}.",
@@ -72,14 +73,13 @@ TOLD_WHAT = (
 
 @dataclass(frozen=True)
 class SwapProblem:
-    """Colors of things that people hold, swaps of two people each, and a color or person to ask for."""
+    """Colors of things that people hold, swaps of two people each, and a person to ask for."""
 
     scene: int
     names: tuple[str, ...]
     colors: tuple[str, ...]  # by name, at the start
     swaps: tuple[tuple[int, int], ...]
-    target: int  # of names, or of colors
-    asks_who: bool
+    target: int  # of names
     events: tuple[str, ...]
     ask: str
 
@@ -93,7 +93,7 @@ class SwapProblem:
             [f"{name} has the {color} {self.thing}" for name, color in zip(self.names, self.colors, strict=True)]
         )
         opening = SCENES[self.scene][1].format(all=listed(self.names), told=held)
-        ask = self.ask.format(color=self.colors[self.target], thing=self.thing, name=self.names[self.target])
+        ask = self.ask.format(thing=self.thing, name=self.names[self.target])
         return f"{opening} {' '.join(f'{swap}.' for swap in self.told())} {ask}"
 
     def told(self) -> list[str]:
@@ -115,11 +115,11 @@ class SwapProblem:
         return states
 
     def answer(self, held: list[str]) -> str:
-        return self.names[held.index(self.colors[self.target])] if self.asks_who else held[self.target]
+        return held[self.target]
 
     @property
     def options(self) -> tuple[str, ...]:
-        return self.names if self.asks_who else self.colors
+        return self.colors
 
     @property
     def gold(self) -> str:
@@ -131,13 +131,11 @@ class SwapProblem:
 
     @property
     def asked(self) -> str:
-        if self.asks_who:
-            return f"one with the {self.colors[self.target]} {self.thing}"
         return f"color that {self.names[self.target]} has"
 
     @property
     def subject(self) -> str:
-        return "who" if self.asks_who else "what"
+        return self.thing
 
     def restate(self, rng: Random) -> str:
         return say(rng, RESTATED, thing=self.thing, things=f"{self.thing}s", count=len(self.swaps))
@@ -172,42 +170,30 @@ class SwapProblem:
         held, solution = list(self.colors), Solution("")
         slipped = self.mistake(rng) if wrong else None
         path = [self.answer(held)]
-        solution.step(with_line(rng, STARTS, "{state}", self.state(held)))
+        solution.step(fill_around(rng.choice(STARTS), "{state}", self.state(held)))
         for number, (a, b) in enumerate(self.swaps):
             right = number != slipped
             fields = {"a": self.names[a], "b": self.names[b], "told": self.told()[number]}
             given = {"x": result(held[a]), "y": result(held[b])}
-            if right and rng.random() < 0.06:
+            if right and rng.random() < 0.03:
                 solution.detour(write(rng, SLIPS, old=result(held[a], False), **fields))
             self.swap(held, number, slipped)
-            solution.step(with_line(rng, STEPS, "{state}", self.state(held, right), **fields, **given))
+            solution.step(fill_around(rng.choice(STEPS), "{state}", self.state(held, right), **fields, **given))
             if right and rng.random() < 0.12:
                 other = next(each for each in range(len(self.names)) if each not in (a, b))
                 template = rng.choice(CHECKS)
                 if "{state}" in template:
-                    solution.detour(with_line(rng, (template,), "{state}", self.state(held)))
+                    solution.detour(fill_around(template, "{state}", self.state(held)))
                 else:
                     solution.detour(fill(template, other=self.names[other], theirs=held[other], new=held[a], **fields))
             if self.answer(held) != path[-1]:
                 path.append(self.answer(held))
         if rng.random() < 0.15:
-            solution.step(with_line(rng, ENDS, "{state}", self.state(held)))
+            solution.step(fill_around(rng.choice(ENDS), "{state}", self.state(held)))
         solution.final = path[-1]
-        way = ", ".join(f"{'to' if self.asks_who else 'then'} {each}" for each in path[1:])
-        templates = TOLD_WHO if self.asks_who else TOLD_WHAT
-        words = {"color": self.colors[self.target], "thing": self.thing, "start": path[0], "first": path[0]}
-        if len(path) == 1:
-            templates = (
-                ("Nothing changes for the {color} {thing}.",) if self.asks_who else ("{name} takes part in no swap.",)
-            )
-        solution.told.append(capital(say(rng, templates, path=way, name=self.names[self.target], **words)))
+        words = {"name": self.names[self.target], "thing": self.thing, "first": path[0]}
+        solution.told.append(capital(say(rng, TOLD, path=", ".join(f"then {each}" for each in path[1:]), **words)))
         return solution
-
-
-def with_line(rng: Random, templates: tuple[str, ...], mark: str, line: Line, **fields: str | int | Piece) -> Line:
-    """Fills one of the templates around a line in place of the mark."""
-    before, _, after = rng.choice(templates).partition(mark)
-    return [*fill(before, **fields), *line, *fill(after, **fields)]
 
 
 def draw(rng: Random) -> SwapProblem:
@@ -219,17 +205,15 @@ def draw(rng: Random) -> SwapProblem:
 
 
 def draw_any(rng: Random) -> SwapProblem:
-    """Draws three or four people and two or three swaps, none of the two that swapped just before."""
-    count = rng.choice((3, 3, 3, 4))
-    names, colors = tuple(rng.sample(NAMES, count)), tuple(rng.sample(COLORS, count))
+    """Draws three people and two or three swaps, none of the two that swapped just before."""
+    names, colors = tuple(rng.sample(NAMES, 3)), tuple(rng.sample(COLORS, 3))
     swaps: list[tuple[int, int]] = []
     wanted = rng.choice((2, 2, 3))
     while len(swaps) < wanted:
-        a, b = rng.sample(range(count), 2)
+        a, b = rng.sample(range(3), 2)
         if not swaps or set(swaps[-1]) != {a, b}:
             swaps.append((a, b))
-    asks_who = rng.random() < 0.5
     events = tuple(rng.choice(EVENTS) for _ in swaps)
-    ask = rng.choice(WHO if asks_who else WHAT)
-    scene, target = rng.randrange(len(SCENES)), rng.randrange(count)
-    return SwapProblem(scene, names, colors, tuple(swaps), target, asks_who, events, ask)
+    ask = rng.choice(ASKS)
+    scene, target = rng.randrange(len(SCENES)), rng.randrange(3)
+    return SwapProblem(scene, names, colors, tuple(swaps), target, events, ask)

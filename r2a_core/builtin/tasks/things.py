@@ -26,7 +26,7 @@ class Quality:
 
     name: str  # "weight"
     unit: str  # follows the value
-    facts: tuple[str, ...]  # clauses with {t}, the thing, and {v}, its value with unit
+    facts: tuple[str, ...]  # clauses with {t}, the thing, or {a}, with its article, and {v}, its value with unit
     more: str  # "heavier"
     less: str  # "lighter"
     purposes: tuple[tuple[str, bool], ...] = ()  # what one may want of a thing, and whether much of the quality serves

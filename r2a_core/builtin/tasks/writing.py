@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 from r2a_core.builtin.pieces import Piece
 from r2a_core.infra.errors import R2AError
 
-WORDING, READ, RESULT = 0.6, 1.0, 3.0  # weights: free wording, what is read off earlier text, values to find
+WORDING, READ, RESULT = 0.5, 1.0, 4.0  # weights: free wording, what is read off earlier text, values to find
 
 HELD_OUT_SHARE = 4  # one problem in this many is kept for testing
 
@@ -108,6 +108,12 @@ def fill(template: str, **fields: str | int | Piece) -> Line:
 def write(rng: Random, templates: Sequence[str], **fields: str | int | Piece) -> Line:
     """Fills one of the templates."""
     return fill(rng.choice(templates), **fields)
+
+
+def fill_around(template: str, mark: str, line: Line, **fields: str | int | Piece) -> Line:
+    """Fills a template, with a line in place of the mark."""
+    before, _, after = template.partition(mark)
+    return [*fill(before, **fields), *line, *fill(after, **fields)]
 
 
 def say(rng: Random, templates: Sequence[str], **fields: str | int | Piece) -> str:
