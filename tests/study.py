@@ -26,6 +26,11 @@ from r2a_core.paths import StudyPaths
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+PARAMS["run"] |= {  # two models, two datasets
+    "models": ["tiny_qwen2", "tiny_llama"],
+    "datasets": ["arithmetic", "comparison"],
+    "pairs": "built_in_pairs",
+}
 SMALL_RECIPE = PARAMS["models"]["tiny_qwen2"]["recipe"] | {  # a model trained in a second
     "n_layers": 4,
     "width": 32,
