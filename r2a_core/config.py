@@ -575,12 +575,13 @@ class ResponseParams(Record):
     batch_size: Count  # responses that grow at a time; changes no text of a float32 model
     tie_margin: Annotated[float, Field(ge=0, lt=1)]  # logits over temperature: nearer decisions are made on one item
     shard_items: Count  # questions per shard: what a killed run may lose
+    limit: Count | None = None  # first questions of the dataset, or first selected pairs; null = all
     backend: Backends = Backends(default="transformers")
 
     def sampled(self, temperature: float = 0.0, seed: int = 0) -> "GenerateParams":
         """Returns the same params with one response per question, greedy unless a temperature is given."""
         return GenerateParams(
-            **dict(self), temperature=temperature, seed=seed, runs=1, retry=False, without_mode="finished", limit=None
+            **dict(self), temperature=temperature, seed=seed, runs=1, retry=False, without_mode="finished"
         )
 
 
@@ -592,7 +593,6 @@ class GenerateParams(ResponseParams):
     runs: Count  # responses to each question
     retry: bool  # a second attempt at what left the funnel
     without_mode: WithoutMode  # how the prompt without reasoning closes the thinking
-    limit: Count | None  # first questions of the dataset; null = all
 
     @property
     def decoding(self) -> str:

@@ -31,6 +31,7 @@ PARAMS["run"] |= {  # two models, two datasets
     "datasets": ["arithmetic", "comparison"],
     "pairs": "built_in_pairs",
 }
+PARAMS["generate"]["limit"] = PARAMS["pairs"]["generate"]["limit"] = None
 SMALL_RECIPE = PARAMS["models"]["tiny_qwen2"]["recipe"] | {  # a model trained in a second
     "n_layers": 4,
     "width": 32,
