@@ -222,3 +222,16 @@ def test_dropped_pairs_change_their_own_shard_only(at_project: Path) -> None:
     assert len({path.name for path in work.rglob("*.parquet")} - before) == 1, "8 questions a shard: pairs 4 to 7"
     rows = pl.read_parquet(at_project / "generations" / MODELS[0] / "couples" / "with_reasoning.parquet")
     assert rows.height == 2 * (N_PAIRS - 1)
+
+
+def test_a_limit_takes_the_first_selected_pairs(at_project: Path) -> None:
+    root, table = at_project.parent, at_project / "pairs" / "selected.parquet"
+    params = json.loads((root / "params.yaml").read_text(encoding="utf-8"))
+    params["pairs"]["generate"]["limit"] = 2
+    write_params(root, params)
+    first, *rest = pl.read_parquet(table)["pair_id"].to_list()
+    kept = pl.col("pair_id") != first
+    pl.read_parquet(table).with_columns(kept=kept).write_parquet(table)
+    call(root, "generate_pairs", MODELS[0])
+    rows = pl.read_parquet(at_project / "generations" / MODELS[0] / "couples" / "with_reasoning.parquet")
+    assert rows["item_id"].to_list() == [f"{pair}-{side}" for pair in rest[:2] for side in ("clean", "corrupted")]
