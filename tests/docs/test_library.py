@@ -77,8 +77,8 @@ def write_study(paths: StudyPaths, model_folder: Path) -> None:
         tables.append(tables_in_forward(loaded.model, trace, pieces, ["wait"]))
         aligned = align(loaded.tokenizer, pair, (clean, corrupted), "plain", config)
         sweeps += sweep_pair(loaded.model, aligned, capture_clean(loaded.model, aligned), params, params.memory_mib)
-    write_frame(paths.attention("tiny_llama", "comparison"), concat_tables(tables).attention)
-    write_frame(paths.patching("tiny_llama"), patching_frame(sweeps))
+    write_frame(paths.attention("smollm2_reasoner", "comparisons"), concat_tables(tables).attention)
+    write_frame(paths.patching("smollm2_reasoner"), patching_frame(sweeps))
 
 
 @pytest.fixture(scope="module")
