@@ -87,7 +87,7 @@ def test_a_long_trace_shows_even_attention_few_marks_and_its_walk_in_groups() ->
     walk = Walk(mass, np.tile([0.5, np.nan], 32), np.full(64, 0.1), 0.3)
     even = PooledMap(np.array([0, 12_999]), np.array([0, 12_999]), np.array([[1 / 13_000]]))
     whole, part = map_figure("long", [trace], [even], [walk]).axes[:2]
-    assert whole.collections[0].norm(1 / 13_000) > 0
+    assert whole.collections[0].norm.vmin == pytest.approx(0.5 / 13_000)
     assert reflection_lines(whole) == [(5, 5, 12_999), (1000, 1000, 12_999)]
     (drawn_walk,), (elsewhere,) = lines_at(part, "walk"), lines_at(part, "elsewhere")
     assert drawn_walk.get_ydata().tolist() == list(range(12_936, 13_000, 2))
