@@ -44,7 +44,7 @@ function drawKnockout(body, width) {
   if (!run) return { missing: `The heads of ${STATE.model} have not been cut on ${STATE.dataset}: dvc repro knockout.` };
   const each = width > 720 ? (width - 28) / 2 : width;
   body.append(
-    run.sentences.map((text) => h('p', {}, text)),
+    ...run.sentences.map((text) => h('p', {}, text)),
     h('div', { class: 'panels' }, Object.keys(PARTS).map((part) => knockoutPanel(run.sets, part, each))),
     legend(
       ...[...new Set(run.sets.map((one) => one.kind))].map((kind) => [swatch(KINDS[kind]), words(kind)]),
