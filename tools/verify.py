@@ -158,14 +158,20 @@ def walking(
     walk: float,
     copied_below: float | None = None,
     reader: str | None = None,
+    above_even: bool = False,
 ) -> Value | None:
-    """Heads of `layers`, both included, whose mean mass and weighted walk reach these, and the walk exceeds chance."""
-    heads = heads_of(run, model, dataset, ["walk_null_95"], reader)
+    """Heads of `layers`, both included, whose mean mass and weighted walk reach these, and the walk exceeds chance.
+
+    above_even: that look at the reasoning more than even reading does, too.
+    """
+    heads = heads_of(run, model, dataset, ["walk_null_95", "focus"], reader)
     matrices = by_trace(run, model, dataset, ["reasoning", "walk_correlation_weighted"], copied_below, reader)
     if not len(matrices[0]):
         return None
     masses, walks = map(resampled, matrices)
     found = (masses >= mass) & (walks >= walk) & (walks > heads["walk_null_95"].to_numpy())
+    if above_even:
+        found &= heads["focus"].to_numpy() > 0
     return bootstrapped(found[:, heads["layer"].is_between(layers[0], layers[1])].sum(axis=1), len(matrices[0]))
 
 

@@ -17,7 +17,7 @@ STAGE = "cmd: cat params.yaml > seen.yaml\n    params: [generate, run]\n    outs
 # What -S sets, the lines that go and those that come.
 CASES = {
     "generate.temperature=0": (["  temperature: 0.6  # 0 = greedy"], ["  temperature: 0    # 0 = greedy"]),
-    "heads.walk.mass=0.5": (["  walk: {mass: 0.6, correlation: 0.7}"], ["  walk: {mass: 0.5, correlation: 0.7}"]),
+    "heads.walk.mass=0.5": (["  walk: {mass: 0.4, correlation: 0.7}"], ["  walk: {mass: 0.5, correlation: 0.7}"]),
     "run.datasets=[orders,days]": (["  - comparisons", "  - swaps"], []),
     "capture.residual_layers=[0,1]": (
         ["  residual_layers: []  # layers whose entering residual stream is kept"],
