@@ -1,6 +1,6 @@
 # make repro    set up and run the study        make test     set up and run the tests
 # make check    lint, types, audit and tests   make doctor   what this machine has and lacks
-# make verify   does the run at hand show the findings of tools/findings.toml?
+# make verify   does the run at hand show what README states?
 # make install sets up what the pipeline needs, make develop also what its tests and checks need
 # make test-peers holds attention and patching against TransformerLens, in an environment of its own
 PYTHON ?= python3
@@ -22,7 +22,7 @@ repro: install
 	python -m stages.doctor --params-only
 	python -m tools.repro
 
-# In other folders: make verify RUNS="../one ../two"
+# Do the numbers that README states hold in the run at hand? In others: make verify RUNS="../one ../two"
 verify: install
 	@python -m tools.verify $(RUNS)
 

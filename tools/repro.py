@@ -56,6 +56,8 @@ def main() -> int:
                 break
             print("params or code were edited during the run: what that concerns runs again", flush=True)
         mend()
+    if not code:
+        print("make verify holds what README states against this run", flush=True)
     return stage.code or (INTERRUPTED if code == DVC_INTERRUPTED else code)
 
 
