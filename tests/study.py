@@ -29,6 +29,7 @@ PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encodin
 PARAMS["run"] |= {  # two models, two datasets
     "models": ["tiny_qwen2", "tiny_llama"],
     "datasets": ["arithmetic", "comparison"],
+    "readers": [],
     "pairs": "built_in_pairs",
 }
 PARAMS["generate"]["limit"] = PARAMS["pairs"]["generate"]["limit"] = None

@@ -60,14 +60,14 @@ def test_an_experiment_a_hand_edit_and_another_experiment(tmp_path: Path) -> Non
     run("dvc", "init", "-q")
     run("git", "add", "-A")
     run("git", "commit", "-qm", "params")
-    run("dvc", "exp", "run", "-q", "-S", "generate.temperature=0", "-S", "run.datasets=[comparison]")
+    run("dvc", "exp", "run", "-q", "-S", "generate.temperature=0", "-S", "run.datasets=[comparisons]")
     edited = params.read_text(encoding="utf-8").replace("  runs: 1 ", "  runs: 2 ")
     params.write_text(edited, encoding="utf-8")
     run("dvc", "exp", "run", "-q", "-S", "generate.seed=3")
     values = yaml.safe_load(TEXT)
     values["generate"] |= {"temperature": 0, "runs": 2, "seed": 3}
-    values["run"]["datasets"] = ["comparison"]
+    values["run"]["datasets"] = ["comparisons"]
     seen = (tmp_path / "seen.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(seen) == values
     gone, came = difference(TEXT, seen)
-    assert (len(gone), len(came)) == (4, 3)  # one line each, and that of the dataset left out
+    assert (len(gone), len(came)) == (6, 3)  # one line each, and those of three datasets left out
