@@ -177,7 +177,12 @@ def test_measures_of_heads(tmp_path):
     names = ["item_id", "layer", "head", "source", "copied", "reasoning", "walk_correlation_weighted"]
     write_frame(run.paths.attention("m", "chat"), pl.DataFrame(rows, schema=names, orient="row"))
     known = {"layer": [0, 1, 1, 2], "head": [0, 0, 1, 0], "dataset": ["chat"] * 4, "walk_null_95": [0.1, 0.1, 0.1, 0.1]}
-    known |= {"rank": [1, 2, 3, 4], "count_rank": [1, 2, 3, 4], "induction": [0.1, 0.9, 0.8, 0.0]}
+    known |= {
+        "rank": [1, 2, 3, 4],
+        "count_rank": [1, 2, 3, 4],
+        "induction": [0.1, 0.9, 0.8, 0.0],
+        "focus": [-0.1, 0.1, 1.0, 1.0],
+    }
     kinds = {"reasoning_focus": [1, 1, 0, 0], "induction_head": [0, 1, 1, 0], "retrieval_head": [0, 0, 0, 1]}
     table = pl.DataFrame(known | {"retrieval": [0.0, 0.0, 0.0, 0.3]} | kinds)
     table = table.with_columns(pl.col(*kinds).cast(pl.Boolean))
@@ -188,6 +193,7 @@ def test_measures_of_heads(tmp_path):
         (walking, Value(2.0, [1.0, 2.0], 2)),  # a quarter of the resamples hold b alone
         (walking | {"layers": [1, 2]}, Value(1.0, [0.0, 1.0], 2)),
         (walking | {"copied_below": 0.5}, Value(2.0, [2.0, 2.0], 1)),
+        (walking | {"above_even": True}, Value(1.0, [0.0, 1.0], 2)),  # the other head reads like an even one
         (shared, Value(1.0, [1.0, 1.0], 2)),
         (shared | {"other": "retrieval"}, Value(0.0, [0.0, 0.0], 2)),
         (shared | {"by_chance": True}, Value(1.0)),  # 2 * 2 / 4
@@ -201,6 +207,7 @@ def test_measures_of_heads(tmp_path):
     assert found.value == 1.0
 
     reader = {"model": ["base", "base", "m", "m"], "layer": [0, 1, 0, 1], "head": [0] * 4, "walk_null_95": [0.1] * 4}
+    reader |= {"focus": [1.0] * 4}
     write_frame(run.paths.read_heads("base", "m", "chat"), pl.DataFrame(reader))
     read = pl.DataFrame(rows, schema=names, orient="row").filter(pl.col("head") == 0, pl.col("layer") < 2)
     write_frame(run.paths.reading("base", "m", "chat"), read.with_columns(reasoning=pl.col("reasoning") - 0.2))
