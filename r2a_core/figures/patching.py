@@ -158,7 +158,8 @@ def layer_figure(tables: Mapping[str, pl.DataFrame], probes: Sequence[str], para
         row[0].set_ylabel("normalised logit difference")
     for axes in panels[-1]:
         axes.set_xlabel("layer")
-    fig.legend(handles=legend_handles(panels.flat), loc="outside lower center", ncols=len(CURVES) + 1, fontsize=8)
+    columns = len(CURVES) + 1 if panels.shape[1] > 1 else 2  # what fits the width
+    fig.legend(handles=legend_handles(panels.flat), loc="outside lower center", ncols=columns, fontsize=8)
     return fig
 
 
