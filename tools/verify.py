@@ -37,7 +37,17 @@ FINDINGS, README = Path("tools/findings.toml"), Path("README.md")
 BEGIN, END = "<!-- findings, written by python -m tools.verify --markdown -->\n", "<!-- end of findings -->\n"
 DRAWS, SEED = 2000, 0  # of the bootstrap
 UNITS = {"percent": (100, 1, "%"), "points": (100, 1, ""), "number": (1, 2, ""), "count": (1, 0, "")}  # times, decimals
-NO_ARGUMENTS = ("sentence", "unit", "over", "model", "at_least", "at_most", "tolerance", "measure")  # keys of a finding
+NO_ARGUMENTS = (
+    "sentence",
+    "unit",
+    "over",
+    "model",
+    "at_least",
+    "at_most",
+    "tolerance",
+    "least_n",
+    "measure",
+)  # keys of a finding
 
 
 @dataclass(frozen=True)
@@ -325,6 +335,8 @@ def verdicts(told: Sequence[Finding], runs: Mapping[str, Run]) -> tuple[list[lis
                 here is None or not finding.bounded
             ):  # open questions have no chance level
                 rows[-1] += [text, "not stated"]
+            elif here is not None and here.n < finding.line.get("least_n", 0):
+                rows[-1] += [text, f"{here.n} are too few"]
             else:
                 held.append(finding.holds(here))
                 rows[-1] += [text, "yes" if held[-1] else "NO"]

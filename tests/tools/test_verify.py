@@ -106,6 +106,15 @@ def test_a_finding_holds_within_its_bounds_and_interval(line, stated, here, held
     assert finding(stated, **line).holds(here) is held
 
 
+def test_a_run_of_too_few_is_not_held_against_what_is_stated(tmp_path):
+    run = write_run(tmp_path, 4)  # of 10 answers
+    stated = Value(0.9, [0.6, 1.0], 40)
+    told = [finding(stated, setting="with_reasoning", least_n=least_n) for least_n in (10, 11)]
+    rows, held = verify.verdicts(told, {"here": run})
+    assert [row[-2:] for row in rows[1:]] == [["40.0%", "NO"], ["40.0%", "10 are too few"]]
+    assert held == [False]
+
+
 def test_a_run_is_held_against_what_another_one_stated(project, capsys):
     with chdir(project):
         assert verify.main(["--state"]) == 0
