@@ -81,16 +81,16 @@ def check_inputs(call: LayerCall, query: Tensor, key: Tensor) -> None:
 def run_prefix(model: Any, trace: TokenTrace) -> PrefixRun:
     """Run a trace as it is, once."""
     shape, segments = model_shape(model), trace.segments
-    plan, streams = PrefixPlan(segments.think_close), []
+    plan, found = PrefixPlan(segments.think_close), list[Tensor]()
 
     def record(layer: int, hidden: Tensor) -> Tensor:
-        streams.append(hidden[0, plan.first :])
+        found.append(hidden[0, plan.first :])
         return hidden
 
     ids = torch.tensor([trace.token_ids[: segments.answer.stop - 1]], device=shape.device)
     with planned_attention(model, plan), every_residual(shape, record):
         logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(segments.answer)).logits
-    streams = torch.stack(streams[: shape.n_layers])
+    streams = torch.stack(found[: shape.n_layers])
     return PrefixRun(trace, streams, plan.keys, plan.values, plan.mean_z, answer_log_probs(logits, trace)[0])
 
 
@@ -130,8 +130,8 @@ class CutPlan:
                 cuts.setdefault(layer, {}).setdefault(arm.kind, empty)[row, head] = True
         positions, reasoning = torch.arange(run.first + n_new, device=shape.device), run.trace.segments.reasoning
         seen = (positions < reasoning.start) | (positions >= reasoning.stop)
-        masks = (SuffixAttention(MaskSpec(positions, keep)) for keep in (None, seen))
-        return cls(run, cuts, means, *masks)
+        plain, blind = (SuffixAttention(MaskSpec(positions, keep)) for keep in (None, seen))
+        return cls(run, cuts, means, plain, blind)
 
     def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         check_inputs(call, query, key)
