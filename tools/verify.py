@@ -37,17 +37,8 @@ FINDINGS, README = Path("tools/findings.toml"), Path("README.md")
 BEGIN, END = "<!-- findings, written by python -m tools.verify --markdown -->\n", "<!-- end of findings -->\n"
 DRAWS, SEED = 2000, 0  # of the bootstrap
 UNITS = {"percent": (100, 1, "%"), "points": (100, 1, ""), "number": (1, 2, ""), "count": (1, 0, "")}  # times, decimals
-NO_ARGUMENTS = (
-    "sentence",
-    "unit",
-    "over",
-    "model",
-    "at_least",
-    "at_most",
-    "tolerance",
-    "least_n",
-    "measure",
-)  # keys of a finding
+BOUNDS = ("at_least", "at_most", "tolerance", "least_n")
+NO_ARGUMENTS = ("sentence", "unit", "over", "model", "measure", *BOUNDS)  # keys of a finding no measure gets
 
 
 @dataclass(frozen=True)
