@@ -9,9 +9,8 @@ usage: python -m stages.walks MODEL DATASET
 import polars as pl
 
 from r2a_core.attention.heads import HEAD_SCHEMA
-from r2a_core.evaluation.funnel import EVALUATION_SCHEMA
 from r2a_core.infra.files import read_frame, write_frame, write_json
-from r2a_core.walks.stage import WalkJob, walk_table, with_ranks_and_scores
+from r2a_core.walks.stage import SCORE_COLUMNS, WalkJob, walk_table, with_ranks_and_scores
 from r2a_core.walks.summary import walk_record
 from stages._study import open_study, run_stage
 
@@ -23,7 +22,7 @@ def walks(model: str, dataset: str) -> None:
     folder, phrases = paths.activations(model, dataset), params.attention.reflection_phrases
     job = WalkJob(folder, paths.model(model), phrases, study.device, params.walks.peak)
     heads = read_frame(paths.heads(model), HEAD_SCHEMA, "heads").filter(pl.col("dataset") == dataset)
-    evaluation = read_frame(paths.evaluation(model, dataset), EVALUATION_SCHEMA, "evaluate")
+    evaluation = read_frame(paths.evaluation(model, dataset), SCORE_COLUMNS, "evaluate")
     with study.work(model) as work:
         measured = walk_table(job, work)
         frame = with_ranks_and_scores(measured, heads, evaluation, params.heads.walk)

@@ -26,6 +26,8 @@ from r2a_core.walks.summary import JOINED, MEASURES, WALK_SCHEMA
 
 log = logging.getLogger(__name__)
 
+SCORE_COLUMNS = ("item_id", "setting", "run", "status", "score")  # of EVALUATION_SCHEMA
+
 
 @dataclass(frozen=True)
 class WalkJob(AttentionJob):
@@ -88,7 +90,7 @@ def trace_walks(item_id: str, trace: RecordedTrace, marks: list[int], peak: floa
 def with_ranks_and_scores(
     walks: pl.DataFrame, heads: pl.DataFrame, evaluation: pl.DataFrame, thresholds: WalkThresholds
 ) -> pl.DataFrame:
-    """Fill the JOINED columns. heads: HEAD_SCHEMA of the dataset; evaluation: EVALUATION_SCHEMA."""
+    """Fill the JOINED columns. heads: HEAD_SCHEMA of the dataset; evaluation: its SCORE_COLUMNS."""
     ranks = rank_by_walk(heads, thresholds).select("layer", "head").with_row_index("walk_rank", offset=1)
     ok = evaluation.filter(pl.col("setting") == "with_reasoning", pl.col("status") == "ok").sort("run")
     scores = ok.unique("item_id", keep="first", maintain_order=True).select("item_id", "score")
