@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -34,7 +35,7 @@ def reading_figure(walks: Mapping[str, pl.DataFrame], model: str, params: WalksP
         row[0].set_title(f"{dataset}, n = {frame['item_id'].n_unique()}", parse_math=False)
         _lengths(row[1], heads)
         _odds(row[2], {name: broken_record([best], name) for name in BROKEN}, pooled)
-    fig.suptitle(model, parse_math=False)
+    fig.suptitle(f"{model} (odds in red: all datasets together)", parse_math=False)
     return fig
 
 
@@ -55,7 +56,7 @@ def _lengths(axes: Axes, heads: pl.DataFrame) -> None:
         r = heads[f"length_{name}"].drop_nulls()
         axes.plot(r, [place] * r.len(), "|", color=BLUE, alpha=0.35, markersize=8)
         if r.len():
-            axes.plot([r.median()], [place], "o", color=RED, markersize=4.5, gid="median")
+            axes.plot([np.median(r.to_numpy())], [place], "o", color=RED, markersize=4.5, gid="median")
     axes.axvline(0, color=INK, linewidth=0.7)
     axes.set(xlim=(-1, 1), xlabel="r with the length of the reasoning, over traces")
     axes.set_yticks(range(len(LENGTHS)), [MEASURES[name] for name in LENGTHS], fontsize=7)
@@ -73,6 +74,6 @@ def _odds(axes: Axes, own: Mapping[str, dict[str, Any]], pooled: Mapping[str, di
         names.append(f"{MEASURES[name]}\n{own[name]['n_wrong']} of {own[name]['n']} wrong")
     axes.axvline(1, color=INK, linewidth=0.7)
     axes.set_xscale("log")
-    axes.set_xlabel("odds of a wrong answer, walk 1 SD worse (red: all datasets)", fontsize=8)
+    axes.set_xlabel("odds of a wrong answer, walk 1 SD worse")
     axes.set_yticks(range(len(BROKEN)), names, fontsize=7)
     axes.set_ylim(len(BROKEN) - 0.5, -0.5)

@@ -68,8 +68,8 @@ def trace_walks(item_id: str, trace: RecordedTrace, marks: list[int], peak: floa
     segments = trace.segments
     columns: dict[str, list[Any]] = {name: [] for name in WALK_SCHEMA if name not in JOINED}
     for number, layer in sorted(trace.layers.items()) if len(segments.reasoning) else ():
-        tensors = (each(number).to(device) for each in (trace.queries, trace.keys))
-        reading = layer_reading(*tensors, trace.first_row, layer, segments, peak)
+        queries, keys = trace.queries(number).to(device), trace.keys(number).to(device)
+        reading = layer_reading(queries, keys, trace.first_row, layer, segments, peak)
         check_finite(reading.mass, f"{item_id!r}, layer {number}: mass on the reasoning", ("head",))
         for name, values in vars(reading).items():
             columns[name] += values.tolist() if isinstance(values, Tensor) else values

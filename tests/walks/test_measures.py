@@ -74,7 +74,7 @@ def test_excess_entropy_and_covered_range_equal_loops_over_the_whole_matrix(
 ) -> None:
     monkeypatch.setattr("r2a_core.attention.masses.CPU_ELEMENTS", 1200)  # several blocks
     case = random_layer(window)
-    found = layer_reading(*case, SEGMENTS, peak=3.0)
+    found = layer_reading(*case, segments=SEGMENTS, peak=3.0)
     for head, a in enumerate(matrix(*case)):
         even, distance = brute_excess(a, window)
         assert float(found.even_excess[head]) == pytest.approx(even, abs=1e-5)

@@ -78,7 +78,7 @@ def test_from_captured_traces_to_a_figure_and_again_after_a_kill(root: Path, mon
     assert found["reflection"].list.len().unique().sort().to_list() == [1, 2, 3]
     attention = pl.read_parquet(root / "data/attention/tiny/stories/with_reasoning.parquet").filter(source="answer")
     both = found.join(attention, on=["item_id", "layer", "head"], maintain_order="left")
-    assert (both["mass"] - both["reasoning"]).abs().max() < 1e-6
+    assert both["mass"].to_numpy() == pytest.approx(both["reasoning"].to_numpy(), abs=1e-6)
     assert both["walk"].to_list() == both["walk_correlation_weighted"].to_list()
     ranked = found.drop_nulls("walk_rank")
     assert set(ranked["layer"]) <= {1, 2}
