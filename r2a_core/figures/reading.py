@@ -11,10 +11,13 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from r2a_core.config import WalksParams
 from r2a_core.figures.style import BLUE, INK, RED, save_figure
 from r2a_core.walks.summary import BROKEN, LENGTHS, MEASURES, best_walks, broken_record, head_table, pooled_record
+
+ODDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)  # ticks
 
 
 def draw_reading(walks: Mapping[str, pl.DataFrame], model: str, params: WalksParams, folder: Path) -> list[Path]:
@@ -35,7 +38,7 @@ def reading_figure(walks: Mapping[str, pl.DataFrame], model: str, params: WalksP
         row[0].set_title(f"{dataset}, n = {frame['item_id'].n_unique()}", parse_math=False)
         _lengths(row[1], heads)
         _odds(row[2], {name: broken_record([best], name) for name in BROKEN}, pooled)
-    fig.suptitle(f"{model} (odds in red: all datasets together)", parse_math=False)
+    fig.suptitle(f"{model} (odds ratio of walks 1 SD worse; red: all datasets together)", parse_math=False)
     return fig
 
 
@@ -46,7 +49,7 @@ def _excess(axes: Axes, heads: pl.DataFrame) -> None:
         rows = known.filter(pl.col("rank_by_excess").is_not_null() == kept)
         axes.scatter(rows["mass"], rows["excess"], s=10, linewidths=0.6, facecolors=inside, edgecolors=edge, gid=gid)
     axes.axhline(0, color=INK, linewidth=0.7)
-    axes.set_xlabel("mass on the reasoning")
+    axes.set(xlim=(-0.02, 1.02), xlabel="mass on the reasoning")
     axes.set_ylabel("beyond reading by distance")
 
 
@@ -65,15 +68,20 @@ def _lengths(axes: Axes, heads: pl.DataFrame) -> None:
 
 def _odds(axes: Axes, own: Mapping[str, dict[str, Any]], pooled: Mapping[str, dict[str, Any]]) -> None:
     """Odds of a wrong answer when a walk is one standard deviation worse: of the dataset, and of all (red)."""
-    names = []
+    names, ends = [], [0.4, 2.5]
     for place, (name, records) in enumerate((name, (own[name], pooled[name])) for name in BROKEN):
         for shift, record, colour in zip((-0.12, 0.12), records, (BLUE, RED), strict=True):
             if record["odds_ratio"] is not None:
-                axes.plot([record["low"], record["high"]], [place + shift] * 2, color=colour, linewidth=1.4)
+                ends += [record["low"], record["high"]]
+                axes.plot(ends[-2:], [place + shift] * 2, color=colour, linewidth=1.4)
                 axes.plot([record["odds_ratio"]], [place + shift], "o", color=colour, markersize=4.5, gid="odds")
         names.append(f"{MEASURES[name]}\n{own[name]['n_wrong']} of {own[name]['n']} wrong")
     axes.axvline(1, color=INK, linewidth=0.7)
-    axes.set_xscale("log")
-    axes.set_xlabel("odds of a wrong answer, walk 1 SD worse")
+    low, high = min(ends) / 1.1, max(ends) * 1.1
+    ticks = [tick for tick in ODDS if low <= tick <= high]
+    axes.set(xscale="log", xlim=(low, high))
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("odds ratio of a wrong answer")
     axes.set_yticks(range(len(BROKEN)), names, fontsize=7)
     axes.set_ylim(len(BROKEN) - 0.5, -0.5)

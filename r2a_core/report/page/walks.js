@@ -45,7 +45,7 @@ function excessPanel(heads, width) {
 
 const odds = (one) =>
   one.odds_ratio === null
-    ? `${one.n_wrong} of ${one.n} wrong: ${one.reason}`
+    ? `\u2013 (${one.n_wrong} of ${one.n} wrong)`
     : `${show(one.odds_ratio, 2)} (${show(one.low, 2)} to ${show(one.high, 2)})`;
 
 const walksFigure = () => figure({ id: 'walks', title: 'Beyond the length of the trace', keys: ['head'] }, drawWalks);
@@ -62,9 +62,9 @@ function drawWalks(body, width) {
       excessPanel(run.heads, each),
       panel(
         each,
-        h('h4', {}, 'r of each score with the length of the reasoning'),
-        facts(run.lengths.map((one) => [one.label, `median over heads ${show(one.median, 2)}`])),
-        h('h4', {}, 'odds of a wrong answer, walk 1 SD worse'),
+        h('h4', {}, 'r of each score with the length of the reasoning, median over heads'),
+        facts(run.lengths.map((one) => [one.label, show(one.median, 2)])),
+        h('h4', {}, 'odds of a wrong answer, walk 1 SD worse (95%)'),
         facts(run.odds.flatMap((one) => [[one.label, odds(one.own)], ['in all datasets', odds(one.pooled)]])),
       ),
     ),
