@@ -853,6 +853,17 @@ class KnockoutParams(Record):
         return self
 
 
+class WalksParams(Record):
+    """The section `walks`: shape, ends and consequences of the walks along the reasoning."""
+
+    heads: Count  # of each dataset, those that walk best
+    near_uniform: Share  # entropy on the reasoning, of that of even reading, from which on a head is dropped
+    peak: Positive  # times even reading that make a ridge of a map
+    permutations: Annotated[int, Field(ge=100, le=100_000)]  # placements of the reflection phrases
+    bootstrap_draws: Annotated[int, Field(ge=100, le=100_000)]  # resamples of traces for the 95% intervals
+    seed: Whole
+
+
 class ReportParams(Record):
     """The section `report`: how much of the study the page carries."""
 
@@ -892,6 +903,7 @@ class Params(Record):
     pairs: PairsParams
     patch: PatchParams
     knockout: KnockoutParams
+    walks: WalksParams
     report: ReportParams
     resources: ResourceParams
 

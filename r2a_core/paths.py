@@ -119,8 +119,12 @@ class StudyPaths:
         """What cutting sets of heads costs the answer of each trace."""
         return self.data / "knockout" / model / f"{dataset}.parquet"
 
+    def walks(self, model: str, dataset: str) -> Path:
+        """What each head makes of the reasoning of each trace: excess, shape and ends of its walk."""
+        return self.data / "walks" / model / f"{dataset}.parquet"
+
     def figures(self, kind: str) -> Path:
-        """Folder of the figures of one kind: evaluation, attention, patching or knockout."""
+        """Folder of the figures of one kind: evaluation, attention, patching, knockout or walks."""
         return self.data / "figures" / kind
 
     @property

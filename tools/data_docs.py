@@ -30,6 +30,7 @@ from r2a_core.pairs.tables import PAIR_SCHEMA  # noqa: E402
 from r2a_core.patching.metrics import FRAME_SCHEMA  # noqa: E402
 from r2a_core.patching.stage import CLEAN_RUNS  # noqa: E402
 from r2a_core.trace import GENERATION_SCHEMA  # noqa: E402
+from r2a_core.walks.summary import WALK_SCHEMA  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -517,6 +518,36 @@ TABLES += (
             "score_base": share("the same without a cut"),
         },
     ),
+    Table(
+        "walks/<model>/<dataset>.parquet",
+        "walks",
+        "4, extended",
+        "trace, layer and head",
+        WALK_SCHEMA,
+        {
+            "item_id": ITEM,
+            **LAYER,
+            "n_reasoning_tokens": count("tokens of the reasoning"),
+            "n_answer_tokens": count("tokens of the answer"),
+            "mass": share("attention mass on the reasoning, mean over answer positions"),
+            "even_excess": Column("mass beyond even reading, sinks left out of both (methods.md)", -1, 1),
+            "excess": Column("mass beyond what the head's reading by distance gives; null if not captured", -1, 1),
+            "entropy": share("entropy on the reasoning over that of even reading, mean over positions that read it"),
+            "effective_tokens": count("exp(entropy), mean over the same positions"),
+            "walk": Column("correlation of position and centroid, weighted by mass", -1, 1),
+            "walk_null": Column("its mean over circular shifts", -1, 1),
+            "diagonal": share("1 = the centroid is where the position is in the answer; 0 = a third away, or more"),
+            "diagonal_null": share("its mean over circular shifts"),
+            "local_cover": share("share of windows of positions in which the centroid moves forward, by mass"),
+            "covered": share("fraction of the reasoning from the least to the greatest centroid"),
+            "question_walk": Column("as walk, on the question", -1, 1),
+            "parallel": count("walking paths side by side, at most"),
+            "ends": Column("tokens of the reasoning, from 0, at which walking paths end", 0),
+            "reflection": Column("tokens of the reasoning, from 0, at which reflection phrases start", 0),
+            "walk_rank": Column("among the heads of the dataset that may walk, 1 = best; null for others", 1),
+            "score": share("1 = the trace's answer is right; null without a right answer"),
+        },
+    ),
 )
 
 OTHER_FILES = (
@@ -542,7 +573,7 @@ OTHER_FILES = (
     ),
     (
         "metrics/<stage>-<...>.json",
-        "generate, evaluate, attention, read, heads, patch, knockout",
+        "generate, evaluate, attention, read, heads, patch, knockout, walks",
         "metrics of `dvc metrics`; in git",
     ),
     ("figures/<part>/", "figures_*", "PNG and PDF of each figure; CSV and parquet of each table"),

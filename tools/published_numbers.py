@@ -13,6 +13,7 @@ TARGET = Path(__file__).resolve().parent.parent / "tests" / "published"
 MODELS = {"r1_llama_8b": "r1-llama-8b", "r1_qwen_7b": "r1-qwen-7b"}  # name here: name there
 SEGMENTS = ("bos", "query", "think_open", "reasoning", "think_close", "answer")
 STEPS = 65535  # a mass from 0 to 1 in whole steps
+FIRST = 10  # heads with the mass on BOS
 
 
 def head_masses(published: pl.DataFrame) -> pl.DataFrame:
@@ -21,6 +22,25 @@ def head_masses(published: pl.DataFrame) -> pl.DataFrame:
     ordered = published.sort("unique_id", "layer", "head")
     by_head = ordered.group_by("layer", "head", maintain_order=True).agg(reasoning=steps)
     return by_head.sort("layer", "head")
+
+
+def trace_segments(published: pl.DataFrame) -> pl.DataFrame:
+    """Tags and length of each trace: trace, think_open, think_close, n_tokens."""
+    columns = {"think_open": "think_open_index", "think_close": "think_close_index", "n_tokens": "n_tokens"}
+    traces = published.unique("unique_id").sort("unique_id").with_row_index("trace")
+    return traces.select("trace", **{name: pl.col(theirs).cast(pl.UInt16) for name, theirs in columns.items()})
+
+
+def focus_heads(published: pl.DataFrame) -> pl.DataFrame:
+    """As head_masses, of the FIRST heads by their mean, with the mass on BOS."""
+    steps = [
+        (pl.col(f"answer_to_{name}").cast(pl.Float64) * STEPS).round().cast(pl.UInt16).alias(name)
+        for name in ("reasoning", "bos")
+    ]
+    ordered = published.sort("unique_id", "layer", "head")
+    by_head = ordered.group_by("layer", "head", maintain_order=True).agg(*steps)
+    mean = pl.col("reasoning").list.mean()
+    return by_head.sort(mean, "layer", "head", descending=[True, False, False]).head(FIRST)
 
 
 def trace_masses(published: pl.DataFrame) -> pl.DataFrame:
@@ -52,11 +72,13 @@ def example_pair(published: pl.DataFrame) -> pl.DataFrame:
 
 
 def main(folder: Path) -> None:
-    """Write the three tables."""
+    """Write the tables."""
     attention, patching = "segment_attention_math500_{}_withR.parquet", "patching_case24_{}.parquet"
     tables = {
         "head_masses": (head_masses, attention),
         "trace_masses": (trace_masses, attention),
+        "trace_segments": (trace_segments, attention),
+        "focus_heads": (focus_heads, attention),
         "example_pair": (example_pair, patching),
     }
     for name, (reduce, file) in tables.items():

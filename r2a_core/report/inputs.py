@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from r2a_core.config import CrossingParams, KnockoutParams, ReportParams, WalkThresholds
+from r2a_core.config import CrossingParams, KnockoutParams, ReportParams, WalksParams, WalkThresholds
 from r2a_core.infra import files
 from r2a_core.paths import StudyPaths
 
@@ -35,6 +35,7 @@ class ReportInputs:
     crossing: CrossingParams
     knockout: KnockoutParams
     walk: WalkThresholds
+    walks: WalksParams
 
     @property
     def runs(self) -> list[tuple[str, str]]:

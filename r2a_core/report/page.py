@@ -21,12 +21,13 @@ from r2a_core.report.overview import overview
 from r2a_core.report.readers import readers_section
 from r2a_core.report.sections import attention_section, evaluation_section, heads_section, patching_section
 from r2a_core.report.traces import traces_section
+from r2a_core.report.walks import walks_section
 from r2a_core.results import CURVES, HEAD_KINDS, SEGMENT_LABELS, SETTING_COLOURS
 
 # In the order in which they are joined: helpers first, one file a figure, then what starts the page.
 SCRIPTS = (
     *("unpack", "dom", "state", "colours", "charts", "overview", "accuracy", "answers", "judged", "items"),
-    *("boxes", "heads", "readers", "walk", "reader", "curves", "cells", "knockout", "start"),
+    *("boxes", "heads", "readers", "walks", "walk", "reader", "curves", "cells", "knockout", "start"),
 )
 
 MEGABYTE = 1_000_000
@@ -40,6 +41,7 @@ def report_data(inputs: ReportInputs, machine: Mapping[str, str] | None = None) 
         "attention": attention_section(inputs, gaps),
         "heads": heads_section(inputs, gaps),
         "readers": readers_section(inputs, gaps),
+        "walks": walks_section(inputs, gaps),
         "traces": traces_section(inputs, gaps),
         "patching": patching_section(inputs, gaps),
         "knockout": knockout_section(inputs, gaps),

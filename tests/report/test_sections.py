@@ -15,8 +15,11 @@ from r2a_core.report.overview import significant_counts
 from r2a_core.report.sections import item_table, items_with_texts
 from r2a_core.report.traces import fractions
 from r2a_core.trace import SEGMENTS
+from r2a_core.walks.summary import walk_record
 from tests.evaluation.judged_runs import GAINS
 from tests.knockout.cases import cut, params
+from tests.walks.cases import params as walks_params
+from tests.walks.cases import walked
 
 
 def raw(packed: dict[str, Any]) -> np.ndarray:
@@ -169,6 +172,16 @@ def test_costs_of_cut_heads_are_those_of_the_metrics(page_data):
     assert (record["model"], record["dataset"], len(record["sentences"])) == ("tiny_qwen2", "math500", 2)
     assert record["sets"] == knockout_records(cut(), params())
     assert "the heads of r1_qwen_7b on math500 have not been cut" in [gap["what"] for gap in page_data["gaps"]]
+
+
+def test_walks_are_those_of_the_metrics_and_of_all_heads(page_data):
+    (record,) = page_data["walks"]
+    own = walk_record(walked(), walks_params())
+    assert {one["name"]: one["median"] for one in record["lengths"]}["mass"] == own["length"]["mass"]["median"]
+    assert [one["own"] for one in record["odds"]] == list(own["broken"].values())
+    assert record["heads"]["rank_by_excess"] == [2, None, 1]
+    assert record["sentences"][0].startswith("2 of 3 heads read")
+    assert "the walks of r1_qwen_7b on math500 have not been measured" in [gap["what"] for gap in page_data["gaps"]]
 
 
 def test_patched_cells_are_those_of_the_patching_file(page_data, inputs):

@@ -22,6 +22,7 @@ const SECTIONS = [
       boxesFigure(),
       headsFigure(),
       ...(DATA.readers.length ? [readersFigure()] : []),
+      walksFigure(),
       walkFigure(),
       readerFigure(),
     ],

@@ -1,0 +1,293 @@
+"""What the walks of a model's heads come to: the table of walks, its reduction to numbers, the sentences about them.
+
+rows of WALK_SCHEMA of one model and dataset -> one record: heads that read the reasoning more than length and distance
+explain, what a trace's length does to each score, shape and ends of the best walks, and whether a broken walk goes with
+a wrong answer. Metrics, figure and page share it. Needs no torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import erfc, exp, sqrt
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from r2a_core.config import WalksParams
+from r2a_core.evaluation.paired import NORMAL_95, difference_with_interval
+from r2a_core.results import Head, head_name
+from r2a_core.walks.logistic import fit_logistic
+
+KEY = ("item_id", "layer", "head")
+
+MEASURES = {
+    "mass": "mass on the reasoning",
+    "even_excess": "beyond even reading",
+    "excess": "beyond reading by distance",
+    "entropy": "entropy on the reasoning",
+    "effective_tokens": "effective tokens",
+    "walk": "walk, weighted by mass",
+    "walk_null": "its chance",
+    "diagonal": "diagonal",
+    "diagonal_null": "chance of the diagonal",
+    "local_cover": "local cover",
+    "covered": "covered range",
+    "question_walk": "walk over the question",
+}
+
+JOINED = ("walk_rank", "score")
+
+WALK_SCHEMA = {
+    "item_id": pl.String,
+    "layer": pl.Int16,
+    "head": pl.Int16,
+    "n_reasoning_tokens": pl.Int32,
+    "n_answer_tokens": pl.Int32,
+    **dict.fromkeys(MEASURES, pl.Float32),
+    "parallel": pl.Int32,
+    "ends": pl.List(pl.Int32),
+    "reflection": pl.List(pl.Int32),
+    "walk_rank": pl.Int32,  # by results.rank_by_walk; null: not in the middle layers, or no walk
+    "score": pl.Float64,  # of the trace's answer
+}
+
+LENGTHS = ("mass", "even_excess", "excess", "entropy", "effective_tokens", "walk", "diagonal", "local_cover", "covered")
+
+BROKEN = ("walk", "diagonal", "local_cover")  # that may say something of the answer
+
+LEAST_OUTCOMES = 5  # right answers, and wrong ones, without which a regression says nothing
+
+SIGNIFICANT = 0.05
+
+FIRST = 10  # heads by mass, as in the paper
+
+
+def head_table(walks: pl.DataFrame, near_uniform: float) -> pl.DataFrame:
+    """Average over traces, and rank what is left without near-uniform heads: layer, head, means, ranks, length_<score>.
+
+    length_<score>: Pearson's r of the score and the tokens of the reasoning over traces. rank_by_excess is null where a
+    head reads no more than even reading does, or evenly: entropy of `near_uniform` or more.
+    """
+    length = pl.col("n_reasoning_tokens").cast(pl.Float64)
+    r = {f"length_{name}": pl.corr(pl.col(name).cast(pl.Float64), length).fill_nan(None) for name in LENGTHS}
+    heads = walks.group_by("layer", "head").agg(
+        *(pl.col(name).cast(pl.Float64).mean() for name in MEASURES),
+        pl.col("parallel").cast(pl.Float64).mean(),
+        pl.col("walk_rank").first(),
+        **r,
+    )
+    return with_ranks(heads.sort("layer", "head"), near_uniform)
+
+
+def with_ranks(heads: pl.DataFrame, near_uniform: float) -> pl.DataFrame:
+    """Add rank_by_mass and rank_by_excess. heads: mass, excess, even_excess, entropy (null: unknown)."""
+    reads = (pl.col("even_excess") > 0) & (pl.col("entropy") < near_uniform).fill_null(value=True)
+
+    def rank(column: pl.Expr) -> pl.Expr:
+        return column.rank("ordinal", descending=True).cast(pl.Int32)
+
+    return heads.with_columns(
+        rank_by_mass=rank(pl.col("mass")),
+        rank_by_excess=rank(pl.when(reads).then(pl.col("excess"))),
+    )
+
+
+def walk_record(walks: pl.DataFrame, params: WalksParams) -> dict[str, Any]:
+    """Reduce the table of one model and dataset."""
+    heads = head_table(walks, params.near_uniform)
+    best = best_walks(walks, params.heads)
+    first = heads.filter(pl.col("rank_by_mass") <= FIRST).sort("rank_by_mass")
+    return {
+        "n_traces": walks["item_id"].n_unique(),
+        "n_heads": heads.height,
+        "reading": heads["rank_by_excess"].drop_nulls().len(),
+        "first_dropped": names(first.filter(pl.col("rank_by_excess").is_null())),
+        "first_by_excess": names(heads.filter(pl.col("rank_by_excess") <= FIRST).sort("rank_by_excess")),
+        "length": {name: length_record(heads[f"length_{name}"]) for name in LENGTHS},
+        "best": {
+            "heads": names(best.unique(["layer", "head"]).sort("walk_rank")),
+            **{name: best[name].cast(pl.Float64).mean() for name in (*MEASURES, "parallel")},
+        },
+        "question": question_record(best, params),
+        "ends": ends_record(best, params),
+        "broken": {name: broken_record([best], name) for name in BROKEN},
+    }
+
+
+def best_walks(walks: pl.DataFrame, count: int) -> pl.DataFrame:
+    """Keep the rows of the heads that walk best."""
+    return walks.filter(pl.col("walk_rank") <= count)
+
+
+def names(heads: pl.DataFrame) -> list[str]:
+    """Name heads, in their order."""
+    found: list[Head] = list(heads.select("layer", "head").iter_rows())
+    return [head_name(*head) for head in found]
+
+
+def length_record(r: pl.Series) -> dict[str, Any]:
+    """Describe how heads' scores go with the length of the reasoning."""
+    known = r.drop_nulls()
+    return {"median": known.median(), "high": (known.abs() > 0.5).mean(), "n_heads": known.len()}
+
+
+def by_trace(best: pl.DataFrame, score: str) -> pl.DataFrame:
+    """Average a score over the best walks of each trace; traces without one are left out."""
+    mean = pl.col(score).cast(pl.Float64).mean()
+    traces = best.group_by("item_id", maintain_order=True).agg(mean, pl.col("n_reasoning_tokens", "score").first())
+    return traces.drop_nulls(score) if score != "score" else traces
+
+
+def question_record(best: pl.DataFrame, params: WalksParams) -> dict[str, Any] | None:
+    """Compare the walk over the reasoning with that over the question, trace by trace; None without any."""
+    both = best.drop_nulls(["walk", "question_walk"]).group_by("item_id").agg(pl.col("walk", "question_walk").mean())
+    if both.is_empty():
+        return None
+    both = both.sort("item_id").cast({"walk": pl.Float64, "question_walk": pl.Float64})
+    gap = difference_with_interval(both["walk"], both["question_walk"], params.bootstrap_draws, params.seed)
+    means = {"walk": both["walk"].mean(), "question_walk": both["question_walk"].mean()}
+    return {"n_traces": both.height, **means, "mean": gap.mean, "low": gap.low, "high": gap.high}
+
+
+def ends_record(best: pl.DataFrame, params: WalksParams) -> dict[str, Any] | None:
+    """Compare how near to a reflection paths end with what randomly placed reflections give; None without any.
+
+    The distance of an end to the nearest, in fractions of the reasoning, mean over a trace's ends, then over traces.
+    Chance places as many reflections of each trace uniformly; p is the share of placements, the real one included, that
+    come as near.
+    """
+    generator = np.random.default_rng(params.seed)
+    own, chance = [], []
+    for _, rows in best.sort(KEY).group_by("item_id", maintain_order=True):
+        n, marks = rows["n_reasoning_tokens"][0], rows["reflection"][0].to_numpy()
+        ends = rows["ends"].explode().drop_nulls().to_numpy()
+        if not (len(marks) and len(ends)):
+            continue
+        placed = generator.integers(0, n, (params.permutations, len(marks)))
+        own.append(distance(ends, marks[None])[0] / n)
+        chance.append(distance(ends, placed) / n)
+    if not own:
+        return None
+    null = np.mean(chance, axis=0)
+    p = (1 + int((null <= np.mean(own) + 1e-12).sum())) / (1 + len(null))
+    return {"n_traces": len(own), "distance": float(np.mean(own)), "chance": float(null.mean()), "p": p}
+
+
+def distance(ends: NDArray[np.integer], marks: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Average over ends the distance to the nearest mark, of each placement (placement, mark)."""
+    return np.abs(ends[:, None, None] - marks).min(-1).mean(0)
+
+
+def broken_record(datasets: Sequence[pl.DataFrame], score: str) -> dict[str, Any]:
+    """Ask whether a trace whose best walks are one standard deviation worse more often has a wrong answer.
+
+    Logistic regression with the logarithm of the reasoning's length as covariate and an intercept per dataset,
+    clustered by item; odds_ratio is None, and reason says why, where it has no estimate. datasets: rows of the best
+    walks of each.
+    """
+    traces = pl.concat(
+        [by_trace(best, score).drop_nulls("score").with_columns(dataset=pl.lit(at)) for at, best in enumerate(datasets)]
+    ).with_columns(wrong=(pl.col("score") < 1).cast(pl.Float64))
+    both = pl.col("wrong").n_unique().over("dataset") > 1  # a dataset with one outcome says nothing
+    counts = {"n": traces.height, "n_wrong": int(traces["wrong"].sum())}
+    used = traces.filter(both).with_columns(log_length=pl.col("n_reasoning_tokens").cast(pl.Float64).log())
+    none: dict[str, Any] = dict.fromkeys(("odds_ratio", "low", "high", "p"))
+    few = min(counts["n_wrong"], counts["n"] - counts["n_wrong"])
+    if few < LEAST_OUTCOMES:
+        return counts | none | {"reason": f"fewer than {LEAST_OUTCOMES} of an outcome"}
+    own = used["dataset"].unique(maintain_order=True)
+    intercepts = [(used["dataset"] == each).cast(pl.Float64).to_numpy() for each in own]
+    walk, length = (standardised(used[name].to_numpy()) for name in (score, "log_length"))
+    clusters = list(used.select("dataset", "item_id").iter_rows())
+    fit = fit_logistic(np.column_stack([-walk, length, *intercepts]), used["wrong"].to_numpy(), clusters)
+    if fit is None:
+        return counts | none | {"reason": "no finite estimate"}
+    beta, error = float(fit.coefficients[0]), float(fit.errors[0])
+    ends = {"low": exp(beta - NORMAL_95 * error), "high": exp(beta + NORMAL_95 * error)}
+    p = erfc(abs(beta) / error / sqrt(2))
+    return counts | {"odds_ratio": exp(beta), **ends, "p": p, "reason": None}
+
+
+def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scale to mean 0 and standard deviation 1; zeros where all are equal."""
+    sd = values.std()
+    return (values - values.mean()) / sd if sd > 0 else np.zeros_like(values)
+
+
+def pooled_record(walks: Mapping[str, pl.DataFrame], params: WalksParams) -> dict[str, Any]:
+    """Ask the same of all datasets of a model together."""
+    best = [best_walks(frame, params.heads) for frame in walks.values()]
+    return {name: broken_record(best, name) for name in BROKEN}
+
+
+def sentences(record: Mapping[str, Any], pooled: Mapping[str, Any]) -> list[str]:
+    """Say what the record of one dataset holds, and what all datasets of the model say of wrong answers."""
+    said = [reading_sentence(record), walk_sentence(record), ends_sentence(record["ends"])]
+    return [*filter(None, said), broken_sentence(pooled["walk"])]
+
+
+def reading_sentence(record: Mapping[str, Any]) -> str:
+    """Say how many heads read the reasoning beyond its length, and what length does to their scores."""
+    mass, even, near = (number(record["length"][name]["median"]) for name in ("mass", "even_excess", "excess"))
+    first, n_heads = record["first_dropped"], record["n_heads"]
+    return (
+        f"{record['reading']} of {n_heads} heads read the reasoning more than even reading does, and not evenly; of "
+        f"the {min(FIRST, n_heads)} with the most mass {len(first)} do not{listed(first)}. With the "
+        f"length of the reasoning, over traces, a head's mass goes at r = {mass} (median over heads), its mass beyond "
+        f"even reading at {even}, beyond reading by distance at {near}."
+    )
+
+
+def walk_sentence(record: Mapping[str, Any]) -> str | None:
+    """Say what shape the best walks have, and whether the same heads walk over the question; None without any."""
+    best, asked = record["best"], record["question"]
+    if not best["heads"]:
+        return None
+    text = (
+        f"The best walks{listed(best['heads'])}, means over traces: {number(best['diagonal'])} of the diagonal (by "
+        f"chance {number(best['diagonal_null'])}), forward in {number(best['local_cover'])} of their windows (by "
+        f"chance about 0.5), over {number(best['covered'])} of the reasoning, {number(best['parallel'])} paths side by "
+        "side."
+    )
+    if asked is not None:
+        more = "more" if asked["low"] > 0 else "less" if asked["high"] < 0 else "no different"
+        text += (
+            f" Over the reasoning they walk at r = {number(asked['walk'])}, over the question at "
+            f"{number(asked['question_walk'])}: {more} (95% of the difference {number(asked['low'])} to "
+            f"{number(asked['high'])}, n = {asked['n_traces']})."
+        )
+    return text
+
+
+def ends_sentence(ends: Mapping[str, Any] | None) -> str:
+    """Say whether paths end near reflection phrases."""
+    if ends is None:
+        return "No trace has both a path that ends and a reflection phrase, so where walks end is not asked."
+    near = "nearer" if ends["p"] < SIGNIFICANT else "no nearer"
+    return (
+        f"Paths end {near} to a reflection phrase than by chance: {ends['distance']:.3f} of the reasoning away, by "
+        f"chance {ends['chance']:.3f} (p = {ends['p']:.2g}, n = {ends['n_traces']})."
+    )
+
+
+def broken_sentence(found: Mapping[str, Any]) -> str:
+    """Say whether a broken walk goes with a wrong answer."""
+    wrong = f"{found['n_wrong']} of {found['n']} answers are wrong"
+    if found["odds_ratio"] is None:
+        return f"Whether a broken walk goes with a wrong answer cannot be told: {wrong} ({found['reason']})."
+    same = "cannot be told from no effect" if found["low"] <= 1 <= found["high"] else "is an effect"
+    return (
+        f"Over all datasets, a walk worse by one standard deviation multiplies the odds of a wrong answer by "
+        f"{found['odds_ratio']:.2f}, which {same} (95% {found['low']:.2f} to {found['high']:.2f}, p = "
+        f"{found['p']:.2g}, the length of the reasoning held; {wrong})."
+    )
+
+
+def listed(heads: Sequence[str]) -> str:
+    """Write names in brackets, nothing without any."""
+    return f" ({', '.join(heads)})" if heads else ""
+
+
+def number(value: float | None) -> str:
+    """Write a number with two decimals."""
+    return "\u2013" if value is None else f"{value:.2f}".replace("-", "\u2212")

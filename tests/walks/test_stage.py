@@ -1,0 +1,114 @@
+"""The stages walks and figures_walks on a random tiny model whose traces are captured here."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from r2a_core.data.items import Item, items_frame
+from r2a_core.generation.rows import generation_row
+from r2a_core.infra.errors import R2AError
+from r2a_core.models.load import load_tokenizer
+from r2a_core.prompts import prompt_ids
+from r2a_core.tokenizer import plain_ids
+from r2a_core.trace import GENERATION_SCHEMA, has_boxed
+from r2a_core.walks import stage as jobs
+from tests.random_models import contents, save_random_model
+from tests.study import PARAMS, call, params_with, study_folder, write_params
+from tools.data_docs import faults
+
+ITEMS = [Item(f"story-{number}", f"{number} + 2?", str(number + 2), "math") for number in range(3)]
+MADE = ("walks", "figures/walks", "metrics")
+
+
+def study_params(**capture: Any) -> dict[str, Any]:
+    needles = PARAMS["heads"]["retrieval"]["default"] | {"needle": "question", "tests": 1}
+    return params_with(
+        run={"models": ["tiny"], "datasets": ["stories"], "settings": ["with_reasoning"]},
+        models={"tiny": {"kind": "texts"}},
+        datasets={"stories": PARAMS["datasets"]["arithmetic"]},
+        capture=capture,
+        heads={"retrieval": {"default": needles, "models": {}}},
+    )
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study whose model has answered, one answer wrong, and whose heads are ranked."""
+    monkeypatch.setenv("R2A_DEVICE", "cpu")
+    root = study_folder(tmp_path / "project", study_params())
+    data = root / "data"
+    save_random_model(data / "models" / "tiny", "qwen2", 1, num_hidden_layers=4)
+    text, rows = load_tokenizer(data / "models" / "tiny"), []
+    for number, item in enumerate(ITEMS):
+        steps = plain_ids(text, "First add 1. Wait, so much.\n" * (1 + number))
+        answer = plain_ids(text, f"\nSo we add 2.\nThus \\boxed{{{number + 2 * (number > 0)}}}.")
+        prompt = prompt_ids(text, item.question, "", "with_reasoning")
+        response = [*steps, text.ids.think_close, *answer, text.ids.eos]
+        rows.append(generation_row(text, item, 0, prompt, response, 0, has_boxed))
+    tables = {
+        "datasets/stories": items_frame(ITEMS),
+        "generations/tiny/stories/with_reasoning": pl.DataFrame(rows, schema=GENERATION_SCHEMA),
+    }
+    for name, table in tables.items():
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        table.write_parquet(data / f"{name}.parquet")
+    (data / "metrics").mkdir()
+    call(root, "judge", "tiny", "stories")
+    call(root, "evaluate", "tiny", "stories")
+    captured(root)
+    return root
+
+
+def captured(root: Path) -> None:
+    call(root, "capture", "tiny", "stories", "with_reasoning")
+    call(root, "attention", "tiny", "stories", "with_reasoning")
+    call(root, "heads", "tiny")
+
+
+def test_from_captured_traces_to_a_figure_and_again_after_a_kill(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    call(root, "walks", "tiny", "stories")
+    call(root, "figures_walks")
+    found = pl.read_parquet(root / "data/walks/tiny/stories.parquet")
+    assert list(faults(root / "data")) == []
+    assert found.height == 3 * 4 * 4
+    assert found.select("item_id", "score").unique().sort("item_id")["score"].to_list() == [0.0, 1.0, 1.0]
+    assert found["reflection"].list.len().unique().sort().to_list() == [1, 2, 3]
+    attention = pl.read_parquet(root / "data/attention/tiny/stories/with_reasoning.parquet").filter(source="answer")
+    both = found.join(attention, on=["item_id", "layer", "head"], maintain_order="left")
+    assert both["mass"].to_numpy() == pytest.approx(both["reasoning"].to_numpy(), abs=1e-6)
+    assert both["walk"].to_list() == both["walk_correlation_weighted"].to_list()
+    ranked = found.drop_nulls("walk_rank")
+    assert set(ranked["layer"]) <= {1, 2}
+    assert ranked["walk_rank"].min() == 1
+    first = contents(root / "data", MADE)
+    for place in (root / ".work/walks", root / "data/walks", root / "data/figures/walks"):
+        shutil.rmtree(place)
+
+    def killed(path: Path, frame: pl.DataFrame) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "save_frame", killed)
+        with pytest.raises(KeyboardInterrupt):
+            call(root, "walks", "tiny", "stories")
+    call(root, "walks", "tiny", "stories")
+    monkeypatch.setattr(jobs, "save_frame", killed)
+    call(root, "walks", "tiny", "stories")  # nothing is computed again
+    call(root, "figures_walks")
+    assert contents(root / "data", MADE) == first
+
+
+def test_without_stored_activations_the_table_is_empty_and_nothing_is_drawn(root: Path) -> None:
+    write_params(root, study_params(store=False))
+    shutil.rmtree(root / "data/activations")
+    captured(root)
+    call(root, "walks", "tiny", "stories")
+    call(root, "figures_walks")
+    assert pl.read_parquet(root / "data/walks/tiny/stories.parquet").is_empty()
+    assert list((root / "data/figures/walks").iterdir()) == []
+    shutil.rmtree(root / "data/heads")
+    with pytest.raises(R2AError, match="does not exist"):
+        call(root, "walks", "tiny", "stories")

@@ -1,0 +1,111 @@
+"""Rankings, ends and the question of wrong answers by hand, on planted cases and on the published masses."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from r2a_core.attention.masses import even_reading
+from r2a_core.paper import REASONING_FOCUS_HEADS
+from r2a_core.trace import TraceSegments
+from r2a_core.walks.summary import (
+    WALK_SCHEMA,
+    broken_record,
+    distance,
+    head_table,
+    pooled_record,
+    sentences,
+    walk_record,
+    with_ranks,
+)
+from tests.walks.cases import params, row, walked
+
+
+@pytest.mark.parametrize(("model", "early", "kept"), [("r1_llama_8b", (0, 22), 2), ("r1_qwen_7b", (1, 1), 3)])
+def test_early_heads_of_the_published_data_fall(published, model, early, kept):
+    """Of the paper's ten heads two and three read the reasoning beyond even reading, BOS apart; early ones do not."""
+    segments = published("trace_segments").filter(model=model).sort("trace")
+    share = []
+    for _, _, opened, closed, n_tokens in segments.iter_rows():
+        trace = TraceSegments(opened, closed, n_tokens)
+        even = even_reading(trace, trace.answer, None)
+        share.append(float(even[trace.reasoning.start : trace.reasoning.stop].sum() / even[1:].sum()))
+    focus = published("focus_heads").filter(model=model).explode("reasoning", "bos")
+    mass, bos = pl.col("reasoning") / 65535, pl.col("bos") / 65535
+    by_trace = focus.with_columns(share=pl.Series(share * (focus.height // 100)), mass=mass)
+    by_trace = by_trace.with_columns(even_excess=mass - (1 - bos) * pl.col("share"))
+    heads = by_trace.group_by("layer", "head").agg(
+        pl.col("mass", "even_excess").mean(), follows=pl.corr("mass", "share")
+    )
+    heads = with_ranks(heads.with_columns(entropy=pl.lit(None, pl.Float64), excess=pl.col("even_excess")), 0.9)
+    ranks = {(layer, head): rank for layer, head, rank in heads.select("layer", "head", "rank_by_excess").rows()}
+    assert ranks[early] is None
+    assert sum(ranks[head] is not None for head in REASONING_FOCUS_HEADS[model]) == kept
+    follows = {(layer, head): r for layer, head, r in heads.select("layer", "head", "follows").rows()}
+    if model == "r1_llama_8b":  # of the ten, it follows the length of the trace most
+        assert max(follows, key=follows.__getitem__) == early
+        assert follows[early] == pytest.approx(0.911, abs=0.002)
+
+
+def test_heads_that_read_evenly_are_dropped_and_length_is_told() -> None:
+    heads = head_table(walked(), 0.9)
+    assert heads["rank_by_mass"].to_list() == [2, 1, 3]
+    assert heads["rank_by_excess"].to_list() == [2, None, 1]
+    assert heads["length_mass"].to_list() == [None, pytest.approx(1), None]
+    record = walk_record(walked(), params())
+    assert record["first_dropped"] == ["L1.H1"]
+    assert record["first_by_excess"] == ["L1.H2", "L1.H0"]
+    assert record["best"]["heads"] == ["L1.H0"]
+    assert record["best"]["walk"] == pytest.approx(0.75)
+    assert record["question"]["mean"] == pytest.approx(0.75 - 0.23)
+
+
+def test_ends_are_nearer_to_reflections_than_chance_only_where_they_are() -> None:
+    assert distance(np.array([10, 50]), np.array([[0, 45], [10, 50]])).tolist() == [7.5, 0.0]
+    near = walk_record(walked(20), params())["ends"]
+    assert near["n_traces"] == 20
+    assert near["distance"] == pytest.approx(np.mean([1 / (100 + 10 * number) for number in range(20)]))
+    assert near["p"] == pytest.approx(1 / 1001)
+    far = walk_record(walked(20).with_columns(reflection=pl.lit([80, 99])), params())["ends"]
+    assert far["p"] > 0.5
+    assert walk_record(walked().with_columns(reflection=pl.lit([], pl.List(pl.Int32))), params())["ends"] is None
+
+
+def planted(effect: float, seed: int, n: int = 300) -> pl.DataFrame:
+    """Wrong answers are long and, by `effect`, those of broken walks; broken walks are long as well."""
+    generator = np.random.default_rng(seed)
+    length = generator.integers(100, 400, n)
+    walk = -(length - 250) / 100 + generator.normal(size=n)
+    odds = effect * -walk + (length - 250) / 60
+    score = (generator.random(n) > 1 / (1 + np.exp(-odds))).astype(float)
+    rows = [row(str(at), 0, n_reasoning_tokens=int(length[at]), walk=walk[at], score=score[at]) for at in range(n)]
+    return pl.DataFrame(rows, schema=WALK_SCHEMA)
+
+
+def test_a_planted_effect_is_found_and_one_of_length_alone_is_not() -> None:
+    found = broken_record([planted(1.0, 0), planted(1.0, 1)], "walk")
+    assert found["low"] > 1.5
+    assert found["n"] == 600
+    null = broken_record([planted(0.0, 2), planted(0.0, 3)], "walk")
+    assert null["low"] < 1 < null["high"]
+
+
+def test_too_few_wrong_answers_are_no_answer() -> None:
+    found = broken_record([walked(8)], "walk")
+    assert (found["n"], found["n_wrong"], found["odds_ratio"]) == (8, 2, None)
+    assert found["reason"] == "fewer than 5 of an outcome"
+    empty = pl.DataFrame(schema=WALK_SCHEMA)
+    assert broken_record([empty], "walk")["n"] == 0
+
+
+def test_sentences_are_made_from_the_numbers() -> None:
+    frames = {"a": walked(20), "b": walked(20)}
+    record = walk_record(frames["a"], params())
+    text = sentences(record, pooled_record(frames, params()))
+    assert text[0].startswith("2 of 3 heads read the reasoning more than even reading does, and not evenly; of the 3")
+    assert "1 do not (L1.H1)" in text[0]
+    assert "walk at r = 0.70, over the question at 0.23: more" in text[1]
+    assert text[2].startswith("Paths end nearer to a reflection phrase than by chance: 0.006 of the reasoning away")
+    assert "cannot be told from no effect" in text[3]
+    assert "10 of 40 answers are wrong" in text[3]
+    few = sentences(walk_record(walked(), params()), pooled_record({"a": walked()}, params()))
+    assert few[-1].endswith("1 of 4 answers are wrong (fewer than 5 of an outcome).")
