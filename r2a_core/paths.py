@@ -119,8 +119,12 @@ class StudyPaths:
         """What cutting sets of heads costs the answer of each trace."""
         return self.data / "knockout" / model / f"{dataset}.parquet"
 
+    def perturb(self, model: str, dataset: str) -> Path:
+        """What becomes of the answer of each trace when its reasoning changes."""
+        return self.data / "perturb" / model / f"{dataset}.parquet"
+
     def figures(self, kind: str) -> Path:
-        """Folder of the figures of one kind: evaluation, attention, patching or knockout."""
+        """Folder of the figures of one kind: evaluation, attention, patching, knockout or perturb."""
         return self.data / "figures" / kind
 
     @property

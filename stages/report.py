@@ -40,6 +40,7 @@ def report(
         params=params.report,
         crossing=params.patch.crossing,
         knockout=params.knockout,
+        perturb=params.perturb,
         walk=params.heads.walk,
     )
     data = report_data(inputs, None if machine is None else machine_facts())
