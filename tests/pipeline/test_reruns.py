@@ -63,6 +63,7 @@ PARAM_EDITS = {
     "patch.sweep.components": ["resid_pre", "z"],
     "patch.crossing.confidence": 0.9,
     "knockout.k": [2],
+    "perturb.levels": [1.0],
     "report.title": "Another title",
     "resources.executor": "ray",
     "datasets.arithmetic.n": 17,
