@@ -23,10 +23,9 @@ from typing import Any
 
 from r2a_core.attention.map_selection import tokens_of
 from r2a_core.config import PerturbFamily, PerturbParams
+from r2a_core.perturb.grid import cut_counts, random_of
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids, sentence_ranges, token_pieces
 from r2a_core.trace import TokenTrace, last_boxed_answer
-
-GRID = 20  # steps of the fractions at which a trace of more sentences is cut
 
 NUMBER = re.compile(r"(?<![\w.\\])-?\d+(?:\.\d+)?(?!\w)")
 
@@ -164,16 +163,6 @@ def donor_of(reading: Reading, others: Sequence[Reading]) -> Donor | None:
     return Donor(nearest.trace.item_id, nearest.ids(nearest.body), nearest.answer)
 
 
-def cut_counts(n_sentences: int) -> list[int]:
-    """Numbers of sentences to keep: each from 0 on; of a long trace those at 21 even fractions."""
-    return [*range(n_sentences + 1)] if n_sentences <= GRID else [at_fraction(n_sentences, n) for n in range(GRID + 1)]
-
-
-def at_fraction(n_sentences: int, step: int) -> int:
-    """The number of sentences at `step` of GRID, rounded half up."""
-    return (2 * step * n_sentences + GRID) // (2 * GRID)
-
-
 def cut_arms(reading: Reading) -> list[Arm]:
     """Cut a trace after each sentence; the last arm is the trace as it is."""
     total = len(reading.sentences)
@@ -216,11 +205,6 @@ def changed_arms(
             yield Arm(family, "", 1, reading.with_body((unit * len(body))[: len(body)]), 0)
         elif family == "preempt" and (named := another_answer(reading.answer, options, donor, generator(family))):
             yield from preemptive_arms(reading, named, encode)
-
-
-def random_of(seed: int, item_id: str, what: str) -> random.Random:
-    """A generator that depends on seed, item and purpose alone."""
-    return random.Random(f"{seed}\0{item_id}\0{what}")
 
 
 @dataclass(frozen=True)

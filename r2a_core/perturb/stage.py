@@ -182,7 +182,8 @@ def with_free_answers(job: PerturbJob, frame: pl.DataFrame) -> pl.DataFrame:
             without_mode="finished",
         )
         for request, each in zip(requests, generate(job.loaded, requests, config), strict=True):
-            ids = [*request.prompt_ids[-1:], *each.response_ids]
+            ended = each.response_ids[-1] in job.tokenizer.ids.ends
+            ids = [*request.prompt_ids[-1:], *each.response_ids[: len(each.response_ids) - ended]]
             closed = len(ids) - 1 - ids[::-1].index(close) if close in ids else None
             texts[int(request.item_id)] = "" if closed is None else job.text(ids[closed + 1 :])
     return frame.drop("free_ids").with_columns(free=pl.Series(texts, dtype=pl.String)).select(list(PERTURB_SCHEMA))

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from r2a_core.config import PerturbParams
 from r2a_core.evaluation.paired import accuracy_with_interval
 from r2a_core.infra.checks import HINT, check_columns
-from r2a_core.perturb.arms import GRID, at_fraction, random_of
+from r2a_core.perturb.grid import GRID, at_fraction, random_of
 
 PERTURB_SCHEMA: dict[str, Any] = {
     "item_id": pl.String,
@@ -93,6 +93,8 @@ def perturb_record(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]
         for case, rows in clear.filter(~whole_trace()).group_by(CASE, maintain_order=True)
         if case[0] != "cut" or case[2] == 0
     ]
+    order = [("cut", ""), *WORDS]
+    arms.sort(key=lambda arm: (order.index((arm["family"], arm["part"])), arm["level"]))
     return {
         "n_items": whole.height,
         "n_noise": whole.height - len(good),
@@ -263,8 +265,8 @@ def arm_sentence(arm: dict[str, Any], words: str) -> str:
     loss = arm["loss"]
     told = "" if loss["low"] > 0 or loss["high"] < 0 else ", which cannot be told from no change"
     text = (
-        f"{words[0].upper()}{words[1:]}, {percent(arm['same'])} of {arm['n']} answers stay; the answer loses "
-        f"{loss['mean']:.2f} nats (95% {loss['low']:.2f} to {loss['high']:.2f}{told})."
+        f"{words[0].upper()}{words[1:]}, {percent(arm['same'])} of {arm['n']} answers stay; log p(answer) falls by "
+        f"{loss['mean']:.2f} nats (95% {loss['low']:.2f} to {loss['high']:.2f}){told}."
     )
     if arm["took"]["n"]:
         text += f" {percent(arm['took'])} are the answer that was put in its place."

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from r2a_core.figures.perturb import perturb_figure
-from r2a_core.perturb.arms import at_fraction, cut_counts
+from r2a_core.perturb.grid import at_fraction, cut_counts
 from r2a_core.perturb.summary import boundary_of, cot_transparency, perturb_record, sentences
 from tests.perturb.cases import changed, params
 
