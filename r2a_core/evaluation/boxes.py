@@ -22,7 +22,7 @@ def gold_texts(items: Sequence[Item]) -> dict[str, tuple[str, ...]]:
 
 def box_scores(texts: Sequence[tuple[str | None, tuple[str, ...] | None]], timeout_seconds: float) -> list[int | None]:
     """Grade the last box of each text against what stands beside it; None where there is no text or nothing beside."""
-    boxes = [text is not None and gold is not None and last_boxed_answer(text) for text, gold in texts]
+    boxes = [last_boxed_answer(text) if text is not None and gold is not None else None for text, gold in texts]
     asked = {(box.content, *gold) for box, (_, gold) in zip(boxes, texts, strict=True) if box and gold is not None}
     pairs = sorted(asked)
     verdicts = dict(zip(pairs, grade_many(pairs, timeout_seconds), strict=True)) if pairs else {}

@@ -210,14 +210,14 @@ def numbers(values: pl.Series) -> NDArray[np.float64]:
 def cost_record(frame: pl.DataFrame) -> dict[str, Any]:
     """Count the tokens of the passes that force answers, with the unchanged trace, beside one whole pass an arm."""
     traces = frame.filter(whole_trace())
-    once = traces.select((pl.col("n_tokens") - pl.col("n_run")).sum()).item()
-    run, whole = frame["n_run"].sum(), frame["n_tokens"].sum()
-    mean_trace = (traces["n_tokens"].mean() or 0) * max(1, traces.height)
+    whole, run = int(frame["n_tokens"].sum()), int(frame["n_run"].sum())
+    own = int(traces["n_tokens"].sum())
+    run += own - int(traces["n_run"].sum())
     return {
         "arms": frame.height,
-        "tokens": once + run,
+        "tokens": run,
         "whole_tokens": whole,
-        "passes_per_trace": (once + run) / mean_trace if mean_trace else None,
+        "passes_per_trace": run / own if own else None,
     }
 
 

@@ -8,6 +8,7 @@ import pytest
 from r2a_core.figures.perturb import perturb_figure
 from r2a_core.perturb.grid import at_fraction, cut_counts
 from r2a_core.perturb.summary import boundary_of, cot_transparency, perturb_record, sentences
+from tests.figures.drawn import lines_at
 from tests.perturb.cases import changed, params
 
 
@@ -80,8 +81,8 @@ def test_words_say_the_numbers_and_admit_what_cannot_be_told() -> None:
 def test_the_picture_has_every_arm_and_boundary() -> None:
     record = perturb_record(changed(), params())
     curves, arms = perturb_figure({"m": record}, "d").axes
-    lines = {line.get_gid(): line for line in curves.get_lines()}
-    assert lines["boundary"].get_xdata() == pytest.approx([0.6, 0.8])
-    assert list(lines["same"].get_ydata()) == [point["mean"] for point in record["curve"]["same"]]
-    assert [line.get_xdata()[0] for line in arms.get_lines() if line.get_gid() == "mean"] == [0, 0, 0.5, 0]
+    (boundary,), (same,) = lines_at(curves, "boundary"), lines_at(curves, "same")
+    assert list(boundary.get_xdata()) == pytest.approx([0.6, 0.8])
+    assert list(same.get_ydata()) == [point["mean"] for point in record["curve"]["same"]]
+    assert [line.get_xdata()[0] for line in lines_at(arms, "mean")] == [0, 0, 0.5, 0]
     assert [label.get_text() for label in arms.get_yticklabels()][:2] == ["no reasoning", "number across 100%"]
