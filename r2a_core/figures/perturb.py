@@ -38,7 +38,14 @@ def _curves(axes: Axes, record: dict[str, Any]) -> None:
     curve = record["curve"]
     for name, (label, colour) in CURVES.items():
         if points := curve[name]:
-            axes.plot(curve["fraction"], [point["mean"] for point in points], color=colour, label=label, gid=name)
+            axes.plot(
+                curve["fraction"],
+                [point["mean"] for point in points],
+                color=colour,
+                label=label,
+                gid=name,
+                linestyle="--" if name == "score" else "-",
+            )
             bounds = [[point[end] for point in points] for end in ("low", "high")]
             axes.fill_between(curve["fraction"], *bounds, color=colour, alpha=0.15, linewidth=0)
     axes.plot(record["boundary"]["places"], [0] * len(record["boundary"]["places"]), "|", color=INK, gid="boundary")
@@ -54,9 +61,11 @@ def _arms(axes: Axes, record: dict[str, Any]) -> None:
         axes.plot([same["mean"]], [place], "o", color=BLUE, markersize=4.5, gid="mean")
         if arm["took"]["n"]:
             axes.plot([arm["took"]["mean"]], [place], "x", color=ORANGE, markersize=5, gid="took")
-    axes.set_yticks(range(len(record["arms"])), [arm_name(arm) for arm in record["arms"]], fontsize=7.5)
+    axes.set_yticks(
+        range(len(record["arms"])), [f"{arm_name(arm)} ({arm['n']})" for arm in record["arms"]], fontsize=7.5
+    )
     axes.invert_yaxis()
-    axes.set(xlim=(-0.04, 1.04), xlabel="same answer; x: the one put in its place")
+    axes.set(xlim=(-0.04, 1.04), xlabel="same answer (n); x: the one put in its place")
     axes.grid(axis="x")
 
 

@@ -266,7 +266,7 @@ def arm_sentence(arm: dict[str, Any], words: str) -> str:
     told = "" if loss["low"] > 0 or loss["high"] < 0 else ", which cannot be told from no change"
     text = (
         f"{words[0].upper()}{words[1:]}, {percent(arm['same'])} of {arm['n']} answers stay; log p(answer) falls by "
-        f"{loss['mean']:.2f} nats (95% {loss['low']:.2f} to {loss['high']:.2f}){told}."
+        f"{nats(loss['mean'])} nats (95% {nats(loss['low'])} to {nats(loss['high'])}){told}."
     )
     if arm["took"]["n"]:
         text += f" {percent(arm['took'])} are the answer that was put in its place."
@@ -279,3 +279,8 @@ def arm_sentence(arm: dict[str, Any], words: str) -> str:
 def percent(record: dict[str, Any]) -> str:
     """A share in words."""
     return f"{record['mean']:.0%} (95% {record['low']:.0%} to {record['high']:.0%})"
+
+
+def nats(value: float) -> str:
+    """Two places, without a minus before zero."""
+    return f"{round(value, 2) + 0.0:.2f}"

@@ -85,4 +85,7 @@ def test_the_picture_has_every_arm_and_boundary() -> None:
     assert list(boundary.get_xdata()) == pytest.approx([0.6, 0.8])
     assert list(same.get_ydata()) == [point["mean"] for point in record["curve"]["same"]]
     assert [line.get_xdata()[0] for line in lines_at(arms, "mean")] == [0, 0, 0.5, 0]
-    assert [label.get_text() for label in arms.get_yticklabels()][:2] == ["no reasoning", "number across 100%"]
+    assert [label.get_text() for label in arms.get_yticklabels()][:2] == [
+        "no reasoning (2)",
+        "number across 100% (2)",
+    ]

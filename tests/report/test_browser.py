@@ -72,7 +72,7 @@ def number(text: str) -> float:
 def test_every_figure_is_drawn_and_a_patched_cell_shows_the_value_of_the_parquet_file(opened, inputs):
     view = opened()
     assert view.title() == "From reasoning to answer"
-    assert view.locator("figure").count() == 14
+    assert view.locator("figure").count() == 15
     assert view.locator("figure .missing").count() == 0
     assert view.locator(".gaps li").count() > 0
     view.locator('#cells rect.cell[data-row="2"][data-column="1"]').click()
@@ -120,6 +120,20 @@ def test_a_cut_stands_at_its_loss_beside_random_sets(opened):
     assert rows[1].locator("circle").count() == 1 + 3
     assert rows[1].locator("circle").last.locator("title").text_content().endswith("p = 0.50")
     assert "costs 0.500 nats per token" in view.locator("#cuts").inner_text()
+
+
+def test_changed_reasoning_stands_at_its_shares(opened):
+    view = opened()
+    rows = [view.locator(f"#changes [data-arm='{name}']") for name in ("number across 100%", "number before 100%")]
+    places = [number(row.locator("circle").first.get_attribute("cx")) for row in rows]
+    marks = [number(mark.get_attribute("x1")) for mark in view.locator("#changes [data-boundary]").all()]
+    axis = view.locator("#changes .axis").last.locator("text")
+    ends = [number(axis.nth(at).get_attribute("x")) for at in (0, 5)]
+    assert places == pytest.approx([ends[0], sum(ends) / 2])
+    assert len(marks) == 2
+    assert rows[1].locator("title").text_content().startswith("number before 100%: 0.50 (95%")
+    assert view.locator("#changes [data-curve='same'] circle").count() == 21
+    assert "comes at 70%" in view.locator("#changes").inner_text()
 
 
 def test_an_answer_token_is_held_and_let_go(opened, inputs):

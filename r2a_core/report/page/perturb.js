@@ -62,7 +62,7 @@ function armsPanel(arms, width) {
       xAxis(x, ticks(0, 1, 5), 8, bottom, (value) => show(value, 1)),
       arms.map((one, at) => {
         const [y, { mean, low, high }] = [20 + 20 * at, one.same];
-        const said = `${armName(one)}: ${show(mean, 2)} (95% ${show(low, 2)} to ${show(high, 2)})`;
+        const said = `${armName(one)}: ${show(mean, 2)} (95% ${show(low, 2)} to ${show(high, 2)}), n = ${one.n}`;
         return s(
           'g',
           { 'data-arm': armName(one) },
