@@ -46,8 +46,8 @@ def _curves(axes: Axes, record: dict[str, Any]) -> None:
                 gid=name,
                 linestyle="--" if name == "score" else "-",
             )
-            bounds = [[point[end] for point in points] for end in ("low", "high")]
-            axes.fill_between(curve["fraction"], *bounds, color=colour, alpha=0.15, linewidth=0)
+            low, high = ([point[end] for point in points] for end in ("low", "high"))
+            axes.fill_between(curve["fraction"], low, high, color=colour, alpha=0.15, linewidth=0)
     axes.plot(record["boundary"]["places"], [0] * len(record["boundary"]["places"]), "|", color=INK, gid="boundary")
     axes.set(xlabel="share of the sentences that stay", ylabel="mean over traces", ylim=(-0.04, 1.04))
     axes.legend(fontsize=7.5)
