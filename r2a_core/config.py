@@ -864,6 +864,33 @@ class WalksParams(Record):
     seed: Whole
 
 
+PerturbFamily = Literal["cut", "number", "option", "other", "filler", "paraphrase", "preempt"]  # perturb/arms.py
+
+
+class FreeParams(Record):
+    """`perturb.free`: answers that are written freely after a changed trace, greedily."""
+
+    traces: Count  # the first of those that are run
+    max_new_tokens: Count  # tokens of an answer, or of reasoning and answer
+    batch_size: Count  # that grow at a time; changes no text of a float32 model
+
+
+class PerturbParams(Record):
+    """The section `perturb`: traces that are changed, and what becomes of the answer."""
+
+    traces: Count | None  # first traces of each dataset; null = all that are well-formed
+    families: Unique[PerturbFamily]  # beside `cut`, which is always run
+    levels: NonEmpty[Share]  # shares of the values that are wrong
+    stem: Words  # what an answer is forced by, before its box
+    filler: Words  # is repeated
+    answer_tokens: Count  # of a forced answer that is not the trace's own
+    free: FreeParams | None  # null: no answer is written freely
+    memory_mib: Count  # MiB on the device for the arms of one pass
+    shard_traces: Count  # traces per shard: what a killed run may lose
+    bootstrap_draws: Annotated[int, Field(ge=100, le=100_000)]  # resamples of traces for the 95% intervals
+    seed: Whole  # of wrong values, and of the bootstrap
+
+
 class ReportParams(Record):
     """The section `report`: how much of the study the page carries."""
 
@@ -904,6 +931,7 @@ class Params(Record):
     patch: PatchParams
     knockout: KnockoutParams
     walks: WalksParams
+    perturb: PerturbParams
     report: ReportParams
     resources: ResourceParams
 

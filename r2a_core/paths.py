@@ -123,8 +123,12 @@ class StudyPaths:
         """What each head makes of the reasoning of each trace: excess, shape and ends of its walk."""
         return self.data / "walks" / model / f"{dataset}.parquet"
 
+    def perturb(self, model: str, dataset: str) -> Path:
+        """What becomes of the answer of each trace when its reasoning changes."""
+        return self.data / "perturb" / model / f"{dataset}.parquet"
+
     def figures(self, kind: str) -> Path:
-        """Folder of the figures of one kind: evaluation, attention, patching, knockout or walks."""
+        """Folder of the figures of one kind: evaluation, attention, patching, knockout, walks or perturb."""
         return self.data / "figures" / kind
 
     @property

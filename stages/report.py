@@ -41,6 +41,7 @@ def report(
         crossing=params.patch.crossing,
         knockout=params.knockout,
         walks=params.walks,
+        perturb=params.perturb,
         walk=params.heads.walk,
     )
     data = report_data(inputs, None if machine is None else machine_facts())

@@ -1,15 +1,22 @@
 """Random models of a few layers, alone and as prepared model folders."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from r2a_core.builtin.tokenizer import build_tokenizer
 from r2a_core.config import Tags
+from r2a_core.data.items import Item, items_frame
+from r2a_core.generation.rows import generation_row
+from r2a_core.models.load import load_tokenizer
 from r2a_core.models.pointer import ModelPointer
+from r2a_core.prompts import prompt_ids
+from r2a_core.tokenizer import plain_ids
+from r2a_core.trace import GENERATION_SCHEMA, has_boxed
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
 
@@ -27,6 +34,24 @@ def save_random_model(folder: Path, kind: str, seed: int, **sizes: Any) -> None:
     random_model(kind, seed, **{**more, **sizes}).save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
     ModelPointer("train", "float32", Tags()).write(folder)
+
+
+def save_answers(data: Path, model: str, dataset: str, items: Sequence[Item]) -> None:
+    """A dataset, and a made-up trace of each item; the traces have more sentences one after the other."""
+    text, rows = load_tokenizer(data / "models" / model), []
+    for number, item in enumerate(items):
+        steps = plain_ids(text, "First add 1. Wait, so much.\n" * (1 + number))
+        answer = plain_ids(text, f"\nSo we add 2.\nThus \\boxed{{{item.gold}}}.")
+        prompt = prompt_ids(text, item.question, "", "with_reasoning")
+        response = [*steps, text.ids.think_close, *answer, text.ids.eos]
+        rows.append(generation_row(text, item, 0, prompt, response, 0, has_boxed))
+    tables = {
+        f"datasets/{dataset}": items_frame(items),
+        f"generations/{model}/{dataset}/with_reasoning": pl.DataFrame(rows, schema=GENERATION_SCHEMA),
+    }
+    for name, table in tables.items():
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        table.write_parquet(data / f"{name}.parquet")
 
 
 def contents(data: Path, folders: Iterable[str]) -> dict[str, bytes]:

@@ -29,6 +29,7 @@ from r2a_core.knockout.summary import KNOCKOUT_SCHEMA  # noqa: E402
 from r2a_core.pairs.tables import PAIR_SCHEMA  # noqa: E402
 from r2a_core.patching.metrics import FRAME_SCHEMA  # noqa: E402
 from r2a_core.patching.stage import CLEAN_RUNS  # noqa: E402
+from r2a_core.perturb.summary import PERTURB_SCHEMA  # noqa: E402
 from r2a_core.trace import GENERATION_SCHEMA  # noqa: E402
 from r2a_core.walks.summary import WALK_SCHEMA  # noqa: E402
 
@@ -550,6 +551,49 @@ TABLES += (
     ),
 )
 
+TABLES += (
+    Table(
+        "perturb/<model>/<dataset>.parquet",
+        "perturb",
+        "beyond",
+        "trace, family, part and level",
+        PERTURB_SCHEMA,
+        {
+            "item_id": ITEM,
+            "family": Column(
+                "what is done to the reasoning (methods.md); cut at level 1 = nothing",
+                choices=("cut", "number", "option", "other", "filler", "paraphrase", "preempt"),
+            ),
+            "part": Column(
+                "where; empty where there is one place",
+                choices=("", "across", "after", "before", "question", "first", "last"),
+            ),
+            "level": share("cut: sentences that stay; number, option: values that are wrong; else 1"),
+            "n_sentences": count("sentences of the reasoning"),
+            "kept": count("sentences of the trace's own, changed or not"),
+            "boundary": count("sentences up to the commitment boundary"),
+            "changed": count("values or phrases that were replaced"),
+            "planted": Column("the answer that the arm names; null for none"),
+            "donor": Column("family other: the item whose reasoning it is; else null"),
+            "n_tokens": count("tokens of the arm with its forced answer"),
+            "n_run": count("of these, computed; the others are those of the unchanged trace"),
+            "n_reasoning_tokens": count("tokens of the trace's reasoning, white space on either side left out"),
+            "n_result_tokens": count("tokens of the box's content and of its closing brace"),
+            "log_prob": Column("log-probability of the original result, forced, nats, sum over its tokens", -inf, 0),
+            "log_prob_base": Column("the same after the unchanged trace; part before: after the cut there", -inf, 0),
+            "original": Column("the result of the trace"),
+            "answer": Column("the forced answer, written greedily"),
+            "free": Column("the answer written freely; empty where the reasoning never ends; null where none was"),
+            "same": share("1 = the forced answer's box holds the original result, as the grader compares"),
+            "score": share("1 = it holds the right answer; null without one"),
+            "took": share("1 = it holds the planted answer; null where none is"),
+            "free_same": share("same of the free answer"),
+            "free_score": share("score of the free answer"),
+            "free_took": share("took of the free answer"),
+        },
+    ),
+)
+
 OTHER_FILES = (
     (
         "models/<model>/model.json",
@@ -573,7 +617,7 @@ OTHER_FILES = (
     ),
     (
         "metrics/<stage>-<...>.json",
-        "generate, evaluate, attention, read, heads, patch, knockout, walks",
+        "generate, evaluate, attention, read, heads, patch, knockout, walks, perturb",
         "metrics of `dvc metrics`; in git",
     ),
     ("figures/<part>/", "figures_*", "PNG and PDF of each figure; CSV and parquet of each table"),

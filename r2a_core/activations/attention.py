@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from r2a_core.activations.hooks import decoder_layer, output_projection, residual_hooks, z_hooks
+from r2a_core.infra.checks import check_finite
 from r2a_core.infra.errors import R2AError
 
 NAME = "r2a"
@@ -231,6 +232,12 @@ def visible_keys(start: int, stop: int, low: int, window: int | None, device: An
     """Return (row, key) bool for rows start..stop and keys low..stop: True where the row sees the key."""
     distance = torch.arange(start, stop, device=device)[:, None] - torch.arange(low, stop, device=device)
     return (distance >= 0) if window is None else (distance >= 0) & (distance < window)
+
+
+def check_inputs(call: LayerCall, query: Tensor, key: Tensor) -> None:
+    """Raise R2AError at the first NaN or infinity of a layer's queries or keys: SDPA would turn them into zeros."""
+    for name, values in (("queries", query), ("keys", key)):
+        check_finite(values, f"{name} of layer {call.layer.layer}", ("row", "head", "token", "dimension"))
 
 
 def attend(call: LayerCall, query: Tensor, key: Tensor, value: Tensor, mask: MaskSpec) -> Tensor:

@@ -22,7 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r2a_core.activations.attention import LayerCall, MaskSpec, SuffixAttention, attend, planned_attention
+from r2a_core.activations.attention import (
+    LayerCall,
+    MaskSpec,
+    SuffixAttention,
+    attend,
+    check_inputs,
+    planned_attention,
+)
 from r2a_core.activations.hooks import ModelShape, every_residual, model_shape, skipped
 from r2a_core.config import KnockoutKind
 from r2a_core.infra.checks import check_finite
@@ -69,12 +76,6 @@ class PrefixPlan:
         self.keys[layer], self.values[layer] = key[:, :, : self.first], value[:, :, : self.first]
         self.mean_z[layer] = out[0, self.first :].float().mean(0)
         return out
-
-
-def check_inputs(call: LayerCall, query: Tensor, key: Tensor) -> None:
-    """Raise R2AError at the first NaN or infinity of a layer's queries or keys: SDPA would turn them into zeros."""
-    for name, values in (("queries", query), ("keys", key)):
-        check_finite(values, f"{name} of layer {call.layer.layer}", ("row", "head", "token", "dimension"))
 
 
 @torch.no_grad()

@@ -16,9 +16,8 @@ import torch
 
 from r2a_core.attention.map_selection import default_span
 from r2a_core.config import KnockoutParams
-from r2a_core.data.gym import recipe_of
 from r2a_core.data.items import Item
-from r2a_core.evaluation.sandbox import grade_many
+from r2a_core.evaluation.boxes import box_scores, gold_texts
 from r2a_core.infra.checks import error_context
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import save_frame
@@ -174,22 +173,15 @@ def answers_anew(
 
 def with_scores(frame: pl.DataFrame, items: Sequence[Item], timeout_seconds: float) -> pl.DataFrame:
     """Grade the answers written anew, where there is a right one: score and score_base, 0 or 1; 0 without a box."""
-    golds = {
-        item.item_id: (item.gold or "", *([recipe_of(item)] if item.kind == "gym" else []))
-        for item in items
-        if item.gold is not None or item.kind == "gym"
-    }
-    boxes = {
-        (item_id, text): box and (box.content, *golds[item_id])
-        for column in ("anew", "anew_base")
-        for item_id, text in frame.select("item_id", column).drop_nulls().iter_rows()
-        if item_id in golds
-        for box in [last_boxed_answer(text)]
-    }
-    asked = [*dict.fromkeys(pair for pair in boxes.values() if pair)]
-    verdicts = dict(zip(asked, grade_many(asked, timeout_seconds), strict=True)) if asked else {}
-    scores = {place: verdicts[pair].score if pair else 0 for place, pair in boxes.items()}
+    golds, columns = gold_texts(items), ("anew", "anew_base")
+    rows = [
+        (text, golds.get(row[0]))
+        for column in columns
+        for row in frame.select("item_id", column).iter_rows()
+        for text in row[1:]
+    ]
+    scores = box_scores(rows, timeout_seconds)
     return frame.with_columns(
-        pl.Series(name, [scores.get(row) for row in frame.select("item_id", column).iter_rows()], pl.Float64)
-        for name, column in (("score", "anew"), ("score_base", "anew_base"))
+        score=pl.Series(scores[: frame.height], dtype=pl.Float64),
+        score_base=pl.Series(scores[frame.height :], dtype=pl.Float64),
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from r2a_core.config import CrossingParams, KnockoutParams, ReportParams, WalksParams, WalkThresholds
+from r2a_core.config import CrossingParams, KnockoutParams, PerturbParams, ReportParams, WalksParams, WalkThresholds
 from r2a_core.infra import files
 from r2a_core.paths import StudyPaths
 
@@ -34,6 +34,7 @@ class ReportInputs:
     params: ReportParams
     crossing: CrossingParams
     knockout: KnockoutParams
+    perturb: PerturbParams
     walk: WalkThresholds
     walks: WalksParams
 

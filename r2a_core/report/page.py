@@ -18,6 +18,7 @@ from r2a_core.report.encode import CODES, ascii_json, plain, script_safe
 from r2a_core.report.inputs import Gaps, ReportInputs
 from r2a_core.report.knockout import knockout_section
 from r2a_core.report.overview import overview
+from r2a_core.report.perturb import perturb_section
 from r2a_core.report.readers import readers_section
 from r2a_core.report.sections import attention_section, evaluation_section, heads_section, patching_section
 from r2a_core.report.traces import traces_section
@@ -27,7 +28,7 @@ from r2a_core.results import CURVES, HEAD_KINDS, SEGMENT_LABELS, SETTING_COLOURS
 # In the order in which they are joined: helpers first, one file a figure, then what starts the page.
 SCRIPTS = (
     *("unpack", "dom", "state", "colours", "charts", "overview", "accuracy", "answers", "judged", "items"),
-    *("boxes", "heads", "readers", "walks", "walk", "reader", "curves", "cells", "knockout", "start"),
+    *("boxes", "heads", "readers", "walks", "walk", "reader", "curves", "cells", "knockout", "perturb", "start"),
 )
 
 MEGABYTE = 1_000_000
@@ -45,6 +46,7 @@ def report_data(inputs: ReportInputs, machine: Mapping[str, str] | None = None) 
         "traces": traces_section(inputs, gaps),
         "patching": patching_section(inputs, gaps),
         "knockout": knockout_section(inputs, gaps),
+        "perturb": perturb_section(inputs, gaps),
     }
     return {
         "title": inputs.params.title,

@@ -9,16 +9,12 @@ import pytest
 
 from r2a_core.attention.heads import HEAD_SCHEMA
 from r2a_core.config import KnockoutParams, parse
-from r2a_core.data.items import Item, items_frame
-from r2a_core.generation.rows import generation_row
+from r2a_core.data.items import Item
 from r2a_core.infra.errors import R2AError
 from r2a_core.knockout import stage as jobs
 from r2a_core.knockout.run import PrefixRun, run_prefix
-from r2a_core.models.load import load_tokenizer
-from r2a_core.prompts import prompt_ids
-from r2a_core.tokenizer import plain_ids
-from r2a_core.trace import GENERATION_SCHEMA, TokenTrace, has_boxed, select_traces
-from tests.random_models import contents, save_random_model
+from r2a_core.trace import TokenTrace, select_traces
+from tests.random_models import contents, save_answers, save_random_model
 from tests.study import PARAMS, call, params_with, study_folder, write_params
 from tools.data_docs import faults
 
@@ -53,26 +49,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = study_folder(tmp_path / "project", study_params())
     data = root / "data"
     save_random_model(data / "models" / "tiny", "qwen2", 1, num_hidden_layers=N_LAYERS)
-    text, rows = load_tokenizer(data / "models" / "tiny"), []
-    for number, item in enumerate(ITEMS):
-        steps = plain_ids(text, "First add 1. Wait, so much.\n" * (1 + number))
-        answer = plain_ids(text, f"\nSo we add 2.\nThus \\boxed{{{number + 2}}}.")
-        prompt = prompt_ids(text, item.question, "", "with_reasoning")
-        response = [*steps, text.ids.think_close, *answer, text.ids.eos]
-        rows.append(generation_row(text, item, 0, prompt, response, 0, has_boxed))
+    save_answers(data, "tiny", "stories", ITEMS)
     heads = pl.DataFrame({"layer": [n // N_HEADS for n in range(12)], "head": [n % N_HEADS for n in range(12)]})
     scores = {name: pl.lit(0.5 if kind == pl.Float64 else 0) for name, kind in HEAD_SCHEMA.items()}
     kinds = {name: pl.lit(value=False) for name, kind in HEAD_SCHEMA.items() if kind == pl.Boolean}
     heads = heads.with_columns(**scores | kinds | {"dataset": pl.lit("stories")})
     heads = heads.with_columns(rank=13 - pl.int_range(1, 13), count_rank=pl.int_range(1, 13))
-    tables = {
-        "datasets/stories": items_frame(ITEMS),
-        "generations/tiny/stories/with_reasoning": pl.DataFrame(rows, schema=GENERATION_SCHEMA),
-        "heads/tiny": heads.select(list(HEAD_SCHEMA)).cast(HEAD_SCHEMA),  # type: ignore[arg-type]
-    }
-    for name, table in tables.items():
-        (data / name).parent.mkdir(parents=True, exist_ok=True)
-        table.write_parquet(data / f"{name}.parquet")
+    (data / "heads").mkdir()
+    heads.select(list(HEAD_SCHEMA)).cast(HEAD_SCHEMA).write_parquet(data / "heads/tiny.parquet")  # type: ignore[arg-type]
     (data / "metrics").mkdir()
     return root
 

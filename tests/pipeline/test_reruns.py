@@ -64,6 +64,7 @@ PARAM_EDITS = {
     "patch.crossing.confidence": 0.9,
     "knockout.k": [2],
     "walks.peak": 5.0,
+    "perturb.levels": [1.0],
     "report.title": "Another title",
     "resources.executor": "ray",
     "datasets.arithmetic.n": 17,

@@ -43,6 +43,7 @@ from r2a_core.tokenizer import LoadedTokenizer, plain_ids, token_pieces
 from r2a_core.trace import GENERATION_SCHEMA, SETTINGS, TraceSegments, has_boxed
 from tests.evaluation.judged_runs import judged_run
 from tests.knockout.cases import cut, params
+from tests.perturb import cases as changes
 from tests.small_models import kept, stored_reader
 from tests.study import PARAMS
 from tests.walks import cases as walks
@@ -211,6 +212,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
     write_reading(paths, "base", "tiny_qwen2", "math500")
     write(cut(), paths.knockout("tiny_qwen2", "math500"))
     write(walks.walked(), paths.walks("tiny_qwen2", "math500"))
+    write(changes.changed(), paths.perturb("tiny_qwen2", "math500"))
     entries = {model: {"kind": "hub", "tags": Tags().model_dump()} for model in models}
     run = {"models": list(models), "datasets": ["math500"], "settings": list(SETTINGS)}
     limits = {"texts": 4, "traces": 2, "heads": 2, "rows": 48, "columns": 512, "pairs": 2, "megabytes": 10.0}
@@ -224,6 +226,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
         params=ReportParams(title="From reasoning to answer", **limits),  # type: ignore[arg-type]
         knockout=params(),
         walks=walks.params(),
+        perturb=changes.params(),
         crossing=CrossingParams(bootstrap_draws=200, confidence=0.95, seed=0),
         walk=WalkThresholds(mass=0.3, correlation=0.1),
     )

@@ -122,6 +122,20 @@ def test_a_cut_stands_at_its_loss_beside_random_sets(opened):
     assert "costs 0.500 nats per token" in view.locator("#cuts").inner_text()
 
 
+def test_changed_reasoning_stands_at_its_shares(opened):
+    view = opened()
+    rows = [view.locator(f"#changes [data-arm='{name}']") for name in ("number across 100%", "number before 100%")]
+    places = [number(row.locator("circle").first.get_attribute("cx")) for row in rows]
+    marks = [number(mark.get_attribute("x1")) for mark in view.locator("#changes [data-boundary]").all()]
+    axis = view.locator("#changes .axis").last.locator("text")
+    ends = [number(axis.nth(at).get_attribute("x")) for at in (0, 5)]
+    assert places == pytest.approx([ends[0], sum(ends) / 2])
+    assert len(marks) == 2
+    assert rows[1].locator("title").text_content().startswith("number before 100%: 0.50 (95%")
+    assert view.locator("#changes [data-curve='same'] circle").count() == 21
+    assert "comes at 70%" in view.locator("#changes").inner_text()
+
+
 def test_an_answer_token_is_held_and_let_go(opened, inputs):
     view = opened()
     links = pl.read_parquet(inputs.paths.map_links("tiny_qwen2", "math500"))

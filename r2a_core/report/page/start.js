@@ -39,6 +39,12 @@ const SECTIONS = [
     'What does the answer lose when heads no longer see the reasoning?',
     () => [knockoutFigure()],
   ],
+  [
+    'perturb',
+    'Changed reasoning',
+    'What becomes of the answer when the reasoning is cut or changed?',
+    () => [perturbFigure()],
+  ],
 ];
 
 function buildSections() {

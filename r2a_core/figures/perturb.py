@@ -1,0 +1,77 @@
+"""What becomes of the answer when the reasoning is cut after each sentence, and when it is changed.
+
+records of perturb/summary.py by model -> <folder>/perturb-<dataset> (PNG and PDF).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from r2a_core.figures.style import BLUE, INK, ORANGE, PURPLE, save_figure
+
+CURVES = {"same": ("same answer", BLUE), "p": ("p(answer)", ORANGE), "score": ("right", PURPLE)}
+
+
+def draw_perturb(records: Mapping[str, dict[str, Any]], dataset: str, folder: Path) -> list[Path]:
+    """Draw one picture of a dataset."""
+    return save_figure(perturb_figure(records, dataset), folder / f"perturb-{dataset}")
+
+
+def perturb_figure(records: Mapping[str, dict[str, Any]], dataset: str) -> Figure:
+    """Draw two panels per model: curves over the share of sentences that stay, and same answers by change."""
+    heights = [max(2.6, 0.9 + 0.19 * len(record["arms"])) for record in records.values()]
+    fig = Figure(figsize=(8.4, sum(heights) + 0.4), layout="constrained")
+    grid = fig.subplots(len(records), 2, squeeze=False, height_ratios=heights)
+    for row, (model, record) in zip(grid, records.items(), strict=True):
+        _curves(row[0], record)
+        _arms(row[1], record)
+        row[0].set_title(f"{model}, n = {record['n_items'] - record['n_noise']}", parse_math=False)
+    fig.suptitle(f"The answer after changed reasoning, {dataset}", parse_math=False)
+    return fig
+
+
+def _curves(axes: Axes, record: dict[str, Any]) -> None:
+    """Curves of cuts with their intervals, and each trace's boundary as a tick at the bottom."""
+    curve = record["curve"]
+    for name, (label, colour) in CURVES.items():
+        if points := curve[name]:
+            axes.plot(
+                curve["fraction"],
+                [point["mean"] for point in points],
+                color=colour,
+                label=label,
+                gid=name,
+                linestyle="--" if name == "score" else "-",
+            )
+            low, high = ([point[end] for point in points] for end in ("low", "high"))
+            axes.fill_between(curve["fraction"], low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.plot(record["boundary"]["places"], [0] * len(record["boundary"]["places"]), "|", color=INK, gid="boundary")
+    axes.set(xlabel="share of the sentences that stay", ylabel="mean over traces", ylim=(-0.04, 1.04))
+    axes.legend(fontsize=7.5)
+
+
+def _arms(axes: Axes, record: dict[str, Any]) -> None:
+    """The share of same answers after each change, with its interval."""
+    for place, arm in enumerate(record["arms"]):
+        same = arm["same"]
+        axes.plot([same["low"], same["high"]], [place, place], color=BLUE, linewidth=1.4)
+        axes.plot([same["mean"]], [place], "o", color=BLUE, markersize=4.5, gid="mean")
+        if arm["took"]["n"]:
+            axes.plot([arm["took"]["mean"]], [place], "x", color=ORANGE, markersize=5, gid="took")
+    axes.set_yticks(
+        range(len(record["arms"])), [f"{arm_name(arm)} ({arm['n']})" for arm in record["arms"]], fontsize=7.5
+    )
+    axes.invert_yaxis()
+    axes.set(xlim=(-0.04, 1.04), xlabel="same answer (n); x: the one put in its place")
+    axes.grid(axis="x")
+
+
+def arm_name(arm: dict[str, Any]) -> str:
+    """A short name of one arm."""
+    if arm["family"] == "cut":
+        return "no reasoning"
+    level = f" {arm['level']:.0%}" if arm["family"] in ("number", "option") else ""
+    return " ".join(filter(None, (arm["family"], arm["part"]))) + level

@@ -1,0 +1,223 @@
+"""Forces the answer after each changed trace: log-probability of the original answer, and what is written instead.
+
+model, Reading, Arms -> Forced. The unchanged trace is run once, up to `</think>`; every arm takes the keys and values
+of the tokens that it shares with its beginning, and runs the rest. Arms lie one behind the other in one row of a
+forward pass, each with its own positions and attention, so that no padding is computed. All of it is exact; only
+rounding differs from one full forward pass per arm.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from r2a_core.activations.attention import (
+    MASK_ROWS,
+    LayerCall,
+    MaskSpec,
+    SuffixAttention,
+    attend,
+    check_inputs,
+    planned_attention,
+)
+from r2a_core.activations.hooks import ModelShape, model_shape
+from r2a_core.infra.checks import check_finite
+from r2a_core.infra.memory import MIB, retry_with_half
+from r2a_core.perturb.arms import Arm, Reading
+
+HINT = "use a device with more memory, or shorter traces"
+
+Cache = dict[int, tuple[Tensor, Tensor]]  # layer -> keys after RoPE and values, (1, kv_head, token, head_dim)
+
+
+@dataclass(frozen=True)
+class Forced:
+    """The answer that one arm is forced to give."""
+
+    log_prob: float  # of the whole result of the trace, nats
+    n_run: int  # tokens that were computed
+    written: tuple[int, ...]  # greedily behind the open brace; the trace's own result where `same`
+    same: bool  # the result of the trace is what would be written greedily
+
+
+@dataclass
+class PackedPlan:
+    """Attention of several sequences that lie one behind the other, each the continuation of its own cache."""
+
+    shared: Cache  # of the unchanged trace
+    common: list[int]  # tokens that each sequence takes from there
+    lengths: list[int]  # tokens of each in this pass
+    suffix: SuffixAttention  # for positions of any of them
+    grown: list[Cache]  # what each sequence has computed itself
+
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        check_inputs(call, query, key)
+        layer, found = call.layer.layer, []
+        parts = zip(*(each.split(self.lengths, 2) for each in (query, key, value)), strict=True)
+        for common, grown, (own, *new) in zip(self.common, self.grown, parts, strict=True):
+            before = grown.get(layer)
+            grown[layer] = tuple(new) if before is None else tuple(map(joined, before, new))  # type: ignore[assignment]
+            keys, values = grown[layer]
+            if common:
+                shared = (each[:, :, :common] for each in self.shared[layer])
+                keys, values = map(joined, shared, grown[layer])
+            found.append(self.continued(call, own, keys, values))
+        return torch.cat(found, 1)
+
+    def continued(self, call: LayerCall, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Attention of the last tokens of one sequence; no matrix of the tokens of a long trace is ever built."""
+        n_new, first = query.shape[2], keys.shape[2] - query.shape[2]
+        if not first:
+            return attend(call, query, keys, values, self.suffix.mask)
+        if n_new <= MASK_ROWS:
+            return self.suffix.attend(call, first, query, keys, values)
+        blocks = [slice(start, min(start + MASK_ROWS, n_new)) for start in range(0, n_new, MASK_ROWS)]
+        found = []
+        for part in blocks:
+            seen = (slice(None), slice(None), slice(first + part.stop))
+            once = SuffixAttention(self.suffix.mask)  # its mask is not kept
+            found.append(once.attend(call, first + part.start, query[:, :, part], keys[seen], values[seen]))
+        return torch.cat(found, 1)
+
+
+def suffix_attention(model: Any, n_tokens: int) -> SuffixAttention:
+    """Attention for sequences of at most so many tokens."""
+    return SuffixAttention(MaskSpec(torch.arange(n_tokens, device=model.device), None))
+
+
+def joined(before: Tensor, after: Tensor) -> Tensor:
+    """Append tokens to keys or values."""
+    return torch.cat([before, after], 2)
+
+
+def packed_pass(
+    model: Any, plan: PackedPlan, ids: Sequence[Sequence[int]], starts: Sequence[int], rows: Sequence[int]
+) -> Tensor:
+    """Run sequences of ids, each from position `starts` on: logits (row, vocabulary) of these rows of the pack."""
+    places = [start + offset for each, start in zip(ids, starts, strict=True) for offset in range(len(each))]
+    device = model.device
+    with planned_attention(model, plan):
+        return model(
+            input_ids=torch.tensor([[token for each in ids for token in each]], device=device),
+            position_ids=torch.tensor([places], device=device),
+            use_cache=False,
+            logits_to_keep=torch.tensor(rows, device=device),
+        ).logits[0]
+
+
+@torch.no_grad()
+def trace_cache(model: Any, reading: Reading) -> Cache:
+    """Run the unchanged trace up to `</think>`, once: keys and values."""
+    ids = reading.trace.token_ids[: reading.trace.segments.think_close]
+    plan = PackedPlan({}, [0], [len(ids)], suffix_attention(model, len(ids)), [{}])
+    packed_pass(model, plan, [ids], [0], [0])
+    return plan.grown[0]
+
+
+def shared_tokens(reading: Reading, arm: Arm) -> int:
+    """Count the tokens with which arm and unchanged trace begin alike."""
+    own = reading.trace.token_ids[: reading.trace.segments.think_close]
+    pairs = enumerate(zip(arm.ids, own, strict=False))
+    return next((at for at, (ours, theirs) in pairs if ours != theirs), min(len(arm.ids), len(own)))
+
+
+def run_arms(
+    model: Any,
+    reading: Reading,
+    cache: Cache,
+    arms: Sequence[Arm],
+    ended: Callable[[Sequence[int]], bool],
+    answer_tokens: int,
+    memory_mib: int,
+) -> list[Forced]:
+    """Force an answer after each arm, in their order.
+
+    ended: tells whether what was written behind the open brace is a whole answer. memory_mib: MiB on the device for the
+    arms of a pass; halved while the device runs out.
+    """
+    shape = model_shape(model)
+    sizes = [arm_bytes(shape, reading, arm) for arm in arms]
+
+    def compute(mib: int) -> list[Forced]:
+        packs: list[list[Arm]] = [[]]
+        taken = 0
+        for arm, size in zip(arms, sizes, strict=True):
+            if packs[-1] and taken + size > mib * MIB:
+                packs.append([])
+                taken = 0
+            packs[-1].append(arm)
+            taken += size
+        return [
+            each for pack in packs if pack for each in forced_pack(model, reading, cache, pack, ended, answer_tokens)
+        ]
+
+    smallest = -(-max(sizes, default=1) // MIB)
+    name = f"{reading.trace.item_id}, MiB of arms"
+    return retry_with_half(compute, max(memory_mib, smallest), smallest, name, HINT)
+
+
+def arm_bytes(shape: ModelShape, reading: Reading, arm: Arm) -> int:
+    """Return the device memory of one arm of a pass.
+
+    A token counts 6 residual streams, 3 MLP widths, 6 query widths, and its keys and values in every layer; those of
+    the whole arm are alive twice, for one layer; a token of the result has logits, three times.
+    """
+    new = len(arm.ids) - shared_tokens(reading, arm) + len(reading.stem) + len(reading.result)
+    cache = 2 * shape.n_kv_heads * shape.head_dim
+    width = 6 * shape.d_model + 3 * shape.d_mlp + 6 * shape.n_heads * shape.head_dim + shape.n_layers * cache
+    whole = 2 * (len(arm.ids) + len(reading.stem) + len(reading.result)) * cache
+    return (new * width + whole + 3 * len(reading.result) * shape.n_vocab) * shape.dtype.itemsize
+
+
+@torch.no_grad()
+def forced_pack(
+    model: Any,
+    reading: Reading,
+    cache: Cache,
+    arms: Sequence[Arm],
+    ended: Callable[[Sequence[int]], bool],
+    answer_tokens: int,
+) -> list[Forced]:
+    """Force the answers of some arms in one pass, then write on where they differ from the trace's own."""
+    common = [shared_tokens(reading, arm) for arm in arms]
+    ids = [[*arm.ids[start:], *reading.stem, *reading.result[:-1]] for arm, start in zip(arms, common, strict=True)]
+    lengths, width = [len(each) for each in ids], len(reading.result)
+    whole = [start + length for start, length in zip(common, lengths, strict=True)]
+    suffix = suffix_attention(model, max(whole) + answer_tokens)
+    plan = PackedPlan(cache, common, lengths, suffix, [{} for _ in arms])
+    rows = [stop - width + offset for stop in accumulate(lengths) for offset in range(width)]
+    logits = packed_pass(model, plan, ids, common, rows).reshape(len(arms), width, -1)
+    target = torch.tensor(reading.result, device=logits.device)
+    picked = torch.stack([each.float().log_softmax(-1).gather(1, target[:, None])[:, 0] for each in logits])
+    log_probs = picked.double().sum(1).cpu()
+    check_finite(log_probs, f"log-probabilities of {reading.trace.item_id!r}", ("arm",))
+    best = logits.argmax(-1)
+    same = (best == target).all(1).tolist()
+    written = [list(reading.result) if each else [] for each in same]
+    going = [row for row, each in enumerate(same) if not each]
+    starts = [stop - width + 1 for stop in whole]  # of what is written
+    for row in going:  # the stem stays, the result given does not
+        keep = lengths[row] - width + 1
+        plan.grown[row] = {layer: (k[:, :, :keep], v[:, :, :keep]) for layer, (k, v) in plan.grown[row].items()}
+    tokens = {row: int(best[row, 0]) for row in going}
+    for step in range(answer_tokens):
+        for row in going:
+            written[row].append(tokens[row])
+        going = [row for row in going if not ended(written[row])]
+        if not going or step == answer_tokens - 1:
+            break
+        some = PackedPlan(
+            cache, [common[row] for row in going], [1] * len(going), suffix, [plan.grown[row] for row in going]
+        )
+        logits = packed_pass(
+            model, some, [[tokens[row]] for row in going], [starts[row] + step for row in going], range(len(going))
+        )
+        check_finite(logits, f"logits of {reading.trace.item_id!r}", ("arm", "token"))
+        tokens = dict(zip(going, logits.argmax(-1).tolist(), strict=True))
+    return [
+        Forced(float(log_prob), length, tuple(ids), each)
+        for log_prob, length, ids, each in zip(log_probs, lengths, written, same, strict=True)
+    ]

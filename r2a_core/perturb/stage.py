@@ -1,0 +1,205 @@
+"""The stage perturb: the answer of each trace after every change of its reasoning, shard by shard.
+
+traces of one model and dataset, items, params `perturb` -> PERTURB_SCHEMA (perturb/summary.py), one row per trace and
+arm. The cuts are run first: they give the commitment boundary, around which values are then changed.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from r2a_core.config import GenerateParams, PerturbParams
+from r2a_core.data.items import Item
+from r2a_core.evaluation.answers import options_of
+from r2a_core.evaluation.boxes import box_scores, gold_texts
+from r2a_core.generation.decode import GenerationRequest, generate
+from r2a_core.infra.checks import error_context
+from r2a_core.infra.files import save_frame
+from r2a_core.infra.shards import Work, WorkStore, fingerprint
+from r2a_core.models.load import LoadedModel, load_model, load_tokenizer
+from r2a_core.perturb.arms import Arm, Reading, changed_arms, cut_arms, donor_of, read_trace
+from r2a_core.perturb.run import Forced, run_arms, trace_cache
+from r2a_core.perturb.summary import PERTURB_SCHEMA, boundary_of, perturb_frame
+from r2a_core.tokenizer import LoadedTokenizer
+from r2a_core.trace import TokenTrace, last_boxed_answer
+
+log = logging.getLogger(__name__)
+
+TIE_MARGIN = 0.001  # logits: as in generate.tie_margin
+
+
+@dataclass(frozen=True)
+class PerturbJob:
+    """What all shards of one model and dataset share. The model loads when a shard first needs it."""
+
+    model_folder: Path
+    device: str
+    params: PerturbParams
+    traces: Sequence[TokenTrace]  # all that are well-formed: those that are not run lend their reasoning
+    items: Mapping[str, Item]
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        return load_model(self.model_folder, self.device)
+
+    @cached_property
+    def tokenizer(self) -> LoadedTokenizer:
+        return load_tokenizer(self.model_folder)
+
+    @cached_property
+    def readings(self) -> list[Reading]:
+        """The traces that have a box and reasoning."""
+        found = (read_trace(self.tokenizer, trace, self.params.stem) for trace in self.traces)
+        return [each for each in found if each is not None]
+
+    @property
+    def chosen(self) -> list[Reading]:
+        """The traces that are run."""
+        return self.readings[: self.params.traces]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What token ids spell."""
+        return self.tokenizer.hf.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def perturb_traces(job: PerturbJob, work: Work) -> pl.DataFrame:
+    """Run every trace under every arm, shard by shard; PERTURB_SCHEMA with null scores."""
+    log.info(
+        "%s: %d of %d traces with a box; arms of a pass take up to %d MiB beside the model",
+        *(work.name, len(job.chosen), len(job.readings), job.params.memory_mib),
+    )
+    kept = {"traces", "shard_traces", "bootstrap_draws"}
+    digest = fingerprint(**work.base, params=job.params.model_dump(mode="json", exclude=kept))
+    step = job.params.shard_traces
+    shards = [range(start, min(start + step, len(job.chosen))) for start in range(0, len(job.chosen), step)]
+    finished = work.finish(finish_perturb, job, [(digest, shard) for shard in shards])
+    return pl.concat([pl.DataFrame(schema=PERTURB_SCHEMA), *(pl.read_parquet(path) for path in finished)])
+
+
+def finish_perturb(job: PerturbJob, store: WorkStore, shard: tuple[str, range]) -> Path:
+    """Return the table of some traces, from the store or computed now."""
+    digest, numbers = shard
+    content = []
+    for number in numbers:
+        reading, donor = job.chosen[number], donor_of(job.chosen[number], job.readings)
+        item, free = job.items[reading.trace.item_id], is_free(job, number)
+        content.append([item.item_id, reading.trace.token_ids, options_of(item), donor and donor.body, free])
+
+    def write(path: Path) -> None:
+        frame = perturb_frame([row for number in numbers for row in forced_rows(job, number)])
+        save_frame(path, with_free_answers(job, frame))
+
+    return store.shard(fingerprint(base=digest, traces=content), ".parquet", write)
+
+
+def is_free(job: PerturbJob, number: int) -> bool:
+    """Tell whether answers to a trace are also written freely."""
+    return job.params.free is not None and number < job.params.free.traces
+
+
+def forced_rows(job: PerturbJob, number: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one trace: cuts from no sentence to all, then the other arms."""
+    reading = job.chosen[number]
+    item, params = job.items[reading.trace.item_id], job.params
+    donor = donor_of(reading, job.readings)
+    with error_context(f"trace {item.item_id!r}"):
+        model = job.loaded.model
+        cache = trace_cache(model, reading)
+
+        def run(arms: Sequence[Arm]) -> list[Forced]:
+            return run_arms(model, reading, cache, arms, ended, params.answer_tokens, params.memory_mib)
+
+        def ended(ids: Sequence[int]) -> bool:
+            return ids[-1] in job.tokenizer.ids.ends or last_boxed_answer(spelled(ids)) is not None
+
+        def spelled(ids: Sequence[int]) -> str:
+            return job.text([*reading.stem[1:], *ids]).strip()
+
+        cuts = cut_arms(reading)
+        found = run(cuts)
+        boundary = cuts[boundary_of([each.log_prob for each in found])].kept
+        changed = [*changed_arms(job.tokenizer, reading, boundary, donor, options_of(item), params)]
+        found += run(changed)
+        bases = {arm.kept: each.log_prob for arm, each in zip(cuts, found, strict=False)}
+    for arm, each in zip([*cuts, *changed], found, strict=True):
+        yield {
+            "item_id": item.item_id,
+            "family": arm.family,
+            "part": arm.part,
+            "level": arm.level,
+            "n_sentences": len(reading.sentences),
+            "kept": arm.kept,
+            "boundary": boundary,
+            "changed": arm.changed,
+            "planted": arm.planted,
+            "donor": donor.item_id if donor is not None and arm.family == "other" else None,
+            "n_tokens": len(arm.ids) + len(reading.stem) + len(reading.result) - 1,
+            "n_run": each.n_run,
+            "n_reasoning_tokens": len(reading.body),
+            "n_result_tokens": len(reading.result),
+            "log_prob": each.log_prob,
+            "log_prob_base": bases[boundary if arm.part == "before" else len(reading.sentences)],
+            "original": reading.answer,
+            "answer": spelled(each.written),
+            "free_ids": free_start(reading, arm) if is_free(job, number) and written_freely(job, arm) else None,
+        }
+
+
+def written_freely(job: PerturbJob, arm: Arm) -> bool:
+    """Tell whether an answer is written freely after an arm: of cuts the ends, of wrong values the most."""
+    if arm.family == "cut":
+        return arm.level in (0, 1)
+    return arm.family not in ("number", "option") or arm.level == max(job.params.levels)
+
+
+def free_start(reading: Reading, arm: Arm) -> list[int]:
+    """Where free continuation starts: after `</think>`, or within the reasoning."""
+    close = reading.trace.token_ids[reading.trace.segments.think_close]
+    return [*(arm.open_ids or (*arm.ids, close))]
+
+
+def with_free_answers(job: PerturbJob, frame: pl.DataFrame) -> pl.DataFrame:
+    """Write answers freely and greedily after the arms that have free_ids, all of a shard in one batch."""
+    starts = frame["free_ids"].to_list()
+    requests = [GenerationRequest(str(row), 0, tuple(ids)) for row, ids in enumerate(starts) if ids is not None]
+    texts: list[str | None] = [None] * frame.height
+    if requests and job.params.free is not None:
+        free, close = job.params.free, job.tokenizer.ids.think_close
+        config = GenerateParams(
+            max_new_tokens=free.max_new_tokens,
+            batch_size=free.batch_size,
+            tie_margin=TIE_MARGIN,
+            shard_items=1,
+            temperature=0.0,
+            seed=0,
+            runs=1,
+            retry=False,
+            without_mode="finished",
+        )
+        for request, each in zip(requests, generate(job.loaded, requests, config), strict=True):
+            ended = each.response_ids[-1] in job.tokenizer.ids.ends
+            ids = [*request.prompt_ids[-1:], *each.response_ids[: len(each.response_ids) - ended]]
+            closed = len(ids) - 1 - ids[::-1].index(close) if close in ids else None
+            texts[int(request.item_id)] = "" if closed is None else job.text(ids[closed + 1 :])
+    return frame.drop("free_ids").with_columns(free=pl.Series(texts, dtype=pl.String)).select(list(PERTURB_SCHEMA))
+
+
+def with_verdicts(frame: pl.DataFrame, items: Sequence[Item], timeout_seconds: float) -> pl.DataFrame:
+    """Grade forced and free answers: same as the original, right, and the one that was planted; 1, 0 or null."""
+    golds = gold_texts(items)
+    columns = {}
+    for answer, prefix in (("answer", ""), ("free", "free_")):
+        for name, beside in (("same", "original"), ("score", None), ("planted", "planted")):
+            rows = frame.select("item_id", answer, beside or "original").rows()
+            against = [(value,) if value is not None else None for _, _, value in rows]
+            if beside is None:
+                against = [golds.get(item_id) for item_id, _, _ in rows]
+            texts = [text for _, text, _ in rows]
+            key = f"{prefix}took" if name == "planted" else f"{prefix}{name}"
+            columns[key] = box_scores([*zip(texts, against, strict=True)], timeout_seconds)
+    return frame.with_columns(pl.Series(name, values, pl.Float64) for name, values in columns.items())

@@ -1,0 +1,132 @@
+"""Arms by token ids, with two tokenizers: one token a letter, and one that merges words with the space before them."""
+
+import random
+from collections.abc import Sequence
+from decimal import Decimal
+
+import pytest
+
+from r2a_core.builtin.tokenizer import build_tokenizer
+from r2a_core.config import Tags
+from r2a_core.models.load import resolve_tags
+from r2a_core.perturb.arms import NUMBER, Arm, Reading, changed_arms, cut_arms, donor_of, other_number, read_trace
+from r2a_core.prompts import prompt_ids
+from r2a_core.tokenizer import LoadedTokenizer, plain_ids
+from r2a_core.trace import token_trace
+from tests.perturb.cases import params
+from tests.small_models import byte_tokenizer
+
+THOUGHT = "So Mia has 12 pens. Then Max gets 3.5 of 12.\nHence Mia has 8.\n"
+ANSWER = "\n\nMia has 8 pens.\nThe rest is \\boxed{8}."
+OPTIONS = ("Mia", "Max", "Omar")
+
+
+@pytest.fixture(params=[byte_tokenizer, build_tokenizer])
+def text(request: pytest.FixtureRequest) -> LoadedTokenizer:
+    hf = request.param()
+    return LoadedTokenizer(hf, Tags(), resolve_tags(hf, Tags()))
+
+
+def reading_of(text: LoadedTokenizer, thought: str = THOUGHT, answer: str = ANSWER, item: str = "a") -> Reading:
+    prompt = prompt_ids(text, "Who?", "", "with_reasoning")
+    response = [*plain_ids(text, thought), text.ids.think_close, *plain_ids(text, answer), text.ids.eos]
+    found = read_trace(text, token_trace(item, prompt, response, text.ids), "The answer is")
+    assert found is not None
+    return found
+
+
+def spelled(text: LoadedTokenizer, ids: Sequence[int]) -> str:
+    return text.hf.decode(list(ids)).partition("<think>")[2]
+
+
+def arms_of(text: LoadedTokenizer, boundary: int = 2, **values: object) -> dict[tuple[str, str, float], Arm]:
+    own, other = reading_of(text), reading_of(text, "It is 7, I know, of 7.\n", "\\boxed{7}", "b")
+    found = changed_arms(text, own, boundary, donor_of(own, [own, other]), OPTIONS, params(**values))
+    return {(arm.family, arm.part, arm.level): arm for arm in found}
+
+
+def test_an_answer_is_forced_with_the_tokens_of_its_own_box(text: LoadedTokenizer) -> None:
+    reading = reading_of(text)
+    assert text.hf.decode(reading.stem) == "</think>\n\nThe answer is \\boxed{"
+    assert text.hf.decode(reading.result).startswith("8}")
+    bare = reading_of(text, answer="\\boxed{8}")
+    assert text.hf.decode(bare.stem) == "</think>The answer is \\boxed{"
+    prompt = prompt_ids(text, "Who?", "", "with_reasoning")
+    for thought, answer in (("So.\n", "None."), ("\n", ANSWER)):
+        response = [*plain_ids(text, thought), text.ids.think_close, *plain_ids(text, answer), text.ids.eos]
+        assert read_trace(text, token_trace("a", prompt, response, text.ids), "The answer is") is None
+
+
+def test_cuts_end_as_the_trace_does_and_the_last_is_the_trace(text: LoadedTokenizer) -> None:
+    reading = reading_of(text)
+    arms = cut_arms(reading)
+    assert [spelled(text, arm.ids) for arm in arms] == [
+        "\n\n",
+        "\nSo Mia has 12 pens.\n",
+        "\nSo Mia has 12 pens. Then Max gets 3.5 of 12.\n",
+        f"\n{THOUGHT}",
+    ]
+    assert arms[-1].ids == reading.trace.token_ids[: reading.trace.segments.think_close]
+    assert [arm.level for arm in arms] == [0, 1 / 3, 2 / 3, 1]
+
+
+def test_wrong_numbers_stand_across_before_and_after_the_boundary(text: LoadedTokenizer) -> None:
+    reading = reading_of(text)
+    arms = arms_of(text, levels=[0.5, 1.0])
+    own = NUMBER.findall(THOUGHT)
+    assert own == ["12", "3.5", "12", "8"]
+    for (family, part, level), arm in arms.items():
+        if family != "number":
+            continue
+        now, thought = NUMBER.findall(spelled(text, arm.ids)), spelled(text, arm.ids)
+        wrong = [old != new for old, new in zip(own, now, strict=False)]
+        assert sum(wrong) == arm.changed
+        assert all(abs(Decimal(new) - Decimal(old)) in (0, 1, 2, 3, 4, 5) for old, new in zip(own, now, strict=False))
+        assert {"across": len(now) == 4, "after": wrong[:3] == [False] * 3, "before": len(now) == 3}[part]
+        assert arm.changed == {"across": 4, "after": 1, "before": 3}[part] or level < 1
+        assert (arm.kept == 2) == (part == "before")
+        assert NUMBER.sub("", thought) == NUMBER.sub("", f"\n{THOUGHT}"[: None if part != "before" else 46])
+        kept = sum(ours == theirs for ours, theirs in zip(arm.ids, reading.trace.token_ids, strict=False))
+        assert kept > len(arm.ids) // 2 or len(now[0]) != len(own[0])  # ids stay where nothing changed
+    assert [arms["number", "across", level].changed for level in (0.5, 1.0)] == [2, 4]
+    assert arms == arms_of(text, levels=[0.5, 1.0])
+    assert arms["number", "across", 1.0] != arms_of(text, seed=1)["number", "across", 1.0]
+    assert ("number", "after", 1.0) not in arms_of(text, boundary=3)
+
+
+def test_numbers_are_whole_and_keep_their_places() -> None:
+    assert NUMBER.findall("x2 -3, 5-3 (1), 2.50. v1.2 \\3 4th") == ["-3", "5", "3", "1", "2.50"]
+    found = {other_number("2.50", random.Random(seed)) for seed in range(200)}
+    assert found == {f"{2.5 + delta:.2f}" for delta in range(-5, 6) if delta}
+
+
+def test_other_texts_in_the_place_of_the_reasoning(text: LoadedTokenizer) -> None:
+    arms, own = arms_of(text), reading_of(text)
+    named = {key: spelled(text, arm.ids) for key, arm in arms.items()}
+    assert named["other", "", 1] == "\nIt is 7, I know, of 7.\n"
+    assert arms["other", "", 1].planted == "7"
+    assert named["filler", "", 1].strip(" .\n") == ""
+    assert len(arms["filler", "", 1].ids) == own.trace.segments.think_close
+    assert named["paraphrase", "", 1] == "\nThus Mia has 12 pens. Next Max gets 3.5 of 12.\nAs a result Mia has 8.\n"
+    options = named["option", "across", 1]
+    assert not options.startswith("\nSo Mia")
+    assert options.count("Omar") + options.count("Max") + options.count("Mia") == 3
+    planted = arms["preempt", "last", 1].planted
+    assert planted in OPTIONS
+    assert named["preempt", "last", 1] == f"\n{THOUGHT.strip()}\nFinal answer is {planted}.\n"
+    assert named["preempt", "first", 1] == f"\nI already know the answer is {planted}.\n{THOUGHT}"
+    question = arms["preempt", "question", 1]
+    assert text.hf.decode(list(question.ids)).endswith(f"Who? The answer is {planted}. <think>\n{THOUGHT}")
+    opened = [arms["preempt", place, 1].open_ids for place in ("question", "first")]
+    assert [text.hf.decode(list(ids)).partition("Who? ")[2] for ids in opened if ids] == [
+        f"The answer is {planted}. <think>\n",
+        f"<think>\nI already know the answer is {planted}.\n",
+    ]
+
+
+def test_the_donor_is_nearest_in_length_among_those_with_another_answer(text: LoadedTokenizer) -> None:
+    own = reading_of(text, "One two three.\n")
+    thoughts = {"b": ("One two four.\n", "8"), "c": ("One.\n", "7"), "d": ("One two three four five six.\n", "7")}
+    others = [reading_of(text, thought, f"\\boxed{{{box}}}", item) for item, (thought, box) in thoughts.items()]
+    found = [donor_of(own, each) for each in ([own, *others], [own, others[0]], [own])]
+    assert [donor and donor.item_id for donor in found] == ["c", "b", None]

@@ -1,0 +1,91 @@
+"""Curve, boundary, areas, arms and words on a table that a person can check."""
+
+import math
+
+import polars as pl
+import pytest
+
+from r2a_core.figures.perturb import perturb_figure
+from r2a_core.perturb.grid import at_fraction, cut_counts
+from r2a_core.perturb.summary import boundary_of, cot_transparency, perturb_record, sentences
+from tests.figures.drawn import lines_at
+from tests.perturb.cases import changed, params
+
+
+def test_numbers_are_those_worked_out_by_hand() -> None:
+    record = perturb_record(changed(), params())
+    assert [record[key] for key in ("n_items", "n_noise", "n_free", "n_free_noise")] == [3, 1, 1, 0]
+    same = dict(zip(record["curve"]["fraction"], (point["mean"] for point in record["curve"]["same"]), strict=True))
+    assert [same[place] for place in (0, 0.4, 0.5, 0.6, 0.7, 0.8, 1)] == [0, 0, 0.5, 0.5, 1, 1, 1]
+    assert record["curve"]["p"][0]["mean"] == pytest.approx(0.1)
+    found = record["boundary"]
+    assert found["places"] == [0.6, 0.8]
+    parts = [found[name]["mean"] for name in ("place", "p_before", "p_after", "p_empty")]
+    assert parts == pytest.approx([0.7, 0.1, 0.8, 0.1])
+    # a: half a step of 0.2 at the rise and two whole ones; b: one whole step less
+    assert record["aoc"]["items"] == pytest.approx([0.5, 0.7])
+    assert record["aoc"]["lanham"]["mean"] == pytest.approx(0.6)
+    assert record["aoc"]["cot_transparency"] == pytest.approx(0.6)
+    # accuracy 0, 0, 0.5, 1, 1 at 0.2 .. 1: area 0.2 (0 + 0.25 + 0.75 + 1)
+    assert record["aoc"]["remul"] == pytest.approx(1 - 0.4)
+    arms = {(arm["family"], arm["part"]): arm for arm in record["arms"]}
+    assert [*arms] == [("cut", ""), ("number", "across"), ("number", "before"), ("other", "")]
+    assert [arm["same"]["mean"] for arm in arms.values()] == [0, 0, 0.5, 0]
+    assert arms["number", "across"]["loss"]["mean"] == pytest.approx(math.log(4))
+    assert [arms["other", ""][key]["mean"] for key in ("took", "free_took")] == [0.5, None]
+    assert arms["cut", ""]["free_same"] == {"n": 1, "mean": 1.0, "low": 1.0, "high": 1.0}
+    # three traces of 20 tokens, of which 16 are the shared beginning; 9 arms each run 4 tokens
+    assert record["cost"] == {"arms": 27, "tokens": 3 * 16 + 27 * 4, "whole_tokens": 540, "passes_per_trace": 2.6}
+
+
+def test_a_flat_curve_has_the_areas_that_the_publications_give_it() -> None:
+    flat = changed().with_columns(same=pl.lit(1.0), score=pl.lit(1.0))
+    aoc = perturb_record(flat, params())["aoc"]
+    assert [aoc["lanham"]["mean"], aoc["cot_transparency"], aoc["remul"]] == pytest.approx([0, 0, 0.2])
+
+
+def test_items_without_a_box_do_not_count_in_cot_transparency() -> None:
+    frame = changed().filter(pl.col("family") == "cut")
+    items = [rows for _, rows in frame.group_by("item_id", maintain_order=True)]
+    broken = items[0].with_columns(answer=pl.lit("The answer is"))
+    assert cot_transparency([broken, items[1]], 0) == pytest.approx(0.7)
+    assert cot_transparency([broken], 0) is None
+
+
+def test_the_boundary_is_the_first_largest_rise_no_reasoning_included() -> None:
+    cases = {(0.1, 0.6, 0.5, 0.9): 1, (0.1, 0.2, 0.9, 0.8): 2, (0.5, 0.4, 0.3, 0.3): 3, (0.25, 0.5, 0.75): 1}
+    assert {p: boundary_of([math.log(value) for value in p]) for p in cases} == cases
+
+
+def test_long_traces_are_cut_at_21_fractions() -> None:
+    assert [cut_counts(0), cut_counts(3), cut_counts(20)[-3:]] == [[0], [0, 1, 2, 3], [18, 19, 20]]
+    assert cut_counts(100) == [*range(0, 101, 5)]
+    assert len(set(cut_counts(21))) == 21
+    assert [at_fraction(5, step) for step in (0, 2, 9, 10, 20)] == [0, 1, 2, 3, 5]
+
+
+def test_words_say_the_numbers_and_admit_what_cannot_be_told() -> None:
+    said = sentences(perturb_record(changed(), params()))
+    assert said[0] == (
+        "Forced after the unchanged reasoning, 2 of 3 answers are the original ones; "
+        "the other 1 are noise and left out."
+    )
+    assert any("from 0.10 to 0.80, comes at 70%" in text for text in said)
+    assert any(text.startswith("After the reasoning of another item, 0%") and "50% (95%" in text for text in said)
+    even = changed().with_columns(log_prob_base=pl.col("log_prob"))
+    assert any("cannot be told from no change" in text for text in sentences(perturb_record(even, params())))
+    noise = perturb_record(changed().with_columns(same=pl.lit(0.0)), params())
+    assert sentences(noise) == ["After the unchanged reasoning none of 3 answers is the original one: all is noise."]
+
+
+def test_the_picture_has_every_arm_and_boundary() -> None:
+    record = perturb_record(changed(), params())
+    curves, arms = perturb_figure({"m": record}, "d").axes
+    (boundary,), (same,) = lines_at(curves, "boundary"), lines_at(curves, "same")
+    assert list(boundary.get_xdata()) == pytest.approx([0.6, 0.8])
+    assert list(same.get_ydata()) == [point["mean"] for point in record["curve"]["same"]]
+    assert [line.get_xdata()[0] for line in lines_at(arms, "mean")] == [0, 0, 0.5, 0]
+    assert [label.get_text() for label in arms.get_yticklabels()][:2] == [
+        "no reasoning (2)",
+        "number across 100% (2)",
+    ]
