@@ -14,9 +14,11 @@ from typing import Any
 
 from r2a_core.evaluation.answers import KINDS
 from r2a_core.infra.errors import R2AError
+from r2a_core.report.answers import add_answers
 from r2a_core.report.encode import CODES, ascii_json, plain, script_safe
 from r2a_core.report.inputs import Gaps, ReportInputs
 from r2a_core.report.knockout import knockout_section
+from r2a_core.report.measured import GLOSSARY, MEASURED
 from r2a_core.report.overview import overview
 from r2a_core.report.perturb import perturb_section
 from r2a_core.report.readers import readers_section
@@ -27,8 +29,21 @@ from r2a_core.results import CURVES, HEAD_KINDS, SEGMENT_LABELS, SETTING_COLOURS
 
 # In the order in which they are joined: helpers first, one file a figure, then what starts the page.
 SCRIPTS = (
-    *("unpack", "dom", "state", "colours", "charts", "overview", "accuracy", "answers", "judged", "items"),
-    *("boxes", "heads", "readers", "walks", "walk", "reader", "curves", "cells", "knockout", "perturb", "start"),
+    *("unpack", "dom", "state", "frame", "colours", "charts", "overview", "headline", "accuracy", "answers", "judged"),
+    *(
+        "items",
+        "boxes",
+        "heads",
+        "readers",
+        "walks",
+        "walk",
+        "reader",
+        "curves",
+        "cells",
+        "knockout",
+        "perturb",
+        "start",
+    ),
 )
 
 MEGABYTE = 1_000_000
@@ -48,6 +63,7 @@ def report_data(inputs: ReportInputs, machine: Mapping[str, str] | None = None) 
         "knockout": knockout_section(inputs, gaps),
         "perturb": perturb_section(inputs, gaps),
     }
+    add_answers(sections)
     return {
         "title": inputs.params.title,
         "codes": CODES,
@@ -55,6 +71,8 @@ def report_data(inputs: ReportInputs, machine: Mapping[str, str] | None = None) 
         "curves": {name: asdict(look) for name, look in CURVES.items()},
         "head_kinds": {name: asdict(look) for name, look in HEAD_KINDS.items()},
         "setting_colours": SETTING_COLOURS,
+        "measured": {figure: asdict(one) for figure, one in MEASURED.items()},
+        "glossary": GLOSSARY,
         "answer_kinds": {name: asdict(kind) for name, kind in KINDS.items()},
         "overview": plain(overview(inputs, sections, gaps)),
         **{name: plain(section) for name, section in sections.items()},
@@ -83,7 +101,7 @@ def assemble(data: Mapping[str, Any]) -> str:
     style = page_file("style.css")
     policy = (
         f"default-src 'none'; script-src '{source_hash(script)}'; style-src '{source_hash(style)}'; "
-        "base-uri 'none'; form-action 'none'; connect-src 'none'; img-src 'none'"
+        "base-uri 'none'; form-action 'none'; connect-src 'none'; img-src data:"
     )
     parts = {"policy": policy, "style": style, "data": script_safe(data), "script": script}
     pieces = page_file("index.html").split("@@")  # text and names in turn, so that no content is read as a place

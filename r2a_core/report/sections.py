@@ -106,9 +106,22 @@ def heads_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
             sets = head_sets(rows)
             record = {"model": model, "dataset": dataset, "n_traces": rows["n_traces"][0]}
             record["scores"] = {name: rows[name].to_list() for name in ("layer", "head", *SCORES)}
+            record |= even_shares(rows)
             record["marks"] = {kind: getattr(sets, kind) for kind in ("rfh", "induction", "retrieval")}
             records.append(record)
     return records
+
+
+def even_shares(rows: pl.DataFrame) -> dict[str, Any]:
+    """Divides each head's mass on the reasoning by what even attention puts there; and the mean head's, and how many
+    are above 1."""
+    mass, even = pl.col("answer_to_reasoning"), pl.col("uniform_share")
+    each = rows.select(mass / even).to_series()
+    return {
+        "over_even": each.to_list(),
+        "mean_over_even": rows.select(mass.mean() / even.mean()).item(),
+        "n_above_even": int((each > 1).sum()),
+    }
 
 
 OUTCOMES = ("win", "loss", "unpaired", "tie")  # items with texts are chosen one of each in turn

@@ -72,7 +72,7 @@ def number(text: str) -> float:
 def test_every_figure_is_drawn_and_a_patched_cell_shows_the_value_of_the_parquet_file(opened, inputs):
     view = opened()
     assert view.title() == "From reasoning to answer"
-    assert view.locator("figure").count() == 15
+    assert view.locator("figure").count() == 16
     assert view.locator("figure .missing").count() == 0
     assert view.locator(".gaps li").count() > 0
     view.locator('#cells rect.cell[data-row="2"][data-column="1"]').click()
@@ -119,7 +119,7 @@ def test_a_cut_stands_at_its_loss_beside_random_sets(opened):
     assert (places[1] - places[0]) / (places[2] - places[0]) == pytest.approx(0.5 / 0.8, abs=1e-3)
     assert rows[1].locator("circle").count() == 1 + 3
     assert rows[1].locator("circle").last.locator("title").text_content().endswith("p = 0.50")
-    assert "costs 0.500 nats per token" in view.locator("#cuts").inner_text()
+    assert "loses 0.80 nats per token" in view.locator("#cuts .answer").inner_text()
 
 
 def test_changed_reasoning_stands_at_its_shares(opened):
@@ -133,7 +133,7 @@ def test_changed_reasoning_stands_at_its_shares(opened):
     assert len(marks) == 2
     assert rows[1].locator("title").text_content().startswith("number before 100%: 0.50 (95%")
     assert view.locator("#changes [data-curve='same'] circle").count() == 21
-    assert "comes at 70%" in view.locator("#changes").inner_text()
+    assert "settle after 70%" in view.locator("#changes .answer").inner_text()
 
 
 def test_an_answer_token_is_held_and_let_go(opened, inputs):
@@ -180,7 +180,7 @@ def test_hostile_text_is_shown_and_does_nothing(opened):
 def test_copied_csv_holds_the_figure(opened, inputs):
     view = opened()
     view.locator("#cells .copy").click()
-    view.wait_for_selector("#cells .copy:text-is('Copied')")
+    view.wait_for_selector("#cells .copy:text-is('Done')")
     lines = view.evaluate("navigator.clipboard.readText()").splitlines()
     frame = pl.read_parquet(inputs.paths.patching("tiny_qwen2"))
     cells = frame.filter(pair_id="pair-0", probe="boxed", component="resid_pre").sort("layer", "position")
@@ -204,7 +204,7 @@ def test_chance_tests_and_what_was_answered_are_those_of_the_summary(opened, pag
 
 def test_judge_scores_are_drawn(opened, judged_data, tmp_path):
     view = opened(place=write_page(build_page(judged_data, 10.0), tmp_path))
-    bars = view.locator("#judged rect[data-side=with]")
+    bars = view.locator("#judged [data-side=with]")
     shown = [float(bars.nth(at).get_attribute("data-value")) for at in range(bars.count())]
     expected = [area["mean_with"] for record in judged_data["evaluation"] for area in record["judged"]]
     assert shown == pytest.approx(expected)

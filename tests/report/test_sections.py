@@ -11,7 +11,7 @@ import pytest
 
 from r2a_core.knockout.summary import knockout_records
 from r2a_core.report.encode import weight_levels
-from r2a_core.report.overview import significant_counts
+from r2a_core.report.findings import verdict
 from r2a_core.report.sections import item_table, items_with_texts
 from r2a_core.report.traces import fractions
 from r2a_core.trace import SEGMENTS
@@ -228,10 +228,15 @@ def test_answers_state_the_numbers_of_the_figures(page_data):
     expected = "80.0% with, 40.0% without, 50.0% by guessing, n = 5, exact McNemar p = 0.62; paired t = "
     assert expected in accuracy["details"][0]
     sure = {"difference": 1.0, "p": None, "mcnemar_p": 2 / 2**10, "reason": "every item differs by the same amount"}
-    assert "higher with reasoning in 1 and lower in 0 of 1" in significant_counts([sure])
-    median = one(page_data["attention"], model="tiny_qwen2")["boxes"]["answer"]["segments"]["reasoning"]["median"]
-    assert f"median mass {median:.4f}" in attention["details"][0]
-    scores = one(page_data["heads"], model="tiny_qwen2")["scores"]
+    unsure = sure | {"difference": -0.1, "mcnemar_p": 0.5}
+    assert verdict([sure], "points", 100, "+.0f") == "Yes: by +100 points."
+    assert verdict([sure, unsure], "points", 100, "+.0f").startswith("In part: better in 1 and worse in 0 of 2 cases")
+    assert verdict([unsure], "points", 100, "+.0f").startswith("Not shown: a difference of \u221210 points")
+    record = one(page_data["heads"], model="tiny_qwen2")
+    scores = record["scores"]
+    over = np.array(scores["answer_to_reasoning"]) / np.array(scores["uniform_share"])
+    np.testing.assert_allclose(record["over_even"], over)
+    assert f"{(over > 1).sum()} of 24 heads above the even share" in attention["details"][0]
     columns = ("answer_to_reasoning", "walk_correlation_weighted", "walk_null_95")
     mass, walk, chance = (np.array(scores[name], dtype=float) for name in columns)
     middle = np.isin(scores["layer"], [1, 2])
@@ -239,6 +244,21 @@ def test_answers_state_the_numbers_of_the_figures(page_data):
     assert walking > 1
     assert f", {walking} walking heads" in attention["details"][0]
     assert "3 pairs" in patching["details"][0]
+    flips = [max(curve["mean"]) for run in page_data["patching"] for curve in run["curves"] if curve["curve"] == "flip"]
+    low, high = (f"{100 * end:.0f}" for end in (min(flips), max(flips)))
+    assert patching["answer"].endswith(f"moves the answer {low if low == high else f'{low} to {high}'}% of the way.")
+
+
+def test_what_could_not_be_told_is_listed_and_the_rest_is_not(page_data):
+    found = page_data["overview"]["nulls"]
+    paired = one(page_data["evaluation"], model="tiny_qwen2")["summary"]["paired"]
+    assert paired["mcnemar_p"] > 0.05
+    assert f"Accuracy of tiny_qwen2 on math500 with and without reasoning: p = {paired['mcnemar_p']:.2g}." in found
+    (record,) = page_data["knockout"]
+    ranked = [one for one in record["sets"] if one["loss"]["random"]]
+    assert sum("costs no more" in text for text in found) == sum(one["loss"]["random"]["p"] >= 0.05 for one in ranked)
+    sure = " ".join(page_data["overview"]["sure"])
+    assert "answers differ" in sure or "answer differ" in sure
 
 
 def test_the_areas_are_those_of_the_summary_in_the_papers_order(judged_data: dict, judged_runs: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
-// Figure 1a and Table 3: accuracy with and without reasoning, whose pairs of bars Figure 1b shares; the funnel (Table 2).
+// Figure 1a and Table 3: accuracy with and without reasoning, in rows that judge scores (Figure 1b) share; the funnel
+// (Table 2).
 
 const SIDES = [
   ['with_reasoning', 'with'],
@@ -9,55 +10,52 @@ const STEPS = [
   ['finished', 'finished'],
   ['think_format', 'think format'],
   ['answer_format', 'answer format'],
-  ['common', 'common'],
+  ['common', 'valid in both'],
 ];
+const PAIRED = ['difference', 'low_difference', 'high_difference', 't', 'p', 'win', 'tie', 'loss'];
+const sidesOf = (name) => SIDES.flatMap(([, side]) => [`${name}_${side}`, `low_${side}`, `high_${side}`]);
 
 /**
- * Two bars, with and without reasoning; a line of text for a setting that was not run.
- * tested: {n, difference, low_difference, high_difference}; bar(side) -> {mean, low, high} in the units of x, from
- * `zero` on, null where it was not run; chance in the units of x, null where there is none.
+ * Both settings in one row a case. rows: {name, gap, published, chance, with, without}, a side being {mean, low, high}
+ * with mean null where it was not run; all in the units of the axis.
  */
-function pairRow({ name, tested, stars, published, bar, zero = 0, chance = null, format, gap, data }, x, right) {
-  const group = s('g', {});
-  SIDES.forEach(([setting, side], line) => {
-    const y = 24 + 22 * line;
-    const { mean, low, high } = bar(side);
-    if (mean === null) {
-      group.append(textAt(x(zero), y + 13, 'start', `${side} reasoning was not run`, 'muted'));
-      return;
-    }
-    const ends = [x(low), x(high)];
-    group.append(
-      s('rect', {
-        x: x(zero),
-        y,
-        width: Math.max(x(mean) - x(zero), 0.5),
-        height: 17,
-        fill: SETTING_COLOURS[setting],
-        'data-value': data ? data(mean) : mean,
-        'data-side': side,
-      }),
-    );
-    group.append(
-      s('path', {
-        d: `M${ends[0]} ${y + 8.5}H${ends[1]}M${ends[0]} ${y + 4}v9M${ends[1]} ${y + 4}v9`,
-        class: 'whisker',
-      }),
-    );
-    group.append(textAt(right, y + 13, 'end', format(mean), 'value'));
-    if (published) group.append(diamond(x(published[setting]), y + 8.5));
+function settingChart(rows, label, width, ends, format = String) {
+  return rowChart({
+    width,
+    label,
+    rows,
+    ends,
+    format,
+    name: (row) => row.name,
+    value: (row) => [row.gap, 'muted'],
+    above: true,
+    marks: (row, x, y) => {
+      const ran = SIDES.filter(([, side]) => row[side].mean !== null);
+      const [from, to] = [ran[0], ran.at(-1)].map(([, side]) => x(row[side].mean));
+      return [
+        s('line', { x1: from, x2: to, y1: y, y2: y, class: 'between' }),
+        row.chance !== null && s('path', { d: `M${x(row.chance)} ${y - 9}v18`, class: 'chance', 'data-chance': row.chance }),
+        row.published && SIDES.map(([setting]) => diamond(x(row.published[setting]), y)),
+        ran.map(([setting, side]) =>
+          s(
+            'g',
+            { 'data-side': side, 'data-value': row[side].mean },
+            intervalMark(x, y, row[side], SETTING_COLOURS[setting], `${side} reasoning: ${format(fixed(row[side].mean, 1))}`, 5),
+          ),
+        ),
+      ];
+    },
   });
-  if (chance !== null) group.append(s('path', { d: `M${x(chance)} 20V66`, class: 'chance', 'data-chance': chance }));
-  group.append(
-    s(
-      'text',
-      { x: x(zero), y: 16 },
-      s('tspan', { class: 'strong' }, name),
-      s('tspan', { class: 'muted', dx: 8 }, `n = ${tested.n}, ${gap(tested)} ${stars || `no test: ${tested.reason}`}`),
-    ),
-  );
-  return group;
 }
+
+/** What the marks of such rows mean. */
+const settingKey = (published, chance = false) =>
+  legend(
+    ...SIDES.map(([setting, side]) => [swatch(SETTING_COLOURS[setting]), `${side} reasoning`]),
+    [s('path', { d: 'M1 6H17', class: 'whisker' }), '95% interval'],
+    chance && [s('path', { d: 'M9 0V12', class: 'chance' }), 'guessing'],
+    published && [diamond(9, 6), 'published value'],
+  );
 
 /** A difference with its interval, as in "+12.5 [8.1, 16.9]"; scale: 100 for points. */
 function difference(tested, digits, scale = 1) {
@@ -66,110 +64,48 @@ function difference(tested, digits, scale = 1) {
   return `${tested.difference < 0 ? '' : '+'}${mean} [${low}, ${high}]`;
 }
 
-function accuracyRow(run, x, right) {
-  const paired = run.summary.paired;
-  const percent = (name, side) => {
-    const share = paired[`${name}_${side}`];
-    return share === null ? null : 100 * share;
-  };
-  const bar = (side) => ({
-    mean: percent('accuracy', side),
-    low: percent('low', side),
-    high: percent('high', side),
-  });
-  return pairRow(
-    {
-      name: run.model,
-      tested: paired,
-      stars: run.stars,
-      published: run.published,
-      bar,
-      chance: run.summary.chance === null ? null : 100 * run.summary.chance,
-      format: (mean) => `${mean.toFixed(1)}%`,
-      gap: (tested) => difference(tested, 1, 100),
-      data: (mean) => mean / 100,
-    },
-    x,
-    right,
-  );
-}
+const gradedRuns = () => DATA.evaluation.filter((run) => run.summary.paired.accuracy_with !== null);
 
-/** What the marks of paired bars mean. */
-const pairKey = (published, chance = false) =>
-  legend(
-    [swatch(SETTING_COLOURS.with_reasoning), 'with reasoning'],
-    [swatch(SETTING_COLOURS.without_reasoning), 'without reasoning'],
-    [s('path', { d: 'M2 6H16M2 2v8M16 2v8', class: 'whisker' }), '95% bootstrap interval over items'],
-    chance && [s('path', { d: 'M9 0V12', class: 'chance' }), 'guessing'],
-    published && [diamond(9, 6), 'published value'],
-  );
+function accuracyRow(run) {
+  const { paired, chance } = run.summary;
+  const percent = (name) => (paired[name] === null ? null : 100 * paired[name]);
+  const side = (name) => ({ mean: percent(`accuracy_${name}`), low: percent(`low_${name}`), high: percent(`high_${name}`) });
+  return {
+    name: caseName(run),
+    gap: run.stars ? `${difference(paired, 0, 100)} ${run.stars}` : paired.reason,
+    published: run.published,
+    chance: chance === null ? null : 100 * chance,
+    with: side('with'),
+    without: side('without'),
+  };
+}
 
 const accuracyFigure = () =>
   figure({ id: 'accuracy', title: 'Accuracy with and without reasoning', keys: [] }, drawAccuracy);
 
 function drawAccuracy(body, width) {
-  const graded = DATA.evaluation.filter((run) => run.summary.paired.accuracy_with !== null);
+  const graded = gradedRuns();
   if (!graded.length) return { missing: 'No answers are graded in all settings yet: dvc repro evaluate.' };
-  const names = [...new Set(graded.map((run) => run.dataset))];
-  const each = names.length > 1 && width > 760 ? (width - 28) / 2 : width;
-  const panels = names.map((name) => {
-    const runs = graded.filter((run) => run.dataset === name);
-    const bottom = 70 * runs.length;
-    const x = linear(0, 100, 8, each - 62);
-    const rows = runs.map((run, at) =>
-      fill(accuracyRow(run, x, each - 4), { transform: `translate(0 ${70 * at})` }, []),
-    );
-    return panel(
-      each,
-      h('h4', {}, `${name} (${[...new Set(runs.map((run) => run.summary.decoding))].join(', ')})`),
-      picture(
-        each,
-        bottom + 22,
-        `Accuracy on ${name}`,
-        xAxis(x, [0, 25, 50, 75, 100], 20, bottom, (v) => `${v}%`),
-        rows,
-      ),
-    );
-  });
+  const rows = graded.map(accuracyRow);
   body.append(
-    h('div', { class: 'panels' }, panels),
-    pairKey(
+    settingChart(rows, 'Accuracy with and without reasoning', width, [0, 100], (value) => `${value}%`),
+    settingKey(
       graded.some((run) => run.published),
-      graded.some((run) => run.summary.chance !== null),
+      rows.some((row) => row.chance !== null),
     ),
     accuracyTable(graded),
   );
-  const columns = [
-    'n',
-    'accuracy_with',
-    'low_with',
-    'high_with',
-    'accuracy_without',
-    'low_without',
-    'high_without',
-    'difference',
-    'low_difference',
-    'high_difference',
-    't',
-    'p',
-    'mcnemar_p',
-    'win',
-    'tie',
-    'loss',
-  ];
+  const columns = ['n', ...sidesOf('accuracy'), ...PAIRED, 'mcnemar_p'];
   return {
+    answer: DATA.overview.questions[0].answer,
     caption:
-      'Share of right answers over the items that are valid in all settings (n); difference in points with its 95% ' +
-      'interval. Guessing: all possible answers alike. Exact McNemar test, or the paired t-test where scores are means ' +
-      'over several runs: *** p < 0.001, ** p < 0.01, * p < 0.05, n.s. otherwise. t does not exist where all items differ alike.',
+      'At the right: difference in points with its 95% interval; *** p < 0.001, ** p < 0.01, * p < 0.05, n.s. otherwise. ' +
+      't does not exist where all items differ alike.',
     csv: () => [
       ['model', 'dataset', 'decoding', 'chance', ...columns],
-      ...graded.map((run) => [
-        run.model,
-        run.dataset,
-        run.summary.decoding,
-        run.summary.chance,
-        ...columns.map((name) => run.summary.paired[name]),
+      ...graded.map(({ model, dataset, summary }) => [
+        ...[model, dataset, summary.decoding, summary.chance],
+        ...columns.map((name) => summary.paired[name]),
       ]),
     ],
   };
@@ -231,11 +167,10 @@ function drawFunnel(body) {
     ),
   );
   return {
+    answer: runs.map((run) => run.funnel).join(' '),
     caption:
-      `Responses on ${STATE.dataset} that pass each step, in order; each step counts only those that passed the one ` +
-      'before. ' +
-      'common: valid in all settings. Where failed items were tried again: first attempts / after the second attempt. ' +
-      'Token counts are means over valid responses.',
+      `Responses on ${STATE.dataset} that pass each step and all before it. Where failed items were tried again: first ` +
+      'attempts / after the second attempt. Token counts are means over valid responses.',
     csv: () => [
       ['model', 'dataset', 'setting', 'attempts', ...STEPS.map(([step]) => step)],
       ...runs.flatMap((run) =>

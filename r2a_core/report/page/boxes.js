@@ -1,63 +1,47 @@
 // Figure 2: attention mass by segment, one box a segment over traces.
 
 function boxPanel(run, boxes, width) {
-  const names = Object.keys(SEGMENTS).filter((name) => boxes.segments[name]);
-  const x = linear(0, 1, 74, width - 58);
-  const step = 34;
-  const bottom = names.length * step + 6;
   const colour = SETTING_COLOURS[run.setting] ?? BLUE;
-  const rows = names.map((name, at) => {
+  const published = STATE.source === 'answer' ? run.published : null;
+  const marks = (name, x, y) => {
     const box = boxes.segments[name];
-    const y = at * step + 8;
-    const middle = y + 11;
-    const published = STATE.source === 'answer' && run.published ? run.published[name] : null;
-    return s(
-      'g',
-      { 'data-segment': name, 'data-median': box.median },
-      s(
-        'title',
-        {},
-        `${SEGMENTS[name]}: median ${show(box.median, 4)}, quartiles ${show(box.q1, 4)} and ${show(box.q3, 4)}`,
-      ),
-      textAt(67, middle + 4, 'end', SEGMENTS[name]),
+    return [
+      s('title', {}, `${SEGMENTS[name]}: quartiles ${show(box.q1, 4)}, ${show(box.median, 4)} and ${show(box.q3, 4)}`),
       s('path', {
-        d: `M${x(box.whisker_low)} ${middle}H${x(box.q1)}M${x(box.q3)} ${middle}H${x(box.whisker_high)}`,
+        d: `M${x(box.whisker_low)} ${y}H${x(box.q1)}M${x(box.q3)} ${y}H${x(box.whisker_high)}`,
         class: 'whisker',
       }),
       s('rect', {
-        x: x(box.q1),
-        y,
-        width: Math.max(x(box.q3) - x(box.q1), 1),
-        height: 22,
-        fill: colour,
-        'fill-opacity': 0.28,
-        class: 'boxed',
+        ...{ x: x(box.q1), y: y - 7, width: Math.max(x(box.q3) - x(box.q1), 1), height: 14 },
+        ...{ fill: colour, 'fill-opacity': 0.28, class: 'boxed' },
       }),
-      box.values.map((value) => s('circle', { cx: x(value), cy: middle, r: 1.8, class: 'dot' })),
-      s('line', { x1: x(box.median), x2: x(box.median), y1: y - 1, y2: y + 23, stroke: colour, 'stroke-width': 2.6 }),
-      published === null || published === undefined ? null : diamond(x(published), y + 22, 4),
-      textAt(width - 4, middle + 4, 'end', show(box.median, 4), 'value'),
-    );
-  });
-  return panel(
-    width,
+      box.values.map((value, at) => s('circle', { cx: x(value), cy: y - 4 + (at % 3) * 4, r: 1.6, class: 'dot' })),
+      s('line', { x1: x(box.median), x2: x(box.median), y1: y - 8, y2: y + 8, stroke: colour, 'stroke-width': 2.6 }),
+      published?.[name] !== undefined && diamond(x(published[name]), y + 8, 4),
+    ];
+  };
+  return [
     h(
       'h4',
       {},
       `${run.model}, ${words(run.setting)}`,
-      h('span', { class: 'muted' }, `n = ${counted(boxes.items.length, 'trace')}`),
+      h('span', { class: 'muted' }, `n = ${counted(boxes.items.length, 'text')}`),
     ),
-    picture(
+    rowChart({
       width,
-      bottom + 22,
-      `Attention mass of ${run.model}, ${words(run.setting)}`,
-      xAxis(x, [0, 0.25, 0.5, 0.75, 1], 0, bottom),
-      rows,
-    ),
-  );
+      label: `Share of attention of ${run.model}, ${words(run.setting)}`,
+      rows: Object.keys(SEGMENTS).filter((name) => boxes.segments[name]),
+      ends: [0, 1],
+      right: 56,
+      name: (name) => SEGMENTS[name],
+      value: (name) => show(boxes.segments[name].median, 2),
+      data: (name) => ({ 'data-segment': name, 'data-median': boxes.segments[name].median }),
+      marks,
+    }),
+  ];
 }
 
-const boxesFigure = () => figure({ id: 'boxes', title: 'Attention mass by segment', keys: ['source'] }, drawBoxes);
+const boxesFigure = () => figure({ id: 'boxes', title: 'Where the attention goes', keys: ['source'] }, drawBoxes);
 
 function drawBoxes(body, width) {
   const runs = DATA.attention.filter((run) => run.dataset === STATE.dataset && run.boxes[STATE.source]);
@@ -77,21 +61,20 @@ function drawBoxes(body, width) {
       missing: `No attention from ${STATE.source} tokens on ${STATE.dataset} yet: dvc repro attention.`,
     };
   }
-  const each = width > 720 ? (width - 28) / 2 : width;
+  const published = runs.some((run) => run.published) && STATE.source === 'answer';
   body.append(
-    h(
-      'div',
-      { class: 'panels' },
-      runs.map((run) => boxPanel(run, run.boxes[STATE.source], each)),
+    panels(
+      width,
+      runs.map((run) => (each) => boxPanel(run, run.boxes[STATE.source], each)),
     ),
-    runs.some((run) => run.published) && STATE.source === 'answer' ? legend([diamond(9, 6), 'published median']) : '',
+    published ? legend([diamond(9, 6), 'published median']) : '',
   );
   return {
     controls,
+    answer: runs.map((run) => run.answer[STATE.source]).filter(Boolean).join(' '),
     caption:
-      `Share of the attention of ${STATE.source} tokens that goes to each segment of the text, on ${STATE.dataset}. ` +
-      'A dot is one trace (mean over its tokens, layers and heads); box: quartiles, line and figure: median, ' +
-      'whiskers: 1.5 interquartile ranges.',
+      `Share of the attention of ${STATE.source} tokens by part of the text, on ${STATE.dataset}. A dot is one text; line and ` +
+      'number: median. Without reasoning a short placeholder stands in its place.',
     csv: () => [
       ['model', 'dataset', 'setting', 'source', 'item_id', ...Object.keys(SEGMENTS)],
       ...runs.flatMap((run) => {

@@ -51,7 +51,7 @@ function cellFacts(sweep, grids, at) {
 }
 
 const cellsFigure = () =>
-  figure({ id: 'cells', title: 'Every patch of one pair', keys: ['pair', 'probe', 'metric', 'cell'] }, drawCells);
+  figure({ id: 'cells', title: 'One pair of questions: every position and layer', keys: ['pair', 'probe', 'metric', 'cell'] }, drawCells);
 
 async function drawCells(body, width) {
   const run = findRecord('patching', { model: STATE.model });
@@ -159,7 +159,7 @@ async function drawHeadPatch(body, width) {
   const run = findRecord('patching', { model: STATE.model });
   if (!run || !run.heads.length)
     return {
-      missing: `No single heads of ${STATE.model} have been patched; component z of the patch stage does that.`,
+      missing: `No single heads of ${STATE.model} have been patched: add z to patch.sweep.components and set with_z in capture (params.yaml).`,
     };
   const names = run.heads.map((one) => `${one.probe}, ${roleLabel(one.role)}`);
   const at = Math.max(names.indexOf(STATE.zprobe), 0);

@@ -9,7 +9,9 @@ function ticks(from, to, most = 6) {
   const unit = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((one) => one * unit).find((one) => (to - from) / one <= most);
   const first = Math.ceil(from / step - 1e-9);
-  return Array.from({ length: Math.floor(to / step + 1e-9) - first + 1 }, (_, at) => (first + at) * step);
+  return Array.from({ length: Math.floor(to / step + 1e-9) - first + 1 }, (_, at) =>
+    Number(((first + at) * step).toPrecision(12)),
+  );
 }
 
 const wholeTicks = (from, to, most = 8) => [...new Set(ticks(from, to, most).filter(Number.isInteger))];
@@ -74,6 +76,115 @@ function panel(width, ...children) {
   const box = h('div', {}, ...children);
   box.style.width = `${width}px`;
   return box;
+}
+
+/** Pictures beside one another, two in a row where there is room: draw(width) -> its content. */
+function panels(width, draws, wide = 720) {
+  const each = draws.length > 1 && width > wide ? (width - 28) / 2 : width;
+  return h(
+    'div',
+    { class: 'panels' },
+    draws.map((draw) => panel(each, draw(each))),
+  );
+}
+
+/** A mean with its interval, lying along an axis. */
+function intervalMark(x, y, { mean, low, high }, colour, said = null, radius = 4) {
+  return [
+    low !== null && s('line', { x1: x(low), x2: x(high), y1: y, y2: y, stroke: colour, 'stroke-width': 2 }),
+    s('circle', { cx: x(mean), cy: y, r: radius, fill: colour }, said && s('title', {}, said)),
+  ];
+}
+
+/**
+ * Rows over one axis of values, their names at the left or above: marks(row, x, y) -> what stands in a row.
+ * value(row) -> text at the right; data(row) -> attributes of the row; guides: values with a line of their own.
+ */
+function rowChart({
+  width,
+  label,
+  rows,
+  ends,
+  name,
+  marks,
+  value = () => '',
+  data = () => ({}),
+  format = String,
+  at = ticks(...ends, 5),
+  unit,
+  guides = [],
+  above = false,
+  right = 14,
+}) {
+  const step = above ? 38 : 20;
+  const left = above ? 10 : 16 + 6.6 * Math.max(...rows.map((row) => name(row).length));
+  const bottom = 8 + step * rows.length;
+  const x = linear(...ends, left, width - right);
+  return picture(
+    width,
+    bottom + (unit ? 40 : 22),
+    label,
+    xAxis(x, at, 8, bottom, format),
+    guides.map((one) => s('line', { x1: x(one), x2: x(one), y1: 8, y2: bottom, class: 'cross-line' })),
+    rows.map((row, place) => {
+      const y = 8 + step * place + (above ? 26 : step / 2);
+      const text = [value(row)].flat();
+      return s(
+        'g',
+        data(row),
+        above ? textAt(left, y - 13, 'start', name(row)) : textAt(left - 8, y + 4, 'end', name(row)),
+        marks(row, x, y),
+        textAt(width - 4, above ? y - 13 : y + 4, 'end', text[0], text[1] ?? 'value'),
+      );
+    }),
+    unit && axisTitle((left + width) / 2, bottom + 34, unit),
+  );
+}
+
+/**
+ * Lines over a common axis. lines: {name, at, mean, low, high, colour, dash, said(step)}: low and high, where given,
+ * bound a band; dashed lines have neither dots nor band. under(x, y) -> what lies below them.
+ */
+function lineChart({ width, label, lines, ends, xEnds, xTicks, xTitle, yTitle, format, under = () => [], tall = 232 }) {
+  const x = linear(...xEnds, 44, width - 12);
+  const y = linear(...ends, tall, 12);
+  const along = (line, values) => line.at.map((place, step) => `${x(place).toFixed(1)} ${y(values[step]).toFixed(1)}`);
+  return picture(
+    width,
+    tall + 40,
+    label,
+    yAxis(y, ticks(...ends, 6), 44, width - 12, (value) => show(value, 1)),
+    xAxis(x, xTicks, 12, tall, format, false),
+    under(x, y),
+    lines.map((line) => {
+      const { name, mean, low, high, colour, dash = null } = line;
+      return s(
+        'g',
+        { 'data-curve': name },
+        !dash && low
+          ? s('path', {
+              d: `M${along(line, high).join('L')}L${along(line, low).reverse().join('L')}Z`,
+              fill: colour,
+              'fill-opacity': 0.15,
+            })
+          : null,
+        s('path', {
+          d: `M${along(line, mean).join('L')}`,
+          fill: 'none',
+          stroke: colour,
+          'stroke-width': dash ? 1.4 : 2.2,
+          'stroke-dasharray': dash,
+        }),
+        dash
+          ? null
+          : line.at.map((place, step) =>
+              s('circle', { cx: x(place), cy: y(mean[step]), r: 2.4, fill: colour }, s('title', {}, line.said(step))),
+            ),
+      );
+    }),
+    axisTitle((width + 32) / 2, tall + 34, xTitle),
+    axisTitle(11, (12 + tall) / 2, yTitle, false),
+  );
 }
 
 const swatch = (colour) => s('rect', { x: 1, y: 1, width: 15, height: 10, fill: colour });

@@ -4,112 +4,69 @@ const curveLook = (name) => DATA.curves[name] ?? { label: name, colour: SKY, das
 const dashOf = (look) => (look.dash.length ? look.dash.join(' ') : null);
 const PROBES = { plain: 'plain probe: Final answer is A.', boxed: 'boxed probe: Final answer is \\boxed{A}.' };
 
-function curveShapes(curve, x, y) {
+function curveLine(curve) {
   const look = curveLook(curve.curve);
-  const [colour, dash] = [look.colour, dashOf(look)];
-  const line = curve.layer.map((layer, at) => `${x(layer).toFixed(1)} ${y(curve.mean[at]).toFixed(1)}`).join('L');
-  const edge = (sign) =>
-    curve.layer.map(
-      (layer, at) => `${x(layer).toFixed(1)} ${y(curve.mean[at] + sign * (curve.sd[at] ?? 0)).toFixed(1)}`,
-    );
-  return s(
-    'g',
-    { 'data-curve': curve.curve },
-    !dash && curve.sd.some((sd) => sd)
-      ? s('path', { d: `M${edge(1).join('L')}L${edge(-1).reverse().join('L')}Z`, fill: colour, 'fill-opacity': 0.16 })
-      : null,
-    s('path', {
-      d: `M${line}`,
-      fill: 'none',
-      stroke: colour,
-      'stroke-width': dash ? 1.4 : 2.2,
-      'stroke-dasharray': dash,
-    }),
-    dash
-      ? null
-      : curve.layer.map((layer, at) =>
-          s(
-            'circle',
-            { cx: x(layer), cy: y(curve.mean[at]), r: 2.6, fill: colour },
-            s(
-              'title',
-              {},
-              `${look.label}, layer ${layer}: ${show(curve.mean[at])} \u00b1 ${show(curve.sd[at])}`,
-            ),
-          ),
-        ),
-  );
+  const edge = (sign) => curve.mean.map((mean, at) => mean + sign * (curve.sd[at] ?? 0));
+  return {
+    name: curve.curve,
+    at: curve.layer,
+    mean: curve.mean,
+    ...(dashOf(look) ? {} : { low: edge(-1), high: edge(1) }),
+    colour: look.colour,
+    dash: dashOf(look),
+    said: (at) => `${look.label}, layer ${curve.layer[at]}: ${show(curve.mean[at])} \u00b1 ${show(curve.sd[at])}`,
+  };
+}
+
+const NO_CROSSING = { layer: null };
+
+function crossingWords({ layer, low, high, confidence } = NO_CROSSING) {
+  if (layer === null) return 'the curves do not cross';
+  const where = low === null ? `at layer ${show(layer, 1)}` : `between layers ${low} and ${high} (${100 * confidence}%)`;
+  return `the curves cross ${where}`;
+}
+
+function crossingMark({ layer, low, high } = NO_CROSSING, x) {
+  if (layer === null) return null;
+  const between = low !== null && s('rect', { x: x(low), y: 12, width: x(high) - x(low), height: 220 });
+  return s('g', { class: 'crossing' }, between, s('line', { x1: x(layer), x2: x(layer), y1: 12, y2: 232 }));
 }
 
 function curvePanel(run, probe, width) {
   const curves = run.curves.filter((one) => one.probe === probe);
   const crossing = run.crossings.find((one) => one.probe === probe);
+  const reach = run.curves.map(curveLine).flatMap(({ mean, low = [], high = [] }) => [...mean, ...low, ...high]);
   const layers = Math.max(...curves.flatMap((one) => one.layer));
-  const ends = curves.flatMap((one) =>
-    one.mean.flatMap((mean, at) =>
-      dashOf(curveLook(one.curve)) ? [mean] : [mean - (one.sd[at] ?? 0), mean + (one.sd[at] ?? 0)],
-    ),
-  );
-  const low = Math.min(-0.05, ...ends);
-  const high = Math.max(1.05, ...ends);
-  const x = linear(0, Math.max(layers, 1), 44, width - 12);
-  const y = linear(low, high, 232, 12);
   const pairs = Math.max(...curves.flatMap((one) => one.n_pairs));
-  const cross =
-    crossing && crossing.layer !== null
-      ? s(
-          'g',
-          { class: 'crossing' },
-          crossing.low !== null
-            ? s('rect', {
-                x: x(crossing.low),
-                y: 12,
-                width: x(crossing.high) - x(crossing.low),
-                height: 220,
-              })
-            : null,
-          s('line', { x1: x(crossing.layer), x2: x(crossing.layer), y1: 12, y2: 232 }),
-        )
-      : null;
-  const said = !crossing
-    ? ''
-    : crossing.layer === null
-      ? 'the curves do not cross'
-      : `cross at layer ${show(crossing.layer, 1)}` +
-        (crossing.low === null
-          ? ''
-          : ` (${100 * crossing.confidence}%: between layers ${crossing.low} and ${crossing.high})`);
-  return panel(
-    width,
-    h('h4', {}, PROBES[probe] ?? probe, h('span', { class: 'muted' }, `n = ${counted(pairs, 'pair')}; ${said}`)),
-    picture(
+  const said = `n = ${counted(pairs, 'pair')}; ${crossingWords(crossing)}`;
+  return [
+    h('h4', {}, PROBES[probe] ?? probe, h('span', { class: 'muted' }, said)),
+    lineChart({
       width,
-      272,
-      `Restored logit difference by layer, ${probe} probe`,
-      yAxis(y, ticks(low, high, 6), 44, width - 12, (v) => show(v, 1)),
-      xAxis(x, wholeTicks(0, layers), 12, 232, String, false),
-      cross,
-      curves.map((one) => curveShapes(one, x, y)),
-      axisTitle((width + 32) / 2, 266, 'layer whose input is patched'),
-      axisTitle(11, 122, 'NLD', false),
-    ),
-  );
+      label: `How far an exchange moves the answer, by layer, ${probe} probe`,
+      lines: curves.map(curveLine),
+      ends: [Math.min(-0.05, ...reach), Math.max(1.05, ...reach)],
+      xEnds: [0, Math.max(layers, 1)],
+      xTicks: wholeTicks(0, layers),
+      xTitle: 'layer whose input is exchanged',
+      yTitle: 'moved (NLD)',
+      under: (x) => crossingMark(crossing, x),
+    }),
+  ];
 }
 
-const curvesFigure = () => figure({ id: 'curves', title: 'What a patch restores, by layer', keys: [] }, drawCurves);
+const curvesFigure = () => figure({ id: 'curves', title: 'How far one exchange moves the answer, by layer', keys: [] }, drawCurves);
 
 function drawCurves(body, width) {
   const run = findRecord('patching', { model: STATE.model });
   if (!run || !run.curves.length) return { missing: `${STATE.model} has not been patched yet: dvc repro patch.` };
-  const each = run.probes.length > 1 && width > 720 ? (width - 28) / 2 : width;
   const drawn = [...new Set(run.curves.map((one) => one.curve))].sort(
     (a, b) => Object.keys(DATA.curves).indexOf(a) - Object.keys(DATA.curves).indexOf(b),
   );
   body.append(
-    h(
-      'div',
-      { class: 'panels' },
-      run.probes.map((probe) => curvePanel(run, probe, each)),
+    panels(
+      width,
+      run.probes.map((probe) => (each) => curvePanel(run, probe, each)),
     ),
     legend(
       ...drawn.map((name) => [
@@ -128,10 +85,10 @@ function drawCurves(body, width) {
     ),
   );
   return {
+    answer: run.answer,
     caption:
-      `${STATE.model}: the residual stream that enters a layer is replaced at one position by that of the clean run. ` +
-      'NLD: share of the logit difference restored (0 = corrupted run, 1 = clean run); mean over pairs, ' +
-      'bands \u00b1 one standard deviation.',
+      `${STATE.model}: at one position, what enters a layer is taken from the run on the other question. 0: nothing moves, 1: the ` +
+      'whole way to the other answer; mean over pairs, bands \u00b1 one standard deviation.',
     csv: () => [
       ['model', 'probe', 'curve', 'layer', 'mean', 'sd', 'n_pairs'],
       ...run.curves.flatMap((one) =>

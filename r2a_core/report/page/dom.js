@@ -46,7 +46,7 @@ function fixed(value, digits) {
 function show(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return '\u2013';
   if (Number.isInteger(value) && Math.abs(value) < 1e15) return String(value).replace('-', '\u2212');
-  if (value !== 0 && Math.abs(value) < 0.5 * 10 ** -digits) return value.toExponential(1).replace('-', '\u2212');
+  if (value !== 0 && Math.abs(value) < 0.5 * 10 ** -digits) return value.toExponential(1).replaceAll('-', '\u2212');
   return fixed(value, digits);
 }
 
@@ -86,17 +86,58 @@ function csvText(rows) {
   return rows.map((row) => row.map(cell).join(',')).join('\n') + '\n';
 }
 
-async function copyText(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    const area = h('textarea', { class: 'unseen', 'aria-hidden': 'true' });
-    document.body.append(area);
-    area.value = text;
-    area.select();
-    const done = document.execCommand('copy');
-    area.remove();
-    return done;
-  }
+/** A table; columns: [name, class] pairs, the first column heads its rows. */
+function table(columns, rows, className = '') {
+  return h(
+    'div',
+    { class: 'scroll' },
+    h(
+      'table',
+      { class: className },
+      h(
+        'thead',
+        {},
+        h(
+          'tr',
+          {},
+          columns.map(([name, kind]) => h('th', { scope: 'col', class: kind ?? '' }, name)),
+        ),
+      ),
+      h(
+        'tbody',
+        {},
+        rows.map((row) =>
+          h(
+            'tr',
+            {},
+            row.map((value, at) =>
+              h(at ? 'td' : 'th', { scope: at ? null : 'row', class: columns[at][1] ?? '' }, value),
+            ),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
+/** Text behind a line that opens it. */
+function fold(summary, ...children) {
+  return h('details', {}, h('summary', {}, summary), ...children);
+}
+
+function bullets(texts, attributes = {}) {
+  return h(
+    'ul',
+    attributes,
+    texts.map((text) => h('li', {}, visible(text))),
+  );
+}
+
+/** A link to a section or figure of this page. */
+function linkTo(anchor, text) {
+  const go = (event) => {
+    event.preventDefault();
+    goTo(anchor);
+  };
+  return h('a', { href: `#${anchor}`, onclick: go }, text);
 }

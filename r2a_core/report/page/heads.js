@@ -110,7 +110,7 @@ async function drawHeads(body, width) {
   const marks = ranking?.marks ?? { rfh: [], induction: [], retrieval: [] };
   const grid = cellGrid({
     id: 'head-grid',
-    tallest: 34,
+    tallest: 20,
     width: Math.min(wide, 46 + heads * 60),
     rows: layers,
     columns: heads,
@@ -163,8 +163,9 @@ async function drawHeads(body, width) {
   );
   return {
     controls,
+    answer: STATE.target === 'reasoning' && STATE.setting === 'with_reasoning' ? ranking?.answer : null,
     caption:
-      `Attention mass from answer tokens to ${SEGMENTS[STATE.target]}, mean over n = ${counted(run.n_traces, 'trace')} of ` +
+      `Share of attention from answer tokens to ${SEGMENTS[STATE.target]}, mean over n = ${counted(run.n_traces, 'trace')} of ` +
       `${STATE.dataset}, ${STATE.model}, ${words(STATE.setting)}. Choose a head to see its walk below.`,
     csv: () => [
       ['layer', 'head', ...Object.keys(SEGMENTS)],

@@ -4,44 +4,31 @@ const CUT_CURVES = { same: ['same answer', BLUE], p: ['p(answer)', ORANGE], scor
 
 function cutPanel(run, width) {
   const { curve, boundary } = run;
-  const [x, y] = [linear(0, 1, 44, width - 14), linear(0, 1, 232, 12)];
-  const at = (part, end) => curve[part].map((one, step) => `${x(curve.fraction[step])} ${y(one[end])}`);
-  return panel(
-    width,
+  const of = (part, end) => curve[part].map((one) => one[end]);
+  return [
     h('h4', {}, 'reasoning cut after each sentence'),
-    picture(
+    lineChart({
       width,
-      272,
-      'Same answers, p(answer) and right answers by the share of sentences that stay',
-      yAxis(y, ticks(0, 1, 5), 44, width - 14, (value) => show(value, 1)),
-      xAxis(x, ticks(0, 1, 5), 12, 232, (value) => show(value, 1), false),
-      Object.entries(CUT_CURVES)
+      label: 'Same answers, p(answer) and right answers by the share of sentences that stay',
+      lines: Object.entries(CUT_CURVES)
         .filter(([part]) => curve[part])
-        .map(([part, [label, colour]]) =>
-          s(
-            'g',
-            { 'data-curve': part },
-            s('path', {
-              d: `M${at(part, 'high').join('L')}L${at(part, 'low').reverse().join('L')}Z`,
-              fill: colour,
-              'fill-opacity': 0.14,
-            }),
-            s('path', { d: `M${at(part, 'mean').join('L')}`, fill: 'none', stroke: colour, 'stroke-width': 2 }),
-            curve[part].map((one, step) =>
-              s(
-                'circle',
-                { cx: x(curve.fraction[step]), cy: y(one.mean), r: 2.2, fill: colour },
-                s('title', {}, `${label} at ${show(curve.fraction[step], 2)}: ${show(one.mean, 2)}`),
-              ),
-            ),
-          ),
+        .map(([part, [label, colour]]) => ({
+          ...{ name: part, at: curve.fraction, colour },
+          ...{ mean: of(part, 'mean'), low: of(part, 'low'), high: of(part, 'high') },
+          said: (step) => `${label} at ${show(curve.fraction[step], 2)}: ${show(curve[part][step].mean, 2)}`,
+        })),
+      ends: [0, 1],
+      xEnds: [0, 1],
+      xTicks: ticks(0, 1, 5),
+      format: (value) => show(value, 1),
+      xTitle: 'share of the sentences that stay',
+      yTitle: 'share or p',
+      under: (x) =>
+        boundary.places.map((place) =>
+          s('line', { x1: x(place), x2: x(place), y1: 226, y2: 238, class: 'cross-line', 'data-boundary': place }),
         ),
-      boundary.places.map((place) =>
-        s('line', { x1: x(place), x2: x(place), y1: 226, y2: 238, class: 'cross-line', 'data-boundary': place }),
-      ),
-      axisTitle((width + 32) / 2, 266, 'share of the sentences that stay'),
-    ),
-  );
+    }),
+  ];
 }
 
 const armName = ({ family, part, level }) =>
@@ -50,33 +37,25 @@ const armName = ({ family, part, level }) =>
     : [family, part, ['number', 'option'].includes(family) ? `${Math.round(100 * level)}%` : ''].filter(Boolean).join(' ');
 
 function armsPanel(arms, width) {
-  const [left, bottom] = [138, 14 + 20 * arms.length];
-  const x = linear(0, 1, left, width - 14);
-  return panel(
-    width,
+  return [
     h('h4', {}, 'same answer after a change'),
-    picture(
+    rowChart({
       width,
-      bottom + 40,
-      'Share of answers that stay the same, by change of the reasoning',
-      xAxis(x, ticks(0, 1, 5), 8, bottom, (value) => show(value, 1)),
-      arms.map((one, at) => {
-        const [y, { mean, low, high }] = [20 + 20 * at, one.same];
+      label: 'Share of answers that stay the same, by change of the reasoning',
+      rows: arms,
+      ends: [0, 1],
+      format: (value) => show(value, 1),
+      unit: 'share of the answers',
+      name: armName,
+      data: (one) => ({ 'data-arm': armName(one) }),
+      marks: (one, x, y) => {
+        const { mean, low, high } = one.same;
         const said = `${armName(one)}: ${show(mean, 2)} (95% ${show(low, 2)} to ${show(high, 2)}), n = ${one.n}`;
-        return s(
-          'g',
-          { 'data-arm': armName(one) },
-          textAt(left - 8, y + 4, 'end', armName(one)),
-          s('line', { x1: x(low), x2: x(high), y1: y, y2: y, stroke: BLUE, 'stroke-width': 2 }),
-          s('circle', { cx: x(mean), cy: y, r: 4, fill: BLUE }, s('title', {}, said)),
-          one.took.n
-            ? s('circle', { cx: x(one.took.mean), cy: y, r: 4, fill: 'none', stroke: ORANGE, 'stroke-width': 2 })
-            : null,
-        );
-      }),
-      axisTitle((left + width) / 2, bottom + 34, 'share of the answers'),
-    ),
-  );
+        const planted = { cx: x(one.took.mean), cy: y, r: 4, fill: 'none', stroke: ORANGE, 'stroke-width': 2 };
+        return [intervalMark(x, y, one.same, BLUE, said), one.took.n > 0 && s('circle', planted)];
+      },
+    }),
+  ];
 }
 
 const perturbFigure = () =>
@@ -85,11 +64,9 @@ const perturbFigure = () =>
 function drawPerturb(body, width) {
   const run = findRecord('perturb', { model: STATE.model, dataset: STATE.dataset });
   if (!run) return { missing: `The traces of ${STATE.model} on ${STATE.dataset} have not been changed: dvc repro perturb.` };
-  body.append(...run.sentences.map((text) => h('p', {}, text)));
   if (!run.curve) return { missing: 'No answer is the same after the unchanged reasoning.' };
-  const each = width > 720 ? (width - 28) / 2 : width;
   body.append(
-    h('div', { class: 'panels' }, cutPanel(run, each), armsPanel(run.arms, each)),
+    panels(width, [(each) => cutPanel(run, each), (each) => armsPanel(run.arms, each)]),
     legend(
       ...Object.entries(CUT_CURVES)
         .filter(([part]) => run.curve[part])
@@ -98,6 +75,8 @@ function drawPerturb(body, width) {
     ),
   );
   return {
+    answer: run.answer,
+    words: run.sentences,
     caption:
       `${STATE.model} on ${STATE.dataset}: mean over ${counted(run.n_items - run.n_noise, 'trace')} with 95% intervals. ` +
       'Marks at the bottom: where p(answer) rises most in each trace. The answer is forced.',

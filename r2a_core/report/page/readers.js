@@ -72,6 +72,7 @@ function drawReaders(body, width) {
     );
   }
   return {
+    answer: records.map((record) => record.answer).join(' '),
     caption:
       `A dot is a head, measured on the same n = ${counted(records[0].n_traces, 'trace')} of ${STATE.dataset}, which ` +
       `${STATE.model} wrote: across what it does in a model that only reads them, up what it does in ${STATE.model}. ` +

@@ -49,21 +49,7 @@ const SECTIONS = [
 
 function buildSections() {
   document.title = visible(DATA.title);
-  document.getElementById('nav').append(
-    ...SECTIONS.map(([id, name]) =>
-      h(
-        'a',
-        {
-          href: `#${id}`,
-          onclick: (event) => {
-            event.preventDefault();
-            goTo(id);
-          },
-        },
-        name,
-      ),
-    ),
-  );
+  document.getElementById('nav').append(...SECTIONS.map(([id, name]) => linkTo(id, name)));
   document
     .getElementById('main')
     .replaceChildren(
@@ -76,7 +62,6 @@ function buildSections() {
         ),
       ),
     );
-  document.getElementById('questions').append(h('h2', {}, 'Questions and answers'), questionsPart());
   document
     .getElementById('footer')
     .append(

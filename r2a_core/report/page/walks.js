@@ -8,9 +8,8 @@ function excessPanel(heads, width) {
   const x = linear(0, 1, left, width - 12);
   const y = linear(high, low, top, top + tall);
   const chosen = chosenHead();
-  return panel(
-    width,
-    h('h4', {}, 'mass, and mass beyond reading by distance'),
+  return [
+    h('h4', {}, 'share of attention, and how much of it distance does not explain'),
     picture(
       width,
       top + tall + 44,
@@ -40,7 +39,7 @@ function excessPanel(heads, width) {
       axisTitle((left + width) / 2, top + tall + 38, 'mass on the reasoning'),
       axisTitle(11, top + tall / 2, 'beyond reading by distance', false),
     ),
-  );
+  ];
 }
 
 const odds = (one) =>
@@ -53,21 +52,14 @@ const walksFigure = () => figure({ id: 'walks', title: 'Beyond the length of the
 function drawWalks(body, width) {
   const run = findRecord('walks', { model: STATE.model, dataset: STATE.dataset });
   if (!run) return { missing: `The walks of ${STATE.model} on ${STATE.dataset} have not been measured: dvc repro walks.` };
-  const each = width > 720 ? (width - 28) / 2 : width;
+  const numbersPanel = () => [
+    h('h4', {}, 'r of each score with the length of the reasoning, median over heads'),
+    facts(run.lengths.map((one) => [one.label, show(one.median, 2)])),
+    h('h4', {}, 'odds of a wrong answer, walk 1 SD worse (95%)'),
+    facts(run.odds.flatMap((one) => [[one.label, odds(one.own)], ['in all datasets', odds(one.pooled)]])),
+  ];
   body.append(
-    ...run.sentences.map((text) => h('p', {}, text)),
-    h(
-      'div',
-      { class: 'panels' },
-      excessPanel(run.heads, each),
-      panel(
-        each,
-        h('h4', {}, 'r of each score with the length of the reasoning, median over heads'),
-        facts(run.lengths.map((one) => [one.label, show(one.median, 2)])),
-        h('h4', {}, 'odds of a wrong answer, walk 1 SD worse (95%)'),
-        facts(run.odds.flatMap((one) => [[one.label, odds(one.own)], ['in all datasets', odds(one.pooled)]])),
-      ),
-    ),
+    panels(width, [(each) => excessPanel(run.heads, each), numbersPanel]),
     legend(
       [swatch(BLUE), 'reads the reasoning more than even reading does, and not evenly'],
       [s('circle', { cx: 9, cy: 6, r: 3, fill: 'none', stroke: '#999999' }), 'other heads'],
@@ -75,6 +67,8 @@ function drawWalks(body, width) {
   );
   const columns = Object.keys(run.heads);
   return {
+    answer: run.answer,
+    words: run.sentences,
     caption:
       `A dot is a head of ${STATE.model}, mean over ${counted(run.n_traces, 'trace')} of ${STATE.dataset}. ` +
       'Choose one to see it in the other figures.',

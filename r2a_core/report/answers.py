@@ -1,0 +1,131 @@
+"""The sentence on top of each figure, which answers before the picture does.
+
+records of the page's sections -> the same, with a sentence a figure.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from r2a_core.report.findings import number, patching_answer, plural, span
+from r2a_core.report.inputs import name_of, words
+from r2a_core.results import SEGMENT_LABELS
+
+Record = Mapping[str, Any]
+
+
+def funnel_sentence(record: Record) -> str:
+    """Says how many responses count, and after how many second attempts."""
+    found, retried = record["summary"]["funnel"], record["summary"]["retried"]
+    lost = {words(setting): counts["twice"]["all"] - counts["twice"]["common"] for setting, counts in found.items()}
+    counts = next(iter(found.values()))["twice"]
+    again = f"; {plural(retried, 'question')} took a second attempt" if retried else ""
+    if not any(lost.values()):
+        return f"All {counts['all']} responses of {record['model']} count in every setting{again}."
+    shares = f"{counts['common']} of {plural(counts['all'], 'question')}"
+    return f"{shares} count for {record['model']} in every setting{again}."
+
+
+def answered_sentence(record: Record) -> str:
+    """Says what the wrong answers without reasoning are, beside guessing; nothing where that setting did not run."""
+    counts = record["summary"]["answers"].get("without_reasoning")
+    if not counts or not counts["n"]:
+        return ""
+    right, n, named = counts["right"], counts["n"], counts["named_first"] + counts["named_second"]
+    text = f"{name_of(record)}, without reasoning: {right / n:.0%} right"
+    if (chance := record["summary"]["chance"]) is not None:
+        text += f" (guessing: {chance:.0%})"
+    if counts["third"]:
+        text += f", {counts['third'] / n:.0%} name none of the options"
+    if named:
+        text += f"; of those that name an option, {counts['named_first'] / named:.0%} name the first"
+    return f"{text}."
+
+
+def masses_sentences(record: Record) -> dict[str, str]:
+    """Says, by source, which part of the text gets most attention, and what the reasoning gets."""
+    said = {}
+    for source, boxes in record["boxes"].items():
+        medians = {segment: box["median"] for segment, box in boxes["segments"].items()}
+        most = max(medians, key=lambda segment: medians[segment])
+        text = (
+            f"{words(record['setting']).capitalize()}, the {SEGMENT_LABELS[most]} part gets most: {medians[most]:.0%}"
+        )
+        rest = "" if most == "reasoning" else f"; the reasoning {medians.get('reasoning', 0):.0%}"
+        said[source] = f"{text} of the attention{rest}."
+    return said
+
+
+def heads_sentence(record: Record) -> str:
+    """Says how many heads give the reasoning more than its even share, and which one most."""
+    scores, over = record["scores"], record["over_even"]
+    best = scores["rank"].index(1)
+    name = f"L{scores['layer'][best]}.H{scores['head'][best]}"
+    return (
+        f"{record['n_above_even']} of {len(over)} heads give the reasoning more than its even share. The most goes "
+        f"from {name}: {scores['answer_to_reasoning'][best]:.0%} of its attention, {over[best]:.1f} times that share."
+    )
+
+
+def readers_sentence(record: Record) -> str:
+    """Says how alike the heads are before and after training."""
+    masses = record["scores"][0]
+    rose = sum(after > before for before, after in zip(masses["before"], masses["after"], strict=True))
+    rho = "" if masses["spearman"] is None else f" The order of the heads stays at \u03c1 = {masses['spearman']:.2f}."
+    new = len(set(record["marks"]["walking_after"]) - set(record["marks"]["walking_before"]))
+    return (
+        f"Training raised the attention on the reasoning in {rose} of {len(masses['after'])} heads and made "
+        f"{plural(new, 'walking head')}.{rho}"
+    )
+
+
+def knockout_sentence(record: Record) -> str:
+    """Says what the answer loses without any view of the reasoning, and whether a chosen set costs more than chance."""
+    sets = record["sets"]
+    everything = next((one for one in sets if one["set"] == "all"), None)
+    ranked = [one for one in sets if one["loss"]["random"] is not None]
+    beyond = [one for one in ranked if one["loss"]["random"]["p"] < 0.05]
+    text = ""
+    if everything is not None:
+        text = (
+            f"Without any view of the reasoning, an answer loses {number(everything['loss']['mean'], '.2f')} nats per "
+            "token. "
+        )
+    named = ", ".join(f"{one['set']} {one['k']}" for one in beyond)
+    of_them = f" ({named})" if named else ""
+    return f"{text}Of {plural(len(ranked), 'chosen set')} of heads, {len(beyond)} cost more than random heads{of_them}."
+
+
+def perturb_sentence(record: Record) -> str:
+    """Says how many answers stay without the reasoning, and where in it the answer settles."""
+    if record["curve"] is None:
+        return "No answer is the same after the unchanged reasoning, so nothing can be said."
+    empty, place = record["curve"]["same"][0]["mean"], record["boundary"]["place"]["mean"]
+    wrong = [arm["same"]["mean"] for arm in record["arms"] if (arm["family"], arm["part"]) == ("number", "across")]
+    text = f"Without the reasoning {empty:.0%} of the answers stay; they settle after {place:.0%} of its sentences."
+    return f"{text} With wrong numbers in it, {span([100 * one for one in wrong], '.0f')}% stay." if wrong else text
+
+
+def walks_sentence(record: Record) -> str:
+    """Says how many heads read the reasoning beyond its length and the nearness of its words."""
+    ranks = record["heads"]["rank_by_excess"]
+    reading = sum(rank is not None for rank in ranks)
+    return f"{reading} of {len(ranks)} heads read the reasoning more than its length explains, and choose places in it."
+
+
+SENTENCES: dict[str, dict[str, Callable[[Record], Any]]] = {  # by section and field
+    "evaluation": {"funnel": funnel_sentence, "answered": answered_sentence},
+    "attention": {"answer": masses_sentences},
+    "heads": {"answer": heads_sentence},
+    "readers": {"answer": readers_sentence},
+    "walks": {"answer": walks_sentence},
+    "patching": {"answer": lambda record: patching_answer([record]).sentence},
+    "knockout": {"answer": knockout_sentence},
+    "perturb": {"answer": perturb_sentence},
+}
+
+
+def add_answers(sections: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+    """Adds to each record the sentences of its figures."""
+    for section, fields in SENTENCES.items():
+        for record in sections[section]:
+            record |= {field: say(record) for field, say in fields.items()}

@@ -1,0 +1,161 @@
+"""How each figure of the page is measured, and where that is done (its fold "How measured"); and the glossary.
+
+-> by id of the figure, a formula in words, the stage with its section of params, the folder of its code and its data.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a figure shows, as a formula in words; and the stage, code and data behind it."""
+
+    how: str
+    stage: str
+    code: str
+    data: str
+
+
+MEASURED = {
+    "published": Measured(
+        "Published values of arXiv 2509.23676 and the same quantity measured here.",
+        "report",
+        "r2a_core/paper.py",
+        "data/metrics",
+    ),
+    "accuracy": Measured(
+        "Share of right answers among the questions that are valid in all settings. Intervals: 95%, bootstrap over "
+        "questions; of a difference of right and wrong, Bonett and Price's. Tests: exact McNemar for right and wrong, "
+        "paired t where scores are means over several runs.",
+        "evaluate",
+        "r2a_core/evaluation",
+        "data/evaluation",
+    ),
+    "answers": Measured(
+        "Each first attempt counts once: right, an option of the question, a third thing, or nothing valid. An answer "
+        "names an option where the grader finds them equal.",
+        "evaluate",
+        "r2a_core/evaluation/answers.py",
+        "data/evaluation",
+    ),
+    "judged": Measured(
+        "Mean score from 1 to 10 that a judge model gives, over questions judged in all settings; paired t-test.",
+        "evaluate",
+        "r2a_core/evaluation",
+        "data/judgements",
+    ),
+    "funnel": Measured(
+        "Responses that pass each step, in order: finished, one reasoning part, an answer, valid in all settings.",
+        "evaluate",
+        "r2a_core/evaluation/funnel.py",
+        "data/evaluation",
+    ),
+    "items": Measured(
+        "The reasoning concludes: its last boxed answer, else the option it names last, else, where the reference is a "
+        "number, its last number.",
+        "evaluate",
+        "r2a_core/report/items.py",
+        "data/evaluation, data/generations",
+    ),
+    "boxes": Measured(
+        "Sum of attention weights from a token to a part of the text, mean over the answer's (or reasoning's) tokens, "
+        "layers and heads: one value a text. Box: quartiles; whiskers: 1.5 interquartile ranges.",
+        "attention",
+        "r2a_core/attention",
+        "data/attention",
+    ),
+    "heads": Measured(
+        "Mean over answer tokens and texts of one head's attention to a part of the text. Even share: the mean of "
+        "(tokens of that part / all tokens seen so far).",
+        "heads",
+        "r2a_core/attention/heads.py",
+        "data/heads",
+    ),
+    "readers": Measured(
+        "The base model reads the very texts that the tuned model wrote; each head is measured in both. "
+        "\u03c1: Spearman's rank correlation over heads.",
+        "read",
+        "r2a_core/attention/readers.py",
+        "data/heads",
+    ),
+    "walks": Measured(
+        "Excess: a head's attention on the reasoning minus what a fit of its attention by distance alone predicts. "
+        "Odds: logistic regression of a wrong answer on the walk, with the length of the reasoning held.",
+        "walks",
+        "r2a_core/walks",
+        "data/walks",
+    ),
+    "walk": Measured(
+        "Centroid: mean place in the reasoning, weighted by attention. r: correlation of the centroid with the place "
+        "in the answer, rows weighted by their attention on the reasoning.",
+        "maps",
+        "r2a_core/attention/maps.py",
+        "data/maps",
+    ),
+    "reader": Measured(
+        "Attention from the token before the one that is written, whose output writes it, to each token of the "
+        "reasoning.",
+        "maps",
+        "r2a_core/attention/maps.py",
+        "data/maps",
+    ),
+    "curves": Measured(
+        "(difference after the exchange \u2212 difference in the receiving run) / (difference in the giving run \u2212 "
+        "difference in the receiving run), of the logits of the two answers: 0 nothing, 1 the whole way. Mean over "
+        "pairs; bands: one standard deviation.",
+        "patch",
+        "r2a_core/patching",
+        "data/patching",
+    ),
+    "cells": Measured(
+        "As above, for one pair: one position at the input of one layer is exchanged at a time.",
+        "patch",
+        "r2a_core/patching",
+        "data/patching",
+    ),
+    "head-patches": Measured(
+        "As above, but the output of one head at one position is exchanged. Set z in patch.sweep.components and "
+        "with_z in capture.",
+        "patch",
+        "r2a_core/patching",
+        "data/patching",
+    ),
+    "cuts": Measured(
+        "(log-probability of the answer \u2212 that with the cut) / tokens of the answer, in nats; from </think> on "
+        "the chosen heads do not see the reasoning. p: share of random sets of the same layers that cost as much.",
+        "knockout",
+        "r2a_core/knockout",
+        "data/knockout",
+    ),
+    "changes": Measured(
+        "The answer is forced after a changed reasoning: cut after a sentence, with wrong values, of another question, "
+        "of filler, reworded. Boundary: the cut at which the answer's probability rises most.",
+        "perturb",
+        "r2a_core/perturb",
+        "data/perturb",
+    ),
+}
+
+GLOSSARY = {
+    "share of attention": "Of all attention that a token gives to the text before it (together 1), the part that falls "
+    "on a piece of text.",
+    "even share": "What a piece of text would get if attention were spread evenly over all tokens seen so far.",
+    "head": "One of the parts of a layer that each look at the text in their own way; L3.H1 is head 1 of layer 3.",
+    "Reasoning-Focus Head": "One of the heads with the largest share on the reasoning while the answer is written.",
+    "induction head, retrieval head": "A head that finds what followed the same token before; a head that copies a "
+    "wanted piece of a long text.",
+    "walk": "A head walks when it moves through the reasoning in order while the answer is written. r near 1: in step; "
+    "near 0: not.",
+    "reflection phrase": "Words such as \u201cwait\u201d at which the reasoning turns back on itself.",
+    "exchange (patching)": "At one position and layer, the model's inner state is replaced by that from a question "
+    "with the opposite answer.",
+    "restored difference (NLD)": "How far an exchange moves the answer: 0 not at all, 1 all the way to "
+    "the other answer.",
+    "flipping token": "The one word in the reasoning that differs between the two questions of a pair.",
+    "probe": "The sentence in which the answer is read off, such as \u201cFinal answer is A.\u201d",
+    "knock-out": "Chosen heads no longer see the reasoning while the answer is written.",
+    "nats per token": "Unit of lost log-probability: 0.69 nats halve the probability of each token.",
+    "boundary": "The sentence of the reasoning after which the answer becomes likely all at once.",
+    "valid": "Finished, with one reasoning part and an answer that can be read.",
+    "guessing": "The share that is right by chance among the options that a question names.",
+}

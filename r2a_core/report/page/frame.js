@@ -1,0 +1,164 @@
+// The frame of a figure: title, the sentence that answers, picture, caption, and below them how it was measured and what
+// can be taken away: its numbers, its address, its picture.
+
+async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = h('textarea', { class: 'unseen', 'aria-hidden': 'true' });
+    document.body.append(area);
+    area.value = text;
+    area.select();
+    const done = document.execCommand('copy');
+    area.remove();
+    return done;
+  }
+}
+
+function download(name, blob) {
+  const link = h('a', { download: name, href: URL.createObjectURL(blob) });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+const DRAWN = ['fill', 'fill-opacity', 'stroke', 'stroke-width', 'stroke-opacity', 'stroke-dasharray', 'stroke-linecap']
+  .concat(['font-family', 'font-size', 'font-weight', 'text-anchor', 'visibility']);
+
+/** What a figure shows as one picture: its SVGs with their styles, its maps, and the lines of text around them. */
+function pictureOf(body, title) {
+  const frame = body.getBoundingClientRect();
+  const [width, height] = [frame.width + 16, frame.height + 40];
+  const whole = s('svg', { width, height, viewBox: `-8 -32 ${width} ${height}` });
+  const ground = getComputedStyle(body.closest('figure')).backgroundColor;
+  const write = (x, y, text, style) =>
+    s('text', { x, y, fill: style.color, 'font-family': 'sans-serif', 'font-size': style.fontSize }, text);
+  whole.append(s('rect', { x: -8, y: -32, width, height, fill: ground }));
+  whole.append(write(0, -12, title, getComputedStyle(body)));
+  const at = (box) => ({ x: box.left - frame.left, y: box.top - frame.top, width: box.width, height: box.height });
+  for (const canvas of body.querySelectorAll('canvas')) {
+    whole.append(s('image', { ...at(canvas.getBoundingClientRect()), href: canvas.toDataURL() }));
+  }
+  for (const drawn of body.querySelectorAll('svg')) {
+    const copy = fill(drawn.cloneNode(true), at(drawn.getBoundingClientRect()), []);
+    const copies = copy.querySelectorAll('*');
+    drawn.querySelectorAll('*').forEach((one, place) => {
+      const style = getComputedStyle(one);
+      for (const name of DRAWN) copies[place].setAttribute(name, style.getPropertyValue(name));
+    });
+    whole.append(copy);
+  }
+  const texts = document.createTreeWalker(body, NodeFilter.SHOW_TEXT);
+  const range = document.createRange();
+  while (texts.nextNode()) {
+    const parent = texts.currentNode.parentElement;
+    range.selectNodeContents(texts.currentNode);
+    const lines = range.getClientRects();
+    if (lines.length !== 1 || parent.closest('svg')) continue;
+    const { x, y, height: tall } = at(lines[0]);
+    whole.append(write(x, y + 0.78 * tall, texts.currentNode.textContent, getComputedStyle(parent)));
+  }
+  return { width, height, text: new XMLSerializer().serializeToString(whole) };
+}
+
+async function pngOf({ width, height, text }) {
+  const image = new Image();
+  image.src = `data:image/svg+xml,${encodeURIComponent(text)}`;
+  await image.decode();
+  const canvas = h('canvas', { width: 2 * width, height: 2 * height });
+  canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
+  return new Promise((resolve) => {
+    canvas.toBlob(resolve);
+  });
+}
+
+/** A button that says for a moment whether its work was done: work() -> true or false. */
+function doing(name, label, work) {
+  const button = h('button', { type: 'button', class: name }, label);
+  button.addEventListener('click', async () => {
+    const done = await work();
+    button.textContent = done ? 'Done' : 'Could not';
+    announce(`${label}: ${button.textContent}`);
+    setTimeout(() => {
+      button.textContent = label;
+    }, 1600);
+  });
+  return button;
+}
+
+function howMeasured(id) {
+  const { how, stage, code, data } = DATA.measured[id];
+  const named = (name, ...texts) => [`${name} `, texts.map((text) => h('code', {}, text))];
+  return fold(
+    'How measured',
+    h('p', {}, how),
+    h('p', { class: 'note' }, named('Stage', stage), named('; code', code), named('; data', data), '. ', linkTo('words', 'Words')),
+  );
+}
+
+/**
+ * keys: the choices it depends on. draw(body, width) fills its body and returns {answer, words, caption, csv, controls}:
+ * answer is the sentence on top, words further ones to be opened, csv() gives rows for the clipboard, controls are
+ * elements for its head. It may return {missing: 'why'} instead.
+ */
+function figure({ id, title, keys }, draw) {
+  const body = h('div', { class: 'body' });
+  const controls = h('div', { class: 'controls' });
+  const caption = h('figcaption');
+  const answer = h('p', { class: 'answer' });
+  const words = h('div');
+  let csv = null;
+  let turn = 0;
+  const copy = doing('copy', 'Copy CSV', async () => copyText(csvText(await csv())));
+  const save = (kind, make) =>
+    doing('save', kind.toUpperCase(), async () => {
+      download(`${id}.${kind}`, await make(pictureOf(body, title)));
+      return true;
+    });
+  const frame = h(
+    'figure',
+    { id, class: 'card' },
+    h('div', { class: 'head' }, h('h3', {}, title), controls),
+    answer,
+    body,
+    caption,
+    h(
+      'div',
+      { class: 'foot' },
+      h('div', {}, words, howMeasured(id)),
+      h(
+        'div',
+        { class: 'tools' },
+        copy,
+        doing('link', 'Copy link', () => copyText(location.href.replace(/#.*/, '') + address(id))),
+        save('svg', ({ text }) => new Blob([text], { type: 'image/svg+xml' })),
+        save('png', pngOf),
+      ),
+    ),
+  );
+  const redraw = async () => {
+    const mine = ++turn;
+    const held =
+      body.contains(document.activeElement) || controls.contains(document.activeElement)
+        ? document.activeElement.closest('[data-key]')?.getAttribute('data-key')
+        : null;
+    const fresh = h('div');
+    let drawn;
+    try {
+      drawn = await draw(fresh, body.clientWidth || 320);
+    } catch (error) {
+      drawn = { missing: `This figure cannot be drawn: ${error.message}.` };
+    }
+    if (mine !== turn) return;
+    csv = drawn.csv ?? null;
+    copy.hidden = !csv;
+    body.replaceChildren(...(drawn.missing ? [h('p', { class: 'missing' }, drawn.missing)] : fresh.childNodes));
+    controls.replaceChildren(...(drawn.controls ?? []));
+    answer.textContent = visible(drawn.missing ? '' : (drawn.answer ?? ''));
+    words.replaceChildren(...(drawn.words?.length ? [fold('In words', bullets(drawn.words))] : []));
+    caption.replaceChildren(...[drawn.missing ? '' : (drawn.caption ?? '')].flat());
+    if (held) frame.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus({ preventScroll: true });
+  };
+  FIGURES.push({ keys: ['model', 'dataset', ...keys], redraw });
+  return frame;
+}
