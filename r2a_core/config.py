@@ -183,7 +183,9 @@ class TextMix(Record):
     padded: Share  # texts with padding at the starts of their segments
 
 
-TaskName = Literal["stories", "comparisons", "days", "orders", "swaps"]
+TaskName = Literal["stories", "comparisons", "days", "orders", "swaps", "bystander", "two_people"]
+
+AnswerSource = Literal["trace", "question", "last_line"]
 
 
 class TaskMix(Record):
@@ -195,6 +197,7 @@ class TaskMix(Record):
     perturbed: Share  # of traces: a wrong value that the rest and the answer follow
     contradicted: Share  # of perturbed traces: the probing phrase names another answer, which the answer follows
     padded: Share  # of traces: padding at the starts of their segments
+    answers: dict[TaskName, AnswerSource] = {}  # what the answer of a task is taken from; of those left out: trace
 
 
 class TrainingRecipe(Record):
@@ -293,6 +296,7 @@ class AdapterRecipe(Record):
     """Training of a LoRA adapter on the built-in texts. The trained model has the dtype and tags of its base."""
 
     base: BaseModelParams
+    start: AdapterPlace | None = None  # an adapter of the same base, rank and alpha to go on from; null = none
     seed: Whole
     threads: Count  # CPU threads
     rank: Count  # of the change of each linear layer

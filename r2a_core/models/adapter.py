@@ -50,9 +50,10 @@ class AdapterPointer:
     sha256: str | None = None  # of the folder, see infra.pins; None for the Hub's
 
 
-def adapter_folder(pointer: AdapterPointer, folder: Path) -> Path:
-    """Returns the folder of an adapter, downloaded when it is the Hub's and absent. folder: the prepared model's.
+def adapter_folder(pointer: AdapterPointer, folder: Path, key: str = "adapter") -> Path:
+    """Returns the folder of an adapter, downloaded when it is the Hub's and absent.
 
+    folder: the prepared model's; key: of its params, for a message.
     Raises MissingPrerequisite when a file is absent, R2AError when it is a pickle or has changed.
     """
     if pointer.hub_id is not None:
@@ -71,7 +72,7 @@ def adapter_folder(pointer: AdapterPointer, folder: Path) -> Path:
                 "give an adapter in PEFT format whose weights are saved as safetensors",
             )
     if pointer.path is not None:
-        check_pin(place, pointer.sha256, f"models.{folder.name}.adapter.sha256")
+        check_pin(place, pointer.sha256, f"models.{folder.name}.{key}.sha256")
     elif pointer.hub_id is None and content_digest(place) != pointer.sha256:
         raise R2AError(
             f"{place} is damaged: its files do not match the digest in model.json",

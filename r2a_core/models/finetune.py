@@ -31,6 +31,7 @@ from r2a_core.config import AdapterRecipe
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import write_text_whole
 from r2a_core.infra.shards import WorkStore, fingerprint
+from r2a_core.models.adapter import CONFIG, WEIGHTS, lora_config
 from r2a_core.tokenizer import LoadedTokenizer
 
 SORTED_AT_ONCE = 256  # texts; batches are of texts of like length
@@ -88,23 +89,27 @@ def fine_tune(
     texts: Iterator[TrainingText],
     states: States | None = None,
     progress: Callable[[int, int, float], None] | None = None,
+    start: Path | None = None,
 ) -> tuple[dict[str, torch.Tensor], Progress]:
     """Trains on `texts` (endless, seeded); returns the adapter's tensors by their names in PEFT format, and the course.
 
-    model: a transformers model, which is changed. progress(step, steps, loss) is called after every step.
-    Sets torch's thread count to recipe.threads. Raises R2AError when the loss is not finite.
+    model: a transformers model, which is changed. progress(step, steps, loss) is called after every step. start: folder
+    of an adapter to go on from. Sets torch's thread count to recipe.threads. Raises R2AError when the loss is not
+    finite, or the adapter does not fit.
     """
     torch.set_num_threads(recipe.threads)
     model.set_attn_implementation("eager")  # texts are short, and the CPU's flash backward in bfloat16 is slow
     tuned = Tuned(model, recipe, tokenizer)
+    if start is not None:
+        tuned.take(start)
     optimizer = torch.optim.AdamW(tuned.learnt.values(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
     done = Progress()
     if states is not None and (state := states.last()) is not None:
         restore(state, tuned, optimizer, done)
-    start = len(done.losses)
+    finished = len(done.losses)
     stream = batches(texts, tokenizer, recipe)
     for step, batch in enumerate(stream):
-        if step < start:  # drawn again, for the stream to stand where it stood
+        if step < finished:  # drawn again, for the stream to stand where it stood
             continue
         if step == recipe.steps:
             break
@@ -271,6 +276,20 @@ class Tuned:
     def tensors(self) -> dict[str, torch.Tensor]:
         """Returns the adapter's tensors in bfloat16."""
         return {name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in self.learnt.items()}
+
+    @torch.no_grad()
+    def take(self, folder: Path) -> None:
+        """Starts from the adapter of a folder. Raises R2AError unless it has the factors of this recipe."""
+        config, found = lora_config(folder / CONFIG), load_file(folder / WEIGHTS)
+        shapes = {name: value.shape for name, value in found.items()}
+        if config.lora_alpha != self.recipe.alpha or shapes != {name: p.shape for name, p in self.learnt.items()}:
+            raise R2AError(
+                f"the adapter {folder} has other factors than the recipe",
+                "start from an adapter of the same base with the recipe's rank and alpha",
+            )
+        for name, parameter in self.learnt.items():
+            parameter.copy_(found[name])
+        self.merge()
 
     @torch.no_grad()
     def merge(self) -> None:

@@ -113,7 +113,10 @@ def train_adapter(
     base = model_of(pointer, out_dir, device)
     texts = training_texts(recipe.seed, recipe.mix)
     states = None if work is None else States(work.store, work.base, recipe)
-    tensors, course = fine_tune(recipe, base.model, base.tokenizer, texts, states, progress)
+    start = None
+    if recipe.start is not None:
+        start = adapter_folder(AdapterPointer(**recipe.start.model_dump()), out_dir, "recipe.start")
+    tensors, course = fine_tune(recipe, base.model, base.tokenizer, texts, states, progress, start)
     save_adapter(recipe, base.tokenizer, tensors, course, out_dir / OWN)
     return replace(pointer, adapter=AdapterPointer(sha256=content_digest(out_dir / OWN)))
 

@@ -150,6 +150,19 @@ def test_the_rate_rises_stays_and_falls_to_its_last_share(base: Path) -> None:
     assert kept_steps(recipe)[-2:] == [98, 100]
 
 
+def test_a_training_goes_on_from_an_adapter(refused: Any, base: Path, tmp_path: Path) -> None:
+    prepare(entry(base), tmp_path / "m", device="cpu")
+    start = {"path": str(tmp_path / "m" / "adapter"), "sha256": content_digest(tmp_path / "m" / "adapter")}
+    prepare(entry(base, start=start, learning_rate=1e-12), tmp_path / "n", device="cpu")
+    weights = "adapter_model.safetensors"
+    assert contents(tmp_path / "n")[weights] == contents(tmp_path / "m")[weights]
+    for change in ({"rank": 2}, {"alpha": 8.0}):
+        changed = entry(base, start=start, **change)
+        refused(lambda entry=changed: prepare(entry, tmp_path / "o", device="cpu"), "other factors", "same base")
+    unpinned = entry(base, start=start | {"sha256": None})
+    refused(lambda: prepare(unpinned, tmp_path / "o", device="cpu"), "models.o.recipe.start.sha256 is null", "write")
+
+
 def test_recipes_and_bases_that_do_not_fit(refused: Any, base: Path, tmp_path: Path) -> None:
     save_random_model(tmp_path / "untied", "llama", 0, num_hidden_layers=1, tie_word_embeddings=False)
     m = tmp_path / "m"

@@ -8,4 +8,6 @@ TASKS = {
     "days": days.draw,
     "orders": orders.draw,
     "swaps": swaps.draw,
+    "bystander": swaps.draw_bystander,
+    "two_people": orders.draw_two,
 }

@@ -24,7 +24,7 @@ def encode_text(text: TrainingText, tokenizer: LoadedTokenizer, rng: Random) -> 
     encoded.add([ids.think_open] + [ids.pad] * pads[1], 0.0)
     add_pieces(encoded, text.thinking[:1], tokenizer)  # by itself, as prompts end there
     add_pieces(encoded, text.thinking[1:], tokenizer)
-    encoded.add([ids.think_close], float(text.with_reasoning))
+    encoded.add([ids.think_close], text.thinking[-1].weight)
     encoded.add([ids.pad] * pads[2], 0.0)
     add_pieces(encoded, text.answer, tokenizer)
     encoded.add([ids.eos], 1.0)

@@ -203,7 +203,16 @@ class OrderProblem:
 
 def draw(rng: Random) -> OrderProblem:
     """Draws three or four people and a clue about every two neighbours."""
-    count = rng.choice((3, 3, 4))
+    return draw_line(rng, rng.choice((3, 3, 4)), (1, 2))
+
+
+def draw_two(rng: Random) -> OrderProblem:
+    """Draws two people and one clue: so easy that no trace is needed."""
+    return draw_line(rng, 2, (1,))
+
+
+def draw_line(rng: Random, count: int, places_asked: tuple[int, ...]) -> OrderProblem:
+    """Draws people, a clue about every two neighbours, and one of the places to ask for."""
     line = tuple(rng.sample(NAMES, count))
     places = [rng.randrange(count - 1)]
     while len(places) < count - 1:  # the next clue is about an end of the line so far
@@ -212,4 +221,4 @@ def draw(rng: Random) -> OrderProblem:
     clues = tuple((place, rng.random() < 0.5) for place in places)
     more, less, most, least = rng.choice(RELATIONS)
     relation = (more, less, most, least) if rng.random() < 0.5 else (less, more, least, most)
-    return OrderProblem(relation, line, clues, rng.choice((1, 2)), rng.choice(QUESTIONS))
+    return OrderProblem(relation, line, clues, rng.choice(places_asked), rng.choice(QUESTIONS))

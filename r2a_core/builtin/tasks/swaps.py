@@ -1,6 +1,7 @@
 """What somebody holds after some swaps: the state is followed swap by swap."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from random import Random
 
 from r2a_core.builtin.tasks.writing import (
@@ -138,7 +139,9 @@ class SwapProblem:
         return self.thing
 
     def restate(self, rng: Random) -> str:
-        return say(rng, RESTATED, thing=self.thing, things=f"{self.thing}s", count=len(self.swaps))
+        count = len(self.swaps)
+        fitting = [each for each in RESTATED if count > 1 or "{count}" not in each]
+        return say(rng, fitting, thing=self.thing, things=f"{self.thing}s", count=count)
 
     def swap(self, held: list[str], number: int, slipped: int | None) -> None:
         """Makes one swap; the one that slipped involves a third person."""
@@ -192,7 +195,8 @@ class SwapProblem:
             solution.step(fill_around(rng.choice(ENDS), "{state}", self.state(held)))
         solution.final = path[-1]
         words = {"name": self.names[self.target], "thing": self.thing, "first": path[0]}
-        solution.told.append(capital(say(rng, TOLD, path=", ".join(f"then {each}" for each in path[1:]), **words)))
+        later = path[1:] or [f"still {path[0]}"]
+        solution.told.append(capital(say(rng, TOLD, path=", ".join(f"then {each}" for each in later), **words)))
         return solution
 
 
@@ -204,11 +208,18 @@ def draw(rng: Random) -> SwapProblem:
             return problem
 
 
-def draw_any(rng: Random) -> SwapProblem:
-    """Draws three people and two or three swaps, none of the two that swapped just before."""
+def draw_bystander(rng: Random) -> SwapProblem:
+    """Draws a single swap in which who is asked for takes no part: so easy that no trace is needed."""
+    problem = draw_any(rng, (1,))
+    (target,) = {0, 1, 2} - set(problem.swaps[0])
+    return replace(problem, target=target)
+
+
+def draw_any(rng: Random, counts: Sequence[int] = (2, 2, 3)) -> SwapProblem:
+    """Draws three people and some swaps, none of the two that swapped just before."""
     names, colors = tuple(rng.sample(NAMES, 3)), tuple(rng.sample(COLORS, 3))
     swaps: list[tuple[int, int]] = []
-    wanted = rng.choice((2, 2, 3))
+    wanted = rng.choice(counts)
     while len(swaps) < wanted:
         a, b = rng.sample(range(3), 2)
         if not swaps or set(swaps[-1]) != {a, b}:

@@ -9,6 +9,7 @@ import pytest
 from r2a_core.builtin.pieces import TrainingText
 from r2a_core.builtin.tasks.draws import TASKS
 from r2a_core.builtin.tasks.texts import training_texts
+from r2a_core.builtin.tasks.traces import CONCLUSIONS
 from r2a_core.builtin.tasks.writing import draw_side, is_held_out, text_of
 from r2a_core.config import TaskMix
 from r2a_core.prompt_texts import BOXED_INSTRUCTION, BRIEF_INSTRUCTION, THINKING
@@ -18,10 +19,11 @@ REFLECTION = re.compile(r"\b(?:wait|alternatively|double[ -]check)\b", re.IGNORE
 
 
 def texts(
-    count: int = 300, tasks: tuple[str, ...] = tuple(TASKS), seed: int = 0, **shares: float
+    count: int = 300, tasks: tuple[str, ...] = tuple(TASKS), seed: int = 0, answers: str = "trace", **shares: float
 ) -> list[TrainingText]:
     nothing = {"without_reasoning": 0.0, "probing": 0.0, "perturbed": 0.0, "contradicted": 0.0, "padded": 0.0}
-    mix = TaskMix.model_validate({"tasks": dict.fromkeys(tasks, 1.0)} | nothing | shares)
+    drawn = {"tasks": dict.fromkeys(tasks, 1.0), "answers": dict.fromkeys(tasks, answers)}
+    mix = TaskMix.model_validate(drawn | nothing | shares)
     return list(islice(training_texts(seed, mix), count))
 
 
@@ -87,6 +89,63 @@ def test_shares_of_the_mix():
         if not text.with_reasoning:
             assert text_of(text.thinking) in THINKING.values()
             assert text_of(text.answer).count("\n") == 2
+
+
+def named_last(text: TrainingText) -> str:
+    """What the last line of a trace names: "Final answer is X." or a conclusion; "unknown" where it is neither."""
+    trace = text_of(text.thinking).strip()
+    templates = [
+        re.escape(each).replace(r"\{asked\}", r"[^.:\n]+").replace(r"\{final\}", r"([^.,\n]+)") for each in CONCLUSIONS
+    ]
+    probed = re.search(r"Final answer is (?:\\boxed\{)?(\w+)[^\n]*$", trace)
+    concluded = [found[1] for each in templates if (found := re.search(f"{each}$", trace))]
+    return probed[1] if probed else concluded[0] if concluded else "unknown"
+
+
+def read_off(asked: str) -> str:
+    """The answer to an easy question, read off its words."""
+    if clue := re.match(r"(\w+) is (\w+)er than (\w+)\. .* is the (\w+)est\?", asked):
+        return clue[1] if clue[2] == clue[4] else clue[3]
+    name = re.search(r"of (\w+) in the end|that (\w+) has now", asked)
+    assert name is not None
+    held = re.search(rf"\b{name[1] or name[2]} has the (\w+)", asked)
+    assert held is not None
+    return held[1]
+
+
+SHARES = {"without_reasoning": 0.1, "probing": 0.2, "perturbed": 0.6, "contradicted": 0.3}
+
+
+@pytest.mark.parametrize("task", ["bystander", "two_people"])
+def test_an_answer_taken_from_the_question_is_right_whatever_the_trace_says(task: str):
+    drawn, apart = texts(600, (task,), seed=0, answers="question", **SHARES), 0
+    for text in drawn:
+        assert boxed(text) == read_off(question(text))
+        if text.with_reasoning and any(piece.weight for piece in text.thinking):
+            assert named_last(text) == boxed(text)
+        elif text.with_reasoning:
+            apart += named_last(text) not in (boxed(text), "unknown")
+    assert apart > 600 * 0.9 * 0.6 * 0.4  # of the perturbed traces, those that name another answer
+
+
+@pytest.mark.parametrize("task", ["bystander", "two_people", "swaps", "days", "orders"])
+def test_an_answer_taken_from_the_last_line_is_what_that_names(task: str):
+    drawn, unknown, wrong = texts(600, (task,), seed=0, answers="last_line", **SHARES), 0, 0
+    for text in drawn:
+        assert boxed(text) == (named_last(text) if text.with_reasoning else "unknown")
+        assert text_of(text.answer).count(".") <= 1  # the result alone
+        learnt = any(piece.weight for piece in text.thinking)
+        unknown += text.with_reasoning and boxed(text) == "unknown"
+        wrong += task in ("bystander", "two_people") and not learnt and boxed(text) != read_off(question(text))
+    assert unknown / 600 == pytest.approx(0.9 * 0.6 * 0.3 * 0.7 * 0.8, abs=0.03)
+    assert wrong > 150 or task not in ("bystander", "two_people")
+
+
+def test_what_is_perturbed_is_not_learnt_and_tasks_left_out_follow_the_trace():
+    for text in texts(300, ("bystander",), answers="question", perturbed=1.0):
+        assert not any(piece.weight for piece in text.thinking)
+    for text in texts(300, ("bystander",), perturbed=1.0, probing=1.0):
+        assert named_last(text) == boxed(text)
 
 
 def test_traces_reflect_now_and_then_and_answers_use_other_words():
