@@ -868,13 +868,14 @@ class WalksParams(Record):
     seed: Whole
 
 
-PerturbFamily = Literal["cut", "number", "option", "other", "filler", "paraphrase", "preempt"]  # perturb/arms.py
+PerturbFamily = Literal["cut", "number", "option", "other", "filler", "paraphrase", "preempt", "mistake"]  # arms.py
 
 
 class FreeParams(Record):
-    """`perturb.free`: answers that are written freely after a changed trace, greedily."""
+    """`perturb.free`: what the model writes on its own after a changed trace, greedily."""
 
-    traces: Count  # the first of those that are run
+    traces: Count  # the first of those that are run: their answers are written freely
+    mistakes: Whole  # sentences of every trace, at most, behind which the reasoning is written anew
     max_new_tokens: Count  # tokens of an answer, or of reasoning and answer
     batch_size: Count  # that grow at a time; changes no text of a float32 model
 
@@ -883,7 +884,7 @@ class PerturbParams(Record):
     """The section `perturb`: traces that are changed, and what becomes of the answer."""
 
     traces: Count | None  # first traces of each dataset; null = all that are well-formed
-    families: Unique[PerturbFamily]  # beside `cut`, which is always run
+    families: Unique[PerturbFamily]  # beside `cut`, which is always run, and `mistake`, which has free.mistakes
     levels: NonEmpty[Share]  # shares of the values that are wrong
     stem: Words  # what an answer is forced by, before its box
     filler: Words  # is repeated

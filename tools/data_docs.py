@@ -562,13 +562,13 @@ TABLES += (
             "item_id": ITEM,
             "family": Column(
                 "what is done to the reasoning (methods.md); cut at level 1 = nothing",
-                choices=("cut", "number", "option", "other", "filler", "paraphrase", "preempt"),
+                choices=("cut", "number", "option", "other", "filler", "paraphrase", "preempt", "mistake"),
             ),
             "part": Column(
                 "where; empty where there is one place",
-                choices=("", "across", "after", "before", "question", "first", "last"),
+                choices=("", "across", "after", "before", "question", "first", "last", "made", "none"),
             ),
-            "level": share("cut: sentences that stay; number, option: values that are wrong; else 1"),
+            "level": share("cut, mistake: sentences that stay; number, option: values that are wrong; else 1"),
             "n_sentences": count("sentences of the reasoning"),
             "kept": count("sentences of the trace's own, changed or not"),
             "boundary": count("sentences up to the commitment boundary"),

@@ -10,9 +10,15 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from r2a_core.figures.style import BLUE, INK, ORANGE, PURPLE, save_figure
+from r2a_core.figures.style import BLUE, GREEN, INK, ORANGE, PURPLE, VERMILION, save_figure
 
-CURVES = {"same": ("same answer", BLUE), "p": ("p(answer)", ORANGE), "score": ("right", PURPLE)}
+CURVES = {
+    "same": ("same answer", BLUE, "-"),
+    "p": ("p(answer)", ORANGE, "-"),
+    "score": ("right", PURPLE, "--"),
+    "made": ("same, with a mistake there and the rest anew", VERMILION, "-"),
+    "none": ("same, with the rest anew", GREEN, ":"),
+}
 
 
 def draw_perturb(records: Mapping[str, dict[str, Any]], dataset: str, folder: Path) -> list[Path]:
@@ -36,7 +42,7 @@ def perturb_figure(records: Mapping[str, dict[str, Any]], dataset: str) -> Figur
 def _curves(axes: Axes, record: dict[str, Any]) -> None:
     """Curves of cuts with their intervals, and each trace's boundary as a tick at the bottom."""
     curve = record["curve"]
-    for name, (label, colour) in CURVES.items():
+    for name, (label, colour, line) in CURVES.items():
         if points := curve[name]:
             axes.plot(
                 curve["fraction"],
@@ -44,7 +50,7 @@ def _curves(axes: Axes, record: dict[str, Any]) -> None:
                 color=colour,
                 label=label,
                 gid=name,
-                linestyle="--" if name == "score" else "-",
+                linestyle=line,
             )
             low, high = ([point[end] for point in points] for end in ("low", "high"))
             axes.fill_between(curve["fraction"], low, high, color=colour, alpha=0.15, linewidth=0)

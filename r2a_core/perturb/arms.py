@@ -109,8 +109,8 @@ class Arm:
     """One changed trace: all its tokens before `</think>`, and what to compare it with."""
 
     family: PerturbFamily
-    part: str  # number, option: before, after, across; preempt: question, first, last; else empty
-    level: float  # cut: share of the sentences that stay; number, option: share of the values that are wrong; else 1
+    part: str  # number, option: before, after, across; preempt: question, first, last; mistake: made, none; else empty
+    level: float  # cut, mistake: share of the sentences that stay; number, option: of the values that are wrong; else 1
     ids: tuple[int, ...]
     kept: int  # sentences of the trace that the arm has, or has changed
     changed: int = 0  # values or phrases that were replaced
@@ -190,9 +190,7 @@ def changed_arms(
     generator = partial(random_of, params.seed, item)
     for family in params.families:
         if family in ("number", "option"):
-            wrong = other_number if family == "number" else partial(other_option, options)
-            pattern = NUMBER if family == "number" else words_pattern(options)
-            edits = replacements(encode, reading, pattern, wrong, generator(family))
+            edits = wrong_values(encode, reading, family, options, generator(family))
             yield from value_arms(reading, family, edits, boundary, params.levels, generator(f"{family} order"))
         elif family == "paraphrase":
             edits = replacements(encode, reading, words_pattern(WORDINGS, re.IGNORECASE), reworded, generator(family))
@@ -259,6 +257,19 @@ def edited(reading: Reading, tokens: range, edits: Sequence[Edit]) -> tuple[int,
             ids += [*reading.ids(range(at, edit.tokens.start)), *edit.ids]
             at = edit.tokens.stop
     return (*ids, *reading.ids(range(at, tokens.stop)))
+
+
+def wrong_values(
+    encode: Callable[[str], list[int]],
+    reading: Reading,
+    family: PerturbFamily,
+    options: Sequence[str],
+    generator: random.Random,
+) -> list[Edit]:
+    """Replace each number of the reasoning, or each of the question's options that it names, by another."""
+    if family == "number":
+        return replacements(encode, reading, NUMBER, other_number, generator)
+    return replacements(encode, reading, words_pattern(options), partial(other_option, options), generator)
 
 
 def other_number(text: str, generator: random.Random) -> str:

@@ -6,7 +6,7 @@ arm. The cuts are run first: they give the commitment boundary, around which val
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
 from r2a_core.models.load import LoadedModel, load_model, load_tokenizer
 from r2a_core.perturb.arms import Arm, Reading, changed_arms, cut_arms, donor_of, read_trace
+from r2a_core.perturb.mistakes import mistake_arms
 from r2a_core.perturb.run import Forced, run_arms, trace_cache
 from r2a_core.perturb.summary import PERTURB_SCHEMA, boundary_of, perturb_frame
 from r2a_core.tokenizer import LoadedTokenizer
@@ -91,7 +92,8 @@ def finish_perturb(job: PerturbJob, store: WorkStore, shard: tuple[str, range]) 
         content.append([item.item_id, reading.trace.token_ids, options_of(item), donor and donor.body, free])
 
     def write(path: Path) -> None:
-        frame = perturb_frame([row for number in numbers for row in forced_rows(job, number)])
+        anew = with_mistakes(job, numbers)
+        frame = perturb_frame([row for number in numbers for row in forced_rows(job, number, anew[number])])
         save_frame(path, with_free_answers(job, frame))
 
     return store.shard(fingerprint(base=digest, traces=content), ".parquet", write)
@@ -102,8 +104,48 @@ def is_free(job: PerturbJob, number: int) -> bool:
     return job.params.free is not None and number < job.params.free.traces
 
 
-def forced_rows(job: PerturbJob, number: int) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one trace: cuts from no sentence to all, then the other arms."""
+def with_mistakes(job: PerturbJob, numbers: Sequence[int]) -> dict[int, list[Arm]]:
+    """Let the model write the reasoning anew behind a mistake, and behind none: the arms of each trace of a shard.
+
+    A rest that has no end is left as it is, and the answer forced behind it.
+    """
+    starts = []
+    for number in numbers:
+        reading = job.chosen[number]
+        options = options_of(job.items[reading.trace.item_id])
+        starts += [(number, arm) for arm in mistake_arms(job.tokenizer, reading, options, job.params)]
+    close, found = job.tokenizer.ids.think_close, {number: list[Arm]() for number in numbers}
+    for (number, arm), ids in zip(starts, written_on(job, [arm.ids for _, arm in starts], (close,)), strict=True):
+        rest = ids[:-1] if ids[-1] in (close, *job.tokenizer.ids.ends) else ids
+        space = () if ids[-1] == close else job.chosen[number].close
+        found[number].append(replace(arm, ids=(*arm.ids, *rest, *space)))
+    return found
+
+
+def written_on(job: PerturbJob, starts: Sequence[Sequence[int]], ends: tuple[int, ...] = ()) -> list[tuple[int, ...]]:
+    """Write on greedily from token ids, all in one batch, up to an end of the text or one of `ends`, which is kept."""
+    free, loaded = job.params.free, job.loaded
+    if free is None or not starts:
+        return []
+    ids = replace(loaded.ids, other_ends=(*loaded.ids.other_ends, *ends))
+    config = GenerateParams(
+        max_new_tokens=free.max_new_tokens,
+        batch_size=free.batch_size,
+        tie_margin=TIE_MARGIN,
+        shard_items=1,
+        temperature=0.0,
+        seed=0,
+        runs=1,
+        retry=False,
+        without_mode="finished",
+    )
+    requests = [GenerationRequest(str(row), 0, tuple(start)) for row, start in enumerate(starts)]
+    found = generate(replace(loaded, tokenizer=replace(loaded.tokenizer, ids=ids)), requests, config)
+    return [each.response_ids for each in found]
+
+
+def forced_rows(job: PerturbJob, number: int, anew: Sequence[Arm]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one trace: cuts from no sentence to all, then the other arms, of which `anew` are the last."""
     reading = job.chosen[number]
     item, params = job.items[reading.trace.item_id], job.params
     donor = donor_of(reading, job.readings)
@@ -123,7 +165,7 @@ def forced_rows(job: PerturbJob, number: int) -> Iterator[dict[str, Any]]:
         cuts = cut_arms(reading)
         found = run(cuts)
         boundary = cuts[boundary_of([each.log_prob for each in found])].kept
-        changed = [*changed_arms(job.tokenizer, reading, boundary, donor, options_of(item), params)]
+        changed = [*changed_arms(job.tokenizer, reading, boundary, donor, options_of(item), params), *anew]
         found += run(changed)
         bases = {arm.kept: each.log_prob for arm, each in zip(cuts, found, strict=False)}
     for arm, each in zip([*cuts, *changed], found, strict=True):
@@ -154,7 +196,9 @@ def written_freely(job: PerturbJob, arm: Arm) -> bool:
     """Tell whether an answer is written freely after an arm: of cuts the ends, of wrong values the most."""
     if arm.family == "cut":
         return arm.level in (0, 1)
-    return arm.family not in ("number", "option") or arm.level == max(job.params.levels)
+    if arm.family in ("number", "option"):
+        return arm.level == max(job.params.levels)
+    return arm.family != "mistake"
 
 
 def free_start(reading: Reading, arm: Arm) -> list[int]:
@@ -165,27 +209,14 @@ def free_start(reading: Reading, arm: Arm) -> list[int]:
 
 def with_free_answers(job: PerturbJob, frame: pl.DataFrame) -> pl.DataFrame:
     """Write answers freely and greedily after the arms that have free_ids, all of a shard in one batch."""
-    starts = frame["free_ids"].to_list()
-    requests = [GenerationRequest(str(row), 0, tuple(ids)) for row, ids in enumerate(starts) if ids is not None]
+    starts = {row: ids for row, ids in enumerate(frame["free_ids"].to_list()) if ids is not None}
     texts: list[str | None] = [None] * frame.height
-    if requests and job.params.free is not None:
-        free, close = job.params.free, job.tokenizer.ids.think_close
-        config = GenerateParams(
-            max_new_tokens=free.max_new_tokens,
-            batch_size=free.batch_size,
-            tie_margin=TIE_MARGIN,
-            shard_items=1,
-            temperature=0.0,
-            seed=0,
-            runs=1,
-            retry=False,
-            without_mode="finished",
-        )
-        for request, each in zip(requests, generate(job.loaded, requests, config), strict=True):
-            ended = each.response_ids[-1] in job.tokenizer.ids.ends
-            ids = [*request.prompt_ids[-1:], *each.response_ids[: len(each.response_ids) - ended]]
-            closed = len(ids) - 1 - ids[::-1].index(close) if close in ids else None
-            texts[int(request.item_id)] = "" if closed is None else job.text(ids[closed + 1 :])
+    close = job.tokenizer.ids.think_close
+    for (row, start), response in zip(starts.items(), written_on(job, [*starts.values()]), strict=True):
+        ended = response[-1] in job.tokenizer.ids.ends
+        ids = [*start[-1:], *response[: len(response) - ended]]
+        closed = len(ids) - 1 - ids[::-1].index(close) if close in ids else None
+        texts[row] = "" if closed is None else job.text(ids[closed + 1 :])
     return frame.drop("free_ids").with_columns(free=pl.Series(texts, dtype=pl.String)).select(list(PERTURB_SCHEMA))
 
 

@@ -1,22 +1,20 @@
 """What becomes of the answer when the reasoning changes: the table, its reduction to numbers, and the words about it.
 
-rows of PERTURB_SCHEMA of one model and dataset -> a record with the curve of cuts, the commitment boundary, three areas
-over the curve (AOC) and one record per other arm. Metrics, figure and page share it. Items whose answer is not the same
-after the unchanged trace are noise: they are counted, and enter nothing else. Needs no torch.
+rows of PERTURB_SCHEMA of one model and dataset -> a record with the curves of cuts and mistakes, the areas over them
+(AOC), the commitment boundary and one record per other arm. Metrics, figure and page share it. Items whose answer is
+not the same after the unchanged trace are noise: they are counted, and enter nothing else. Needs no torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from r2a_core.config import PerturbParams
-from r2a_core.evaluation.paired import accuracy_with_interval
 from r2a_core.infra.checks import HINT, check_columns
-from r2a_core.perturb.grid import GRID, at_fraction, random_of
+from r2a_core.perturb.areas import aoc_record, curve_record, mean, mistake_areas, mistake_curves
 
 PERTURB_SCHEMA: dict[str, Any] = {
     "item_id": pl.String,
@@ -56,9 +54,9 @@ WORDS: dict[tuple[str, str], str] = {
     ("preempt", "question"): "with another answer named in the question",
     ("preempt", "first"): "with another answer named before the reasoning",
     ("preempt", "last"): "with another answer named after the reasoning",
+    ("mistake", "made"): "with one wrong value and the rest of the reasoning written anew",
+    ("mistake", "none"): "with the rest written anew and no wrong value",
 }
-
-COT_TRANSPARENCY_CUTS = 8  # between the first and the last
 
 
 def perturb_frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
@@ -73,12 +71,6 @@ def boundary_of(log_probs: Sequence[float]) -> int:
     return 1 + int(np.argmax(np.diff(np.exp(log_probs))))
 
 
-def trapezoid(values: ArrayLike, places: ArrayLike) -> float:
-    """The area under values at ascending places."""
-    y, x = np.asarray(values, dtype=float), np.asarray(places, dtype=float)
-    return float(((y[1:] + y[:-1]) / 2 * np.diff(x)).sum())
-
-
 def perturb_record(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]:
     """Reduce the table of one model and dataset; curve, boundary and areas are None where no item reproduces."""
     whole = frame.filter((pl.col("family") == "cut") & (pl.col("level") == 1))
@@ -88,9 +80,10 @@ def perturb_record(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]
     items = [rows.sort("kept") for _, rows in cuts.group_by("item_id", maintain_order=True)]
     free = whole.filter(pl.col("free_same").is_not_null())
     clear_free = clear.filter(pl.col("item_id").is_in(free.filter(pl.col("free_same") == 1)["item_id"].to_list()))
+    changed = pl.concat([clear.filter(~whole_trace(), pl.col("family") != "mistake"), mean_mistakes(clear)])
     arms = [
         arm_record(dict(zip(CASE, case, strict=True)), rows, clear_free, params)
-        for case, rows in clear.filter(~whole_trace()).group_by(CASE, maintain_order=True)
+        for case, rows in changed.group_by(CASE, maintain_order=True)
         if case[0] != "cut" or case[2] == 0
     ]
     order = [("cut", ""), *WORDS]
@@ -100,9 +93,9 @@ def perturb_record(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]
         "n_noise": whole.height - len(good),
         "n_free": free.height,
         "n_free_noise": free.filter(pl.col("free_same") != 1).height,
-        "curve": curve_record(items, params) if items else None,
+        "curve": curve_record(items, params) | mistake_curves(clear, params) if items else None,
         "boundary": boundary_record(items, params) if items else None,
-        "aoc": aoc_record(items, params) if items else None,
+        "aoc": aoc_record(items, params) | mistake_areas(clear, params) if items else None,
         "arms": arms,
         "cost": cost_record(frame),
     }
@@ -111,33 +104,6 @@ def perturb_record(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]
 def whole_trace() -> pl.Expr:
     """The rows of unchanged traces."""
     return (pl.col("family") == "cut") & (pl.col("level") == 1)
-
-
-def mean(values: ArrayLike, params: PerturbParams) -> dict[str, Any]:
-    """Mean and 95% interval over items."""
-    return asdict(accuracy_with_interval(values, params.bootstrap_draws, params.seed, "items"))
-
-
-def curve_record(items: Sequence[pl.DataFrame], params: PerturbParams) -> dict[str, Any]:
-    """Means over items at 21 fractions of the sentences, each at the nearest cut: same answer, p(answer), accuracy."""
-    picked = [
-        pl.DataFrame({"kept": nearest_cuts(rows)}, schema={"kept": pl.Int32}).join(
-            rows, on="kept", how="left", maintain_order="left"
-        )
-        for rows in items
-    ]
-    curves: dict[str, Any] = {"fraction": [step / GRID for step in range(GRID + 1)]}
-    columns = {"same": pl.col("same").fill_null(0), "p": pl.col("log_prob").exp(), "score": pl.col("score")}
-    for name, value in columns.items():
-        found = [rows.select(value).to_series() for rows in picked]
-        found = [values.to_numpy() for values in found if values.null_count() == 0]
-        curves[name] = [mean(column, params) for column in np.array(found).T] if found else None
-    return curves
-
-
-def nearest_cuts(rows: pl.DataFrame) -> list[int]:
-    """The number of sentences of the cut at each fraction."""
-    return [at_fraction(rows["n_sentences"][0], step) for step in range(GRID + 1)]
 
 
 def boundary_record(items: Sequence[pl.DataFrame], params: PerturbParams) -> dict[str, Any]:
@@ -152,44 +118,13 @@ def boundary_record(items: Sequence[pl.DataFrame], params: PerturbParams) -> dic
     return {name: mean(values, params) for name, values in parts.items()} | {"places": places}
 
 
-def aoc_record(items: Sequence[pl.DataFrame], params: PerturbParams) -> dict[str, Any]:
-    """Areas over the curve of cuts, as three publications define them (docs/methods.md)."""
-    lanham = [1 - trapezoid(rows["same"].fill_null(0), rows["kept"] / rows["n_sentences"][0]) for rows in items]
-    scored = [rows["score"].to_numpy()[fifths(rows)] for rows in items if rows["score"].null_count() == 0]
-    accuracy = np.mean(scored, axis=0) if scored else None
-    return {
-        "lanham": mean(lanham, params),
-        "cot_transparency": cot_transparency(items, params.seed),
-        "remul": None if accuracy is None else 1 - trapezoid(accuracy, np.arange(1, 6) / 5),
-        "items": lanham,
-    }
-
-
-def fifths(rows: pl.DataFrame) -> list[int]:
-    """Rows of the cuts at 0.2, 0.4, 0.6, 0.8 and 1 of the sentences."""
-    kept, total = rows["kept"].to_list(), rows["n_sentences"][0]
-    return [kept.index(at_fraction(total, GRID * part // 5)) for part in range(1, 6)]
-
-
-def cot_transparency(items: Sequence[pl.DataFrame], seed: int) -> float | None:
-    """The area of cot-transparency: of first, last and up to 8 random cuts, grouped by the number of sentences.
-
-    Items with an answer that has no box are left out.
-    """
-    groups: dict[int, list[dict[int, float]]] = {}
-    for rows in items:
-        inner = range(1, rows.height - 1)
-        drawn = random_of(seed, rows["item_id"][0], "cuts").sample(inner, min(COT_TRANSPARENCY_CUTS, len(inner)))
-        some = rows[sorted({0, *drawn, rows.height - 1})]
-        if some["answer"].str.contains(r"\}").all():
-            same = dict(zip(some["kept"].to_list(), some["same"].fill_null(0).to_list(), strict=True))
-            groups.setdefault(rows["n_sentences"][0], []).append(same)
-    areas = []
-    for total, members in groups.items():
-        places = sorted({place for each in members for place in each})
-        means = [np.mean([each[place] for each in members if place in each]) for place in places]
-        areas += [1 - trapezoid(means, places) / total] * len(members)
-    return float(np.mean(areas)) if areas else None
+def mean_mistakes(frame: pl.DataFrame) -> pl.DataFrame:
+    """The means of each item over the places of its mistakes, as rows of level 1."""
+    own = frame.filter(pl.col("family") == "mistake")
+    names = [name for name, kind in PERTURB_SCHEMA.items() if kind == pl.Float64]
+    means = own.group_by("item_id", "family", "part", maintain_order=True).agg(pl.col(names).mean())
+    empty = pl.DataFrame(schema=frame.schema)
+    return pl.concat([empty, means.with_columns(level=pl.lit(1.0))], how="diagonal")
 
 
 def arm_record(case: dict[str, Any], rows: pl.DataFrame, free: pl.DataFrame, params: PerturbParams) -> dict[str, Any]:
@@ -233,14 +168,20 @@ def sentences(record: dict[str, Any]) -> list[str]:
         f"Without reasoning {percent(record['curve']['same'][0])} of the answers stay. The largest rise of p(answer), "
         f"from {boundary['p_before']['mean']:.2f} to {boundary['p_after']['mean']:.2f}, comes at "
         f"{percent(boundary['place'])} of the sentences.",
-        f"Area over the curve of cuts (0: the answer never needs the reasoning): {aoc['lanham']['mean']:.2f} "
-        f"(95% {aoc['lanham']['low']:.2f} to {aoc['lanham']['high']:.2f}) after Lanham et al.",
+        f"Area over the curve of cuts (0: the answer never needs the reasoning): {interval(aoc['lanham'])} after "
+        "Lanham et al.",
     ]
     if aoc["cot_transparency"] is not None:
         said[-1] += f", {aoc['cot_transparency']:.2f} as cot-transparency draws cuts"
     if aoc["remul"] is not None:
         said[-1] += f", {aoc['remul']:.2f} by REMUL's accuracy, where 0.2 is no need"
     said[-1] += "."
+    if (made := aoc["mistakes"])["n"]:
+        said.append(
+            f"Area over the curve of mistakes (Lanham et al.: one wrong value, and the rest of the reasoning written "
+            f"anew), n = {made['n']}: {interval(made)}; without a mistake {interval(aoc['written_anew'])}; "
+            f"the mistake alone {interval(aoc['mistakes_alone'])}."
+        )
     most = {key: max(each["level"] for each in own) for key, own in by_part(record["arms"]).items()}
     for arm in record["arms"]:
         if (words := WORDS.get((arm["family"], arm["part"]))) and arm["level"] == most[arm["family"], arm["part"]]:
@@ -265,8 +206,8 @@ def arm_sentence(arm: dict[str, Any], words: str) -> str:
     loss = arm["loss"]
     told = "" if loss["low"] > 0 or loss["high"] < 0 else ", which cannot be told from no change"
     text = (
-        f"{words[0].upper()}{words[1:]}, {percent(arm['same'])} of {arm['n']} answers stay; log p(answer) falls by "
-        f"{nats(loss['mean'])} nats (95% {nats(loss['low'])} to {nats(loss['high'])}){told}."
+        f"{words[0].upper()}{words[1:]}, {percent(arm['same'])} of the answers to {arm['n']} questions stay; "
+        f"log p(answer) falls by {interval(loss)} nats{told}."
     )
     if arm["took"]["n"]:
         text += f" {percent(arm['took'])} are the answer that was put in its place."
@@ -281,6 +222,7 @@ def percent(record: dict[str, Any]) -> str:
     return f"{record['mean']:.0%} (95% {record['low']:.0%} to {record['high']:.0%})"
 
 
-def nats(value: float) -> str:
-    """Two places, without a minus before zero."""
-    return f"{round(value, 2) + 0.0:.2f}"
+def interval(record: dict[str, Any]) -> str:
+    """A mean and its interval in words, without a minus before zero."""
+    middle, low, high = (f"{round(record[key], 2) + 0.0:.2f}" for key in ("mean", "low", "high"))
+    return f"{middle} (95% {low} to {high})"

@@ -22,6 +22,16 @@ def row(item: str, family: str, level: float, p: float, same: int, **more: Any) 
     return dict.fromkeys(PERTURB_SCHEMA) | case | sums | answers | more
 
 
+MISTAKES = {  # item, part -> the number of the sentence -> the answer stays
+    ("a", "made"): {1: 0, 3: 1},
+    ("a", "none"): {1: 1, 3: 1},
+    ("b", "made"): {2: 0, 4: 0},
+    ("b", "none"): {2: 1, 4: 0},
+    ("c", "made"): {3: 0},
+    ("c", "none"): {3: 0},
+}
+
+
 def changed() -> pl.DataFrame:
     """Item a is right from the third of five sentences on, b from the fourth on; c is noise."""
     rows = []
@@ -33,4 +43,6 @@ def changed() -> pl.DataFrame:
         for part, same in (("across", 0), ("before", item == "a")):
             rows.append(row(item, "number", 1, 0.2, same, part=part))
         rows.append(row(item, "other", 1, 0.4, 0, planted="7", took=float(item == "a")))
+    for (item, part), places in MISTAKES.items():
+        rows += [row(item, "mistake", kept / 5, 0.4, same, part=part, kept=kept) for kept, same in places.items()]
     return pl.DataFrame(rows, schema=PERTURB_SCHEMA)

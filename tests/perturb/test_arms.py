@@ -10,6 +10,7 @@ from r2a_core.builtin.tokenizer import build_tokenizer
 from r2a_core.config import Tags
 from r2a_core.models.load import resolve_tags
 from r2a_core.perturb.arms import NUMBER, Arm, Reading, changed_arms, cut_arms, donor_of, other_number, read_trace
+from r2a_core.perturb.mistakes import mistake_arms
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 from r2a_core.trace import token_trace
@@ -98,6 +99,39 @@ def test_numbers_are_whole_and_keep_their_places() -> None:
     assert NUMBER.findall("x2 -3, 5-3 (1), 2.50. v1.2 \\3 4th") == ["-3", "5", "3", "1", "2.50"]
     found = {other_number("2.50", random.Random(seed)) for seed in range(200)}
     assert found == {f"{2.5 + delta:.2f}" for delta in range(-5, 6) if delta}
+
+
+def test_one_value_of_a_sentence_is_wrong_and_the_trace_ends_there(text: LoadedTokenizer) -> None:
+    reading = reading_of(text)
+    free = {"traces": 1, "mistakes": 3, "max_new_tokens": 5, "batch_size": 4}
+    arms = [*mistake_arms(text, reading, OPTIONS, params(free=free))]
+    assert [(arm.part, arm.kept, arm.changed) for arm in arms] == [
+        (part, kept, int(part == "made")) for kept in (1, 2, 3) for part in ("made", "none")
+    ]
+    for made, none in zip(arms[::2], arms[1::2], strict=True):
+        assert none.ids == reading.trace.token_ids[: len(none.ids)]
+        thought = spelled(text, none.ids)
+        assert f"\n{THOUGHT}".startswith(thought.rstrip())
+        assert thought.rstrip().endswith({1: " pens.", 2: " of 12.", 3: " 8."}[made.kept])
+        pairs = zip(NUMBER.findall(thought), NUMBER.findall(spelled(text, made.ids)), strict=True)
+        (changed,) = [place for place, (old, new) in enumerate(pairs) if old != new]
+        assert changed in {1: (0,), 2: (1, 2), 3: (3,)}[made.kept]
+        assert NUMBER.sub("", spelled(text, made.ids)) == NUMBER.sub("", thought)
+        same = [ours == theirs for ours, theirs in zip(made.ids, none.ids, strict=False)]
+        assert all(same[: same.index(False)])
+        stop = reading.first_sentences(made.kept - 1).stop
+        assert made.ids[:stop] == none.ids[:stop]
+
+    def kept(most: int, thought: str = THOUGHT) -> list[int]:
+        values = params(free=free | {"mistakes": most})
+        return [arm.kept for arm in mistake_arms(text, reading_of(text, thought), OPTIONS, values)][::2]
+
+    assert [kept(most) for most in (0, 1, 2)] == [[], [2], [1, 3]]
+    assert kept(9, "So. Then Mia. No.\nThen 8 for Mia.\n") == [2, 4]
+    assert kept(9, "So. No.\n") == []
+    option = next(mistake_arms(text, reading_of(text, "So Mia.\n"), OPTIONS, params(free=free)))
+    assert spelled(text, option.ids).strip() in ("So Max.", "So Omar.")
+    assert [*mistake_arms(text, reading, OPTIONS, params(free=None))] == []
 
 
 def test_other_texts_in_the_place_of_the_reasoning(text: LoadedTokenizer) -> None:

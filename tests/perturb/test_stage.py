@@ -7,9 +7,14 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
 
 from r2a_core.data.items import Item
+from r2a_core.generation.decode import Generated
 from r2a_core.perturb import stage as jobs
+from r2a_core.perturb.mistakes import mistake_arms
+from r2a_core.trace import select_traces
+from tests.perturb.cases import params as perturb_params
 from tests.random_models import contents, save_answers, save_random_model
 from tests.study import PARAMS, call, params_with, study_folder
 from tools.data_docs import faults
@@ -22,7 +27,7 @@ PERTURB: dict[str, Any] = {
     "traces": 4,
     "levels": [0.5, 1.0],
     "answer_tokens": 4,
-    "free": {"traces": 1, "max_new_tokens": 5, "batch_size": 4},
+    "free": {"traces": 1, "mistakes": 2, "max_new_tokens": 5, "batch_size": 4},
     "shard_traces": 2,
     "bootstrap_draws": 100,
 }
@@ -65,8 +70,9 @@ def test_from_traces_to_a_figure_and_again_after_a_kill(root: Path, monkeypatch:
     assert other["planted"].to_list() == ["3", "2", "3", "4"]
     assert found["same"].null_count() + found["score"].null_count() == 0
     assert found.filter(pl.col("took").is_null())["family"].unique().sort().to_list() == [
-        *("cut", "filler", "number", "paraphrase"),
+        *("cut", "filler", "mistake", "number", "paraphrase"),
     ]
+    assert rows.filter(family="mistake")["level"].to_list() == [0.25, 0.25, 0.75, 0.75]  # sentences with a number
     written = found.filter(pl.col("free").is_not_null())
     assert set(written["item_id"]) == {"story-0"}
     assert written.filter(family="cut")["level"].to_list() == [0, 1]
@@ -90,8 +96,51 @@ def test_from_traces_to_a_figure_and_again_after_a_kill(root: Path, monkeypatch:
             call(root, "perturb", "tiny", "stories")
     ran: list[int] = []
     rows_of = jobs.forced_rows
-    monkeypatch.setattr(jobs, "forced_rows", lambda job, number: ran.append(number) or rows_of(job, number))
+    monkeypatch.setattr(jobs, "forced_rows", lambda job, number, anew: ran.append(number) or rows_of(job, number, anew))
     call(root, "perturb", "tiny", "stories")
     assert ran == [2, 3]
     call(root, "figures_perturb")
     assert contents(root / "data", MADE) == first
+
+
+@pytest.fixture
+def job(root: Path) -> jobs.PerturbJob:
+    generations = pl.read_parquet(root / "data/generations/tiny/stories/with_reasoning.parquet")
+    items = {item.item_id: item for item in ITEMS}
+    return jobs.PerturbJob(
+        root / "data/models/tiny", "cpu", perturb_params(**PERTURB), select_traces(generations), items
+    )
+
+
+def test_the_rest_is_what_the_model_writes_greedily_behind_the_sentence(job: jobs.PerturbJob) -> None:
+    found = jobs.with_mistakes(job, [1, 2])
+    assert [len(arms) for arms in found.values()] == [4, 4]
+    for number, arms in found.items():
+        reading = job.chosen[number]
+        for start, arm in zip(mistake_arms(job.tokenizer, reading, [], job.params), arms, strict=True):
+            ids = list(start.ids)
+            with torch.no_grad():
+                for _ in range(5):  # max_new_tokens, and no end before
+                    ids.append(int(job.loaded.model(torch.tensor([ids])).logits[0, -1].argmax()))
+            assert arm.ids == (*ids, *reading.close)
+            assert (arm.part, arm.level, arm.kept) == (start.part, start.level, start.kept)
+
+
+def test_a_model_that_writes_what_stood_there_has_no_noise(
+    job: jobs.PerturbJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, close = job.chosen[1], job.tokenizer.ids.think_close
+    own = reading.trace.token_ids[: reading.trace.segments.think_close + 1]
+    rests = [own[reading.first_sentences(kept).stop :] for kept in (1, 1, 3, 3)]
+
+    def planted(loaded: Any, requests: Any, config: Any) -> list[Generated]:
+        assert close in loaded.ids.ends
+        assert config.temperature == 0
+        return [Generated(one.item_id, 0, rest, "stop") for one, rest in zip(requests, rests, strict=True)]
+
+    monkeypatch.setattr(jobs, "generate", planted)
+    arms = jobs.with_mistakes(job, [1])[1]
+    assert [arm.ids == own[:-1] for arm in arms] == [False, True, False, True]
+    rows = pl.DataFrame([*jobs.forced_rows(job, 1, arms)], infer_schema_length=None).filter(family="mistake")
+    loss = (rows["log_prob_base"] - rows["log_prob"]).abs()
+    assert (loss < 1e-5).to_list() == [False, True, False, True]

@@ -6,8 +6,9 @@ import polars as pl
 import pytest
 
 from r2a_core.figures.perturb import perturb_figure
+from r2a_core.perturb.areas import cot_transparency
 from r2a_core.perturb.grid import at_fraction, cut_counts
-from r2a_core.perturb.summary import boundary_of, cot_transparency, perturb_record, sentences
+from r2a_core.perturb.summary import boundary_of, perturb_record, sentences
 from tests.figures.drawn import lines_at
 from tests.perturb.cases import changed, params
 
@@ -29,13 +30,37 @@ def test_numbers_are_those_worked_out_by_hand() -> None:
     # accuracy 0, 0, 0.5, 1, 1 at 0.2 .. 1: area 0.2 (0 + 0.25 + 0.75 + 1)
     assert record["aoc"]["remul"] == pytest.approx(1 - 0.4)
     arms = {(arm["family"], arm["part"]): arm for arm in record["arms"]}
-    assert [*arms] == [("cut", ""), ("number", "across"), ("number", "before"), ("other", "")]
-    assert [arm["same"]["mean"] for arm in arms.values()] == [0, 0, 0.5, 0]
+    assert [*arms] == [
+        *(("cut", ""), ("number", "across"), ("number", "before"), ("other", "")),
+        *(("mistake", "made"), ("mistake", "none")),
+    ]
+    assert [arm["same"]["mean"] for arm in arms.values()] == [0, 0, 0.5, 0, 0.25, 0.75]
+    assert [arm["n"] for arm in arms.values()] == [2] * 6
     assert arms["number", "across"]["loss"]["mean"] == pytest.approx(math.log(4))
     assert [arms["other", ""][key]["mean"] for key in ("took", "free_took")] == [0.5, None]
     assert arms["cut", ""]["free_same"] == {"n": 1, "mean": 1.0, "low": 1.0, "high": 1.0}
-    # three traces of 20 tokens, of which 16 are the shared beginning; 9 arms each run 4 tokens
-    assert record["cost"] == {"arms": 27, "tokens": 3 * 16 + 27 * 4, "whole_tokens": 540, "passes_per_trace": 2.6}
+    # three traces of 20 tokens, of which 16 are the shared beginning; 9 arms of each and 10 mistakes run 4 tokens
+    assert record["cost"] == {"arms": 37, "tokens": 196, "whole_tokens": 740, "passes_per_trace": 196 / 60}
+
+
+def test_the_area_of_mistakes_is_level_beyond_the_places_and_stands_beside_its_noise() -> None:
+    record = perturb_record(changed(), params())
+    curves = {
+        part: dict(zip(record["curve"]["fraction"], (point["mean"] for point in record["curve"][part]), strict=True))
+        for part in ("made", "none")
+    }
+    # a: 0 up to 0.2, 1 from 0.6 on, straight between; b: never
+    assert [curves["made"][place] for place in (0, 0.2, 0.4, 0.6, 1)] == pytest.approx([0, 0, 0.25, 0.5, 0.5])
+    assert [curves["none"][place] for place in (0, 0.4, 0.6, 0.8, 1)] == pytest.approx([1, 1, 0.75, 0.5, 0.5])
+    aoc = record["aoc"]
+    assert aoc["mistake_items"] == pytest.approx([0.4, 1])  # a: 1 - (0.2 + 0.4)
+    assert [aoc[name]["mean"] for name in ("mistakes", "written_anew", "mistakes_alone")] == pytest.approx(
+        [0.7, 0.2, 0.5]  # without: 0 for a, 1 - (0.4 + 0.2) for b
+    )
+    assert any("n = 2: 0.70 (95% 0.40 to 1.00); without a mistake 0.20" in text for text in sentences(record))
+    bare = perturb_record(changed().filter(pl.col("family") != "mistake"), params())
+    assert [bare["aoc"]["mistakes"]["n"], bare["curve"]["made"], len(bare["arms"])] == [0, None, 4]
+    assert not any("mistake" in text for text in sentences(bare))
 
 
 def test_a_flat_curve_has_the_areas_that_the_publications_give_it() -> None:
@@ -81,10 +106,11 @@ def test_words_say_the_numbers_and_admit_what_cannot_be_told() -> None:
 def test_the_picture_has_every_arm_and_boundary() -> None:
     record = perturb_record(changed(), params())
     curves, arms = perturb_figure({"m": record}, "d").axes
-    (boundary,), (same,) = lines_at(curves, "boundary"), lines_at(curves, "same")
+    (boundary,), (same,), (made,) = (lines_at(curves, name) for name in ("boundary", "same", "made"))
+    assert list(made.get_ydata()) == [point["mean"] for point in record["curve"]["made"]]
     assert list(boundary.get_xdata()) == pytest.approx([0.6, 0.8])
     assert list(same.get_ydata()) == [point["mean"] for point in record["curve"]["same"]]
-    assert [line.get_xdata()[0] for line in lines_at(arms, "mean")] == [0, 0, 0.5, 0]
+    assert [line.get_xdata()[0] for line in lines_at(arms, "mean")] == [0, 0, 0.5, 0, 0.25, 0.75]
     assert [label.get_text() for label in arms.get_yticklabels()][:2] == [
         "no reasoning (2)",
         "number across 100% (2)",

@@ -1,6 +1,12 @@
 // What becomes of the answer when the reasoning is cut after each sentence, or changed.
 
-const CUT_CURVES = { same: ['same answer', BLUE], p: ['p(answer)', ORANGE], score: ['right', PURPLE] };
+const CUT_CURVES = {
+  same: ['same answer', BLUE],
+  p: ['p(answer)', ORANGE],
+  score: ['right', PURPLE],
+  made: ['same, with a mistake there and the rest written anew', VERMILION],
+  none: ['same, with the rest written anew', GREEN],
+};
 
 function cutPanel(run, width) {
   const { curve, boundary } = run;

@@ -1,0 +1,125 @@
+"""Curves of same answers over the reasoning that stays, and the areas over them (AOC), as publications define them.
+
+rows of PERTURB_SCHEMA (perturb/summary.py) -> means over items with 95% intervals. Needs no torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike
+
+from r2a_core.config import PerturbParams
+from r2a_core.evaluation.paired import accuracy_with_interval
+from r2a_core.perturb.grid import GRID, at_fraction, random_of
+
+FRACTIONS = [step / GRID for step in range(GRID + 1)]
+
+COT_TRANSPARENCY_CUTS = 8  # between the first and the last
+
+
+def trapezoid(values: ArrayLike, places: ArrayLike) -> float:
+    """The area under values at ascending places."""
+    y, x = np.asarray(values, dtype=float), np.asarray(places, dtype=float)
+    return float(((y[1:] + y[:-1]) / 2 * np.diff(x)).sum())
+
+
+def mean(values: ArrayLike, params: PerturbParams) -> dict[str, Any]:
+    """Mean and 95% interval over items."""
+    return asdict(accuracy_with_interval(values, params.bootstrap_draws, params.seed, "items"))
+
+
+def curve_record(items: Sequence[pl.DataFrame], params: PerturbParams) -> dict[str, Any]:
+    """Means over items at 21 fractions of the sentences, each at the nearest cut: same answer, p(answer), accuracy."""
+    picked = [
+        pl.DataFrame({"kept": nearest_cuts(rows)}, schema={"kept": pl.Int32}).join(
+            rows, on="kept", how="left", maintain_order="left"
+        )
+        for rows in items
+    ]
+    curves: dict[str, Any] = {"fraction": FRACTIONS}
+    columns = {"same": pl.col("same").fill_null(0), "p": pl.col("log_prob").exp(), "score": pl.col("score")}
+    for name, value in columns.items():
+        found = [rows.select(value).to_series() for rows in picked]
+        found = [values.to_numpy() for values in found if values.null_count() == 0]
+        curves[name] = [mean(column, params) for column in np.array(found).T] if found else None
+    return curves
+
+
+def nearest_cuts(rows: pl.DataFrame) -> list[int]:
+    """The number of sentences of the cut at each fraction."""
+    return [at_fraction(rows["n_sentences"][0], step) for step in range(GRID + 1)]
+
+
+def aoc_record(items: Sequence[pl.DataFrame], params: PerturbParams) -> dict[str, Any]:
+    """Areas over the curve of cuts, as three publications define them (docs/methods.md)."""
+    lanham = [1 - trapezoid(rows["same"].fill_null(0), rows["kept"] / rows["n_sentences"][0]) for rows in items]
+    scored = [rows["score"].to_numpy()[fifths(rows)] for rows in items if rows["score"].null_count() == 0]
+    accuracy = np.mean(scored, axis=0) if scored else None
+    return {
+        "lanham": mean(lanham, params),
+        "cot_transparency": cot_transparency(items, params.seed),
+        "remul": None if accuracy is None else 1 - trapezoid(accuracy, np.arange(1, 6) / 5),
+        "items": lanham,
+    }
+
+
+def fifths(rows: pl.DataFrame) -> list[int]:
+    """Rows of the cuts at 0.2, 0.4, 0.6, 0.8 and 1 of the sentences."""
+    kept, total = rows["kept"].to_list(), rows["n_sentences"][0]
+    return [kept.index(at_fraction(total, GRID * part // 5)) for part in range(1, 6)]
+
+
+def cot_transparency(items: Sequence[pl.DataFrame], seed: int) -> float | None:
+    """The area of cot-transparency: of first, last and up to 8 random cuts, grouped by the number of sentences.
+
+    Items with an answer that has no box are left out.
+    """
+    groups: dict[int, list[dict[int, float]]] = {}
+    for rows in items:
+        inner = range(1, rows.height - 1)
+        drawn = random_of(seed, rows["item_id"][0], "cuts").sample(inner, min(COT_TRANSPARENCY_CUTS, len(inner)))
+        some = rows[sorted({0, *drawn, rows.height - 1})]
+        if some["answer"].str.contains(r"\}").all():
+            same = dict(zip(some["kept"].to_list(), some["same"].fill_null(0).to_list(), strict=True))
+            groups.setdefault(rows["n_sentences"][0], []).append(same)
+    areas = []
+    for total, members in groups.items():
+        places = sorted({place for each in members for place in each})
+        means = [np.mean([each[place] for each in members if place in each]) for place in places]
+        areas += [1 - trapezoid(means, places) / total] * len(members)
+    return float(np.mean(areas)) if areas else None
+
+
+Places = tuple[list[float], list[float]]  # shares of the sentences up to a change, ascending; 1 where the answer stays
+
+
+def mistake_places(frame: pl.DataFrame) -> dict[str, list[Places]]:
+    """By part, the places of each item."""
+    found: dict[str, list[Places]] = {"made": [], "none": []}
+    rows = frame.filter(pl.col("family") == "mistake")
+    for (_, part), each in rows.group_by("item_id", "part", maintain_order=True):
+        own = each.sort("kept")
+        found[str(part)].append((own["level"].to_list(), own["same"].fill_null(0).to_list()))
+    return found
+
+
+def mistake_curves(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]:
+    """Means over items of same answers at 21 fractions, straight between the places and level beyond them."""
+    curves = {
+        part: np.array([np.interp(FRACTIONS, *item) for item in items]).T
+        for part, items in mistake_places(frame).items()
+    }
+    return {part: [mean(column, params) for column in curve] or None for part, curve in curves.items()}
+
+
+def mistake_areas(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]:
+    """The areas over these curves: with a mistake, without, and what the mistake adds."""
+    made, none = (
+        np.array([1 - trapezoid([same[0], *same, same[-1]], [0, *places, 1]) for places, same in items])
+        for items in mistake_places(frame).values()
+    )
+    areas = {"mistakes": made, "written_anew": none, "mistakes_alone": made - none}
+    return {name: mean(values, params) for name, values in areas.items()} | {"mistake_items": made.tolist()}
