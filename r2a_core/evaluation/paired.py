@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest, ttest_rel
 
 from r2a_core.infra.errors import R2AError
 from r2a_core.trace import SETTINGS
@@ -182,6 +181,8 @@ def paired_t(with_scores: ArrayLike, without_scores: ArrayLike) -> PairedT:
     if np.ptp(differences) < 1e-12:
         same = "no item differs between the settings" if abs(mean) < 1e-12 else "every item differs by the same amount"
         return PairedT(n, mean, None, None, same)
+    from scipy.stats import ttest_rel  # most of what imports this module needs no test, and this takes half a second
+
     result = ttest_rel(ours, theirs)
     return PairedT(n, mean, float(result.statistic), float(result.pvalue), None)
 
@@ -193,6 +194,8 @@ def mcnemar(with_scores: ArrayLike, without_scores: ArrayLike) -> McNemar:
         raise R2AError("McNemar's test takes scores of 0 and 1 only", "use the paired t-test")
     only_with, only_without = int((ours > theirs).sum()), int((ours < theirs).sum())
     differing = only_with + only_without
+    from scipy.stats import binomtest
+
     p = float(binomtest(only_with, differing, 0.5).pvalue) if differing else 1.0
     return McNemar(only_with, only_without, p)
 

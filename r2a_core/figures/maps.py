@@ -166,7 +166,8 @@ def _answer_part(axes: Axes, trace: MappedTrace, pattern: PooledMap, norm: LogNo
         axes.plot(middle, tokens, color=ORANGE, linewidth=1.2, marker=".", markersize=2.4, gid="walk")
         elsewhere = tokens[np.isnan(centroid)]
         edge = np.full(elsewhere.size, right + 0.02 * (right - left))
-        axes.plot(edge, elsewhere, **ELSEWHERE, clip_on=False, gid="elsewhere")
+        # An empty line counts as a point in the corner of the figure: the layout would make room for it.
+        axes.plot(edge, elsewhere, **ELSEWHERE, clip_on=False, in_layout=False, gid="elsewhere")
         axes.set_title(f"walk, weighted by mass: r = {walk.correlation:.2f}", fontsize=8)
     axes.spines[:].set(color=RED, linewidth=1.4)
     axes.tick_params(labelsize=7)

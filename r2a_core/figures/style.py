@@ -56,10 +56,18 @@ def save_figure(fig: Figure, path_without_suffix: Path) -> list[Path]:
         "png": {"Software": None},
         "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
     }
+    lay_out(fig)
     paths = []
     for suffix, metadata in no_marks.items():
         path = path_without_suffix.with_name(f"{path_without_suffix.name}.{suffix}")
         write_whole(path, partial(fig.savefig, format=suffix, metadata=metadata))
-        fig.set_layout_engine("none")  # laid out once: the next file has the same layout
         paths.append(path)
     return paths
+
+
+def lay_out(fig: Figure) -> None:
+    """Place the axes once, for both files; with a layout engine left in place, each file would be drawn twice."""
+    if (engine := fig.get_layout_engine()) is not None:
+        fig.set_dpi(STYLE["savefig.dpi"])
+        engine.execute(fig)
+        fig.set_layout_engine()

@@ -1,12 +1,15 @@
 """Figures 4 and 11: what is drawn, against a map with known positions."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.figure import Figure
 
 from r2a_core.figures.maps import Walk, map_figure, walks_of
+from r2a_core.figures.style import save_figure
 from r2a_core.infra.errors import R2AError
 from r2a_core.results import MappedTrace, PooledMap, mapped_traces, pooled_maps
 from r2a_core.trace import TraceSegments
@@ -71,6 +74,15 @@ def test_the_enlarged_part_holds_the_cells_of_the_box_and_the_walk() -> None:
     assert walk.get_ydata().tolist() == [12.5, 13.5, 14.5]
     assert part.get_title() == "walk, weighted by mass: r = 0.50"
     assert reflection_lines(part) == [(7, 12, 15), (9, 12, 15)]
+
+
+def test_a_map_fills_its_page_and_each_file_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    everywhere = Walk(np.ones(3), np.array([0.0, 0.5, 1.0]), np.full(3, 0.1), 1.0)  # no row looks elsewhere
+    fig, draw, drawings = drawn(everywhere), Figure.draw, []
+    monkeypatch.setattr(Figure, "draw", lambda self, renderer: (drawings.append(1), draw(self, renderer)))
+    save_figure(fig, tmp_path / "map")
+    assert len(drawings) == 2
+    assert fig.axes[0].get_position().height > 0.35  # of the page
 
 
 @pytest.mark.parametrize("change", [{"pattern": [0.5] * 63}, {"item_id": "other"}])
