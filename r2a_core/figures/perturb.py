@@ -35,6 +35,7 @@ def perturb_figure(records: Mapping[str, dict[str, Any]], dataset: str) -> Figur
         _curves(row[0], record)
         _arms(row[1], record)
         row[0].set_title(f"{model}, n = {record['n_items'] - record['n_noise']}", parse_math=False)
+    fig.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7.5)
     fig.suptitle(f"The answer after changed reasoning, {dataset}", parse_math=False)
     return fig
 
@@ -56,7 +57,6 @@ def _curves(axes: Axes, record: dict[str, Any]) -> None:
             axes.fill_between(curve["fraction"], low, high, color=colour, alpha=0.15, linewidth=0)
     axes.plot(record["boundary"]["places"], [0] * len(record["boundary"]["places"]), "|", color=INK, gid="boundary")
     axes.set(xlabel="share of the sentences that stay", ylabel="mean over traces", ylim=(-0.04, 1.04))
-    axes.legend(fontsize=7.5)
 
 
 def _arms(axes: Axes, record: dict[str, Any]) -> None:
