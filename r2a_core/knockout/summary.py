@@ -136,6 +136,19 @@ def knockout_summary(frame: pl.DataFrame, params: KnockoutParams) -> dict[str, A
     return {"n_traces": frame["item_id"].n_unique(), "cost": cost_record(frame), "sets": sets}
 
 
+def item_losses(frame: pl.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """List what each set costs one item, by item, in the order of the rows: loss and result_loss in nats per token."""
+    own = frame.filter(pl.col("draw").is_null())
+    losses = own.select(
+        *("item_id", "kind", "set", "k", "anew", "changed"),
+        loss=pl.Series(lost(own, "", "n_answer_tokens")),
+        result_loss=pl.Series(lost(own, "result_", "n_result_tokens")),
+    )
+    return {
+        item_id: rows.drop("item_id").to_dicts() for (item_id,), rows in losses.group_by("item_id", maintain_order=True)
+    }
+
+
 def cost_record(frame: pl.DataFrame) -> dict[str, Any]:
     """Count what the arms of a table cost, in token-layers, beside one whole pass for each of them.
 

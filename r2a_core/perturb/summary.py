@@ -127,6 +127,22 @@ def mean_mistakes(frame: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([empty, means.with_columns(level=pl.lit(1.0))], how="diagonal")
 
 
+def item_changes(frame: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """List by item what its changes do: the cuts, by share of sentences that stay, its boundary, and the other arms."""
+    found = {}
+    for (item_id,), rows in frame.group_by("item_id", maintain_order=True):
+        cuts = rows.filter(pl.col("family") == "cut").sort("kept")
+        arms = rows.filter(pl.col("family") != "cut")
+        found[item_id] = {
+            "fraction": (cuts["kept"] / cuts["n_sentences"]).to_list(),
+            "p": cuts["log_prob"].exp().to_list(),
+            "same": cuts["same"].to_list(),
+            "boundary": rows.select((pl.col("boundary") / pl.col("n_sentences")).first()).item(),
+            "arms": arms.select(*CASE, "answer", "same", "took").to_dicts(),
+        }
+    return found
+
+
 def arm_record(case: dict[str, Any], rows: pl.DataFrame, free: pl.DataFrame, params: PerturbParams) -> dict[str, Any]:
     """Describe one arm: share of same, right and planted answers, and the log-probability that the answer loses."""
     written = free.filter(pl.all_horizontal(pl.col(key) == value for key, value in case.items()))

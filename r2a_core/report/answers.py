@@ -41,6 +41,18 @@ def answered_sentence(record: Record) -> str:
     return f"{text}."
 
 
+def items_sentence(record: Record) -> str:
+    """Says how often answers are better with reasoning, and how often they leave their own reasoning."""
+    paired, differs = record["summary"]["paired"], record["items"]["differs"]
+    read = [one for one in differs if one is not None]
+    text = ""
+    if paired["win"] is not None:
+        text = f"Better with reasoning: {paired['win']} of {paired['n']}, worse: {paired['loss']}. "
+    if read:
+        text += f"In {sum(read)} of {len(read)} the answer is another than the one its reasoning names last."
+    return text
+
+
 def masses_sentences(record: Record) -> dict[str, str]:
     """Says, by source, which part of the text gets most attention, and what the reasoning gets."""
     said = {}
@@ -113,7 +125,7 @@ def walks_sentence(record: Record) -> str:
 
 
 SENTENCES: dict[str, dict[str, Callable[[Record], Any]]] = {  # by section and field
-    "evaluation": {"funnel": funnel_sentence, "answered": answered_sentence},
+    "evaluation": {"funnel": funnel_sentence, "answered": answered_sentence, "items_answer": items_sentence},
     "attention": {"answer": masses_sentences},
     "heads": {"answer": heads_sentence},
     "readers": {"answer": readers_sentence},

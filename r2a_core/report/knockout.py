@@ -6,7 +6,7 @@ absent goes to `gaps`.
 
 from typing import Any
 
-from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, knockout_records, sentences
+from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, item_losses, knockout_records, sentences
 from r2a_core.report.inputs import Gaps, ReportInputs, add_gap, read_if_there
 
 
@@ -20,5 +20,6 @@ def knockout_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
             add_gap(gaps, "Knock-out", f"the heads of {model} on {dataset} {what}", "knockout")
             continue
         sets = knockout_records(frame, inputs.knockout)
-        records.append({"model": model, "dataset": dataset, "sets": sets, "sentences": sentences(sets)})
+        said = {"sets": sets, "items": item_losses(frame), "sentences": sentences(sets)}
+        records.append({"model": model, "dataset": dataset, **said})
     return records

@@ -51,8 +51,9 @@ MEASURED = {
         "data/evaluation",
     ),
     "items": Measured(
-        "The reasoning concludes: its last boxed answer, else the option it names last, else, where the reference is a "
-        "number, its last number.",
+        "The reasoning concludes, as far as a rule can tell: its last boxed answer; else the option in its last "
+        "sentence that names any, if that names one alone; else, where the reference is a number, its last number. A "
+        "check at the end can name another.",
         "evaluate",
         "r2a_core/report/items.py",
         "data/evaluation, data/generations",

@@ -32,6 +32,7 @@ SCRIPTS = (
     *("unpack", "dom", "state", "frame", "colours", "charts", "overview", "headline", "accuracy", "answers", "judged"),
     *(
         "items",
+        "evidence",
         "boxes",
         "heads",
         "readers",

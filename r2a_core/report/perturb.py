@@ -6,7 +6,7 @@ goes to `gaps`.
 
 from typing import Any
 
-from r2a_core.perturb.summary import PERTURB_SCHEMA, perturb_record, sentences
+from r2a_core.perturb.summary import PERTURB_SCHEMA, item_changes, perturb_record, sentences
 from r2a_core.report.inputs import Gaps, ReportInputs, add_gap, read_if_there
 
 
@@ -20,5 +20,6 @@ def perturb_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
             add_gap(gaps, "Changed reasoning", f"the traces of {model} on {dataset} {what}", "perturb")
             continue
         record = perturb_record(frame, inputs.perturb)
-        records.append({"model": model, "dataset": dataset, **record, "sentences": sentences(record)})
+        said = {"items": item_changes(frame), "sentences": sentences(record)}
+        records.append({"model": model, "dataset": dataset, **record, **said})
     return records

@@ -4,21 +4,21 @@ ReportInputs -> records: one per model and dataset (evaluation, heads), per mode
 per model (patching). What is absent goes to `gaps`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from r2a_core import paper
-from r2a_core.evaluation.funnel import EVALUATION_SCHEMA, STEP_REACHED
+from r2a_core.evaluation.funnel import EVALUATION_SCHEMA
 from r2a_core.evaluation.judged_scores import OVERALL, areas_in_order
 from r2a_core.evaluation.paired import deciding_p, stars
 from r2a_core.patching.summary import crossing, layer_curves
-from r2a_core.report.encode import pack, pack_json
+from r2a_core.report.encode import pack
 from r2a_core.report.inputs import WITH_REASONING, Gaps, ReportInputs, add_gap, read_if_there, words
+from r2a_core.report.items import item_table, items_record
 from r2a_core.results import (
     MASS_COLUMNS,
     SEGMENT_LABELS,
@@ -30,7 +30,6 @@ from r2a_core.results import (
     segment_boxes,
     trace_means,
 )
-from r2a_core.trace import SETTINGS
 
 SCORES = (
     "answer_to_reasoning",
@@ -124,9 +123,6 @@ def even_shares(rows: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-OUTCOMES = ("win", "loss", "unpaired", "tie")  # items with texts are chosen one of each in turn
-
-
 def evaluation_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
     """Collects one record per model and dataset that has been evaluated."""
     records = []
@@ -138,7 +134,6 @@ def evaluation_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]
             continue
         summary = read_summary(path)
         published = paper.accuracy(model, dataset, summary["decoding"])
-        items = item_table(frame, summary["runs"])
         records.append(
             {
                 "model": model,
@@ -147,8 +142,7 @@ def evaluation_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]
                 "stars": stars(deciding_p(summary["paired"])),
                 "published": None if published is None else asdict(published),
                 "judged": judged_areas(summary),
-                "items": items.to_dict(as_series=False),
-                "texts": pack_json(texts(inputs, (model, dataset), items, gaps)),
+                **items_record(inputs, (model, dataset), item_table(frame, summary["runs"]), gaps),
             }
         )
     return records
@@ -164,78 +158,6 @@ def judged_areas(summary: Mapping[str, Any]) -> list[dict[str, Any]] | None:
         theirs = None if published is None else asdict(published)
         records.append({**record, "area": area, "stars": stars(record["p"]), "published": theirs})
     return records
-
-
-def item_table(frame: pl.DataFrame, runs: int) -> pl.DataFrame:
-    """Tabulates items in file order: gold, outcome, and by setting status, extracted answer, score and shown run.
-
-    A score is the mean over the runs that count in the paired test, as in the test itself; outcome is win, tie or loss
-    with reasoning, or unpaired. The shown attempt is the first that counts, else the one that got furthest.
-    """
-    first_run = pl.when(pl.col("run") < runs).then("run").otherwise(pl.col("run") - runs)
-    ranked = frame.with_row_index("place").with_columns(
-        first_run=first_run, reached=pl.col("status").replace_strict(STEP_REACHED, default=0)
-    )
-    order = ["common", "reached", "first_run", "run"]
-    shown = ranked.sort(order, descending=[True, True, False, False], maintain_order=True)
-    shown = shown.unique(["setting", "item_id"], keep="first", maintain_order=True).sort("place")
-    scores = (
-        frame.filter("common")
-        .group_by("setting", "item_id", maintain_order=True)
-        .agg(mean_score=pl.col("score").mean())
-    )
-    shown = shown.join(scores, on=["setting", "item_id"], how="left", maintain_order="left")
-    items = frame.select("item_id", "gold").unique("item_id", keep="first", maintain_order=True)
-    for setting in SETTINGS:
-        side = shown.filter(pl.col("setting") == setting)
-        columns = {"status": "status", "extracted": "extracted", "run": "run", "score": "mean_score"}
-        named = [pl.col(column).alias(f"{name}_{setting}") for name, column in columns.items()]
-        items = items.join(side.select("item_id", *named), on="item_id", how="left", maintain_order="left")
-    ours, theirs = (pl.col(f"score_{setting}") for setting in SETTINGS)
-    outcome = (
-        pl.when(ours > theirs)
-        .then(pl.lit("win"))
-        .when(ours < theirs)
-        .then(pl.lit("loss"))
-        .when(ours == theirs)
-        .then(pl.lit("tie"))
-        .otherwise(pl.lit("unpaired"))
-    )
-    return items.with_columns(outcome=outcome)
-
-
-def items_with_texts(outcomes: Sequence[str], count: int) -> list[int]:
-    """Chooses the items whose texts the page carries: a win, a loss, an unpaired item, a tie and so on, in order."""
-    by_outcome = [[row for row, outcome in enumerate(outcomes) if outcome == kind] for kind in OUTCOMES]
-    turns = [row for turn in zip_longest(*by_outcome) for row in turn if row is not None]
-    return sorted(turns[:count])
-
-
-def texts(
-    inputs: ReportInputs, run: tuple[str, str], items: pl.DataFrame, gaps: Gaps
-) -> dict[str, dict[str, str | None]]:
-    """Reads the texts that the page carries: by row of the item table, the question and each setting's response."""
-    model, dataset = run
-    chosen = items_with_texts(items["outcome"].to_list(), inputs.params.texts)
-    item_ids = items["item_id"].gather(chosen)
-    found: dict[str, dict[str, str | None]] = {str(row): {"question": None} for row in chosen}
-    questions = read_if_there(inputs.paths.items(dataset), ["item_id", "question"], "prepare_dataset")
-    if questions is None:
-        add_gap(gaps, "Evaluation", f"the questions of {dataset} are not here", "prepare_dataset")
-    else:
-        by_item = dict(questions.iter_rows())
-        for row, item_id in zip(chosen, item_ids, strict=True):
-            found[str(row)]["question"] = by_item.get(item_id)
-    for setting in inputs.settings:
-        path = inputs.paths.generations(model, dataset, setting)
-        responses = read_if_there(path, ["item_id", "run", "response"], "generate")
-        if responses is None:
-            add_gap(gaps, "Evaluation", f"the texts of {model} on {dataset}, {words(setting)}", "generate")
-            continue
-        by_run = {(item_id, number): text for item_id, number, text in responses.iter_rows()}
-        for row, item_id, number in zip(chosen, item_ids, items[f"run_{setting}"].gather(chosen), strict=True):
-            found[str(row)][setting] = by_run.get((item_id, number))
-    return found
 
 
 METRICS = ("nld", "logit_diff", "log_prob_diff", "prob_diff", "rank_diff")

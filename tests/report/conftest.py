@@ -210,9 +210,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
         paths.model(model).mkdir(parents=True)
         ModelPointer("hub", "float32", Tags(), "someone/some-model", "0" * 40).write(paths.model(model))
     write_reading(paths, "base", "tiny_qwen2", "math500")
-    write(cut(), paths.knockout("tiny_qwen2", "math500"))
+    named = pl.col("item_id").replace({"a": "item/00.json", "b": "item/01.json", "c": "item/02.json"})
+    write(cut().with_columns(named), paths.knockout("tiny_qwen2", "math500"))
     write(walks.walked(), paths.walks("tiny_qwen2", "math500"))
-    write(changes.changed(), paths.perturb("tiny_qwen2", "math500"))
+    write(changes.changed().with_columns(named), paths.perturb("tiny_qwen2", "math500"))
     entries = {model: {"kind": "hub", "tags": Tags().model_dump()} for model in models}
     run = {"models": list(models), "datasets": ["math500"], "settings": list(SETTINGS)}
     limits = {"texts": 4, "traces": 2, "heads": 2, "rows": 48, "columns": 512, "pairs": 2, "megabytes": 10.0}

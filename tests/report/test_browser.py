@@ -119,7 +119,7 @@ def test_a_cut_stands_at_its_loss_beside_random_sets(opened):
     assert (places[1] - places[0]) / (places[2] - places[0]) == pytest.approx(0.5 / 0.8, abs=1e-3)
     assert rows[1].locator("circle").count() == 1 + 3
     assert rows[1].locator("circle").last.locator("title").text_content().endswith("p = 0.50")
-    assert "loses 0.80 nats per token" in view.locator("#cuts .answer").inner_text()
+    assert "loses 0.80 nats per token" in view.locator("#cuts .says").inner_text()
 
 
 def test_changed_reasoning_stands_at_its_shares(opened):
@@ -133,7 +133,7 @@ def test_changed_reasoning_stands_at_its_shares(opened):
     assert len(marks) == 2
     assert rows[1].locator("title").text_content().startswith("number before 100%: 0.50 (95%")
     assert view.locator("#changes [data-curve='same'] circle").count() == 21
-    assert "settle after 70%" in view.locator("#changes .answer").inner_text()
+    assert "settle after 70%" in view.locator("#changes .says").inner_text()
 
 
 def test_an_answer_token_is_held_and_let_go(opened, inputs):
@@ -165,6 +165,40 @@ def test_the_address_restores_what_was_chosen(opened):
     assert view.locator("#head-facts h4").inner_text() == "L2.H4"
     assert view.locator("#cell-facts h4").inner_text() == "layer 3, position 46"
     assert "sentences hold" in view.locator("#reader-readout").inner_text()
+
+
+def test_an_item_opens_with_all_its_evidence_and_back(opened, page_data):
+    view = opened("#items&item=item%2F00.json")
+    losses = view.locator("#evidence [data-loss]")
+    assert [float(losses.nth(at).get_attribute("data-loss")) for at in range(4)] == pytest.approx([0, 0.4, 0.8, -0.1])
+    assert view.locator("#evidence [data-curve='p'] circle").count() == 6
+    assert "The reasoning concludes 7, and the answer follows it." in view.locator("#evidence").inner_text()
+    view.locator("#evidence a:text-is('changes')").click()
+    assert view.evaluate("location.hash").startswith("#changes&")
+    view.locator("#changes .links button").nth(1).click()
+    view.wait_for_selector("#evidence h4:text-is('Question item/01.json')")
+    assert view.evaluate("location.hash").startswith("#evidence&")
+    read = page_data["traces"][0]["items"][0]["item_id"]
+    view.locator("#reader .links button").click()
+    view.wait_for_selector(f"#evidence h4:text-is('Question {read}')")
+    assert view.locator("#evidence a:text-is('attention')").count() == 1
+
+
+def test_items_are_sorted_filtered_and_found(opened):
+    view = opened("#items&show=differs")
+    rows = view.locator("#items tbody tr")
+    assert rows.count() == 1
+    assert rows.first.get_attribute("data-item") == "3"
+    view.locator("#items .picker select").select_option("all")
+    view.locator("#items th button:text-is('reference')").click()
+    view.wait_for_selector("#items th[aria-sort=ascending]")
+    golds = [row.locator("td").nth(1).inner_text() for row in rows.all()]
+    assert golds == sorted(golds)
+    assert len(golds) == 6
+    view.locator("#items input").fill("finds 10 more")  # of the question of the fourth item
+    view.locator("#items input").press("Enter")
+    view.wait_for_selector("#items tbody tr >> nth=0 >> :text('item/03.json')")
+    assert rows.count() == 1
 
 
 def test_hostile_text_is_shown_and_does_nothing(opened):

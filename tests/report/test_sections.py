@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 
 from r2a_core.knockout.summary import knockout_records
+from r2a_core.report.conclusions import agree, concluded
 from r2a_core.report.encode import weight_levels
 from r2a_core.report.findings import verdict
-from r2a_core.report.sections import item_table, items_with_texts
+from r2a_core.report.items import item_table, items_with_texts
 from r2a_core.report.traces import fractions
 from r2a_core.trace import SEGMENTS
 from r2a_core.walks.summary import walk_record
@@ -68,8 +69,12 @@ def test_a_second_attempt_that_counts_is_shown_and_a_score_is_the_mean_over_runs
 
 
 def test_texts_are_of_every_outcome_in_turn_and_those_of_the_generations(page_data, inputs):
-    assert items_with_texts(["tie", "tie", "win", "tie", "loss", "win", "unpaired"], 5) == [0, 2, 4, 5, 6]
-    assert items_with_texts(["tie", "win"], 9) == [0, 1]
+    outcomes = ["tie", "tie", "win", "tie", "loss", "win", "unpaired"]
+    table = pl.DataFrame({"item_id": list("abcdefg"), "outcome": outcomes, "differs": [None, *[False] * 6]})
+    assert items_with_texts(table, 5, set()) == [0, 2, 4, 5, 6]
+    assert items_with_texts(table, 9, set()) == [*range(7)]
+    different = table.with_columns(differs=pl.col("item_id") == "d")
+    assert items_with_texts(different, 3, {"b"}) == [1, 2, 3]  # what has evidence or differs comes first
     run = one(page_data["evaluation"], model="r1_qwen_7b")
     found = text(run["texts"])
     assert len(found) == 4
@@ -78,6 +83,30 @@ def test_texts_are_of_every_outcome_in_turn_and_those_of_the_generations(page_da
         responses = dict(zip(frame["item_id"], frame["response"], strict=True))
         for row, shown in found.items():
             assert shown[setting] == responses[run["items"]["item_id"][int(row)]]
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "options", "gold", "found"),
+    [
+        ("A cat weighs 4, a dog 9.\nSo it is the dog.", ("cat", "dog"), "dog", "dog"),
+        ("So the Dog it is. Good.", ("cat", "dog"), "dog", "dog"),
+        ("So it is the dog.\nThe cat before the dog.", ("cat", "dog"), "dog", None),  # names both
+        ("A catalogue of hotdogs.", ("cat", "dog"), "dog", None),
+        (r"It is \boxed{7}, not 8.", (), "7", "7"),
+        ("3 + 4 = 7, and 1,007.5 more", (), "7", "1,007.5"),
+        ("3 + 4 = 7", (), "x^2", None),
+    ],
+)
+def test_a_reasoning_concludes_what_it_names_last(reasoning, options, gold, found):
+    assert concluded(reasoning, options, gold) == found
+
+
+def test_answers_that_leave_their_reasoning_are_known(page_data):
+    assert agree("$1,000$", "1000")
+    assert not agree("pear", "plum")
+    items = one(page_data["evaluation"], model="tiny_qwen2")["items"]
+    assert items["concludes"][:3] == ["7", "10", "13"]
+    assert items["differs"][:5] == [False, False, False, True, False]  # the fourth reasons to 16 and answers 999
 
 
 def test_boxes_and_grids_are_means_of_the_attention_file(page_data, inputs):
@@ -171,6 +200,10 @@ def test_costs_of_cut_heads_are_those_of_the_metrics(page_data):
     (record,) = page_data["knockout"]
     assert (record["model"], record["dataset"], len(record["sentences"])) == ("tiny_qwen2", "math500", 2)
     assert record["sets"] == knockout_records(cut(), params())
+    for place, each in enumerate(record["sets"]):
+        own = [losses[place] for losses in record["items"].values()]
+        assert {one["set"] for one in own} == {each["set"]}
+        assert np.mean([one["loss"] for one in own]) == pytest.approx(each["loss"]["mean"])
     assert "the heads of r1_qwen_7b on math500 have not been cut" in [gap["what"] for gap in page_data["gaps"]]
 
 

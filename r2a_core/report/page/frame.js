@@ -105,7 +105,7 @@ function figure({ id, title, keys }, draw) {
   const body = h('div', { class: 'body' });
   const controls = h('div', { class: 'controls' });
   const caption = h('figcaption');
-  const answer = h('p', { class: 'answer' });
+  const answer = h('p', { class: 'says' });
   const words = h('div');
   let csv = null;
   let turn = 0;

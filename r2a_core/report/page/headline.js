@@ -102,7 +102,7 @@ function finding(one, [draw, key]) {
     'article',
     { class: 'card finding', 'data-figure': one.figure },
     h('h2', {}, one.question),
-    h('p', { class: 'answer' }, visible(one.answer)),
+    h('p', { class: 'says' }, visible(one.answer)),
     body,
     h('p', { class: 'note' }, parts),
     h('p', { class: 'note' }, linkTo(one.figure, 'See all of it')),

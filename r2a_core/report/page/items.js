@@ -1,4 +1,4 @@
-// Every item with its outcome, and the two texts of one item side by side.
+// Every item with its outcome: sorted, filtered, searched and by pages; below it all evidence of the one that is chosen.
 
 const OUTCOMES = {
   all: 'all items',
@@ -6,30 +6,52 @@ const OUTCOMES = {
   tie: 'tie',
   loss: 'loss: better without',
   unpaired: 'not valid in both',
+  differs: 'answer differs from its own reasoning',
+  evidence: 'with attention, knock-out or changes',
 };
 const STATUSES = { ok: 'valid', unfinished: 'not finished', bad_think: 'think format', no_answer: 'no answer' };
-const ROWS_AT_ONCE = 200;
+const ROWS_AT_ONCE = 50;
+const COLUMNS = {
+  item_id: 'item',
+  question: 'question',
+  gold: 'reference',
+  score_with_reasoning: 'with reasoning',
+  score_without_reasoning: 'without reasoning',
+  concludes: 'the reasoning concludes',
+  outcome: 'outcome',
+};
 
-function itemRows(run) {
-  const items = run.items;
+/** The parts of the page that hold more on an item: [name, anchor] pairs. */
+function evidenceOf(id) {
+  const run = { model: STATE.model, dataset: STATE.dataset };
+  return [
+    ['attention', 'reader', findRecord('traces', run)?.items.some((one) => one.item_id === id)],
+    ['knock-out', 'cuts', findRecord('knockout', run)?.items[id]],
+    ['changes', 'changes', findRecord('perturb', run)?.items[id]],
+  ].filter(([, , there]) => there);
+}
+
+/** The rows to list, in order. columns: the item table with the questions; texts: by row. */
+function itemRows(columns, texts) {
   const find = STATE.find.toLowerCase();
-  return items.item_id
-    .map((_, at) => at)
-    .filter(
-      (at) =>
-        (STATE.show === 'all' || items.outcome[at] === STATE.show) &&
-        (!find ||
-          [
-            items.item_id[at],
-            items.gold[at],
-            items.extracted_with_reasoning[at],
-            items.extracted_without_reasoning[at],
-          ].some((text) =>
-            String(text ?? '')
-              .toLowerCase()
-              .includes(find),
-          )),
-    );
+  const shown = {
+    all: () => true,
+    differs: (at) => columns.differs[at],
+    evidence: (at) => evidenceOf(columns.item_id[at]).length,
+  };
+  const kept = shown[STATE.show] ?? ((at) => columns.outcome[at] === STATE.show);
+  const said = (at) => [
+    ...['item_id', 'question', 'gold', 'concludes', ...SIDES.map(([setting]) => `extracted_${setting}`)].map(
+      (name) => columns[name][at],
+    ),
+    ...Object.values(texts[at] ?? {}),
+  ];
+  const holds = (at) => said(at).some((text) => (text ?? '').toLowerCase().includes(find));
+  const rows = columns.item_id.map((_, at) => at).filter((at) => kept(at) && (!find || holds(at)));
+  const [, down, name] = /^(-?)(\w+)$/.exec(STATE.sort) ?? [];
+  if (!(name in COLUMNS)) return rows;
+  const order = (a, b) => (a === b ? 0 : a === null ? 1 : b === null ? -1 : (a < b ? -1 : 1) * (down ? -1 : 1));
+  return rows.sort((a, b) => order(columns[name][a], columns[name][b]));
 }
 
 function verdict(run, at, setting) {
@@ -38,128 +60,100 @@ function verdict(run, at, setting) {
   if (status === null) return '\u2013';
   const given = items[`extracted_${setting}`][at];
   const score = items[`score_${setting}`][at];
+  const names = { 0: 'wrong', 1: 'right' };
   const mark =
     score === null
       ? (STATUSES[status] ?? status)
       : run.judged
         ? `${show(score, 2)} of 10`
-        : score === 1
-          ? 'right'
-          : score === 0
-            ? 'wrong'
-            : show(score, 2);
+        : (names[score] ?? show(score, 2));
   return [
     h('span', { class: `mark ${mark}` }, mark),
+    ' ',
     given === null ? '' : h('span', { class: 'given' }, visible(given)),
   ];
 }
 
-const itemsFigure = () => figure({ id: 'items', title: 'Items', keys: ['show', 'find', 'item'] }, drawItems);
+function sortButton(name) {
+  const now = STATE.sort.replace('-', '') === name ? (STATE.sort.startsWith('-') ? 'descending' : 'ascending') : null;
+  const next = now === 'ascending' ? `-${name}` : now ? '' : name;
+  const mark = { ascending: ' \u25b2', descending: ' \u25bc' }[now] ?? '';
+  const button = { type: 'button', 'data-key': `sort-${name}`, onclick: () => choose({ sort: next, page: '0' }) };
+  return h('th', { scope: 'col', 'aria-sort': now }, h('button', button, COLUMNS[name], mark));
+}
 
-async function drawItems(body) {
+function itemLine(run, columns, at, first) {
+  const id = columns.item_id[at];
+  const pick = () => choose({ item: id });
+  const move = (event) => {
+    const next = { ArrowDown: 'nextSibling', ArrowUp: 'previousSibling' }[event.key];
+    if (event.key === 'Enter' || event.key === ' ') pick();
+    else if (next) event.currentTarget[next]?.focus();
+    else return;
+    event.preventDefault();
+  };
+  const own = id === STATE.item;
+  return h(
+    'tr',
+    {
+      ...{ tabindex: own || at === first ? 0 : -1, 'data-key': `item-${at}`, 'data-item': at },
+      ...{ class: own ? 'chosen' : '', 'aria-selected': own, onclick: pick, onkeydown: move },
+    },
+    h('th', { scope: 'row' }, visible(id)),
+    h('td', {}, h('span', { class: 'given' }, visible(columns.question[at] ?? '\u2013'))),
+    h('td', {}, h('span', { class: 'given' }, visible(columns.gold[at] ?? '\u2013'))),
+    SIDES.map(([setting]) => h('td', {}, verdict(run, at, setting))),
+    h('td', { class: columns.differs[at] ? 'differs' : '' }, visible(columns.concludes[at] ?? '\u2013')),
+    h('td', { class: columns.outcome[at] }, columns.outcome[at]),
+    h('td', { class: 'muted' }, evidenceOf(id).map(([name]) => name).join(', ')),
+  );
+}
+
+function pageButtons(page, pages) {
+  const step = (by, label) =>
+    h(
+      'button',
+      {
+        ...{ type: 'button', 'data-key': `page${by}`, disabled: page + by < 0 || page + by >= pages },
+        onclick: () => choose({ page: String(page + by) }),
+      },
+      label,
+    );
+  return pages < 2 ? '' : h('p', { class: 'note' }, step(-1, 'Previous'), ` ${page + 1} of ${pages} `, step(1, 'Next'));
+}
+
+const itemsFigure = () =>
+  figure({ id: 'items', title: 'Items', keys: ['show', 'find', 'sort', 'page', 'item'] }, drawItems);
+
+async function drawItems(body, width) {
   const run = findRecord('evaluation', { model: STATE.model, dataset: STATE.dataset });
   if (!run) return { missing: `${STATE.model} is not evaluated on ${STATE.dataset} yet: dvc repro evaluate.` };
-  const texts = await packedJson(run.texts);
-  const rows = itemRows(run);
-  const items = run.items;
-  const pick = (at) => choose({ item: items.item_id[at] });
-  const line = (at) =>
-    h(
-      'tr',
-      {
-        tabindex: 0,
-        'data-key': `item-${at}`,
-        'data-item': at,
-        class: items.item_id[at] === STATE.item ? 'chosen' : '',
-        onclick: () => pick(at),
-        onkeydown: (event) => {
-          const next = { ArrowDown: 'nextSibling', ArrowUp: 'previousSibling' }[event.key];
-          if (event.key === 'Enter' || event.key === ' ') pick(at);
-          else if (next) event.currentTarget[next]?.focus();
-          else return;
-          event.preventDefault();
-        },
-      },
-      h('th', { scope: 'row' }, visible(items.item_id[at])),
-      h('td', {}, visible(items.gold[at] ?? '\u2013')),
-      SIDES.map(([setting]) => h('td', {}, verdict(run, at, setting))),
-      h('td', { class: items.outcome[at] }, items.outcome[at]),
-      h('td', {}, texts[at] ? 'yes' : ''),
-    );
-  const list = h(
-    'table',
-    { class: 'items' },
-    h(
-      'thead',
-      {},
-      h(
-        'tr',
-        {},
-        ['item', 'reference', 'with reasoning', 'without reasoning', 'outcome', 'texts'].map((name) =>
-          h('th', { scope: 'col' }, name),
-        ),
-      ),
-    ),
-    h('tbody', {}, rows.slice(0, ROWS_AT_ONCE).map(line)),
-  );
-  const more =
-    rows.length > ROWS_AT_ONCE
-      ? h('p', { class: 'note' }, `${rows.length - ROWS_AT_ONCE} more rows: narrow the search.`)
-      : null;
-  body.append(h('div', { class: 'scroll tall' }, list), more ?? '', textPair(run, texts));
-  const paired = run.summary.paired;
-  const search = h('input', {
-    type: 'search',
-    value: STATE.find,
-    'data-key': 'find',
-    onchange: () => choose({ find: search.value }),
-    onsearch: () => choose({ find: search.value }),
-  });
+  const [texts, question] = await Promise.all([run.texts, run.questions].map(packedJson));
+  const columns = { ...run.items, question };
+  const rows = itemRows(columns, texts);
+  const pages = Math.max(1, Math.ceil(rows.length / ROWS_AT_ONCE));
+  const page = Math.min(Math.max(Number(STATE.page) || 0, 0), pages - 1);
+  const here = rows.slice(page * ROWS_AT_ONCE, (page + 1) * ROWS_AT_ONCE);
+  const first = here.some((at) => columns.item_id[at] === STATE.item) ? null : here[0];
+  const head = h('tr', {}, Object.keys(COLUMNS).map(sortButton), h('th', { scope: 'col' }, 'more'));
+  const lines = here.map((at) => itemLine(run, columns, at, first));
+  const list = h('table', { class: 'items' }, h('thead', {}, head), h('tbody', {}, lines));
+  body.append(h('div', { class: 'scroll tall' }, list), pageButtons(page, pages), chosenItem(run, columns, texts, width));
+  const search = h('input', { type: 'search', value: STATE.find, 'data-key': 'find' });
+  for (const event of ['change', 'search']) {
+    search.addEventListener(event, () => choose({ find: search.value, page: '0' }));
+  }
+  const bare = rows.filter((at) => !texts[at]).length;
   return {
     controls: [
       picker('show', Object.entries(OUTCOMES), 'show'),
       h('label', { class: 'picker' }, h('span', {}, 'find'), search),
     ],
+    answer: run.items_answer,
     caption:
-      `${counted(rows.length, 'item')} shown of ${items.item_id.length}, ${STATE.model} on ${STATE.dataset}: ` +
-      (paired.win === null
-        ? `${paired.reason}. `
-        : `${paired.win} wins, ${paired.tie} ties, ${paired.loss} losses with reasoning over ${paired.n} common items. `) +
-      'Choose a row to read both texts; the page carries those marked yes.',
-    csv: () => [Object.keys(items), ...rows.map((at) => Object.values(items).map((column) => column[at]))],
+      `${counted(rows.length, 'item')} of ${columns.item_id.length} match, ${STATE.model} on ${STATE.dataset}. Find looks in ` +
+      'questions, answers and texts. Choose a row to see all evidence of it. ' +
+      (bare ? `The texts of ${bare} are not in the page (report.texts in params.yaml).` : ''),
+    csv: () => [Object.keys(columns), ...rows.map((at) => Object.values(columns).map((column) => column[at]))],
   };
-}
-
-function textPair(run, texts) {
-  const at = run.items.item_id.indexOf(STATE.item);
-  if (at < 0) return h('p', { class: 'note' }, 'No item is chosen.');
-  const found = texts[at];
-  if (!found)
-    return h(
-      'p',
-      { class: 'missing' },
-      'The page does not carry the texts of this item; raise report.texts in params.yaml for more.',
-    );
-  const side = ([setting, name]) =>
-    h(
-      'article',
-      { 'data-setting': setting },
-      h('h4', {}, `${name} reasoning `, verdict(run, at, setting)),
-      h(
-        'div',
-        { class: 'text', dir: 'auto', tabindex: 0 },
-        found[setting] === undefined || found[setting] === null ? 'no response' : visible(found[setting]),
-      ),
-    );
-  return h(
-    'div',
-    { class: 'pair' },
-    h(
-      'div',
-      { class: 'question' },
-      h('h4', {}, `Question ${visible(STATE.item)}`),
-      h('div', { class: 'text', dir: 'auto' }, visible(found.question ?? 'not here')),
-    ),
-    SIDES.map(side),
-  );
 }

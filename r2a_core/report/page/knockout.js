@@ -43,6 +43,7 @@ function drawKnockout(body, width) {
       ...[...new Set(run.sets.map((one) => one.kind))].map((kind) => [swatch(KINDS[kind]), words(kind)]),
       [s('circle', { cx: 9, cy: 6, r: 2.5, fill: '#999999' }), 'random sets of the same layers'],
     ),
+    itemLinks(Object.keys(run.items)),
   );
   return {
     answer: run.answer,

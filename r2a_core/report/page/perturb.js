@@ -79,6 +79,7 @@ function drawPerturb(body, width) {
         .map(([, [label, colour]]) => [swatch(colour), label]),
       [s('circle', { cx: 9, cy: 6, r: 4, fill: 'none', stroke: ORANGE, 'stroke-width': 2 }), 'the answer put in its place'],
     ),
+    itemLinks(Object.keys(run.items)),
   );
   return {
     answer: run.answer,

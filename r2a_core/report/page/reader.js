@@ -50,7 +50,7 @@ function tokenSpans(texts, from, to, kind) {
 }
 
 const readerFigure = () =>
-  figure({ id: 'reader', title: 'Trace reader', keys: ['head', 'trace', 'view', 'mode', 'token'] }, drawReader);
+  figure({ id: 'reader', title: 'Trace reader', keys: ['head', 'item', 'view', 'mode', 'token'] }, drawReader);
 
 async function drawReader(body) {
   const trace = chosenTrace();
@@ -82,7 +82,7 @@ async function drawReader(body) {
     );
   const readout = h('p', { class: 'readout', id: 'reader-readout', 'aria-live': 'off' });
   const parts = [part('question', 1, open), part('reasoning', open + 1, close), part('answer', close + 1, count - 1)];
-  body.append(readout, ...parts);
+  body.append(readout, ...parts, itemLinks([trace.item_id]));
   const span = (token) => body.spans[token];
   body.spans = {};
   for (const one of body.querySelectorAll('.t')) body.spans[one.dataset.token] = one;
@@ -104,6 +104,7 @@ async function drawReader(body) {
       picker('show', ['tokens', 'sentences'], 'mode'),
     ],
     caption:
+      [STATE.item && STATE.item !== trace.item_id ? `No attention is stored of ${visible(STATE.item)}; this is another. ` : ''] +
       `${visible(trace.item_id)}, ${STATE.model} on ${STATE.dataset}; ${viewLabel(view)}. ` +
       (STATE.mode === 'sentences'
         ? 'Each sentence of the reasoning is coloured by the attention mass it gets from the answer, mean over answer ' +

@@ -31,7 +31,11 @@ const SECTIONS = [
     'patching',
     'Patching',
     'Does changing the reasoning\u2019s activations change the answer?',
-    () => [curvesFigure(), cellsFigure(), headPatchFigure()],
+    () => [
+      curvesFigure(),
+      cellsFigure(),
+      ...(DATA.patching.some((run) => run.heads.length) ? [headPatchFigure()] : []),
+    ],
   ],
   [
     'knockout',

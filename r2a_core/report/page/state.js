@@ -11,7 +11,8 @@ const STATE = {
   source: 'answer',
   target: 'reasoning',
   head: '',
-  trace: '',
+  sort: '',
+  page: '0',
   view: '',
   mode: 'tokens',
   token: '',
@@ -25,9 +26,10 @@ const STATE = {
 const DEFAULTS = { ...STATE };
 const FIGURES = [];
 const BELOW = {
-  model: ['item', 'head', 'trace', 'view', 'token', 'pair', 'cell', 'zhead'],
-  dataset: ['item', 'head', 'trace', 'view', 'token'],
-  trace: ['token'],
+  model: ['item', 'page', 'head', 'view', 'token', 'pair', 'cell', 'zhead'],
+  dataset: ['item', 'page', 'head', 'view', 'token'],
+  item: ['token'],
+  show: ['page'],
   pair: ['cell'],
   probe: ['cell'],
 };

@@ -12,7 +12,7 @@ function traceRun() {
 
 function chosenTrace() {
   const run = traceRun();
-  return run?.items.find((one) => one.item_id === STATE.trace) ?? run?.items[0] ?? null;
+  return run?.items.find((one) => one.item_id === STATE.item) ?? run?.items[0] ?? null;
 }
 
 function tracePicker() {
@@ -26,7 +26,7 @@ function tracePicker() {
         'aria-label': label,
         disabled: !items[at + by],
         'data-key': `trace${by}`,
-        onclick: () => choose({ trace: items[at + by].item_id }),
+        onclick: () => choose({ item: items[at + by].item_id }),
       },
       text,
     );
@@ -34,7 +34,7 @@ function tracePicker() {
     picker(
       'trace',
       items.map((item) => [item.item_id, visible(item.item_id)]),
-      'trace',
+      'item',
       items[at]?.item_id ?? '',
     ),
     step(-1, 'Previous trace', '\u2039'),
@@ -136,7 +136,7 @@ async function walkLine(trace, layer, head, x, y) {
   };
 }
 
-const walkFigure = () => figure({ id: 'walk', title: 'The walk of one head', keys: ['head', 'trace'] }, drawWalk);
+const walkFigure = () => figure({ id: 'walk', title: 'The walk of one head', keys: ['head', 'item'] }, drawWalk);
 
 async function drawWalk(body, width) {
   const trace = chosenTrace();
