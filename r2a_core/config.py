@@ -896,6 +896,20 @@ class PerturbParams(Record):
     seed: Whole  # of wrong values, and of the bootstrap
 
 
+class SentencesParams(Record):
+    """The section `sentences`: sentences hidden from all that follows, and heads that gather on few of them."""
+
+    traces: Count | None  # first traces of each dataset whose sentences are hidden; null = all that are well-formed
+    proximity: Unique[Count]  # sentences between two that count at least, to score a head
+    least: Annotated[int, Field(ge=4, le=1000)]  # scored sentences, without which a trace is left out
+    shuffles: Count  # of the rows of each head's matrix, as chance
+    memory_mib: Count  # MiB on the device for the logits of a block of rows
+    shard_traces: Count  # traces per shard: what a killed run may lose
+    permutations: Annotated[int, Field(ge=100, le=100_000)]  # of the sentences of each trace, for p
+    bootstrap_draws: Annotated[int, Field(ge=100, le=100_000)]  # resamples of traces for the 95% intervals
+    seed: Whole
+
+
 class ReportParams(Record):
     """The section `report`: how much of the study the page carries."""
 
@@ -937,6 +951,7 @@ class Params(Record):
     knockout: KnockoutParams
     walks: WalksParams
     perturb: PerturbParams
+    sentences: SentencesParams
     report: ReportParams
     resources: ResourceParams
 

@@ -127,8 +127,16 @@ class StudyPaths:
         """What becomes of the answer of each trace when its reasoning changes."""
         return self.data / "perturb" / model / f"{dataset}.parquet"
 
+    def hidden_sentences(self, model: str, dataset: str) -> Path:
+        """What hiding each sentence of the reasoning costs what follows."""
+        return self.data / "sentences" / model / f"{dataset}.parquet"
+
+    def receivers(self, model: str, dataset: str) -> Path:
+        """How heads gather the attention of later sentences on few earlier ones."""
+        return self.data / "sentences" / model / f"{dataset}-heads.parquet"
+
     def figures(self, kind: str) -> Path:
-        """Folder of the figures of one kind: evaluation, attention, patching, knockout, walks or perturb."""
+        """Folder of the figures of one kind: evaluation, attention, patching, knockout, walks, perturb, sentences."""
         return self.data / "figures" / kind
 
     @property

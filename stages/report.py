@@ -42,6 +42,7 @@ def report(
         knockout=params.knockout,
         walks=params.walks,
         perturb=params.perturb,
+        sentences=params.sentences,
         walk=params.heads.walk,
     )
     data = report_data(inputs, None if machine is None else machine_facts())

@@ -30,6 +30,7 @@ from r2a_core.pairs.tables import PAIR_SCHEMA  # noqa: E402
 from r2a_core.patching.metrics import FRAME_SCHEMA  # noqa: E402
 from r2a_core.patching.stage import CLEAN_RUNS  # noqa: E402
 from r2a_core.perturb.summary import PERTURB_SCHEMA  # noqa: E402
+from r2a_core.sentences.summary import RECEIVER_SCHEMA, SUPPRESSION_SCHEMA  # noqa: E402
 from r2a_core.trace import GENERATION_SCHEMA  # noqa: E402
 from r2a_core.walks.summary import WALK_SCHEMA  # noqa: E402
 
@@ -594,6 +595,51 @@ TABLES += (
     ),
 )
 
+TABLES += (
+    Table(
+        "sentences/<model>/<dataset>.parquet",
+        "sentences",
+        "beyond",
+        "trace and hidden sentence",
+        SUPPRESSION_SCHEMA,
+        {
+            "item_id": ITEM,
+            "sentence": count("sentence of the reasoning that later rows do not see; null = none is hidden"),
+            "start": count("its first token; null for none"),
+            "end": count("behind its last token; null for none"),
+            "text": Column("its text; null for none"),
+            "n_sentences": count("sentences of the reasoning"),
+            "n_tokens": count("tokens of the trace"),
+            "n_answer_tokens": count("tokens of the answer"),
+            "n_result_tokens": count("tokens of the result"),
+            "later_kl": Column("of each later sentence, in order: KL divergence, nats, mean over its rows"),
+            "answer_kl": Column("the same of the rows that write the answer"),
+            "result_log_prob": Column("log-probability of the result, nats, sum over its tokens", -inf, 0),
+            "result_log_prob_base": Column("the same in the unchanged run", -inf, 0),
+            "even": share("attention mass on the sentence of answer rows that read evenly; null for none"),
+            "mass": share("the same of the model, mean over all heads; null for none, and where it was not measured"),
+        },
+    ),
+    Table(
+        "sentences/<model>/<dataset>-heads.parquet",
+        "sentences",
+        "beyond",
+        "trace, proximity, layer and head",
+        RECEIVER_SCHEMA,
+        {
+            "item_id": ITEM,
+            "proximity": count("sentences from one that is scored to those that score it, at least"),
+            "layer": count("layer"),
+            "head": count("head"),
+            "n_sentences": count("sentences of the reasoning"),
+            "kurtosis": Column("of the vertical scores, Fisher's; null with too few, or where all are equal"),
+            "ranked": Column("the same with each row's weights replaced by ranks"),
+            "matched": Column("of as many scores in every trace; null with too few"),
+            "chance": Column("ranked, mean over shuffles of the rows"),
+        },
+    ),
+)
+
 OTHER_FILES = (
     (
         "models/<model>/model.json",
@@ -617,7 +663,7 @@ OTHER_FILES = (
     ),
     (
         "metrics/<stage>-<...>.json",
-        "generate, evaluate, attention, read, heads, patch, knockout, walks, perturb",
+        "generate, evaluate, attention, read, heads, patch, knockout, walks, perturb, sentences",
         "metrics of `dvc metrics`; in git",
     ),
     ("figures/<part>/", "figures_*", "PNG and PDF of each figure; CSV and parquet of each table"),

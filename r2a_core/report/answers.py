@@ -9,6 +9,7 @@ from typing import Any
 from r2a_core.report.findings import number, patching_answer, plural, span
 from r2a_core.report.inputs import name_of, words
 from r2a_core.results import SEGMENT_LABELS
+from r2a_core.sentences.summary import attention_tells
 
 Record = Mapping[str, Any]
 
@@ -117,6 +118,19 @@ def perturb_sentence(record: Record) -> str:
     return f"{text} With wrong numbers in it, {span([100 * one for one in wrong], '.0f')}% stay." if wrong else text
 
 
+def hidden_sentence(record: Record) -> str:
+    """Says how uneven the sentences' parts in the answer are, and whether those that it attends to matter more."""
+    hidden = record["hidden"]
+    text = (
+        f"Of what hiding the sentences of a trace does to its answer, one sentence does {hidden['top_share']:.0%} "
+        f"(even: {hidden['even_share']:.0%})."
+    )
+    if hidden["attended"]["mean"] is None:
+        return text
+    more, rho = "" if attention_tells(hidden) else "do not measurably ", number(hidden["attended"]["mean"], ".2f")
+    return f"{text} Those with more of its attention {more}matter more (rank correlation {rho})."
+
+
 def walks_sentence(record: Record) -> str:
     """Says how many heads read the reasoning beyond its length and the nearness of its words."""
     ranks = record["heads"]["rank_by_excess"]
@@ -133,6 +147,7 @@ SENTENCES: dict[str, dict[str, Callable[[Record], Any]]] = {  # by section and f
     "patching": {"answer": lambda record: patching_answer([record]).sentence},
     "knockout": {"answer": knockout_sentence},
     "perturb": {"answer": perturb_sentence},
+    "sentences": {"answer": hidden_sentence},
 }
 
 

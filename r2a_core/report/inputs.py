@@ -10,7 +10,15 @@ from typing import Any
 
 import polars as pl
 
-from r2a_core.config import CrossingParams, KnockoutParams, PerturbParams, ReportParams, WalksParams, WalkThresholds
+from r2a_core.config import (
+    CrossingParams,
+    KnockoutParams,
+    PerturbParams,
+    ReportParams,
+    SentencesParams,
+    WalksParams,
+    WalkThresholds,
+)
 from r2a_core.infra import files
 from r2a_core.paths import StudyPaths
 
@@ -35,6 +43,7 @@ class ReportInputs:
     crossing: CrossingParams
     knockout: KnockoutParams
     perturb: PerturbParams
+    sentences: SentencesParams
     walk: WalkThresholds
     walks: WalksParams
 

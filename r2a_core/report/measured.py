@@ -135,6 +135,14 @@ MEASURED = {
         "r2a_core/perturb",
         "data/perturb",
     ),
+    "hidden": Measured(
+        "All rows behind a sentence lose its keys, in every head and layer. KL: divergence of the changed next-token "
+        "distributions from the unchanged ones, mean over the rows that write the answer. Kurtosis: of the attention "
+        "that each sentence gets from later ones, over sentences; high where few draw much.",
+        "sentences",
+        "r2a_core/sentences",
+        "data/sentences",
+    ),
 }
 
 GLOSSARY = {

@@ -23,6 +23,7 @@ from r2a_core.report.overview import overview
 from r2a_core.report.perturb import perturb_section
 from r2a_core.report.readers import readers_section
 from r2a_core.report.sections import attention_section, evaluation_section, heads_section, patching_section
+from r2a_core.report.sentences import sentences_section
 from r2a_core.report.traces import traces_section
 from r2a_core.report.walks import walks_section
 from r2a_core.results import CURVES, HEAD_KINDS, SEGMENT_LABELS, SETTING_COLOURS
@@ -30,21 +31,8 @@ from r2a_core.results import CURVES, HEAD_KINDS, SEGMENT_LABELS, SETTING_COLOURS
 # In the order in which they are joined: helpers first, one file a figure, then what starts the page.
 SCRIPTS = (
     *("unpack", "dom", "state", "frame", "colours", "charts", "overview", "headline", "accuracy", "answers", "judged"),
-    *(
-        "items",
-        "evidence",
-        "boxes",
-        "heads",
-        "readers",
-        "walks",
-        "walk",
-        "reader",
-        "curves",
-        "cells",
-        "knockout",
-        "perturb",
-        "start",
-    ),
+    *("items", "evidence", "boxes", "heads", "readers", "walks", "walk", "reader", "curves", "cells"),
+    *("knockout", "perturb", "sentences", "start"),
 )
 
 MEGABYTE = 1_000_000
@@ -63,6 +51,7 @@ def report_data(inputs: ReportInputs, machine: Mapping[str, str] | None = None) 
         "patching": patching_section(inputs, gaps),
         "knockout": knockout_section(inputs, gaps),
         "perturb": perturb_section(inputs, gaps),
+        "sentences": sentences_section(inputs, gaps),
     }
     add_answers(sections)
     return {

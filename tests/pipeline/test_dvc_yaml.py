@@ -86,7 +86,8 @@ def test_outputs_lie_where_the_shared_paths_say(tmp_path: Path) -> None:
     Repo.init(str(root), no_scm=True).close()
     run, paths = load_params(root / "params.yaml").run, StudyPaths(root)
     known = {paths.selected_pairs, paths.page, paths.plots, paths.items(run.pairs)}
-    known |= {paths.figures(kind) for kind in ("evaluation", "attention", "patching", "knockout", "walks", "perturb")}
+    beyond = ("knockout", "walks", "perturb", "sentences")
+    known |= {paths.figures(kind) for kind in ("evaluation", "attention", "patching", *beyond)}
     known |= {paths.items(dataset) for dataset in run.datasets}
     for model in run.models:
         known |= {paths.model(model), paths.heads(model), paths.pairs(model), paths.patching(model)}
@@ -96,7 +97,8 @@ def test_outputs_lie_where_the_shared_paths_say(tmp_path: Path) -> None:
             known |= {paths.judgements(model, dataset), paths.evaluation(model, dataset), paths.summary(model, dataset)}
             known |= {paths.maps(model, dataset), paths.map_tokens(model, dataset)}
             known |= {paths.map_spans(model, dataset), paths.map_links(model, dataset)}
-            known |= {paths.metrics(stage, model, dataset) for stage in ("evaluate", "knockout", "walks", "perturb")}
+            known |= {paths.metrics(stage, model, dataset) for stage in ("evaluate", *beyond)}
+            known |= {paths.hidden_sentences(model, dataset), paths.receivers(model, dataset)}
             known |= {paths.knockout(model, dataset), paths.walks(model, dataset), paths.perturb(model, dataset)}
             for setting in run.settings:
                 item = (model, dataset, setting)

@@ -65,6 +65,7 @@ PARAM_EDITS = {
     "knockout.k": [2],
     "walks.peak": 5.0,
     "perturb.levels": [1.0],
+    "sentences.least": 5,
     "report.title": "Another title",
     "resources.executor": "ray",
     "datasets.arithmetic.n": 17,

@@ -44,6 +44,7 @@ from r2a_core.trace import GENERATION_SCHEMA, SETTINGS, TraceSegments, has_boxed
 from tests.evaluation.judged_runs import judged_run
 from tests.knockout.cases import cut, params
 from tests.perturb import cases as changes
+from tests.sentences import cases as sentences
 from tests.small_models import kept, stored_reader
 from tests.study import PARAMS
 from tests.walks import cases as walks
@@ -214,6 +215,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
     write(cut().with_columns(named), paths.knockout("tiny_qwen2", "math500"))
     write(walks.walked(), paths.walks("tiny_qwen2", "math500"))
     write(changes.changed().with_columns(named), paths.perturb("tiny_qwen2", "math500"))
+    write(sentences.hidden(), paths.hidden_sentences("tiny_qwen2", "math500"))
+    write(sentences.heads(), paths.receivers("tiny_qwen2", "math500"))
     entries = {model: {"kind": "hub", "tags": Tags().model_dump()} for model in models}
     run = {"models": list(models), "datasets": ["math500"], "settings": list(SETTINGS)}
     limits = {"texts": 4, "traces": 2, "heads": 2, "rows": 48, "columns": 512, "pairs": 2, "megabytes": 10.0}
@@ -228,6 +231,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
         knockout=params(),
         walks=walks.params(),
         perturb=changes.params(),
+        sentences=sentences.params(),
         crossing=CrossingParams(bootstrap_draws=200, confidence=0.95, seed=0),
         walk=WalkThresholds(mass=0.3, correlation=0.1),
     )

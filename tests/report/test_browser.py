@@ -136,6 +136,16 @@ def test_changed_reasoning_stands_at_its_shares(opened):
     assert "settle after 70%" in view.locator("#changes .says").inner_text()
 
 
+def test_a_hidden_sentence_stands_at_its_attention_and_cost(opened):
+    view = opened()
+    dots = [view.locator(f"#hidden [data-sentence='b {at}']") for at in (0, 1, 2, 3)]
+    across, down = ([number(dot.get_attribute(name)) for dot in dots] for name in ("cx", "cy"))
+    assert across[3] - across[2] == pytest.approx(across[1] - across[0])
+    assert down[1] - down[2] == pytest.approx(down[0] - down[1])  # 0.1, 0.2, 0.4 on a logarithmic axis
+    assert dots[3].locator("title").text_content() == "b, sentence 4: Step 3. (2 times even reading; 0.3000 nats)"
+    assert view.locator("#hidden [data-kind='of ranks, 2'] circle").count() == 2
+
+
 def test_an_answer_token_is_held_and_let_go(opened, inputs):
     view = opened()
     links = pl.read_parquet(inputs.paths.map_links("tiny_qwen2", "math500"))

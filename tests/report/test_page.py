@@ -57,8 +57,9 @@ def test_what_is_missing_is_said_and_a_study_of_nothing_still_has_a_page(tmp_pat
     assert "tiny_qwen2 on wildbench has not been evaluated" in [gap["what"] for gap in page_data["gaps"]]
     assert all(gap["stage"] for gap in page_data["gaps"])
     data = report_data(replace(inputs, paths=StudyPaths(tmp_path), models=("m",), datasets=("d",)))
-    sections = ("evaluation", "attention", "heads", "readers", "traces", "patching", "knockout", "walks", "perturb")
-    assert [data[name] for name in sections] == [[]] * 9
+    sections = ("evaluation", "attention", "heads", "readers", "traces", "patching")
+    beyond = ("knockout", "walks", "perturb", "sentences")
+    assert [data[name] for name in (*sections, *beyond)] == [[]] * 10
     assert all(one["answer"].startswith("Not answered") for one in data["overview"]["questions"])
     assert len(build_page(data, 10.0)) > 10_000
     assert all(table.is_empty() for table in plot_tables(data).values())

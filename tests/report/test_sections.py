@@ -15,10 +15,14 @@ from r2a_core.report.encode import weight_levels
 from r2a_core.report.findings import verdict
 from r2a_core.report.items import item_table, items_with_texts
 from r2a_core.report.traces import fractions
+from r2a_core.sentences.summary import CONTROLLED, sentences_summary
 from r2a_core.trace import SEGMENTS
 from r2a_core.walks.summary import walk_record
 from tests.evaluation.judged_runs import GAINS
 from tests.knockout.cases import cut, params
+from tests.sentences.cases import heads as receiver_heads
+from tests.sentences.cases import hidden as hidden_sentences
+from tests.sentences.cases import params as sentences_params
 from tests.walks.cases import params as walks_params
 from tests.walks.cases import walked
 
@@ -215,6 +219,17 @@ def test_walks_are_those_of_the_metrics_and_of_all_heads(page_data):
     assert record["heads"]["rank_by_excess"] == [2, None, 1]
     assert record["sentences"][0].startswith("2 of 3 heads read")
     assert "the walks of r1_qwen_7b on math500 have not been measured" in [gap["what"] for gap in page_data["gaps"]]
+
+
+def test_hidden_sentences_are_those_of_the_tables(page_data):
+    (record,) = page_data["sentences"]
+    own = sentences_summary(hidden_sentences(), receiver_heads(), sentences_params())
+    assert record["hidden"] == own["hidden"]
+    assert record["points"]["attended"] == pytest.approx([0.5, 1, 1.5, 2] * 2)
+    assert [one["length"] for one in record["receivers"]] == [
+        own["receivers"][0][name]["length"] for name in CONTROLLED
+    ]
+    assert "the sentences of r1_qwen_7b on math500 have not been hidden" in [gap["what"] for gap in page_data["gaps"]]
 
 
 def test_patched_cells_are_those_of_the_patching_file(page_data, inputs):

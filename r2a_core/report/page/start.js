@@ -49,6 +49,12 @@ const SECTIONS = [
     'What becomes of the answer when the reasoning is cut or changed?',
     () => [perturbFigure()],
   ],
+  [
+    'sentences',
+    'Sentences',
+    'Which sentences of the reasoning do the rest and the answer need?',
+    () => [sentencesFigure()],
+  ],
 ];
 
 function buildSections() {
