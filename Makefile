@@ -2,7 +2,7 @@
 # make check    lint, types, audit and tests   make doctor   what this machine has and lacks
 # make verify   does the run at hand show what README states?
 # make install sets up what the pipeline needs, make develop also what its tests and checks need
-# make test-peers holds attention and patching against TransformerLens, in an environment of its own
+# make test-peers holds attention, patching and knock-out against TransformerLens and nnsight, in an environment of its own
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,9 +32,9 @@ test: develop
 test-slow: develop
 	python -m pytest -m "slow"
 
-# Oracles of attention and patching by TransformerLens; `make test` skips them.
+# Oracles of attention, patching and knock-out by TransformerLens and nnsight; `make test` skips them.
 test-peers: $(PEERS)/.ready
-	$(PEERS)/bin/python -m pytest -p no:cacheprovider tests/attention/test_transformer_lens.py tests/patching/test_transformer_lens.py
+	$(PEERS)/bin/python -m pytest -p no:cacheprovider tests/*/test_transformer_lens.py
 
 check: lint audit test
 

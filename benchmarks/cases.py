@@ -1,7 +1,7 @@
-"""What both sides of a benchmark get: the same random model, the same tokens, the same pair.
+"""What both sides of a benchmark get: the same random model, the same tokens, the same pair, the same cuts.
 
-Shape -> model, number of tokens -> token ids, segments, pairs. Needs torch and transformers alone, so that it runs in
-the peers' environment too; torch's seed gives both the same weights, which `weights_digest` tells.
+Shape -> model, number of tokens -> token ids, segments, pairs, sets of heads. Needs torch and transformers alone, so
+that it runs in the peers' environment too; torch's seed gives both the same weights, which `weights_digest` tells.
 """
 
 import functools
@@ -14,12 +14,13 @@ from typing import Any
 import torch
 
 VOCABULARY, SUFFIX, PROBE, LAST, CELLS_SEED = 1024, 130, 9, 3, 3
+N_SETS, SET_SIZE, SETS_SEED = 20, 10, 4
 KINDS = {"qwen2": "Qwen2", "llama": "Llama"}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a random model."""
+    """Sizes of a random model, or of one whose weights lie in a folder."""
 
     kind: str  # qwen2 | llama
     n_layers: int
@@ -28,6 +29,7 @@ class Shape:
     n_kv_heads: int
     mlp: int
     dtype: str = "float32"
+    folder: str = ""
 
 
 SMALL = Shape("qwen2", 8, 512, 8, 2, 1536)
@@ -37,9 +39,12 @@ TINY = Shape("qwen2", 2, 32, 4, 2, 48)
 
 @functools.lru_cache(maxsize=1)
 def build_model(shape: Shape, attention: str = "sdpa") -> Any:
-    """The random model of a shape, in eval mode; its last one is kept."""
+    """The model of a shape, in eval mode; the last one is kept."""
     import transformers
 
+    if shape.folder:
+        own = {"dtype": getattr(torch, shape.dtype), "attn_implementation": attention}
+        return transformers.AutoModelForCausalLM.from_pretrained(shape.folder, **own).eval()
     torch.manual_seed(0)
     config = getattr(transformers, f"{KINDS[shape.kind]}Config")(
         vocab_size=VOCABULARY,
@@ -99,6 +104,17 @@ def chosen_cells(pair: Pair, n_layers: int) -> list[tuple[int, int]]:
     cells = [(layer, token) for layer in range(n_layers) for token in pair.positions]
     order = torch.randperm(len(cells), generator=torch.Generator().manual_seed(CELLS_SEED)).tolist()
     return [cells[index] for index in order]
+
+
+Heads = list[tuple[int, int]]  # layer, head
+
+
+def random_sets(n_layers: int, n_heads: int) -> list[Heads]:
+    """Sets of heads from all layers, each in order."""
+    heads = [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
+    generator = torch.Generator().manual_seed(SETS_SEED)
+    drawn = [torch.randperm(len(heads), generator=generator)[:SET_SIZE].tolist() for _ in range(N_SETS)]
+    return [sorted(heads[number] for number in numbers) for numbers in drawn]
 
 
 def patched_forward(model: Any, ids: Sequence[int], layer: int, token: int, vector: torch.Tensor) -> torch.Tensor:

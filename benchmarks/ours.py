@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.cases import Shape, build_model, random_ids, segment_bounds, weights_digest
+from benchmarks.cases import Shape, build_model, random_ids, random_sets, segment_bounds, weights_digest
 from benchmarks.pairs import aligned
 from r2a_core.activations.capture import capture_trace
+from r2a_core.activations.hooks import model_shape
 from r2a_core.activations.store import (
     ActivationReader,
     StoredTrace,
@@ -26,17 +27,22 @@ from r2a_core.activations.store import (
     write_shard,
 )
 from r2a_core.attention.masses import REFLECTION, TokenGroups, layer_statistics, masses_in_forward
-from r2a_core.config import CaptureConfig, ResponseParams, Tags
+from r2a_core.config import CaptureConfig, ResponseParams, Tags, load_params
 from r2a_core.generation.decode import GenerationRequest, generate
+from r2a_core.infra.memory import MIB
+from r2a_core.knockout.run import arm_bytes, forced_pass, run_prefix
+from r2a_core.knockout.sets import Arm
 from r2a_core.models.load import LoadedModel, load_model
+from r2a_core.models.prepare import prepare
 from r2a_core.patching.packed import PackedSweep, PatchRows
 from r2a_core.patching.runs import capture_clean, run_unpatched
 from r2a_core.patching.sweep import sites_of, sweep_resid
 from r2a_core.tokenizer import LoadedTokenizer, TagIds
-from r2a_core.trace import TraceSegments
+from r2a_core.trace import TokenTrace, TraceSegments
 
 Run = Callable[[], Any]
 MEMORY = 2**32  # bytes, for patched rows
+ARMS_MIB = 256  # MiB for the arms of one pass, as params.yaml has it
 SENTENCE = 20  # tokens, about
 
 
@@ -62,12 +68,12 @@ def digest(shape: dict[str, Any]) -> Run:
     return lambda: weights_digest(Shape(**shape))
 
 
-def forward(shape: dict[str, Any], n_tokens: int) -> Run:
-    """A plain forward pass by SDPA."""
+def forward(shape: dict[str, Any], n_tokens: int, logits: int = 1) -> Run:
+    """A plain forward pass by SDPA. logits: how many last rows get them, 0 for all."""
     model, ids = build_model(Shape(**shape)), torch.tensor([random_ids(n_tokens)])
 
     def run() -> None:
-        model(input_ids=ids, use_cache=False, logits_to_keep=1)
+        model(input_ids=ids, use_cache=False, logits_to_keep=logits)
 
     return run
 
@@ -154,6 +160,49 @@ def patch_cells(shape: dict[str, Any], n_tokens: int) -> Run:
 
     def run() -> None:
         PackedSweep(model, pair, unpatched, MEMORY).run(sites_of(pair), rows)
+
+    return run
+
+
+def knockout_case(shape: dict[str, Any], n_tokens: int) -> tuple[Any, TokenTrace, list[Arm]]:
+    """The model, the trace, and the arms in the order of the random sets."""
+    size = Shape(**shape)
+    trace = TokenTrace("t", tuple(random_ids(n_tokens)), segments_of(n_tokens))
+    return build_model(size), trace, [Arm.of("mask", heads) for heads in random_sets(size.n_layers, size.n_heads)]
+
+
+def unchanged_run(shape: dict[str, Any], n_tokens: int) -> Run:
+    """The unchanged run of a trace, with what its sets share."""
+    model, trace, _ = knockout_case(shape, n_tokens)
+
+    def run() -> None:
+        run_prefix(model, trace)
+
+    return run
+
+
+def knock_out(shape: dict[str, Any], n_tokens: int) -> Run:
+    """All sets, with the unchanged run there already: log-probabilities (set, token), and token-layers computed."""
+    model, trace, arms = knockout_case(shape, n_tokens)
+    prefix, sizes, ordered = run_prefix(model, trace), model_shape(model), sorted(arms)
+    step = max(1, ARMS_MIB * MIB // arm_bytes(sizes, trace))
+
+    def run() -> tuple[list[list[float]], int]:
+        parts = [ordered[start : start + step] for start in range(0, len(ordered), step)]
+        found = [forced_pass(model, sizes, prefix, part, {}) for part in parts]
+        by_arm = dict(zip(ordered, torch.cat([log_probs for log_probs, _ in found]).tolist(), strict=True))
+        return [by_arm[arm] for arm in arms], sum(token_layers for _, token_layers in found)
+
+    return run
+
+
+def save_model(name: str, folder: str) -> Run:
+    """Prepares a model of params.yaml and saves its weights as transformers reads them."""
+
+    def run() -> None:
+        place = Path(folder) / name
+        prepare(load_params(Path("params.yaml")).models[name], place)
+        load_model(place, "cpu").model.save_pretrained(folder)
 
     return run
 
@@ -299,6 +348,9 @@ WAYS: dict[str, Callable[..., Run]] = {
         stored_reading,
         patch_pair,
         patch_cells,
+        unchanged_run,
+        knock_out,
+        save_model,
         generate_together,
         disk_write,
         disk_copy,

@@ -120,7 +120,7 @@ def largest_gap(timings: dict[str, Timing], n_tokens: int) -> float:
     """Largest difference in NLD between ours and one forward per cell; RuntimeError when it is more than rounding."""
     (clean, corrupted), grid = timings["ours"].result
     columns = build_pair(n_tokens).positions
-    gaps = [abs(grid[layer][columns.index(token)] - found) for layer, token, found in timings["full"].result]
+    gaps = [abs(grid[layer][columns.index(token)] - found) for (layer, token), found in timings["full"].result]
     gap = max(gaps) / abs(clean - corrupted)
     if gap > 1e-3:
         raise RuntimeError(f"patched cells differ from full forward passes by {gap} NLD")

@@ -1,4 +1,4 @@
-"""The peers' environment: TransformerLens 3 with the project's own torch and transformers, in .venv-peers."""
+"""The peers' environment, .venv-peers: TransformerLens 3 and nnsight, with the project's own torch and transformers."""
 
 import sys
 from pathlib import Path

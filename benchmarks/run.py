@@ -1,6 +1,6 @@
 """Every benchmark: sets up the peers, runs ours and theirs in turns, writes docs/benchmarks.md.
 
-usage: python -m benchmarks.run [--parts capture,stored,patching,generation,disk,curves] [--rounds 3] [--threads 1]
+usage: python -m benchmarks.run [--parts capture,stored] [--rounds 3] [--threads 1]     all parts, or some
        python -m benchmarks.run --quick --folder SOMEWHERE     every path once at toy sizes, seconds
 
 Results of a part go to benchmarks/results/<part>.json; parts not named keep those they have. (or: make bench)
@@ -21,7 +21,7 @@ from benchmarks import peers
 from benchmarks.report import PAGE, RESULTS, save, write_page
 from benchmarks.turns import Bench
 
-PARTS = ("capture", "stored", "patching", "generation", "disk", "curves")
+PARTS = ("capture", "stored", "patching", "knockout", "generation", "disk", "curves")
 
 
 def processor() -> str:
@@ -43,7 +43,7 @@ def conditions(bench: Bench) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)}, with commas between")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="toy sizes, to see that every path runs")

@@ -1,10 +1,10 @@
-"""The peers' ways: transformers' own attention maps and generation, and TransformerLens's hooks.
+"""The peers' ways: transformers' own attention and generation, TransformerLens's hooks and nnsight's traces.
 
 Each way is a function of a case that builds what it needs and returns a call to be timed; the call returns numbers to
 be compared with ours.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from benchmarks.cases import (
     chosen_cells,
     patched_forward,
     random_ids,
+    random_sets,
     segment_bounds,
     weights_digest,
 )
@@ -131,7 +132,8 @@ def lens_cells(shape: dict[str, Any], n_tokens: int, count: int) -> Run:
     """Some cells by run_with_hooks, a forward pass each; the next ones each time it is called."""
     hooked, pair, clean = lens_pair(shape, n_tokens)
 
-    def cell(layer: int, token: int) -> float:
+    def cell(place: tuple[int, int]) -> float:
+        layer, token = place
         name = f"blocks.{layer}.hook_resid_pre"
 
         def patch(stream: torch.Tensor, hook: Any) -> torch.Tensor:
@@ -140,7 +142,7 @@ def lens_cells(shape: dict[str, Any], n_tokens: int, count: int) -> Run:
 
         return difference(hooked.run_with_hooks(torch.tensor([pair.corrupted]), fwd_hooks=[(name, patch)])[0, -1])
 
-    return next_cells(cell, chosen_cells(pair, shape["n_layers"]), count)
+    return next_ones(cell, chosen_cells(pair, shape["n_layers"]), count)
 
 
 def full_forward_cells(shape: dict[str, Any], n_tokens: int, count: int) -> Run:
@@ -148,22 +150,100 @@ def full_forward_cells(shape: dict[str, Any], n_tokens: int, count: int) -> Run:
     model, pair = build_model(Shape(**shape)), build_pair(n_tokens)
     clean = model(input_ids=torch.tensor([pair.clean]), use_cache=False, output_hidden_states=True).hidden_states
 
-    def cell(layer: int, token: int) -> float:
+    def cell(place: tuple[int, int]) -> float:
+        layer, token = place
         return difference(patched_forward(model, pair.corrupted, layer, token, clean[layer][0, token]))
 
-    return next_cells(cell, chosen_cells(pair, shape["n_layers"]), count)
+    return next_ones(cell, chosen_cells(pair, shape["n_layers"]), count)
 
 
-def next_cells(cell: Callable[[int, int], float], cells: list[tuple[int, int]], count: int) -> Run:
-    """A call that computes the next `count` of the cells: (layer, token, logit difference) of each."""
+def next_ones(compute: Callable[[Any], Any], cases: Sequence[Any], count: int) -> Run:
+    """A call that computes the next `count` of the cases: each with what was found."""
     done = [0]
 
-    def run() -> list[tuple[int, int, float]]:
-        chosen = [cells[(done[0] + step) % len(cells)] for step in range(count)]
+    def run() -> list[tuple[Any, Any]]:
+        chosen = [cases[(done[0] + step) % len(cases)] for step in range(count)]
         done[0] += count
-        return [(layer, token, cell(layer, token)) for layer, token in chosen]
+        return [(case, compute(case)) for case in chosen]
 
     return run
+
+
+class Cut:
+    """A trace whose answer is forced, and some next sets of heads: in these, `rows` no longer see `keys`."""
+
+    def __init__(self, shape: dict[str, Any], n_tokens: int, count: int) -> None:
+        bounds, ids = segment_bounds(n_tokens), random_ids(n_tokens)
+        answer, reasoning = bounds["answer"], bounds["reasoning"]
+        self.ids = torch.tensor([ids[: answer.stop - 1]])
+        self.answer = torch.tensor(ids[answer.start : answer.stop])
+        self.rows, self.keys = slice(answer.start - 1, None), slice(reasoning.start, reasoning.stop)
+        self.sets, self.count = random_sets(shape["n_layers"], shape["n_heads"]), count
+
+    def by(self, logits: Callable[[dict[int, list[int]]], torch.Tensor]) -> Run:
+        """A call for log-probabilities of the answer by number of set. logits: heads by layer -> (1, row, token)."""
+
+        def log_probs(number: int) -> list[float]:
+            heads: dict[int, list[int]] = {}
+            for layer, head in self.sets[number]:
+                heads.setdefault(layer, []).append(head)
+            return logits(heads)[0].float().log_softmax(-1).gather(1, self.answer[:, None])[:, 0].tolist()
+
+        return next_ones(log_probs, range(len(self.sets)), self.count)
+
+
+def masked_forwards(shape: dict[str, Any], n_tokens: int, count: int, attention: str) -> Run:
+    """An ordinary forward pass a set; the layers of its heads are given a mask of their own, (1, head, row, key)."""
+    model, cut = build_model(Shape(**shape), attention), Cut(shape, n_tokens, count)
+    causal = torch.full((cut.ids.shape[1],) * 2, -torch.inf, dtype=model.dtype).triu(1)
+
+    def logits(heads: dict[int, list[int]]) -> torch.Tensor:
+        def hook(module: Any, args: Any, kwargs: Any) -> Any:
+            mask = causal.repeat(1, shape["n_heads"], 1, 1)
+            mask[:, heads[module.layer_idx], cut.rows, cut.keys] = -torch.inf
+            return args, {**kwargs, "attention_mask": mask}
+
+        layers = [model.model.layers[layer].self_attn for layer in heads]
+        handles = [layer.register_forward_pre_hook(hook, with_kwargs=True) for layer in layers]
+        found = model(input_ids=cut.ids, use_cache=False, logits_to_keep=len(cut.answer)).logits
+        for handle in handles:
+            handle.remove()
+        return found
+
+    return cut.by(logits)
+
+
+def lens_sets(shape: dict[str, Any], n_tokens: int, count: int) -> Run:
+    """TransformerLens's run_with_hooks on hook_attn_scores, a forward pass a set."""
+    hooked, cut = hooked_transformer(build_model(Shape(**shape)), n_tokens), Cut(shape, n_tokens, count)
+
+    def logits(heads: dict[int, list[int]]) -> torch.Tensor:
+        def hook(scores: torch.Tensor, hook: Any) -> torch.Tensor:
+            scores[:, heads[hook.layer()], cut.rows, cut.keys] = -torch.inf
+            return scores
+
+        names = [f"blocks.{layer}.attn.hook_attn_scores" for layer in heads]
+        return hooked.run_with_hooks(cut.ids, fwd_hooks=[(name, hook) for name in names])[:, cut.rows]
+
+    return cut.by(logits)
+
+
+def nnsight_sets(shape: dict[str, Any], n_tokens: int, count: int) -> Run:
+    """nnsight's trace of a set, which edits what eager attention hands to its softmax; it does not reach into SDPA."""
+    from nnsight import NNsight  # pyright: ignore[reportMissingImports]
+
+    traced, cut = NNsight(build_model(Shape(**shape), "eager")), Cut(shape, n_tokens, count)
+
+    def logits(heads: dict[int, list[int]]) -> torch.Tensor:
+        with traced.trace(input_ids=cut.ids, use_cache=False, logits_to_keep=len(cut.answer)):
+            for layer, own in sorted(heads.items()):
+                attention = traced.model.layers[layer].self_attn.source.attention_interface_1
+                scores = attention.source.nn_functional_softmax_0.inputs[0][0]
+                scores[:, own, cut.rows, cut.keys] = -torch.inf
+            found = traced.lm_head.output.save()
+        return found  # noqa: RET504 (nothing returns from inside a trace)
+
+    return cut.by(logits)
 
 
 def generate_alone(folder: str | None, prompts: list[list[int]], lengths: list[int], temperature: float) -> Run:
@@ -194,5 +274,8 @@ WAYS: dict[str, Callable[..., Run]] = {
     "lens_runs": lens_runs,
     "lens_cells": lens_cells,
     "full_forward_cells": full_forward_cells,
+    "masked_forwards": masked_forwards,
+    "lens_sets": lens_sets,
+    "nnsight_sets": nnsight_sets,
     "generate_alone": generate_alone,
 }

@@ -1,6 +1,6 @@
 """One side of a benchmark: a process that keeps its model loaded and runs a way each time it is told to.
 
-usage (by turns.Worker): PYTHON -m benchmarks.worker ours|peers THREADS
+usage (by turns.Worker): PYTHON -m benchmarks.worker ours|theirs THREADS
 Reads one JSON message a line, answers one a line:
     {"do": "prepare", "way": NAME, "case": {...}}   builds what the way needs
     {"do": "run", "way": NAME, "case": {...}, "times": N}   -> {"cpu": [s, ...], "wall": [s, ...], "result": NUMBERS}
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 Run = Callable[[], Any]
-PACKAGES = ("torch", "transformers", "transformer-lens", "safetensors", "numpy")
+PACKAGES = ("torch", "transformers", "transformer-lens", "nnsight", "safetensors", "numpy")
 
 
 class Side:

@@ -1,0 +1,132 @@
+"""Heads cut from the reasoning: rows of the answer alone, one forward pass a set, TransformerLens, nnsight, the bound.
+
+Bench -> Section. A forward pass a set costs the same for every set, so the peers run one set a round.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from benchmarks.cases import N_SETS, SET_SIZE, SMALL, TINY, Shape, random_sets, segment_bounds
+from benchmarks.patching import added
+from benchmarks.report import Section, Table, Target
+from benchmarks.turns import Bench, Contender, Ratio, Timing, Worker, take_turns
+
+TEXT = """
+The answer's log-probabilities, by teacher forcing, under each of {n_sets} random sets of {size} heads that do not see
+the reasoning from `</think>` on (`mask`). 14% of a trace is answer. *random*: the model of the section on patching;
+*{name}*: the built-in study's pretrained model of {n_layers} layers, width {width}, {n_heads} heads and {n_kv_heads}
+KV heads; tokens are random for both. *Ours* is the unchanged run, which the peers are spared, and all sets. *Mask,
+SDPA* and *mask, eager* are an ordinary transformers forward pass whose layers with heads of the set are given a mask
+of their own; *TransformerLens* is `run_with_hooks` on `hook_attn_scores`; *nnsight* is a `trace` that edits what
+eager attention hands to its softmax. These four run one set per round, and are counted {n_sets} times.
+
+The bound counts token-layers: a set whose lowest head is in layer l takes the answer's A rows in the layers from l
+on, A (L - l) of the T L token-layers of a forward pass. *Sets / bound* is the time of the sets alone over that share
+of a plain SDPA forward pass with the logits of every row; *whole / bound* counts the unchanged run on both sides.
+*Fewer token-layers*: how many times as many token-layers a pass a set has as those computed for the sets, and for
+sets and unchanged run.
+"""
+PRETRAINED = "smollm2_reasoner"
+REASONER = Shape("llama", 30, 576, 9, 3, 1536)  # the sizes of PRETRAINED, which its weights' folder makes it
+QUICK = replace(TINY, n_layers=4)
+PEERS = {
+    "mask, SDPA": ("masked_forwards", {"attention": "sdpa"}),
+    "mask, eager": ("masked_forwards", {"attention": "eager"}),
+    "TransformerLens": ("lens_sets", {}),
+    "nnsight": ("nnsight_sets", {}),
+}
+EQUAL = 1e-4  # nats per token, in float32
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """What all sets of one trace on one model took."""
+
+    shape: Shape
+    n_tokens: int
+    ours: Timing
+    peers: dict[str, Ratio]  # over ours
+    sets_over_bound: Ratio
+    whole_over_bound: Ratio
+    fewer_sets: float  # token-layers of a pass a set, over those computed for the sets
+    fewer_whole: float
+    gap: float  # largest difference of a log-probability from a peer's
+
+    @property
+    def model(self) -> str:
+        return PRETRAINED if self.shape.folder else "random"
+
+    def row(self) -> list[str]:
+        ratios = [*self.peers.values(), self.sets_over_bound, self.whole_over_bound]
+        fewer = f"{self.fewer_sets:.1f}, {self.fewer_whole:.1f}"
+        place = [self.model, self.shape.dtype, str(self.n_tokens), f"{self.ours.median:.2f}"]
+        return [*place, *map(str, ratios), fewer, f"{self.gap:.0e}"]
+
+
+def measure(bench: Bench) -> Section:
+    shapes, lengths = ([QUICK], [80]) if bench.quick else ([SMALL, *pretrained(bench)], [300, 1000])
+    cases = [(shape, n_tokens) for shape in shapes for n_tokens in lengths]
+    with bench.workers("ours", "theirs") as workers:
+        found = [time_one(bench, workers, *case) for case in cases]
+    head = ["model", "dtype", "T", "ours, s", *PEERS, "sets / bound", "whole / bound", "fewer token-layers", "gap"]
+    text = TEXT.format(**asdict(REASONER), n_sets=N_SETS, size=SET_SIZE, name=PRETRAINED)
+    caption = "Times over ours. *Gap* is the largest difference from a peer's log-probability of a token, in nats."
+    targets = [target for cuts in found if cuts.n_tokens == lengths[-1] for target in goals(cuts)]
+    return Section("Knock-out", text, [Table(head, [cuts.row() for cuts in found], caption)], targets)
+
+
+def pretrained(bench: Bench) -> list[Shape]:
+    """The pretrained model in both dtypes, saved where both sides can read it."""
+    folder = str(bench.scratch / PRETRAINED)
+    with bench.workers("ours") as (ours,):
+        ours.ask(do="run", way="save_model", case={"name": PRETRAINED, "folder": folder}, times=1)
+    return [replace(REASONER, folder=folder, dtype=dtype) for dtype in ("float32", "bfloat16")]
+
+
+def time_one(bench: Bench, workers: Sequence[Worker], shape: Shape, n_tokens: int) -> Cuts:
+    """All sets of one trace on one model, all ways in turns."""
+    case, (ours, theirs) = {"shape": asdict(shape), "n_tokens": n_tokens}, workers
+    contenders = [
+        Contender("unchanged", ours, "unchanged_run", case),
+        Contender("sets", ours, "knock_out", case),
+        Contender("plain", ours, "forward", {**case, "logits": 0}),
+        *(Contender(name, theirs, way, {**case, "count": 1, **more}) for name, (way, more) in PEERS.items()),
+    ]
+    timings = take_turns(contenders, bench.rounds, bench.clock)
+    for worker in workers:
+        worker.ask(do="forget")
+    sets, both = timings["sets"], added(timings["sets"], timings["unchanged"])
+    log_probs, computed = sets.result
+    whole = N_SETS * n_tokens * shape.n_layers
+    layers = sum(shape.n_layers - heads[0][0] for heads in random_sets(shape.n_layers, shape.n_heads))
+    bound = len(segment_bounds(n_tokens)["answer"]) * layers / (n_tokens * shape.n_layers)
+    return Cuts(
+        shape,
+        n_tokens,
+        both,
+        {name: Ratio.of(timings[name], both, N_SETS) for name in PEERS},
+        Ratio.of(sets, timings["plain"], 1 / bound),
+        Ratio.of(both, timings["plain"], 1 / (1 + bound)),
+        whole / computed,
+        whole / (computed + n_tokens * shape.n_layers),
+        largest_gap(log_probs, timings, shape.dtype),
+    )
+
+
+def largest_gap(ours: list[list[float]], timings: dict[str, Timing], dtype: str) -> float:
+    """Largest difference of a log-probability from a peer's; RuntimeError when it is more than rounding in float32."""
+    gaps = {
+        name: max(abs(a - b) for n, found in timings[name].result for a, b in zip(ours[n], found, strict=True))
+        for name in PEERS
+    }
+    name, gap = max(gaps.items(), key=lambda each: each[1])
+    if dtype == "float32" and gap > EQUAL:
+        raise RuntimeError(f"log-probabilities differ from those of {name} by {gap} nats")
+    return gap
+
+
+def goals(cuts: Cuts) -> list[Target]:
+    fewer, name = "token-layers of a pass a set over those of the sets", f"{cuts.model}, T = {cuts.n_tokens}"
+    bound = f"sets over the token-layer bound, {name}, {cuts.shape.dtype}"
+    own = [Target.at_least(f"{fewer}, {name}", 10, cuts.fewer_sets)] if cuts.shape.dtype == "float32" else []
+    return [*own, Target.at_most(bound, 1.3, cuts.sets_over_bound.median)]
