@@ -6,13 +6,13 @@ at a time, and the medians of Figure 2:
     sentences   SENTENCE_SCHEMA, one row per item, sentence of the reasoning, layer and head
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from torch import Tensor
 
@@ -196,7 +196,7 @@ def source_frame(own: Mapping[str, Any], mass: Tensor, answer: LayerMasses | Non
 
 def with_nulls(values: Tensor) -> list[Any]:
     """Returns the values as a list, None for NaN."""
-    return pl.Series(values.numpy().astype(np.float32)).fill_nan(None).to_list()
+    return [None if math.isnan(value) else value for value in values.float().tolist()]
 
 
 def sentence_frame(
