@@ -910,6 +910,14 @@ class SentencesParams(Record):
     seed: Whole
 
 
+class InstrumentsParams(Record):
+    """The section `instruments`: models of which it is known whether their answers depend on the trace."""
+
+    depends: dict[Name, dict[Name, bool]]  # model: dataset, or set of pairs: whether they do; others have no label
+    bootstrap_draws: Annotated[int, Field(ge=100, le=100_000)]  # resamples of items for the 95% intervals
+    seed: Whole  # of the bootstrap
+
+
 class ReportParams(Record):
     """The section `report`: how much of the study the page carries."""
 
@@ -952,6 +960,7 @@ class Params(Record):
     walks: WalksParams
     perturb: PerturbParams
     sentences: SentencesParams
+    instruments: InstrumentsParams
     report: ReportParams
     resources: ResourceParams
 
@@ -964,6 +973,7 @@ class Params(Record):
             "maps.heads": self.maps.heads,
             "maps.spans": [span.model for span in self.maps.spans],
             "heads.retrieval.models": self.heads.retrieval.models,
+            "instruments.depends": self.instruments.depends,
         }
         for name, entry in self.datasets.items():
             if isinstance(entry, FileDataset):
@@ -973,6 +983,7 @@ class Params(Record):
             "run.pairs": [self.run.pairs],
             "maps.items": self.maps.items,
             "maps.spans": [span.dataset for span in self.maps.spans],
+            "instruments.depends": [name for own in self.instruments.depends.values() for name in own],
         }
         for section, entries, places in (("models", self.models, models), ("datasets", self.datasets, datasets)):
             for place, name in ((place, name) for place, names in places.items() for name in names):

@@ -135,8 +135,12 @@ class StudyPaths:
         """How heads gather the attention of later sentences on few earlier ones."""
         return self.data / "sentences" / model / f"{dataset}-heads.parquet"
 
+    def instruments(self, table: str) -> Path:
+        """What every instrument says of every item, and how they compare: values, truth, auc or agreement."""
+        return self.data / "instruments" / f"{table}.parquet"
+
     def figures(self, kind: str) -> Path:
-        """Folder of the figures of one kind: evaluation, attention, patching, knockout, walks, perturb, sentences."""
+        """Folder of the figures of one kind, as evaluation, attention or perturb."""
         return self.data / "figures" / kind
 
     @property

@@ -25,6 +25,13 @@ from r2a_core.attention.tables import ATTENTION_SCHEMA, SENTENCE_SCHEMA  # noqa:
 from r2a_core.data.items import ITEM_SCHEMA, SELECTION_SCHEMA  # noqa: E402
 from r2a_core.evaluation.funnel import EVALUATION_SCHEMA  # noqa: E402
 from r2a_core.evaluation.judge_reply import JUDGEMENT_SCHEMA  # noqa: E402
+from r2a_core.instruments.catalogue import (  # noqa: E402
+    AGREEMENT_SCHEMA,
+    AUC_SCHEMA,
+    INSTRUMENTS,
+    TRUTH_SCHEMA,
+    VALUE_SCHEMA,
+)
 from r2a_core.knockout.summary import KNOCKOUT_SCHEMA  # noqa: E402
 from r2a_core.pairs.tables import PAIR_SCHEMA  # noqa: E402
 from r2a_core.patching.metrics import FRAME_SCHEMA  # noqa: E402
@@ -640,6 +647,73 @@ TABLES += (
     ),
 )
 
+UNIT = {"model": Column("a model of the run"), "dataset": Column("a dataset of the run, or its set of pairs")}
+ENDS = {"low": Column("lower end of the 95% interval"), "high": Column("upper end")}
+INSTRUMENT_NAMES = tuple(INSTRUMENTS)
+
+TABLES += (
+    Table(
+        "instruments/values.parquet",
+        "instruments",
+        "beyond",
+        "item and instrument",
+        VALUE_SCHEMA,
+        {
+            **UNIT,
+            "item_id": Column("the question's id; of a set of pairs the pair's"),
+            "instrument": Column("what measures (methods.md)", choices=INSTRUMENT_NAMES),
+            "value": Column("higher: the answer depends more on the trace; null where it was not measured"),
+            "passes": count("forward passes over the trace that the value took"),
+        },
+    ),
+    Table(
+        "instruments/truth.parquet",
+        "instruments",
+        "beyond",
+        "model and dataset",
+        TRUTH_SCHEMA,
+        {
+            **UNIT,
+            "depends": Column("label of instruments.depends; null: unknown"),
+            "n": count("items that were given another item's reasoning, noise left out"),
+            "followed": share("share of their forced answers that are then the other item's"),
+            **ENDS,
+        },
+    ),
+    Table(
+        "instruments/auc.parquet",
+        "instruments",
+        "beyond",
+        "instrument and level",
+        AUC_SCHEMA,
+        {
+            "instrument": Column("as in values", choices=INSTRUMENT_NAMES),
+            "level": Column("single items, or means over the items of a model and dataset", choices=("item", "model")),
+            "n_depends": count("items, or means, labelled as depending on the trace"),
+            "n_others": count("those labelled as not"),
+            "auc": share("share of the pairs of both in which the former is higher; null without a pair"),
+            **ENDS,
+            "passes": count("mean of passes of values"),
+        },
+    ),
+    Table(
+        "instruments/agreement.parquet",
+        "instruments",
+        "beyond",
+        "model, dataset and two instruments",
+        AGREEMENT_SCHEMA,
+        {
+            "model": Column("a model of the run"),
+            "dataset": Column("null: all together, items ranked within theirs"),
+            "first": Column("as in values", choices=INSTRUMENT_NAMES),
+            "second": Column("as in values", choices=INSTRUMENT_NAMES),
+            "n": count("items that both have measured"),
+            "rho": Column("Spearman's rank correlation; null of fewer than 8 items, or where one is constant", -1, 1),
+            **ENDS,
+        },
+    ),
+)
+
 OTHER_FILES = (
     (
         "models/<model>/model.json",
@@ -663,7 +737,7 @@ OTHER_FILES = (
     ),
     (
         "metrics/<stage>-<...>.json",
-        "generate, evaluate, attention, read, heads, patch, knockout, walks, perturb, sentences",
+        "generate, evaluate, attention, read, heads, patch, knockout, walks, perturb, sentences, instruments",
         "metrics of `dvc metrics`; in git",
     ),
     ("figures/<part>/", "figures_*", "PNG and PDF of each figure; CSV and parquet of each table"),

@@ -115,11 +115,13 @@ def mistake_curves(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]
     return {part: [mean(column, params) for column in curve] or None for part, curve in curves.items()}
 
 
+def mistake_area(places: Sequence[float], same: Sequence[float]) -> float:
+    """The area over the curve of one item, level before its first place and behind its last."""
+    return 1 - trapezoid([same[0], *same, same[-1]], [0, *places, 1])
+
+
 def mistake_areas(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]:
     """The areas over these curves: with a mistake, without, and what the mistake adds."""
-    made, none = (
-        np.array([1 - trapezoid([same[0], *same, same[-1]], [0, *places, 1]) for places, same in items])
-        for items in mistake_places(frame).values()
-    )
+    made, none = (np.array([mistake_area(*item) for item in items]) for items in mistake_places(frame).values())
     areas = {"mistakes": made, "written_anew": none, "mistakes_alone": made - none}
     return {name: mean(values, params) for name, values in areas.items()} | {"mistake_items": made.tolist()}

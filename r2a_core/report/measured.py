@@ -135,6 +135,14 @@ MEASURED = {
         "r2a_core/perturb",
         "data/perturb",
     ),
+    "agreements": Measured(
+        "AUC: share of the pairs, one answer that depends on the trace by how its model was trained and one that does "
+        "not, in which the measure is higher for the first; 0.5 is chance. Agreement: Spearman's \u03c1 over items, "
+        "ranked within their dataset. Intervals: 95%, bootstrap over items; of means of models, Newcombe's.",
+        "instruments",
+        "r2a_core/instruments",
+        "data/instruments",
+    ),
     "hidden": Measured(
         "All rows behind a sentence lose its keys, in every head and layer. KL: divergence of the changed next-token "
         "distributions from the unchanged ones, mean over the rows that write the answer. Kurtosis: of the attention "

@@ -17,6 +17,7 @@ from r2a_core.infra.errors import R2AError
 from r2a_core.report.answers import add_answers
 from r2a_core.report.encode import CODES, ascii_json, plain, script_safe
 from r2a_core.report.inputs import Gaps, ReportInputs
+from r2a_core.report.instruments import instruments_section
 from r2a_core.report.knockout import knockout_section
 from r2a_core.report.measured import GLOSSARY, MEASURED
 from r2a_core.report.overview import overview
@@ -32,7 +33,7 @@ from r2a_core.results import CURVES, HEAD_KINDS, SEGMENT_LABELS, SETTING_COLOURS
 SCRIPTS = (
     *("unpack", "dom", "state", "frame", "colours", "charts", "overview", "headline", "accuracy", "answers", "judged"),
     *("items", "evidence", "boxes", "heads", "readers", "walks", "walk", "reader", "curves", "cells"),
-    *("knockout", "perturb", "sentences", "start"),
+    *("knockout", "perturb", "sentences", "instruments", "start"),
 )
 
 MEGABYTE = 1_000_000
@@ -52,6 +53,7 @@ def report_data(inputs: ReportInputs, machine: Mapping[str, str] | None = None) 
         "knockout": knockout_section(inputs, gaps),
         "perturb": perturb_section(inputs, gaps),
         "sentences": sentences_section(inputs, gaps),
+        "instruments": instruments_section(inputs, gaps),
     }
     add_answers(sections)
     return {

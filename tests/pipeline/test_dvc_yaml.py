@@ -87,7 +87,9 @@ def test_outputs_lie_where_the_shared_paths_say(tmp_path: Path) -> None:
     run, paths = load_params(root / "params.yaml").run, StudyPaths(root)
     known = {paths.selected_pairs, paths.page, paths.plots, paths.items(run.pairs)}
     beyond = ("knockout", "walks", "perturb", "sentences")
-    known |= {paths.figures(kind) for kind in ("evaluation", "attention", "patching", *beyond)}
+    known |= {paths.figures(kind) for kind in ("evaluation", "attention", "patching", *beyond, "instruments")}
+    known |= {paths.metrics("instruments")}
+    known |= {paths.instruments(table) for table in ("values", "truth", "auc", "agreement")}
     known |= {paths.items(dataset) for dataset in run.datasets}
     for model in run.models:
         known |= {paths.model(model), paths.heads(model), paths.pairs(model), paths.patching(model)}

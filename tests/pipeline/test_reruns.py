@@ -66,6 +66,7 @@ PARAM_EDITS = {
     "walks.peak": 5.0,
     "perturb.levels": [1.0],
     "sentences.least": 5,
+    "instruments.seed": 1,
     "report.title": "Another title",
     "resources.executor": "ray",
     "datasets.arithmetic.n": 17,

@@ -42,6 +42,7 @@ from r2a_core.report.page import build_page, report_data
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids, token_pieces
 from r2a_core.trace import GENERATION_SCHEMA, SETTINGS, TraceSegments, has_boxed
 from tests.evaluation.judged_runs import judged_run
+from tests.instruments import cases as instruments
 from tests.knockout.cases import cut, params
 from tests.perturb import cases as changes
 from tests.sentences import cases as sentences
@@ -217,6 +218,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
     write(changes.changed().with_columns(named), paths.perturb("tiny_qwen2", "math500"))
     write(sentences.hidden(), paths.hidden_sentences("tiny_qwen2", "math500"))
     write(sentences.heads(), paths.receivers("tiny_qwen2", "math500"))
+    for name, table in instruments.tables().items():
+        write(table.with_columns(model=pl.lit("tiny_qwen2")) if "model" in table else table, paths.instruments(name))
     entries = {model: {"kind": "hub", "tags": Tags().model_dump()} for model in models}
     run = {"models": list(models), "datasets": ["math500"], "settings": list(SETTINGS)}
     limits = {"texts": 4, "traces": 2, "heads": 2, "rows": 48, "columns": 512, "pairs": 2, "megabytes": 10.0}

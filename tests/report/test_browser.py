@@ -136,6 +136,24 @@ def test_changed_reasoning_stands_at_its_shares(opened):
     assert "settle after 70%" in view.locator("#changes .says").inner_text()
 
 
+def test_an_instrument_stands_at_its_auc_and_its_agreement(opened):
+    view = opened()
+    rows = [
+        view.locator(f"#agreements [data-auc='{name}'] circle") for name in ("wrong item", "empty item", "wrong model")
+    ]
+    ends = [number(row.get_attribute("cx")) for row in rows]
+    assert (ends[2] - ends[1]) / (ends[0] - ends[1]) == pytest.approx(0.75)
+    assert (
+        rows[2]
+        .locator("title")
+        .text_content()
+        .startswith("loss by wrong values, means of a model on a dataset: 0.75 (95%")
+    )
+    assert view.locator("#agreements rect[data-row]").count() == 9
+    assert view.locator("#agreements [data-told='0 1']").count() == 1
+    assert "fails to say whether one answer" in view.locator("#agreements .answer").inner_text()
+
+
 def test_a_hidden_sentence_stands_at_its_attention_and_cost(opened):
     view = opened()
     dots = [view.locator(f"#hidden [data-sentence='b {at}']") for at in (0, 1, 2, 3)]

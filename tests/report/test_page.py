@@ -58,8 +58,8 @@ def test_what_is_missing_is_said_and_a_study_of_nothing_still_has_a_page(tmp_pat
     assert all(gap["stage"] for gap in page_data["gaps"])
     data = report_data(replace(inputs, paths=StudyPaths(tmp_path), models=("m",), datasets=("d",)))
     sections = ("evaluation", "attention", "heads", "readers", "traces", "patching")
-    beyond = ("knockout", "walks", "perturb", "sentences")
-    assert [data[name] for name in (*sections, *beyond)] == [[]] * 10
+    beyond = ("knockout", "walks", "perturb", "sentences", "instruments")
+    assert [data[name] for name in (*sections, *beyond)] == [[]] * 11
     assert all(one["answer"].startswith("Not answered") for one in data["overview"]["questions"])
     assert len(build_page(data, 10.0)) > 10_000
     assert all(table.is_empty() for table in plot_tables(data).values())

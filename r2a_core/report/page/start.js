@@ -55,6 +55,12 @@ const SECTIONS = [
     'Which sentences of the reasoning do the rest and the answer need?',
     () => [sentencesFigure()],
   ],
+  [
+    'instruments',
+    'Instruments',
+    'Which measure tells an answer that needs its trace from one that does not?',
+    () => [instrumentsFigure()],
+  ],
 ];
 
 function buildSections() {

@@ -1,0 +1,117 @@
+"""Which instrument tells answers that depend on the trace from others: truth, AUC, and agreement where none is known.
+
+VALUE_SCHEMA rows of all models and datasets, labels of params `instruments`, tables of changed reasoning
+-> TRUTH_SCHEMA, AUC_SCHEMA and AGREEMENT_SCHEMA tables, and the metrics. Figure and page take their numbers from these.
+Needs no torch.
+"""
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from r2a_core.config import InstrumentsParams
+from r2a_core.evaluation.paired import accuracy_with_interval
+from r2a_core.instruments.catalogue import AGREEMENT_SCHEMA, AUC_SCHEMA, INSTRUMENTS, TRUTH_SCHEMA
+from r2a_core.instruments.statistics import Estimate, Groups, auc, rank_correlation, rank_moments, stratified_auc
+from r2a_core.perturb.summary import whole_trace
+
+
+def truth_table(perturb: Mapping[tuple[str, str], pl.DataFrame], params: InstrumentsParams) -> pl.DataFrame:
+    """Put the label of each model and dataset beside the share of answers that follow another item's reasoning.
+
+    Items that are noise (perturb/summary.py) do not count. perturb: PERTURB_SCHEMA by model and dataset, without rows
+    where no reasoning was changed.
+    """
+    rows = []
+    for (model, dataset), frame in perturb.items():
+        good = frame.filter(whole_trace() & (pl.col("same") == 1))["item_id"]
+        took = frame.filter(pl.col("family") == "other", pl.col("item_id").is_in(good.to_list()))["took"].drop_nulls()
+        share = accuracy_with_interval(took.to_numpy(), params.bootstrap_draws, params.seed)
+        depends = params.depends.get(model, {}).get(dataset)
+        rows.append((model, dataset, depends, share.n, share.mean, share.low, share.high))
+    return pl.DataFrame(rows, schema=TRUTH_SCHEMA, orient="row")
+
+
+def auc_table(values: pl.DataFrame, truth: pl.DataFrame, params: InstrumentsParams) -> pl.DataFrame:
+    """Ask how well each instrument that was used tells labelled items, and labelled models, apart.
+
+    Items are compared with those of the same dataset; the means of a model and dataset with those of any.
+    """
+    labels = truth.select("model", "dataset", "depends")
+    labelled = values.drop_nulls("value").join(labels, on=["model", "dataset"], maintain_order="left")
+    rows = []
+    for name in INSTRUMENTS:
+        own = labelled.filter(pl.col("instrument") == name)
+        known = own.drop_nulls("depends")
+        units = known.group_by("model", "dataset", maintain_order=True)
+        means = units.agg(pl.col("depends").first(), pl.col("value").mean())
+        strata = [groups(rows) for _, rows in known.group_by("dataset", maintain_order=True)]
+        found = {
+            "item": (known, stratified_auc(strata, params.bootstrap_draws, params.seed)),
+            "model": (means, auc(*(sides(means)[side]["value"].to_numpy() for side in (0, 1)))),
+        }
+        for level, (frame, estimate) in found.items() if own.height else ():
+            sizes = [side.height for side in sides(frame)]
+            rows.append((name, level, *sizes, *numbers(estimate), own["passes"].mean()))
+    return pl.DataFrame(rows, schema=AUC_SCHEMA, orient="row")
+
+
+def sides(labelled: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Part the rows whose answers depend on the trace from the others."""
+    return labelled.filter(pl.col("depends")), labelled.filter(~pl.col("depends"))
+
+
+def groups(rows: pl.DataFrame) -> Groups:
+    """Make a stratum of labelled rows."""
+    ours, theirs = sides(rows)
+    ids = (side["item_id"].to_list() for side in (ours, theirs))
+    return Groups(ours["value"].to_numpy(), theirs["value"].to_numpy(), *ids)
+
+
+def numbers(estimate: Estimate) -> tuple[float | None, float | None, float | None]:
+    """The number and the ends of its interval."""
+    return estimate.value, estimate.low, estimate.high
+
+
+def agreement_table(values: pl.DataFrame, params: InstrumentsParams) -> pl.DataFrame:
+    """Correlate the ranks that every two instruments give the items of a model, dataset by dataset and together."""
+    rows = []
+    for (model,), own in values.group_by("model", maintain_order=True):
+        tables = {name: wide(frame) for (name,), frame in own.group_by("dataset", maintain_order=True)}
+        for first, second in combinations(INSTRUMENTS, 2):
+            found = {}
+            for dataset, table in tables.items():
+                both = np.isfinite(table[first]) & np.isfinite(table[second])
+                if both.any():
+                    generator = np.random.default_rng(params.seed)
+                    x, y = table[first][both], table[second][both]
+                    found[dataset] = rank_moments(x, y, params.bootstrap_draws, generator)
+            together = {None: [*found.values()]} if found else {}
+            for dataset, strata in ({name: [each] for name, each in found.items()} | together).items():
+                estimate = rank_correlation(strata)
+                rows.append((model, dataset, first, second, sum(each.n for each in strata), *numbers(estimate)))
+    return pl.DataFrame(rows, schema=AGREEMENT_SCHEMA, orient="row")
+
+
+def wide(frame: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
+    """Arrange values as an array by instrument, items in one order; NaN where none was measured."""
+    table = frame.pivot("instrument", index="item_id", values="value", maintain_order=True)
+    return {name: table[name].to_numpy() for name in INSTRUMENTS}
+
+
+def summary(truth: pl.DataFrame, found: pl.DataFrame, agreement: pl.DataFrame) -> dict[str, Any]:
+    """Make the metrics: truth, AUC by instrument and level, and how each instrument's ranks go with those of mass."""
+    together = agreement.filter(pl.col("dataset").is_null(), pl.col("first") == "mass", pl.col("rho").is_not_null())
+    instruments: dict[str, Any] = {}
+    for row in found.iter_rows(named=True):
+        own = instruments.setdefault(row["instrument"], {"passes": row["passes"]})
+        own[row["level"]] = {name: row[name] for name in ("n_depends", "n_others", "auc", "low", "high")}
+    beside: dict[str, Any] = {}
+    for row in together.iter_rows(named=True):
+        record = {name: row[name] for name in ("n", "rho", "low", "high")}
+        beside.setdefault(row["model"], {})[row["second"]] = record
+    return {"truth": truth.to_dicts(), "instruments": instruments, "agreement_with_mass": beside}

@@ -1,0 +1,91 @@
+// Which instrument tells answers that depend on the trace from others, and how far the instruments agree.
+
+const AUC_LEVELS = { item: ['single items', BLUE, -3], model: ['means of a model on a dataset', ORANGE, 3] };
+
+function aucPanel(found, width) {
+  const marks = (one, x, y) => {
+    const [level, colour, lift] = AUC_LEVELS[one.level];
+    const said =
+      `${one.label}, ${level}: ${show(one.auc, 2)} (95% ${show(one.low, 2)} to ${show(one.high, 2)}), ` +
+      `${one.n_depends} and ${one.n_others}; ${show(one.passes, 1)} passes over a trace`;
+    const mark = intervalMark(x, y + lift, { mean: one.auc, low: one.low, high: one.high }, colour, said, 3.5);
+    return s('g', { 'data-auc': `${one.instrument} ${one.level}` }, mark);
+  };
+  return [
+    h('h4', {}, 'AUC: answers that depend on the trace, and others'),
+    rowChart({
+      width,
+      label: 'AUC of every instrument with its 95% interval',
+      rows: [...new Set(found.map((one) => one.label))],
+      ends: [0, 1],
+      format: (value) => show(value, 1),
+      unit: 'AUC; * changes the trace as the check of the labels does',
+      guides: [0.5],
+      name: (label) => label,
+      marks: (label, x, y) => found.filter((one) => one.label === label).map((one) => marks(one, x, y)),
+    }),
+    legend(...Object.values(AUC_LEVELS).map(([label, colour]) => [swatch(colour), label])),
+  ];
+}
+
+function agreementPanel({ labels, rho, told }, width) {
+  const left = 34 + 6.6 * Math.max(...labels.map((label) => label.length));
+  const dots = (cell) =>
+    told.flatMap((row, at) =>
+      row.map((beyond, column) => {
+        const { x, y, width: wide, height } = cell(at, column);
+        const place = { cx: x + wide / 2, cy: y + height / 2, r: 2, class: 'dot', 'data-told': `${at} ${column}` };
+        return beyond ? s('circle', place) : '';
+      }),
+    );
+  return [
+    h('h4', {}, 'agreement: Spearman\u2019s rho over items within datasets'),
+    cellGrid({
+      id: 'agreement',
+      width,
+      rows: labels.length,
+      columns: labels.length,
+      rowLabels: (row) => `${labels[row]} ${row + 1}`,
+      columnLabels: (column) => column + 1,
+      columnTitle: 'instrument, by number',
+      value: (row, column) => rho[row][column] ?? NaN,
+      colour: diverging,
+      name: (row, column) => `${labels[row]} and ${labels[column]}`,
+      chosen: null,
+      choose: () => {},
+      over: dots,
+      left,
+      description: 'How alike two instruments rank the items',
+    }),
+    colourBar('rho', -1, 1, diverging),
+  ];
+}
+
+const instrumentsFigure = () =>
+  figure({ id: 'agreements', title: 'What each instrument can be believed for', keys: [] }, drawInstruments);
+
+function drawInstruments(body, width) {
+  const run = findRecord('instruments', { model: STATE.model });
+  if (!run) return { missing: 'The instruments have not been compared: dvc repro instruments.' };
+  if (!run.labels.length) return { missing: `No two instruments have measured enough items of ${STATE.model}.` };
+  const auc = run.auc.length ? [(each) => aucPanel(run.auc, each)] : [];
+  body.append(panels(width, [...auc, (each) => agreementPanel(run, each)], 1000));
+  return {
+    answer: run.answer,
+    words: run.sentences,
+    caption:
+      `${STATE.model}, ${run.n[0]} to ${run.n[1]} items. Every instrument is turned so that more means: the answer ` +
+      'depends on the trace. Dots: the 95% interval leaves 0 out.',
+    csv: () => [
+      ['model', 'first', 'second', 'rho'],
+      ...run.labels.flatMap((first, row) =>
+        run.labels.slice(row + 1).map((second, at) => [STATE.model, first, second, run.rho[row][row + 1 + at]]),
+      ),
+      ['instrument', 'level', 'depend', 'do not', 'auc', 'low', 'high', 'passes'],
+      ...run.auc.map((one) => [
+        ...[one.instrument, one.level, one.n_depends, one.n_others],
+        ...[one.auc, one.low, one.high, one.passes],
+      ]),
+    ],
+  };
+}

@@ -1,0 +1,77 @@
+"""AUC and rank correlation against counting by hand and scipy's tests."""
+
+import numpy as np
+import pytest
+from scipy.stats import mannwhitneyu, spearmanr
+
+from r2a_core.instruments.statistics import (
+    Groups,
+    auc,
+    newcombe,
+    rank_correlation,
+    rank_moments,
+    stratified_auc,
+)
+
+
+def groups(ours: list[float], theirs: list[float], shared: bool = False) -> Groups:
+    """One stratum; shared: the same items under two models."""
+    names = [[f"{side}{at}" for at in range(len(own))] for side, own in (("a", ours), ("a" if shared else "b", theirs))]
+    return Groups(np.array(ours), np.array(theirs), *names)
+
+
+def test_pairs_are_counted_within_their_dataset_and_ties_are_half() -> None:
+    first, second = groups([3, 1], [2]), groups([10, 10], [10, 9])  # 1 of 2 won; 2 wins and 2 ties of 4
+    assert stratified_auc([first, second], 200, 0).value == pytest.approx((1 + 3) / (2 + 4))
+    far = groups([100, 101], [102, 103])  # a dataset of high values: pooled, they would count as above the first's
+    assert stratified_auc([groups([1.0], [2.0]), far], 200, 0).value == 0
+    assert stratified_auc([groups([1.0], [])], 200, 0).value is None
+
+
+def test_auc_is_mann_whitney_over_the_number_of_pairs() -> None:
+    generator = np.random.default_rng(1)
+    ours, theirs = generator.integers(0, 9, 23), generator.integers(0, 7, 31)
+    expected = mannwhitneyu(ours, theirs).statistic / (23 * 31)
+    assert auc(ours, theirs).value == pytest.approx(expected)
+    assert stratified_auc([groups(ours.tolist(), theirs.tolist())], 200, 0).value == pytest.approx(expected)
+
+
+def test_the_interval_draws_an_item_with_all_that_it_has() -> None:
+    """Against slow resampling of the items by name."""
+    generator = np.random.default_rng(2)
+    ours, theirs = generator.normal(0.6, 1, 12), generator.normal(0, 1, 12)
+    found = stratified_auc([groups(ours.tolist(), theirs.tolist(), shared=True)], 4000, 0)
+    slow = []
+    for _ in range(1000):
+        drawn = generator.integers(0, 12, 12)
+        pairs = [(i, j) for a, i in enumerate(drawn) for b, j in enumerate(drawn) if i != j or a == b]  # no copies
+        slow.append(np.mean([ours[i] > theirs[j] for i, j in pairs]))
+    assert [found.low, found.high] == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.03)
+
+
+def test_an_interval_has_a_width_where_every_pair_is_won() -> None:
+    low, high = newcombe(1.0, 1, 1)
+    assert (low, high) == (pytest.approx(1 / (1 + 1.96**2), abs=1e-4), 1.0)  # 1 - t = 1.96^2 t
+    assert newcombe(0.0, 1, 1) == pytest.approx((0, 1 - low))
+    won = stratified_auc([groups([2, 3, 4], [0, 1])], 200, 0)
+    assert (won.value, won.high) == (1, 1)
+    assert won.low == pytest.approx(newcombe(1.0, 3, 2)[0])
+    assert 0.3 < newcombe(1.0, 3, 2)[0] < 0.7
+    low, high = newcombe(0.5, 40, 40)
+    assert low + high == pytest.approx(1)
+    assert 0.1 < high - 0.5 < 0.14  # 1.96 sqrt((m + n) / (12 m n)) = 0.127
+
+
+def test_rank_correlation_is_spearmans_and_ranks_within_datasets() -> None:
+    generator = np.random.default_rng(3)
+    x = generator.integers(0, 8, 30).astype(float)
+    y = x + generator.normal(0, 3, 30)
+    found = rank_correlation([rank_moments(x, y, 2000, np.random.default_rng(0))])
+    assert found.value == pytest.approx(spearmanr(x, y)[0])
+    slow = [spearmanr(x[at], y[at])[0] for at in generator.integers(0, 30, (1000, 30))]
+    assert [found.low, found.high] == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.05)
+    up = np.arange(5.0)
+    shifted = [rank_moments(up + shift, -up + shift, 200, np.random.default_rng(0)) for shift in (0, 100)]
+    assert rank_correlation(shifted).value == pytest.approx(-1)  # pooled, the shift alone would make it positive
+    assert rank_correlation(shifted[:1]).value is None  # of 5 items
+    assert rank_correlation([rank_moments(np.ones(9), x[:9], 200, np.random.default_rng(0))]).value is None
