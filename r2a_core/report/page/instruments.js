@@ -19,7 +19,7 @@ function aucPanel(found, width) {
       rows: [...new Set(found.map((one) => one.label))],
       ends: [0, 1],
       format: (value) => show(value, 1),
-      unit: 'AUC; * changes the trace as the check of the labels does',
+      unit: 'AUC; * circular',
       guides: [0.5],
       name: (label) => label,
       marks: (label, x, y) => found.filter((one) => one.label === label).map((one) => marks(one, x, y)),
