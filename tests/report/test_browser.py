@@ -72,7 +72,7 @@ def number(text: str) -> float:
 def test_every_figure_is_drawn_and_a_patched_cell_shows_the_value_of_the_parquet_file(opened, inputs):
     view = opened()
     assert view.title() == "From reasoning to answer"
-    assert view.locator("figure").count() == 17
+    assert view.locator("figure").count() == 18
     assert view.locator("figure .missing").count() == 0
     assert view.locator(".gaps li").count() > 0
     view.locator('#cells rect.cell[data-row="2"][data-column="1"]').click()
