@@ -1,7 +1,7 @@
 """Asks of every instrument whether it tells answers that depend on the trace from others, and which instruments agree.
 
 params run, instruments, heads.top, heads.walk, walks; data/attention/, data/heads/,
-data/walks/, data/knockout/, data/perturb/, data/patching/
+data/walks/, data/knockout/, data/sentences/, data/perturb/, data/patching/
 -> data/instruments/ (values, truth, auc, agreement), data/metrics/instruments.json
 usage: python -m stages.instruments
 """

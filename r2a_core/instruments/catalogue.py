@@ -34,6 +34,8 @@ INSTRUMENTS: dict[str, Instrument] = {
     "cut_all_result": Instrument("cut: all heads, result"),
     "zero_head": Instrument("heads by mass zeroed"),
     "mean_head": Instrument("heads by mass at their mean"),
+    "hidden": Instrument("a sentence hidden: divergence of the answer, at most"),
+    "hidden_result": Instrument("a sentence hidden: loss of the result, at most"),
     "area": Instrument("area over the curve of cuts"),
     "mistakes": Instrument("area over the curve of mistakes"),
     "mistakes_alone": Instrument("the same, beyond writing anew"),

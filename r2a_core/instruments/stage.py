@@ -13,6 +13,7 @@ from r2a_core.instruments.values import (
     knockout_values,
     patching_values,
     perturb_values,
+    sentence_values,
     value_frame,
     walk_values,
 )
@@ -20,6 +21,7 @@ from r2a_core.knockout.sets import RANKED_COLUMNS
 from r2a_core.knockout.summary import KNOCKOUT_SCHEMA
 from r2a_core.paths import StudyPaths
 from r2a_core.perturb.summary import PERTURB_SCHEMA
+from r2a_core.sentences.summary import SUPPRESSION_SCHEMA
 from r2a_core.walks.summary import WALK_SCHEMA
 
 PATCHING_COLUMNS = ("pair_id", "probe", "component", "layer", "position", "role", "nld")  # of FRAME_SCHEMA
@@ -45,10 +47,12 @@ def all_values(paths: StudyPaths, params: Params, perturb: dict[tuple[str, str],
             attention = read_frame(paths.attention(model, dataset), ATTENTION_COLUMNS, "attention")
             walks = read_frame(paths.walks(model, dataset), WALK_SCHEMA, "walks")
             knockout = read_frame(paths.knockout(model, dataset), KNOCKOUT_SCHEMA, "knockout")
+            hidden = read_frame(paths.hidden_sentences(model, dataset), SUPPRESSION_SCHEMA, "sentences")
             found[model, dataset] = [
                 *attention_values(attention, heads.filter(pl.col("dataset") == dataset), count, walk),
                 *walk_values(walks, count, params.walks.heads, params.walks.near_uniform),
                 *knockout_values(knockout, count),
+                *sentence_values(hidden),
                 *perturb_values(perturb[model, dataset]),
             ]
         patching = read_frame(paths.patching(model), PATCHING_COLUMNS, "patch")

@@ -1,6 +1,6 @@
 """What every instrument says of every item: values that are higher the more the answer depends on the trace.
 
-tables of one model and dataset (attention, heads, walks, knockout, perturb), of one model's pairs (patching)
+tables of one model and dataset (attention, heads, walks, knockout, sentences, perturb), of one model's pairs (patching)
 -> VALUE_SCHEMA without model and dataset, one row per item and instrument. A further instrument is an entry of
 INSTRUMENTS (catalogue.py) and the rows of a function here. Needs no torch.
 """
@@ -101,6 +101,22 @@ def cut_values(name: str, rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
         f"{name}_result": named(f"{name}_result", own, pl.col("result"), once),
         f"{name}_more": named(f"{name}_more", both, pl.col("loss") - pl.col("chance"), once + pl.col("arms")),
     }
+
+
+def sentence_values(hidden: pl.DataFrame) -> list[pl.DataFrame]:
+    """Divergence of the answer, and nats a token of its result loses, without the sentence that costs it most.
+
+    Passes are those of the unchanged trace and, for each sentence, of the rows behind it: their share of the trace.
+    """
+    rows = hidden.drop_nulls("sentence").with_columns(
+        loss=(pl.col("result_log_prob_base") - pl.col("result_log_prob")) / pl.col("n_result_tokens"),
+        arm=1 - pl.col("end") / pl.col("n_tokens"),
+    )
+    items = rows.group_by("item_id", maintain_order=True).agg(
+        pl.col("answer_kl", "loss").max(), passes=1 + pl.col("arm").sum()
+    )
+    parts = (("hidden", "answer_kl"), ("hidden_result", "loss"))
+    return [named(name, items, pl.col(column), pl.col("passes")) for name, column in parts]
 
 
 def perturb_values(perturb: pl.DataFrame) -> list[pl.DataFrame]:

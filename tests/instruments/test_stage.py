@@ -19,6 +19,7 @@ from tests.instruments.cases import params
 from tests.knockout import cases as cuts
 from tests.perturb import cases as changes
 from tests.random_models import contents
+from tests.sentences import cases as hidden_cases
 from tests.study import PARAMS, call, params_with, study_folder
 from tests.walks import cases as walks
 from tools.data_docs import faults
@@ -44,6 +45,7 @@ def write_tables(paths: StudyPaths, model: str, lost: float) -> None:
     write_frame(paths.walks(model, "stories"), walks.walked(4))
     cut = [cuts.row(item, "mass", 2, lost + at / 10) for at, item in enumerate(items)]
     write_frame(paths.knockout(model, "stories"), pl.DataFrame(cut, schema=KNOCKOUT_SCHEMA))
+    write_frame(paths.hidden_sentences(model, "stories"), hidden_cases.hidden())
     write_frame(paths.perturb(model, "stories"), changes.changed())
     cell = ("p", "plain", "resid_pre", 0, 5, "flip", 0.9)
     pairs = [cell, ("p", "plain", "resid_pre", 0, 7, "think_close", 0.1)]

@@ -14,12 +14,14 @@ from r2a_core.instruments.values import (
     knockout_values,
     patching_values,
     perturb_values,
+    sentence_values,
     value_frame,
     walk_values,
 )
 from r2a_core.knockout.summary import KNOCKOUT_SCHEMA
 from tests.knockout import cases as cuts
 from tests.perturb import cases as changes
+from tests.sentences import cases as hidden_cases
 from tests.walks import cases as walks
 
 WALK = WalkThresholds(mass=0.4, correlation=0.7)
@@ -62,6 +64,16 @@ def test_walks_are_those_of_the_best_heads_and_excess_of_heads_that_read() -> No
     found = by_item(walk_values(walks.walked(2), 1, 1, 0.9))
     assert found["excess"] == pytest.approx({"t00": 0.35, "t01": 0.35})  # of head 2: head 1 reads evenly
     assert found["walk"] == pytest.approx({"t00": 0.9, "t01": 0.8})
+
+
+def test_a_hidden_sentence_counts_where_it_costs_most() -> None:
+    parts = sentence_values(hidden_cases.hidden())
+    assert by_item(parts) == {
+        "hidden": {"a": pytest.approx(0.4), "b": pytest.approx(0.4)},
+        "hidden_result": {"a": pytest.approx(2.0), "b": pytest.approx(2.0)},  # 4 nats, 2 tokens
+    }
+    behind = (25 + 20 + 15 + 10) / 30  # rows behind sentences that end at 5, 10, 15 and 20 of 30 tokens
+    assert by_item(parts, "passes")["hidden"] == {"a": pytest.approx(1 + behind), "b": pytest.approx(1 + behind)}
 
 
 def test_a_cut_is_what_a_token_loses_beyond_random_sets_and_costs_its_arms() -> None:
