@@ -6,7 +6,8 @@ records of the page's sections -> the same, with a sentence a figure.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from r2a_core.report.findings import number, patching_answer, plural, span
+from r2a_core.perturb.summary import WORDS
+from r2a_core.report.findings import number, patching_answer, plural
 from r2a_core.report.inputs import name_of, words
 from r2a_core.results import SEGMENT_LABELS
 from r2a_core.sentences.summary import attention_tells
@@ -113,9 +114,12 @@ def perturb_sentence(record: Record) -> str:
     if record["curve"] is None:
         return "No answer is the same after the unchanged reasoning, so nothing can be said."
     empty, place = record["curve"]["same"][0]["mean"], record["boundary"]["place"]["mean"]
-    wrong = [arm["same"]["mean"] for arm in record["arms"] if (arm["family"], arm["part"]) == ("number", "across")]
+    named = [arm for arm in record["arms"] if (arm["family"], arm["part"]) in WORDS and arm["n"]]
     text = f"Without the reasoning {empty:.0%} of the answers stay; they settle after {place:.0%} of its sentences."
-    return f"{text} With wrong numbers in it, {span([100 * one for one in wrong], '.0f')}% stay." if wrong else text
+    if not named:
+        return text
+    least = min(named, key=lambda arm: arm["same"]["mean"])
+    return f"{text} Fewest, {least['same']['mean']:.0%}, stay {WORDS[least['family'], least['part']]}."
 
 
 def hidden_sentence(record: Record) -> str:

@@ -93,8 +93,8 @@ def test_a_head_shows_its_scores_and_its_walk(opened, inputs):
     frame = pl.read_parquet(inputs.paths.heads("tiny_qwen2"))
     row = frame.filter(dataset="math500", layer=3, head=5).row(0, named=True)
     shown = dict(zip(*(view.locator(f"#head-facts {tag}").all_inner_texts() for tag in ("dt", "dd")), strict=True))
-    assert number(shown["mass \u2192 reasoning"]) == pytest.approx(row["answer_to_reasoning"], abs=5e-5)
-    assert number(shown["rank"]) == row["rank"]
+    assert number(shown["share on reasoning"]) == pytest.approx(row["answer_to_reasoning"], abs=5e-5)
+    assert number(shown["rank by share on the reasoning"]) == row["rank"]
     assert view.locator("#walk figcaption").inner_text().startswith("L3.H5 of tiny_qwen2")
 
 
@@ -192,7 +192,50 @@ def test_the_address_restores_what_was_chosen(opened):
     assert view.locator("#pickers select").first.input_value() == "r1_qwen_7b"
     assert view.locator("#head-facts h4").inner_text() == "L2.H4"
     assert view.locator("#cell-facts h4").inner_text() == "layer 3, position 46"
-    assert "sentences hold" in view.locator("#reader-readout").inner_text()
+    assert "sentences get" in view.locator("#reader-readout").inner_text()
+
+
+def test_a_broken_address_is_named_and_falls_back(opened):
+    view = opened("#cells&metric=foo&target=bad&model=r1_qwen_7b&item=nothing")
+    said = view.locator("#notice").inner_text()
+    for name in ("metric \u201cfoo\u201d", "target \u201cbad\u201d", "item \u201cnothing\u201d"):
+        assert name in said
+    assert "r1_qwen_7b" not in said
+    assert view.locator("figure .missing").count() == 0
+
+
+def test_the_first_screen_answers_with_the_numbers_of_the_data(opened, page_data):
+    """Does reasoning help, do answers look at it, does it cause them, how sure, what is not shown."""
+    view = opened()
+    found = view.locator(".finding")
+    for place, one in enumerate(page_data["overview"]["questions"]):
+        assert found.nth(place).locator("h2").inner_text() == one["question"]
+        assert found.nth(place).locator(".says").inner_text() == one["answer"]
+        assert found.nth(place).locator("svg[role=img]").count() == 1
+    shares = found.nth(0).locator("[data-side=with]")
+    accuracies = [100 * run["summary"]["paired"]["accuracy_with"] for run in page_data["evaluation"]]
+    assert [float(one.get_attribute("data-value")) for one in shares.all()] == pytest.approx(accuracies)
+    assert found.nth(1).locator("circle").count() == sum(len(run["over_even"]) for run in page_data["heads"])
+    for title, name in (("How sure", "sure"), ("What this cannot show", "limits"), ("What was null", "nulls")):
+        column = view.locator(f".plain > div:has(h3:text-is('{title}')) li")
+        assert column.all_inner_texts() == page_data["overview"][name]
+    assert view.locator(".finding").nth(2).bounding_box()["y"] < 900  # on the first screen
+
+
+def test_a_figure_can_be_taken_as_svg_and_png_and_says_how_it_is_measured(opened, page_data):
+    view = opened()
+    with view.expect_download() as svg:
+        view.locator("#curves .save").first.click()
+    text = svg.value.path().read_text()
+    assert text.startswith("<svg")
+    assert "flipping token" in text
+    with view.expect_download() as png:
+        view.locator("#walk .save").last.click()
+    assert png.value.suggested_filename == "walk.png"
+    assert png.value.path().read_bytes()[:4] == b"\x89PNG"
+    folds = {figure.get_attribute("id") for figure in view.locator("figure:has(summary:text-is('How measured'))").all()}
+    assert folds == {figure.get_attribute("id") for figure in view.locator("figure").all()}
+    assert page_data["measured"]["cuts"]["code"] == "r2a_core/knockout"
 
 
 def test_an_item_opens_with_all_its_evidence_and_back(opened, page_data):

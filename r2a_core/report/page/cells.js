@@ -127,8 +127,7 @@ async function drawCells(body, width) {
     ],
     caption:
       `${STATE.model}, pair ${visible(sweep.pair_id)}, ${sweep.probe} probe: ${METRICS[STATE.metric]} after patching ` +
-      'one position at the input of one layer. ' +
-      'Rows: tokens in order, clean | corrupted where they differ. ' +
+      'one position at the input of one layer. Rows: tokens in order; both questions\u2019 where they differ. ' +
       (pairs.length < run.n_pairs
         ? `The page carries the first ${pairs.length} of ${counted(run.n_pairs, 'pair')}.`
         : `${counted(run.n_pairs, 'pair')} in all.`),

@@ -117,7 +117,7 @@ function rowChart({
   right = 14,
 }) {
   const step = above ? 38 : 20;
-  const left = above ? 10 : 16 + 6.6 * Math.max(...rows.map((row) => name(row).length));
+  const left = above ? 10 : 18 + 6.9 * Math.max(...rows.map((row) => name(row).length));
   const bottom = 8 + step * rows.length;
   const x = linear(...ends, left, width - right);
   return picture(

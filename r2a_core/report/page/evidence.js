@@ -100,7 +100,7 @@ function changesOf(id) {
         format: (value) => show(value, 1),
         xTitle: 'share of the sentences that stay',
         yTitle: 'p(answer)',
-        under: (x) => s('line', { x1: x(boundary), x2: x(boundary), y1: 12, y2: 232, class: 'cross-line' }),
+        under: (x, y) => s('line', { x1: x(boundary), x2: x(boundary), y1: y(1), y2: y(0), class: 'cross-line' }),
         tall: 180,
       }),
       h('p', { class: 'note' }, 'Dashed: the boundary, after which the answer becomes likely.'),

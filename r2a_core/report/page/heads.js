@@ -42,43 +42,43 @@ function markShapes(marks, cell) {
   return [...marks.rfh.map(around), ...marks.induction.map(triangle), ...marks.retrieval.map(circle)];
 }
 
-function headFacts(ranking, layer, head, masses) {
+const isRanked = () => STATE.setting === 'with_reasoning'; // heads are ranked and marked in that setting
+
+/** What is known of a head: its shares in the chosen setting, and its scores, which are those with reasoning. */
+function headFacts(ranking, layer, head, shares) {
   const scores = ranking?.scores;
   const at = scores ? scores.layer.findIndex((one, index) => one === layer && scores.head[index] === head) : -1;
-  const score = (name, digits = 3) => [words(name), at < 0 ? '\u2013' : show(scores[name][at], digits)];
-  const kinds = ranking
-    ? Object.keys(DATA.head_kinds).filter((kind) => ranking.marks[kind].some(([l, n]) => l === layer && n === head))
-    : [];
+  const marked = (kind) => ranking?.marks[kind].some(([l, n]) => l === layer && n === head);
+  const kinds = Object.keys(DATA.head_kinds).filter(marked);
+  const score = ([label, name, digits = 3]) => [label, show(scores[name][at], digits)];
   return h(
     'div',
     { class: 'side', id: 'head-facts' },
     h('h4', {}, headName(layer, head)),
-    h('p', { class: 'note' }, kinds.length ? kinds.map((kind) => DATA.head_kinds[kind].label).join(', ') : 'none of the marked kinds'),
-    facts([
-      ...Object.entries(SEGMENTS).map(([name, label]) => [`mass \u2192 ${label}`, show(masses[name], 4)]),
-      ...(at < 0
-        ? []
-        : [
-            score('rank'),
-            ['traces in which it is top', show(scores.top10_count[at])],
-            score('above_uniform'),
-            ['focus: above even, without sinks', show(scores.focus[at], 3)],
-            score('uniformity'),
-            score('walk_correlation_weighted'),
-            ['by chance at most (95%)', show(scores.walk_null_95[at], 3)],
-            ['p of the walk', show(scores.walk_p[at], 3)],
-            ['unweighted (the paper)', show(scores.walk_correlation[at], 3)],
-            score('effective_rows', 1),
-            ['answers in other words', `${show(scores.n_reworded[at])} of ${ranking.n_traces}`],
-            ['their mass on the reasoning', show(scores.answer_to_reasoning_reworded[at], 3)],
-            ['their weighted walk correlation', show(scores.walk_correlation_weighted_reworded[at], 3)],
-            score('reflection'),
-            score('induction'),
-            score('retrieval'),
-          ]),
-    ]),
+    h('p', { class: 'note' }, kinds.map((kind) => DATA.head_kinds[kind].label).join(', ') || 'none of the marked kinds'),
+    facts(Object.entries(SEGMENTS).map(([name, label]) => [`share on ${label}`, show(shares[name], 4)])),
+    at < 0 ? '' : [h('h4', {}, 'its scores, with reasoning'), facts(HEAD_SCORES.map(score))],
+    at < 0 ? '' : h('p', { class: 'note' }, `${scores.n_reworded[at]} of ${ranking.n_traces} answers are in other words.`),
   );
 }
+
+const HEAD_SCORES = [
+  ['rank by share on the reasoning', 'rank'],
+  ['texts in which it is in the top 10', 'top10_count'],
+  ['more than its even share, by', 'above_uniform'],
+  ['focus: over even, without sinks', 'focus'],
+  ['evenness of its map (1: uniform)', 'uniformity'],
+  ['walk: r, weighted by share', 'walk_correlation_weighted'],
+  ['by chance at most (95%)', 'walk_null_95'],
+  ['p of the walk', 'walk_p'],
+  ['walk: r, unweighted (the paper)', 'walk_correlation'],
+  ['answer tokens that count in it', 'effective_rows', 1],
+  ['share, answers in other words', 'answer_to_reasoning_reworded'],
+  ['walk: r, answers in other words', 'walk_correlation_weighted_reworded'],
+  ['share on reflection phrases', 'reflection'],
+  ['induction score', 'induction'],
+  ['retrieval score', 'retrieval'],
+];
 
 const headsFigure = () =>
   figure({ id: 'heads', title: 'Which heads look where', keys: ['setting', 'target', 'head'] }, drawHeads);
@@ -106,8 +106,8 @@ async function drawHeads(body, width) {
     shape: [layers, heads],
     values,
   } = grids[STATE.target];
-  const wide = width > 760 ? width - 292 : width;
-  const marks = ranking?.marks ?? { rfh: [], induction: [], retrieval: [] };
+  const wide = width > 760 ? width - 410 : width;
+  const marks = (isRanked() && ranking?.marks) || { rfh: [], induction: [], retrieval: [] };
   const grid = cellGrid({
     id: 'head-grid',
     tallest: 20,
@@ -118,7 +118,7 @@ async function drawHeads(body, width) {
     columnLabels: String,
     rowTitle: 'layer',
     columnTitle: 'head',
-    description: `Mean attention mass by layer and head`,
+    description: 'Mean share of attention by layer and head',
     value: (layer, head) => values[layer * heads + head],
     colour: blues,
     name: headName,
@@ -129,7 +129,7 @@ async function drawHeads(body, width) {
     },
     over: (cell) => markShapes(marks, cell),
   });
-  const masses = here
+  const shares = here
     ? Object.fromEntries(Object.entries(grids).map(([name, one]) => [name, one.values[here[0] * heads + here[1]]]))
     : {};
   body.append(
@@ -140,10 +140,10 @@ async function drawHeads(body, width) {
         'div',
         {},
         grid,
-        colourBar('mean attention mass', 0, 1, blues),
+        colourBar('mean share of attention', 0, 1, blues),
         ranking
           ? legend(
-              [
+              marks.rfh.length && [
                 s('rect', { x: 3, y: 1, width: 11, height: 10, class: 'rfh' }),
                 `Reasoning-Focus Heads (${marks.rfh.length})`,
               ],
@@ -158,12 +158,12 @@ async function drawHeads(body, width) {
             )
           : h('p', { class: 'note' }, 'The heads are not ranked yet: dvc repro heads.'),
       ),
-      here ? headFacts(ranking, ...here, masses) : '',
+      here ? headFacts(ranking, ...here, shares) : '',
     ),
   );
   return {
     controls,
-    answer: STATE.target === 'reasoning' && STATE.setting === 'with_reasoning' ? ranking?.answer : null,
+    answer: STATE.target === 'reasoning' && isRanked() ? ranking?.answer : null,
     caption:
       `Share of attention from answer tokens to ${SEGMENTS[STATE.target]}, mean over n = ${counted(run.n_traces, 'trace')} of ` +
       `${STATE.dataset}, ${STATE.model}, ${words(STATE.setting)}. Choose a head to see its walk below.`,

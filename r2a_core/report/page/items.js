@@ -7,7 +7,7 @@ const OUTCOMES = {
   loss: 'loss: better without',
   unpaired: 'not valid in both',
   differs: 'answer differs from its own reasoning',
-  evidence: 'with attention, knock-out or changes',
+  evidence: 'with more evidence',
 };
 const STATUSES = { ok: 'valid', unfinished: 'not finished', bad_think: 'think format', no_answer: 'no answer' };
 const ROWS_AT_ONCE = 50;
@@ -28,6 +28,7 @@ function evidenceOf(id) {
     ['attention', 'reader', findRecord('traces', run)?.items.some((one) => one.item_id === id)],
     ['knock-out', 'cuts', findRecord('knockout', run)?.items[id]],
     ['changes', 'changes', findRecord('perturb', run)?.items[id]],
+    ['hidden sentences', 'hidden', findRecord('sentences', run)?.points.item_id.includes(id)],
   ].filter(([, , there]) => there);
 }
 

@@ -73,7 +73,7 @@ async function drawReader(body) {
             ? {
                 tabindex: 0,
                 'data-key': 'answer',
-                'aria-label': 'Answer tokens: arrow keys choose one, Escape lets it go',
+                'aria-label': 'Answer tokens: arrow keys choose one, Escape releases it',
               }
             : {}),
         },
@@ -107,9 +107,9 @@ async function drawReader(body) {
       [STATE.item && STATE.item !== trace.item_id ? `No attention is stored of ${visible(STATE.item)}; this is another. ` : ''] +
       `${visible(trace.item_id)}, ${STATE.model} on ${STATE.dataset}; ${viewLabel(view)}. ` +
       (STATE.mode === 'sentences'
-        ? 'Each sentence of the reasoning is coloured by the attention mass it gets from the answer, mean over answer ' +
+        ? 'Each sentence of the reasoning is coloured by the share of attention it gets from the answer, mean over answer ' +
           'tokens, relative to the largest.'
-        : 'Point at an answer token, or choose it with a click or the arrow keys (Esc lets it go): the ' +
+        : 'Point at an answer token, or choose it with a click or the arrow keys (Esc releases it): the ' +
           `${links?.width ?? 0} reasoning tokens that the model looks at most while writing it (from the token before) ` +
           'are coloured, relative to the largest; weights to 4 decimals. Underlined: reflection phrases.'),
     csv,
@@ -150,9 +150,9 @@ function tokenView(trace, links, texts, readout, parts, span) {
     readout.replaceChildren(
       `After \u201c${visible(texts[token - 1]).trim() || '\u2423'}\u201d, while writing `,
       h('strong', {}, `answer token ${token} \u201c${visible(texts[token]).trim() || '\u2423'}\u201d`),
-      `: mass on the reasoning ${show(link.reasoning, 4)}, of which ${show(link.outside, 4)} lies outside the ` +
+      `: share of attention on the reasoning ${show(link.reasoning, 4)}, of which ${show(link.outside, 4)} lies outside the ` +
         `${counted(link.found.length, 'token')} shown. Most: ${strongest}.`,
-      locked === token ? h('span', { class: 'muted' }, ' Held; Esc lets it go.') : '',
+      locked === token ? h('span', { class: 'muted' }, ' Held; Esc releases it.') : '',
     );
   };
   const rest = () => {
@@ -229,7 +229,7 @@ async function sentenceView(trace, at, readout, reasoning, span) {
   const mass = (number) => values[at * count + number];
   const largest = Math.max(...Array.from({ length: count }, (_, number) => mass(number) || 0)) || 1;
   const total = Array.from({ length: count }, (_, number) => mass(number) || 0).reduce((sum, one) => sum + one, 0);
-  const idle = `${counted(count, 'sentence')} hold ${show(total, 4)} of the attention of the answer; point at one.`;
+  const idle = `The ${counted(count, 'sentence')} get ${show(100 * total, 0)}% of the answer\u2019s attention. Point at one to see its share.`;
   const of = {};
   for (let number = 0; number < count; number++) {
     span(sentences.start[number])?.classList.add('starts');
@@ -245,7 +245,7 @@ async function sentenceView(trace, at, readout, reasoning, span) {
       number === undefined
         ? idle
         : `Sentence ${number + 1} of ${count}, tokens ${sentences.start[number]}\u2013${sentences.end[number] - 1}: ` +
-          `mass ${show(mass(number), 4)} from the answer, mean over its tokens` +
+          `share ${show(mass(number), 4)} of the answer\u2019s attention, mean over its tokens` +
           `${sentences.reflection[number] ? '; holds a reflection phrase' : ''}.`;
   };
   reasoning.addEventListener('pointerover', say);

@@ -29,9 +29,9 @@ function hiddenPanel({ points, hidden }, width) {
         const said =
           `${item}, sentence ${sentence + 1}: ${points.text[index].trim()} ` +
           `(${show(points.attended[index], 2)} times even reading; ${show(points.answer_kl[index], 4)} nats)`;
-        const dot = { cx: x(points.attended[index]), cy: y(cost[place]), r: 3.5, 'fill-opacity': 0.8 };
+        const dot = { cx: x(points.attended[index]), cy: y(cost[place]), r: 3.5, 'fill-opacity': 0.8, class: 'pick' };
         const fill = palette[items.indexOf(item) % palette.length];
-        return s('circle', { ...dot, fill, 'data-sentence': `${item} ${sentence}` }, s('title', {}, visible(said)));
+        return s('circle', { ...dot, fill, 'data-sentence': `${item} ${sentence}`, onclick: () => openItem(item) }, s('title', {}, visible(said)));
       }),
       axisTitle((left + width) / 2, bottom + 38, 'attention of the answer over even reading'),
       axisTitle(11, (top + bottom) / 2, 'KL of the answer (nats)', false),
@@ -86,7 +86,7 @@ function drawSentences(body, width) {
     caption:
       `${STATE.model} on ${STATE.dataset}: a dot is a sentence of the reasoning, a colour one of ` +
       `${counted(run.hidden.n_traces, 'trace')}; a line is what rounding alone does. Numbers at the right: sentences ` +
-      'between those that count, at least.',
+      'between those that count, at least. Choose a dot to see its question with all evidence.',
     csv: () => [columns, ...run.points.sentence.map((_, index) => columns.map((name) => run.points[name][index]))],
   };
 }

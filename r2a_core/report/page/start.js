@@ -17,7 +17,7 @@ const SECTIONS = [
   [
     'attention',
     'Attention',
-    'Do answer tokens attend to the reasoning?',
+    'Does the answer look at the reasoning?',
     () => [
       boxesFigure(),
       headsFigure(),
@@ -30,7 +30,7 @@ const SECTIONS = [
   [
     'patching',
     'Patching',
-    'Does changing the reasoning\u2019s activations change the answer?',
+    'Does the answer change when the model\u2019s state at one word of the reasoning is exchanged?',
     () => [
       curvesFigure(),
       cellsFigure(),
@@ -82,7 +82,7 @@ function buildSections() {
     .getElementById('footer')
     .append(
       'Choices are kept in the address: copy it to share this view. Grids and lists work with Tab, ' +
-        'the arrow keys and Enter; Esc lets a held token go. The page needs no network.',
+        'the arrow keys and Enter; Esc releases a token. The page needs no network.',
     );
 }
 
@@ -101,19 +101,31 @@ function drawPickers() {
   );
 }
 
+/** Marks the section in view in the navigation. */
+function markCurrent() {
+  const links = document.querySelectorAll('#nav a');
+  const seen = new IntersectionObserver(
+    (entries) => {
+      const here = entries.find((one) => one.isIntersecting)?.target.id;
+      if (here) links.forEach((link) => link.toggleAttribute('aria-current', link.hash === `#${here}`));
+    },
+    { rootMargin: '-40% 0px -55% 0px' },
+  );
+  document.querySelectorAll('.section').forEach((section) => seen.observe(section));
+}
+
 const redrawAll = () => Promise.all(FIGURES.map((one) => one.redraw()));
 
 async function follow() {
-  readAddress();
+  document.getElementById('notice').textContent = readAddress();
   drawPickers();
   await redrawAll();
   const anchor = anchorInAddress();
   if (anchor) document.getElementById(anchor)?.scrollIntoView();
 }
 
-readAddress();
 buildSections();
-drawPickers();
+markCurrent();
 follow().then(() => document.documentElement.setAttribute('data-ready', 'yes'));
 addEventListener('hashchange', follow);
 let waiting = 0;

@@ -34,11 +34,32 @@ const BELOW = {
   probe: ['cell'],
 };
 
+/** What may be chosen, where that is a fixed list. */
+const choices = () => ({
+  model: DATA.overview.models.map((one) => one.name),
+  dataset: DATA.overview.datasets.map((one) => one.name),
+  setting: SIDES.map(([setting]) => setting),
+  show: Object.keys(OUTCOMES),
+  source: ['answer', 'reasoning'],
+  target: Object.keys(SEGMENTS),
+  mode: ['tokens', 'sentences'],
+  metric: Object.keys(METRICS),
+});
+
+/** Takes the choices from the address; returns a sentence on those that the page does not have. */
 function readAddress() {
   const given = new URLSearchParams(location.hash.replace(/^#[^=&]*(&|$)/, ''));
-  for (const key of Object.keys(STATE)) STATE[key] = given.has(key) ? given.get(key) : DEFAULTS[key];
-  if (!DATA.overview.models.some((one) => one.name === STATE.model)) STATE.model = DEFAULTS.model;
-  if (!DATA.overview.datasets.some((one) => one.name === STATE.dataset)) STATE.dataset = DEFAULTS.dataset;
+  const known = choices();
+  const unknown = [];
+  for (const key of Object.keys(STATE)) {
+    STATE[key] = given.get(key) ?? DEFAULTS[key];
+    if (!known[key] || known[key].includes(STATE[key])) continue;
+    if (given.has(key)) unknown.push(`${key} \u201c${visible(STATE[key])}\u201d`);
+    STATE[key] = DEFAULTS[key];
+  }
+  const items = findRecord('evaluation', { model: STATE.model, dataset: STATE.dataset })?.items.item_id;
+  if (STATE.item && items && !items.includes(STATE.item)) unknown.push(`item \u201c${visible(STATE.item)}\u201d`);
+  return unknown.length ? `The address asks for ${unknown.join(', ')}, which this page does not have.` : '';
 }
 
 function anchorInAddress() {

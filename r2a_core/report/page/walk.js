@@ -213,9 +213,10 @@ async function drawWalk(body, width) {
     .join(', ');
   return {
     controls: tracePicker(),
+    answer: walk && `${headName(...head)} moves through this reasoning as the answer is written with r = ${show(walk.correlation, 2)} (1: in step).`,
     caption:
       `${headName(...head)} of ${STATE.model} on ${visible(trace.item_id)}: ${bottom - top} answer tokens over ` +
-      `${trace.think_close - left} reasoning tokens${walk ? `; walk correlation, weighted by mass, r = ${show(walk.correlation, 2)}` : ''}. ` +
+      `${trace.think_close - left} reasoning tokens. ` +
       (map
         ? `${pooling(map)}; weights are kept to \u00b1${levelError(trace.floor).toFixed(1)}%, below ${floorText(trace.floor)} a cell is empty.`
         : `The page carries only the centroid of this head; maps are stored of ${stored}.`),
