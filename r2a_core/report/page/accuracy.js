@@ -34,13 +34,21 @@ function settingChart(rows, label, width, ends, format = String) {
       const [from, to] = [ran[0], ran.at(-1)].map(([, side]) => x(row[side].mean));
       return [
         s('line', { x1: from, x2: to, y1: y, y2: y, class: 'between' }),
-        row.chance !== null && s('path', { d: `M${x(row.chance)} ${y - 9}v18`, class: 'chance', 'data-chance': row.chance }),
+        row.chance !== null &&
+          s('path', { d: `M${x(row.chance)} ${y - 9}v18`, class: 'chance', 'data-chance': row.chance }),
         row.published && SIDES.map(([setting]) => diamond(x(row.published[setting]), y)),
         ran.map(([setting, side]) =>
           s(
             'g',
             { 'data-side': side, 'data-value': row[side].mean },
-            intervalMark(x, y, row[side], SETTING_COLOURS[setting], `${side} reasoning: ${format(fixed(row[side].mean, 1))}`, 5),
+            intervalMark(
+              x,
+              y,
+              row[side],
+              SETTING_COLOURS[setting],
+              `${side} reasoning: ${format(fixed(row[side].mean, 1))}`,
+              5,
+            ),
           ),
         ),
       ];
@@ -69,7 +77,11 @@ const gradedRuns = () => DATA.evaluation.filter((run) => run.summary.paired.accu
 function accuracyRow(run) {
   const { paired, chance } = run.summary;
   const percent = (name) => (paired[name] === null ? null : 100 * paired[name]);
-  const side = (name) => ({ mean: percent(`accuracy_${name}`), low: percent(`low_${name}`), high: percent(`high_${name}`) });
+  const side = (name) => ({
+    mean: percent(`accuracy_${name}`),
+    low: percent(`low_${name}`),
+    high: percent(`high_${name}`),
+  });
   return {
     name: caseName(run),
     gap: run.stars ? `${difference(paired, 0, 100)} ${run.stars}` : paired.reason,

@@ -28,7 +28,12 @@ function drawAnswers(body, width) {
   const graded = DATA.evaluation.filter((run) => Object.keys(run.summary.answers).length);
   if (!graded.length) return { missing: 'No answers are graded yet: dvc repro evaluate.' };
   const rows = graded.flatMap((run) =>
-    Object.entries(run.summary.answers).map(([setting, counts]) => ({ run, setting, counts, chance: run.summary.chance })),
+    Object.entries(run.summary.answers).map(([setting, counts]) => ({
+      run,
+      setting,
+      counts,
+      chance: run.summary.chance,
+    })),
   );
   const placed = ({ counts }) => counts.named_first + counts.named_second;
   const kinds = Object.entries(DATA.answer_kinds).filter(([kind]) =>
@@ -48,17 +53,15 @@ function drawAnswers(body, width) {
     }),
     legend(
       ...kinds.map(([, { label, colour }]) => [swatch(colour), label]),
-      graded.some((run) => run.summary.chance !== null) && [
-        s('path', { d: 'M9 0V12', class: 'chance' }),
-        'guessing',
-      ],
+      graded.some((run) => run.summary.chance !== null) && [s('path', { d: 'M9 0V12', class: 'chance' }), 'guessing'],
     ),
   );
   const columns = ['n', ...Object.keys(DATA.answer_kinds), ...NAMED];
   return {
     answer: findRecord('evaluation', { model: STATE.model, dataset: STATE.dataset })?.answered,
     words: graded.map((run) => run.answered).filter(Boolean),
-    caption: 'Shares of all first attempts. First of two: of answers that name one of two options, those that name the first.',
+    caption:
+      'Shares of all first attempts. First of two: of answers that name one of two options, those that name the first.',
     csv: () => [
       ['model', 'dataset', 'setting', 'chance', ...columns],
       ...rows.map(({ run, setting, counts, chance }) => [

@@ -71,7 +71,10 @@ function drawBoxes(body, width) {
   );
   return {
     controls,
-    answer: runs.map((run) => run.answer[STATE.source]).filter(Boolean).join(' '),
+    answer: runs
+      .map((run) => run.answer[STATE.source])
+      .filter(Boolean)
+      .join(' '),
     caption:
       `Share of the attention of ${STATE.source} tokens by part of the text, on ${STATE.dataset}. A dot is one text; line and ` +
       'number: median. Without reasoning a short placeholder stands in its place.',

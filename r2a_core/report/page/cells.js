@@ -51,7 +51,14 @@ function cellFacts(sweep, grids, at) {
 }
 
 const cellsFigure = () =>
-  figure({ id: 'cells', title: 'One pair of questions: every position and layer', keys: ['pair', 'probe', 'metric', 'cell'] }, drawCells);
+  figure(
+    {
+      id: 'cells',
+      title: 'One pair of questions: every position and layer',
+      keys: ['pair', 'probe', 'metric', 'cell'],
+    },
+    drawCells,
+  );
 
 async function drawCells(body, width) {
   const run = findRecord('patching', { model: STATE.model });

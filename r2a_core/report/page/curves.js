@@ -22,7 +22,8 @@ const NO_CROSSING = { layer: null };
 
 function crossingWords({ layer, low, high, confidence } = NO_CROSSING) {
   if (layer === null) return 'the curves do not cross';
-  const where = low === null ? `at layer ${show(layer, 1)}` : `between layers ${low} and ${high} (${100 * confidence}%)`;
+  const where =
+    low === null ? `at layer ${show(layer, 1)}` : `between layers ${low} and ${high} (${100 * confidence}%)`;
   return `the curves cross ${where}`;
 }
 
@@ -55,7 +56,8 @@ function curvePanel(run, probe, width) {
   ];
 }
 
-const curvesFigure = () => figure({ id: 'curves', title: 'How far one exchange moves the answer, by layer', keys: [] }, drawCurves);
+const curvesFigure = () =>
+  figure({ id: 'curves', title: 'How far one exchange moves the answer, by layer', keys: [] }, drawCurves);
 
 function drawCurves(body, width) {
   const run = findRecord('patching', { model: STATE.model });

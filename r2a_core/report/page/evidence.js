@@ -71,7 +71,8 @@ function cutsOf(id) {
         name: (one) => `${one.set} ${one.k}`,
         data: (one) => ({ 'data-loss': one.loss }),
         marks: (one, x, y) => {
-          const written = one.changed === null ? '' : one.changed ? '; written anew, it changes' : '; written anew, it stays';
+          const written =
+            one.changed === null ? '' : one.changed ? '; written anew, it changes' : '; written anew, it stays';
           const said = s('title', {}, `${one.set} ${one.k}, ${words(one.kind)}: ${show(one.loss)}${written}`);
           return s('circle', { cx: x(one.loss), cy: y, r: 4, fill: one.changed ? VERMILION : KINDS[one.kind] }, said);
         },
@@ -86,7 +87,8 @@ function changesOf(id) {
   const found = findRecord('perturb', { model: STATE.model, dataset: STATE.dataset })?.items[id];
   if (!found) return [];
   const { fraction, p, same, boundary, arms } = found;
-  const said = (step) => `${show(100 * fraction[step], 0)}% stay: p = ${show(p[step], 2)}${same[step] ? '' : ', another answer'}`;
+  const said = (step) =>
+    `${show(100 * fraction[step], 0)}% stay: p = ${show(p[step], 2)}${same[step] ? '' : ', another answer'}`;
   return [
     (width) => [
       h('h4', {}, 'its reasoning cut after each sentence'),
@@ -104,7 +106,8 @@ function changesOf(id) {
         tall: 180,
       }),
       h('p', { class: 'note' }, 'Dashed: the boundary, after which the answer becomes likely.'),
-      arms.length > 0 && fold('Its answer after other changes', table([['change'], ['answer'], ['same']], arms.map(armRow))),
+      arms.length > 0 &&
+        fold('Its answer after other changes', table([['change'], ['answer'], ['same']], arms.map(armRow))),
     ],
   ];
 }

@@ -22,8 +22,15 @@ function download(name, blob) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-const DRAWN = ['fill', 'fill-opacity', 'stroke', 'stroke-width', 'stroke-opacity', 'stroke-dasharray', 'stroke-linecap']
-  .concat(['font-family', 'font-size', 'font-weight', 'text-anchor', 'visibility']);
+const DRAWN = [
+  'fill',
+  'fill-opacity',
+  'stroke',
+  'stroke-width',
+  'stroke-opacity',
+  'stroke-dasharray',
+  'stroke-linecap',
+].concat(['font-family', 'font-size', 'font-weight', 'text-anchor', 'visibility']);
 
 /** What a figure shows as one picture: its SVGs with their styles, its maps, and the lines of text around them. */
 function pictureOf(body, title) {
@@ -92,7 +99,15 @@ function howMeasured(id) {
   return fold(
     'How measured',
     h('p', {}, how),
-    h('p', { class: 'note' }, named('Stage', stage), named('; code', code), named('; data', data), '. ', linkTo('words', 'Words')),
+    h(
+      'p',
+      { class: 'note' },
+      named('Stage', stage),
+      named('; code', code),
+      named('; data', data),
+      '. ',
+      linkTo('words', 'Words'),
+    ),
   );
 }
 

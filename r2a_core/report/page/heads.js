@@ -55,10 +55,16 @@ function headFacts(ranking, layer, head, shares) {
     'div',
     { class: 'side', id: 'head-facts' },
     h('h4', {}, headName(layer, head)),
-    h('p', { class: 'note' }, kinds.map((kind) => DATA.head_kinds[kind].label).join(', ') || 'none of the marked kinds'),
+    h(
+      'p',
+      { class: 'note' },
+      kinds.map((kind) => DATA.head_kinds[kind].label).join(', ') || 'none of the marked kinds',
+    ),
     facts(Object.entries(SEGMENTS).map(([name, label]) => [`share on ${label}`, show(shares[name], 4)])),
     at < 0 ? '' : [h('h4', {}, 'its scores, with reasoning'), facts(HEAD_SCORES.map(score))],
-    at < 0 ? '' : h('p', { class: 'note' }, `${scores.n_reworded[at]} of ${ranking.n_traces} answers are in other words.`),
+    at < 0
+      ? ''
+      : h('p', { class: 'note' }, `${scores.n_reworded[at]} of ${ranking.n_traces} answers are in other words.`),
   );
 }
 

@@ -106,7 +106,13 @@ function itemLine(run, columns, at, first) {
     SIDES.map(([setting]) => h('td', {}, verdict(run, at, setting))),
     h('td', { class: columns.differs[at] ? 'differs' : '' }, visible(columns.concludes[at] ?? '\u2013')),
     h('td', { class: columns.outcome[at] }, columns.outcome[at]),
-    h('td', { class: 'muted' }, evidenceOf(id).map(([name]) => name).join(', ')),
+    h(
+      'td',
+      { class: 'muted' },
+      evidenceOf(id)
+        .map(([name]) => name)
+        .join(', '),
+    ),
   );
 }
 
@@ -139,7 +145,11 @@ async function drawItems(body, width) {
   const head = h('tr', {}, Object.keys(COLUMNS).map(sortButton), h('th', { scope: 'col' }, 'more'));
   const lines = here.map((at) => itemLine(run, columns, at, first));
   const list = h('table', { class: 'items' }, h('thead', {}, head), h('tbody', {}, lines));
-  body.append(h('div', { class: 'scroll tall' }, list), pageButtons(page, pages), chosenItem(run, columns, texts, width));
+  body.append(
+    h('div', { class: 'scroll tall' }, list),
+    pageButtons(page, pages),
+    chosenItem(run, columns, texts, width),
+  );
   const search = h('input', { type: 'search', value: STATE.find, 'data-key': 'find' });
   for (const event of ['change', 'search']) {
     search.addEventListener(event, () => choose({ find: search.value, page: '0' }));

@@ -33,16 +33,17 @@ const knockoutFigure = () => figure({ id: 'cuts', title: 'What cutting heads cos
 
 function drawKnockout(body, width) {
   const run = findRecord('knockout', { model: STATE.model, dataset: STATE.dataset });
-  if (!run) return { missing: `The heads of ${STATE.model} have not been cut on ${STATE.dataset}: dvc repro knockout.` };
+  if (!run)
+    return { missing: `The heads of ${STATE.model} have not been cut on ${STATE.dataset}: dvc repro knockout.` };
   body.append(
     panels(
       width,
       Object.keys(PARTS).map((part) => (each) => knockoutPanel(run.sets, part, each)),
     ),
-    legend(
-      ...[...new Set(run.sets.map((one) => one.kind))].map((kind) => [swatch(KINDS[kind]), words(kind)]),
-      [s('circle', { cx: 9, cy: 6, r: 2.5, fill: '#999999' }), 'random sets of the same layers'],
-    ),
+    legend(...[...new Set(run.sets.map((one) => one.kind))].map((kind) => [swatch(KINDS[kind]), words(kind)]), [
+      s('circle', { cx: 9, cy: 6, r: 2.5, fill: '#999999' }),
+      'random sets of the same layers',
+    ]),
     itemLinks(Object.keys(run.items)),
   );
   return {

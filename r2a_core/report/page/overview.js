@@ -92,10 +92,7 @@ function paramsPart() {
         ' writes a copy that names machine and versions.',
       );
   return [
-    fold(
-      `All ${DATA.overview.params.length} settings`,
-      pairs(DATA.overview.params.map((one) => [one.key, one.value])),
-    ),
+    fold(`All ${DATA.overview.params.length} settings`, pairs(DATA.overview.params.map((one) => [one.key, one.value]))),
     machine,
   ];
 }
@@ -112,7 +109,12 @@ function overviewSection() {
   const details = questions.flatMap((one) => one.details);
   return [
     h('h1', {}, visible(DATA.title)),
-    h('p', { class: 'lede' }, models.map((model) => h('span', {}, visible(model.line), ' ')), askedOf(datasets)),
+    h(
+      'p',
+      { class: 'lede' },
+      models.map((model) => h('span', {}, visible(model.line), ' ')),
+      askedOf(datasets),
+    ),
     h('p', { id: 'notice', class: 'missing', role: 'status' }),
     headlinePart(),
     h(

@@ -40,7 +40,9 @@ function cutPanel(run, width) {
 const armName = ({ family, part, level }) =>
   family === 'cut'
     ? 'no reasoning'
-    : [family, part, ['number', 'option'].includes(family) ? `${Math.round(100 * level)}%` : ''].filter(Boolean).join(' ');
+    : [family, part, ['number', 'option'].includes(family) ? `${Math.round(100 * level)}%` : '']
+        .filter(Boolean)
+        .join(' ');
 
 function armsPanel(arms, width) {
   return [
@@ -69,7 +71,8 @@ const perturbFigure = () =>
 
 function drawPerturb(body, width) {
   const run = findRecord('perturb', { model: STATE.model, dataset: STATE.dataset });
-  if (!run) return { missing: `The traces of ${STATE.model} on ${STATE.dataset} have not been changed: dvc repro perturb.` };
+  if (!run)
+    return { missing: `The traces of ${STATE.model} on ${STATE.dataset} have not been changed: dvc repro perturb.` };
   if (!run.curve) return { missing: 'No answer is the same after the unchanged reasoning.' };
   body.append(
     panels(width, [(each) => cutPanel(run, each), (each) => armsPanel(run.arms, each)]),
@@ -77,7 +80,10 @@ function drawPerturb(body, width) {
       ...Object.entries(CUT_CURVES)
         .filter(([part]) => run.curve[part])
         .map(([, [label, colour]]) => [swatch(colour), label]),
-      [s('circle', { cx: 9, cy: 6, r: 4, fill: 'none', stroke: ORANGE, 'stroke-width': 2 }), 'the answer put in its place'],
+      [
+        s('circle', { cx: 9, cy: 6, r: 4, fill: 'none', stroke: ORANGE, 'stroke-width': 2 }),
+        'the answer put in its place',
+      ],
     ),
     itemLinks(Object.keys(run.items)),
   );

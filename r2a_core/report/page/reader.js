@@ -104,7 +104,11 @@ async function drawReader(body) {
       picker('show', ['tokens', 'sentences'], 'mode'),
     ],
     caption:
-      [STATE.item && STATE.item !== trace.item_id ? `No attention is stored of ${visible(STATE.item)}; this is another. ` : ''] +
+      [
+        STATE.item && STATE.item !== trace.item_id
+          ? `No attention is stored of ${visible(STATE.item)}; this is another. `
+          : '',
+      ] +
       `${visible(trace.item_id)}, ${STATE.model} on ${STATE.dataset}; ${viewLabel(view)}. ` +
       (STATE.mode === 'sentences'
         ? 'Each sentence of the reasoning is coloured by the share of attention it gets from the answer, mean over answer ' +
@@ -131,7 +135,9 @@ function tokenView(trace, links, texts, readout, parts, span) {
     clear();
     const link = links?.of(token - 1); // the token before writes this one
     if (!link) {
-      readout.textContent = links ? 'The token that writes this one was not captured.' : 'No links are stored for this trace: dvc repro maps.';
+      readout.textContent = links
+        ? 'The token that writes this one was not captured.'
+        : 'No links are stored for this trace: dvc repro maps.';
       return;
     }
     const largest = link.found[0]?.weight || 1;
@@ -204,7 +210,14 @@ function tokenView(trace, links, texts, readout, parts, span) {
       ['answer_token', 'reasoning_token', 'text', 'weight', 'reasoning_mass', 'outside'],
       ...Array.from({ length: links.rows }, (_, at) => links.first + at).flatMap((row) => {
         const link = links.of(row);
-        return link.found.map((one) => [row + 1, one.token, texts[one.token], one.weight, link.reasoning, link.outside]);
+        return link.found.map((one) => [
+          row + 1,
+          one.token,
+          texts[one.token],
+          one.weight,
+          link.reasoning,
+          link.outside,
+        ]);
       }),
     ])
   );

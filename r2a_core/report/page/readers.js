@@ -30,7 +30,12 @@ function changePanel(record, score, width) {
   const chosen = chosenHead();
   return panel(
     left + side + 10,
-    h('h4', {}, score.label, h('span', { class: 'muted' }, ` Spearman \u03c1 = ${show(score.spearman, 2)}, ${counted(index.size, 'head')}`)),
+    h(
+      'h4',
+      {},
+      score.label,
+      h('span', { class: 'muted' }, ` Spearman \u03c1 = ${show(score.spearman, 2)}, ${counted(index.size, 'head')}`),
+    ),
     picture(
       left + side + 10,
       top + side + 40,

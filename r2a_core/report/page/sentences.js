@@ -31,7 +31,11 @@ function hiddenPanel({ points, hidden }, width) {
           `(${show(points.attended[index], 2)} times even reading; ${show(points.answer_kl[index], 4)} nats)`;
         const dot = { cx: x(points.attended[index]), cy: y(cost[place]), r: 3.5, 'fill-opacity': 0.8, class: 'pick' };
         const fill = palette[items.indexOf(item) % palette.length];
-        return s('circle', { ...dot, fill, 'data-sentence': `${item} ${sentence}`, onclick: () => openItem(item) }, s('title', {}, visible(said)));
+        return s(
+          'circle',
+          { ...dot, fill, 'data-sentence': `${item} ${sentence}`, onclick: () => openItem(item) },
+          s('title', {}, visible(said)),
+        );
       }),
       axisTitle((left + width) / 2, bottom + 38, 'attention of the answer over even reading'),
       axisTitle(11, (top + bottom) / 2, 'KL of the answer (nats)', false),
@@ -68,7 +72,9 @@ const sentencesFigure = () => figure({ id: 'hidden', title: 'What hiding a sente
 function drawSentences(body, width) {
   const run = findRecord('sentences', { model: STATE.model, dataset: STATE.dataset });
   if (!run)
-    return { missing: `The sentences of ${STATE.model} on ${STATE.dataset} have not been hidden: dvc repro sentences.` };
+    return {
+      missing: `The sentences of ${STATE.model} on ${STATE.dataset} have not been hidden: dvc repro sentences.`,
+    };
   body.append(
     panels(width, [
       (each) => hiddenPanel(run, each),

@@ -213,7 +213,9 @@ async function drawWalk(body, width) {
     .join(', ');
   return {
     controls: tracePicker(),
-    answer: walk && `${headName(...head)} moves through this reasoning as the answer is written with r = ${show(walk.correlation, 2)} (1: in step).`,
+    answer:
+      walk &&
+      `${headName(...head)} moves through this reasoning as the answer is written with r = ${show(walk.correlation, 2)} (1: in step).`,
     caption:
       `${headName(...head)} of ${STATE.model} on ${visible(trace.item_id)}: ${bottom - top} answer tokens over ` +
       `${trace.think_close - left} reasoning tokens. ` +

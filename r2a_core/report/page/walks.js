@@ -20,7 +20,9 @@ function excessPanel(heads, width) {
       at.map((index) => {
         const name = headName(heads.layer[index], heads.head[index]);
         const kept = heads.rank_by_excess[index] !== null;
-        const said = kept ? `rank ${heads.rank_by_excess[index]} beyond distance` : 'no more than even reading, or evenly';
+        const said = kept
+          ? `rank ${heads.rank_by_excess[index]} beyond distance`
+          : 'no more than even reading, or evenly';
         return s(
           'circle',
           {
@@ -33,7 +35,11 @@ function excessPanel(heads, width) {
             'data-head': name,
             onclick: () => choose({ head: name, view: '' }),
           },
-          s('title', {}, `${name}: mass ${show(heads.mass[index])}, ${show(heads.excess[index])} beyond distance, ${said}`),
+          s(
+            'title',
+            {},
+            `${name}: mass ${show(heads.mass[index])}, ${show(heads.excess[index])} beyond distance, ${said}`,
+          ),
         );
       }),
       axisTitle((left + width) / 2, top + tall + 38, 'mass on the reasoning'),
@@ -51,12 +57,18 @@ const walksFigure = () => figure({ id: 'walks', title: 'Beyond the length of the
 
 function drawWalks(body, width) {
   const run = findRecord('walks', { model: STATE.model, dataset: STATE.dataset });
-  if (!run) return { missing: `The walks of ${STATE.model} on ${STATE.dataset} have not been measured: dvc repro walks.` };
+  if (!run)
+    return { missing: `The walks of ${STATE.model} on ${STATE.dataset} have not been measured: dvc repro walks.` };
   const numbersPanel = () => [
     h('h4', {}, 'r of each score with the length of the reasoning, median over heads'),
     facts(run.lengths.map((one) => [one.label, show(one.median, 2)])),
     h('h4', {}, 'odds of a wrong answer, walk 1 SD worse (95%)'),
-    facts(run.odds.flatMap((one) => [[one.label, odds(one.own)], ['in all datasets', odds(one.pooled)]])),
+    facts(
+      run.odds.flatMap((one) => [
+        [one.label, odds(one.own)],
+        ['in all datasets', odds(one.pooled)],
+      ]),
+    ),
   ];
   body.append(
     panels(width, [(each) => excessPanel(run.heads, each), numbersPanel]),
