@@ -261,7 +261,8 @@ def null_cuts(records: Records) -> list[str]:
                 name = f"the {one['k']} heads with {SET_NAMES.get(one['set'], one['set'])}"
                 found.setdefault(name, []).append(f"{record['dataset']} p = {chance['p']:.2g}")
     return [
-        f"Cutting {name} costs no more than cutting random ones: {', '.join(where)}." for name, where in found.items()
+        f"Cutting {name} is not shown to cost more than cutting random ones: {', '.join(where)}."
+        for name, where in found.items()
     ]
 
 
@@ -274,7 +275,7 @@ def null_changes(records: Records) -> list[str]:
             if words and loss["n"] and loss["low"] <= 0 <= loss["high"]:
                 found.setdefault(words, []).append(record["dataset"])
     return [
-        f"No change of the answer's probability {words}: {', '.join(dict.fromkeys(where))}."
+        f"The answer's probability {words} cannot be told from no change: {', '.join(dict.fromkeys(where))}."
         for words, where in found.items()
     ]
 

@@ -152,7 +152,7 @@ def test_an_instrument_stands_at_its_auc_and_its_agreement(opened):
     )
     assert view.locator("#agreements rect[data-row]").count() == 9
     assert view.locator("#agreements [data-told='0 1']").count() == 1
-    assert "fails to say whether one answer" in view.locator("#agreements .answer").inner_text()
+    assert "fails to say whether one answer" in view.locator("#agreements .says").inner_text()
 
 
 def test_a_hidden_sentence_stands_at_its_attention_and_cost(opened):
