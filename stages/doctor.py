@@ -43,17 +43,19 @@ def check_pins(params: Params, imports: Path) -> None:
         name: partial(check_file, entry, imports, name) for name, entry in datasets.items()
     }
     for name in (*params.run.models, *(reader.model for reader in params.run.readers)):
-        model = params.models[name]
+        model, places = params.models[name], {}
         if isinstance(model, TrainedModel) and isinstance(model.recipe, AdapterRecipe):
+            places["recipe.start"] = model.recipe.start
             model = model.recipe.base
         if isinstance(model, LocalModel):
             checks[name] = partial(check_local, model.path, model.sha256, name)
         elif isinstance(model, GgufModel) and model.hub_id is None:
             checks[name] = partial(checked_file, model)
-        place = getattr(model, "adapter", None)
-        if place is not None and place.path is not None:
-            adapter = AdapterPointer(place.path, sha256=place.sha256)
-            checks[f"{name}.adapter"] = partial(adapter_folder, adapter, Path(name))
+        places["adapter"] = getattr(model, "adapter", None)
+        for key, place in places.items():
+            if place is not None and place.path is not None:
+                pointer = AdapterPointer(place.path, sha256=place.sha256)
+                checks[f"{name}.{key}"] = partial(adapter_folder, pointer, Path(name), key)
     for name, check in checks.items():
         try:
             check()

@@ -207,7 +207,7 @@ def draw(rng: Random) -> OrderProblem:
 
 
 def draw_two(rng: Random) -> OrderProblem:
-    """Draws two people and one clue: so easy that no trace is needed."""
+    """Draws two people and one clue."""
     return draw_line(rng, 2, (1,))
 
 
