@@ -190,6 +190,11 @@ def rank_by_walk(heads: pl.DataFrame, thresholds: WalkThresholds) -> pl.DataFram
     return known.sort("margin", "layer", "head", descending=[True, False, False])
 
 
+def loss_per_token(tokens: str, part: str = "") -> pl.Expr:
+    """Compute how many nats of log-probability a token loses; part: prefix of the columns, tokens: the count's."""
+    return (pl.col(f"{part}log_prob_base") - pl.col(f"{part}log_prob")) / pl.col(tokens)
+
+
 def walking_heads(heads: pl.DataFrame, thresholds: WalkThresholds) -> tuple[Head, ...]:
     """Name the heads that walk along the reasoning, the best first. heads: as for `rank_by_walk`."""
     walking = rank_by_walk(heads, thresholds).filter(pl.col("margin") >= 1)

@@ -15,7 +15,7 @@ from r2a_core.knockout.sets import ranked_heads
 from r2a_core.patching.summary import pair_curves
 from r2a_core.perturb.areas import mistake_area, trapezoid
 from r2a_core.perturb.summary import whole_trace
-from r2a_core.results import Head
+from r2a_core.results import Head, loss_per_token
 from r2a_core.walks.summary import best_walks, head_table
 
 ATTENTION_COLUMNS = ("item_id", "layer", "head", "source", "reasoning", "focus")
@@ -78,8 +78,8 @@ def knockout_values(knockout: pl.DataFrame, count: int) -> list[pl.DataFrame]:
     """
     arm = pl.col("n_answer_tokens") * (pl.col("n_layers") - pl.col("first_layer")).cast(pl.Float64)
     rows = knockout.with_columns(
-        loss=(pl.col("log_prob_base") - pl.col("log_prob")) / pl.col("n_answer_tokens"),
-        result=(pl.col("result_log_prob_base") - pl.col("result_log_prob")) / pl.col("n_result_tokens"),
+        loss=loss_per_token("n_answer_tokens"),
+        result=loss_per_token("n_result_tokens", "result_"),
         arm=arm / (pl.col("n_tokens") - 2) / pl.col("n_layers"),
     )
     found = {}
@@ -109,7 +109,7 @@ def sentence_values(hidden: pl.DataFrame) -> list[pl.DataFrame]:
     Passes are those of the unchanged trace and, for each sentence, of the rows behind it: their share of the trace.
     """
     rows = hidden.drop_nulls("sentence").with_columns(
-        loss=(pl.col("result_log_prob_base") - pl.col("result_log_prob")) / pl.col("n_result_tokens"),
+        loss=loss_per_token("n_result_tokens", "result_"),
         arm=1 - pl.col("end") / pl.col("n_tokens"),
     )
     items = rows.group_by("item_id", maintain_order=True).agg(

@@ -16,6 +16,7 @@ from r2a_core.config import KnockoutParams
 from r2a_core.evaluation.paired import accuracy_with_interval, difference_with_interval
 from r2a_core.infra.checks import HINT, check_columns
 from r2a_core.knockout.sets import NONE
+from r2a_core.results import loss_per_token
 
 KNOCKOUT_SCHEMA = {
     "item_id": pl.String,
@@ -72,19 +73,13 @@ def knockout_records(frame: pl.DataFrame, params: KnockoutParams) -> list[dict[s
         draws = [each.sort("item_id") for _, each in drawn.sort("draw").group_by("draw", maintain_order=True)]
         record = {"kind": kind, "set": name, "k": k, "n_traces": own.height, "first_layer": own["first_layer"][0]}
         for part, tokens in (("", "n_answer_tokens"), ("result_", "n_result_tokens")):
-            losses = [lost(each, part, tokens) for each in (own.sort("item_id"), *draws)]
+            losses = [
+                each.select(loss_per_token(tokens, part)).to_series().to_numpy()
+                for each in (own.sort("item_id"), *draws)
+            ]
             record[f"{part}loss"] = loss_record(losses[0], losses[1:], params)
         records.append(record | {"anew": anew_record(own, draws, params)})
     return records
-
-
-def lost(rows: pl.DataFrame, part: str, tokens: str) -> NDArray[np.float64]:
-    """Return how many nats of log-probability a token loses, by trace."""
-    return (
-        rows.select((pl.col(f"{part}log_prob_base") - pl.col(f"{part}log_prob")) / pl.col(tokens))
-        .to_series()
-        .to_numpy()
-    )
 
 
 def loss_record(
@@ -141,8 +136,8 @@ def item_losses(frame: pl.DataFrame) -> dict[str, list[dict[str, Any]]]:
     own = frame.filter(pl.col("draw").is_null())
     losses = own.select(
         *("item_id", "kind", "set", "k", "anew", "changed"),
-        loss=pl.Series(lost(own, "", "n_answer_tokens")),
-        result_loss=pl.Series(lost(own, "result_", "n_result_tokens")),
+        loss=loss_per_token("n_answer_tokens"),
+        result_loss=loss_per_token("n_result_tokens", "result_"),
     )
     return {
         item_id: rows.drop("item_id").to_dicts() for (item_id,), rows in losses.group_by("item_id", maintain_order=True)

@@ -1,0 +1,37 @@
+"""How the words of metrics and page write numbers, and from when on they say that there is a difference.
+
+number -> text; the ends of a 95% interval -> verdict. Needs no other module of the project.
+"""
+
+from typing import Literal
+
+SIGNIFICANT = 0.05  # p below which a sentence says that there is an effect
+
+Side = Literal[-1, 0, 1]
+
+MINUS, NONE = "\u2212", "\u2013"
+
+
+def signed(value: float | None, decimals: int = 2, plus: bool = False) -> str:
+    """Write a number with so many decimals and a real minus; what rounds to 0 has none, and None is a dash.
+
+    plus: write the sign of positive numbers too.
+    """
+    return NONE if value is None else f"{value:{'+' if plus else ''}z.{decimals}f}".replace("-", MINUS)
+
+
+def percent(share: float | None, decimals: int = 0) -> str:
+    """Write a share, 0 to 1, as percent; None is a dash."""
+    return NONE if share is None else f"{signed(100 * share, decimals)}%"
+
+
+def side(low: float | None, high: float | None, at: float = 0.0) -> Side:
+    """Tell on which side of `at` a 95% interval lies: 1 above, -1 below, 0 where it holds it or there is none."""
+    if low is None or high is None:
+        return 0
+    return 1 if low > at else -1 if high < at else 0
+
+
+def compared(low: float | None, high: float | None, what: str) -> str:
+    """Put the interval of a difference from `what` into words: more, less, or that it cannot be told."""
+    return {1: "more than", -1: "less than", 0: "cannot be told from"}[side(low, high)] + f" {what}"
