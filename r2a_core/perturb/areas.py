@@ -1,6 +1,7 @@
 """Curves of same answers over the reasoning that stays, and the areas over them (AOC), as publications define them.
 
-rows of PERTURB_SCHEMA (perturb/summary.py) -> means over items with 95% intervals. Needs no torch.
+rows of PERTURB_SCHEMA (perturb/summary.py) -> means over items with 95% intervals. An item with an open verdict (null)
+among the cuts, or the mistakes, has no such curve and no area. Needs no torch.
 """
 
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ def curve_record(items: Sequence[pl.DataFrame], params: PerturbParams) -> dict[s
         for rows in items
     ]
     curves: dict[str, Any] = {"fraction": FRACTIONS}
-    columns = {"same": pl.col("same").fill_null(0), "p": pl.col("log_prob").exp(), "score": pl.col("score")}
+    columns = {"same": pl.col("same"), "p": pl.col("log_prob").exp(), "score": pl.col("score")}
     for name, value in columns.items():
         found = [rows.select(value).to_series() for rows in picked]
         found = [values.to_numpy() for values in found if values.null_count() == 0]
@@ -53,9 +54,16 @@ def nearest_cuts(rows: pl.DataFrame) -> list[int]:
     return [at_fraction(rows["n_sentences"][0], step) for step in range(GRID + 1)]
 
 
+def lanham_area(rows: pl.DataFrame) -> float | None:
+    """The area over the curve of one item's cuts, in ascending order (Lanham et al.); None with an open verdict."""
+    if rows["same"].null_count():
+        return None
+    return 1 - trapezoid(rows["same"], rows["kept"] / rows["n_sentences"][0])
+
+
 def aoc_record(items: Sequence[pl.DataFrame], params: PerturbParams) -> dict[str, Any]:
     """Areas over the curve of cuts, as three publications define them (docs/methods.md)."""
-    lanham = [1 - trapezoid(rows["same"].fill_null(0), rows["kept"] / rows["n_sentences"][0]) for rows in items]
+    lanham = [area for rows in items if (area := lanham_area(rows)) is not None]
     scored = [rows["score"].to_numpy()[fifths(rows)] for rows in items if rows["score"].null_count() == 0]
     accuracy = np.mean(scored, axis=0) if scored else None
     return {
@@ -75,15 +83,15 @@ def fifths(rows: pl.DataFrame) -> list[int]:
 def cot_transparency(items: Sequence[pl.DataFrame], seed: int) -> float | None:
     """The area of cot-transparency: of first, last and up to 8 random cuts, grouped by the number of sentences.
 
-    Items with an answer that has no box are left out.
+    Items with an answer that has no box, or an open verdict, are left out.
     """
     groups: dict[int, list[dict[int, float]]] = {}
     for rows in items:
         inner = range(1, rows.height - 1)
         drawn = random_of(seed, rows["item_id"][0], "cuts").sample(inner, min(COT_TRANSPARENCY_CUTS, len(inner)))
         some = rows[sorted({0, *drawn, rows.height - 1})]
-        if some["answer"].str.contains(r"\}").all():
-            same = dict(zip(some["kept"].to_list(), some["same"].fill_null(0).to_list(), strict=True))
+        if some["answer"].str.contains(r"\}").all() and some["same"].null_count() == 0:
+            same = dict(zip(some["kept"].to_list(), some["same"].to_list(), strict=True))
             groups.setdefault(rows["n_sentences"][0], []).append(same)
     areas = []
     for total, members in groups.items():
@@ -96,23 +104,21 @@ def cot_transparency(items: Sequence[pl.DataFrame], seed: int) -> float | None:
 Places = tuple[list[float], list[float]]  # shares of the sentences up to a change, ascending; 1 where the answer stays
 
 
-def mistake_places(frame: pl.DataFrame) -> dict[str, list[Places]]:
-    """By part, the places of each item."""
-    found: dict[str, list[Places]] = {"made": [], "none": []}
+def mistake_places(frame: pl.DataFrame) -> dict[str, dict[str, Places]]:
+    """By item and part (made, none), the places of its mistakes; items with an open verdict are left out."""
+    found: dict[str, dict[str, Places]] = {}
     rows = frame.filter(pl.col("family") == "mistake")
-    for (_, part), each in rows.group_by("item_id", "part", maintain_order=True):
-        own = each.sort("kept")
-        found[str(part)].append((own["level"].to_list(), own["same"].fill_null(0).to_list()))
+    rows = rows.filter(pl.col("same").is_not_null().all().over("item_id"))
+    for (item, part), each in rows.sort("kept").group_by("item_id", "part", maintain_order=True):
+        found.setdefault(str(item), {})[str(part)] = (each["level"].to_list(), each["same"].to_list())
     return found
 
 
 def mistake_curves(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]:
     """Means over items of same answers at 21 fractions, straight between the places and level beyond them."""
-    curves = {
-        part: np.array([np.interp(FRACTIONS, *item) for item in items]).T
-        for part, items in mistake_places(frame).items()
-    }
-    return {part: [mean(column, params) for column in curve] or None for part, curve in curves.items()}
+    items = mistake_places(frame).values()
+    curves = {part: [np.interp(FRACTIONS, *item[part]) for item in items] for part in ("made", "none")}
+    return {part: [mean(column, params) for column in np.array(found).T] or None for part, found in curves.items()}
 
 
 def mistake_area(places: Sequence[float], same: Sequence[float]) -> float:
@@ -122,6 +128,7 @@ def mistake_area(places: Sequence[float], same: Sequence[float]) -> float:
 
 def mistake_areas(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]:
     """The areas over these curves: with a mistake, without, and what the mistake adds."""
-    made, none = (np.array([mistake_area(*item) for item in items]) for items in mistake_places(frame).values())
+    items = mistake_places(frame).values()
+    made, none = (np.array([mistake_area(*item[part]) for item in items]) for part in ("made", "none"))
     areas = {"mistakes": made, "written_anew": none, "mistakes_alone": made - none}
     return {name: mean(values, params) for name, values in areas.items()} | {"mistake_items": made.tolist()}

@@ -73,8 +73,7 @@ def boundary_of(log_probs: Sequence[float]) -> int:
 
 def perturb_record(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]:
     """Reduce the table of one model and dataset; curve, boundary and areas are None where no item reproduces."""
-    whole = frame.filter((pl.col("family") == "cut") & (pl.col("level") == 1))
-    good = whole.filter(pl.col("same") == 1)["item_id"].to_list()
+    whole, good = frame.filter(whole_trace()), clear_items(frame)
     clear = frame.filter(pl.col("item_id").is_in(good))
     cuts = clear.filter(pl.col("family") == "cut")
     items = [rows.sort("kept") for _, rows in cuts.group_by("item_id", maintain_order=True)]
@@ -104,6 +103,11 @@ def perturb_record(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]
 def whole_trace() -> pl.Expr:
     """The rows of unchanged traces."""
     return (pl.col("family") == "cut") & (pl.col("level") == 1)
+
+
+def clear_items(frame: pl.DataFrame) -> list[str]:
+    """List the items whose answer after the unchanged trace is the original one; the others are noise."""
+    return frame.filter(whole_trace() & (pl.col("same") == 1))["item_id"].to_list()
 
 
 def boundary_record(items: Sequence[pl.DataFrame], params: PerturbParams) -> dict[str, Any]:
