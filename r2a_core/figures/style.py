@@ -68,6 +68,8 @@ def save_figure(fig: Figure, path_without_suffix: Path) -> list[Path]:
 def lay_out(fig: Figure) -> None:
     """Place the axes once, for both files; with a layout engine left in place, each file would be drawn twice."""
     if (engine := fig.get_layout_engine()) is not None:
+        shown = fig.dpi
         fig.set_dpi(STYLE["savefig.dpi"])
         engine.execute(fig)
-        fig.set_layout_engine()
+        fig.set_layout_engine("none")
+        fig.set_dpi(shown)
