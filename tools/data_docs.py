@@ -553,7 +553,7 @@ TABLES += (
             "parallel": count("walking paths side by side, at most"),
             "ends": Column("tokens of the reasoning, from 0, at which walking paths end", 0),
             "reflection": Column("tokens of the reasoning, from 0, at which reflection phrases start", 0),
-            "walk_rank": Column("among the heads of the dataset that may walk, 1 = best; null for others", 1),
+            "walk_rank": Column("among heads that walk over the other half of the traces, 1 = best; else null", 1),
             "score": share("1 = the trace's answer is right; null without a right answer"),
         },
     ),

@@ -1,9 +1,8 @@
-"""Logistic regression by Newton's method, with standard errors that allow for clusters.
+"""Logistic regression by Newton's method, with standard errors that need no model of the variance.
 
-design (n, k), outcomes (n,) of 0 and 1, clusters (n,) -> Fit, or None where no finite estimate exists.
+design (n, k), outcomes (n,) of 0 and 1 -> Fit, or None where no finite estimate exists.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,10 +23,10 @@ class Fit:
     errors: NDArray[np.float64]
 
 
-def fit_logistic(design: NDArray[np.float64], outcomes: NDArray[np.float64], clusters: Sequence[object]) -> Fit | None:
+def fit_logistic(design: NDArray[np.float64], outcomes: NDArray[np.float64]) -> Fit | None:
     """Fit outcomes by maximum likelihood; None where the outcomes are separated or the columns not independent.
 
-    Errors are the sandwich over clusters, times clusters / (clusters - 1).
+    Errors are those of the sandwich, its middle times n / (n - 1).
     """
     beta = np.zeros(design.shape[1])
     for _ in range(STEPS):
@@ -40,18 +39,16 @@ def fit_logistic(design: NDArray[np.float64], outcomes: NDArray[np.float64], clu
         if np.abs(design @ beta).max() > LARGEST:
             return None
         if np.abs(step).max() < DONE:
-            return Fit(beta, clustered_errors(design, outcomes, beta, clusters))
+            return Fit(beta, robust_errors(design, outcomes, beta))
     return None
 
 
-def clustered_errors(
-    design: NDArray[np.float64], outcomes: NDArray[np.float64], beta: NDArray[np.float64], clusters: Sequence[object]
+def robust_errors(
+    design: NDArray[np.float64], outcomes: NDArray[np.float64], beta: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Compute the standard errors of the coefficients, outcomes of one cluster being dependent."""
+    """Compute the standard errors of the coefficients by the sandwich, each outcome for itself."""
     p = 1 / (1 + np.exp(-design @ beta))
     bread = np.linalg.inv(design.T @ (design * (p * (1 - p))[:, None]))
-    names = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
-    scores = np.zeros((len(names), design.shape[1]))
-    np.add.at(scores, [names[name] for name in clusters], design * (outcomes - p)[:, None])
-    factor = len(names) / max(1, len(names) - 1)
+    scores = design * (outcomes - p)[:, None]
+    factor = len(outcomes) / max(1, len(outcomes) - 1)
     return np.sqrt(np.diag(factor * bread @ (scores.T @ scores) @ bread))

@@ -1,6 +1,6 @@
 """What each head of a layer makes of the reasoning: its mass beyond even and beyond near reading, its shape, its walk.
 
-queries and keys of one layer of a trace -> LayerReading, one value a head, from one pass over the answer rows and one
+queries and keys of one layer of a trace -> LayerReading, one value a head, from two passes over the answer rows and one
 over the last reasoning rows, a block at a time (docs/methods.md has the formulas).
 """
 
@@ -76,7 +76,7 @@ def layer_reading(
     def blocks(rows: range) -> Iterable[PatternBlock]:
         return pattern_blocks(queries, keys, first_row, layer, rows)
 
-    sinks = sink_tokens(blocks(profile_rows) if captured else (), segments.n_tokens).to(keys.device)
+    sinks = sink_tokens(blocks(segments.answer), segments.n_tokens).to(keys.device)
     profile = distance_profile(blocks(profile_rows), sinks) if captured else None
     sums = {name: keys.new_zeros(n_heads, dtype=torch.float64) for name in ("even", "distance")}
     walks, questions, seen, shares = [], [], [], []

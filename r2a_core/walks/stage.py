@@ -19,10 +19,10 @@ from r2a_core.infra.checks import check_finite
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
 from r2a_core.models.load import choose_device
-from r2a_core.results import rank_by_walk
+from r2a_core.results import walking_heads
 from r2a_core.tokenizer import reflection_ranges, token_pieces
 from r2a_core.walks.measures import layer_reading
-from r2a_core.walks.summary import JOINED, MEASURES, WALK_SCHEMA
+from r2a_core.walks.summary import JOINED, KEY, MEASURES, WALK_SCHEMA
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +91,30 @@ def with_ranks_and_scores(
     walks: pl.DataFrame, heads: pl.DataFrame, evaluation: pl.DataFrame, thresholds: WalkThresholds
 ) -> pl.DataFrame:
     """Fill the JOINED columns. heads: HEAD_SCHEMA of the dataset; evaluation: its SCORE_COLUMNS."""
-    ranks = rank_by_walk(heads, thresholds).select("layer", "head").with_row_index("walk_rank", offset=1)
     ok = evaluation.filter(pl.col("setting") == "with_reasoning", pl.col("status") == "ok").sort("run")
     scores = ok.unique("item_id", keep="first", maintain_order=True).select("item_id", "score")
-    joined = walks.drop(JOINED).join(ranks, on=["layer", "head"], how="left", maintain_order="left")
-    joined = joined.join(scores, on="item_id", how="left", maintain_order="left")
-    return joined.select(list(WALK_SCHEMA)).cast(WALK_SCHEMA)  # type: ignore[arg-type]
+    ranked = walks.drop(JOINED).join(scores, on="item_id", how="left", maintain_order="left")
+    ranked = ranked.join(held_out_ranks(walks, heads, thresholds), on=KEY, how="left", maintain_order="left")
+    return ranked.select(list(WALK_SCHEMA)).cast(WALK_SCHEMA)  # type: ignore[arg-type]
+
+
+def held_out_ranks(walks: pl.DataFrame, heads: pl.DataFrame, thresholds: WalkThresholds) -> pl.DataFrame:
+    """Rank the heads that walk, for each trace by the half of the traces that it is not in: KEY and walk_rank.
+
+    Heads chosen by a trace's own walk would walk there better than elsewhere by the choice alone.
+    """
+    chance, items = heads.select("layer", "head", "walk_null_95"), sorted(set(walks["item_id"]))
+    ranks = [pl.DataFrame(schema={name: WALK_SCHEMA[name] for name in (*KEY, "walk_rank")})]
+    for half in (items[::2], items[1::2]):
+        means = (
+            walks.filter(~pl.col("item_id").is_in(half))
+            .group_by("layer", "head")
+            .agg(
+                answer_to_reasoning=pl.col("mass").cast(pl.Float64).mean(),
+                walk_correlation_weighted=pl.col("walk").cast(pl.Float64).mean(),
+            )
+        )
+        walking = walking_heads(means.join(chance, on=["layer", "head"], how="left"), thresholds)
+        rows = [(item, *head, rank) for item in half for rank, head in enumerate(walking, 1)]
+        ranks.append(pl.DataFrame(rows, schema=ranks[0].schema, orient="row"))
+    return pl.concat(ranks)

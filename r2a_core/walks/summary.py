@@ -17,6 +17,7 @@ from r2a_core.config import WalksParams
 from r2a_core.evaluation.paired import NORMAL_95, difference_with_interval
 from r2a_core.results import Head, head_name
 from r2a_core.walks.logistic import fit_logistic
+from r2a_core.wording import SIGNIFICANT, compared, side, signed
 
 KEY = ("item_id", "layer", "head")
 
@@ -47,7 +48,7 @@ WALK_SCHEMA = {
     "parallel": pl.Int32,
     "ends": pl.List(pl.Int32),
     "reflection": pl.List(pl.Int32),
-    "walk_rank": pl.Int32,  # by results.rank_by_walk; null: not in the middle layers, or no walk
+    "walk_rank": pl.Int32,  # among the heads that walk over the other half of the traces; null for others
     "score": pl.Float64,  # of the trace's answer
 }
 
@@ -57,7 +58,7 @@ BROKEN = ("walk", "diagonal", "local_cover")  # that may say something of the an
 
 LEAST_OUTCOMES = 5  # right answers, and wrong ones, without which a regression says nothing
 
-SIGNIFICANT = 0.05
+LEAST_TRACES = 5  # without which the places of phrases are not exchanged
 
 FIRST = 10  # heads by mass, as in the paper
 
@@ -65,28 +66,29 @@ FIRST = 10  # heads by mass, as in the paper
 def head_table(walks: pl.DataFrame, near_uniform: float) -> pl.DataFrame:
     """Average over traces, and rank what is left without near-uniform heads: layer, head, means, ranks, length_<score>.
 
-    length_<score>: Pearson's r of the score and the tokens of the reasoning over traces. rank_by_excess is null where a
-    head reads no more than even reading does, or evenly: entropy of `near_uniform` or more.
+    length_<score>: Pearson's r of the score and the tokens of the reasoning over traces. A head `reads` unless it reads
+    no more than even reading does, or evenly: entropy of `near_uniform` or more. rank_by_excess: among heads that read.
     """
     length = pl.col("n_reasoning_tokens").cast(pl.Float64)
     r = {f"length_{name}": pl.corr(pl.col(name).cast(pl.Float64), length).fill_nan(None) for name in LENGTHS}
     heads = walks.group_by("layer", "head").agg(
         *(pl.col(name).cast(pl.Float64).mean() for name in MEASURES),
         pl.col("parallel").cast(pl.Float64).mean(),
-        pl.col("walk_rank").first(),
         **r,
     )
     return with_ranks(heads.sort("layer", "head"), near_uniform)
 
 
 def with_ranks(heads: pl.DataFrame, near_uniform: float) -> pl.DataFrame:
-    """Add rank_by_mass and rank_by_excess. heads: mass, excess, even_excess, entropy (null: unknown)."""
-    reads = (pl.col("even_excess") > 0) & (pl.col("entropy") < near_uniform).fill_null(value=True)
+    """Add reads, rank_by_mass and rank_by_excess. heads: mass, excess, even_excess, entropy (null: unknown)."""
+    reads = (pl.col("even_excess") > 0).fill_null(value=False)
+    reads &= (pl.col("entropy") < near_uniform).fill_null(value=True)
 
     def rank(column: pl.Expr) -> pl.Expr:
         return column.rank("ordinal", descending=True).cast(pl.Int32)
 
     return heads.with_columns(
+        reads=reads,
         rank_by_mass=rank(pl.col("mass")),
         rank_by_excess=rank(pl.when(reads).then(pl.col("excess"))),
     )
@@ -100,12 +102,12 @@ def walk_record(walks: pl.DataFrame, params: WalksParams) -> dict[str, Any]:
     return {
         "n_traces": walks["item_id"].n_unique(),
         "n_heads": heads.height,
-        "reading": heads["rank_by_excess"].drop_nulls().len(),
-        "first_dropped": names(first.filter(pl.col("rank_by_excess").is_null())),
+        "reading": int(heads["reads"].sum()),
+        "first_dropped": names(first.filter(~pl.col("reads"))),
         "first_by_excess": names(heads.filter(pl.col("rank_by_excess") <= FIRST).sort("rank_by_excess")),
         "length": {name: length_record(heads[f"length_{name}"]) for name in LENGTHS},
         "best": {
-            "heads": names(best.unique(["layer", "head"]).sort("walk_rank")),
+            "heads": names(best.sort("walk_rank", "layer", "head").unique(["layer", "head"], maintain_order=True)),
             **{name: best[name].cast(pl.Float64).mean() for name in (*MEASURES, "parallel")},
         },
         "question": question_record(best, params),
@@ -115,7 +117,7 @@ def walk_record(walks: pl.DataFrame, params: WalksParams) -> dict[str, Any]:
 
 
 def best_walks(walks: pl.DataFrame, count: int) -> pl.DataFrame:
-    """Keep the rows of the heads that walk best."""
+    """Keep the rows of the heads that walk best, chosen for each trace by the half of the traces it is not in."""
     return walks.filter(pl.col("walk_rank") <= count)
 
 
@@ -132,10 +134,10 @@ def length_record(r: pl.Series) -> dict[str, Any]:
 
 
 def by_trace(best: pl.DataFrame, score: str) -> pl.DataFrame:
-    """Average a score over the best walks of each trace; traces without one are left out."""
+    """Average a score over the best walks of each trace; traces without it or a graded answer are left out."""
     mean = pl.col(score).cast(pl.Float64).mean()
     traces = best.group_by("item_id", maintain_order=True).agg(mean, pl.col("n_reasoning_tokens", "score").first())
-    return traces.drop_nulls(score) if score != "score" else traces
+    return traces.drop_nulls([score, "score"])
 
 
 def question_record(best: pl.DataFrame, params: WalksParams) -> dict[str, Any] | None:
@@ -150,56 +152,56 @@ def question_record(best: pl.DataFrame, params: WalksParams) -> dict[str, Any] |
 
 
 def ends_record(best: pl.DataFrame, params: WalksParams) -> dict[str, Any] | None:
-    """Compare how near to a reflection paths end with what randomly placed reflections give; None without any.
+    """Compare how near to a reflection paths end with what the reflections of other traces give; None without any.
 
     The distance of an end to the nearest, in fractions of the reasoning, mean over a trace's ends, then over traces.
-    Chance places as many reflections of each trace uniformly; p is the share of placements, the real one included, that
-    come as near.
+    Chance deals the traces' reflections out anew, each at its fraction of the reasoning, as both may lie late; p is the
+    share of deals, the real one included, that come as near, None below LEAST_TRACES.
     """
-    generator = np.random.default_rng(params.seed)
-    own, chance = [], []
+    ends, marks = [], []
     for _, rows in best.sort(KEY).group_by("item_id", maintain_order=True):
-        n, marks = rows["n_reasoning_tokens"][0], rows["reflection"][0].to_numpy()
-        ends = rows["ends"].explode().drop_nulls().to_numpy()
-        if not (len(marks) and len(ends)):
-            continue
-        placed = generator.integers(0, n, (params.permutations, len(marks)))
-        own.append(distance(ends, marks[None])[0] / n)
-        chance.append(distance(ends, placed) / n)
-    if not own:
+        n = rows["n_reasoning_tokens"][0]
+        own = rows["ends"].explode().drop_nulls().to_numpy() / n, rows["reflection"][0].to_numpy() / n
+        if all(map(len, own)):
+            ends.append(own[0])
+            marks.append(own[1])
+    if not ends:
         return None
-    null = np.mean(chance, axis=0)
-    p = (1 + int((null <= np.mean(own) + 1e-12).sum())) / (1 + len(null))
-    return {"n_traces": len(own), "distance": float(np.mean(own)), "chance": float(null.mean()), "p": p}
+    away = np.array([[distance(own, other) for other in marks] for own in ends])  # (ends of, marks of)
+    generator, at = np.random.default_rng(params.seed), np.arange(len(ends))
+    dealt = np.array([away[at, generator.permutation(at)].mean() for _ in range(params.permutations)])
+    own = float(away.diagonal().mean())
+    p = (1 + int((dealt <= own + 1e-12).sum())) / (1 + len(dealt)) if len(ends) >= LEAST_TRACES else None
+    return {"n_traces": len(ends), "distance": own, "chance": float(away.mean()), "p": p}
 
 
-def distance(ends: NDArray[np.integer], marks: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Average over ends the distance to the nearest mark, of each placement (placement, mark)."""
-    return np.abs(ends[:, None, None] - marks).min(-1).mean(0)
+def distance(ends: NDArray[np.floating], marks: NDArray[np.floating]) -> float:
+    """Average over ends the distance to the nearest mark."""
+    return float(np.abs(ends[:, None] - marks).min(1).mean())
 
 
 def broken_record(datasets: Sequence[pl.DataFrame], score: str) -> dict[str, Any]:
     """Ask whether a trace whose best walks are one standard deviation worse more often has a wrong answer.
 
-    Logistic regression with the logarithm of the reasoning's length as covariate and an intercept per dataset,
-    clustered by item; odds_ratio is None, and reason says why, where it has no estimate. datasets: rows of the best
-    walks of each.
+    Logistic regression with the logarithm of the reasoning's length as covariate and an intercept per dataset, over the
+    datasets that have both outcomes (n and n_wrong are theirs); odds_ratio is None, and reason says why, where it has
+    no estimate. datasets: rows of the best walks of each.
     """
-    traces = pl.concat(
-        [by_trace(best, score).drop_nulls("score").with_columns(dataset=pl.lit(at)) for at, best in enumerate(datasets)]
-    ).with_columns(wrong=(pl.col("score") < 1).cast(pl.Float64))
-    both = pl.col("wrong").n_unique().over("dataset") > 1  # a dataset with one outcome says nothing
-    counts = {"n": traces.height, "n_wrong": int(traces["wrong"].sum())}
-    used = traces.filter(both).with_columns(log_length=pl.col("n_reasoning_tokens").cast(pl.Float64).log())
+    traces = pl.concat([by_trace(best, score).with_columns(dataset=pl.lit(at)) for at, best in enumerate(datasets)])
+    traces = traces.with_columns(
+        wrong=(pl.col("score") < 1).cast(pl.Float64), log_length=pl.col("n_reasoning_tokens").cast(pl.Float64).log()
+    )
+    used = traces.filter(pl.col("wrong").n_unique().over("dataset") > 1)
+    counts = {"n": used.height, "n_wrong": int(used["wrong"].sum())}
     none: dict[str, Any] = dict.fromkeys(("odds_ratio", "low", "high", "p"))
-    few = min(counts["n_wrong"], counts["n"] - counts["n_wrong"])
-    if few < LEAST_OUTCOMES:
+    if used.is_empty():
+        return counts | none | {"reason": "no dataset has right and wrong ones"}
+    if min(counts["n_wrong"], counts["n"] - counts["n_wrong"]) < LEAST_OUTCOMES:
         return counts | none | {"reason": f"fewer than {LEAST_OUTCOMES} of an outcome"}
     own = used["dataset"].unique(maintain_order=True)
     intercepts = [(used["dataset"] == each).cast(pl.Float64).to_numpy() for each in own]
     walk, length = (standardised(used[name].to_numpy()) for name in (score, "log_length"))
-    clusters = list(used.select("dataset", "item_id").iter_rows())
-    fit = fit_logistic(np.column_stack([-walk, length, *intercepts]), used["wrong"].to_numpy(), clusters)
+    fit = fit_logistic(np.column_stack([-walk, length, *intercepts]), used["wrong"].to_numpy())
     if fit is None:
         return counts | none | {"reason": "no finite estimate"}
     beta, error = float(fit.coefficients[0]), float(fit.errors[0])
@@ -223,12 +225,12 @@ def pooled_record(walks: Mapping[str, pl.DataFrame], params: WalksParams) -> dic
 def sentences(record: Mapping[str, Any], pooled: Mapping[str, Any]) -> list[str]:
     """Say what the record of one dataset holds, and what all datasets of the model say of wrong answers."""
     said = [reading_sentence(record), walk_sentence(record), ends_sentence(record["ends"])]
-    return [*filter(None, said), broken_sentence(pooled["walk"])]
+    return [*said, broken_sentence(pooled["walk"])]
 
 
 def reading_sentence(record: Mapping[str, Any]) -> str:
     """Say how many heads read the reasoning beyond its length, and what length does to their scores."""
-    mass, even, near = (number(record["length"][name]["median"]) for name in ("mass", "even_excess", "excess"))
+    mass, even, near = (signed(record["length"][name]["median"]) for name in ("mass", "even_excess", "excess"))
     first, n_heads = record["first_dropped"], record["n_heads"]
     return (
         f"{record['reading']} of {n_heads} heads read the reasoning more than even reading does, and not evenly; of "
@@ -238,23 +240,23 @@ def reading_sentence(record: Mapping[str, Any]) -> str:
     )
 
 
-def walk_sentence(record: Mapping[str, Any]) -> str | None:
-    """Say what shape the best walks have, and whether the same heads walk over the question; None without any."""
+def walk_sentence(record: Mapping[str, Any]) -> str:
+    """Say what shape the best walks have, and whether the same heads walk over the question."""
     best, asked = record["best"], record["question"]
     if not best["heads"]:
-        return None
+        return "No head walks over half of the traces (heads.walk), so nothing is asked of the other half."
     text = (
-        f"The best walks{listed(best['heads'])}, means over traces: {number(best['diagonal'])} of the diagonal (by "
-        f"chance {number(best['diagonal_null'])}), forward in {number(best['local_cover'])} of their windows (by "
-        f"chance about 0.5), over {number(best['covered'])} of the reasoning, {number(best['parallel'])} paths side by "
+        f"The best walks{listed(best['heads'])}, for each trace chosen by the half of the traces that it is not in, means "
+        f"over traces: {signed(best['diagonal'])} of the diagonal (by "
+        f"chance {signed(best['diagonal_null'])}), forward in {signed(best['local_cover'])} of their windows (by "
+        f"chance about 0.5), over {signed(best['covered'])} of the reasoning, {signed(best['parallel'])} paths side by "
         "side."
     )
     if asked is not None:
-        more = "more" if asked["low"] > 0 else "less" if asked["high"] < 0 else "no different"
         text += (
-            f" Over the reasoning they walk at r = {number(asked['walk'])}, over the question at "
-            f"{number(asked['question_walk'])}: {more} (95% of the difference {number(asked['low'])} to "
-            f"{number(asked['high'])}, n = {asked['n_traces']})."
+            f" Over the reasoning they walk at r = {signed(asked['walk'])}, which is "
+            f"{compared(asked['low'], asked['high'], 'over the question')}, {signed(asked['question_walk'])} (95% of "
+            f"the difference {signed(asked['low'])} to {signed(asked['high'])}, n = {asked['n_traces']})."
         )
     return text
 
@@ -263,11 +265,11 @@ def ends_sentence(ends: Mapping[str, Any] | None) -> str:
     """Say whether paths end near reflection phrases."""
     if ends is None:
         return "No trace has both a path that ends and a reflection phrase, so where walks end is not asked."
-    near = "nearer" if ends["p"] < SIGNIFICANT else "no nearer"
-    return (
-        f"Paths end {near} to a reflection phrase than by chance: {ends['distance']:.3f} of the reasoning away, by "
-        f"chance {ends['chance']:.3f} (p = {ends['p']:.2g}, n = {ends['n_traces']})."
-    )
+    away = f"{ends['distance']:.3f} of the reasoning away, {ends['chance']:.3f} from those of another trace"
+    if ends["p"] is None:
+        return f"Whether paths end near reflection phrases cannot be told: {away} (n = {ends['n_traces']})."
+    near = "end nearer to" if ends["p"] < SIGNIFICANT else "cannot be told to end nearer to"
+    return f"Paths {near} a reflection phrase than by chance: {away} (p = {ends['p']:.2g}, n = {ends['n_traces']})."
 
 
 def broken_sentence(found: Mapping[str, Any]) -> str:
@@ -275,7 +277,7 @@ def broken_sentence(found: Mapping[str, Any]) -> str:
     wrong = f"{found['n_wrong']} of {found['n']} answers are wrong"
     if found["odds_ratio"] is None:
         return f"Whether a broken walk goes with a wrong answer cannot be told: {wrong} ({found['reason']})."
-    same = "cannot be told from no effect" if found["low"] <= 1 <= found["high"] else "is an effect"
+    same = "is an effect" if side(found["low"], found["high"], at=1) else "cannot be told from no effect"
     return (
         f"Over all datasets, a walk worse by one standard deviation multiplies the odds of a wrong answer by "
         f"{found['odds_ratio']:.2f}, which {same} (95% {found['low']:.2f} to {found['high']:.2f}, p = "
@@ -286,8 +288,3 @@ def broken_sentence(found: Mapping[str, Any]) -> str:
 def listed(heads: Sequence[str]) -> str:
     """Write names in brackets, nothing without any."""
     return f" ({', '.join(heads)})" if heads else ""
-
-
-def number(value: float | None) -> str:
-    """Write a number with two decimals."""
-    return "\u2013" if value is None else f"{value:.2f}".replace("-", "\u2212")

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from r2a_core.config import WalkThresholds
 from r2a_core.data.items import Item, items_frame
 from r2a_core.generation.rows import generation_row
 from r2a_core.infra.errors import R2AError
@@ -15,11 +16,14 @@ from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import plain_ids
 from r2a_core.trace import GENERATION_SCHEMA, has_boxed
 from r2a_core.walks import stage as jobs
+from r2a_core.walks.summary import WALK_SCHEMA
 from tests.random_models import contents, save_random_model
 from tests.study import PARAMS, call, params_with, study_folder, write_params
+from tests.walks.cases import row
 from tools.data_docs import faults
 
 ITEMS = [Item(f"story-{number}", f"{number} + 2?", str(number + 2), "math") for number in range(3)]
+HEADS = {"layer": pl.Int16, "head": pl.Int16, "walk_null_95": pl.Float64}
 MADE = ("walks", "figures/walks", "metrics")
 
 
@@ -80,9 +84,7 @@ def test_from_captured_traces_to_a_figure_and_again_after_a_kill(root: Path, mon
     both = found.join(attention, on=["item_id", "layer", "head"], maintain_order="left")
     assert both["mass"].to_numpy() == pytest.approx(both["reasoning"].to_numpy(), abs=1e-6)
     assert both["walk"].to_list() == both["walk_correlation_weighted"].to_list()
-    ranked = found.drop_nulls("walk_rank")
-    assert set(ranked["layer"]) <= {1, 2}
-    assert ranked["walk_rank"].min() == 1
+    assert set(found.drop_nulls("walk_rank")["layer"]) <= {1, 2}
     first = contents(root / "data", MADE)
     for place in (root / ".work/walks", root / "data/walks", root / "data/figures/walks"):
         shutil.rmtree(place)
@@ -112,3 +114,15 @@ def test_without_stored_activations_the_table_is_empty_and_nothing_is_drawn(root
     shutil.rmtree(root / "data/heads")
     with pytest.raises(R2AError, match="does not exist"):
         call(root, "walks", "tiny", "stories")
+
+
+def test_a_trace_has_no_say_in_which_heads_are_asked_of_it() -> None:
+    """Head 0 walks over the traces 0 and 2, head 1 over 1 and 3, head 2 over none though it reads."""
+    own = [row(f"t{at}", head, walk=0.9 if head == at % 2 else 0.0, mass=0.5) for at in range(4) for head in range(3)]
+    walks = pl.DataFrame(own, schema=WALK_SCHEMA)
+    heads = pl.DataFrame({"layer": [1] * 3, "head": range(3), "walk_null_95": [0.1] * 3}, schema=HEADS)
+    ranks = jobs.held_out_ranks(walks, heads, WalkThresholds(mass=0.1, correlation=0.2))
+    assert sorted(ranks.rows()) == [("t0", 1, 1, 1), ("t1", 1, 0, 1), ("t2", 1, 1, 1), ("t3", 1, 0, 1)]
+    by_chance = heads.with_columns(walk_null_95=pl.lit(0.95))
+    assert jobs.held_out_ranks(walks, by_chance, WalkThresholds(mass=0.1, correlation=0.2)).is_empty()
+    assert jobs.held_out_ranks(walks.head(3), heads, WalkThresholds(mass=0.1, correlation=0.2)).is_empty()

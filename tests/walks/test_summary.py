@@ -59,14 +59,26 @@ def test_heads_that_read_evenly_are_dropped_and_length_is_told() -> None:
     assert record["question"]["mean"] == pytest.approx(0.75 - 0.23)
 
 
-def test_ends_are_nearer_to_reflections_than_chance_only_where_they_are() -> None:
-    assert distance(np.array([10, 50]), np.array([[0, 45], [10, 50]])).tolist() == [7.5, 0.0]
-    near = walk_record(walked(20), params())["ends"]
-    assert near["n_traces"] == 20
-    assert near["distance"] == pytest.approx(np.mean([1 / (100 + 10 * number) for number in range(20)]))
+def ending(ends: list[int], marks: list[int]) -> pl.DataFrame:
+    """Traces of 100 tokens with one path that ends, and one reflection phrase, each."""
+    rows = [
+        row(f"t{at}", 0, ends=[end], reflection=[mark]) for at, (end, mark) in enumerate(zip(ends, marks, strict=True))
+    ]
+    return pl.DataFrame(rows, schema=WALK_SCHEMA)
+
+
+def test_ends_are_nearer_to_their_own_reflections_only_where_they_are() -> None:
+    assert distance(np.array([10, 50]), np.array([0, 45])) == 7.5
+    spread = list(range(5, 95, 10))
+    near = walk_record(ending(spread, [end + 1 for end in spread]), params())["ends"]
+    assert (near["n_traces"], near["distance"]) == (9, pytest.approx(0.01))
     assert near["p"] == pytest.approx(1 / 1001)
-    far = walk_record(walked(20).with_columns(reflection=pl.lit([80, 99])), params())["ends"]
-    assert far["p"] > 0.5
+    late = walk_record(ending([90 + at for at in range(9)], [91 + at * 5 % 9 for at in range(9)]), params())["ends"]
+    assert late["distance"] < 0.05  # both lie late, and neither says where the other is
+    assert late["p"] > 0.05
+    two = walk_record(ending([10, 90], [10, 80]), params())["ends"]
+    assert (two["distance"], two["chance"]) == (pytest.approx(0.05), pytest.approx((0 + 0.7 + 0.8 + 0.1) / 4))
+    assert two["p"] is None
     assert walk_record(walked().with_columns(reflection=pl.lit([], pl.List(pl.Int32))), params())["ends"] is None
 
 
@@ -93,8 +105,12 @@ def test_too_few_wrong_answers_are_no_answer() -> None:
     found = broken_record([walked(8)], "walk")
     assert (found["n"], found["n_wrong"], found["odds_ratio"]) == (8, 2, None)
     assert found["reason"] == "fewer than 5 of an outcome"
-    empty = pl.DataFrame(schema=WALK_SCHEMA)
-    assert broken_record([empty], "walk")["n"] == 0
+    right = walked(8).with_columns(score=pl.lit(1.0))
+    for unusable in ([pl.DataFrame(schema=WALK_SCHEMA)], [right]):
+        found = broken_record(unusable, "walk")
+        assert (found["n"], found["odds_ratio"]) == (0, None)
+        assert found["reason"] == "no dataset has right and wrong ones"
+    assert broken_record([right, walked(20)], "walk")["n"] == 20  # a dataset with one outcome says nothing
 
 
 def test_sentences_are_made_from_the_numbers() -> None:
@@ -103,9 +119,17 @@ def test_sentences_are_made_from_the_numbers() -> None:
     text = sentences(record, pooled_record(frames, params()))
     assert text[0].startswith("2 of 3 heads read the reasoning more than even reading does, and not evenly; of the 3")
     assert "1 do not (L1.H1)" in text[0]
-    assert "walk at r = 0.70, over the question at 0.23: more" in text[1]
-    assert text[2].startswith("Paths end nearer to a reflection phrase than by chance: 0.006 of the reasoning away")
+    assert "walk at r = 0.70, which is more than over the question, 0.23" in text[1]
+    assert text[2].startswith("Paths cannot be told to end nearer to a reflection phrase than by chance: 0.006 of")
     assert "cannot be told from no effect" in text[3]
     assert "10 of 40 answers are wrong" in text[3]
     few = sentences(walk_record(walked(), params()), pooled_record({"a": walked()}, params()))
+    assert few[2].startswith("Whether paths end near reflection phrases cannot be told: ")
     assert few[-1].endswith("1 of 4 answers are wrong (fewer than 5 of an outcome).")
+    still = walk_record(walked().with_columns(walk_rank=pl.lit(None, pl.Int32)), params())
+    assert sentences(still, pooled_record({"a": walked()}, params()))[1].startswith("No head walks")
+
+
+def test_heads_are_counted_as_reading_where_reading_by_distance_is_unknown() -> None:
+    record = walk_record(walked().with_columns(excess=pl.lit(None, pl.Float32)), params())
+    assert (record["reading"], record["first_dropped"], record["first_by_excess"]) == (2, ["L1.H1"], [])
