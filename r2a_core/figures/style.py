@@ -71,5 +71,5 @@ def lay_out(fig: Figure) -> None:
         shown = fig.dpi
         fig.set_dpi(STYLE["savefig.dpi"])
         engine.execute(fig)
-        fig.set_layout_engine("none")
+        fig.set_layout_engine()
         fig.set_dpi(shown)
