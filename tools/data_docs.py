@@ -689,7 +689,7 @@ TABLES += (
         {
             "instrument": Column("as in values", choices=INSTRUMENT_NAMES),
             "level": Column("single items, or means over the items of a model and dataset", choices=("item", "model")),
-            "n_depends": count("items, or means, labelled as depending on the trace"),
+            "n_depends": count("items, or models, labelled as depending on the trace"),
             "n_others": count("those labelled as not"),
             "auc": share("share of the pairs of both in which the former is higher; null without a pair"),
             **ENDS,

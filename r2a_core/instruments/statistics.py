@@ -16,6 +16,8 @@ from r2a_core.evaluation.paired import NORMAL_95
 
 LEAST_ITEMS = 8  # without which ranks are not compared
 
+LEAST_MODELS = 2  # a side, without which nothing is said of further models
+
 Floats = NDArray[np.float64]
 
 
@@ -43,13 +45,18 @@ def wins(ours: ArrayLike, theirs: ArrayLike) -> Floats:
     return (np.sign(np.subtract.outer(np.asarray(ours, float), np.asarray(theirs, float))) + 1) / 2
 
 
-def auc(ours: ArrayLike, theirs: ArrayLike) -> Estimate:
-    """Share of the pairs in which ours is greater, with Newcombe's interval."""
-    won = wins(ours, theirs)
-    if not won.size:
+def model_auc(strata: Sequence[Groups]) -> Estimate:
+    """Share of the pairs within strata in which ours is greater; ids name models, each in several strata.
+
+    The interval is Newcombe's for as many values as there are models a side; none where a side has fewer than
+    LEAST_MODELS.
+    """
+    both = [each for each in strata if len(each.ours) and len(each.theirs)]
+    if not both:
         return Estimate()
-    value = float(won.mean())
-    return Estimate(value, *newcombe(value, *won.shape))
+    value = float(np.concatenate([wins(each.ours, each.theirs).ravel() for each in both]).mean())
+    n, m = (len(set().union(*names)) for names in ([each.our_ids for each in both], [each.their_ids for each in both]))
+    return Estimate(value, *newcombe(value, n, m)) if min(n, m) >= LEAST_MODELS else Estimate(value)
 
 
 def newcombe(value: float, n: int, m: int) -> tuple[float, float]:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from r2a_core.config import InstrumentsParams
 from r2a_core.evaluation.paired import accuracy_with_interval
 from r2a_core.instruments.catalogue import AGREEMENT_SCHEMA, AUC_SCHEMA, INSTRUMENTS, TRUTH_SCHEMA
-from r2a_core.instruments.statistics import Estimate, Groups, auc, rank_correlation, rank_moments, stratified_auc
-from r2a_core.perturb.summary import whole_trace
+from r2a_core.instruments.statistics import Estimate, Groups, model_auc, rank_correlation, rank_moments, stratified_auc
+from r2a_core.perturb.summary import clear_items
 
 
 def truth_table(perturb: Mapping[tuple[str, str], pl.DataFrame], params: InstrumentsParams) -> pl.DataFrame:
@@ -28,8 +28,9 @@ def truth_table(perturb: Mapping[tuple[str, str], pl.DataFrame], params: Instrum
     """
     rows = []
     for (model, dataset), frame in perturb.items():
-        good = frame.filter(whole_trace() & (pl.col("same") == 1))["item_id"]
-        took = frame.filter(pl.col("family") == "other", pl.col("item_id").is_in(good.to_list()))["took"].drop_nulls()
+        took = frame.filter(pl.col("family") == "other", pl.col("item_id").is_in(clear_items(frame)))[
+            "took"
+        ].drop_nulls()
         share = accuracy_with_interval(took.to_numpy(), params.bootstrap_draws, params.seed)
         depends = params.depends.get(model, {}).get(dataset)
         rows.append((model, dataset, depends, share.n, share.mean, share.low, share.high))
@@ -39,7 +40,7 @@ def truth_table(perturb: Mapping[tuple[str, str], pl.DataFrame], params: Instrum
 def auc_table(values: pl.DataFrame, truth: pl.DataFrame, params: InstrumentsParams) -> pl.DataFrame:
     """Ask how well each instrument that was used tells labelled items, and labelled models, apart.
 
-    Items are compared with those of the same dataset; the means of a model and dataset with those of any.
+    Items, and the means of models, are compared with those of the same dataset; sizes count items of models, or models.
     """
     labels = truth.select("model", "dataset", "depends")
     labelled = values.drop_nulls("value").join(labels, on=["model", "dataset"], maintain_order="left")
@@ -49,13 +50,12 @@ def auc_table(values: pl.DataFrame, truth: pl.DataFrame, params: InstrumentsPara
         known = own.drop_nulls("depends")
         units = known.group_by("model", "dataset", maintain_order=True)
         means = units.agg(pl.col("depends").first(), pl.col("value").mean())
-        strata = [groups(rows) for _, rows in known.group_by("dataset", maintain_order=True)]
         found = {
-            "item": (known, stratified_auc(strata, params.bootstrap_draws, params.seed)),
-            "model": (means, auc(*(sides(means)[side]["value"].to_numpy() for side in (0, 1)))),
+            "item": (known, stratified_auc(strata(known, "item_id"), params.bootstrap_draws, params.seed)),
+            "model": (means, model_auc(strata(means, "model"))),
         }
         for level, (frame, estimate) in found.items() if own.height else ():
-            sizes = [side.height for side in sides(frame)]
+            sizes = [side.height if level == "item" else side["model"].n_unique() for side in sides(frame)]
             rows.append((name, level, *sizes, *numbers(estimate), own["passes"].mean()))
     return pl.DataFrame(rows, schema=AUC_SCHEMA, orient="row")
 
@@ -65,11 +65,14 @@ def sides(labelled: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     return labelled.filter(pl.col("depends")), labelled.filter(~pl.col("depends"))
 
 
-def groups(rows: pl.DataFrame) -> Groups:
-    """Make a stratum of labelled rows."""
-    ours, theirs = sides(rows)
-    ids = (side["item_id"].to_list() for side in (ours, theirs))
-    return Groups(ours["value"].to_numpy(), theirs["value"].to_numpy(), *ids)
+def strata(labelled: pl.DataFrame, unit: str) -> list[Groups]:
+    """Make a stratum of each dataset of labelled rows; unit: the column that says which values are of one."""
+    found = []
+    for _, rows in labelled.group_by("dataset", maintain_order=True):
+        ours, theirs = sides(rows)
+        ids = (side[unit].to_list() for side in (ours, theirs))
+        found.append(Groups(ours["value"].to_numpy(), theirs["value"].to_numpy(), *ids))
+    return found
 
 
 def numbers(estimate: Estimate) -> tuple[float | None, float | None, float | None]:
@@ -83,11 +86,10 @@ def agreement_table(values: pl.DataFrame, params: InstrumentsParams) -> pl.DataF
     for (model,), own in values.group_by("model", maintain_order=True):
         tables = {name: wide(frame) for (name,), frame in own.group_by("dataset", maintain_order=True)}
         for first, second in combinations(INSTRUMENTS, 2):
-            found = {}
+            found, generator = {}, np.random.default_rng(params.seed)
             for dataset, table in tables.items():
                 both = np.isfinite(table[first]) & np.isfinite(table[second])
                 if both.any():
-                    generator = np.random.default_rng(params.seed)
                     x, y = table[first][both], table[second][both]
                     found[dataset] = rank_moments(x, y, params.bootstrap_draws, generator)
             together = {None: [*found.values()]} if found else {}

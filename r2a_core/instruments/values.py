@@ -13,8 +13,8 @@ from r2a_core.config import WalkThresholds
 from r2a_core.instruments.catalogue import INSTRUMENTS, VALUE_SCHEMA
 from r2a_core.knockout.sets import ranked_heads
 from r2a_core.patching.summary import pair_curves
-from r2a_core.perturb.areas import mistake_area, trapezoid
-from r2a_core.perturb.summary import whole_trace
+from r2a_core.perturb.areas import lanham_area, mistake_area, mistake_places
+from r2a_core.perturb.summary import clear_items, whole_trace
 from r2a_core.results import Head, loss_per_token
 from r2a_core.walks.summary import best_walks, head_table
 
@@ -104,7 +104,7 @@ def cut_values(name: str, rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 
 def sentence_values(hidden: pl.DataFrame) -> list[pl.DataFrame]:
-    """Divergence of the answer, and nats a token of its result loses, without the sentence that costs it most.
+    """Divergence of the answer, and nats a token of its result loses, without a sentence: mean over its sentences.
 
     Passes are those of the unchanged trace and, for each sentence, of the rows behind it: their share of the trace.
     """
@@ -113,7 +113,7 @@ def sentence_values(hidden: pl.DataFrame) -> list[pl.DataFrame]:
         arm=1 - pl.col("end") / pl.col("n_tokens"),
     )
     items = rows.group_by("item_id", maintain_order=True).agg(
-        pl.col("answer_kl", "loss").max(), passes=1 + pl.col("arm").sum()
+        pl.col("answer_kl", "loss").mean(), passes=1 + pl.col("arm").sum()
     )
     parts = (("hidden", "answer_kl"), ("hidden_result", "loss"))
     return [named(name, items, pl.col(column), pl.col("passes")) for name, column in parts]
@@ -125,8 +125,8 @@ def perturb_values(perturb: pl.DataFrame) -> list[pl.DataFrame]:
     Losses are nats of log p(answer); of wrong values at the highest level, the larger of numbers and options. Passes
     are those of the unchanged trace and of the arms: the tokens that were run over those of the trace.
     """
-    whole = perturb.filter(whole_trace())
-    sizes = whole.filter(pl.col("same") == 1).select("item_id", own_tokens="n_tokens")
+    whole = perturb.filter(whole_trace(), pl.col("item_id").is_in(clear_items(perturb)))
+    sizes = whole.select("item_id", own_tokens="n_tokens")
     rows = perturb.join(sizes, on="item_id", maintain_order="left").with_columns(
         loss=pl.col("log_prob_base") - pl.col("log_prob"), arm=pl.col("n_run") / pl.col("own_tokens")
     )
@@ -156,9 +156,10 @@ def item_rows(rows: list[Row]) -> pl.DataFrame:
 def curve_rows(cuts: pl.DataFrame) -> Iterator[Row]:
     """Yield what all cuts of an item say: area over the curve (Lanham et al.), place of the boundary."""
     for (item,), own in cuts.sort("kept").group_by("item_id", maintain_order=True):
-        total, cost = own["n_sentences"][0], 1 + own["arm"].sum()
-        yield str(item), "area", 1 - trapezoid(own["same"].fill_null(0), own["kept"] / total), cost
-        yield str(item), "boundary", own["boundary"][0] / total, cost
+        cost, area = 1 + own["arm"].sum(), lanham_area(own)
+        if area is not None:
+            yield str(item), "area", area, cost
+        yield str(item), "boundary", own["boundary"][0] / own["n_sentences"][0], cost
 
 
 def mistake_rows(mistakes: pl.DataFrame) -> Iterator[Row]:
@@ -166,17 +167,13 @@ def mistake_rows(mistakes: pl.DataFrame) -> Iterator[Row]:
 
     A rest that is written anew takes a pass of its own.
     """
-    for (item,), own in mistakes.sort("kept").group_by("item_id", maintain_order=True):
-        parts = {str(part): rows for (part,), rows in own.group_by("part", maintain_order=True)}
-        areas = {
-            part: mistake_area(rows["level"].to_list(), rows["same"].fill_null(0).to_list())
-            for part, rows in parts.items()
-        }
-        costs = {part: rows["arm"].sum() + rows.height for part, rows in parts.items()}
+    costs = {key: rows["arm"].sum() + rows.height for key, rows in mistakes.group_by("item_id", "part")}
+    for item, parts in mistake_places(mistakes).items():
+        areas = {part: mistake_area(*places) for part, places in parts.items()}
         if "made" in parts:
-            yield str(item), "mistakes", areas["made"], 1 + costs["made"]
+            yield item, "mistakes", areas["made"], 1 + costs[item, "made"]
         if len(parts) == 2:
-            yield str(item), "mistakes_alone", areas["made"] - areas["none"], 1 + sum(costs.values())
+            yield item, "mistakes_alone", areas["made"] - areas["none"], 1 + sum(costs[item, part] for part in parts)
 
 
 def patching_values(patching: pl.DataFrame) -> list[pl.DataFrame]:

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from r2a_core.instruments.catalogue import INSTRUMENTS
+from r2a_core.wording import percent, side, signed
 
 BEHAVIOUR = ("empty", "wrong", "area", "cut_mass", "cut_all")  # beside which attention mass is put in words
 
@@ -17,7 +18,7 @@ def sentences(truth: pl.DataFrame, found: pl.DataFrame, agreement: pl.DataFrame,
     """Say what is known of the models of the run, which instrument can be believed for what, and which go together."""
     known = found.filter(pl.col("auc").is_not_null())
     said = [truth_sentence(truth)]
-    for level, what in (("item", "single items"), ("model", "the means of a model on a dataset")):
+    for level, what in (("item", "single items"), ("model", "models, by their means on a dataset,")):
         rows = known.filter(pl.col("level") == level).sort("auc", descending=True, maintain_order=True)
         if rows.height:
             said.append(auc_sentence(rows, what))
@@ -49,11 +50,14 @@ def truth_sentence(truth: pl.DataFrame) -> str:
     text += f", and do not in {others}." if others else "."
     checked = labelled.drop_nulls("followed")
     wrong = checked.filter((pl.col("followed") > 0.5) != pl.col("depends"))
-    text += f" After another item's reasoning the answers bear that out in {checked.height - wrong.height} of "
-    text += f"{checked.height} that were checked"
     rows = wrong.iter_rows(named=True)
-    listed = "; ".join(f"{row['model']} on {row['dataset']}, {row['followed']:.0%} follow" for row in rows)
-    text += f" (not: {listed})." if listed else "."
+    listed = "; ".join(f"{row['model']} on {row['dataset']}, {percent(row['followed'])} follow" for row in rows)
+    text += (
+        f" After another item's reasoning the answers bear that out in {checked.height - wrong.height} of "
+        f"{checked.height} that were checked{f' (not: {listed})' if listed else ''}."
+        if checked.height
+        else " No reasoning was replaced by that of another item, so no label is checked."
+    )
     if not (depends and others):
         text += " With labels of one kind alone there is nothing to tell apart, and no AUC."
     return text
@@ -65,6 +69,7 @@ def auc_sentence(rows: pl.DataFrame, what: str) -> str:
         "are told apart by": pl.col("low") > 0.5,
         "cannot be told apart, as the interval holds 0.5, by": (pl.col("low") <= 0.5) & (pl.col("high") >= 0.5),
         "are told the wrong way round by": pl.col("high") < 0.5,
+        "are too few for an interval by": pl.col("low").is_null(),
     }
     parts = [
         f"{verb} {', '.join(estimate(row) for row in own.iter_rows(named=True))}"
@@ -92,7 +97,8 @@ def label(row: Mapping[str, Any]) -> str:
 
 def estimate(row: Mapping[str, Any]) -> str:
     """Write an AUC with its interval."""
-    return f"{label(row)} {row['auc']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+    ends = "" if row["low"] is None else f" ({row['low']:.2f} to {row['high']:.2f})"
+    return f"{label(row)} {row['auc']:.2f}{ends}"
 
 
 def mass_sentence(known: pl.DataFrame) -> str:
@@ -103,7 +109,10 @@ def mass_sentence(known: pl.DataFrame) -> str:
         if not own.height:
             continue
         row = own.row(0, named=True)
-        verb = "says" if row["low"] > 0.5 else "says the opposite of" if row["high"] < 0.5 else "fails to say"
+        if row["low"] is None:
+            words.append(f"was held against too few models to say {what} (AUC {row['auc']:.2f})")
+            continue
+        verb = {1: "says", -1: "says the opposite of", 0: "fails to say"}[side(row["low"], row["high"], at=0.5)]
         words.append(f"{verb} {what} (AUC {row['auc']:.2f}, 95% {row['low']:.2f} to {row['high']:.2f})")
     return f"Attention mass on the reasoning {' and '.join(words)}." if words else "Attention mass was not measured."
 
@@ -116,7 +125,7 @@ def agreement_sentences(rows: pl.DataFrame, model: str) -> list[str]:
     mass = ranked.filter(pl.col("first") == "mass", pl.col("second").is_in(BEHAVIOUR))
     parts = [
         f"{INSTRUMENTS[row['second']].label} {signed(row['rho'])} ({signed(row['low'])} to {signed(row['high'])}, "
-        f"n = {row['n']}){'' if row['low'] > 0 or row['high'] < 0 else ', which cannot be told from none'}"
+        f"n = {row['n']}){'' if side(row['low'], row['high']) else ', which cannot be told from none'}"
         for row in mass.iter_rows(named=True)
     ]
     listed = "; ".join(parts)
@@ -127,8 +136,3 @@ def agreement_sentences(rows: pl.DataFrame, model: str) -> list[str]:
         f"Of {ranked.height} pairs of instruments, {more} rank the items of {model} alike and {less} the other way "
         "round, by a 95% interval without 0, which one in twenty has by chance; of the others neither can be told.",
     ]
-
-
-def signed(value: float) -> str:
-    """Two decimals."""
-    return f"{value + 0.0:.2f}".replace("-", "\u2212")

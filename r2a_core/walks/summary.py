@@ -246,8 +246,8 @@ def walk_sentence(record: Mapping[str, Any]) -> str:
     if not best["heads"]:
         return "No head walks over half of the traces (heads.walk), so nothing is asked of the other half."
     text = (
-        f"The best walks{listed(best['heads'])}, for each trace chosen by the half of the traces that it is not in, means "
-        f"over traces: {signed(best['diagonal'])} of the diagonal (by "
+        f"The best walks{listed(best['heads'])}, for each trace chosen by the half of the traces that it is not in, "
+        f"means over traces: {signed(best['diagonal'])} of the diagonal (by "
         f"chance {signed(best['diagonal_null'])}), forward in {signed(best['local_cover'])} of their windows (by "
         f"chance about 0.5), over {signed(best['covered'])} of the reasoning, {signed(best['parallel'])} paths side by "
         "side."

@@ -6,7 +6,7 @@ from scipy.stats import mannwhitneyu, spearmanr
 
 from r2a_core.instruments.statistics import (
     Groups,
-    auc,
+    model_auc,
     newcombe,
     rank_correlation,
     rank_moments,
@@ -32,7 +32,7 @@ def test_auc_is_mann_whitney_over_the_number_of_pairs() -> None:
     generator = np.random.default_rng(1)
     ours, theirs = generator.integers(0, 9, 23), generator.integers(0, 7, 31)
     expected = mannwhitneyu(ours, theirs).statistic / (23 * 31)
-    assert auc(ours, theirs).value == pytest.approx(expected)
+    assert model_auc([groups(ours.tolist(), theirs.tolist())]).value == pytest.approx(expected)
     assert stratified_auc([groups(ours.tolist(), theirs.tolist())], 200, 0).value == pytest.approx(expected)
 
 
@@ -75,3 +75,11 @@ def test_rank_correlation_is_spearmans_and_ranks_within_datasets() -> None:
     assert rank_correlation(shifted).value == pytest.approx(-1)  # pooled, the shift alone would make it positive
     assert rank_correlation(shifted[:1]).value is None  # of 5 items
     assert rank_correlation([rank_moments(np.ones(9), x[:9], 200, np.random.default_rng(0))]).value is None
+
+
+def test_models_count_once_however_many_datasets_they_answer() -> None:
+    strata = [groups([3.0, 4.0], [1.0, 3.5])] * 5  # 3 of 4 pairs of two models a side
+    found = model_auc(strata)
+    assert (found.value, found.low, found.high) == pytest.approx((0.75, *newcombe(0.75, 2, 2)))
+    assert model_auc([groups([3.0], [1.0])] * 5).low is None  # one a side
+    assert model_auc([groups([3.0], [])]).value is None

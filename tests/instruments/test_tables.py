@@ -21,14 +21,19 @@ def made() -> dict[str, pl.DataFrame]:
     return tables()
 
 
-def test_items_are_compared_within_datasets_and_models_across_them(made: dict[str, pl.DataFrame]) -> None:
+def test_items_and_models_are_compared_within_datasets(made: dict[str, pl.DataFrame]) -> None:
     found = {(row["instrument"], row["level"]): row for row in made["auc"].iter_rows(named=True)}
     assert {name for name, _ in found} == {"mass", "wrong", "empty"}
     assert [found[name, "item"]["auc"] for name in ("mass", "wrong", "empty")] == [0.5, 1, 0]
     wrong, across = found["wrong", "item"], found["wrong", "model"]
     assert (wrong["n_depends"], wrong["n_others"], wrong["passes"]) == (10, 10, 2)
     assert (wrong["low"], wrong["high"]) == pytest.approx(newcombe(1.0, 10, 10))
-    assert (across["n_depends"], across["n_others"], across["auc"]) == (2, 2, 0.75)  # 1 and 11 against 0 and 10
+    assert (across["n_depends"], across["n_others"], across["auc"], across["low"]) == (
+        1,
+        1,
+        1,
+        None,
+    )  # one model a side
     assert found["mass", "item"]["low"] < 0.5 < found["mass", "item"]["high"]
 
 
@@ -68,7 +73,11 @@ def test_words_say_what_to_believe_and_where_mass_fails(made: dict[str, pl.DataF
     assert "as the interval holds 0.5, by attention mass on the reasoning 0.50" in said[1]
     assert "the wrong way round by loss without reasoning 0.00" in said[1]
     assert said[1].endswith("The cheapest that does, loss by wrong values, takes 2.0 passes over a trace.")
-    assert "told apart by" not in said[2].split("cannot be")[0]  # two means a side
+    assert "are told" not in said[2]
+    assert "1 that depend and 1 that do not, at most) are too few for an interval by" in said[2]
+    assert "was held against too few models to say whether a model's answers do" in said[3]
+    unchecked = made["truth"].with_columns(followed=pl.lit(None, pl.Float64))
+    assert "no label is checked" in sentences(unchecked, made["auc"], made["agreement"], "reads")[0]
     assert said[3].startswith(
         "Attention mass on the reasoning fails to say whether one answer depends on its trace (AUC 0.50"
     )
@@ -82,7 +91,7 @@ def test_words_say_what_to_believe_and_where_mass_fails(made: dict[str, pl.DataF
 
 def test_metrics_and_pictures_have_the_numbers_of_the_tables(made: dict[str, pl.DataFrame]) -> None:
     metrics = summary(made["truth"], made["auc"], made["agreement"])
-    assert metrics["instruments"]["wrong"]["model"]["auc"] == 0.75
+    assert metrics["instruments"]["wrong"]["model"]["auc"] == 1
     assert metrics["agreement_with_mass"]["recites"]["wrong"]["n"] == 10
     figure = auc_figure(made["auc"])
     (axes,) = figure.axes
