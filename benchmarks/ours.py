@@ -185,7 +185,7 @@ def knock_out(shape: dict[str, Any], n_tokens: int) -> Run:
     """All sets, with the unchanged run there already: log-probabilities (set, token), and token-layers computed."""
     model, trace, arms = knockout_case(shape, n_tokens)
     prefix, sizes, ordered = run_prefix(model, trace), model_shape(model), sorted(arms)
-    step = max(1, ARMS_MIB * MIB // arm_bytes(sizes, trace))
+    step = max(1, ARMS_MIB * MIB // arm_bytes(sizes, prefix))
 
     def run() -> tuple[list[list[float]], int]:
         parts = [ordered[start : start + step] for start in range(0, len(ordered), step)]

@@ -814,6 +814,7 @@ class PatchParams(Record):
 KnockoutKind = Literal["mask", "zero", "zero_head", "mean_head"]  # knockout/run.py has what they do
 RankedSet = Literal["mass", "focus", "walking", "induction", "retrieval"]  # by a score of data/heads
 KnockoutSet = RankedSet | Literal["all"]
+KnockoutView = Literal["answer", "question", "earlier_reasoning"]  # likewise: rows, and the keys they lose
 
 
 class RandomSetParams(Record):
@@ -838,6 +839,7 @@ class KnockoutParams(Record):
     """The section `knockout`: heads whose view of the reasoning is cut while the answer is written."""
 
     traces: Count | None  # first traces of each dataset; null = all that are well-formed
+    views: NonEmpty[KnockoutView]  # `answer` among them
     kinds: NonEmpty[KnockoutKind]
     sets: NonEmpty[KnockoutSet]
     k: NonEmpty[Count]  # heads of a set, the first by its rank
@@ -854,6 +856,13 @@ class KnockoutParams(Record):
         for name in self.random.sets:
             if name not in self.sets:
                 raise refused(f"ranks the set {name!r}, which knockout.sets lacks", "add it to knockout.sets")
+        return self
+
+    @model_validator(mode="after")
+    def views_of_the_answer(self) -> Self:
+        """Refuses to leave out the view that findings and instruments read."""
+        if "answer" not in self.views:
+            raise refused("has no view answer", "add it to knockout.views")
         return self
 
 

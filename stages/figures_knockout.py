@@ -6,7 +6,7 @@ usage: python -m stages.figures_knockout
 
 from r2a_core.figures.knockout import draw_knockout
 from r2a_core.infra.files import read_frame
-from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, knockout_records
+from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, VIEWS, by_view, knockout_records
 from stages._study import open_study, run_stage
 
 
@@ -17,11 +17,13 @@ def figures_knockout() -> None:
     paths.figures("knockout").mkdir(parents=True, exist_ok=True)  # an output, also when no head was cut
     for dataset in run.datasets:
         frames = {
-            model: read_frame(paths.knockout(model, dataset), KNOCKOUT_SCHEMA, "knockout") for model in run.models
+            model: by_view(read_frame(paths.knockout(model, dataset), KNOCKOUT_SCHEMA, "knockout"))
+            for model in run.models
         }
-        records = {model: knockout_records(frame, params) for model, frame in frames.items() if frame.height}
-        if records:
-            draw_knockout(records, dataset, paths.figures("knockout"))
+        for view in VIEWS:
+            records = {model: knockout_records(own[view], params) for model, own in frames.items() if view in own}
+            if records:
+                draw_knockout(records, dataset, paths.figures("knockout"), view)
 
 
 if __name__ == "__main__":

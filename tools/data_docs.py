@@ -32,7 +32,7 @@ from r2a_core.instruments.catalogue import (  # noqa: E402
     TRUTH_SCHEMA,
     VALUE_SCHEMA,
 )
-from r2a_core.knockout.summary import KNOCKOUT_SCHEMA  # noqa: E402
+from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, VIEWS  # noqa: E402
 from r2a_core.pairs.tables import PAIR_SCHEMA  # noqa: E402
 from r2a_core.patching.metrics import FRAME_SCHEMA  # noqa: E402
 from r2a_core.patching.stage import CLEAN_RUNS  # noqa: E402
@@ -497,16 +497,19 @@ NATS = {
     "log_prob_base": "the same without a cut",
     "result_log_prob": "that of the result alone with the cut: what the last box holds, else the last sentence",
     "result_log_prob_base": "the same without a cut",
+    "reasoning_log_prob": "that of the reasoning; null for the view answer, which leaves it as it is",
+    "reasoning_log_prob_base": "the same without a cut",
 }
 TABLES += (
     Table(
         "knockout/<model>/<dataset>.parquet",
         "knockout",
         "4, extended",
-        "trace, kind, set and draw",
+        "trace, view, kind, set and draw",
         KNOCKOUT_SCHEMA,
         {
             "item_id": ITEM,
+            "view": Column("rows that are cut and what they lose (methods.md)", choices=tuple(VIEWS)),
             "kind": Column("what is cut (methods.md)", choices=("mask", "zero", "zero_head", "mean_head")),
             "set": Column(
                 "heads by which score; none = run again without a cut",
@@ -519,6 +522,7 @@ TABLES += (
             "n_tokens": count("tokens of the trace"),
             "n_answer_tokens": count("tokens of the answer"),
             "n_result_tokens": count("tokens of the result"),
+            "n_reasoning_tokens": count("tokens of the reasoning"),
             **{name: Column(meaning, -inf, 0) for name, meaning in NATS.items()},
             "anew": Column("the answer written anew with the cut, greedily; null where it was not"),
             "anew_base": Column("the same without a cut"),

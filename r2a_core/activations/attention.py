@@ -330,6 +330,18 @@ class SuffixAttention:
         )
         return z.reshape(n_rows, n_heads, n_tokens, -1).transpose(1, 2)
 
+    def by_blocks(self, call: LayerCall, first: int, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Do as `attend`, in blocks of MASK_ROWS tokens whose masks are not kept where there are more."""
+        n_new = query.shape[2]
+        if n_new <= MASK_ROWS:
+            return self.attend(call, first, query, keys, values)
+        blocks = [slice(start, min(start + MASK_ROWS, n_new)) for start in range(0, n_new, MASK_ROWS)]
+        found = []
+        for part in blocks:
+            seen, once = (slice(None), slice(None), slice(first + part.stop)), SuffixAttention(self.mask)
+            found.append(once.attend(call, first + part.start, query[:, :, part], keys[seen], values[seen]))
+        return torch.cat(found, 1)
+
     def bias(self, first: int, stop: int, window: int | None, groups: int, dtype: torch.dtype) -> Tensor:
         """Return (group x token, key token) of the tokens first..stop: 0 where visible, else -inf."""
         if (first, stop, window) not in self.biases:

@@ -149,6 +149,19 @@ def identity_forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor
     return hidden_states
 
 
+@torch.no_grad()
+def logits_of(model: Any, streams: Tensor) -> Tensor:
+    """Compute logits (run, row, vocabulary) from streams that leave the last layer, as the model does."""
+    shape = model_shape(model)
+
+    def put(layer: int, stream: Tensor) -> Tensor:
+        return streams if layer == shape.n_layers else stream
+
+    ids = torch.zeros(1, streams.shape[1], dtype=torch.long, device=shape.device)
+    with every_residual(shape, put), skipped(shape.layers):
+        return model(input_ids=ids, use_cache=False).logits
+
+
 @contextmanager
 def z_hooks(projections: Mapping[int, nn.Module], take: Callable[[int, Tensor], None]) -> Iterator[None]:
     """Call take(layer, z) on the input of each output projection, (token, n_heads * head_dim) of the first row."""

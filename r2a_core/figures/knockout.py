@@ -1,6 +1,7 @@
 """What cutting sets of heads costs the answer, and its result: a row per set, beside random sets of the same layers.
 
-records of knockout/summary.py by model -> <folder>/knockout-<dataset> (PNG and PDF).
+records of knockout/summary.py of one view, by model -> <folder>/knockout-<dataset>, for a view of the reasoning's rows
+knockout-<dataset>-<view> (PNG and PDF).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,32 +12,38 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from r2a_core.figures.style import BLUE, INK, ORANGE, PURPLE, RED, save_figure
+from r2a_core.knockout.summary import VIEWS
 
 COLOURS = {"mask": BLUE, "zero": ORANGE, "zero_head": RED, "mean_head": PURPLE}
 
 PARTS = {"loss": "answer", "result_loss": "result"}
+REASONING_PARTS = {"reasoning_loss": "reasoning", "loss": "answer"}
 
 
-def draw_knockout(records: Mapping[str, Sequence[dict[str, Any]]], dataset: str, folder: Path) -> list[Path]:
-    """Draw one picture of a dataset."""
-    return save_figure(knockout_figure(records, dataset), folder / f"knockout-{dataset}")
+def draw_knockout(records: Mapping[str, Sequence[dict[str, Any]]], dataset: str, folder: Path, view: str) -> list[Path]:
+    """Draw one picture of a dataset and view."""
+    name = f"knockout-{dataset}" + ("" if view == "answer" else f"-{view}")
+    return save_figure(knockout_figure(records, dataset, view), folder / name)
 
 
-def knockout_figure(records: Mapping[str, Sequence[dict[str, Any]]], dataset: str) -> Figure:
+def knockout_figure(records: Mapping[str, Sequence[dict[str, Any]]], dataset: str, view: str = "answer") -> Figure:
     """Draw a row of panels per model: loss of the answer, and of its result alone, mean and 95% interval over traces.
 
-    Grey dots are random sets, each the mean over the same traces.
+    Where the reasoning's rows are cut: loss of the reasoning, and of the answer. Grey dots are random sets, each the
+    mean over the same traces.
     """
+    parts = PARTS if view == "answer" else REASONING_PARTS
     heights = [0.9 + 0.19 * len(each) for each in records.values()]
     fig = Figure(figsize=(8.4, sum(heights) + 0.5), layout="constrained")
-    grid = fig.subplots(len(records), len(PARTS), squeeze=False, height_ratios=heights)
+    grid = fig.subplots(len(records), len(parts), squeeze=False, height_ratios=heights)
     for row, (model, own) in zip(grid, records.items(), strict=True):
-        for axes, (part, noun) in zip(row, PARTS.items(), strict=True):
+        for axes, (part, noun) in zip(row, parts.items(), strict=True):
             _panel(axes, own, part)
             axes.set_xlabel(f"nats that a token of the {noun} loses")
             axes.set_title(f"{model}, n = {own[0]['n_traces']}", parse_math=False)
         row[1].set_yticklabels([])
-    fig.suptitle(f"Heads that no longer see the reasoning, {dataset}", parse_math=False)
+    rows, hidden = VIEWS[view]
+    fig.suptitle(f"Heads of the {rows} that no longer see {hidden}, {dataset}", parse_math=False)
     return fig
 
 

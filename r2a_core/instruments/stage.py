@@ -51,7 +51,7 @@ def all_values(paths: StudyPaths, params: Params, perturb: dict[tuple[str, str],
             found[model, dataset] = [
                 *attention_values(attention, heads.filter(pl.col("dataset") == dataset), count, walk),
                 *walk_values(walks, count, params.walks.heads, params.walks.near_uniform),
-                *knockout_values(knockout, count),
+                *knockout_values(knockout.filter(pl.col("view") == "answer"), count),
                 *sentence_values(hidden),
                 *perturb_values(perturb[model, dataset]),
             ]

@@ -1,17 +1,21 @@
-"""Runs the answer of one trace with the view of chosen heads on the reasoning cut: teacher-forced, or written anew.
+"""Runs one trace with the view of chosen heads cut: teacher-forced, or with the answer written anew.
 
-model, TokenTrace -> PrefixRun: the unchanged run by one forward pass; Arms -> log-probabilities of the answer's tokens,
-or answers. A token is written by the row before it, so the rows that are cut start at `</think>`, which writes the
-answer's first token. In a chosen head these rows, and no others, lose the reasoning R (tags apart):
+model, TokenTrace -> PrefixRun: the unchanged run by one forward pass; Arms -> log-probabilities of the tokens that the
+rows from the first cut one on write, or answers. A token is written by the row before it. In a chosen head the rows of
+a View, and no others, lose its keys R (tags apart):
 
-    mask        a(i, j) for j in R is left out of the softmax: the rest takes its share
-    zero        a(i, j) for j in R becomes 0 after the softmax
+    answer              `</think>` and all that follow lose the reasoning
+    question            `<think>` to the row before `</think>` lose the question
+    earlier_reasoning   the same rows lose the reasoning before them
+
+    mask        a(i, j) for j in R is left out of the softmax: the rest takes its share; a row still sees itself
+    zero        a(i, j) for j in R, also j = i, becomes 0 after the softmax
     zero_head   z, the head's output and input of o_proj, becomes 0
-    mean_head   z becomes its mean over the answer rows of other traces
+    mean_head   z becomes its mean over the cut rows of other traces
 
-Rows before `</think>` are the same in every arm, and so are the layers below the lowest cut head: an arm takes the keys
-and values of prompt and reasoning from the unchanged run, and enters at that layer with its residual stream. Arms are
-rows of one batch. All of it is exact; only rounding differs from one full forward pass per arm.
+Rows before the cut ones are the same in every arm, and so are the layers below the lowest cut head: an arm takes their
+keys and values from the unchanged run, and enters at that layer with its residual stream. Arms are rows of one batch.
+All of it is exact; only rounding differs from one full forward pass per arm. Logits exist for a few rows at a time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,17 +34,36 @@ from r2a_core.activations.attention import (
     check_inputs,
     planned_attention,
 )
-from r2a_core.activations.hooks import ModelShape, every_residual, model_shape, skipped
+from r2a_core.activations.hooks import ModelShape, every_residual, logits_of, model_shape, skipped
 from r2a_core.config import KnockoutKind
 from r2a_core.infra.checks import check_finite
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.memory import MIB, retry_with_half
 from r2a_core.knockout.sets import Arm
-from r2a_core.trace import TokenTrace
+from r2a_core.trace import TokenTrace, TraceSegments
 
-MeanOutputs = Mapping[int, Tensor]  # layer -> z (head, head_dim), mean over answer rows
+MeanOutputs = Mapping[int, Tensor]  # layer -> z (head, head_dim), mean over the rows that are cut
+
+LOGIT_ROWS = 256  # of an arm, whose logits exist at a time
 
 HINT = "use a device with more memory, or shorter traces"
+
+
+@dataclass(frozen=True)
+class View:
+    """Which rows lose which keys. Arms compute the rows from `first` on; those behind `stop` read what changed."""
+
+    first: int
+    stop: int | None  # of the rows that are cut; None: to the end, also of an answer that is written anew
+    hidden: range
+
+    @classmethod
+    def of(cls, name: str, segments: TraceSegments) -> "View":
+        """Find rows and keys of a view in a trace."""
+        if name == "answer":
+            return cls(segments.think_close, None, segments.reasoning)
+        hidden = segments.query if name == "question" else segments.reasoning
+        return cls(segments.think_open, segments.think_close, hidden)
 
 
 @dataclass(frozen=True)
@@ -48,23 +71,23 @@ class PrefixRun:
     """The unchanged run of one trace, as far as its arms share it (model's dtype and device)."""
 
     trace: TokenTrace
-    residuals: Tensor  # (layer, row, d_model), entering each layer; rows: </think> to the answer's last token but one
-    keys: dict[int, Tensor]  # layer -> (1, kv_head, token, head_dim), after RoPE, of the tokens before </think>
+    view: View
+    residuals: Tensor  # (layer, row, d_model), entering each layer; rows: the first cut one to the last token but one
+    keys: dict[int, Tensor]  # layer -> (1, kv_head, token, head_dim), after RoPE, of the tokens before these rows
     values: dict[int, Tensor]
-    mean_z: dict[int, Tensor]  # layer -> (head, head_dim) float32, mean over the rows
-    log_probs: Tensor  # (token,) float64, of the answer's tokens
+    mean_z: dict[int, Tensor]  # layer -> (head, head_dim) float32, mean over the cut rows
+    log_probs: Tensor  # (token,) float64, of the tokens that the rows write
 
-    @property
-    def first(self) -> int:
-        """The first row that arms compute: `</think>`."""
-        return self.trace.segments.think_close
+    def part(self, tokens: range) -> slice:
+        """Return the place of tokens among those that the rows write."""
+        return slice(tokens.start - self.view.first - 1, tokens.stop - self.view.first - 1)
 
 
 @dataclass
 class PrefixPlan:
     """The model's own attention over one whole sequence; keeps what arms need."""
 
-    first: int
+    view: View
     keys: dict[int, Tensor] = field(default_factory=dict)
     values: dict[int, Tensor] = field(default_factory=dict)
     mean_z: dict[int, Tensor] = field(default_factory=dict)
@@ -73,55 +96,61 @@ class PrefixPlan:
         check_inputs(call, query, key)
         layer = call.layer.layer
         out = attend(call, query, key, value, MaskSpec(torch.arange(query.shape[2], device=query.device), None))
-        self.keys[layer], self.values[layer] = key[:, :, : self.first], value[:, :, : self.first]
-        self.mean_z[layer] = out[0, self.first :].float().mean(0)
+        first, stop = self.view.first, self.view.stop
+        self.keys[layer], self.values[layer] = key[:, :, :first], value[:, :, :first]
+        self.mean_z[layer] = out[0, first:stop].float().mean(0)
         return out
 
 
 @torch.no_grad()
-def run_prefix(model: Any, trace: TokenTrace) -> PrefixRun:
+def run_prefix(model: Any, trace: TokenTrace, view: str = "answer") -> PrefixRun:
     """Run a trace as it is, once."""
-    shape, segments = model_shape(model), trace.segments
-    plan, found = PrefixPlan(segments.think_close), list[Tensor]()
+    shape, cut = model_shape(model), View.of(view, trace.segments)
+    plan, found = PrefixPlan(cut), list[Tensor]()
 
     def record(layer: int, hidden: Tensor) -> Tensor:
-        found.append(hidden[0, plan.first :])
+        found.append(hidden[0, cut.first :])
         return hidden
 
-    ids = torch.tensor([trace.token_ids[: segments.answer.stop - 1]], device=shape.device)
+    ids = torch.tensor([trace.token_ids[: trace.segments.answer.stop - 1]], device=shape.device)
     with planned_attention(model, plan), every_residual(shape, record):
-        logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(segments.answer)).logits
-    streams = torch.stack(found[: shape.n_layers])
-    return PrefixRun(trace, streams, plan.keys, plan.values, plan.mean_z, answer_log_probs(logits, trace)[0])
+        model.get_decoder()(input_ids=ids, use_cache=False)
+    log_probs = token_log_probs(model, found.pop()[None], trace)[0]
+    return PrefixRun(trace, cut, torch.stack(found), plan.keys, plan.values, plan.mean_z, log_probs)
 
 
-def answer_log_probs(logits: Tensor, trace: TokenTrace) -> Tensor:
-    """Return the natural log-probability of each token of the answer, (arm, token) float64, computed in float32.
+def token_log_probs(model: Any, streams: Tensor, trace: TokenTrace) -> Tensor:
+    """Return the natural log-probability of each token that the last rows of a trace write, (arm, token) float64.
 
-    Raises R2AError where one is not finite.
+    streams: (arm, row, d_model) leaving the last layer, to the answer's last token but one. Computed in float32. Raises
+    R2AError where one is not finite.
     """
-    answer = trace.segments.answer
-    targets = torch.tensor(trace.token_ids[answer.start : answer.stop], device=logits.device)[:, None]
-    found = torch.stack([each.float().log_softmax(-1).gather(1, targets)[:, 0] for each in logits]).double().cpu()
+    stop = trace.segments.answer.stop
+    targets = torch.tensor(trace.token_ids[stop - streams.shape[1] : stop], device=streams.device)[:, None]
+    parts = []
+    for rows, some in zip(streams.split(LOGIT_ROWS, 1), targets.split(LOGIT_ROWS), strict=True):
+        logits = logits_of(model, rows)
+        parts.append(torch.stack([each.float().log_softmax(-1).gather(1, some)[:, 0] for each in logits]))
+    found = torch.cat(parts, 1).double().cpu()
     check_finite(found, f"log-probabilities of {trace.item_id!r}", ("arm", "token"))
     return found
 
 
 @dataclass
 class CutPlan:
-    """Attention of rows from `</think>` on, each with the heads of its arm cut."""
+    """Attention of the rows from the first cut one on, each with the heads of its arm cut."""
 
     run: PrefixRun
     cuts: dict[int, dict[KnockoutKind, Tensor]]  # layer -> (arm, head) bool, for each kind that cuts there
     means: MeanOutputs
     plain: SuffixAttention
-    blind: SuffixAttention  # sees no reasoning
+    blind: SuffixAttention  # sees nothing of what is hidden
     grown: dict[int, tuple[Tensor, Tensor]] | None = None  # keys and values of what arms wrote; None: nothing is kept
     token_layers: int = 0  # rows times layers that were computed
 
     @classmethod
     def of(cls, run: PrefixRun, arms: Sequence[Arm], shape: ModelShape, means: MeanOutputs, n_new: int) -> "CutPlan":
-        """Make the plan of these arms, for `n_new` tokens from `</think>` on."""
+        """Make the plan of these arms, for `n_new` tokens from the first cut one on."""
         cuts: dict[int, dict[KnockoutKind, Tensor]] = {}
         for row, arm in enumerate(arms):
             for layer, head in arm.heads:
@@ -129,8 +158,8 @@ class CutPlan:
                     raise R2AError(f"the model has no head {head} in layer {layer}", "rank its heads: dvc repro heads")
                 empty = torch.zeros(len(arms), shape.n_heads, dtype=torch.bool, device=shape.device)
                 cuts.setdefault(layer, {}).setdefault(arm.kind, empty)[row, head] = True
-        positions, reasoning = torch.arange(run.first + n_new, device=shape.device), run.trace.segments.reasoning
-        seen = (positions < reasoning.start) | (positions >= reasoning.stop)
+        positions, hidden = torch.arange(run.view.first + n_new, device=shape.device), run.view.hidden
+        seen = (positions < hidden.start) | (positions >= hidden.stop)
         plain, blind = (SuffixAttention(MaskSpec(positions, keep)) for keep in (None, seen))
         return cls(run, cuts, means, plain, blind)
 
@@ -147,12 +176,13 @@ class CutPlan:
             torch.cat([old.expand(n_rows, -1, -1, -1), new], 2) for old, new in zip(prefix, (key, value), strict=True)
         )
         first = keys.shape[2] - query.shape[2]
-        z = self.plain.attend(call, first, query, keys, values)
+        z, stop = self.plain.by_blocks(call, first, query, keys, values), self.run.view.stop
+        own, seen = slice(stop and stop - first), (slice(None), slice(None), slice(stop))  # of the cut rows
         for kind, chosen in self.cuts.get(layer, {}).items():
             rows = chosen[:n_rows].any(1).nonzero()[:, 0]  # arms above n_rows start at a higher layer
             if len(rows):
-                cut = self.cut(kind, call, first, query[rows], keys[rows], values[rows])
-                z[rows] = torch.where(chosen[rows, None, :, None], cut, z[rows])
+                cut = self.cut(kind, call, first, query[rows][:, :, own], keys[rows][seen], values[rows][seen])
+                z[rows, own] = torch.where(chosen[rows, None, :, None], cut, z[rows, own])
         return z
 
     def cut(
@@ -160,11 +190,11 @@ class CutPlan:
     ) -> Tensor:
         """Return z (row, token, head, head_dim), or what broadcasts to it, as if all heads were cut in this way."""
         if kind == "mask":
-            return self.blind.attend(call, first, query, keys, values)
+            return self.blind.by_blocks(call, first, query, keys, values)
         if kind == "zero":
             unread = values.clone()
-            unread[:, :, self.run.trace.segments.reasoning.start : self.run.trace.segments.reasoning.stop] = 0
-            return self.plain.attend(call, first, query, keys, unread)
+            unread[:, :, self.run.view.hidden.start : self.run.view.hidden.stop] = 0
+            return self.plain.by_blocks(call, first, query, keys, unread)
         if kind == "mean_head":
             return self.means[call.layer.layer].to(values)
         return values.new_zeros(())
@@ -181,12 +211,12 @@ class CutPlan:
 def run_arms(
     model: Any, run: PrefixRun, arms: Sequence[Arm], memory_mib: int, means: MeanOutputs | None = None
 ) -> dict[Arm, Tensor]:
-    """Return the log-probabilities of the answer's tokens under each arm, (token,) float64, in any order of `arms`.
+    """Return the log-probabilities of the tokens of the run under each arm, (token,) float64, in any order of `arms`.
 
     memory_mib: MiB on the device for the rows of one pass; halved while the device runs out. means: for mean_head.
     """
     shape, ordered = model_shape(model), sorted(set(arms))
-    one_arm = arm_bytes(shape, run.trace)
+    one_arm = arm_bytes(shape, run)
 
     def compute(mib: int) -> dict[Arm, Tensor]:
         size = max(1, mib * MIB // one_arm)
@@ -198,15 +228,16 @@ def run_arms(
     return retry_with_half(compute, max(memory_mib, smallest), smallest, f"{run.trace.item_id}, MiB of arms", HINT)
 
 
-def arm_bytes(shape: ModelShape, trace: TokenTrace) -> int:
+def arm_bytes(shape: ModelShape, run: PrefixRun) -> int:
     """Return the device memory of one arm of a pass.
 
-    A row counts 6 residual streams, 3 MLP widths, 6 query widths and its logits; keys and values of the whole trace
-    are alive three times, for one layer.
+    A row counts 6 residual streams, 3 MLP widths, 6 query widths and, in a block of LOGIT_ROWS, its logits; keys and
+    values of the whole trace are alive three times, for one layer.
     """
-    width = 6 * shape.d_model + 3 * shape.d_mlp + 6 * shape.n_heads * shape.head_dim + shape.n_vocab
-    cache = 3 * 2 * trace.segments.n_tokens * shape.n_kv_heads * shape.head_dim
-    return (len(trace.segments.answer) * width + cache) * shape.dtype.itemsize
+    width = 6 * shape.d_model + 3 * shape.d_mlp + 6 * shape.n_heads * shape.head_dim
+    cache = 3 * 2 * run.trace.segments.n_tokens * shape.n_kv_heads * shape.head_dim
+    n_rows = len(run.log_probs)
+    return (n_rows * width + min(n_rows, LOGIT_ROWS) * shape.n_vocab + cache) * shape.dtype.itemsize
 
 
 @torch.no_grad()
@@ -215,10 +246,12 @@ def forced_pass(
 ) -> tuple[Tensor, int]:
     """Run arms, which ascend by first layer, in one pass: log-probabilities (arm, token), and token-layers computed."""
     starts = [arm.first_layer for arm in arms]
-    rows = range(run.first, run.trace.segments.answer.stop - 1)
-    plan = CutPlan.of(run, arms, shape, means, len(rows))
+    rows = range(run.view.first, run.trace.segments.answer.stop - 1)
+    plan, left = CutPlan.of(run, arms, shape, means, len(rows)), list[Tensor]()
 
     def enter(layer: int, hidden: Tensor) -> Tensor:
+        if layer == shape.n_layers:
+            left.append(hidden)
         if layer not in (0, *starts):
             return hidden
         before = hidden[:0] if layer == 0 else hidden  # the embeddings: residuals[0] holds them
@@ -226,12 +259,12 @@ def forced_pass(
 
     below = skipped(shape.layers[: starts[0]])
     with planned_attention(model, plan), every_residual(shape, enter), below:
-        logits = model(
+        model.get_decoder()(
             input_ids=torch.tensor([run.trace.token_ids[rows.start : rows.stop]], device=shape.device),
             position_ids=torch.arange(rows.start, rows.stop, device=shape.device)[None],
             use_cache=False,
-        ).logits
-    return answer_log_probs(logits, run.trace), plan.token_layers
+        )
+    return token_log_probs(model, left[0], run.trace), plan.token_layers
 
 
 @torch.no_grad()
@@ -248,10 +281,10 @@ def write_anew(
     plan = CutPlan.of(run, ordered, shape, means or {}, max_new_tokens)
     plan.grown = {}
     answers: dict[Arm, list[int]] = {arm: [] for arm in ordered}
-    alive, tokens = ordered, [run.trace.token_ids[run.first]] * len(ordered)
+    alive, tokens = ordered, [run.trace.token_ids[run.view.first]] * len(ordered)
     tensor = partial(torch.tensor, device=shape.device)
     with planned_attention(model, plan):
-        for position in range(run.first, run.first + max_new_tokens):
+        for position in range(run.view.first, run.view.first + max_new_tokens):
             ids, places = tensor(tokens)[:, None], tensor([[position]] * len(alive))
             logits = model(input_ids=ids, position_ids=places, use_cache=False).logits[:, -1]
             check_finite(logits, f"logits of {run.trace.item_id!r}, written anew", ("arm", "token"))

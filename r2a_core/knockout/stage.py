@@ -1,7 +1,7 @@
-"""The stage knockout: the answer of each trace under every arm, shard by shard.
+"""The stage knockout: each trace under every arm, shard by shard.
 
 traces of one model and dataset, its ranked heads, params `knockout` -> KNOCKOUT_SCHEMA (knockout/summary.py), one row
-per trace, kind, set and draw. An arm that several sets share is run once.
+per trace, view, kind, set and draw. An arm that several sets share is run once.
 """
 
 import logging
@@ -22,7 +22,7 @@ from r2a_core.infra.checks import error_context
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
-from r2a_core.knockout.run import MeanOutputs, PrefixRun, run_arms, run_prefix, write_anew, writes
+from r2a_core.knockout.run import MeanOutputs, PrefixRun, View, run_arms, run_prefix, write_anew, writes
 from r2a_core.knockout.sets import Arm, HeadSet, largest
 from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, knockout_frame
 from r2a_core.models.load import LoadedModel, load_model
@@ -47,15 +47,16 @@ class KnockoutJob:
         return load_model(self.model_folder, self.device)
 
     @cached_property
-    def mean_outputs(self) -> dict[str, MeanOutputs]:
-        """Each trace's head outputs z, mean over answer rows; empty unless they are put in the place of heads."""
+    def mean_outputs(self) -> dict[tuple[str, str], MeanOutputs]:
+        """Each trace's head outputs z, mean over the cut rows of a view; empty unless they replace heads."""
         if "mean_head" not in self.params.kinds:
             return {}
-        return {trace.item_id: run_prefix(self.loaded.model, trace).mean_z for trace in self.traces}
+        cases = [(trace, view) for trace in self.traces for view in self.params.views]
+        return {(trace.item_id, view): run_prefix(self.loaded.model, trace, view).mean_z for trace, view in cases}
 
-    def other_means(self, item_id: str) -> MeanOutputs:
+    def other_means(self, item_id: str, view: str) -> MeanOutputs:
         """Average head outputs over the other traces."""
-        others = [means for other, means in self.mean_outputs.items() if other != item_id]
+        others = [means for (other, rows), means in self.mean_outputs.items() if other != item_id and rows == view]
         return {layer: torch.stack([means[layer] for means in others]).mean(0) for layer in others[0]} if others else {}
 
     @cached_property
@@ -86,12 +87,13 @@ def knock_out(job: KnockoutJob, work: Work) -> pl.DataFrame:
 def state_cost(job: KnockoutJob, name: str) -> None:
     """Log what the run is going to take, before the model loads."""
     n_arms = len({Arm.of(kind, each.heads) for each in job.sets for kind in kinds_of(job, each)})
-    answers = sum(len(trace.segments.answer) for trace in job.traces) * n_arms
+    every = [trace.segments for trace in job.traces]
+    tokens = n_arms * sum(one.answer.stop - 1 - View.of(view, one).first for one in every for view in job.params.views)
     log.info(
-        "%s: %d traces, %d arms each: at most %d tokens of answers through all layers, %.1f times the traces "
-        "themselves; arms of a pass take up to %d MiB beside the model",
-        *(name, len(job.traces), n_arms, answers),
-        answers / max(1, sum(trace.segments.n_tokens for trace in job.traces)),
+        "%s: %d traces, %d arms each: at most %d tokens through all layers, %.1f times the traces themselves; arms of "
+        "a pass take up to %d MiB beside the model",
+        *(name, len(job.traces), n_arms, tokens),
+        tokens / max(1, sum(one.n_tokens for one in every)),
         job.params.memory_mib,
     )
 
@@ -110,27 +112,31 @@ def finish_knockout(job: KnockoutJob, store: WorkStore, shard: tuple[str, range]
     content = [[number, job.traces[number].item_id, job.traces[number].token_ids] for number in numbers]
 
     def write(path: Path) -> None:
-        save_frame(path, knockout_frame([row for number in numbers for row in trace_rows(job, number)]))
+        cases = [(number, view) for number in numbers for view in job.params.views]
+        save_frame(path, knockout_frame([row for case in cases for row in trace_rows(job, *case)]))
 
     return store.shard(fingerprint(base=digest, traces=content), ".parquet", write)
 
 
-def trace_rows(job: KnockoutJob, number: int) -> Iterator[dict[str, Any]]:
+def trace_rows(job: KnockoutJob, number: int, view: str) -> Iterator[dict[str, Any]]:
     """Yield the rows of one trace: sets in their order, each under every kind; the set without heads once."""
-    trace, anew = job.traces[number], job.anew if job.params.anew and number < job.params.anew.traces else []
+    trace, asked = job.traces[number], job.params.anew
+    anew = job.anew if asked and number < asked.traces and view == "answer" else []
     with error_context(f"trace {trace.item_id!r}"):
-        model, means = job.loaded.model, job.other_means(trace.item_id)
-        run = run_prefix(model, trace)
+        model, means = job.loaded.model, job.other_means(trace.item_id, view)
+        run = run_prefix(model, trace, view)
         arms = {(each, kind): Arm.of(kind, each.heads) for each in job.sets for kind in kinds_of(job, each)}
         found = run_arms(model, run, list(arms.values()), job.params.memory_mib, means)
         written = answers_anew(job, run, [arm for (each, _), arm in arms.items() if each in anew], means)
-    answer = trace.segments.answer
+    reasoning, answer = trace.segments.reasoning, trace.segments.answer
     result = default_span(trace.item_id, trace.segments, token_pieces(job.loaded.tokenizer.hf, trace.token_ids))
-    inside = slice(result.start - answer.start, result.end - answer.start)
+    parts = {"": answer, "result_": range(result.start, result.end)}
+    parts |= {} if view == "answer" else {"reasoning_": reasoning}
     for (each, kind), arm in arms.items():
         both = {"": found[arm], "_base": run.log_probs}
         yield {
             "item_id": trace.item_id,
+            "view": view,
             "kind": kind,
             "set": each.name,
             "k": each.k,
@@ -138,10 +144,14 @@ def trace_rows(job: KnockoutJob, number: int) -> Iterator[dict[str, Any]]:
             "first_layer": arm.first_layer,
             "n_layers": len(run.residuals),
             "n_tokens": trace.segments.n_tokens,
+            "n_reasoning_tokens": len(reasoning),
             "n_answer_tokens": len(answer),
-            "n_result_tokens": inside.stop - inside.start,
-            **{f"log_prob{side}": values.sum().item() for side, values in both.items()},
-            **{f"result_log_prob{side}": values[inside].sum().item() for side, values in both.items()},
+            "n_result_tokens": len(parts["result_"]),
+            **{
+                f"{part}log_prob{side}": values[run.part(tokens)].sum().item()
+                for part, tokens in parts.items()
+                for side, values in both.items()
+            },
             **(written[arm] if each in anew else {}),
         }
 

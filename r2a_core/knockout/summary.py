@@ -1,6 +1,6 @@
 """What cutting heads costs: the table of knock-outs, its reduction to numbers, and the sentence about them.
 
-rows of KNOCKOUT_SCHEMA of one model and dataset -> one record per kind and set: loss of log-probability with a
+rows of KNOCKOUT_SCHEMA of one model and dataset -> one record per view, kind and set: loss of log-probability with a
 bootstrap interval over traces, rank among random sets of the same layers, and answers written anew. Metrics, figure
 and page share these. Needs no torch.
 """
@@ -20,6 +20,7 @@ from r2a_core.results import loss_per_token
 
 KNOCKOUT_SCHEMA = {
     "item_id": pl.String,
+    "view": pl.String,
     "kind": pl.String,
     "set": pl.String,
     "k": pl.Int32,  # heads of the set
@@ -27,12 +28,15 @@ KNOCKOUT_SCHEMA = {
     "first_layer": pl.Int16,
     "n_layers": pl.Int16,
     "n_tokens": pl.Int32,  # of the trace
+    "n_reasoning_tokens": pl.Int32,
     "n_answer_tokens": pl.Int32,
     "n_result_tokens": pl.Int32,
     "log_prob": pl.Float64,  # nats, sum over the answer's tokens
     "log_prob_base": pl.Float64,
     "result_log_prob": pl.Float64,  # of the result's tokens
     "result_log_prob_base": pl.Float64,
+    "reasoning_log_prob": pl.Float64,  # of the reasoning's tokens; null for the view answer: no change
+    "reasoning_log_prob_base": pl.Float64,
     "anew": pl.String,
     "anew_base": pl.String,
     "changed": pl.Boolean,
@@ -40,13 +44,18 @@ KNOCKOUT_SCHEMA = {
     "score_base": pl.Float64,
 }
 
-CASE = ["kind", "set", "k", "draw"]
+CASE = ["view", "kind", "set", "k", "draw"]
+
+PARTS = {"": "n_answer_tokens", "result_": "n_result_tokens", "reasoning_": "n_reasoning_tokens"}
+
+VIEWS = {"answer": ("answer", "the reasoning"), "question": ("reasoning", "the question")}
+VIEWS |= {"earlier_reasoning": ("reasoning", "what it says before")}  # rows that are cut, and what they lose
 
 VERBS: dict[str, str] = {
-    "mask": "Cutting the answer's view of the reasoning in {heads}",
-    "zero": "Setting the answer's attention to the reasoning to zero in {heads}",
-    "zero_head": "Zeroing {heads} in the answer",
-    "mean_head": "Replacing {heads} in the answer by their mean over other traces",
+    "mask": "Cutting the {rows}'s view of {hidden} in {heads}",
+    "zero": "Setting the {rows}'s attention to {hidden} to zero in {heads}",
+    "zero_head": "Zeroing {heads} in the {rows}",
+    "mean_head": "Replacing {heads} in the {rows} by their mean over other traces",
 }
 
 SET_NAMES: dict[str, str] = {
@@ -66,20 +75,27 @@ def knockout_frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
 
 
 def knockout_records(frame: pl.DataFrame, params: KnockoutParams) -> list[dict[str, Any]]:
-    """Reduce the table to one record per kind and set, in the order of the rows; random sets join the set they rank."""
+    """Reduce the rows of one view to one record per kind and set, in their order; random sets join the set they rank.
+
+    The loss of the reasoning is None for the view answer, and where no trace has any.
+    """
     records = []
-    for (kind, name, k), rows in frame.group_by("kind", "set", "k", maintain_order=True):
+    for (view, kind, name, k), rows in frame.group_by("view", "kind", "set", "k", maintain_order=True):
         own, drawn = rows.filter(pl.col("draw").is_null()), rows.filter(pl.col("draw").is_not_null())
         draws = [each.sort("item_id") for _, each in drawn.sort("draw").group_by("draw", maintain_order=True)]
-        record = {"kind": kind, "set": name, "k": k, "n_traces": own.height, "first_layer": own["first_layer"][0]}
-        for part, tokens in (("", "n_answer_tokens"), ("result_", "n_result_tokens")):
-            losses = [
-                each.select(loss_per_token(tokens, part)).to_series().to_numpy()
-                for each in (own.sort("item_id"), *draws)
-            ]
-            record[f"{part}loss"] = loss_record(losses[0], losses[1:], params)
+        record = {"view": view, "kind": kind, "set": name, "k": k, "n_traces": own.height}
+        record["first_layer"] = own["first_layer"][0]
+        for part in PARTS:
+            losses = [lost(each, part) for each in (own.sort("item_id"), *draws)]
+            record[f"{part}loss"] = loss_record(losses[0], losses[1:], params) if len(losses[0]) else None
         records.append(record | {"anew": anew_record(own, draws, params)})
     return records
+
+
+def lost(rows: pl.DataFrame, part: str) -> NDArray[np.float64]:
+    """Return how many nats a token loses, by trace, of those that have such tokens."""
+    tokens = PARTS[part]
+    return rows.filter(pl.col(tokens) > 0).select(loss_per_token(tokens, part).drop_nulls()).to_series().to_numpy()
 
 
 def loss_record(
@@ -124,7 +140,19 @@ def anew_record(own: pl.DataFrame, draws: Sequence[pl.DataFrame], params: Knocko
 
 
 def knockout_summary(frame: pl.DataFrame, params: KnockoutParams) -> dict[str, Any]:
-    """Make the metrics; no numbers where nothing was cut."""
+    """Make the metrics: those of the view answer, and of any other under `views`; no numbers where nothing was cut."""
+    views = by_view(frame)
+    summary = view_summary(views.pop("answer", frame), params)
+    return summary | {"views": {view: view_summary(rows, params) for view, rows in views.items()}}
+
+
+def by_view(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Split the table, in the order of its rows."""
+    return {view: rows for (view,), rows in frame.group_by("view", maintain_order=True)}  # type: ignore[misc]
+
+
+def view_summary(frame: pl.DataFrame, params: KnockoutParams) -> dict[str, Any]:
+    """Make the metrics of one view."""
     sets: dict[str, dict[str, Any]] = {}
     for record in knockout_records(frame, params):
         sets.setdefault(record["kind"], {})[f"{record['set']}_{record['k']}"] = record
@@ -145,11 +173,12 @@ def item_losses(frame: pl.DataFrame) -> dict[str, list[dict[str, Any]]]:
 
 
 def cost_record(frame: pl.DataFrame) -> dict[str, Any]:
-    """Count what the arms of a table cost, in token-layers, beside one whole pass for each of them.
+    """Count what the arms of one view cost, in token-layers, beside one whole pass for each of them.
 
     The unchanged run of each trace is counted on the arms' side, and answers written anew on neither.
     """
-    tokens, layers = pl.col("n_answer_tokens").cast(pl.Int64), pl.col("n_layers").cast(pl.Int64)
+    written = pl.when(pl.col("view") == "answer").then(0).otherwise(pl.col("n_reasoning_tokens") + 1)
+    tokens, layers = (pl.col("n_answer_tokens") + written).cast(pl.Int64), pl.col("n_layers").cast(pl.Int64)
     whole = (pl.col("n_tokens") - 2) * layers
     once = frame.unique("item_id").select(whole.sum()).item()
     return {
@@ -159,24 +188,31 @@ def cost_record(frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def sentences(records: Sequence[dict[str, Any]]) -> list[str]:
-    """Say what each ranked set costs, and beside what."""
-    return [sentence(each, records) for each in records if each["loss"]["random"] is not None]
+    """Say what each ranked set of one view costs, and beside what."""
+    return [sentence(each, records) for each in records if main_loss(each) and main_loss(each)["random"] is not None]
+
+
+def main_loss(record: dict[str, Any]) -> Any:
+    """Return the loss of the text whose rows are cut."""
+    return record["loss" if record["view"] == "answer" else "reasoning_loss"]
 
 
 def sentence(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> str:
-    """Say what cutting a set of heads costs the answer: with its interval, beside random sets and beside all heads."""
-    loss, chance = record["loss"], record["loss"]["random"]
+    """Say what cutting a set of heads costs the text: with its interval, beside random sets and beside all heads."""
+    loss, (rows, hidden) = main_loss(record), VIEWS[record["view"]]
+    chance = loss["random"]
     count = f"the {record['k']} heads" if record["k"] > 1 else "the head"
-    text = VERBS[record["kind"]].format(heads=f"{count} with {SET_NAMES.get(record['set'], record['set'])}")
+    heads = f"{count} with {SET_NAMES.get(record['set'], record['set'])}"
+    text = VERBS[record["kind"]].format(rows=rows, hidden=hidden, heads=heads)
     if loss["low"] <= 0 <= loss["high"]:
-        text += f" cannot be told from no change: it costs {loss['mean']:.3f} nats per token of the answer"
+        text += f" cannot be told from no change: it costs {loss['mean']:.3f} nats per token of the {rows}"
     else:
         verb = "costs" if loss["mean"] > 0 else "gains"
-        text += f" {verb} {abs(loss['mean']):.3f} nats per token of the answer"
+        text += f" {verb} {abs(loss['mean']):.3f} nats per token of the {rows}"
     text += f" (95% {loss['low']:.3f} to {loss['high']:.3f}, n = {record['n_traces']})"
     everything = next((each for each in records if each["set"] == "all" and each["kind"] == record["kind"]), None)
     if everything is not None:
-        text += f"; all heads together: {everything['loss']['mean']:.3f}"
+        text += f"; all heads together: {main_loss(everything)['mean']:.3f}"
     draws = len(chance["means"])
     beaten = f"{chance['rank'] - 1} of {draws}" if chance["rank"] > 1 else f"none of {draws}"
     text += f". Of random sets of the same layers, {beaten} cost as much (p = {chance['p']:.2g})."

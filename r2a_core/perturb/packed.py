@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from r2a_core.activations.attention import (
-    MASK_ROWS,
     LayerCall,
     MaskSpec,
     SuffixAttention,
@@ -51,18 +50,10 @@ class PackedPlan:
 
     def continued(self, call: LayerCall, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Attention of the last tokens of one sequence; no matrix of the tokens of a long trace is ever built."""
-        n_new, first = query.shape[2], keys.shape[2] - query.shape[2]
+        first = keys.shape[2] - query.shape[2]
         if not first:
             return attend(call, query, keys, values, self.suffix.mask)
-        if n_new <= MASK_ROWS:
-            return self.suffix.attend(call, first, query, keys, values)
-        blocks = [slice(start, min(start + MASK_ROWS, n_new)) for start in range(0, n_new, MASK_ROWS)]
-        found = []
-        for part in blocks:
-            seen = (slice(None), slice(None), slice(first + part.stop))
-            once = SuffixAttention(self.suffix.mask)  # its mask is not kept
-            found.append(once.attend(call, first + part.start, query[:, :, part], keys[seen], values[seen]))
-        return torch.cat(found, 1)
+        return self.suffix.by_blocks(call, first, query, keys, values)
 
 
 def suffix_attention(model: Any, n_tokens: int) -> SuffixAttention:

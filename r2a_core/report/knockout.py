@@ -1,12 +1,12 @@
 """The page's part on knock-outs: what the answer loses when heads no longer see the reasoning.
 
-ReportInputs -> one record per model and dataset: a record per kind and set, and the sentences about them. What is
-absent goes to `gaps`.
+ReportInputs -> one record per model and dataset: a record per kind and set, and the sentences about them and about the
+reasoning's own rows, where these were cut. What is absent goes to `gaps`.
 """
 
 from typing import Any
 
-from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, item_losses, knockout_records, sentences
+from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, by_view, item_losses, knockout_records, sentences
 from r2a_core.report.inputs import Gaps, ReportInputs, add_gap, read_if_there
 
 
@@ -19,7 +19,9 @@ def knockout_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
             what = "have not been cut" if frame is None else "have no traces to be cut in"
             add_gap(gaps, "Knock-out", f"the heads of {model} on {dataset} {what}", "knockout")
             continue
-        sets = knockout_records(frame, inputs.knockout)
-        said = {"sets": sets, "items": item_losses(frame), "sentences": sentences(sets)}
+        views = by_view(frame)
+        found = {view: knockout_records(rows, inputs.knockout) for view, rows in views.items()}
+        said = {"sets": found["answer"], "items": item_losses(views["answer"])}
+        said["sentences"] = [each for sets in found.values() for each in sentences(sets)]
         records.append({"model": model, "dataset": dataset, **said})
     return records

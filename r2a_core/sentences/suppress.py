@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from r2a_core.activations.attention import MaskSpec, SuffixAttention
-from r2a_core.activations.hooks import every_residual, model_shape, skipped
+from r2a_core.activations.hooks import every_residual, logits_of, model_shape
 from r2a_core.infra.checks import check_finite
 from r2a_core.infra.memory import MIB
 from r2a_core.perturb.packed import Cache, PackedPlan, packed_pass
@@ -89,16 +89,3 @@ def run_behind(model: Any, trace: TokenTrace, start: int, cache: Cache, hidden: 
     with every_residual(shape, record):
         packed_pass(model, plan, [trace.token_ids[start:stop]], [start], [0])
     return found[0], plan.grown[0]
-
-
-@torch.no_grad()
-def logits_of(model: Any, streams: Tensor) -> Tensor:
-    """Compute logits (run, row, vocabulary) from streams that leave the last layer, as the model does."""
-    shape = model_shape(model)
-
-    def put(layer: int, stream: Tensor) -> Tensor:
-        return streams if layer == shape.n_layers else stream
-
-    ids = torch.zeros(1, streams.shape[1], dtype=torch.long, device=shape.device)
-    with every_residual(shape, put), skipped(shape.layers):
-        return model(input_ids=ids, use_cache=False).logits

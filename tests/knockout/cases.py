@@ -16,8 +16,9 @@ def params(**values: Any) -> KnockoutParams:
 def row(item: str, name: str, k: int, loss: float, draw: int | None = None, **more: Any) -> dict[str, Any]:
     """A trace of 12 tokens whose answer of 4 loses `loss` nats per token, and its result of 2 twice that."""
     sums = {"log_prob": -4 - 4 * loss, "log_prob_base": -4.0, "result_log_prob": -1 - 4 * loss}
-    tokens = {"n_tokens": 12, "n_answer_tokens": 4, "n_result_tokens": 2, "n_layers": 4, "first_layer": 2 * bool(k)}
-    case = {"item_id": item, "kind": "mask", "set": name, "k": k, "draw": draw, "result_log_prob_base": -1.0}
+    tokens = {"n_tokens": 12, "n_reasoning_tokens": 3, "n_answer_tokens": 4, "n_result_tokens": 2, "n_layers": 4}
+    case = {"item_id": item, "view": "answer", "kind": "mask", "set": name, "k": k, "draw": draw}
+    more = {"result_log_prob_base": -1.0, "first_layer": 2 * bool(k)} | more
     return dict.fromkeys(KNOCKOUT_SCHEMA) | case | sums | tokens | more
 
 

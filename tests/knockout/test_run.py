@@ -3,13 +3,16 @@
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
 
+from r2a_core.activations import attention
 from r2a_core.activations.hooks import model_shape
+from r2a_core.config import KnockoutView
+from r2a_core.knockout import run as knockout
 from r2a_core.knockout.run import arm_bytes, forced_pass, run_arms, run_prefix, write_anew, writes
 from r2a_core.knockout.sets import Arm
 from r2a_core.trace import TokenTrace, TraceSegments
@@ -33,10 +36,25 @@ def made_up_trace(seed: int = 0, question: int = 5, reasoning: int = 14, answer:
     return TokenTrace("item", tuple(ids), TraceSegments(think_open, think_close, n_tokens))
 
 
-def oracle(model: Any, trace: TokenTrace, arm: Arm, monkeypatch: pytest.MonkeyPatch, ids: Sequence[int] = ()) -> Tensor:
-    """Logits (row, vocabulary) of the rows from </think> on, by the model's own eager attention edited by hand."""
+def rows_and_keys(view: str, segments: TraceSegments) -> tuple[slice, list[int]]:
+    """The rows that are cut, and the keys that they lose."""
+    if view == "answer":
+        return slice(segments.think_close, None), list(segments.reasoning)
+    hidden = range(1, segments.think_open) if view == "question" else segments.reasoning
+    return slice(segments.think_open, segments.think_close), list(hidden)
+
+
+def oracle(
+    model: Any,
+    trace: TokenTrace,
+    arm: Arm,
+    monkeypatch: pytest.MonkeyPatch,
+    ids: Sequence[int] = (),
+    view: str = "answer",
+) -> Tensor:
+    """Logits (row, vocabulary) from the first cut row on, by the model's own eager attention edited by hand."""
     segments, module = trace.segments, sys.modules[type(model.get_decoder().layers[0].self_attn).__module__]
-    own, reasoning = module.eager_attention_forward, list(segments.reasoning)
+    own, (rows, hidden) = module.eager_attention_forward, rows_and_keys(view, segments)
 
     def edited(layer: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **more: Any) -> Any:
         z, weights = own(layer, query, key, value, mask, **more)
@@ -44,55 +62,71 @@ def oracle(model: Any, trace: TokenTrace, arm: Arm, monkeypatch: pytest.MonkeyPa
         for head in (head for number, head in arm.heads if number == layer.layer_idx):
             if arm.kind == "mask":
                 own_mask = mask.clone()
-                own_mask[..., segments.think_close :, reasoning] = -torch.inf
+                own_mask[..., rows, hidden] = -torch.inf
+                own_mask.diagonal(dim1=-2, dim2=-1).zero_()
                 cut = own(layer, query, key, value, own_mask, **more)[0]
             elif arm.kind == "zero":
                 own_weights = weights.clone()
-                own_weights[..., reasoning] = 0
+                own_weights[..., hidden] = 0
                 cut = (own_weights @ value.repeat_interleave(3, 1)).transpose(1, 2)
             else:
                 cut = torch.zeros_like(z) if arm.kind == "zero_head" else MEANS[layer.layer_idx].expand_as(z)
-            z[:, segments.think_close :, head] = cut[:, segments.think_close :, head]
+            z[:, rows, head] = cut[:, rows, head]
         return z, weights
 
     ids = ids or trace.token_ids[: segments.answer.stop - 1]
     with monkeypatch.context() as patched, torch.no_grad():
         patched.setattr(module, "eager_attention_forward", edited)
-        return model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0, segments.think_close :]
+        return model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0, rows.start :]
 
 
-def expected(model: Any, trace: TokenTrace, arm: Arm, monkeypatch: pytest.MonkeyPatch) -> Tensor:
-    answer = torch.tensor(trace.token_ids[trace.segments.answer.start : trace.segments.answer.stop])
-    return oracle(model, trace, arm, monkeypatch).double().log_softmax(-1).gather(1, answer[:, None])[:, 0]
+def expected(model: Any, trace: TokenTrace, arm: Arm, monkeypatch: pytest.MonkeyPatch, view: str) -> Tensor:
+    logits = oracle(model, trace, arm, monkeypatch, view=view).double().log_softmax(-1)
+    stop = trace.segments.answer.stop
+    return logits.gather(1, torch.tensor(trace.token_ids[stop - len(logits) : stop])[:, None])[:, 0]
 
 
 def arms_of(*heads: tuple[tuple[int, int], ...]) -> list[Arm]:
     return [Arm.of(kind, each) for kind in KINDS for each in heads]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", EVERY_KIND)
-def test_every_arm_is_a_full_eager_pass_with_its_mask(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+VIEWS: tuple[KnockoutView, ...] = get_args(KnockoutView)
+CASES = [(kind, "answer") for kind in EVERY_KIND]
+CASES += [(kind, view) for kind in ("qwen2", "mistral", "gpt_oss") for view in VIEWS[1:]]
+
+
+@pytest.mark.parametrize(("kind", "view"), CASES)
+def test_every_arm_is_a_full_eager_pass_with_its_mask(
+    kind: str, view: KnockoutView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first row of a view changes already, unless it loses nothing: of earlier reasoning, the first two."""
     model, trace = tiny_model(kind), made_up_trace()
-    run = run_prefix(model, trace)
+    if view != "answer":
+        monkeypatch.setattr(attention, "MASK_ROWS", 9)
+        monkeypatch.setattr(knockout, "LOGIT_ROWS", 10)
+    run = run_prefix(model, trace, view)
     found = run_arms(model, run, arms_of((), HEADS, MORE, ALL), 1024, MEANS)
     for arm, log_probs in found.items():
-        torch.testing.assert_close(log_probs, expected(model, trace, arm, monkeypatch), atol=1e-5, rtol=0)
+        torch.testing.assert_close(log_probs, expected(model, trace, arm, monkeypatch, view), atol=1e-5, rtol=0)
         changed = (log_probs - run.log_probs).abs()
-        assert changed.max() < 1e-5 if not arm.heads else changed[0] > 1e-4  # the first token too: </think> writes it
+        first = 2 * (view == "earlier_reasoning")
+        assert changed.max() < 1e-5 if not arm.heads else changed[first] > 1e-4
+        assert arm.kind != "mask" or (changed[:first] < 1e-5).all()
 
 
-def test_a_run_without_heads_is_the_same_bit_for_bit_beside_any_arms() -> None:
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_run_without_heads_is_the_same_bit_for_bit_beside_any_arms(view: KnockoutView) -> None:
     """What is cut in one row does not reach another."""
     model, trace = tiny_model("qwen2"), made_up_trace()
-    run, nothing = run_prefix(model, trace), Arm.of("mask", ())
+    run, nothing = run_prefix(model, trace, view), Arm.of("mask", ())
     alone = run_arms(model, run, [nothing], 1024)[nothing]
     beside = [run_arms(model, run, [nothing, Arm.of(kind, ALL)], 1024, MEANS)[nothing] for kind in KINDS]  # type: ignore[arg-type]
     empty = run_arms(model, run, arms_of(()), 1024, MEANS)
     assert all(torch.equal(each, beside[0]) for each in beside)
     assert all(torch.equal(each, empty[nothing]) for each in empty.values())
     torch.testing.assert_close(alone, beside[0], atol=1e-6, rtol=0)
-    unread = made_up_trace(reasoning=0)  # nothing to cut
-    run = run_prefix(model, unread)
+    unread = made_up_trace(reasoning=0, question=0)  # nothing to cut
+    run = run_prefix(model, unread, view)
     found = run_arms(model, run, [Arm.of("mask", ALL), Arm.of("zero", ALL)], 1024)
     assert all((each - run.log_probs).abs().max() < 1e-6 for each in found.values())
 
@@ -103,7 +137,7 @@ def test_order_and_company_of_arms_change_nothing() -> None:
     found, reverse = (run_arms(model, run, each, 1024, MEANS) for each in (arms, [*arms[::-1], *arms]))
     assert all(torch.equal(found[arm], reverse[arm]) for arm in arms)
     one_mib = run_arms(model, run, arms * 2, 1, MEANS)
-    assert arm_bytes(model_shape(model), trace) < 2**20
+    assert arm_bytes(model_shape(model), run) < 2**20
     assert all(torch.allclose(found[arm], one_mib[arm], atol=1e-6) for arm in arms)
 
 
@@ -192,3 +226,26 @@ def test_a_head_that_copies_the_answer_is_the_one_whose_cut_costs_it() -> None:
     assert [writes(model, trace, answer) for answer in (written[nothing], written[ours])] == [True, False]
     assert written[nothing] == tuple(COPIED)
     assert written[ours] != written[nothing]
+
+
+@pytest.mark.parametrize(("view", "question"), [("question", True), ("earlier_reasoning", False)])
+def test_a_head_that_copies_into_the_reasoning_is_the_one_whose_cut_costs_it(
+    view: KnockoutView, question: bool
+) -> None:
+    """From the question, or from the first half of the reasoning into the second."""
+    planted, n = (1, 2), len(COPIED)
+    trace = made_up_trace(question=n, reasoning=n if question else 2 * n)
+    segments, ids = trace.segments, list(trace.token_ids)
+    copies = segments.query if question else range(segments.reasoning.start, segments.reasoning.start + n)
+    target = range(segments.think_close - n, segments.think_close)
+    for part in (copies, target):
+        ids[part.start : part.stop] = COPIED
+    trace = TokenTrace("item", tuple(ids), segments)
+    model = model_that_copies(*planted, think_close=ids[target.start - 1])
+    run = run_prefix(model, trace, view)
+    own = run.part(target)
+    arms = [Arm.of("mask", [(layer, head)]) for layer in range(2) for head in range(4)]
+    found = run_arms(model, run, arms, 64)
+    costs = {arm.heads[0]: float((run.log_probs - each)[own][1:].mean()) for arm, each in found.items()}
+    assert costs[planted] > 3
+    assert max(abs(cost) for head, cost in costs.items() if head != planted) < 0.1

@@ -9,7 +9,7 @@ from r2a_core.config import WalkThresholds
 from r2a_core.figures.knockout import knockout_figure
 from r2a_core.infra.errors import R2AError
 from r2a_core.knockout.sets import Arm, chosen_sets, largest
-from r2a_core.knockout.summary import cost_record, knockout_records, sentences
+from r2a_core.knockout.summary import cost_record, knockout_records, knockout_summary, sentences
 from tests.figures.drawn import lines_at
 from tests.knockout.cases import cut, params
 
@@ -110,6 +110,18 @@ def test_costs_ranks_and_words_are_those_of_the_rows() -> None:
         "100% becomes 50%."
     )
     assert "in the head with the best walk cannot be told from no change" in second
+    both = pl.concat(
+        [cut(), cut().with_columns(view=pl.lit("question"), reasoning_log_prob=-6.0, reasoning_log_prob_base=-3.0)]
+    )
+    summary = knockout_summary(both, params())
+    assert [summary["sets"], summary["cost"]] == [knockout_summary(cut(), params())[name] for name in ("sets", "cost")]
+    question = summary["views"]["question"]
+    assert question["cost"]["token_layers"] == 2 * 40 + 2 * (3 + 1 + 4) * (4 + 7 * 2)
+    assert question["sets"]["mask"]["mass_2"]["reasoning_loss"]["mean"] == pytest.approx(1.0)
+    assert sentences([*question["sets"]["mask"].values()])[0].startswith(
+        "Cutting the reasoning's view of the question in the 2 heads with most mass on the reasoning costs 1.000 nats "
+        "per token of the reasoning (95% 1.000 to 1.000, n = 2); all heads together: 1.000."
+    )
     assert cost_record(cut()) == {"token_layers": 2 * 40 + 2 * 4 * (4 + 7 * 2), "whole_passes": 2 * 8 * 40}
     assert knockout_records(cut().clear(), params()) == []
 

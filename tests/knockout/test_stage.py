@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from r2a_core.attention.heads import HEAD_SCHEMA
-from r2a_core.config import KnockoutParams, parse
+from r2a_core.config import KnockoutParams, KnockoutView, parse
 from r2a_core.data.items import Item
 from r2a_core.infra.errors import R2AError
 from r2a_core.knockout import stage as jobs
@@ -22,6 +22,7 @@ N_TRACES, N_LAYERS, N_HEADS = 5, 3, 4
 ITEMS = [Item(f"story-{number}", f"{number} + 2?", str(number + 2), "math") for number in range(N_TRACES)]
 KNOCKOUT: dict[str, Any] = {
     "traces": 4,
+    "views": ["answer", "earlier_reasoning"],
     "kinds": ["mask", "mean_head"],
     "sets": ["mass", "all"],
     "k": [2],
@@ -71,8 +72,13 @@ def test_from_traces_to_a_figure_and_again_after_a_kill(root: Path, monkeypatch:
         for name, k, draw in (("mass", 2, None), ("all", 12, None), *(("mass", 2, draw) for draw in range(3)))
         for kind in KNOCKOUT["kinds"]
     ]
-    assert found.select("item_id", "set", "k", "draw", "kind").rows() == [
-        (item.item_id, *case) for item in ITEMS[:4] for case in cases
+    assert found.select("item_id", "view", "set", "k", "draw", "kind").rows() == [
+        (item.item_id, view, *case) for item in ITEMS[:4] for view in KNOCKOUT["views"] for case in cases
+    ]
+    assert (found["reasoning_log_prob"].is_null() == (found["view"] == "answer")).all()
+    assert sorted(path.name for path in (root / "data/figures/knockout").glob("*.png")) == [
+        "knockout-stories-earlier_reasoning.png",
+        "knockout-stories.png",
     ]
     written = found.filter(pl.col("anew").is_not_null())
     assert written.select("item_id", "set", "draw", "kind").unique().height == 2 * (1 + 2 * 3)
@@ -92,14 +98,14 @@ def test_from_traces_to_a_figure_and_again_after_a_kill(root: Path, monkeypatch:
             call(root, "knockout", "tiny", "stories")
     ran: list[str] = []
 
-    def counted(model: Any, trace: TokenTrace) -> PrefixRun:
+    def counted(model: Any, trace: TokenTrace, view: KnockoutView) -> PrefixRun:
         ran.append(trace.item_id)
-        return run_prefix(model, trace)
+        return run_prefix(model, trace, view)
 
     monkeypatch.setattr(jobs, "run_prefix", counted)
     call(root, "knockout", "tiny", "stories")
-    assert ran[-2:] == ["story-2", "story-3"]
-    assert ran.count("story-0") == 1  # for the means alone
+    assert ran[-4:] == ["story-2", "story-2", "story-3", "story-3"]
+    assert ran.count("story-0") == 2  # for the means alone
     call(root, "figures_knockout")
     assert contents(root / "data", MADE) == first
 
@@ -122,7 +128,7 @@ def test_means_are_those_of_the_other_traces_and_need_one(root: Path) -> None:
     generations = pl.read_parquet(root / "data/generations/tiny/stories/with_reasoning.parquet")
     job = jobs.KnockoutJob(root / "data/models/tiny", "cpu", params, [], select_traces(generations)[:3])
     own = {trace.item_id: run_prefix(job.loaded.model, trace).mean_z for trace in job.traces}
-    for layer, means in job.other_means("story-1").items():
+    for layer, means in job.other_means("story-1", "answer").items():
         assert (means - (own["story-0"][layer] + own["story-2"][layer]) / 2).abs().max() < 1e-6
     write_params(root, study_params(traces=1))
     with pytest.raises(R2AError, match="mean_head needs a second trace"):
