@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from r2a_core.perturb.summary import WORDS
-from r2a_core.report.findings import number, patching_answer, plural
+from r2a_core.report.findings import patching_answer, plural
 from r2a_core.report.inputs import name_of, words
 from r2a_core.results import SEGMENT_LABELS
 from r2a_core.sentences.summary import attention_tells
+from r2a_core.wording import SIGNIFICANT, percent, signed
 
 Record = Mapping[str, Any]
 
@@ -97,12 +98,11 @@ def knockout_sentence(record: Record) -> str:
     sets = record["sets"]
     everything = next((one for one in sets if one["set"] == "all"), None)
     ranked = [one for one in sets if one["loss"]["random"] is not None]
-    beyond = [one for one in ranked if one["loss"]["random"]["p"] < 0.05]
+    beyond = [one for one in ranked if one["loss"]["random"]["p"] < SIGNIFICANT]
     text = ""
     if everything is not None:
         text = (
-            f"Without any view of the reasoning, an answer loses {number(everything['loss']['mean'], '.2f')} nats per "
-            "token. "
+            f"Without any view of the reasoning, an answer loses {signed(everything['loss']['mean'])} nats per token. "
         )
     named = ", ".join(f"{one['set']} {one['k']}" for one in beyond)
     of_them = f" ({named})" if named else ""
@@ -126,12 +126,12 @@ def hidden_sentence(record: Record) -> str:
     """Says how uneven the sentences' parts in the answer are, and whether those that it attends to matter more."""
     hidden = record["hidden"]
     text = (
-        f"Of what hiding the sentences of a trace does to its answer, one sentence does {hidden['top_share']:.0%} "
-        f"(even: {hidden['even_share']:.0%})."
+        f"Of what hiding the sentences of a trace does to its answer, one sentence does {percent(hidden['top_share'])} "
+        f"(even: {percent(hidden['even_share'])})."
     )
     if hidden["attended"]["mean"] is None:
         return text
-    more, rho = "" if attention_tells(hidden) else "do not measurably ", number(hidden["attended"]["mean"], ".2f")
+    more, rho = "" if attention_tells(hidden) else "do not measurably ", signed(hidden["attended"]["mean"])
     return f"{text} Those with more of its attention {more}matter more (rank correlation {rho})."
 
 

@@ -4,7 +4,7 @@ and what came out as no difference.
 records of the page's sections -> records of sentences. Every number in them is of those records.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,9 @@ from r2a_core.knockout.summary import SET_NAMES
 from r2a_core.perturb.summary import WORDS
 from r2a_core.report.inputs import Records, name_of
 from r2a_core.results import walking_heads
+from r2a_core.sentences.summary import attention_tells
+from r2a_core.wording import MINUS, SIGNIFICANT, side, signed
 
-SIGNIFICANT = 0.05
 LARGE, SMALL = 0.5, 0.1  # share of the way to the other answer from which on an exchange counts as a yes, or as in part
 
 
@@ -55,10 +56,10 @@ def improvement(records: Records) -> Finding:
     graded = [(record, record["summary"]["paired"]) for record in records if is_graded(record)]
     judged = [(record, record["judged"][-1]) for record in records if record["judged"] and record["judged"][-1]["n"]]
     found = [
-        Finding(verdict([test for _, test in tests], unit, scale, form), tuple(map(line, tests)))
-        for tests, unit, scale, form, line in (
-            (graded, "points", 100, "+.0f", accuracy_line),
-            (judged, "points of 10 by a judge", 1, "+.2f", judged_line),
+        Finding(verdict([test for _, test in tests], unit, scale, decimals), tuple(map(line, tests)))
+        for tests, unit, scale, decimals, line in (
+            (graded, "points", 100, 0, accuracy_line),
+            (judged, "points of 10 by a judge", 1, 2, judged_line),
         )
         if tests
     ]
@@ -67,21 +68,21 @@ def improvement(records: Records) -> Finding:
     return Finding(" ".join(one.sentence for one in found), tuple(line for one in found for line in one.details))
 
 
-def verdict(tests: Records, unit: str, scale: float, form: str) -> str:
+def verdict(tests: Records, unit: str, scale: float, decimals: int) -> str:
     """Says in how many cases the score with reasoning is higher, and by how much."""
     changes = [scale * test["difference"] for test in tests if test["difference"] is not None]
     if not changes:
         return f"Not answered: {ONE_SETTING}."
     better, worse = (sum(is_different(test, sign) for test in tests) for sign in (1, -1))
-    by, cases = f"by {span(changes, form)} {unit}", len(tests)
+    size, cases = f"{span(changes, decimals, gain)} {unit}", len(tests)
     where = "" if cases == 1 else f" in all {cases} cases,"
     if better == cases:
-        return f"Yes:{where} {by}."
+        return f"Yes:{where} by {size}."
     if worse == cases:
-        return f"No, it makes them worse:{where} {by}."
+        return f"No, it makes them worse:{where} by {size}."
     if not better and not worse:
-        return f"Not shown: a difference of {span(changes, form)} {unit} can be chance."
-    return f"In part: better in {better} and worse in {worse} of {cases} cases, {by}; the others can be chance."
+        return f"Not shown: a difference of {size} can be chance."
+    return f"In part: better in {better} and worse in {worse} of {cases} cases, by {size}; the others can be chance."
 
 
 def is_different(test: Mapping[str, Any], sign: int) -> bool:
@@ -111,14 +112,14 @@ def attention_answer(heads: Records, walk: WalkThresholds) -> Finding:
     if not heads:
         return Finding("Not answered: no heads have been ranked.")
     means = [record["mean_over_even"] for record in heads]
-    above = span([record["n_above_even"] for record in heads], "d")
-    total = span([len(record["over_even"]) for record in heads], "d")
+    above = span([record["n_above_even"] for record in heads])
+    total = span([len(record["over_even"]) for record in heads])
     some = f"{above} of {total} give it more than its even share"
     if min(means) > 1:
-        sentence = f"Yes: the average head gives it {span(means, '.2f')} times its even share."
+        sentence = f"Yes: the average head gives it {span(means, 2)} times its even share."
     else:
         start = "A few heads do" if max(means) <= 1 else "Some heads do"
-        sentence = f"{start}: {some}. The average head gives it {span(means, '.2f')} of that share."
+        sentence = f"{start}: {some}. The average head gives it {span(means, 2)} of that share."
     lines = [
         f"{name_of(one)}: {one['n_above_even']} of {len(one['over_even'])} heads above the even share, the average at "
         f"{one['mean_over_even']:.2f} times it, {plural(walking(one, walk), 'walking head')}, "
@@ -152,8 +153,8 @@ def patching_answer(records: Records) -> Finding:
     if not lines:
         return Finding("Not answered: no pair has been patched.")
     said = "Yes" if min(flips) >= LARGE else "In part" if max(flips) >= SMALL else "Hardly"
-    until = f", up to layer {span([int(layer) for layer in layers], 'd')}" if layers else ""
-    moved = span([100 * value for value in flips], ".0f")
+    until = f", up to layer {span([int(layer) for layer in layers])}" if layers else ""
+    moved = span([100 * value for value in flips])
     sentence = (
         f"{said}{until}: exchanging one word of the reasoning inside the model moves the answer {moved}% of the way."
     )
@@ -183,15 +184,17 @@ def how_sure(sections: Mapping[str, Records]) -> list[str]:
     said = []
     tests = [record["summary"]["paired"] for record in sections["evaluation"] if is_graded(record)]
     if gaps := [test for test in tests if test["difference"] is not None]:
-        low, high = (100 * min(test[name] for test in gaps) for name in ("low_difference", "difference"))
+        least = min(gaps, key=lambda test: test["difference"])
+        low = least["low_difference"]
+        sure = "" if low is None else f", at least {gain(100 * low)} with 95% confidence"
         said.append(
-            f"Answers: n = {span([test['n'] for test in gaps], 'd')} questions a case. The smallest gain is "
-            f"{number(high, '+.0f')} points, at least {number(low, '+.0f')} with 95% confidence."
+            f"Answers: n = {span([test['n'] for test in gaps])} questions a case. The smallest gain is "
+            f"{gain(100 * least['difference'])} points{sure}."
         )
     if chances := [one["summary"]["chance"] for one in sections["evaluation"] if one["summary"]["chance"] is not None]:
-        said[-1:] = [f"{''.join(said[-1:])} Guessing gets {span([100 * each for each in chances], '.0f')}%.".strip()]
+        said[-1:] = [f"{''.join(said[-1:])} Guessing gets {span([100 * each for each in chances])}%.".strip()]
     if heads := sections["heads"]:
-        n = span([record["n_traces"] for record in heads], "d")
+        n = span([record["n_traces"] for record in heads])
         said.append(
             f"Attention: n = {n} texts a case. 1 is no preference: attention spread evenly over all it can see."
         )
@@ -238,57 +241,85 @@ def limits(models: Records, sections: Mapping[str, Records]) -> list[str]:
 
 
 def nulls(sections: Mapping[str, Records]) -> list[str]:
-    """Lists what could not be told from chance, or from no change."""
-    said = []
-    for record in sections["evaluation"]:
-        paired = record["summary"]["paired"]
-        p = deciding_p(paired)
-        if is_graded(record) and p is not None and p >= SIGNIFICANT:
-            said.append(f"Accuracy of {name_of(record)} with and without reasoning: p = {p:.2g}.")
-    said += [*null_cuts(sections["knockout"]), *null_changes(sections["perturb"])]
-    for record in sections["walks"]:
-        said += [text for text in record["sentences"] if "cannot be told" in text or "no nearer" in text]
-    return list(dict.fromkeys(said))
-
-
-def null_cuts(records: Records) -> list[str]:
-    """Names the sets of heads whose cut costs no more than that of random heads, with the cases."""
+    """Lists what could not be told from chance, or from no change: each once, with the cases."""
     found: dict[str, list[str]] = {}
-    for record in records:
+    for what in (null_accuracies, null_cuts, null_changes, null_walks, null_hidden, null_instruments):
+        for text, where in what(sections):
+            found.setdefault(text, []).append(where)
+    return [f"{text}: {', '.join(dict.fromkeys(where))}." for text, where in found.items()]
+
+
+Nulls = Iterator[tuple[str, str]]  # what is not shown, and a case of it
+
+
+def null_accuracies(sections: Mapping[str, Records]) -> Nulls:
+    for record in filter(is_graded, sections["evaluation"]):
+        p = deciding_p(record["summary"]["paired"])
+        if p is not None and p >= SIGNIFICANT:
+            yield f"Accuracy of {name_of(record)} with and without reasoning", f"p = {p:.2g}"
+
+
+def null_cuts(sections: Mapping[str, Records]) -> Nulls:
+    for record in sections["knockout"]:
         for one in record["sets"]:
             chance = one["loss"]["random"]
             if chance is not None and chance["p"] >= SIGNIFICANT:
                 name = f"the {one['k']} heads with {SET_NAMES.get(one['set'], one['set'])}"
-                found.setdefault(name, []).append(f"{record['dataset']} p = {chance['p']:.2g}")
-    return [
-        f"Cutting {name} is not shown to cost more than cutting random ones: {', '.join(where)}."
-        for name, where in found.items()
-    ]
+                text = f"Cutting {name} is not shown to cost more than cutting random ones"
+                yield text, f"{record['dataset']} p = {chance['p']:.2g}"
 
 
-def null_changes(records: Records) -> list[str]:
-    """Names the changes of the reasoning that move no answer."""
-    found: dict[str, list[str]] = {}
-    for record in records:
+def null_changes(sections: Mapping[str, Records]) -> Nulls:
+    for record in sections["perturb"]:
         for arm in record["arms"]:
             words, loss = WORDS.get((arm["family"], arm["part"])), arm["loss"]
-            if words and loss["n"] and loss["low"] <= 0 <= loss["high"]:
-                found.setdefault(words, []).append(record["dataset"])
-    return [
-        f"The answer's probability {words} cannot be told from no change: {', '.join(dict.fromkeys(where))}."
-        for words, where in found.items()
-    ]
+            if words and loss["n"] and not side(loss["low"], loss["high"]):
+                yield f"The answer's probability {words} cannot be told from no change", record["dataset"]
 
 
-def span(values: Sequence[float], form: str) -> str:
+def null_walks(sections: Mapping[str, Records]) -> Nulls:
+    for record in sections["walks"]:
+        ends, broken = record["ends"], next((one["pooled"] for one in record["odds"]), None)
+        if ends is not None and ends["p"] >= SIGNIFICANT:
+            yield "Walks are not shown to end nearer to a reflection phrase than by chance", in_case(record, ends["p"])
+        if broken is not None and broken["odds_ratio"] is not None and not side(broken["low"], broken["high"], 1):
+            text = "A broken walk is not shown to go with a wrong answer"
+            yield text, f"{record['model']}, all datasets, p = {broken['p']:.2g}"
+
+
+def null_hidden(sections: Mapping[str, Records]) -> Nulls:
+    for record in sections["sentences"]:
+        loss, attended = (record["hidden"][name] for name in ("result_loss", "attended"))
+        if not side(loss["low"], loss["high"]):
+            yield "The result's probability with a sentence hidden cannot be told from no change", record["dataset"]
+        if attended["n_traces"] and not attention_tells(record["hidden"]):
+            text = "Sentences with more of the answer's attention are not shown to matter more to it"
+            yield text, in_case(record, attended["p"])
+
+
+def null_instruments(sections: Mapping[str, Records]) -> Nulls:
+    for record in sections["instruments"][:1]:  # the AUCs are of all models
+        for one in record["auc"]:
+            if not side(one["low"], one["high"], 0.5):
+                text = f"Not shown to tell answers that depend on the trace from others, by {one['level']}"
+                yield text, f"{one['label']} AUC {signed(one['auc'])}"
+
+
+def in_case(record: Mapping[str, Any], p: float) -> str:
+    """Writes the p of one dataset."""
+    return f"{record['dataset']} p = {p:.2g}"
+
+
+def span(values: Sequence[float], decimals: int = 0, write: Callable[[float, int], str] = signed) -> str:
     """Writes the range of some values, or the one value that they all show."""
-    low, high = (number(value, form) for value in (min(values), max(values)))
+    low, high = (write(value, decimals) for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
 
 
-def number(value: float, form: str) -> str:
-    """Writes a number with a true minus."""
-    return format(value, form).replace("-", "\u2212")
+def gain(value: float, decimals: int = 0) -> str:
+    """Writes a number with its sign, also where it is a plus."""
+    text = signed(value, decimals)
+    return text if text.startswith(MINUS) else f"+{text}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -3,7 +3,7 @@
 StudyPaths, params -> ReportInputs; path, columns -> frame or None.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,39 @@ class ReportInputs:
 def read_if_there(path: Path, columns: Sequence[str], stage: str) -> pl.DataFrame | None:
     """Reads columns of a parquet file, None where it is absent. Raises R2AError when it is damaged or lacks one."""
     return files.read_frame(path, columns, stage) if path.is_file() else None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a stage measures of each model and dataset: its part of the page, and the words where it is not there."""
+
+    part: str
+    stage: str
+    subject: str
+    absent: str
+    empty: str  # the first table has no rows
+
+
+def read_runs(
+    inputs: ReportInputs,
+    measured: Measured,
+    tables: Mapping[Callable[[str, str], Path], Mapping[str, Any]],
+    gaps: Gaps,
+) -> dict[str, dict[str, list[pl.DataFrame]]]:
+    """Reads tables by model and dataset; where one is absent, or the first is empty, there are none but a gap.
+
+    tables: schema by the method of StudyPaths that names the file.
+    """
+    found: dict[str, dict[str, list[pl.DataFrame]]] = {}
+    for model, dataset in inputs.runs:
+        read = [read_if_there(path(model, dataset), list(schema), measured.stage) for path, schema in tables.items()]
+        frames = [frame for frame in read if frame is not None]
+        if len(frames) == len(read) and not frames[0].is_empty():
+            found.setdefault(model, {})[dataset] = frames
+        else:
+            what = measured.absent if len(frames) < len(read) else measured.empty
+            add_gap(gaps, measured.part, f"the {measured.subject} of {model} on {dataset} {what}", measured.stage)
+    return found
 
 
 def add_gap(gaps: Gaps, part: str, what: str, stage: str) -> None:

@@ -3,13 +3,14 @@
 ReportInputs, evaluation frame -> one record per model and dataset. What is absent goes to `gaps`.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
 import polars as pl
 
+from r2a_core.data.items import ITEM_SCHEMA, Item
+from r2a_core.evaluation.answers import options_of
 from r2a_core.evaluation.funnel import STEP_REACHED
 from r2a_core.report.conclusions import agree, concluded
 from r2a_core.report.encode import pack_json
@@ -59,30 +60,30 @@ def item_table(frame: pl.DataFrame, runs: int) -> pl.DataFrame:
 
 def items_record(inputs: ReportInputs, run: tuple[str, str], items: pl.DataFrame, gaps: Gaps) -> dict[str, Any]:
     """Describes the items of a run: their table, all questions, and the texts of those that the page carries."""
-    asked = read_questions(inputs, run[1], gaps)
-    found = [asked.get(item_id) or {} for item_id in items["item_id"]]
+    by_id = read_questions(inputs, run[1], gaps)
+    asked = [by_id.get(item_id) for item_id in items["item_id"]]
     responses = {setting: shown_responses(inputs, run, setting, items, gaps) for setting in inputs.settings}
-    table = items.with_columns(**conclusions(inputs, run[0], items, found, responses.get(WITH_REASONING)))
+    table = items.with_columns(**conclusions(inputs, run[0], items, asked, responses.get(WITH_REASONING)))
     first = evidence(inputs, run)
     chosen = items_with_texts(table, inputs.params.texts, first)
+    questions = [None if one is None else one.question for one in asked]
     texts = {
-        str(row): {"question": found[row].get("question")} | {name: said[row] for name, said in responses.items()}
-        for row in chosen
+        str(row): {"question": questions[row]} | {name: said[row] for name, said in responses.items()} for row in chosen
     }
     return {
         "items": table.to_dict(as_series=False),
-        "questions": pack_json([one.get("question") for one in found]),
+        "questions": pack_json(questions),
         "texts": pack_json(texts),
     }
 
 
-def read_questions(inputs: ReportInputs, dataset: str, gaps: Gaps) -> dict[str, dict[str, Any]]:
-    """Reads question and extra facts of each item; nothing where the dataset is absent."""
-    frame = read_if_there(inputs.paths.items(dataset), ["item_id", "question", "extra"], "prepare_dataset")
+def read_questions(inputs: ReportInputs, dataset: str, gaps: Gaps) -> dict[str, Item]:
+    """Reads each item by its id; nothing where the dataset is absent."""
+    frame = read_if_there(inputs.paths.items(dataset), list(ITEM_SCHEMA), "prepare_dataset")
     if frame is None:
         add_gap(gaps, "Evaluation", f"the questions of {dataset} are not here", "prepare_dataset")
         return {}
-    return {row["item_id"]: row for row in frame.iter_rows(named=True)}
+    return {row["item_id"]: Item(**row) for row in frame.iter_rows(named=True)}
 
 
 def shown_responses(
@@ -101,7 +102,7 @@ def conclusions(
     inputs: ReportInputs,
     model: str,
     items: pl.DataFrame,
-    asked: Sequence[Mapping[str, Any]],
+    asked: Sequence[Item | None],
     responses: Sequence[str | None] | None,
 ) -> dict[str, pl.Series]:
     """Reads what each reasoning concludes, and whether the answer after it is another; null where that is unknown."""
@@ -112,7 +113,7 @@ def conclusions(
     for response, one, gold, answer in zip(
         responses or [None] * items.height, asked, items["gold"], answers, strict=True
     ):
-        options = json.loads(one.get("extra") or "{}").get("options", [])
+        options = [] if one is None else options_of(one)
         reasoning, closed, _ = (response or "").partition(close)
         found = concluded(reasoning, options, gold) if closed else None
         said.append(found)

@@ -7,21 +7,19 @@ reasoning's own rows, where these were cut. What is absent goes to `gaps`.
 from typing import Any
 
 from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, by_view, item_losses, knockout_records, sentences
-from r2a_core.report.inputs import Gaps, ReportInputs, add_gap, read_if_there
+from r2a_core.report.inputs import Gaps, Measured, ReportInputs, read_runs
+
+CUT = Measured("Knock-out", "knockout", "heads", "have not been cut", "have no traces to be cut in")
 
 
 def knockout_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
     """Collects one record per model and dataset whose heads were cut."""
     records = []
-    for model, dataset in inputs.runs:
-        frame = read_if_there(inputs.paths.knockout(model, dataset), list(KNOCKOUT_SCHEMA), "knockout")
-        if frame is None or frame.is_empty():
-            what = "have not been cut" if frame is None else "have no traces to be cut in"
-            add_gap(gaps, "Knock-out", f"the heads of {model} on {dataset} {what}", "knockout")
-            continue
-        views = by_view(frame)
-        found = {view: knockout_records(rows, inputs.knockout) for view, rows in views.items()}
-        said = {"sets": found["answer"], "items": item_losses(views["answer"])}
-        said["sentences"] = [each for sets in found.values() for each in sentences(sets)]
-        records.append({"model": model, "dataset": dataset, **said})
+    for model, tables in read_runs(inputs, CUT, {inputs.paths.knockout: KNOCKOUT_SCHEMA}, gaps).items():
+        for dataset, (frame,) in tables.items():
+            views = by_view(frame)
+            found = {view: knockout_records(rows, inputs.knockout) for view, rows in views.items()}
+            said = {"sets": found["answer"], "items": item_losses(views["answer"])}
+            said["sentences"] = [each for sets in found.values() for each in sentences(sets)]
+            records.append({"model": model, "dataset": dataset, **said})
     return records

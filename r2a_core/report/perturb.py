@@ -7,19 +7,17 @@ goes to `gaps`.
 from typing import Any
 
 from r2a_core.perturb.summary import PERTURB_SCHEMA, item_changes, perturb_record, sentences
-from r2a_core.report.inputs import Gaps, ReportInputs, add_gap, read_if_there
+from r2a_core.report.inputs import Gaps, Measured, ReportInputs, read_runs
+
+CHANGED = Measured("Changed reasoning", "perturb", "traces", "have not been changed", "have no box to compare")
 
 
 def perturb_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
     """Collects one record per model and dataset whose reasoning was changed."""
     records = []
-    for model, dataset in inputs.runs:
-        frame = read_if_there(inputs.paths.perturb(model, dataset), list(PERTURB_SCHEMA), "perturb")
-        if frame is None or frame.is_empty():
-            what = "have not been changed" if frame is None else "have no box to compare"
-            add_gap(gaps, "Changed reasoning", f"the traces of {model} on {dataset} {what}", "perturb")
-            continue
-        record = perturb_record(frame, inputs.perturb)
-        said = {"items": item_changes(frame), "sentences": sentences(record)}
-        records.append({"model": model, "dataset": dataset, **record, **said})
+    for model, tables in read_runs(inputs, CHANGED, {inputs.paths.perturb: PERTURB_SCHEMA}, gaps).items():
+        for dataset, (frame,) in tables.items():
+            record = perturb_record(frame, inputs.perturb)
+            said = {"items": item_changes(frame), "sentences": sentences(record)}
+            records.append({"model": model, "dataset": dataset, **record, **said})
     return records

@@ -6,7 +6,7 @@ ReportInputs -> one record per model and dataset: points, numbers, and the sente
 
 from typing import Any
 
-from r2a_core.report.inputs import Gaps, ReportInputs, add_gap, read_if_there
+from r2a_core.report.inputs import Gaps, Measured, ReportInputs, read_runs
 from r2a_core.sentences.summary import (
     CONTROLLED,
     MEASURES,
@@ -20,20 +20,14 @@ from r2a_core.sentences.summary import (
     words,
 )
 
+HIDDEN = Measured("Sentences", "sentences", "sentences", "have not been hidden", "have no sentences to be hidden")
+
 
 def sentences_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
     """Collects one record per model and dataset whose sentences were hidden."""
     records = []
-    for model in inputs.models:
-        frames = {}
-        for dataset in inputs.datasets:
-            hidden = read_if_there(inputs.paths.hidden_sentences(model, dataset), list(SUPPRESSION_SCHEMA), "sentences")
-            heads = read_if_there(inputs.paths.receivers(model, dataset), list(RECEIVER_SCHEMA), "sentences")
-            if hidden is None or heads is None or hidden.is_empty():
-                what = "have no sentences to be hidden" if hidden is not None else "have not been hidden"
-                add_gap(gaps, "Sentences", f"the sentences of {model} on {dataset} {what}", "sentences")
-            else:
-                frames[dataset] = (hidden, heads)
+    tables = {inputs.paths.hidden_sentences: SUPPRESSION_SCHEMA, inputs.paths.receivers: RECEIVER_SCHEMA}
+    for model, frames in read_runs(inputs, HIDDEN, tables, gaps).items():
         together = None
         if len(frames) > 1:
             together = suppression_record(pooled({name: both[0] for name, both in frames.items()}), inputs.sentences)

@@ -5,7 +5,7 @@ over the rows of s and the tokens of t. For each head, of the sentences t that a
 
     vertical score   v(t) = mean of M(s, t) over s >= t + proximity
     kurtosis         of v over t (Fisher's: 0 for a normal distribution, at most n - 5 + 1 / (n - 1) for n sentences)
-    ranked           the same, each row s of M first replaced by ranks over its number of scored t
+    ranked           the same, each row s of M first replaced by (rank - 1/2) over its number of scored t
     chance           mean of `ranked` when the t of each row are shuffled
     matched          kurtosis of v at `least` sentences spread evenly over those after the first
 """
@@ -83,13 +83,13 @@ def receivers(matrix: Numbers, proximity: int, least: int, shuffles: int, genera
 
 
 def row_ranks(matrix: Numbers, proximity: int) -> Numbers:
-    """Replace what is scored of each row by its rank over its number, in (0, 1]; the rest by 0."""
+    """Replace what is scored of each row by its place among them, in (0, 1), 1/2 on average; the rest by 0."""
     from scipy.stats import rankdata  # takes half a second, which figures need not wait for
 
     ranks = np.zeros_like(matrix)
     for row in range(proximity, matrix.shape[-1]):
         scored = row - proximity + 1
-        ranks[:, row, :scored] = rankdata(matrix[:, row, :scored], axis=-1) / scored
+        ranks[:, row, :scored] = (rankdata(matrix[:, row, :scored], axis=-1) - 0.5) / scored
     return ranks
 
 

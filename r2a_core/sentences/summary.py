@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from r2a_core.config import SentencesParams
 from r2a_core.evaluation.paired import accuracy_with_interval, difference_with_interval
 from r2a_core.infra.checks import HINT, check_columns
+from r2a_core.wording import SIGNIFICANT, estimate, percent, side, signed
 
 SUPPRESSION_SCHEMA = {
     "item_id": pl.String,
@@ -52,9 +53,9 @@ RECEIVER_SCHEMA = {
 
 CONTROLLED = ("kurtosis", "ranked", "matched")
 
-SIGNIFICANT = 0.05
+ATTENDED = pl.col("mass") / pl.col("even")  # the answer's mass on a sentence over that of even reading; null: unknown
 
-LEAST_TRACES = 3  # for a correlation over traces
+LEAST_TRACES = 8  # for a correlation over traces
 
 LEAST_SENTENCES = 3  # for a rank correlation within a trace
 
@@ -79,21 +80,22 @@ def suppression_record(frame: pl.DataFrame, params: SentencesParams) -> dict[str
     if hidden.is_empty():
         return None
     kl = pl.col("answer_kl").clip(lower_bound=0)
+    whole = pl.when(kl.sum() > 0).then(kl.sum())  # null where no sentence costs anything
     costs = ("answer_kl", "later_kl", "result_loss")
     traces = hidden.group_by("item_id", maintain_order=True).agg(
         *(pl.col(name).mean() for name in costs),
-        n=pl.len(),
-        top=kl.max() / kl.sum(),
+        top=kl.max() / whole,
+        even=whole / whole / pl.len(),
     )
-    cases = [rows for _, rows in hidden.group_by("item_id", maintain_order=True)]
+    cases = [rows for _, rows in hidden.with_columns(attended=ATTENDED).group_by("item_id", maintain_order=True)]
     return {
         "n_traces": traces.height,
         "n_sentences": hidden.height,
         **{name: interval(traces[name], params) for name in costs},
         "rounding": {name: again[name].mean() for name in costs},
         "top_share": traces["top"].mean(),
-        "even_share": (1 / traces["n"]).mean(),
-        "attended": rank_record([(rows["mass"] / rows["even"], rows["answer_kl"]) for rows in cases], params),
+        "even_share": traces["even"].mean(),
+        "attended": rank_record([(rows["attended"], rows["answer_kl"]) for rows in cases], params),
         "place": rank_record([(rows["sentence"], rows["answer_kl"]) for rows in cases], params),
     }
 
@@ -189,8 +191,7 @@ def sentences_summary(suppressed: pl.DataFrame, heads: pl.DataFrame, params: Sen
 
 def points(frame: pl.DataFrame) -> pl.DataFrame:
     """List hidden sentences, with `attended`: the answer's mass over that of even reading, null where unknown."""
-    attended = (pl.col("mass") / pl.col("even")).alias("attended")
-    return frame.drop_nulls("sentence").select("item_id", "sentence", "text", attended, "answer_kl")
+    return frame.drop_nulls("sentence").select("item_id", "sentence", "text", ATTENDED.alias("attended"), "answer_kl")
 
 
 def pooled(frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
@@ -208,59 +209,56 @@ def words(record: Mapping[str, Any]) -> list[str]:
 
 def cost_words(hidden: Mapping[str, Any]) -> str:
     """Say what hiding a sentence costs."""
-    answer, loss = hidden["answer_kl"], hidden["result_loss"]
-    unclear = loss["low"] <= 0 <= loss["high"]
-    change = "cannot be told from no change" if unclear else "is a loss" if loss["mean"] > 0 else "is a gain"
+    loss = hidden["result_loss"]
+    change = {1: "is a loss", -1: "is a gain", 0: "cannot be told from no change"}[side(loss["low"], loss["high"])]
+    text = (
+        f"A sentence hidden from all that follows moves the answer's distributions by "
+        f"{estimate(hidden['answer_kl'], 3)} nats a token (n = {hidden['n_traces']} traces, {hidden['n_sentences']} "
+        f"sentences; by rounding: {signed(hidden['rounding']['answer_kl'], 3)}) and those of later sentences by "
+        f"{signed(hidden['later_kl']['mean'], 3)}. A token of the result loses {estimate(loss, 3)} nats, "
+        f"which {change}."
+    )
+    if hidden["top_share"] is None:
+        return text
     return (
-        f"A sentence hidden from all that follows moves the answer's distributions by {number(answer['mean'])} nats a "
-        f"token (95% {number(answer['low'])} to {number(answer['high'])}, n = {hidden['n_traces']} traces, "
-        f"{hidden['n_sentences']} sentences; by rounding: {number(hidden['rounding']['answer_kl'])}) and those of "
-        f"later sentences by {number(hidden['later_kl']['mean'])}. A token of the result loses "
-        f"{number(loss['mean'])} nats, which {change} (95% {number(loss['low'])} to {number(loss['high'])}). The "
-        f"sentence that matters most to the answer has {hidden['top_share']:.0%} of a trace's sum, where even "
-        f"shares would have {hidden['even_share']:.0%}."
+        f"{text} The sentence that matters most to the answer has {percent(hidden['top_share'])} of a trace's sum, "
+        f"where even shares would have {percent(hidden['even_share'])}."
     )
 
 
 def attention_tells(hidden: Mapping[str, Any]) -> bool:
     """Tell whether sentences with more of the answer's attention measurably cost it more."""
     attended = hidden["attended"]
-    return attended["n_traces"] > 0 and attended["low"] > 0 and attended["p"] < SIGNIFICANT
+    return side(attended["low"], attended["high"]) == 1 and attended["p"] < SIGNIFICANT
 
 
 def attended_words(hidden: Mapping[str, Any]) -> str:
     """Say whether the sentences that the answer attends to are those that it needs."""
-    attended, place = hidden["attended"], hidden["place"]
+    attended = hidden["attended"]
     if not attended["n_traces"]:
         return "Sentences that the answer attends to: whether it needs them is not asked: no mass on them was measured."
     verb = "cost" if attention_tells(hidden) else "do not measurably cost"
     return (
         f"Sentences with more of the answer's attention per token {verb} it more when hidden: rank correlation within "
-        f"traces {number(attended['mean'])} (95% {number(attended['low'])} to {number(attended['high'])}, p = "
-        f"{attended['p']:.2g}, n = {attended['n_traces']}); a sentence's place alone gives {number(place['mean'])} "
-        f"(95% {number(place['low'])} to {number(place['high'])})."
+        f"traces {estimate(attended)}, p = {attended['p']:.2g}, n = {attended['n_traces']}; a sentence's place alone "
+        f"gives {estimate(hidden['place'])}."
     )
 
 
 def receiver_words(record: Mapping[str, Any]) -> str:
     """Say what length and chance leave of receiver heads."""
-    counts = f"{record['n_traces']} traces, {record['n_left_out']} too short"
+    counts = f"{record['n_traces']} traces, {record['n_left_out']} without enough sentences or their stored rows"
     start = f"Receiver heads, sentences {record['proximity']} or more apart"
     if not record["n_traces"]:
-        return f"{start}: no trace has enough sentences ({counts})."
+        return f"{start}: no trace can be measured ({counts})."
     parts = [
-        f"{MEASURES[name]} r = {number(record[name]['length'])} with length, "
-        f"{number(record[name]['reliability'])} between halves of the traces"
+        f"{MEASURES[name]} r = {signed(record[name]['length'])} with length, "
+        f"{signed(record[name]['reliability'])} between halves of the traces"
         for name in CONTROLLED
     ]
     gap = record["over_chance"]
-    more = "more than" if gap["low"] > 0 else "less than" if gap["high"] < 0 else "no different from"
+    more = {1: "is more than", -1: "is less than", 0: "cannot be told from"}[side(gap["low"], gap["high"])]
     return (
-        f"{start} ({counts}): {'; '.join(parts)}. The kurtosis of ranks is {more} that of shuffled ones (difference "
-        f"{number(gap['mean'])}, 95% {number(gap['low'])} to {number(gap['high'])})."
+        f"{start} ({counts}): {'; '.join(parts)}. The kurtosis of ranks {more} that of shuffled ones (difference "
+        f"{estimate(gap)})."
     )
-
-
-def number(value: float | None) -> str:
-    """Write a number with three digits, at most four behind the point."""
-    return "\u2013" if value is None else f"{round(value, 4) + 0:.3g}".replace("-", "\u2212")

@@ -277,9 +277,9 @@ def test_answers_state_the_numbers_of_the_figures(page_data):
     assert expected in accuracy["details"][0]
     sure = {"difference": 1.0, "p": None, "mcnemar_p": 2 / 2**10, "reason": "every item differs by the same amount"}
     unsure = sure | {"difference": -0.1, "mcnemar_p": 0.5}
-    assert verdict([sure], "points", 100, "+.0f") == "Yes: by +100 points."
-    assert verdict([sure, unsure], "points", 100, "+.0f").startswith("In part: better in 1 and worse in 0 of 2 cases")
-    assert verdict([unsure], "points", 100, "+.0f").startswith("Not shown: a difference of \u221210 points")
+    assert verdict([sure], "points", 100, 0) == "Yes: by +100 points."
+    assert verdict([sure, unsure], "points", 100, 0).startswith("In part: better in 1 and worse in 0 of 2 cases")
+    assert verdict([unsure], "points", 100, 0).startswith("Not shown: a difference of \u221210 points")
     record = one(page_data["heads"], model="tiny_qwen2")
     scores = record["scores"]
     over = np.array(scores["answer_to_reasoning"]) / np.array(scores["uniform_share"])

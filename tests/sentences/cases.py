@@ -32,9 +32,9 @@ def hidden() -> pl.DataFrame:
 
 
 def heads() -> pl.DataFrame:
-    """Six traces, the first too short. Kurtosis is length and a head's number, of ranks the latter alone."""
+    """Ten traces, the first too short. Kurtosis is length and a head's number, of ranks the latter alone."""
     rows = []
-    for trace in range(6):
+    for trace in range(10):
         for head in range(3):
             values = {"kurtosis": trace + head, "ranked": head + 0.1 * (trace % 2), "matched": 1.0, "chance": 0.5}
             same = {"item_id": f"t{trace}", "proximity": 2, "layer": 0, "head": head, "n_sentences": 4 + trace}

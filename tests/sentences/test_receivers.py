@@ -33,7 +33,7 @@ def test_scores_ranks_and_kurtosis_are_those_worked_out_by_hand() -> None:
     assert vertical_scores(matrix, 1) == pytest.approx([0.3, 0.5, 0.1])
     assert vertical_scores(matrix, 2) == pytest.approx([0.2, 0.6])
     ranks = row_ranks(matrix[None], 1)[0]
-    assert ranks[1:, :3].tolist() == [[1, 0, 0], [0.5, 1, 0], [pytest.approx(2 / 3), 1, pytest.approx(1 / 3)]]
+    assert ranks[1:, :3].tolist() == [[0.5, 0, 0], [0.25, 0.75, 0], [0.5, pytest.approx(5 / 6), pytest.approx(1 / 6)]]
     assert excess_kurtosis(np.array([0.0, 0.0, 0.0, 4.0])) == pytest.approx(21 / 9 - 3)
     assert np.isnan(excess_kurtosis(np.ones(4)))
 

@@ -39,23 +39,39 @@ def test_costs_are_means_over_traces_and_attention_is_ranked_within_each() -> No
 
 def test_receivers_stand_beside_length_halves_and_chance() -> None:
     (record,) = receiver_records(heads(), params())
-    assert (record["n_traces"], record["n_left_out"], record["n_heads"]) == (5, 1, 3)
+    assert (record["n_traces"], record["n_left_out"], record["n_heads"]) == (9, 1, 3)
     assert record["kurtosis"]["length"] == pytest.approx(1)
     assert record["ranked"]["length"] == pytest.approx(0, abs=1e-9)  # high, low, high, low, high
     assert record["matched"]["length"] is None
     assert (record["kurtosis"]["reliability"], record["matched"]["reliability"]) == (pytest.approx(1), None)
-    assert record["over_chance"]["mean"] == pytest.approx(1.06 - 0.5)
+    assert record["over_chance"]["mean"] == pytest.approx(1 + 0.5 / 9 - 0.5)
+    (few,) = receiver_records(heads().filter(pl.col("item_id") < "t8"), params())
+    assert (few["n_traces"], few["kurtosis"]["length"]) == (7, None)
 
 
 def test_words_say_what_was_found_and_what_was_not() -> None:
     cost, attended, receivers = words(sentences_summary(hidden(), heads(), params()))
-    assert "by 0.25 nats a token (95% 0.25 to 0.25, n = 2 traces, 8 sentences; by rounding: 0.001)" in cost
+    assert "the answer's distributions by 0.250" in cost
+    assert "nats a token (n = 2 traces, 8 sentences; by rounding: 0.001)" in cost
     assert "has 40% of a trace's sum, where even shares would have 25%" in cost
     assert "per token cost it more when hidden: rank correlation within traces 0.9" in attended
-    assert "(5 traces, 1 too short): kurtosis r = 1 with length" in receivers
+    assert "(9 traces, 1 without enough sentences or their stored rows): kurtosis r = 1.00 with length" in receivers
     assert "The kurtosis of ranks is more than that of shuffled ones" in receivers
     noise = hidden().with_columns(mass=pl.Series([None, 1, 2, 2, 1] * 2))
     assert "do not measurably cost it more" in words(sentences_summary(noise, heads().clear(), params()))[1]
+
+
+def test_where_no_sentence_costs_anything_none_has_a_share() -> None:
+    free = hidden().with_columns(answer_kl=pl.when(pl.col("item_id") == "a").then(pl.col("answer_kl")).otherwise(0.0))
+    one = suppression_record(free, params())
+    assert one is not None
+    assert (one["top_share"], one["even_share"]) == pytest.approx((0.4, 0.25))  # of the other trace
+    none = suppression_record(hidden().with_columns(answer_kl=-1e-9), params())
+    assert none is not None
+    assert (none["top_share"], none["even_share"]) == (None, None)
+    assert "matters most" not in words({"hidden": none, "receivers": []})[0]
+    unknown = none | {"result_loss": {"mean": 0.5, "low": None, "high": None}}
+    assert "loses 0.500 nats, which cannot be told from no change" in words({"hidden": unknown, "receivers": []})[0]
 
 
 def test_the_figure_shows_every_sentence_and_each_kind_of_kurtosis() -> None:
