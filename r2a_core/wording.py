@@ -3,7 +3,8 @@
 number -> text; the ends of a 95% interval -> verdict. Needs no other module of the project.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 SIGNIFICANT = 0.05  # p below which a sentence says that there is an effect
 
@@ -23,6 +24,12 @@ def signed(value: float | None, decimals: int = 2, plus: bool = False) -> str:
 def percent(share: float | None, decimals: int = 0) -> str:
     """Write a share, 0 to 1, as percent; None is a dash."""
     return NONE if share is None else f"{signed(100 * share, decimals)}%"
+
+
+def estimate(record: Mapping[str, Any], decimals: int = 2) -> str:
+    """Write a mean, with its 95% interval where it has one. record: mean, low, high."""
+    mean, low, high = (signed(record[key], decimals) for key in ("mean", "low", "high"))
+    return mean if record["low"] is None else f"{mean} (95% {low} to {high})"
 
 
 def side(low: float | None, high: float | None, at: float = 0.0) -> Side:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from r2a_core.wording import compared, percent, side, signed
+from r2a_core.wording import compared, estimate, percent, side, signed
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,11 @@ def test_a_plus_is_written_where_it_is_asked_for() -> None:
 def test_shares_are_percent() -> None:
     assert [percent(share) for share in (0.666, -0.001, None)] == ["67%", "0%", "\u2013"]
     assert percent(-0.125, 1) == "\u221212.5%"
+
+
+def test_an_interval_is_written_where_there_is_one() -> None:
+    assert estimate({"mean": -0.5, "low": -1, "high": -0.001}) == "\u22120.50 (95% \u22121.00 to 0.00)"
+    assert estimate({"mean": 0.5, "low": None, "high": None}, 1) == "0.5"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ and what came out as no difference.
 records of the page's sections -> records of sentences. Every number in them is of those records.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from r2a_core.perturb.summary import WORDS
 from r2a_core.report.inputs import Records, name_of
 from r2a_core.results import walking_heads
 from r2a_core.sentences.summary import attention_tells
-from r2a_core.wording import MINUS, SIGNIFICANT, side, signed
+from r2a_core.wording import SIGNIFICANT, side, signed
 
 LARGE, SMALL = 0.5, 0.1  # share of the way to the other answer from which on an exchange counts as a yes, or as in part
 
@@ -74,7 +74,7 @@ def verdict(tests: Records, unit: str, scale: float, decimals: int) -> str:
     if not changes:
         return f"Not answered: {ONE_SETTING}."
     better, worse = (sum(is_different(test, sign) for test in tests) for sign in (1, -1))
-    size, cases = f"{span(changes, decimals, gain)} {unit}", len(tests)
+    size, cases = f"{span(changes, decimals, plus=True)} {unit}", len(tests)
     where = "" if cases == 1 else f" in all {cases} cases,"
     if better == cases:
         return f"Yes:{where} by {size}."
@@ -186,10 +186,10 @@ def how_sure(sections: Mapping[str, Records]) -> list[str]:
     if gaps := [test for test in tests if test["difference"] is not None]:
         least = min(gaps, key=lambda test: test["difference"])
         low = least["low_difference"]
-        sure = "" if low is None else f", at least {gain(100 * low)} with 95% confidence"
+        sure = "" if low is None else f", at least {signed(100 * low, 0, plus=True)} with 95% confidence"
         said.append(
             f"Answers: n = {span([test['n'] for test in gaps])} questions a case. The smallest gain is "
-            f"{gain(100 * least['difference'])} points{sure}."
+            f"{signed(100 * least['difference'], 0, plus=True)} points{sure}."
         )
     if chances := [one["summary"]["chance"] for one in sections["evaluation"] if one["summary"]["chance"] is not None]:
         said[-1:] = [f"{''.join(said[-1:])} Guessing gets {span([100 * each for each in chances])}%.".strip()]
@@ -310,16 +310,10 @@ def in_case(record: Mapping[str, Any], p: float) -> str:
     return f"{record['dataset']} p = {p:.2g}"
 
 
-def span(values: Sequence[float], decimals: int = 0, write: Callable[[float, int], str] = signed) -> str:
+def span(values: Sequence[float], decimals: int = 0, plus: bool = False) -> str:
     """Writes the range of some values, or the one value that they all show."""
-    low, high = (write(value, decimals) for value in (min(values), max(values)))
+    low, high = (signed(value, decimals, plus) for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
-
-
-def gain(value: float, decimals: int = 0) -> str:
-    """Writes a number with its sign, also where it is a plus."""
-    text = signed(value, decimals)
-    return text if text.startswith(MINUS) else f"+{text}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from r2a_core.config import SentencesParams
 from r2a_core.evaluation.paired import accuracy_with_interval, difference_with_interval
 from r2a_core.infra.checks import HINT, check_columns
-from r2a_core.wording import SIGNIFICANT, estimate, percent, side, signed
+from r2a_core.results import loss_per_token
+from r2a_core.wording import SIGNIFICANT, compared, estimate, percent, side, signed
 
 SUPPRESSION_SCHEMA = {
     "item_id": pl.String,
@@ -74,7 +75,7 @@ def suppression_record(frame: pl.DataFrame, params: SentencesParams) -> dict[str
     """Reduce the table of hidden sentences, each trace counted once; None without any."""
     frame = frame.with_columns(
         later_kl=pl.col("later_kl").list.mean(),
-        result_loss=(pl.col("result_log_prob_base") - pl.col("result_log_prob")) / pl.col("n_result_tokens"),
+        result_loss=loss_per_token("n_result_tokens", "result_"),
     )
     hidden, again = (frame.filter(pl.col("sentence").is_null() == each) for each in (False, True))
     if hidden.is_empty():
@@ -257,8 +258,5 @@ def receiver_words(record: Mapping[str, Any]) -> str:
         for name in CONTROLLED
     ]
     gap = record["over_chance"]
-    more = {1: "is more than", -1: "is less than", 0: "cannot be told from"}[side(gap["low"], gap["high"])]
-    return (
-        f"{start} ({counts}): {'; '.join(parts)}. The kurtosis of ranks {more} that of shuffled ones (difference "
-        f"{estimate(gap)})."
-    )
+    more = compared(gap["low"], gap["high"], "that of shuffled ones")
+    return f"{start} ({counts}): {'; '.join(parts)}. Kurtosis of ranks: {more} (difference {estimate(gap)})."

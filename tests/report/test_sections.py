@@ -12,7 +12,7 @@ import pytest
 from r2a_core.knockout.summary import knockout_records
 from r2a_core.report.conclusions import agree, concluded
 from r2a_core.report.encode import weight_levels
-from r2a_core.report.findings import verdict
+from r2a_core.report.findings import how_sure, nulls, verdict
 from r2a_core.report.items import item_table, items_with_texts
 from r2a_core.report.traces import fractions
 from r2a_core.sentences.summary import CONTROLLED, sentences_summary
@@ -309,6 +309,36 @@ def test_what_could_not_be_told_is_listed_and_the_rest_is_not(page_data):
     )
     sure = " ".join(page_data["overview"]["sure"])
     assert "answers differ" in sure or "answer differ" in sure
+
+
+def test_verdicts_come_from_records_and_never_from_one_interval_of_another_run() -> None:
+    empty = dict.fromkeys(("evaluation", "knockout", "perturb", "walks", "sentences", "instruments", "heads"), ())
+    flat, odds = {"low": -0.1, "high": 0.1}, {"odds_ratio": 1.2, "low": 0.8, "high": 1.9, "p": 0.4}
+    walks = [
+        {"model": "m", "dataset": dataset, "ends": {"p": p}, "odds": [{"pooled": odds}]}
+        for dataset, p in (("a", 0.3), ("b", 0.05), ("c", 0.01))
+    ]
+    hidden = {"result_loss": flat, "attended": {"n_traces": 2, "low": 0.1, "high": 0.3, "p": 0.2}}
+    auc = [
+        {"label": name, "level": "item", "auc": middle, "low": middle - 0.1, "high": middle + 0.1}
+        for name, middle in (("mass", 0.55), ("cut", 0.7), ("focus", 0.3))
+    ]
+    found = nulls(
+        empty | {"walks": walks, "sentences": [{"dataset": "a", "hidden": hidden}], "instruments": [{"auc": auc}]}
+    )
+    assert found == [
+        "Walks are not shown to end nearer to a reflection phrase than by chance: a p = 0.3, b p = 0.05.",
+        "A broken walk is not shown to go with a wrong answer: m, all datasets, p = 0.4.",
+        "The result's probability with a sentence hidden cannot be told from no change: a.",
+        "Sentences with more of the answer's attention are not shown to matter more to it: a p = 0.2.",
+        "Not shown to tell answers that depend on the trace from others, by item: mass AUC 0.55.",
+    ]
+    runs = [
+        {"summary": {"chance": None, "paired": {"n": 9, "accuracy_with": 1, "difference": gain, "low_difference": low}}}
+        for gain, low in ((0.1, 0.05), (0.2, -0.3))
+    ]
+    said = how_sure(empty | {"evaluation": runs, "patching": ()})
+    assert said[0].endswith("The smallest gain is +10 points, at least +5 with 95% confidence.")
 
 
 def test_the_areas_are_those_of_the_summary_in_the_papers_order(judged_data: dict, judged_runs: dict[str, Any]) -> None:
