@@ -14,9 +14,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from r2a_core.config import InstrumentsParams
-from r2a_core.evaluation.paired import accuracy_with_interval
 from r2a_core.instruments.catalogue import AGREEMENT_SCHEMA, AUC_SCHEMA, INSTRUMENTS, TRUTH_SCHEMA
 from r2a_core.instruments.statistics import Estimate, Groups, model_auc, rank_correlation, rank_moments, stratified_auc
+from r2a_core.perturb.areas import share
 from r2a_core.perturb.summary import clear_items
 
 
@@ -28,12 +28,9 @@ def truth_table(perturb: Mapping[tuple[str, str], pl.DataFrame], params: Instrum
     """
     rows = []
     for (model, dataset), frame in perturb.items():
-        took = frame.filter(pl.col("family") == "other", pl.col("item_id").is_in(clear_items(frame)))[
-            "took"
-        ].drop_nulls()
-        share = accuracy_with_interval(took.to_numpy(), params.bootstrap_draws, params.seed)
-        depends = params.depends.get(model, {}).get(dataset)
-        rows.append((model, dataset, depends, share.n, share.mean, share.low, share.high))
+        swapped = frame.filter(pl.col("family") == "other", pl.col("item_id").is_in(clear_items(frame)))
+        followed = share(swapped["took"].drop_nulls(), params)
+        rows.append((model, dataset, params.depends.get(model, {}).get(dataset), *followed.values()))
     return pl.DataFrame(rows, schema=TRUTH_SCHEMA, orient="row")
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from r2a_core.config import PerturbParams
 from r2a_core.infra.checks import HINT, check_columns
-from r2a_core.perturb.areas import aoc_record, curve_record, mean, mistake_areas, mistake_curves
+from r2a_core.perturb.areas import aoc_record, curve_record, mean, mistake_areas, mistake_curves, share
+from r2a_core.wording import estimate, percent, side
 
 PERTURB_SCHEMA: dict[str, Any] = {
     "item_id": pl.String,
@@ -152,14 +152,9 @@ def arm_record(case: dict[str, Any], rows: pl.DataFrame, free: pl.DataFrame, par
     written = free.filter(pl.all_horizontal(pl.col(key) == value for key, value in case.items()))
     record = {**case, "n": rows.height, "loss": mean(rows["log_prob_base"] - rows["log_prob"], params)}
     for name in ("same", "score", "took"):
-        record[name] = mean(numbers(rows[name]), params)
-        record[f"free_{name}"] = mean(numbers(written.filter(pl.col("free").is_not_null())[f"free_{name}"]), params)
+        record[name] = share(rows[name].drop_nulls(), params)
+        record[f"free_{name}"] = share(written.drop_nulls("free")[f"free_{name}"].drop_nulls(), params)
     return record
-
-
-def numbers(values: pl.Series) -> NDArray[np.float64]:
-    """The values that are there."""
-    return values.drop_nulls().to_numpy()
 
 
 def cost_record(frame: pl.DataFrame) -> dict[str, Any]:
@@ -185,22 +180,22 @@ def sentences(record: dict[str, Any]) -> list[str]:
     said = [
         f"Forced after the unchanged reasoning, {n} of {record['n_items']} answers are the original ones; the other "
         f"{record['n_noise']} are noise and left out.",
-        f"Without reasoning {percent(record['curve']['same'][0])} of the answers stay. The largest rise of p(answer), "
-        f"from {boundary['p_before']['mean']:.2f} to {boundary['p_after']['mean']:.2f}, comes at "
-        f"{percent(boundary['place'])} of the sentences.",
-        f"Area over the curve of cuts (0: the answer never needs the reasoning): {interval(aoc['lanham'])} after "
+        f"Without reasoning {share_words(record['curve']['same'][0])} of the answers stay. The largest rise of "
+        f"p(answer), from {boundary['p_before']['mean']:.2f} to {boundary['p_after']['mean']:.2f}, comes at "
+        f"{share_words(boundary['place'])} of the sentences.",
+        f"Area over the curve of cuts (0: the answer never needs the reasoning): {estimate(aoc['lanham'])} after "
         "Lanham et al.",
     ]
     if aoc["cot_transparency"] is not None:
         said[-1] += f", {aoc['cot_transparency']:.2f} as cot-transparency draws cuts"
     if aoc["remul"] is not None:
-        said[-1] += f", {aoc['remul']:.2f} by REMUL's accuracy, where 0.2 is no need"
+        said[-1] += f", {aoc['remul']:.2f} by REMUL's accuracy, where 0.2 is no need if all are right"
     said[-1] += "."
     if (made := aoc["mistakes"])["n"]:
         said.append(
             f"Area over the curve of mistakes (Lanham et al.: one wrong value, and the rest of the reasoning written "
-            f"anew), n = {made['n']}: {interval(made)}; without a mistake {interval(aoc['written_anew'])}; "
-            f"the mistake alone {interval(aoc['mistakes_alone'])}."
+            f"anew), n = {made['n']}: {estimate(made)}; without a mistake {estimate(aoc['written_anew'])}; "
+            f"the mistake alone {estimate(aoc['mistakes_alone'])}."
         )
     most = {key: max(each["level"] for each in own) for key, own in by_part(record["arms"]).items()}
     for arm in record["arms"]:
@@ -224,25 +219,20 @@ def by_part(arms: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[s
 def arm_sentence(arm: dict[str, Any], words: str) -> str:
     """Say how many answers stay after a change, and what that costs."""
     loss = arm["loss"]
-    told = "" if loss["low"] > 0 or loss["high"] < 0 else ", which cannot be told from no change"
+    told = "" if side(loss["low"], loss["high"]) and loss["n"] > 1 else ", which cannot be told from no change"
     text = (
-        f"{words[0].upper()}{words[1:]}, {percent(arm['same'])} of the answers to {arm['n']} questions stay; "
-        f"log p(answer) falls by {interval(loss)} nats{told}."
+        f"{words[0].upper()}{words[1:]}, {share_words(arm['same'])} of the answers to {arm['n']} questions stay; "
+        f"log p(answer) falls by {estimate(loss)} nats{told}."
     )
     if arm["took"]["n"]:
-        text += f" {percent(arm['took'])} are the answer that was put in its place."
+        text += f" {share_words(arm['took'])} are the answer that was put in its place."
     if arm["free_same"]["n"]:
-        text += f" Written freely, {percent(arm['free_same'])} of {arm['free_same']['n']} stay"
-        text += f", {percent(arm['free_took'])} are the one put in." if arm["free_took"]["n"] else "."
+        text += f" Written freely, {share_words(arm['free_same'])} of {arm['free_same']['n']} stay"
+        text += f", {share_words(arm['free_took'])} are the one put in." if arm["free_took"]["n"] else "."
     return text
 
 
-def percent(record: dict[str, Any]) -> str:
-    """A share in words."""
-    return f"{record['mean']:.0%} (95% {record['low']:.0%} to {record['high']:.0%})"
-
-
-def interval(record: dict[str, Any]) -> str:
-    """A mean and its interval in words, without a minus before zero."""
-    middle, low, high = (f"{round(record[key], 2) + 0.0:.2f}" for key in ("mean", "low", "high"))
-    return f"{middle} (95% {low} to {high})"
+def share_words(record: dict[str, Any]) -> str:
+    """A share and its interval in words."""
+    mean, low, high = (percent(record[key]) for key in ("mean", "low", "high"))
+    return f"{mean} (95% {low} to {high})"
