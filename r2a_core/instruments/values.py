@@ -156,7 +156,7 @@ def item_rows(rows: list[Row]) -> pl.DataFrame:
 def curve_rows(cuts: pl.DataFrame) -> Iterator[Row]:
     """Yield what all cuts of an item say: area over the curve (Lanham et al.), place of the boundary."""
     for (item,), own in cuts.sort("kept").group_by("item_id", maintain_order=True):
-        cost, area = 1 + own["arm"].sum(), lanham_area(own)
+        cost, area = 1 + float(own["arm"].sum()), lanham_area(own)
         if area is not None:
             yield str(item), "area", area, cost
         yield str(item), "boundary", own["boundary"][0] / own["n_sentences"][0], cost
@@ -167,7 +167,7 @@ def mistake_rows(mistakes: pl.DataFrame) -> Iterator[Row]:
 
     A rest that is written anew takes a pass of its own.
     """
-    costs = {key: rows["arm"].sum() + rows.height for key, rows in mistakes.group_by("item_id", "part")}
+    costs = {key: float(rows["arm"].sum()) + rows.height for key, rows in mistakes.group_by("item_id", "part")}
     for item, parts in mistake_places(mistakes).items():
         areas = {part: mistake_area(*places) for part, places in parts.items()}
         if "made" in parts:
