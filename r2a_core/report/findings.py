@@ -280,7 +280,7 @@ def null_changes(sections: Mapping[str, Records]) -> Nulls:
 def null_walks(sections: Mapping[str, Records]) -> Nulls:
     for record in sections["walks"]:
         ends, broken = record["ends"], next((one["pooled"] for one in record["odds"]), None)
-        if ends is not None and ends["p"] >= SIGNIFICANT:
+        if ends is not None and ends["p"] is not None and ends["p"] >= SIGNIFICANT:
             yield "Walks are not shown to end nearer to a reflection phrase than by chance", in_case(record, ends["p"])
         if broken is not None and broken["odds_ratio"] is not None and not side(broken["low"], broken["high"], 1):
             text = "A broken walk is not shown to go with a wrong answer"
