@@ -316,7 +316,7 @@ def test_verdicts_come_from_records_and_never_from_one_interval_of_another_run()
     flat, odds = {"low": -0.1, "high": 0.1}, {"odds_ratio": 1.2, "low": 0.8, "high": 1.9, "p": 0.4}
     walks = [
         {"model": "m", "dataset": dataset, "ends": {"p": p}, "odds": [{"pooled": odds}]}
-        for dataset, p in (("a", 0.3), ("b", 0.05), ("c", 0.01))
+        for dataset, p in (("a", 0.3), ("b", 0.05), ("c", 0.01), ("d", None))
     ]
     hidden = {"result_loss": flat, "attended": {"n_traces": 2, "low": 0.1, "high": 0.3, "p": 0.2}}
     auc = [
