@@ -139,17 +139,11 @@ def test_changed_reasoning_stands_at_its_shares(opened):
 
 def test_an_instrument_stands_at_its_auc_and_its_agreement(opened):
     view = opened()
-    rows = [
-        view.locator(f"#agreements [data-auc='{name}'] circle") for name in ("wrong item", "empty item", "wrong model")
-    ]
-    ends = [number(row.get_attribute("cx")) for row in rows]
-    assert (ends[2] - ends[1]) / (ends[0] - ends[1]) == pytest.approx(0.75)
-    assert (
-        rows[2]
-        .locator("title")
-        .text_content()
-        .startswith("loss by wrong values, means of a model on a dataset: 0.75 (95%")
-    )
+    names = ("wrong item", "empty item", "mass item")
+    ends = [number(view.locator(f"#agreements [data-auc='{name}'] circle").get_attribute("cx")) for name in names]
+    assert (ends[2] - ends[1]) / (ends[0] - ends[1]) == pytest.approx(0.5)
+    said = view.locator("#agreements [data-auc='wrong model'] circle title").text_content()
+    assert said.startswith("loss by wrong values, means of a model on a dataset: 1, 1 and 1;")
     assert view.locator("#agreements rect[data-row]").count() == 9
     assert view.locator("#agreements [data-told='0 1']").count() == 1
     assert "fails to say whether one answer" in view.locator("#agreements .says").inner_text()
