@@ -18,6 +18,9 @@ root = captured_study.root  # traces of 2, 4 and 6 sentences, of a model with 4 
 
 
 def test_from_captured_traces_to_a_figure_and_again_after_a_kill(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = captured_study.study_params()
+    params["sentences"]["least"] = 4
+    write_params(root, params)
     call(root, "sentences", "tiny", "stories")
     call(root, "figures_sentences")
     found = pl.read_parquet(root / "data/sentences/tiny/stories.parquet")
