@@ -7,12 +7,10 @@ import polars as pl
 import pytest
 
 from r2a_core.sentences import stage as jobs
-from tests.random_models import contents
+from tests.random_models import check_made_again_after_a_kill
 from tests.study import call, write_params
 from tests.walks import test_stage as captured_study
 from tools.data_docs import faults
-
-MADE = ("sentences", "figures/sentences", "metrics")
 
 root = captured_study.root  # traces of 2, 4 and 6 sentences, of a model with 4 layers and 4 heads
 
@@ -39,22 +37,7 @@ def test_from_captured_traces_to_a_figure_and_again_after_a_kill(root: Path, mon
     heads = pl.read_parquet(root / "data/sentences/tiny/stories-heads.parquet")
     assert heads.height == 3 * 2 * 4 * 4
     assert heads.drop_nulls("kurtosis").select("item_id", "proximity").unique().rows() == [("story-2", 2)]
-    first = contents(root / "data", MADE)
-    for place in (root / ".work/sentences", root / "data/sentences", root / "data/figures/sentences"):
-        shutil.rmtree(place)
-
-    def killed(path: Path, frame: pl.DataFrame) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(jobs, "save_frame", killed)
-        with pytest.raises(KeyboardInterrupt):
-            call(root, "sentences", "tiny", "stories")
-    call(root, "sentences", "tiny", "stories")
-    monkeypatch.setattr(jobs, "save_frame", killed)
-    call(root, "sentences", "tiny", "stories")  # nothing is computed again
-    call(root, "figures_sentences")
-    assert contents(root / "data", MADE) == first
+    check_made_again_after_a_kill(root, monkeypatch, "sentences", jobs)
 
 
 def test_without_stored_activations_sentences_are_hidden_and_no_head_is_measured(root: Path) -> None:

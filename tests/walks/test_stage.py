@@ -8,23 +8,17 @@ import polars as pl
 import pytest
 
 from r2a_core.config import WalkThresholds
-from r2a_core.data.items import Item, items_frame
-from r2a_core.generation.rows import generation_row
+from r2a_core.data.items import Item
 from r2a_core.infra.errors import R2AError
-from r2a_core.models.load import load_tokenizer
-from r2a_core.prompts import prompt_ids
-from r2a_core.tokenizer import plain_ids
-from r2a_core.trace import GENERATION_SCHEMA, has_boxed
 from r2a_core.walks import stage as jobs
 from r2a_core.walks.summary import WALK_SCHEMA
-from tests.random_models import contents, save_random_model
+from tests.random_models import check_made_again_after_a_kill, save_answers, save_random_model
 from tests.study import PARAMS, call, params_with, study_folder, write_params
 from tests.walks.cases import row
 from tools.data_docs import faults
 
 ITEMS = [Item(f"story-{number}", f"{number} + 2?", str(number + 2), "math") for number in range(3)]
 HEADS = {"layer": pl.Int16, "head": pl.Int16, "walk_null_95": pl.Float64}
-MADE = ("walks", "figures/walks", "metrics")
 
 
 def study_params(**capture: Any) -> dict[str, Any]:
@@ -45,20 +39,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = study_folder(tmp_path / "project", study_params())
     data = root / "data"
     save_random_model(data / "models" / "tiny", "qwen2", 1, num_hidden_layers=4)
-    text, rows = load_tokenizer(data / "models" / "tiny"), []
-    for number, item in enumerate(ITEMS):
-        steps = plain_ids(text, "First add 1. Wait, so much.\n" * (1 + number))
-        answer = plain_ids(text, f"\nSo we add 2.\nThus \\boxed{{{number + 2 * (number > 0)}}}.")
-        prompt = prompt_ids(text, item.question, "", "with_reasoning")
-        response = [*steps, text.ids.think_close, *answer, text.ids.eos]
-        rows.append(generation_row(text, item, 0, prompt, response, 0, has_boxed))
-    tables = {
-        "datasets/stories": items_frame(ITEMS),
-        "generations/tiny/stories/with_reasoning": pl.DataFrame(rows, schema=GENERATION_SCHEMA),
-    }
-    for name, table in tables.items():
-        (data / name).parent.mkdir(parents=True, exist_ok=True)
-        table.write_parquet(data / f"{name}.parquet")
+    save_answers(data, "tiny", "stories", ITEMS, wrong={"story-0": "0"})
     (data / "metrics").mkdir()
     call(root, "judge", "tiny", "stories")
     call(root, "evaluate", "tiny", "stories")
@@ -85,22 +66,7 @@ def test_from_captured_traces_to_a_figure_and_again_after_a_kill(root: Path, mon
     assert both["mass"].to_numpy() == pytest.approx(both["reasoning"].to_numpy(), abs=1e-6)
     assert both["walk"].to_list() == both["walk_correlation_weighted"].to_list()
     assert set(found.drop_nulls("walk_rank")["layer"]) <= {1, 2}
-    first = contents(root / "data", MADE)
-    for place in (root / ".work/walks", root / "data/walks", root / "data/figures/walks"):
-        shutil.rmtree(place)
-
-    def killed(path: Path, frame: pl.DataFrame) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(jobs, "save_frame", killed)
-        with pytest.raises(KeyboardInterrupt):
-            call(root, "walks", "tiny", "stories")
-    call(root, "walks", "tiny", "stories")
-    monkeypatch.setattr(jobs, "save_frame", killed)
-    call(root, "walks", "tiny", "stories")  # nothing is computed again
-    call(root, "figures_walks")
-    assert contents(root / "data", MADE) == first
+    check_made_again_after_a_kill(root, monkeypatch, "walks", jobs)
 
 
 def test_without_stored_activations_the_table_is_empty_and_nothing_is_drawn(root: Path) -> None:
