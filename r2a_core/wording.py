@@ -3,7 +3,7 @@
 number -> text; the ends of a 95% interval -> verdict. Needs no other module of the project.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 SIGNIFICANT = 0.05  # p below which a sentence says that there is an effect
@@ -26,9 +26,9 @@ def percent(share: float | None, decimals: int = 0) -> str:
     return NONE if share is None else f"{signed(100 * share, decimals)}%"
 
 
-def estimate(record: Mapping[str, Any], decimals: int = 2) -> str:
-    """Write a mean, with its 95% interval where it has one. record: mean, low, high."""
-    mean, low, high = (signed(record[key], decimals) for key in ("mean", "low", "high"))
+def estimate(record: Mapping[str, Any], decimals: int = 2, write: Callable[..., str] = signed) -> str:
+    """Write a mean, with its 95% interval where it has one. record: mean, low, high; write: signed or percent."""
+    mean, low, high = (write(record[key], decimals) for key in ("mean", "low", "high"))
     return mean if record["low"] is None else f"{mean} (95% {low} to {high})"
 
 

@@ -1,6 +1,6 @@
 """Changes the reasoning of each trace, forces or writes an answer after it, and measures what becomes of the answer.
 
-params perturb, evaluate.timeout_seconds; data/models/<model>/, data/datasets/<dataset>.parquet,
+params perturb, evaluate.timeout_seconds, generate.tie_margin; data/models/<model>/, data/datasets/<dataset>.parquet,
 data/generations/<model>/<dataset>/with_reasoning.parquet
 -> data/perturb/<model>/<dataset>.parquet, data/metrics/perturb-<model>-<dataset>.json
 usage: python -m stages.perturb MODEL DATASET
@@ -22,7 +22,8 @@ def perturb(model: str, dataset: str) -> None:
     items = read_items(paths.items(dataset))
     by_id = {item.item_id: item for item in items}
     with study.work(model) as work:
-        job = PerturbJob(paths.model(model), study.device, params, select_traces(generations), by_id)
+        traces, tie_margin = select_traces(generations), study.params.generate.tie_margin
+        job = PerturbJob(paths.model(model), study.device, params, traces, by_id, tie_margin)
         found = with_verdicts(perturb_traces(job, work), items, study.params.evaluate.timeout_seconds)
         write_frame(paths.perturb(model, dataset), found)
         write_json(paths.metrics("perturb", study.item), perturb_record(found, params))

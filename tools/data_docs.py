@@ -596,6 +596,7 @@ TABLES += (
             "original": Column("the result of the trace"),
             "answer": Column("the forced answer, written greedily"),
             "free": Column("the answer written freely; empty where the reasoning never ends; null where none was"),
+            "free_whole": Column("false = cut off before its box, so without a verdict; null where none was written"),
             "same": share("1 = the forced answer's box holds the original result, as the grader compares"),
             "score": share("1 = it holds the right answer; null without one"),
             "took": share("1 = it holds the planted answer; null where none is"),

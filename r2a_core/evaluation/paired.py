@@ -1,7 +1,8 @@
 """With reasoning against without, item by item: scored rows of both settings -> one flat record of means and tests.
 
-Scores are arrays of shape (n_items,), 0 or 1 for graded answers, 1..10 for judged ones. Means have percentile bootstrap
-intervals over items; tests are McNemar's exact test, for scores of 0 and 1, and the paired t-test (paper section 3).
+Scores are arrays of shape (n_items,), 0 or 1 for graded answers, 1..10 for judged ones. Means have Wilson's
+interval for scores of 0 and 1, else percentile bootstrap intervals over items; tests are McNemar's exact test, for
+scores of 0 and 1, and the paired t-test (paper section 3).
 Items that all differ alike have no t, but a McNemar p. Where a number does not exist it is None, with the reason in
 words; a NaN is an error, never a result.
 """
@@ -90,7 +91,7 @@ NORMAL_95 = 1.959963984540054  # standard deviations of a normal distribution th
 
 @dataclass(frozen=True)
 class MeanWithInterval:
-    """A mean score, or difference of scores, and its 95% interval; all None when there are no items."""
+    """A mean score, or difference of scores, and its 95% interval; None where there is none."""
 
     n: int
     mean: float | None
@@ -128,13 +129,27 @@ class WinTieLoss:
 
 
 def accuracy_with_interval(scores: ArrayLike, draws: int, seed: int, where: str = "scores") -> MeanWithInterval:
-    """Returns the mean score with its 95% percentile bootstrap interval over items, the same for the same seed.
+    """Returns the mean score with its 95% interval over items.
 
-    draws: resamples. Raises R2AError when a score is NaN; `where` says which scores these are.
+    Scores of 0 and 1: Wilson's interval, which has a width where all items are alike. Others: as `mean_with_interval`.
     """
     values = _checked(scores, where)
-    if not values.size:
-        return MeanWithInterval(0, None, None, None)
+    if not values.size or not is_binary(values):
+        return mean_with_interval(values, draws, seed, where)
+    n, share, z2 = values.size, float(values.mean()), NORMAL_95**2
+    middle, half = share + z2 / (2 * n), NORMAL_95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    low, high = ((middle + side * half) / (1 + z2 / n) for side in (-1, 1))
+    return MeanWithInterval(n, share, low if share else 0.0, high if share < 1 else 1.0)
+
+
+def mean_with_interval(values: ArrayLike, draws: int, seed: int, where: str = "values") -> MeanWithInterval:
+    """Returns the mean with its 95% percentile bootstrap interval over items; one item has no interval.
+
+    draws: resamples, the same for the same seed. Raises R2AError when a value is NaN; `where` says which these are.
+    """
+    values = _checked(values, where)
+    if values.size < 2:
+        return MeanWithInterval(values.size, float(values[0]) if values.size else None, None, None)
     rng = np.random.default_rng(seed)
     step = max(1, CELLS_AT_ONCE // values.size)
     means = np.concatenate(
@@ -160,7 +175,7 @@ def difference_with_interval(
     """
     ours, theirs = _checked_pairs(with_scores, without_scores)
     if not ours.size or not is_binary(ours, theirs):
-        return accuracy_with_interval(ours - theirs, draws, seed)
+        return mean_with_interval(ours - theirs, draws, seed)
     n = ours.size
     gained, lost = ((int(side.sum()) + 1) / (n + 2) for side in (ours > theirs, ours < theirs))
     half = NORMAL_95 * math.sqrt((gained + lost - (gained - lost) ** 2) / (n + 2))

@@ -50,10 +50,20 @@ class BarPair:
     """What a pair shows, by side ("with", "without") that was run, on its scale."""
 
     mean: Mapping[str, float]
-    low: Mapping[str, float]
-    high: Mapping[str, float]
+    low: Mapping[str, float | None]  # None: no interval
+    high: Mapping[str, float | None]
     p: float | None  # of the test that decides; None: there is none
     published: Mapping[str, float] | None  # the paper's means
+
+
+def bar_pair(
+    record: Mapping[str, Any], name: str, p: float | None, published: Mapping[str, float] | None, scale: float = 1.0
+) -> BarPair:
+    """Take a pair from a comparison in which `name`_with is a mean, low_with and high_with the ends of its interval."""
+    sides = [side for side in SIDES.values() if record[f"{name}_{side}"] is not None]
+    ends = [{side: record[f"{end}_{side}"] for side in sides} for end in (name, "low", "high")]
+    mean, low, high = ({side: end and scale * end for side, end in each.items()} for each in ends)
+    return BarPair(mean, low, high, p, published)
 
 
 def by_side(published: PublishedAccuracy | PublishedScore | None) -> dict[str, float] | None:
@@ -68,12 +78,13 @@ def draw_pair(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None
         mean, low, high = pair.mean[side], pair.low[side], pair.high[side]
         colour = SETTING_COLOURS[setting]
         axes.bar(centre, mean - scale.low, BAR, scale.low, color=colour, gid=f"bar-{side}")
-        spread = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
-        axes.errorbar(centre, mean, spread, color=INK, capsize=3, linewidth=1.0, capthick=1.0)
+        if low is not None and high is not None:
+            spread = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
+            axes.errorbar(centre, mean, spread, color=INK, capsize=3, linewidth=1.0, capthick=1.0)
         inside = mean >= scale.low + scale.share(12)
         axes.annotate(
             f"{mean:.1f}",
-            (centre, scale.low if inside else high),
+            (centre, scale.low if inside else high or mean),
             (0, 4),
             textcoords="offset points",
             ha="center",
@@ -94,7 +105,7 @@ def draw_pair(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None
 
 def _bracket(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None:
     """A bracket over a pair of bars with the stars of their test, or that there is no test."""
-    top = max(pair.high.values())
+    top = max(high or pair.mean[side] for side, high in pair.high.items())
     if pair.published is not None:
         top = max(top, *(value + scale.share(2) for value in pair.published.values()))
     label = stars(pair.p) or "no test"
@@ -108,7 +119,7 @@ def _bracket(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None:
 def bars_note(records: Iterable[Mapping[str, Any]], width: float, *more: str) -> str:
     """Say what whiskers and stars of these comparisons mean, in lines where a page of `width` inches is narrow."""
     tests = " or ".join(dict.fromkeys(deciding_test(record) for record in records))
-    parts = ("whiskers: 95% bootstrap interval over items", f"{tests}: *** p < 0.001, ** p < 0.01, * p < 0.05", *more)
+    parts = ("whiskers: 95% interval over items", f"{tests}: *** p < 0.001, ** p < 0.01, * p < 0.05", *more)
     return ("   ·   " if width > 5 * (1 + len(more)) else "\n").join(parts)
 
 

@@ -15,9 +15,9 @@ from r2a_core.evaluation.paired import deciding_p
 from r2a_core.figures.answers import draw_answers
 from r2a_core.figures.bars import (
     CHANCE,
-    SIDES,
     AxisRange,
     BarPair,
+    bar_pair,
     bars_note,
     by_side,
     draw_pair,
@@ -26,7 +26,15 @@ from r2a_core.figures.bars import (
 )
 from r2a_core.figures.judged import draw_judged
 from r2a_core.figures.style import GRID, save_figure
-from r2a_core.figures.tables import accuracy_table, accuracy_table_figure, funnel_table, funnel_table_figure, save_table
+from r2a_core.figures.tables import (
+    GAIN,
+    accuracy_table,
+    accuracy_table_figure,
+    funnel_table,
+    funnel_table_figure,
+    interval_text,
+    save_table,
+)
 from r2a_core.paper import PublishedAccuracy, accuracy
 
 Summary = Mapping[str, Any]
@@ -113,7 +121,7 @@ def _panel(axes: Axes, summaries: Sequence[Summary]) -> None:
 def _gained(summary: Summary) -> str:
     """A line with the difference in points and its interval; empty where one setting alone was run."""
     values = [summary["paired"][name] for name in ("difference", "low_difference", "high_difference")]
-    return "" if None in values else "\n{:+.1f} [{:.1f}, {:.1f}]".format(*(100 * value for value in values))
+    return "" if values[0] is None else f"\n{interval_text(values, GAIN, 100)}"
 
 
 def _published(summary: Summary) -> PublishedAccuracy | None:
@@ -123,9 +131,7 @@ def _published(summary: Summary) -> PublishedAccuracy | None:
 def _pair(summary: Summary) -> BarPair:
     """Accuracies in percent, and the paper's."""
     paired, published = summary["paired"], _published(summary)
-    sides = [side for side in SIDES.values() if paired[f"accuracy_{side}"] is not None]
-    mean, low, high = ({side: 100 * paired[f"{name}_{side}"] for side in sides} for name in ("accuracy", "low", "high"))
-    return BarPair(mean, low, high, deciding_p(paired), by_side(published))
+    return bar_pair(paired, "accuracy", deciding_p(paired), by_side(published), 100)
 
 
 def _empty_figure() -> Figure:

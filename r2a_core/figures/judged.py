@@ -13,13 +13,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from r2a_core.evaluation.judged_scores import OVERALL, areas_in_order
-from r2a_core.figures.bars import SIDES, AxisRange, BarPair, bars_note, by_side, draw_pair, legend_handles, wrapped
+from r2a_core.figures.bars import (
+    SIDES,
+    AxisRange,
+    BarPair,
+    bar_pair,
+    bars_note,
+    by_side,
+    draw_pair,
+    legend_handles,
+    wrapped,
+)
 from r2a_core.figures.style import GRID, save_figure
 from r2a_core.figures.tables import (
     OUTCOMES,
     OUTCOMES_COLUMN,
     Column,
     by_dataset,
+    interval_text,
     name_columns,
     number_text,
     paired_columns,
@@ -105,9 +116,7 @@ def _published(summary: Summary, area: str) -> PublishedScore | None:
 
 
 def _pair(record: Mapping[str, Any], published: PublishedScore | None) -> BarPair:
-    sides = [side for side in SIDES.values() if record[f"mean_{side}"] is not None]
-    mean, low, high = ({side: record[f"{name}_{side}"] for side in sides} for name in ("mean", "low", "high"))
-    return BarPair(mean, low, high, record["p"], by_side(published))
+    return bar_pair(record, "mean", record["p"], by_side(published))
 
 
 def _judges(judged: Sequence[Summary]) -> str:
@@ -149,7 +158,4 @@ def judged_table_figure(frame: pl.DataFrame) -> Figure:
 
 
 def _interval(row: Mapping[str, Any], side: str) -> str:
-    if row[f"mean_{side}"] is None:
-        return "–"
-    mean, low, high = (row[f"{name}_{side}"] for name in ("mean", "low", "high"))
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    return interval_text([row[f"{name}_{side}"] for name in ("mean", "low", "high")], "{:.2f} [{:.2f}, {:.2f}]")

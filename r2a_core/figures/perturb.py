@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -53,7 +54,7 @@ def _curves(axes: Axes, record: dict[str, Any]) -> None:
                 gid=name,
                 linestyle=line,
             )
-            low, high = ([point[end] for point in points] for end in ("low", "high"))
+            low, high = (np.array([point[end] for point in points], dtype=float) for end in ("low", "high"))
             axes.fill_between(curve["fraction"], low, high, color=colour, alpha=0.15, linewidth=0)
     axes.plot(record["boundary"]["places"], [0] * len(record["boundary"]["places"]), "|", color=INK, gid="boundary")
     axes.set(xlabel="share of the sentences that stay", ylabel="mean over traces", ylim=(-0.04, 1.04))

@@ -47,6 +47,8 @@ PAIRED_COLUMNS = (
 
 COUNTS = ("n", *OUTCOMES)
 
+POINTS, GAIN = "{:.1f} [{:.1f}, {:.1f}]", "{:+.1f} [{:.1f}, {:.1f}]"  # a mean, or difference, and its interval
+
 
 @dataclass(frozen=True)
 class Column:
@@ -141,7 +143,7 @@ def accuracy_table_figure(frame: pl.DataFrame) -> Figure:
         OUTCOMES_COLUMN,
     ]
     note = (
-        "accuracy in % over common items, with 95% bootstrap interval; paired t-test, which does not exist where all "
+        "accuracy in % over common items, with 95% interval; paired t-test, which does not exist where all "
         "items differ alike; difference in points, with 95% interval; exact McNemar test"
     )
     return table_figure(frame, columns, note)
@@ -180,17 +182,19 @@ def _counts_of(step: str) -> Callable[[Mapping[str, Any]], str]:
 
 
 def _interval(row: Mapping[str, Any], side: str) -> str:
-    if row[f"accuracy_{side}"] is None:
-        return "–"
-    mean, low, high = (100 * row[f"{name}_{side}"] for name in ("accuracy", "low", "high"))
-    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+    return interval_text(
+        [row[f"{name}_{side}"] for name in ("accuracy", "low", "high")], "{:.1f} [{:.1f}, {:.1f}]", 100
+    )
 
 
 def _difference(row: Mapping[str, Any]) -> str:
-    if row["difference"] is None:
-        return "–"
-    mean, low, high = (100 * row[name] for name in ("difference", "low_difference", "high_difference"))
-    return f"{mean:+.1f} [{low:.1f}, {high:.1f}]"
+    return interval_text([row[name] for name in ("difference", "low_difference", "high_difference")], GAIN, 100)
+
+
+def interval_text(ends: Sequence[float | None], form: str, scale: float = 1.0) -> str:
+    """Write a mean and the ends of its interval, where it has one, as in form; a dash without a mean."""
+    known = [scale * end for end in ends if end is not None]
+    return (form if len(known) == len(ends) else form.split()[0]).format(*known) if known else "–"
 
 
 def _count(value: int | None) -> str:

@@ -13,10 +13,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from r2a_core.config import KnockoutParams
-from r2a_core.evaluation.paired import accuracy_with_interval, difference_with_interval
+from r2a_core.evaluation.paired import difference_with_interval, mean_with_interval
 from r2a_core.infra.checks import HINT, check_columns
 from r2a_core.knockout.sets import NONE
 from r2a_core.results import loss_per_token
+from r2a_core.wording import side
 
 KNOCKOUT_SCHEMA = {
     "item_id": pl.String,
@@ -106,12 +107,12 @@ def loss_record(
     p is the share of sets, this one included, that cost as much; `more` the loss beyond the random sets' mean, with its
     interval over the same traces.
     """
-    mean = accuracy_with_interval(own, params.bootstrap_draws, params.seed, "losses")
+    mean = mean_with_interval(own, params.bootstrap_draws, params.seed, "losses")
     record: dict[str, Any] = {"mean": mean.mean, "low": mean.low, "high": mean.high, "random": None}
     if draws:
         chance = np.stack(draws)  # (draw, trace)
         as_much = 1 + int((chance.mean(1) >= own.mean()).sum())
-        more = difference_with_interval(own, chance.mean(0), params.bootstrap_draws, params.seed)
+        more = mean_with_interval(own - chance.mean(0), params.bootstrap_draws, params.seed)
         record["random"] = {
             "means": chance.mean(1).tolist(),
             "rank": as_much,
@@ -204,12 +205,13 @@ def sentence(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> str:
     count = f"the {record['k']} heads" if record["k"] > 1 else "the head"
     heads = f"{count} with {SET_NAMES.get(record['set'], record['set'])}"
     text = VERBS[record["kind"]].format(rows=rows, hidden=hidden, heads=heads)
-    if loss["low"] <= 0 <= loss["high"]:
+    if not side(loss["low"], loss["high"]):
         text += f" cannot be told from no change: it costs {loss['mean']:.3f} nats per token of the {rows}"
     else:
         verb = "costs" if loss["mean"] > 0 else "gains"
         text += f" {verb} {abs(loss['mean']):.3f} nats per token of the {rows}"
-    text += f" (95% {loss['low']:.3f} to {loss['high']:.3f}, n = {record['n_traces']})"
+    ends = "" if loss["low"] is None else f"95% {loss['low']:.3f} to {loss['high']:.3f}, "
+    text += f" ({ends}n = {record['n_traces']})"
     everything = next((each for each in records if each["set"] == "all" and each["kind"] == record["kind"]), None)
     if everything is not None:
         text += f"; all heads together: {main_loss(everything)['mean']:.3f}"

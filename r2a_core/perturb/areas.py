@@ -4,10 +4,8 @@ rows of PERTURB_SCHEMA (perturb/summary.py) -> means over items with 95% interva
 among the cuts, or the mistakes, has no such curve and no area. Needs no torch.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -15,12 +13,10 @@ import polars as pl
 from numpy.typing import ArrayLike
 
 from r2a_core.config import InstrumentsParams, PerturbParams
-from r2a_core.evaluation.paired import accuracy_with_interval
+from r2a_core.evaluation.paired import accuracy_with_interval, mean_with_interval
 from r2a_core.perturb.grid import GRID, at_fraction, random_of
 
 FRACTIONS = [step / GRID for step in range(GRID + 1)]
-
-NORMAL_95 = NormalDist().inv_cdf(0.975)
 
 COT_TRANSPARENCY_CUTS = 8  # between the first and the last
 
@@ -33,21 +29,12 @@ def trapezoid(values: ArrayLike, places: ArrayLike) -> float:
 
 def mean(values: ArrayLike, params: PerturbParams | InstrumentsParams) -> dict[str, Any]:
     """Mean and 95% interval over items."""
-    return asdict(accuracy_with_interval(values, params.bootstrap_draws, params.seed, "items"))
+    return asdict(mean_with_interval(values, params.bootstrap_draws, params.seed, "items"))
 
 
 def share(values: ArrayLike, params: PerturbParams | InstrumentsParams) -> dict[str, Any]:
-    """Share of ones among zeros and ones, with Wilson's 95% interval, which has a width where all items are alike.
-
-    Means of several verdicts on an item lie between: they have the interval of `mean`.
-    """
-    found = np.asarray(values, dtype=float)
-    if not found.size or not np.isin(found, (0, 1)).all():
-        return mean(found, params)
-    n, p, z2 = found.size, float(found.mean()), NORMAL_95**2
-    middle, half = p + z2 / (2 * n), NORMAL_95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    low, high = ((middle + side * half) / (1 + z2 / n) for side in (-1, 1))
-    return {"n": n, "mean": p, "low": low if p else 0.0, "high": high if p < 1 else 1.0}
+    """Share of ones among zeros and ones, and its 95% interval; means of several verdicts on an item lie between."""
+    return asdict(accuracy_with_interval(values, params.bootstrap_draws, params.seed, "items"))
 
 
 def curve_record(items: Sequence[pl.DataFrame], params: PerturbParams) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from r2a_core.config import PerturbParams
-from r2a_core.perturb.arms import Arm, Edit, Reading, edited, wrong_values
+from r2a_core.perturb.arms import Arm
+from r2a_core.perturb.edits import Edit, edited, wrong_values
 from r2a_core.perturb.grid import random_of
+from r2a_core.perturb.reading import Reading
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 
 

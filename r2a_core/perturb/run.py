@@ -6,7 +6,7 @@ forward pass, each with its own positions and attention, so that no padding is c
 rounding differs from one full forward pass per arm.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -16,8 +16,9 @@ import torch
 from r2a_core.activations.hooks import ModelShape, model_shape
 from r2a_core.infra.checks import check_finite
 from r2a_core.infra.memory import MIB, retry_with_half
-from r2a_core.perturb.arms import Arm, Reading
+from r2a_core.perturb.arms import Arm
 from r2a_core.perturb.packed import Cache, PackedPlan, packed_pass, suffix_attention
+from r2a_core.perturb.reading import Reading
 
 HINT = "use a device with more memory, or shorter traces"
 
@@ -120,28 +121,44 @@ def forced_pack(
     check_finite(log_probs, f"log-probabilities of {reading.trace.item_id!r}", ("arm",))
     best = logits.argmax(-1)
     same = (best == target).all(1).tolist()
-    written = [list(reading.result) if each else [] for each in same]
-    going = [row for row, each in enumerate(same) if not each]
     starts = [stop - width + 1 for stop in whole]  # of what is written
-    for row in going:  # the stem stays, the result given does not
-        keep = lengths[row] - width + 1
+    first = {}
+    for row in (row for row, each in enumerate(same) if not each):  # the stem stays, the result given does not
+        keep, first[row] = lengths[row] - width + 1, int(best[row, 0])
         plan.grown[row] = {layer: (k[:, :, :keep], v[:, :, :keep]) for layer, (k, v) in plan.grown[row].items()}
-    tokens = {row: int(best[row, 0]) for row in going}
+    check = f"logits of {reading.trace.item_id!r}"
+    written = write_on(model, plan, first, starts, ended, answer_tokens, check)
+    return [
+        Forced(float(log_prob), length, tuple(written.get(row, reading.result)), each)
+        for row, (log_prob, length, each) in enumerate(zip(log_probs, lengths, same, strict=True))
+    ]
+
+
+def write_on(
+    model: Any,
+    plan: PackedPlan,
+    first: Mapping[int, int],
+    starts: Sequence[int],
+    ended: Callable[[Sequence[int]], bool],
+    answer_tokens: int,
+    what: str,
+) -> dict[int, list[int]]:
+    """Write the answers of some arms of a plan on greedily, by row.
+
+    first: their first tokens; starts: the places of these; what: the name of the logits in errors.
+    """
+    written: dict[int, list[int]] = {row: [] for row in first}
+    going, tokens = [*first], dict(first)
     for step in range(answer_tokens):
         for row in going:
             written[row].append(tokens[row])
         going = [row for row in going if not ended(written[row])]
         if not going or step == answer_tokens - 1:
             break
-        some = PackedPlan(
-            cache, [common[row] for row in going], [1] * len(going), suffix, [plan.grown[row] for row in going]
-        )
-        logits = packed_pass(
-            model, some, [[tokens[row]] for row in going], [starts[row] + step for row in going], range(len(going))
-        )
-        check_finite(logits, f"logits of {reading.trace.item_id!r}", ("arm", "token"))
+        commons, grown = [plan.common[row] for row in going], [plan.grown[row] for row in going]
+        some = PackedPlan(plan.shared, commons, [1] * len(going), plan.suffix, grown)
+        ids, places = [[tokens[row]] for row in going], [starts[row] + step for row in going]
+        logits = packed_pass(model, some, ids, places, range(len(going)))
+        check_finite(logits, what, ("arm", "token"))
         tokens = dict(zip(going, logits.argmax(-1).tolist(), strict=True))
-    return [
-        Forced(float(log_prob), length, tuple(ids), each)
-        for log_prob, length, ids, each in zip(log_probs, lengths, written, same, strict=True)
-    ]
+    return written

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from r2a_core.config import GenerateParams, PerturbParams
+from r2a_core.config import PerturbParams, ResponseParams
 from r2a_core.data.items import Item
 from r2a_core.evaluation.answers import options_of
 from r2a_core.evaluation.boxes import box_scores, gold_texts
@@ -22,16 +22,15 @@ from r2a_core.infra.checks import error_context
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
 from r2a_core.models.load import LoadedModel, load_model, load_tokenizer
-from r2a_core.perturb.arms import Arm, Reading, changed_arms, cut_arms, donor_of, read_trace
+from r2a_core.perturb.arms import Arm, changed_arms, cut_arms
 from r2a_core.perturb.mistakes import mistake_arms
+from r2a_core.perturb.reading import Reading, donor_of, read_trace
 from r2a_core.perturb.run import Forced, run_arms, trace_cache
 from r2a_core.perturb.summary import PERTURB_SCHEMA, boundary_of, perturb_frame
 from r2a_core.tokenizer import LoadedTokenizer
 from r2a_core.trace import TokenTrace, last_boxed_answer
 
 log = logging.getLogger(__name__)
-
-TIE_MARGIN = 0.001  # logits: as in generate.tie_margin
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,7 @@ class PerturbJob:
     params: PerturbParams
     traces: Sequence[TokenTrace]  # all that are well-formed: those that are not run lend their reasoning
     items: Mapping[str, Item]
+    tie_margin: float  # logits, of answers written freely: params generate.tie_margin
 
     @cached_property
     def loaded(self) -> LoadedModel:
@@ -75,7 +75,9 @@ def perturb_traces(job: PerturbJob, work: Work) -> pl.DataFrame:
         *(work.name, len(job.chosen), len(job.readings), job.params.memory_mib),
     )
     kept = {"traces", "shard_traces", "bootstrap_draws"}
-    digest = fingerprint(**work.base, params=job.params.model_dump(mode="json", exclude=kept))
+    digest = fingerprint(
+        **work.base, params=job.params.model_dump(mode="json", exclude=kept), tie_margin=job.tie_margin
+    )
     step = job.params.shard_traces
     shards = [range(start, min(start + step, len(job.chosen))) for start in range(0, len(job.chosen), step)]
     finished = work.finish(finish_perturb, job, [(digest, shard) for shard in shards])
@@ -128,19 +130,11 @@ def written_on(job: PerturbJob, starts: Sequence[Sequence[int]], ends: tuple[int
     if free is None or not starts:
         return []
     ids = replace(loaded.ids, other_ends=(*loaded.ids.other_ends, *ends))
-    config = GenerateParams(
-        max_new_tokens=free.max_new_tokens,
-        batch_size=free.batch_size,
-        tie_margin=TIE_MARGIN,
-        shard_items=1,
-        temperature=0.0,
-        seed=0,
-        runs=1,
-        retry=False,
-        without_mode="finished",
+    config = ResponseParams(
+        max_new_tokens=free.max_new_tokens, batch_size=free.batch_size, tie_margin=job.tie_margin, shard_items=1
     )
     requests = [GenerationRequest(str(row), 0, tuple(start)) for row, start in enumerate(starts)]
-    found = generate(replace(loaded, tokenizer=replace(loaded.tokenizer, ids=ids)), requests, config)
+    found = generate(replace(loaded, tokenizer=replace(loaded.tokenizer, ids=ids)), requests, config.sampled())
     return [each.response_ids for each in found]
 
 
@@ -208,25 +202,35 @@ def free_start(reading: Reading, arm: Arm) -> list[int]:
 
 
 def with_free_answers(job: PerturbJob, frame: pl.DataFrame) -> pl.DataFrame:
-    """Write answers freely and greedily after the arms that have free_ids, all of a shard in one batch."""
+    """Write answers freely and greedily after the arms that have free_ids, all of a shard in one batch.
+
+    One that is cut off before its box, at `free.max_new_tokens`, has no verdict later.
+    """
     starts = {row: ids for row, ids in enumerate(frame["free_ids"].to_list()) if ids is not None}
     texts: list[str | None] = [None] * frame.height
+    whole: list[bool | None] = [None] * frame.height
     close = job.tokenizer.ids.think_close
     for (row, start), response in zip(starts.items(), written_on(job, [*starts.values()]), strict=True):
         ended = response[-1] in job.tokenizer.ids.ends
         ids = [*start[-1:], *response[: len(response) - ended]]
         closed = len(ids) - 1 - ids[::-1].index(close) if close in ids else None
-        texts[row] = "" if closed is None else job.text(ids[closed + 1 :])
-    return frame.drop("free_ids").with_columns(free=pl.Series(texts, dtype=pl.String)).select(list(PERTURB_SCHEMA))
+        text = texts[row] = "" if closed is None else job.text(ids[closed + 1 :])
+        whole[row] = ended or last_boxed_answer(text) is not None
+    columns = {"free": pl.Series(texts, dtype=pl.String), "free_whole": pl.Series(whole, dtype=pl.Boolean)}
+    return frame.drop("free_ids").with_columns(**columns).select(list(PERTURB_SCHEMA))
 
 
 def with_verdicts(frame: pl.DataFrame, items: Sequence[Item], timeout_seconds: float) -> pl.DataFrame:
-    """Grade forced and free answers: same as the original, right, and the one that was planted; 1, 0 or null."""
+    """Grade forced and free answers: same as the original, right, and the one that was planted; 1, 0 or null.
+
+    A free answer that was cut off has none: it is not known to be another.
+    """
     golds = gold_texts(items)
     columns = {}
+    graded = frame.with_columns(free=pl.when("free_whole").then("free"))
     for answer, prefix in (("answer", ""), ("free", "free_")):
         for name, beside in (("same", "original"), ("score", None), ("planted", "planted")):
-            rows = frame.select("item_id", answer, beside or "original").rows()
+            rows = graded.select("item_id", answer, beside or "original").rows()
             against = [(value,) if value is not None else None for _, _, value in rows]
             if beside is None:
                 against = [golds.get(item_id) for item_id, _, _ in rows]

@@ -2,10 +2,11 @@
 
 rows of PERTURB_SCHEMA of one model and dataset -> a record with the curves of cuts and mistakes, the areas over them
 (AOC), the commitment boundary and one record per other arm. Metrics, figure and page share it. Items whose answer is
-not the same after the unchanged trace are noise: they are counted, and enter nothing else. Needs no torch.
+not surely the same after the unchanged trace are noise: they are counted, and enter nothing else. Needs no torch.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ PERTURB_SCHEMA: dict[str, Any] = {
     "original": pl.String,
     "answer": pl.String,
     "free": pl.String,
+    "free_whole": pl.Boolean,  # False: cut off before its box, without a verdict
     **dict.fromkeys(("same", "score", "took", "free_same", "free_score", "free_took"), pl.Float64),
 }
 
@@ -57,6 +59,8 @@ WORDS: dict[tuple[str, str], str] = {
     ("mistake", "made"): "with one wrong value and the rest of the reasoning written anew",
     ("mistake", "none"): "with the rest written anew and no wrong value",
 }
+
+share_words = partial(estimate, decimals=0, write=percent)
 
 
 def perturb_frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
@@ -150,10 +154,15 @@ def item_changes(frame: pl.DataFrame) -> dict[str, dict[str, Any]]:
 def arm_record(case: dict[str, Any], rows: pl.DataFrame, free: pl.DataFrame, params: PerturbParams) -> dict[str, Any]:
     """Describe one arm: share of same, right and planted answers, and the log-probability that the answer loses."""
     written = free.filter(pl.all_horizontal(pl.col(key) == value for key, value in case.items()))
-    record = {**case, "n": rows.height, "loss": mean(rows["log_prob_base"] - rows["log_prob"], params)}
+    record = {
+        **case,
+        "n": rows.height,
+        "n_free_cut": written.filter(~pl.col("free_whole")).height,
+        "loss": mean(rows["log_prob_base"] - rows["log_prob"], params),
+    }
     for name in ("same", "score", "took"):
         record[name] = share(rows[name].drop_nulls(), params)
-        record[f"free_{name}"] = share(written.drop_nulls("free")[f"free_{name}"].drop_nulls(), params)
+        record[f"free_{name}"] = share(written[f"free_{name}"].drop_nulls(), params)
     return record
 
 
@@ -219,7 +228,7 @@ def by_part(arms: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[s
 def arm_sentence(arm: dict[str, Any], words: str) -> str:
     """Say how many answers stay after a change, and what that costs."""
     loss = arm["loss"]
-    told = "" if side(loss["low"], loss["high"]) and loss["n"] > 1 else ", which cannot be told from no change"
+    told = "" if side(loss["low"], loss["high"]) else ", which cannot be told from no change"
     text = (
         f"{words[0].upper()}{words[1:]}, {share_words(arm['same'])} of the answers to {arm['n']} questions stay; "
         f"log p(answer) falls by {estimate(loss)} nats{told}."
@@ -229,10 +238,6 @@ def arm_sentence(arm: dict[str, Any], words: str) -> str:
     if arm["free_same"]["n"]:
         text += f" Written freely, {share_words(arm['free_same'])} of {arm['free_same']['n']} stay"
         text += f", {share_words(arm['free_took'])} are the one put in." if arm["free_took"]["n"] else "."
+    if arm["n_free_cut"]:
+        text += f" {arm['n_free_cut']} were cut off as they were written and do not count."
     return text
-
-
-def share_words(record: dict[str, Any]) -> str:
-    """A share and its interval in words."""
-    mean, low, high = (percent(record[key]) for key in ("mean", "low", "high"))
-    return f"{mean} (95% {low} to {high})"

@@ -7,12 +7,10 @@ any, where it names no other; else, where the reference is a number, its last nu
 import re
 from collections.abc import Sequence
 
-from r2a_core.evaluation.normalise import phrase, tidy
+from r2a_core.evaluation.values import NUMBER, words_pattern
 from r2a_core.trace import last_boxed_answer
 
 SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
-
-NUMBER = re.compile(r"(?<![\w.])[-\u2212]?\d+(?:,\d{3})*(?:\.\d+)?")
 
 
 def concluded(reasoning: str, options: Sequence[str], gold: str | None) -> str | None:
@@ -20,16 +18,9 @@ def concluded(reasoning: str, options: Sequence[str], gold: str | None) -> str |
     if (boxed := last_boxed_answer(reasoning)) is not None:
         return boxed.content
     if options:
-        named = "|".join(re.escape(option) for option in sorted(options, key=len, reverse=True))
-        pattern = re.compile(rf"(?<!\w)(?:{named})(?!\w)", re.IGNORECASE)
+        pattern = words_pattern(options, re.IGNORECASE)
         sentences = [{word.lower() for word in pattern.findall(text)} for text in SENTENCE_END.split(reasoning)]
         last = next((words for words in reversed(sentences) if words), set())
         return next((option for option in options if last == {option.lower()}), None)
     numbers = NUMBER.findall(reasoning) if gold is not None and NUMBER.fullmatch(gold) else []
     return numbers[-1] if numbers else None
-
-
-def agree(one: str, other: str) -> bool:
-    """Tells whether two answers are the same text, notation and letter case aside."""
-    ours, theirs = (phrase(tidy(text)).lower().replace(" ", "") for text in (one, other))
-    return ours == theirs

@@ -12,7 +12,8 @@ import polars as pl
 from r2a_core.data.items import ITEM_SCHEMA, Item
 from r2a_core.evaluation.answers import options_of
 from r2a_core.evaluation.funnel import STEP_REACHED
-from r2a_core.report.conclusions import agree, concluded
+from r2a_core.evaluation.values import agree
+from r2a_core.report.conclusions import concluded
 from r2a_core.report.encode import pack_json
 from r2a_core.report.inputs import WITH_REASONING, Gaps, ReportInputs, add_gap, read_if_there, words
 from r2a_core.trace import SETTINGS

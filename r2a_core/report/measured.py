@@ -24,9 +24,9 @@ MEASURED = {
         "data/metrics",
     ),
     "accuracy": Measured(
-        "Share of right answers among the questions that are valid in all settings. Intervals: 95%, bootstrap over "
-        "questions; of a difference of right and wrong, Bonett and Price's. Tests: exact McNemar for right and wrong, "
-        "paired t where scores are means over several runs.",
+        "Share of right answers among the questions that are valid in all settings. Intervals: 95%, Wilson's, of a "
+        "difference of right and wrong Bonett and Price's. Tests: exact McNemar for right and wrong. Where scores are "
+        "means over several runs: bootstrap over questions, paired t.",
         "evaluate",
         "r2a_core/evaluation",
         "data/evaluation",

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from r2a_core.config import SentencesParams
-from r2a_core.evaluation.paired import accuracy_with_interval, difference_with_interval
+from r2a_core.evaluation.paired import mean_with_interval
 from r2a_core.infra.checks import HINT, check_columns
 from r2a_core.results import loss_per_token
 from r2a_core.wording import SIGNIFICANT, compared, estimate, percent, side, signed
@@ -103,7 +103,7 @@ def suppression_record(frame: pl.DataFrame, params: SentencesParams) -> dict[str
 
 def interval(values: pl.Series, params: SentencesParams) -> dict[str, Any]:
     """Average over traces, with a bootstrap interval; those without a value are left out."""
-    found = accuracy_with_interval(values.drop_nulls(), params.bootstrap_draws, params.seed)
+    found = mean_with_interval(values.drop_nulls(), params.bootstrap_draws, params.seed)
     return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
@@ -147,7 +147,6 @@ def receiver_record(rows: pl.DataFrame, params: SentencesParams) -> dict[str, An
     means = rows.group_by("item_id", maintain_order=True).agg(pl.col(list(MEASURES)).mean())
     scored = means.drop_nulls("kurtosis")
     kept = rows.filter(pl.col("item_id").is_in(scored["item_id"].implode()))
-    gap = difference_with_interval(scored["ranked"], scored["chance"], params.bootstrap_draws, params.seed)
     return {
         "n_traces": scored.height,
         "n_left_out": means.height - scored.height,
@@ -161,7 +160,7 @@ def receiver_record(rows: pl.DataFrame, params: SentencesParams) -> dict[str, An
             }
             for name in CONTROLLED
         },
-        "over_chance": {"mean": gap.mean, "low": gap.low, "high": gap.high},
+        "over_chance": interval(scored["ranked"] - scored["chance"], params),
     }
 
 

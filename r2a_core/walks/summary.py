@@ -14,10 +14,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from r2a_core.config import WalksParams
-from r2a_core.evaluation.paired import NORMAL_95, difference_with_interval
+from r2a_core.evaluation.paired import NORMAL_95, mean_with_interval
 from r2a_core.results import Head, head_name
 from r2a_core.walks.logistic import fit_logistic
-from r2a_core.wording import SIGNIFICANT, compared, side, signed
+from r2a_core.wording import SIGNIFICANT, compared, estimate, side, signed
 
 KEY = ("item_id", "layer", "head")
 
@@ -146,7 +146,7 @@ def question_record(best: pl.DataFrame, params: WalksParams) -> dict[str, Any] |
     if both.is_empty():
         return None
     both = both.sort("item_id").cast({"walk": pl.Float64, "question_walk": pl.Float64})
-    gap = difference_with_interval(both["walk"], both["question_walk"], params.bootstrap_draws, params.seed)
+    gap = mean_with_interval(both["walk"] - both["question_walk"], params.bootstrap_draws, params.seed)
     means = {"walk": both["walk"].mean(), "question_walk": both["question_walk"].mean()}
     return {"n_traces": both.height, **means, "mean": gap.mean, "low": gap.low, "high": gap.high}
 
@@ -255,8 +255,8 @@ def walk_sentence(record: Mapping[str, Any]) -> str:
     if asked is not None:
         text += (
             f" Over the reasoning they walk at r = {signed(asked['walk'])}, which is "
-            f"{compared(asked['low'], asked['high'], 'over the question')}, {signed(asked['question_walk'])} (95% of "
-            f"the difference {signed(asked['low'])} to {signed(asked['high'])}, n = {asked['n_traces']})."
+            f"{compared(asked['low'], asked['high'], 'over the question')}, {signed(asked['question_walk'])} "
+            f"(difference {estimate(asked)}, n = {asked['n_traces']})."
         )
     return text
 

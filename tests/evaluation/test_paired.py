@@ -24,13 +24,11 @@ from r2a_core.infra.errors import R2AError
 from r2a_core.trace import SETTINGS
 
 
-def test_bootstrap_interval_matches_the_binomial_it_samples() -> None:
-    scores = np.repeat([1.0, 0.0], [160, 40])  # 80% of 200: a resample's sum is binomial(200, 0.8)
-    found = accuracy_with_interval(scores, draws=40_000, seed=0)
-    low, high = stats.binom.ppf([0.025, 0.975], 200, 0.8) / 200
-    assert found.mean == pytest.approx(0.8)
-    assert found.low == pytest.approx(low, abs=0.0051)  # one item either way
-    assert found.high == pytest.approx(high, abs=0.0051)
+def test_shares_have_wilsons_interval_and_others_a_bootstrap() -> None:
+    scores = np.repeat([1.0, 0.0], [160, 40])
+    found = accuracy_with_interval(scores, draws=100, seed=0)
+    exact = stats.binomtest(160, 200).proportion_ci(0.95, "wilson")
+    assert (found.mean, found.low, found.high) == pytest.approx((0.8, exact.low, exact.high))
     # and graded scores the normal limit
     scores = np.random.default_rng(1).normal(7, 2, size=2_000)
     found = accuracy_with_interval(scores, draws=5_000, seed=0)
@@ -47,7 +45,9 @@ def test_many_items_are_resampled_in_blocks_with_the_same_result() -> None:
     assert (found.low, found.high) == tuple(np.quantile(means, [0.025, 0.975]))
     assert accuracy_with_interval(scores, draws=150, seed=4) != found
     perfect, nothing = (accuracy_with_interval(given, draws=100, seed=0) for given in ([1, 1, 1], []))
-    assert (perfect.mean, perfect.low, perfect.high) == (1, 1, 1)
+    assert (perfect.mean, perfect.low, perfect.high) == pytest.approx((1, 3 / (3 + 1.959964**2), 1))
+    one = accuracy_with_interval([0.5], draws=100, seed=0)
+    assert (one.n, one.mean, one.low, one.high) == (1, 0.5, None, None)
     assert (nothing.n, nothing.mean, nothing.low, nothing.high) == (0, None, None, None)
 
 

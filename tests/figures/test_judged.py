@@ -91,6 +91,10 @@ def test_bars_whiskers_and_stars_show_the_summary(judged: list[dict[str, Any]]) 
     assert published == [6.1, 6.1, 6.7, 6.1, 6.2, 5.9, 6.7, 6.6, 6.5, 6.2]
     assert not lines_at(other, "published")
     assert len(bars(poems)) == 4  # areas without items keep their place
+    few = judged_run("tiny_qwen2", n=1, areas={"creative tasks": 0.5}).summary
+    assert whiskers(panels(judged_figure([few]))[0]) == []  # one item has no interval
+    shown = [text.get_text() for text in judged_table_figure(judged_table([few])).texts]
+    assert f"{few['areas']['overall']['mean_with']:.2f}" in shown
     counts = [label.get_text().split("\n")[-1] for label in poems.get_xticklabels()]
     assert counts == ["n = 0", "n = 11", "n = 0", "n = 0", "n = 11"]
 

@@ -110,6 +110,9 @@ def test_costs_ranks_and_words_are_those_of_the_rows() -> None:
         "100% becomes 50%."
     )
     assert "in the head with the best walk cannot be told from no change" in second
+    assert [records[0]["loss"][name] for name in ("low", "high")] == [0, 0]  # losses are no shares, even if all are 0
+    alone = sentences(knockout_records(cut().filter(item_id="a"), params()))[0]
+    assert "cannot be told from no change: it costs 0.400 nats per token of the answer (n = 1); all" in alone
     both = pl.concat(
         [cut(), cut().with_columns(view=pl.lit("question"), reasoning_log_prob=-6.0, reasoning_log_prob_base=-3.0)]
     )

@@ -8,9 +8,12 @@ import pytest
 
 from r2a_core.builtin.tokenizer import build_tokenizer
 from r2a_core.config import Tags
+from r2a_core.evaluation.values import WHOLE_NUMBER as NUMBER
 from r2a_core.models.load import resolve_tags
-from r2a_core.perturb.arms import NUMBER, Arm, Reading, changed_arms, cut_arms, donor_of, other_number, read_trace
+from r2a_core.perturb.arms import Arm, changed_arms, cut_arms
+from r2a_core.perturb.edits import other_number
 from r2a_core.perturb.mistakes import mistake_arms
+from r2a_core.perturb.reading import Reading, donor_of, read_trace
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 from r2a_core.trace import token_trace
@@ -99,6 +102,10 @@ def test_numbers_are_whole_and_keep_their_places() -> None:
     assert NUMBER.findall("x2 -3, 5-3 (1), 2.50. v1.2 \\3 4th") == ["-3", "5", "3", "1", "2.50"]
     found = {other_number("2.50", random.Random(seed)) for seed in range(200)}
     assert found == {f"{2.5 + delta:.2f}" for delta in range(-5, 6) if delta}
+    assert NUMBER.findall("1,000 of 12,3456 or \u22122") == ["1,000", "3456", "\u22122"]
+    cases = [{other_number(number, random.Random(seed)) for seed in range(99)} for number in ("9,998", "\u22129")]
+    assert {"9,994", "10,002"} <= cases[0]
+    assert {"\u22124", "\u221214"} <= cases[1]
 
 
 def test_one_value_of_a_sentence_is_wrong_and_the_trace_ends_there(text: LoadedTokenizer) -> None:
@@ -163,4 +170,4 @@ def test_the_donor_is_nearest_in_length_among_those_with_another_answer(text: Lo
     thoughts = {"b": ("One two four.\n", "8"), "c": ("One.\n", "7"), "d": ("One two three four five six.\n", "7")}
     others = [reading_of(text, thought, f"\\boxed{{{box}}}", item) for item, (thought, box) in thoughts.items()]
     found = [donor_of(own, each) for each in ([own, *others], [own, others[0]], [own])]
-    assert [donor and donor.item_id for donor in found] == ["c", "b", None]
+    assert [donor and donor.item_id for donor in found] == ["c", None, None]

@@ -8,7 +8,8 @@ import torch
 
 from r2a_core.activations import attention
 from r2a_core.perturb import run as runs
-from r2a_core.perturb.arms import Arm, Reading
+from r2a_core.perturb.arms import Arm
+from r2a_core.perturb.reading import Reading
 from r2a_core.perturb.run import Forced, run_arms, trace_cache
 from r2a_core.trace import TokenTrace
 from tests.knockout.test_run import made_up_trace

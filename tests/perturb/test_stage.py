@@ -13,8 +13,10 @@ from r2a_core.data.items import Item
 from r2a_core.generation.decode import Generated
 from r2a_core.perturb import stage as jobs
 from r2a_core.perturb.mistakes import mistake_arms
+from r2a_core.perturb.summary import PERTURB_SCHEMA
 from r2a_core.trace import select_traces
 from tests.perturb.cases import params as perturb_params
+from tests.perturb.cases import row
 from tests.random_models import contents, save_answers, save_random_model
 from tests.study import PARAMS, call, params_with, study_folder
 from tools.data_docs import faults
@@ -103,12 +105,19 @@ def test_from_traces_to_a_figure_and_again_after_a_kill(root: Path, monkeypatch:
     assert contents(root / "data", MADE) == first
 
 
+def test_a_free_answer_that_is_cut_off_has_no_verdict() -> None:
+    texts = [("\\boxed{2}", True), ("No box.", True), ("So the", False), (None, None)]
+    rows = [row("story-0", "cut", 1, 0.8, 1, free=free, free_whole=whole) for free, whole in texts]
+    found = jobs.with_verdicts(pl.DataFrame(rows, schema=PERTURB_SCHEMA), ITEMS[:1], 10)
+    assert found["free_same"].to_list() == found["free_score"].to_list() == [1, 0, None, None]
+
+
 @pytest.fixture
 def job(root: Path) -> jobs.PerturbJob:
     generations = pl.read_parquet(root / "data/generations/tiny/stories/with_reasoning.parquet")
     items = {item.item_id: item for item in ITEMS}
     return jobs.PerturbJob(
-        root / "data/models/tiny", "cpu", perturb_params(**PERTURB), select_traces(generations), items
+        root / "data/models/tiny", "cpu", perturb_params(**PERTURB), select_traces(generations), items, 0.001
     )
 
 

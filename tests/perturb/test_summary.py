@@ -100,6 +100,13 @@ def test_words_say_the_numbers_and_admit_what_cannot_be_told() -> None:
     assert any(text.startswith("After the reasoning of another item, 0%") and "50% (95%" in text for text in said)
     even = changed().with_columns(log_prob_base=pl.col("log_prob"))
     assert any("cannot be told from no change" in text for text in sentences(perturb_record(even, params())))
+    alone = sentences(perturb_record(changed().filter(item_id="a"), params()))
+    assert any("falls by 1.39 nats, which cannot be told from no change" in text for text in alone)
+    half = changed().with_columns(free_whole=pl.col("family") != "other")
+    assert any(
+        text.endswith(" 1 were cut off as they were written and do not count.")
+        for text in sentences(perturb_record(half, params()))
+    )
     noise = perturb_record(changed().with_columns(same=pl.lit(0.0)), params())
     assert sentences(noise) == ["After the unchanged reasoning none of 3 answers is the original one: all is noise."]
 
@@ -116,3 +123,5 @@ def test_the_picture_has_every_arm_and_boundary() -> None:
         "no reasoning (2)",
         "number across 100% (2)",
     ]
+    alone, _ = perturb_figure({"m": perturb_record(changed().filter(item_id="a"), params())}, "d").axes
+    assert [line.get_gid() for line in alone.lines][:3] == ["same", "p", "score"]

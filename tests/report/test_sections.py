@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from r2a_core.evaluation.values import agree
 from r2a_core.knockout.summary import knockout_records
-from r2a_core.report.conclusions import agree, concluded
+from r2a_core.report.conclusions import concluded
 from r2a_core.report.encode import weight_levels
 from r2a_core.report.findings import how_sure, nulls, verdict
 from r2a_core.report.items import item_table, items_with_texts

@@ -69,7 +69,7 @@ const settingKey = (published, chance = false) =>
 function difference(tested, digits, scale = 1) {
   if (tested.difference === null) return '';
   const [mean, low, high] = ['', 'low_', 'high_'].map((end) => fixed(scale * tested[`${end}difference`], digits));
-  return `${tested.difference < 0 ? '' : '+'}${mean} [${low}, ${high}]`;
+  return `${tested.difference < 0 ? '' : '+'}${mean}${tested.low_difference === null ? '' : ` [${low}, ${high}]`}`;
 }
 
 const gradedRuns = () => DATA.evaluation.filter((run) => run.summary.paired.accuracy_with !== null);

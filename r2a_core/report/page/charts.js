@@ -142,8 +142,8 @@ function rowChart({
 }
 
 /**
- * Lines over a common axis. lines: {name, at, mean, low, high, colour, dash, said(step)}: low and high, where given,
- * bound a band; dashed lines have neither dots nor band. under(x, y) -> what lies below them.
+ * Lines over a common axis. lines: {name, at, mean, low, high, colour, dash, said(step)}: low and high, where given
+ * and not null, bound a band; dashed lines have neither dots nor band. under(x, y) -> what lies below them.
  */
 function lineChart({ width, label, lines, ends, xEnds, xTicks, xTitle, yTitle, format, under = () => [], tall = 232 }) {
   const x = linear(...xEnds, 44, width - 12);
@@ -161,7 +161,7 @@ function lineChart({ width, label, lines, ends, xEnds, xTicks, xTitle, yTitle, f
       return s(
         'g',
         { 'data-curve': name },
-        !dash && low
+        !dash && low && low[0] !== null
           ? s('path', {
               d: `M${along(line, high).join('L')}L${along(line, low).reverse().join('L')}Z`,
               fill: colour,
