@@ -883,7 +883,7 @@ PerturbFamily = Literal["cut", "number", "option", "other", "filler", "paraphras
 class FreeParams(Record):
     """`perturb.free`: what the model writes on its own after a changed trace, greedily."""
 
-    traces: Count  # the first of those that are run: their answers are written freely
+    traces: Whole  # the first of those that are run: their answers are written freely
     mistakes: Whole  # sentences of every trace, at most, behind which the reasoning is written anew
     max_new_tokens: Count  # tokens of an answer, or of reasoning and answer
     batch_size: Count  # that grow at a time; changes no text of a float32 model

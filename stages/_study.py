@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from stages._guard import State, files, put_aside, refuse_changes, refuse_mixed,
 from stages._plan import Declared, declared, outputs
 
 CODE = Path(__file__).resolve().parent.parent  # the checkout whose code runs
+REWRITE_SECONDS = 20.0  # DVC needs two at most to write dvc.lock
 KINDS = {"model": "models", "texts": "models", "dataset": "datasets", "setting": "settings"}
 
 
@@ -122,13 +124,25 @@ def open_study(stage: str, **names: str) -> Study:
     if "DVC_STAGE" in os.environ:  # what is run by hand is in no lock
         parse(Params, values, "")  # all of it: a mistake in a later stage's params costs nothing yet
         if (root / "dvc.lock").exists():
-            refuse_mixed(read_yaml(root / "dvc.lock").get("stages", {}), needs.inputs, made, values)
+            refuse_mixed(locked_stages(root / "dvc.lock"), needs.inputs, made, values)
     state = seen(root, CODE, needs, values)
     code = fingerprint(format=FORMAT, code={name: state.get(name) for name, _ in files(CODE, needs.code)})
     refuse_new_code(CODE, needs)  # last: what is noted is then the code that runs
     study = Study(stage, tuple(names.values()), root, needs, values, code, state)
     opened.append(study)
     return study
+
+
+def locked_stages(path: Path) -> dict[str, Any]:
+    """Reads the stages of dvc.lock. Waits while another DVC writes it: it empties the file first."""
+    until = time.monotonic() + REWRITE_SECONDS
+    while True:
+        try:
+            return read_yaml(path)["stages"]
+        except (R2AError, KeyError):
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
 
 
 def set_threads() -> None:

@@ -1,7 +1,8 @@
 """Runs `dvc repro` in a study's folder, whatever a killed run has left there. What `make repro` does last.
 
-usage: python -m tools.repro
+usage: python -m tools.repro [STAGE ...]
 dvc.lock, .dvc/tmp -> what dvc.yaml describes. Exit code: the stage's own when one fails, else DVC's.
+Stages run side by side where `lanes` allows it: each lane is this script again, with the stages it is to run.
 Before and after the run it mends what DVC itself stumbles over (see `mend_lock` and the others). DVC works in this
 process, so there is nothing between `make` and the stage that could be left behind.
 """
@@ -13,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,11 @@ from dvc.stage.exceptions import StageCmdFailedError
 from dvc.utils.serialize import parse_yaml
 from voluptuous import Invalid
 
+from r2a_core.config import read_yaml
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import folder_digest, sha256, write_text_whole
 from r2a_core.infra.processes import end_with_parent, held
+from tools.lanes import lanes, phases
 
 LOCK = Path("dvc.lock")
 TMP = Path(".dvc/tmp")
@@ -35,6 +39,7 @@ KEPT = TMP / "dvc.lock.whole"
 BROKEN = TMP / "dvc.lock.broken"
 EDITED = ("params.yaml", "dvc.yaml", "r2a_core", "stages")
 RUN_CACHE = Path(".dvc/cache/runs")
+LANE = (sys.executable, "-m", "tools.repro")  # and its stages
 
 SPOKEN = (1, 2, 3, 130)  # exit codes of a stage that has said why
 DVC_INTERRUPTED, INTERRUPTED = 252, 130
@@ -42,23 +47,53 @@ DVC_INTERRUPTED, INTERRUPTED = 252, 130
 
 def main() -> int:
     """Mends, runs and mends; returns the exit code."""
+    if sys.argv[1:]:  # a lane
+        end_with_parent()
+        return run(sys.argv[1:])
     end_with_parent(only_under="MAKELEVEL")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # stages run `python`
     with held(TMP / "repro.lock", "another make repro is at work in this folder"):
         mend()
-        stage = StageHasSpoken()
-        for handler in logging.getLogger("dvc").handlers:
-            handler.addFilter(stage)
         while True:
             before = edited()
-            code = dvc(["repro"])
+            code = side_by_side() or run([])
             if code or edited() == before:
                 break
             print("params or code were edited during the run: what that concerns runs again", flush=True)
         mend()
     if not code:
         print("make verify holds what README states against this run", flush=True)
+    return code
+
+
+def run(stages: list[str]) -> int:
+    """Runs these stages and what they need, or all of them; returns the exit code. Waits while another lane writes."""
+    stage = StageHasSpoken()
+    for handler in logging.getLogger("dvc").handlers:
+        handler.addFilter(stage)
+    code = dvc(["--wait-for-lock", "repro", *stages])
     return stage.code or (INTERRUPTED if code == DVC_INTERRUPTED else code)
+
+
+def side_by_side() -> int:
+    """Runs what may run side by side; returns the first exit code that is not 0, once what is at work has ended."""
+    stages = read_yaml(Path("dvc.yaml"))["stages"]
+    if "heads" not in stages:
+        return 0
+    params, cores = read_yaml(Path("params.yaml")), os.cpu_count() or 1
+    most = lanes(params, cores)
+    if most == 1 or not dvc(["status", "--quiet"]):
+        return 0
+    environment = {"R2A_THREADS": str(cores // most)} | os.environ
+    for tasks in phases(stages, params):
+        with ThreadPoolExecutor(most) as pool:
+            started = [pool.submit(subprocess.call, [*LANE, *task], env=environment) for task in tasks]
+            for lane in as_completed(started):
+                if code := lane.result():
+                    pool.shutdown(cancel_futures=True)
+                    print("error: a stage failed, and said why above; what others had begun is kept", file=sys.stderr)
+                    return code
+    return 0
 
 
 def edited() -> list[str]:

@@ -3,14 +3,16 @@
 import errno
 import subprocess
 import sys
+import threading
 from contextlib import chdir
+from pathlib import Path
 
 import pytest
 
 from r2a_core.infra.files import folder_digest, sha256
 from r2a_core.infra.shards import FORMAT, fingerprint
 from stages._guard import files
-from stages._study import CODE, open_study
+from stages._study import CODE, locked_stages, open_study
 from tests.study import PARAMS, ROOT, Study
 
 HEAD = "from stages._study import run_stage\n\ndef command() -> None:\n"
@@ -79,3 +81,13 @@ def test_shards_depend_on_the_stage_s_code_and_the_model(study: Study) -> None:
     with seen.work("tiny") as work:
         assert work.base["model"] != first["model"]
         assert work.base["code"] == first["code"]
+
+
+def test_a_lock_that_dvc_is_writing_anew_is_waited_for(tmp_path: Path) -> None:
+    """DVC empties dvc.lock before it writes it, which other stages may see where stages run side by side."""
+    lock = tmp_path / "dvc.lock"
+    lock.write_text("")
+    writer = threading.Timer(0.3, lock.write_text, ["schema: '2.0'\nstages:\n  only:\n    cmd: x\n"])
+    writer.start()
+    assert locked_stages(lock) == {"only": {"cmd": "x"}}
+    writer.join()

@@ -1,0 +1,57 @@
+"""Which stages `make repro` runs side by side on a CPU: those of different datasets, which do not read one another.
+
+dvc.yaml, params.yaml -> `phases`: one after the other, each of tasks that may run at the same time, each of stages of
+DVC that one `dvc repro` runs. What no phase names is left to a last `dvc repro` of everything.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from r2a_core.infra.environment import chosen
+from r2a_core.infra.errors import R2AError
+from stages._plan import items
+
+MOST = 4  # lanes, where R2A_LANES does not say: each holds a model, and DVC writes for one at a time
+BUILT_IN = ("train", "gguf")  # kinds of models of which several fit into memory
+
+Phase = list[list[str]]
+
+
+def lanes(params: Mapping[str, Any], cores: int) -> int:
+    """Returns how many tasks run at a time: R2A_LANES, else one on a GPU and with models that are not built in."""
+    given = os.environ.get("R2A_LANES")
+    if given is None:
+        small = all(params["models"][name]["kind"] in BUILT_IN for name in params["run"]["models"])
+        return min(MOST, cores) if small and chosen(os.environ.get("R2A_DEVICE", "auto")) == "cpu" else 1
+    if not (given.isascii() and given.isdecimal() and len(given) < 10 and 1 <= int(given) <= cores):
+        what = f"R2A_LANES must be a whole number from 1 to {cores}, this machine's cores, found {given[:20]!r}"
+        raise R2AError(what, "for example R2A_LANES=1")
+    return int(given)
+
+
+def phases(stages: Mapping[str, Any], params: Mapping[str, Any]) -> list[Phase]:
+    """Returns the phases of a study: `heads` needs all datasets, and what follows it in dvc.yaml needs heads."""
+    names = list(stages)
+    prepare = [name for name in names if name.startswith("prepare_")]
+    of_dataset = [name for name in names if "dataset" in stages[name].get("matrix", {}) and name not in prepare]
+    heads = names.index("heads")
+    before = [name for name in of_dataset if names.index(name) < heads]
+    after = [name for name in of_dataset if names.index(name) > heads]
+
+    def task(chosen: Iterable[str], dataset: str | None = None) -> list[str]:
+        return [
+            f"{name}@{suffix}" if suffix else name
+            for name in chosen
+            for suffix, item in items(stages[name].get("matrix", {}), params).items()
+            if dataset in (None, item.get("dataset"))
+        ]
+
+    datasets = params["run"]["datasets"]
+    return [
+        [task(prepare)],
+        [task(["patch"]), *(task(before, dataset) for dataset in datasets)],
+        [task(["heads"])],
+        [task(after, dataset) for dataset in datasets],
+        [[name] for name in names if name.startswith("figures_")],
+    ]
