@@ -45,6 +45,7 @@ from r2a_core.trace import TokenTrace, TraceSegments
 MeanOutputs = Mapping[int, Tensor]  # layer -> z (head, head_dim), mean over the rows that are cut
 
 LOGIT_ROWS = 256  # of an arm, whose logits exist at a time
+CACHED_ROWS = 32  # of these, in float32 at a time: what a processor's cache holds
 
 HINT = "use a device with more memory, or shorter traces"
 
@@ -64,6 +65,11 @@ class View:
             return cls(segments.think_close, None, segments.reasoning)
         hidden = segments.query if name == "question" else segments.reasoning
         return cls(segments.think_open, segments.think_close, hidden)
+
+    @property
+    def unread(self) -> range:
+        """Return the hidden tokens that no cut row sees, not even as itself: all, where they lie before the rows."""
+        return self.hidden if self.hidden.stop <= self.first else range(0)
 
 
 @dataclass(frozen=True)
@@ -129,8 +135,10 @@ def token_log_probs(model: Any, streams: Tensor, trace: TokenTrace) -> Tensor:
     targets = torch.tensor(trace.token_ids[stop - streams.shape[1] : stop], device=streams.device)[:, None]
     parts = []
     for rows, some in zip(streams.split(LOGIT_ROWS, 1), targets.split(LOGIT_ROWS), strict=True):
-        logits = logits_of(model, rows)
-        parts.append(torch.stack([each.float().log_softmax(-1).gather(1, some)[:, 0] for each in logits]))
+        logits, own = logits_of(model, rows).flatten(0, 1), some.repeat(len(rows), 1)
+        blocks = zip(logits.split(CACHED_ROWS), own.split(CACHED_ROWS), strict=True)
+        chosen = [each.float().log_softmax(-1).gather(1, mine) for each, mine in blocks]
+        parts.append(torch.cat(chosen).view(rows.shape[:2]))
     found = torch.cat(parts, 1).double().cpu()
     check_finite(found, f"log-probabilities of {trace.item_id!r}", ("arm", "token"))
     return found
@@ -144,7 +152,7 @@ class CutPlan:
     cuts: dict[int, dict[KnockoutKind, Tensor]]  # layer -> (arm, head) bool, for each kind that cuts there
     means: MeanOutputs
     plain: SuffixAttention
-    blind: SuffixAttention  # sees nothing of what is hidden
+    blind: SuffixAttention  # sees nothing of what is hidden; of sequences without `View.unread`
     grown: dict[int, tuple[Tensor, Tensor]] | None = None  # keys and values of what arms wrote; None: nothing is kept
     token_layers: int = 0  # rows times layers that were computed
 
@@ -158,10 +166,12 @@ class CutPlan:
                     raise R2AError(f"the model has no head {head} in layer {layer}", "rank its heads: dvc repro heads")
                 empty = torch.zeros(len(arms), shape.n_heads, dtype=torch.bool, device=shape.device)
                 cuts.setdefault(layer, {}).setdefault(arm.kind, empty)[row, head] = True
-        positions, hidden = torch.arange(run.view.first + n_new, device=shape.device), run.view.hidden
-        seen = (positions < hidden.start) | (positions >= hidden.stop)
-        plain, blind = (SuffixAttention(MaskSpec(positions, keep)) for keep in (None, seen))
-        return cls(run, cuts, means, plain, blind)
+        positions = torch.arange(run.view.first + n_new, device=shape.device)
+        seen, shown = (
+            (positions < hidden.start) | (positions >= hidden.stop) for hidden in (run.view.hidden, run.view.unread)
+        )
+        blind = SuffixAttention(MaskSpec(positions[shown], seen[shown]))
+        return cls(run, cuts, means, SuffixAttention(MaskSpec(positions, None)), blind)
 
     def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         check_inputs(call, query, key)
@@ -175,29 +185,36 @@ class CutPlan:
         keys, values = (
             torch.cat([old.expand(n_rows, -1, -1, -1), new], 2) for old, new in zip(prefix, (key, value), strict=True)
         )
-        first = keys.shape[2] - query.shape[2]
-        z, stop = self.plain.by_blocks(call, first, query, keys, values), self.run.view.stop
-        own, seen = slice(stop and stop - first), (slice(None), slice(None), slice(stop))  # of the cut rows
+        first, stop = keys.shape[2] - query.shape[2], self.run.view.stop
+        z, own = self.plain.by_blocks(call, first, query, keys, values), slice(stop and stop - first)
         for kind, chosen in self.cuts.get(layer, {}).items():
             rows = chosen[:n_rows].any(1).nonzero()[:, 0]  # arms above n_rows start at a higher layer
             if len(rows):
-                cut = self.cut(kind, call, first, query[rows][:, :, own], keys[rows][seen], values[rows][seen])
+                cut = self.cut(kind, call, rows, query[:, :, own], keys[:, :, :stop], values[:, :, :stop])
                 z[rows, own] = torch.where(chosen[rows, None, :, None], cut, z[rows, own])
         return z
 
     def cut(
-        self, kind: KnockoutKind, call: LayerCall, first: int, query: Tensor, keys: Tensor, values: Tensor
+        self, kind: KnockoutKind, call: LayerCall, rows: Tensor, query: Tensor, keys: Tensor, values: Tensor
     ) -> Tensor:
-        """Return z (row, token, head, head_dim), or what broadcasts to it, as if all heads were cut in this way."""
-        if kind == "mask":
-            return self.blind.by_blocks(call, first, query, keys, values)
-        if kind == "zero":
-            unread = values.clone()
-            unread[:, :, self.run.view.hidden.start : self.run.view.hidden.stop] = 0
-            return self.plain.by_blocks(call, first, query, keys, unread)
+        """Return z (row, token, head, head_dim) of these rows, or what broadcasts to it, as if all heads were cut.
+
+        query: of the cut tokens alone; keys and values: up to the last of them.
+        """
+        if kind == "zero_head":
+            return values.new_zeros(())
         if kind == "mean_head":
             return self.means[call.layer.layer].to(values)
-        return values.new_zeros(())
+        hidden, first = self.run.view.hidden, keys.shape[2] - query.shape[2]
+        if kind == "zero":
+            values = values[rows]
+            values[:, :, hidden.start : hidden.stop] = 0
+            return self.plain.by_blocks(call, first, query[rows], keys[rows], values)
+        gap = self.run.view.unread
+        keys, values = (
+            torch.cat([each[rows, :, : gap.start], each[rows, :, gap.stop :]], 2) for each in (keys, values)
+        )
+        return self.blind.by_blocks(call, first - len(gap), query[rows], keys, values)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Leave only these arms."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from r2a_core.activations import attention
+from r2a_core.activations.attention import SuffixAttention
 from r2a_core.activations.hooks import model_shape
 from r2a_core.config import KnockoutView
 from r2a_core.knockout import run as knockout
@@ -151,6 +152,19 @@ def test_an_arm_costs_the_answer_above_its_lowest_head() -> None:
     assert token_layers == 42 * (4 + 3 + 2 + 1 + 4)
     whole = len(arms) * (trace.segments.n_tokens - 1) * 8
     assert 17 < whole / token_layers < 21
+
+
+def test_a_masked_head_is_given_no_key_that_is_hidden_from_all_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, trace, keys, attend = tiny_model("llama"), made_up_trace(), list[int](), SuffixAttention.by_blocks
+
+    def counted(self: SuffixAttention, *given: Any) -> Tensor:
+        keys.append(given[3].shape[2])
+        return attend(self, *given)
+
+    monkeypatch.setattr(SuffixAttention, "by_blocks", counted)
+    run_arms(model, run_prefix(model, trace), [Arm.of("mask", [(1, 0)])], 1024)
+    whole = trace.segments.n_tokens - 2  # all but the end, which writes nothing, and the answer's last token
+    assert keys == [whole, whole - len(trace.segments.reasoning)]
 
 
 def cut_by_hand(model: Any, trace: TokenTrace, arm: Arm, limit: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
