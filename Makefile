@@ -16,7 +16,7 @@ COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 MOVED := $(shell $(PYTHON) tools/moved.py $(VENV) $(PEERS) 2>&1)
 $(if $(MOVED),$(info $(MOVED)))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-.PHONY: repro verify test test-slow test-peers check lint audit format pin doctor bench faults install develop clean-work
+.PHONY: repro verify test test-slow test-peers check lint audit format pin doctor bench gpu-check faults install develop clean-work
 
 repro: install
 	python -m stages.doctor --params-only
@@ -60,6 +60,11 @@ doctor: install
 # Ours and its peers in turns, half an hour on an idle machine -> docs/benchmarks.md
 bench: install $(PEERS)/.ready
 	python -m benchmarks.run
+
+# Parity, speed and the built-in study on one GPU, meant for ten minutes -> docs/gpu.md; tried on the CPU with
+# python -m benchmarks.gpu_check --device cpu --small
+gpu-check: install
+	python -m benchmarks.gpu_check
 
 # Random faults in a small study, a quarter of an hour; one kind: make faults FAULTS="--kind kill --faults 5 --seed 7"
 faults: develop

@@ -117,6 +117,19 @@ def random_sets(n_layers: int, n_heads: int) -> list[Heads]:
     return [sorted(heads[number] for number in numbers) for numbers in drawn]
 
 
+def by_layer(heads: Heads) -> dict[int, list[int]]:
+    """The numbers of the heads of each layer."""
+    found: dict[int, list[int]] = {}
+    for layer, head in heads:
+        found.setdefault(layer, []).append(head)
+    return found
+
+
+def patched_passes(n_tokens: int, positions: Sequence[int], n_layers: int) -> float:
+    """Forward passes that the token-layers of all cells make: a cell changes what lies behind it and above it."""
+    return sum(n_tokens - position for position in positions) * (n_layers + 1) / 2 / n_tokens
+
+
 def patched_forward(model: Any, ids: Sequence[int], layer: int, token: int, vector: torch.Tensor) -> torch.Tensor:
     """Logits of the last token when the residual stream entering `layer` is `vector` at `token`: one forward pass."""
 
@@ -129,4 +142,26 @@ def patched_forward(model: Any, ids: Sequence[int], layer: int, token: int, vect
     given = torch.tensor([list(ids)], device=model.device)
     logits = model(input_ids=given, use_cache=False, logits_to_keep=1).logits[0, -1]
     handle.remove()
+    return logits
+
+
+def masked_forward(
+    model: Any, ids: torch.Tensor, heads: dict[int, list[int]], rows: slice, keys: slice, n_logits: int
+) -> torch.Tensor:
+    """Logits of the last tokens when these heads' rows do not see these keys: one forward pass.
+
+    heads: by layer; such a layer is given a mask of its own, (1, head, row, key).
+    """
+    causal = torch.full((ids.shape[1],) * 2, -torch.inf, dtype=model.dtype, device=model.device).triu(1)
+
+    def hook(module: Any, args: Any, kwargs: Any) -> Any:
+        mask = causal.repeat(1, model.config.num_attention_heads, 1, 1)
+        mask[:, heads[module.layer_idx], rows, keys] = -torch.inf
+        return args, {**kwargs, "attention_mask": mask}
+
+    layers = [model.model.layers[layer].self_attn for layer in heads]
+    handles = [layer.register_forward_pre_hook(hook, with_kwargs=True) for layer in layers]
+    logits = model(input_ids=ids, use_cache=False, logits_to_keep=n_logits).logits
+    for handle in handles:
+        handle.remove()
     return logits

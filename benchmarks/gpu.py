@@ -1,18 +1,12 @@
-"""The paper's three models at their real sizes, with random weights, on the GPU that is there.
+"""Speed and memory of the models at their published sizes, with random weights, on the device that is there.
 
-Measured for each: tokens a second of generation, against one prompt at a time as the reference generates; capture of
-long traces, against a plain forward pass by SDPA, with the peak of memory and what its account says; patching a pair,
-against one forward pass a cell; writing and reading shards; and what bfloat16 changes against float32. Sizes are those
-of the published configs, so time and memory are those of the real models; texts and numbers mean nothing.
-
-usage: python benchmarks/gpu.py [--models r1_qwen_1b5,r1_llama_8b] [--parts generation,capture,patching,shards,parity]
-       python benchmarks/gpu.py --device cpu --scale tiny     the same path on small models, without a GPU
-prints markdown tables, and JSON to the file of --json. Exit code 3 without a GPU.
+A model, a Scale -> Rows for each part: tokens a second of generation, against one prompt at a time as the reference
+generates; capture of long traces, against a plain forward pass by SDPA, with the peak of memory and what its account
+says; patching a pair, against one forward pass a cell; knocking out sets of heads, against one forward pass a set;
+writing and reading shards. Sizes are those of the published configs, so time and memory are those of the real models;
+texts and numbers mean nothing.
 """
 
-import argparse
-import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,25 +15,27 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.measuring import Rows, hardware, peak_gigabytes, seconds, table
+from benchmarks.cases import by_layer, masked_forward, random_sets
+from benchmarks.measuring import Rows, peak_gigabytes, seconds
 from benchmarks.memory_model import capture_account, weight_bytes
+from benchmarks.ours import config as capture_config
 from benchmarks.pairs import build_case, full_forward
 from benchmarks.sizes import PUBLISHED, TINY
 from r2a_core.activations.capture import capture_trace
 from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
-from r2a_core.attention.masses import TokenGroups, layer_statistics, masses_in_forward
-from r2a_core.config import CaptureConfig, GenerateParams, ResponseParams, Tags
+from r2a_core.attention.masses import layer_statistics
+from r2a_core.config import GenerateParams, ResponseParams, Tags
 from r2a_core.config import Rows as KeptRows
 from r2a_core.generation import decode as generation
-from r2a_core.generation.decode import DecodingBatch, GenerationRequest, generate
+from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.infra.memory import MIB
+from r2a_core.knockout.run import run_arms, run_prefix
+from r2a_core.knockout.sets import Arm
 from r2a_core.models.load import LoadedModel
 from r2a_core.patching.runs import capture_clean, run_unpatched
 from r2a_core.patching.sweep import sweep_resid
 from r2a_core.tokenizer import LoadedTokenizer, TagIds
-from r2a_core.trace import TraceSegments
+from r2a_core.trace import TokenTrace, TraceSegments
 
 IDS = TagIds(bos=0, eos=1, think_open=2, think_close=3, pad=0)
 CAPTURED: dict[KeptRows, str] = {"answer": "answer rows", "all": "all rows"}
@@ -58,17 +54,15 @@ class Scale:
     rounds: int
 
 
-SCALES = {
-    "full": Scale((16, 64, 128), 256, (2048, 8192, 32768), (1024, 2048), 5, 8192, 3),
-    "tiny": Scale((2, 4), 8, (256, 512), (256,), 2, 64, 1),
-}
+FULL = Scale((16, 64), 128, (2048, 8192), (1024,), 4, 8192, 1)
+SMALL = Scale((2, 4), 8, (256, 512), (256,), 2, 64, 1)
 
 
-def build(name: str, scale: str, device: str, dtype: torch.dtype) -> Any:
+def build(name: str, scale: Scale, device: str, dtype: torch.dtype) -> Any:
     """A model of published sizes with the same random weights each time."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.for_model(**{**PUBLISHED[name], **(TINY if scale == "tiny" else {})}, eos_token_id=IDS.eos)
+    config = AutoConfig.for_model(**{**PUBLISHED[name], **(TINY if scale is SMALL else {})}, eos_token_id=IDS.eos)
     torch.manual_seed(0)
     with torch.device(device):
         return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa").eval()
@@ -134,25 +128,16 @@ def measure_capture(model: Any, scale: Scale, device: str) -> Rows:
         base, peak = seconds(device, plain, scale.rounds), peak_gigabytes(device, plain)
         rows.append({"T": n_tokens, "way": "plain forward", "seconds": base, "ratio": 1.0, "peak GB": peak})
         for kept, label in CAPTURED.items():
-            config = CaptureConfig(
-                rows=kept, dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
-            )
+            config = capture_config(kept)
 
-            def capture(ids: Any = ids, segments: Any = segments, config: CaptureConfig = config) -> Any:
+            def capture(ids: Any = ids, segments: Any = segments, config: Any = config) -> Any:
                 return capture_trace(model, ids, segments, config)
 
             taken, peak = seconds(device, capture, scale.rounds), peak_gigabytes(device, capture)
             account = capture_account(model.config, dtype, segments, config, weight_bytes(model.config, dtype))
             row = {"T": n_tokens, "way": f"capture, {label}", "seconds": taken, "ratio": taken / base, "peak GB": peak}
             rows.append(row | {"account GB": account.peak / 1e9})
-        trace = capture_trace(
-            model,
-            ids,
-            segments,
-            CaptureConfig(
-                rows="answer", dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
-            ),
-        )
+        trace = capture_trace(model, ids, segments, capture_config("answer"))
 
         def statistics(trace: Any = trace) -> None:
             for layer in trace.layers:
@@ -189,15 +174,44 @@ def measure_patching(model: Any, scale: Scale, device: str) -> Rows:
     return rows
 
 
+@torch.no_grad()
+def measure_knockout(model: Any, scale: Scale, device: str) -> Rows:
+    """The answer of a trace under all sets of heads at once, and under some by a forward pass each."""
+    return [knocked_out(model, n_tokens, scale, device) for n_tokens in scale.pairs]
+
+
+def knocked_out(model: Any, n_tokens: int, scale: Scale, device: str) -> dict[str, Any]:
+    """The row of one trace."""
+    ids, segments = trace_of(model, n_tokens)
+    trace = TokenTrace("x", tuple(ids), segments)
+    sets = random_sets(model.config.num_hidden_layers, model.config.num_attention_heads)
+    arms, runs, found, alone = [Arm.of("mask", heads) for heads in sets], [], {}, []
+    given = torch.tensor([ids[:-2]], device=device)
+    targets = torch.tensor(ids[segments.think_close + 1 : -1], device=device)
+    rows, keys = slice(segments.think_close, None), slice(segments.reasoning.start, segments.reasoning.stop)
+
+    def together() -> None:
+        runs.append(run_prefix(model, trace))
+        found.update(run_arms(model, runs[-1], arms, scale.memory_mib))
+
+    def one_by_one() -> None:
+        for heads in sets[: scale.cells]:
+            logits = masked_forward(model, given, by_layer(heads), rows, keys, len(targets))[0]
+            alone.append(logits.float().log_softmax(-1).gather(1, targets[:, None])[:, 0].double().cpu())
+
+    taken, peak = seconds(device, together, scale.rounds), peak_gigabytes(device, together)
+    each = seconds(device, one_by_one) / scale.cells
+    gap = max((found[arm] - other).abs().max().item() for arm, other in zip(arms, alone, strict=False))
+    moved = max((log_probs - runs[-1].log_probs).abs().max().item() for log_probs in found.values())
+    row = {"T": n_tokens, "sets": len(sets), "seconds a trace": taken, "seconds a set alone": each}
+    row |= {"ratio": each * len(sets) / taken, "peak GB": peak}
+    return row | {"largest effect, nats": moved, "difference in nats": gap}
+
+
 def measure_shards(model: Any, scale: Scale, device: str) -> Rows:
     """Writing (to the disk, synced) and reading back (every tensor) the activations of one trace, all rows."""
     ids, segments = trace_of(model, scale.lengths[0])
-    trace = capture_trace(
-        model,
-        ids,
-        segments,
-        CaptureConfig(rows="all", dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"),
-    )
+    trace = capture_trace(model, ids, segments, capture_config("all"))
     with tempfile.TemporaryDirectory(dir=".") as place:
         folder = Path(place)
         path = folder / shard_name(0)
@@ -209,100 +223,3 @@ def measure_shards(model: Any, scale: Scale, device: str) -> Rows:
     return [{"T": scale.lengths[0], "GB": size, "write GB/s": size / written, "index GB/s": size / indexed}] + [
         {"T": scale.lengths[0], "GB": size, "read GB/s": size / read}
     ]
-
-
-@torch.no_grad()
-def measure_parity(name: str, scale_name: str, device: str) -> Rows:
-    """What bfloat16 changes: masses, NLD, tokens; and how far a batch moves the lead of a token."""
-    scale = SCALES[scale_name]
-    half, full = (build(name, scale_name, device, dtype) for dtype in (torch.bfloat16, torch.float32))
-    full.load_state_dict(half.state_dict())
-    ids, segments = trace_of(half, scale.lengths[0])
-    groups = TokenGroups(segments, (), ())
-    found = [masses_in_forward(model, "x", ids, groups).masses.values() for model in (half, full)]
-    moved = torch.stack([(a.answer - b.answer).abs() for a, b in zip(*found, strict=True)])
-    rows: Rows = [{"quantity": "segment mass, answer rows", "mean": moved.mean().item(), "largest": moved.max().item()}]
-    sweeps = []
-    for model in (half, full):
-        pair = build_case(model, scale.pairs[0], model.config.num_hidden_layers).pair
-        runs = capture_clean(model, pair), run_unpatched(model, pair)
-        sweeps.append(sweep_resid(model, pair, *runs, scale.memory_mib * MIB).nld)
-    moved_nld = abs(sweeps[0] - sweeps[1])
-    rows.append({"quantity": "NLD", "mean": moved_nld.mean().item(), "largest": moved_nld.max().item()})
-    given = torch.tensor([ids[:512]], device=device)
-    best = [model(input_ids=given, use_cache=False).logits[0].argmax(-1) for model in (half, full)]
-    rows.append({"quantity": "most likely token differs", "mean": (best[0] != best[1]).float().mean().item()})
-    for label, model in (("bfloat16", half), ("float32", full)):
-        rows.append({"quantity": f"lead of a token, batch against alone, {label}", **lead_shift(model, scale)})
-    return rows
-
-
-def lead_shift(model: Any, scale: Scale) -> dict[str, float]:
-    """By how many logits a batch with a cache moves the lead of the best over the next token, against a pass alone.
-
-    A tie_margin of the largest shift over the temperature makes every text independent of its batch.
-    """
-    prompts = [random_ids(model, 100 + seed % 7 * 10, seed) for seed in range(scale.batches[0])]
-    rows = DecodingBatch.start(model, prompts, IDS.pad)
-    shifts = []
-    for _ in range(min(scale.new_tokens, 32)):
-        for number, prompt in enumerate(prompts):
-            given = torch.tensor([prompt], device=model.device)
-            alone = model(input_ids=given, use_cache=False, logits_to_keep=1).logits[0, -1].float()
-            first, second = alone.topk(2).indices.tolist()
-            batched = rows.logits[number]
-            shifts.append(((batched[first] - batched[second]) - (alone[first] - alone[second])).abs().item())
-            prompt.append(first)
-        rows.step(torch.tensor([prompt[-1] for prompt in prompts], device=model.device))
-    return {"mean": sum(shifts) / len(shifts), "largest": max(shifts)}
-
-
-PARTS = ("generation", "capture", "patching", "shards", "parity")
-
-
-def measure(name: str, part: str, model: Any, options: argparse.Namespace) -> Rows:
-    """The rows of one part for one model."""
-    scale = SCALES[options.scale]
-    if part == "parity":
-        return measure_parity(name, options.scale, options.device)
-    parts = {
-        "generation": measure_generation,
-        "capture": measure_capture,
-        "patching": measure_patching,
-        "shards": measure_shards,
-    }
-    return parts[part](model, scale, options.device)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default=",".join(PUBLISHED), help="names, comma-separated")
-    parser.add_argument("--parts", default=",".join(PARTS), help="what to measure, comma-separated")
-    parser.add_argument("--device", default="cuda", help="cuda or cpu")
-    parser.add_argument("--scale", choices=list(SCALES), default="full")
-    parser.add_argument("--json", type=Path, help="file for the numbers")
-    options = parser.parse_args()
-    if options.device == "cpu" and options.scale != "tiny":
-        parser.error("models of real size need a GPU; on the CPU there is --scale tiny")
-    if options.device != "cpu" and not torch.cuda.is_available():
-        print("benchmarks/gpu.py needs a CUDA GPU, and this machine has none.", file=sys.stderr)
-        print("hint: --device cpu --scale tiny runs the same path on small models", file=sys.stderr)
-        return 3
-    results: dict[str, Any] = {"hardware": hardware(options.device), "scale": options.scale, "models": {}}
-    print(", ".join(f"{key} {value}" for key, value in results["hardware"].items()))
-    for name in options.models.split(","):
-        parts = options.parts.split(",")
-        model = build(name, options.scale, options.device, torch.bfloat16)
-        for part in sorted(parts, key=PARTS.index):
-            if part == "parity":
-                model = None  # two copies of another dtype come
-            rows = measure(name, part, model, options)
-            results["models"].setdefault(name, {})[part] = rows
-            print(f"\n### {name}, {part}\n\n{table(rows)}", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,15 +11,17 @@ import torch
 Rows = list[dict[str, Any]]
 
 
-def seconds(device: str, work: Callable[[], Any], rounds: int = 1) -> float:
+def seconds(
+    device: str, work: Callable[[], Any], rounds: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """The shortest time of some rounds, after one that is not counted where there are several."""
     times = []
     for _ in range(rounds + (rounds > 1)):
         synchronize(device)
-        start = time.perf_counter()
+        start = clock()
         work()
         synchronize(device)
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return min(times[rounds > 1 :])
 
 

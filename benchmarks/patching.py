@@ -5,7 +5,7 @@ Bench -> Section. A forward pass a cell costs the same for every cell, so the pe
 
 from dataclasses import asdict, dataclass, replace
 
-from benchmarks.cases import SMALL, TINY, Shape, build_pair
+from benchmarks.cases import SMALL, TINY, Shape, build_pair, patched_passes
 from benchmarks.report import Section, Table, Target
 from benchmarks.turns import Bench, Contender, Ratio, Timing, take_turns
 
@@ -89,7 +89,7 @@ def time_one(bench: Bench, shape: Shape, n_tokens: int, count: int) -> Pair:
             Contender("lens runs", theirs, "lens_runs", case),
         ]
         timings = take_turns(contenders, bench.rounds, bench.clock)
-    forwards = sum(n_tokens - p for p in build_pair(n_tokens).positions) * (shape.n_layers + 1) / 2 / n_tokens
+    forwards = patched_passes(n_tokens, build_pair(n_tokens).positions, shape.n_layers)
     n_cells = 12 * shape.n_layers
     runs = {"full": scaled(timings["plain"], 2), "lens": timings["lens runs"]}
     whole = {name: added(scaled(timings[name], n_cells / count), runs[name]) for name in runs}

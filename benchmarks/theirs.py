@@ -15,7 +15,9 @@ from benchmarks.cases import (
     Shape,
     build_model,
     build_pair,
+    by_layer,
     chosen_cells,
+    masked_forward,
     patched_forward,
     random_ids,
     random_sets,
@@ -188,10 +190,13 @@ class Cut:
         """A call for log-probabilities of the answer by number of set. logits: heads by layer -> (1, row, token)."""
 
         def log_probs(number: int) -> list[float]:
-            heads: dict[int, list[int]] = {}
-            for layer, head in self.sets[number]:
-                heads.setdefault(layer, []).append(head)
-            return logits(heads)[0].float().log_softmax(-1).gather(1, self.answer[:, None])[:, 0].tolist()
+            return (
+                logits(by_layer(self.sets[number]))[0]
+                .float()
+                .log_softmax(-1)
+                .gather(1, self.answer[:, None])[:, 0]
+                .tolist()
+            )
 
         return next_ones(log_probs, range(len(self.sets)), self.count)
 
@@ -199,22 +204,7 @@ class Cut:
 def masked_forwards(shape: dict[str, Any], n_tokens: int, count: int, attention: str) -> Run:
     """An ordinary forward pass a set; the layers of its heads are given a mask of their own, (1, head, row, key)."""
     model, cut = build_model(Shape(**shape), attention), Cut(shape, n_tokens, count)
-    causal = torch.full((cut.ids.shape[1],) * 2, -torch.inf, dtype=model.dtype).triu(1)
-
-    def logits(heads: dict[int, list[int]]) -> torch.Tensor:
-        def hook(module: Any, args: Any, kwargs: Any) -> Any:
-            mask = causal.repeat(1, shape["n_heads"], 1, 1)
-            mask[:, heads[module.layer_idx], cut.rows, cut.keys] = -torch.inf
-            return args, {**kwargs, "attention_mask": mask}
-
-        layers = [model.model.layers[layer].self_attn for layer in heads]
-        handles = [layer.register_forward_pre_hook(hook, with_kwargs=True) for layer in layers]
-        found = model(input_ids=cut.ids, use_cache=False, logits_to_keep=len(cut.answer)).logits
-        for handle in handles:
-            handle.remove()
-        return found
-
-    return cut.by(logits)
+    return cut.by(lambda heads: masked_forward(model, cut.ids, heads, cut.rows, cut.keys, len(cut.answer)))
 
 
 def lens_sets(shape: dict[str, Any], n_tokens: int, count: int) -> Run:

@@ -1,47 +1,59 @@
-"""The GPU benchmark on small models: every part gives numbers, and without a GPU it says what is missing."""
+"""The GPU check on small models: every part gives numbers within bounds, and without a GPU it says what is missing."""
 
-import json
 import sys
 
 import pytest
 import torch
 
-from benchmarks import gpu
+from benchmarks import gpu_check
 
 
-def run(monkeypatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["gpu.py", *arguments])
-    return gpu.main()
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["gpu_check", *arguments])
+    return gpu_check.main()
 
 
-def test_every_part_is_measured_on_the_cpu(monkeypatch, tmp_path, capsys):
+def test_every_part_is_checked_on_the_cpu(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    place = tmp_path / "numbers.json"
-    options = ["--device", "cpu", "--scale", "tiny", "--models", "r1_llama_8b", "--json", str(place)]
-    assert run(monkeypatch, *options) == 0
-    results = json.loads(place.read_text())
-    assert results["hardware"]["torch"] == torch.__version__
-    parts = results["models"]["r1_llama_8b"]
-    assert list(parts) == list(gpu.PARTS)
-    assert all(row["tokens/s"] > 0 for row in parts["generation"])
-    assert [row["T"] for row in parts["capture"]] == [256] * 4 + [512] * 4
-    assert all(row["seconds"] > 0 for row in parts["capture"])
-    [patched] = parts["patching"]
-    assert patched["cells"] == 3 * 12
+    monkeypatch.setenv("R2A_DEVICE", "")
+    kept, sections = {}, gpu_check.sections
+    monkeypatch.setattr(
+        gpu_check, "sections", lambda *given: (kept.setdefault(*each) and each for each in sections(*given))
+    )
+    assert run(monkeypatch, "--device", "cpu", "--small", "--models", "r1_llama_8b") == 0
+    parts = {title.removeprefix("r1_llama_8b, "): rows for title, rows in kept.items()}
+    assert list(parts)[:6] == [*gpu_check.PARTS, "parity"]
+    assert all(each["tokens/s"] > 0 for each in parts["generation"])
+    assert [each["T"] for each in parts["capture"]] == [256] * 4 + [512] * 4
+    assert all(each["seconds"] > 0 for each in parts["capture"])
+    [patched], [cut] = parts["patching"], parts["knock-out"]
+    assert (patched["cells"], cut["sets"]) == (3 * 12, 20)
     assert patched["difference in NLD"] < 0.2
+    assert cut["difference in nats"] < 1e-2 < 0.1 < cut["largest effect, nats"]
     assert parts["shards"][0]["GB"] == pytest.approx(3 * (4 + 2) * 256 * 16 * 2 / 1e9, rel=0.1)
-    drift = {row["quantity"]: row for row in parts["parity"]}
-    assert 0 < drift["segment mass, answer rows"]["mean"] <= drift["segment mass, answer rows"]["largest"] < 0.01
-    assert drift["lead of a token, batch against alone, float32"]["largest"] < 1e-5
+    within = {each["difference of"]: (each["largest"], each["within"]) for each in parts["parity"]}
+    assert [answer for _, answer in within.values()].count("yes") == 4
+    assert within["lead of a token, batch against alone, float32, logits"][0] < 1e-5
+    stages = [each["stage"] for each in parts["Built-in study, few questions"]]
+    assert (stages[0], stages[-1], "knockout" in stages) == ("prepare_dataset", "report", True)
     printed = capsys.readouterr().out
-    assert "### r1_llama_8b, patching" in printed
-    assert results["hardware"]["date"] in printed
+    assert "## r1_llama_8b, patching" in printed
+    assert f"torch {torch.__version__}" in printed
+
+
+def test_a_bound_that_is_passed_ends_with_1(monkeypatch, capsys):
+    rows = [gpu_check.row("near", 0.1, 0.2), gpu_check.row("free", 9.0), gpu_check.row("far", 0.3, 0.2)]
+    monkeypatch.setattr(gpu_check, "sections", lambda *given: [("parity", rows)])
+    assert run(monkeypatch, "--device", "cpu", "--small") == 1
+    printed = capsys.readouterr().out
+    assert "| far | 0.3 | 0.2 | no |" in printed
+    assert "1 bounds passed" in printed
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_gpu_or_with_real_sizes_on_the_cpu_it_says_so(monkeypatch, capsys):
     assert run(monkeypatch) == 3
-    assert "needs a CUDA GPU, and this machine has none" in capsys.readouterr().err
+    assert "the machine has none" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run(monkeypatch, "--device", "cpu")
     assert "need a GPU" in capsys.readouterr().err

@@ -1,0 +1,242 @@
+"""What a study of a model would take, stage by stage, before it runs: time, memory on the device, disk.
+
+usage: python -m benchmarks.plan r1_llama_8b --gpu-memory 80            on the GPU that the options describe
+       python -m benchmarks.plan r1_llama_8b --lengths 150,2500,450      tokens of question, reasoning, answer
+       python -m benchmarks.plan smollm2_reasoner --measured [--run]     on this machine's CPU, by CPU time
+
+params.yaml, sizes of a model that need not be at hand -> markdown. A forward pass takes as long as its floating point
+operations at a share of the device's peak, or as the weights, keys, values and logits that it moves at the same share
+of the bandwidth, whichever is more, and a fixed time for each layer that is called; a process takes a fixed time to
+start and to load the model. Lengths are those of the model's responses in data/ where there are any, else every
+response is as long as generate.max_new_tokens allows. One device, one stage at a time; stages that neither run the
+model nor read its activations are left out. --run: first runs all stages in this folder, which has params.yaml, no
+data/ and no .work/.
+"""
+
+import argparse
+import copy
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import polars as pl
+import torch
+
+from benchmarks.cases import segment_bounds
+from benchmarks.gpu_check import commands
+from benchmarks.measuring import Rows, seconds, table
+from benchmarks.memory_model import RESERVE
+from benchmarks.passes import Lengths, Passes, StageWork, StudyOf
+from benchmarks.sizes import OTHERS, PUBLISHED
+from benchmarks.stage_work import study_work
+from r2a_core.activations.attention import LayerAttention
+from r2a_core.attention.masses import row_statistics
+from r2a_core.config import GgufModel, HubModel, Params, load_params, read_yaml
+from r2a_core.infra.errors import R2AError
+from r2a_core.paths import StudyPaths
+from r2a_core.sentences.suppress import LOGIT_BYTES
+from r2a_core.trace import SETTINGS
+
+STATISTIC_BYTES = 56  # moved for one attention weight: made, masked, scaled, summed by segment and walk, in float32
+ROWS = 256  # of the pass that measures a rate
+DRAWING = ("maps", "instruments", "figures", "report")
+CACHE = 2**28  # bytes of layers that no cache holds: weights come from memory, as those of a whole model
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the time of a stage is made of."""
+
+    rate: float  # floating point operations a second
+    bandwidth: float  # bytes a second between the device and its memory
+    statistics: float  # attention weights a second, made and reduced
+    layer: float  # s, of a layer's call beside what it computes
+    start: float  # s, of a process that does nothing
+    load: float  # s, to load the model
+    disk: float = 1e9  # bytes a second
+
+    def seconds(self, study: StudyOf, work: StageWork) -> float:
+        """Returns the time of a stage."""
+        start = work.runs * (self.start + (self.load if work.passes else 0))
+        passes = sum(self.passing(study, passes) for passes in work.passes)
+        return start + passes + work.weights / self.statistics + work.kept / self.disk
+
+    def passing(self, study: StudyOf, passes: Passes) -> float:
+        """Returns the time of passes of one kind."""
+        shape = study.shape
+        numbers = passes.layers * (
+            study.layer_weights + 2 * passes.caches * passes.seen * shape.n_kv_heads * shape.head_dim
+        )
+        moved = numbers * shape.dtype.itemsize + passes.logits * shape.n_vocab * LOGIT_BYTES / 2
+        computed = operations(study, passes.rows, passes.seen) * passes.layers
+        computed += 2 * passes.logits * shape.d_model * shape.n_vocab
+        return passes.count * (max(computed / self.rate, moved / self.bandwidth) + passes.layers * self.layer)
+
+
+def operations(study: StudyOf, rows: float, seen: float) -> float:
+    """Counts the floating point operations of one layer."""
+    return rows * (2 * study.layer_weights + 4 * seen * study.shape.n_heads * study.shape.head_dim)
+
+
+def measured(study: StudyOf) -> Machine:
+    """Measures this machine's CPU in seconds: layers of the model's sizes, a copy, statistics, processes."""
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(1)
+    sizes, taken, size = copy.deepcopy(study.model.config), {}, study.layer_weights * study.shape.dtype.itemsize
+    layers = min(study.shape.n_layers, max(2, CACHE // size))
+    sizes.num_hidden_layers, sizes.vocab_size = layers, 64
+    model = AutoModelForCausalLM.from_config(sizes, dtype=study.shape.dtype).eval()
+    for rows in (1, ROWS):
+        ids = torch.ones(1, rows, dtype=torch.long)
+        taken[rows] = (
+            cpu(torch.no_grad()(lambda ids=ids: model(input_ids=ids, use_cache=False, logits_to_keep=1))) / layers
+        )
+    block = torch.ones(2**26)
+    bandwidth = 2 * block.nbytes / cpu(block.clone)
+    call = max(0.0, taken[1] - size / bandwidth)
+    rate = operations(study, ROWS, ROWS / 2) / (taken[ROWS] - call)
+    folder = StudyPaths(Path()).model(study.name)
+    start, load = child("-c", "import stages.generate"), 0.0
+    if folder.is_dir():
+        code = "import sys, pathlib, stages.generate; from r2a_core.models.load import load_model"
+        load = child("-c", f"{code}; load_model(pathlib.Path(sys.argv[1]))", str(folder)) - start
+    return Machine(rate, bandwidth, weights_a_second(study), call, start, load)
+
+
+def cpu(work: Callable[[], Any]) -> float:
+    """Returns the shortest CPU time of some rounds."""
+    return seconds("cpu", work, 5, process_time)
+
+
+def child(*arguments: str) -> float:
+    """Runs Python and returns its CPU time."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def weights_a_second(study: StudyOf) -> float:
+    """Measures the statistics of one layer of a trace of this study."""
+    trace, shape = study.lengths.trace, study.shape
+    queries, keys = (torch.randn(n, trace.n_tokens, shape.head_dim) for n in (shape.n_heads, shape.n_kv_heads))
+    layer = LayerAttention(0, shape.n_heads, shape.n_kv_heads, shape.head_dim, shape.head_dim**-0.5)
+    return shape.n_heads * trace.n_tokens**2 / 2 / cpu(lambda: row_statistics(queries, keys, 0, layer, trace))
+
+
+def model_of(name: str, params: Params) -> Any:
+    """Builds a model without weights from the published sizes. Raises R2AError for one whose sizes are not known."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    known, sizes = {}, PUBLISHED | OTHERS
+    for each, entry in params.models.items():
+        key = entry.package if isinstance(entry, GgufModel) else each
+        if isinstance(entry, GgufModel | HubModel) and key in sizes:
+            known[each] = sizes[key], getattr(torch, entry.dtype)
+    if name not in known:
+        raise R2AError(f"the sizes of {name!r} are not known here", f"choose from {', '.join(known)}")
+    own, dtype = known[name]
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**own), dtype=dtype).eval()
+
+
+def lengths_of(name: str, params: Params, given: str | None) -> Lengths:
+    """Takes lengths from the option, else from the responses in data/, else the longest that are allowed."""
+    most, paths = params.generate.max_new_tokens, StudyPaths(Path())
+    files = {each: [paths.generations(name, data, each) for data in params.run.datasets] for each in SETTINGS}
+    if given is not None:
+        question, reasoning, answer = map(int, given.split(","))
+        if reasoning + answer > most:
+            short = f"responses of {reasoning + answer} tokens pass generate.max_new_tokens, which is {most}"
+            raise R2AError(short, "raise it in params.yaml, which says what the study is")
+        return Lengths(question, reasoning, answer, answer, 2 * (reasoning + answer))
+    if not all(file.is_file() for some in files.values() for file in some):
+        bounds = segment_bounds(51 + most)
+        question, reasoning, answer = (len(bounds[each]) for each in ("query", "reasoning", "answer"))
+        return Lengths(question, reasoning, answer, answer, most)
+    frames = {each: [pl.read_parquet(file) for file in some] for each, some in files.items()}
+    found, without = (pl.concat(frames[each]) for each in SETTINGS)
+    close = pl.col("think_close")
+    parts = (pl.col("think_open"), close - pl.col("think_open") - 1, pl.col("answer_end") - pl.col("answer_start"))
+    question, reasoning, answer = (round(found.filter(status="ok").select(part.mean()).item()) for part in parts)
+    length = pl.col("response_ids").list.len()
+    longest = sum(frame.select(length.max()).item() for frame in frames[SETTINGS[0]]) / len(frames[SETTINGS[0]])
+    return Lengths(question, reasoning, answer, round(without.select(length.mean()).item()), round(longest))
+
+
+def run_stages() -> dict[str, float]:
+    """Runs the stages of the study in this folder but those that only draw; returns CPU seconds by kind of stage."""
+    found: dict[str, float] = {}
+    for module, *names in commands(read_yaml(Path("params.yaml"))):
+        stage = module.removeprefix("stages.")
+        if not stage.startswith(DRAWING):
+            found[stage] = found.get(stage, 0.0) + child("-m", module, *names)
+            print(f"{stage} {' '.join(names)}: {found[stage]:.1f} s of CPU so far", file=sys.stderr, flush=True)
+    return found
+
+
+def rows_of(study: StudyOf, machine: Machine, ran: dict[str, float]) -> Rows:
+    """One row a stage, and their sum; `ran`: seconds of those that were run."""
+    rows: Rows = []
+    for work in study_work(study):
+        taken = machine.seconds(study, work)
+        row = {"stage": work.stage, "processes": work.runs, "minutes": taken / 60}
+        row |= {"device, GB": (study.weight_bytes + work.device) / 1e9 if work.passes else work.device / 1e9}
+        row |= {"disk, GB": work.kept / 1e9}
+        if own := ran.get(work.stage):
+            row |= {"measured": own / 60, "predicted / measured": taken / own}
+        rows.append(row)
+    total = {
+        name: sum(row.get(name, 0.0) for row in rows)
+        for name in ("minutes", "disk, GB", *(["measured"] if ran else []))
+    }
+    return [*rows, {"stage": "together", **total}]
+
+
+def plan(options: argparse.Namespace) -> str:
+    """Writes the plan as markdown. Raises R2AError for what params.yaml or the table of sizes does not know."""
+    params, memory = load_params(Path("params.yaml")), options.gpu_memory * 1e9
+    model = model_of(options.model, params)
+    ran = run_stages() if options.run else {}
+    study = StudyOf(options.model, params, model, lengths_of(options.model, params, options.lengths), memory)
+    rate, bandwidth = (options.efficiency * peak for peak in (options.tflops * 1e12, options.bandwidth * 1e9))
+    stated = Machine(rate, bandwidth, bandwidth / STATISTIC_BYTES, 1e-3, 20.0, study.weight_bytes / Machine.disk)
+    machine = measured(study) if options.measured else stated
+    rows = rows_of(study, machine, ran)
+    fits = max(row.get("device, GB", 0) for row in rows) * 1e9 + RESERVE <= memory
+    verdict = f"it {'fits' if fits else 'does not fit'} into {options.gpu_memory:g} GB"
+    head = f"{options.model}, tokens: {figures(study.lengths)}\n{figures(machine)}"
+    return f"{head}\n\n{table(rows)}\n\nWith {RESERVE / 1e9:.1f} GB for the driver {verdict}."
+
+
+def figures(record: Any) -> str:
+    """Spells the fields of a record."""
+    return ", ".join(f"{name} {value:.3g}" for name, value in asdict(record).items())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a key of models in params.yaml")
+    parser.add_argument("--gpu-memory", type=float, default=80, help="GB of the device")
+    parser.add_argument("--tflops", type=float, default=989, help="peak of the device in bfloat16: H100 989, A100 312")
+    parser.add_argument("--bandwidth", type=float, default=3350, help="GB/s of its memory: H100 3350, A100 2039")
+    parser.add_argument("--efficiency", type=float, default=0.4, help="share of both peaks that is reached")
+    parser.add_argument("--lengths", help="tokens of question, reasoning, answer, with commas between")
+    parser.add_argument("--measured", action="store_true", help="figures of this CPU in the place of a GPU's")
+    parser.add_argument("--run", action="store_true", help="run all stages here, to set their CPU time beside")
+    try:
+        print(plan(parser.parse_args()))
+    except R2AError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

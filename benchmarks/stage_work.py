@@ -1,0 +1,242 @@
+"""What each stage of a study asks of a model, counted before anything runs: forward passes, memory, disk.
+
+StudyOf -> StageWork, one a stage. Where the core states what an arm, a patched row or a stored trace takes, its own
+function is asked. Second attempts at questions that left the funnel are not counted.
+"""
+
+from collections.abc import Iterator
+
+import polars as pl
+import torch
+
+from benchmarks.cases import LAST, PROBE, patched_passes
+from benchmarks.memory_model import capture_account, statistics_account
+from benchmarks.passes import Lengths, Passes, StageWork, StudyOf
+from r2a_core.activations.capture import trace_bytes
+from r2a_core.attention.masses import GPU_ELEMENTS
+from r2a_core.attention.retrieval import haystack_size
+from r2a_core.infra.memory import MIB
+from r2a_core.knockout.run import PrefixRun, View
+from r2a_core.knockout.run import arm_bytes as cut_arm_bytes
+from r2a_core.knockout.sets import Arm, chosen_sets, largest
+from r2a_core.patching.packed import row_bytes
+from r2a_core.perturb.arms import Arm as ChangedArm
+from r2a_core.perturb.grid import cut_counts
+from r2a_core.perturb.reading import Reading
+from r2a_core.perturb.run import arm_bytes as changed_arm_bytes
+from r2a_core.results import KINDS
+from r2a_core.trace import TokenTrace, TraceSegments
+
+STEM, RESULT = 11, 3  # tokens that force an answer, about: </think> and the words up to the box; what is in it
+WRITTEN = 14  # answers to changes of one trace that are also written freely
+
+
+def study_work(study: StudyOf) -> Iterator[StageWork]:
+    """Every stage that runs the model or reads its activations, in the order of a run."""
+    readers = [reading(study)] if study.params.run.readers else []
+    yield from (answers(study), capture(study), attention(study), *readers, heads(study))
+    yield from (pair_answers(study), pair_capture(study), patching(study))
+    yield from (knockouts(study), walks(study), perturbed(study), sentences(study))
+
+
+def traces_of(study: StudyOf) -> list[TraceSegments]:
+    """One trace of each setting."""
+    return [study.lengths.trace, study.lengths.short_trace][: len(study.params.run.settings)]
+
+
+def answers(study: StudyOf) -> StageWork:
+    """Responses in all settings."""
+    config, lengths, runs = study.params.generate, study.lengths, study.n_datasets * len(traces_of(study))
+    items = study.items(None) / study.n_datasets
+    shards = study.n_datasets * config.runs * -(-items // config.shard_items)
+    each = items * config.runs * study.n_datasets / shards
+    passes, size = study.decoding(shards, each, lengths.question, lengths.response, lengths.longest, config)
+    if len(traces_of(study)) == 2:
+        prompt = lengths.short_trace.think_close + 1
+        passes += study.decoding(shards, each, prompt, lengths.without, 2 * lengths.without, config)[0]
+    return StageWork("generate", runs, tuple(passes), device=size)
+
+
+def capture(study: StudyOf) -> StageWork:
+    """One pass a trace; nothing where the attention stage runs the model itself."""
+    config, kinds = study.params.capture, traces_of(study)
+    count = study.items(config.limit)
+    if not config.store:
+        return StageWork("capture", study.n_datasets * len(kinds))
+    passes = tuple(study.whole(count, each.n_tokens) for each in kinds)
+    kept = count * sum(trace_bytes(study.model.config, each, config) for each in kinds)
+    account = capture_account(study.model.config, study.dtype, kinds[0], config)
+    return StageWork("capture", study.n_datasets * len(kinds), passes, device=account.passing, kept=kept)
+
+
+def row_weights(study: StudyOf, trace: TraceSegments, rows: str) -> float:
+    """Attention weights of the kept rows of one trace, over all heads."""
+    heads, answer, reasoning = study.shape.n_layers * study.shape.n_heads, len(trace.answer), len(trace.reasoning)
+    found = answer * (trace.n_tokens - answer / 2)
+    return heads * (found + (0 if rows == "answer" else reasoning * (trace.think_open + reasoning / 2)))
+
+
+def attention(study: StudyOf) -> StageWork:
+    """Statistics of answer and reasoning rows, from the shards or in the pass itself."""
+    config, kinds = study.params.capture, traces_of(study)
+    count, n_tokens = study.items(config.limit), kinds[0].n_tokens
+    weights = count * sum(row_weights(study, each, config.rows if config.store else "all") for each in kinds)
+    passes = () if config.store else tuple(study.whole(count, each.n_tokens) for each in kinds)
+    stored = study.dtype if config.dtype == "auto" else config.dtype
+    account = statistics_account(study.model.config, stored, n_tokens, n_tokens, GPU_ELEMENTS)
+    return StageWork("attention", study.n_datasets * len(kinds), passes, weights, account.peak)
+
+
+def reading(study: StudyOf) -> StageWork:
+    """A reader of the same size: one pass a trace, with its statistics."""
+    trace, count = study.lengths.trace, study.items(study.params.capture.limit)
+    passes = (study.whole(count, trace.n_tokens),)
+    return StageWork("read", study.n_datasets, passes, count * row_weights(study, trace, "all"))
+
+
+def heads(study: StudyOf) -> StageWork:
+    """Induction and needle tests; a needle is written once, token by token, and read in a second pass."""
+    induction, needle = study.params.heads.induction, study.params.heads.retrieval.of(study.name)
+    repeats = study.whole(induction.sequences, 2 * induction.period + 1)
+    if needle.needle == "question":
+        return StageWork("heads", 1, (repeats, study.whole(needle.tests, study.lengths.trace.n_tokens)))
+    mean = sum(haystack_size(needle, number) for number in range(needle.tests)) / needle.tests
+    steps = Passes(needle.tests * needle.needle_tokens, 1, mean, study.shape.n_layers)
+    return StageWork("heads", 1, (repeats, study.whole(2 * needle.tests, mean), steps))
+
+
+def pair_answers(study: StudyOf) -> StageWork:
+    """Greedy responses to both questions of each pair."""
+    config, lengths, items = study.params.pairs.generate, study.lengths, 2 * study.n_pairs
+    shards = -(-items // config.shard_items)
+    passes, size = study.decoding(shards, items / shards, lengths.question, lengths.response, lengths.longest, config)
+    return StageWork("generate_pairs", 1, tuple(passes), device=size)
+
+
+def patched_tokens(study: StudyOf) -> tuple[int, list[int]]:
+    """Tokens of an aligned pair, and which are patched: the last of the probe, `</think>` and the last of all."""
+    close, stop = study.lengths.trace.think_close + PROBE, study.lengths.trace.n_tokens + PROBE
+    return stop, [*range(close - PROBE + 1, close + 1), *range(stop - LAST, stop)]
+
+
+def pair_capture(study: StudyOf) -> StageWork:
+    """One clean pass a pair and probe."""
+    count, shape, (n_tokens, tokens) = aligned_pairs(study), study.shape, patched_tokens(study)
+    kept = count * shape.n_layers * len(tokens) * shape.d_model * shape.dtype.itemsize
+    return StageWork("capture_pairs", 1, (study.whole(count, n_tokens),), kept=kept)
+
+
+def aligned_pairs(study: StudyOf) -> int:
+    return study.n_pairs * len(study.params.pairs.align.probes)
+
+
+def patching(study: StudyOf) -> StageWork:
+    """The corrupted run of each pair, and every layer and position."""
+    count, shape, (n_tokens, tokens) = aligned_pairs(study), study.shape, patched_tokens(study)
+    one, bound = row_bytes(shape, tokens, n_tokens), study.params.patch.sweep.memory_mib
+    rows = patched_passes(n_tokens, tokens, shape.n_layers) * n_tokens / shape.n_layers
+    cells = study.packed(count, shape.n_layers, one, bound, study.behind(1, rows, len(tokens)))
+    device = min(bound * MIB, one * shape.n_layers)
+    return StageWork("patch", 1, (study.whole(count, n_tokens), cells), device=device)
+
+
+def walks(study: StudyOf) -> StageWork:
+    """Answer rows of the stored traces."""
+    count = study.items(study.params.capture.limit) if study.params.capture.store else 0
+    weights = count * row_weights(study, study.lengths.trace, "answer")
+    return StageWork("walks", study.n_datasets, weights=weights)
+
+
+def any_heads(study: StudyOf) -> pl.DataFrame:
+    """Heads as a study might rank them: in any order, those of the middle half of the layers first.
+
+    There lie the heads that look at the reasoning (paper, Figure 3).
+    """
+    n_layers, width = study.shape.n_layers, study.shape.n_heads
+    count, order = n_layers * width, pl.int_range(pl.len())
+    frame = pl.DataFrame({"layer": [number // width for number in range(count)]})
+    middle = pl.col("layer").is_between(n_layers / 4, n_layers * 3 / 4, closed="left").cast(pl.Int64)
+    scores = ("answer_to_reasoning", "focus", "walk_correlation_weighted", "induction", "retrieval")
+    ranks = {name: (order.shuffle(seed) - middle * count).rank("ordinal") for seed, name in enumerate(scores)}
+    mass, kinds = ranks["answer_to_reasoning"], ("answer_to_reasoning", "induction", "retrieval")
+    return frame.with_columns(
+        order.mod(width).alias("head"),
+        pl.lit(0.0).alias("walk_null_95"),
+        *(mass.alias(name) for name in ("rank", "count_rank")),
+        *((2 - rank / count).alias(name) for name, rank in ranks.items()),
+        *((ranks[name] <= study.params.heads.top).alias(kind) for name, kind in zip(kinds, KINDS, strict=True)),
+    )
+
+
+def knockouts(study: StudyOf) -> StageWork:
+    """The unchanged run of each trace, all sets of heads under each kind, and answers written anew."""
+    config, trace, n_layers = study.params.knockout, study.lengths.trace, study.shape.n_layers
+    sets = chosen_sets(any_heads(study), config, study.params.heads.walk)
+    arms = {Arm.of(kind, each.heads) for each in sets for kind in config.kinds}
+    layers = sum(n_layers - arm.first_layer for arm in arms) / len(arms)
+    count, passes = study.items(config.traces), list[Passes]()
+    for name in config.views:
+        rows = trace.n_tokens - 2 - View.of(name, trace).first
+        one = cut_arm_bytes(study.shape, unchanged(trace, name, rows))
+        passes.append(study.whole(count, trace.n_tokens, rows))
+        passes.append(study.packed(count, len(arms), one, config.memory_mib, study.behind(1, rows, rows, layers)))
+    if anew := config.anew:
+        targets = [each for name in config.sets if (each := largest(sets, name, anew.k))]
+        written = len(targets) + len(config.random.sets) * anew.draws + 1
+        some, steps = study.items(anew.traces), min(study.lengths.answer, anew.max_new_tokens)
+        passes.append(Passes(some * steps, written, trace.n_tokens, n_layers, written, written))
+        passes.append(study.whole(some, trace.n_tokens))
+    return StageWork("knockout", study.n_datasets, tuple(passes), device=config.memory_mib * MIB)
+
+
+def unchanged(trace: TraceSegments, view: str, rows: int) -> PrefixRun:
+    """A run of the right sizes, without content."""
+    tokens, nothing = TokenTrace("any", tuple(range(trace.n_tokens)), trace), torch.empty(0)
+    return PrefixRun(tokens, View.of(view, trace), nothing, {}, {}, {}, torch.empty(rows))
+
+
+def perturbed(study: StudyOf) -> StageWork:
+    """Each trace once, forced answers after every change, and what the model writes on its own."""
+    config, lengths, count = study.params.perturb, study.lengths, study.items(study.params.perturb.traces)
+    mistakes, levels = config.free.mistakes if config.free else 0, len(config.levels)
+    anew = {  # by family: arms of a trace, and the share of the reasoning that each computes anew
+        **dict.fromkeys(("number", "option"), (3 * levels, 0.5)),
+        **dict.fromkeys(("other", "filler", "paraphrase"), (1, 1.0)),
+        "preempt": (3, 0.7),
+        "mistake": (2 * mistakes, 0.5),
+        "cut": (len(cut_counts(lengths.reasoning // lengths.sentence)), 0.0),
+    }
+    chosen = [anew[name] for name in (*config.families, "mistake", "cut")]
+    n_arms = sum(arms for arms, _ in chosen)
+    new = sum(arms * share for arms, share in chosen) / n_arms * lengths.reasoning
+    one = changed_arm_bytes(study.shape, *changed_trace(lengths, round(new)))
+    forced = study.packed(count, n_arms, one, config.memory_mib, study.behind(1, new + STEM + RESULT, RESULT))
+    some = count * n_arms / forced.count / 4  # arms of a pack that give another answer, about
+    steps = Passes(forced.count * config.answer_tokens, some, forced.seen, forced.layers, some, some)
+    passes = [study.whole(count, lengths.trace.n_tokens), forced, steps]
+    if free := config.free:
+        half, answer, close = lengths.reasoning / 2, lengths.answer, lengths.trace.think_close
+        rest = 2 * mistakes * count / study.n_datasets, lengths.question + half, half, lengths.reasoning
+        after = WRITTEN * free.traces, close, answer, 2 * answer
+        for case in (rest, after):
+            passes += study.decoding(study.n_datasets, *case, free)[0] if case[0] else []
+    return StageWork("perturb", study.n_datasets, tuple(passes), device=config.memory_mib * MIB)
+
+
+def changed_trace(lengths: Lengths, new: int) -> tuple[Reading, ChangedArm]:
+    """A trace and a change of it that computes so many tokens of the reasoning anew."""
+    trace = lengths.trace
+    ids, shared = tuple(range(trace.n_tokens)), trace.think_close - new
+    reading = Reading(TokenTrace("any", ids, trace), [], [], trace.reasoning, (0,) * STEM, (0,) * RESULT, "")
+    return reading, ChangedArm("filler", "", 1, (*ids[:shared], *(-1,) * new), 0)
+
+
+def sentences(study: StudyOf) -> StageWork:
+    """The unchanged run of each trace, the rows behind each sentence without it, and receiver heads."""
+    config, lengths, trace = study.params.sentences, study.lengths, study.lengths.trace
+    count, hidden = study.items(config.traces), lengths.reasoning // lengths.sentence + 1
+    rows = lengths.answer + lengths.reasoning / 2
+    passes = (study.whole(count, trace.n_tokens, 0), study.behind(count * hidden, rows, 2 * rows))
+    stored = study.items(study.params.capture.limit) if study.params.capture.store else 0
+    weights = stored * (row_weights(study, trace, "all") - row_weights(study, trace, "answer"))
+    return StageWork("sentences", study.n_datasets, passes, weights, config.memory_mib * MIB)
