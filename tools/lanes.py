@@ -1,7 +1,8 @@
 """Which stages `make repro` runs side by side on a CPU: those of different datasets, which do not read one another.
 
 dvc.yaml, params.yaml -> `phases`: one after the other, each of tasks that may run at the same time, each of stages of
-DVC that one `dvc repro` runs. What no phase names is left to a last `dvc repro` of everything.
+DVC that one `dvc repro --single-item` runs in this order (without that, DVC locks whatever they need). What no phase
+names is left to a last `dvc repro` of everything.
 """
 
 import os
@@ -14,6 +15,7 @@ from stages._plan import items
 
 MOST = 4  # lanes, where R2A_LANES does not say: each holds a model, and DVC writes for one at a time
 BUILT_IN = ("train", "gguf")  # kinds of models of which several fit into memory
+PAIRS = ("select_pairs", "generate_pairs", "pairs", "capture_pairs", "patch")  # need prepared models and pairs alone
 
 Phase = list[list[str]]
 
@@ -50,8 +52,9 @@ def phases(stages: Mapping[str, Any], params: Mapping[str, Any]) -> list[Phase]:
     datasets = params["run"]["datasets"]
     return [
         [task(prepare)],
-        [task(["patch"]), *(task(before, dataset) for dataset in datasets)],
+        [task(PAIRS), *(task(before, dataset) for dataset in datasets)],
         [task(["heads"])],
         [task(after, dataset) for dataset in datasets],
+        [task(["instruments"])],
         [[name] for name in names if name.startswith("figures_")],
     ]

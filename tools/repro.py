@@ -49,7 +49,7 @@ def main() -> int:
     """Mends, runs and mends; returns the exit code."""
     if sys.argv[1:]:  # a lane
         end_with_parent()
-        return run(sys.argv[1:])
+        return run(["--single-item", *sys.argv[1:]])
     end_with_parent(only_under="MAKELEVEL")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # stages run `python`
     with held(TMP / "repro.lock", "another make repro is at work in this folder"):
@@ -66,12 +66,12 @@ def main() -> int:
     return code
 
 
-def run(stages: list[str]) -> int:
-    """Runs these stages and what they need, or all of them; returns the exit code. Waits while another lane writes."""
+def run(options: list[str]) -> int:
+    """Runs `dvc repro`; returns the exit code. Waits while the DVC of another lane writes."""
     stage = StageHasSpoken()
     for handler in logging.getLogger("dvc").handlers:
         handler.addFilter(stage)
-    code = dvc(["--wait-for-lock", "repro", *stages])
+    code = dvc(["--wait-for-lock", "repro", *options])
     return stage.code or (INTERRUPTED if code == DVC_INTERRUPTED else code)
 
 
