@@ -937,7 +937,7 @@ class ReportParams(Record):
     rows: Annotated[int, Field(ge=8, lt=LARGEST)]  # most rows of a trajectory map
     columns: Annotated[int, Field(ge=8, le=512)]  # most columns of a trajectory map
     pairs: Count  # pairs of each model in the patching map
-    megabytes: Positive  # MB; a larger page is refused
+    megabytes: Positive  # MB; a larger page has fewer texts, traces and pairs, and says so
 
 
 class ResourceParams(Record):

@@ -67,14 +67,10 @@ def items_record(inputs: ReportInputs, run: tuple[str, str], items: pl.DataFrame
     table = items.with_columns(**conclusions(inputs, run[0], items, asked, responses.get(WITH_REASONING)))
     first = evidence(inputs, run)
     chosen = items_with_texts(table, inputs.params.texts, first)
-    questions = [None if one is None else one.question for one in asked]
-    texts = {
-        str(row): {"question": questions[row]} | {name: said[row] for name, said in responses.items()} for row in chosen
-    }
     return {
         "items": table.to_dict(as_series=False),
-        "questions": pack_json(questions),
-        "texts": pack_json(texts),
+        "questions": pack_json([None if one is None else one.question for one in asked]),
+        "texts": [{"row": row, **pack_json({name: said[row] for name, said in responses.items()})} for row in chosen],
     }
 
 
@@ -131,7 +127,7 @@ def evidence(inputs: ReportInputs, run: tuple[str, str]) -> set[str]:
 
 
 def items_with_texts(table: pl.DataFrame, count: int, first: set[str]) -> list[int]:
-    """Chooses the rows whose texts the page carries.
+    """Chooses the rows whose texts the page carries, the most wanted first.
 
     Those of `first` and those whose answer differs from its reasoning lead, then a win, a loss, an unpaired item, a tie
     and so on, in order.
@@ -142,4 +138,4 @@ def items_with_texts(table: pl.DataFrame, count: int, first: set[str]) -> list[i
         [row for row, outcome in enumerate(table["outcome"]) if outcome == kind and not ahead[row]] for kind in OUTCOMES
     ]
     rows += [row for turn in zip_longest(*by_outcome) for row in turn if row is not None]
-    return sorted(rows[:count])
+    return rows[:count]

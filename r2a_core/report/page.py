@@ -7,15 +7,15 @@ inserted as text. Equal inputs give equal bytes.
 
 import base64
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
 from r2a_core.evaluation.answers import KINDS
-from r2a_core.infra.errors import R2AError
 from r2a_core.report.answers import add_answers
-from r2a_core.report.encode import CODES, ascii_json, plain, script_safe
+from r2a_core.report.encode import CODES, plain, script_safe
 from r2a_core.report.inputs import Gaps, ReportInputs
 from r2a_core.report.instruments import instruments_section
 from r2a_core.report.knockout import knockout_section
@@ -25,6 +25,7 @@ from r2a_core.report.perturb import perturb_section
 from r2a_core.report.readers import readers_section
 from r2a_core.report.sections import attention_section, evaluation_section, heads_section, patching_section
 from r2a_core.report.sentences import sentences_section
+from r2a_core.report.size import trimmed
 from r2a_core.report.traces import traces_section
 from r2a_core.report.walks import walks_section
 from r2a_core.results import CURVES, HEAD_KINDS, SEGMENT_LABELS, SETTING_COLOURS
@@ -37,6 +38,9 @@ SCRIPTS = (
 )
 
 MEGABYTE = 1_000_000
+NOTE = 500  # bytes, at most, that say what was left out
+
+log = logging.getLogger(__name__)
 
 
 def report_data(inputs: ReportInputs, machine: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -69,21 +73,21 @@ def report_data(inputs: ReportInputs, machine: Mapping[str, str] | None = None) 
         "overview": plain(overview(inputs, sections, gaps)),
         **{name: plain(section) for name, section in sections.items()},
         "gaps": gaps,
+        "left_out": [],
         "machine": None if machine is None else dict(machine),
     }
 
 
 def build_page(data: Mapping[str, Any], megabytes: float) -> str:
-    """Writes the page as HTML. Raises R2AError when it would be larger than `megabytes`, naming its largest parts."""
+    """Writes the page as HTML. One larger than `megabytes` is trimmed, and says so; see `trimmed`."""
     html = assemble(data)
-    if len(html.encode("utf-8")) > megabytes * MEGABYTE:
-        sizes = {name: len(ascii_json(value)) / MEGABYTE for name, value in data.items()}
-        largest = sorted(sizes, key=lambda name: -sizes[name])[:2]
-        parts = ", ".join(f"{name} {sizes[name]:.1f} MB" for name in largest)
-        raise R2AError(
-            f"the report would take {len(html) / MEGABYTE:.1f} MB, more than report.megabytes ({parts})",
-            "lower report.traces, report.heads, report.texts or report.pairs, or raise report.megabytes",
-        )
+    excess = len(html.encode("utf-8")) - megabytes * MEGABYTE
+    if excess <= 0:
+        return html
+    data = trimmed(data, excess + NOTE)
+    html = assemble(data)
+    size = f"{len(html) / MEGABYTE:.1f} MB, to fit report.megabytes ({megabytes:g})"
+    log.warning("the page carries %s: %s", ", ".join(data["left_out"]) or "nothing that could be left out", size)
     return html
 
 

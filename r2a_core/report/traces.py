@@ -163,26 +163,35 @@ class TraceReader:
 
 
 def map_record(pattern: PooledMap, trace: MappedTrace, max_rows: int, max_columns: int) -> dict[str, Any]:
-    """Pools the answer x reasoning part of a map by its maximum to at most `max_rows` x `max_columns` cells."""
-    reasoning, answer = trace.segments.reasoning, trace.segments.answer
-    (left, right), (top, bottom) = (reasoning.start, reasoning.stop), (answer.start, answer.stop)
-    rows = np.flatnonzero((pattern.row_edges[:-1] >= top) & (pattern.row_edges[1:] <= bottom))
-    columns = np.flatnonzero((pattern.col_edges[:-1] >= left) & (pattern.col_edges[1:] <= right))
-    if not len(rows) or not len(columns):
+    """Pools the answer's rows of a map by their maximum to at most `max_rows` x `max_columns` cells; no cell lies in
+    two segments."""
+    segments = trace.segments
+    rows = cells_within(pattern.row_edges, segments.answer)
+    columns = [cells_within(pattern.col_edges, each) for each in segments.ranges().values()]
+    row_cuts, column_cuts = group_starts([rows], max_rows), group_starts(columns, max_columns)
+    if not row_cuts:
         return {"rows": [], "columns": [], "cells": pack(np.zeros((0, 0)), "u1")}
-    part = pattern.weights[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    row_cuts, column_cuts = group_starts(len(rows), max_rows), group_starts(len(columns), max_columns)
-    pooled = np.maximum.reduceat(np.maximum.reduceat(part, row_cuts, axis=0), column_cuts, axis=1)
+    by_row = np.maximum.reduceat(pattern.weights[: rows.stop], row_cuts, axis=0)
+    pooled = np.maximum.reduceat(by_row, column_cuts, axis=1)
     return {
-        "rows": [*pattern.row_edges[rows[row_cuts]].tolist(), bottom],
-        "columns": [*pattern.col_edges[columns[column_cuts]].tolist(), right],
+        "rows": [*pattern.row_edges[row_cuts].tolist(), segments.answer.stop],
+        "columns": [*pattern.col_edges[column_cuts].tolist(), segments.answer.stop],
         "cells": pack(weight_levels(pooled, floor_of(trace)), "u1"),
     }
 
 
-def group_starts(count: int, most: int) -> np.ndarray:
-    """Finds the first of each group when `count` cells are pooled to at most `most`, equally many per group."""
-    return np.arange(0, count, -(-count // most))
+def cells_within(edges: np.ndarray, tokens: range) -> range:
+    """Finds the cells that lie in a range of tokens."""
+    start, stop = (int(np.searchsorted(edges[:-1], bound)) for bound in (tokens.start, tokens.stop))
+    return range(start, stop)
+
+
+def group_starts(parts: Sequence[range], most: int) -> list[int]:
+    """Finds the first of each group when the cells of all parts are pooled to at most `most`, equally many a group."""
+    width = 1
+    while sum(-(-len(part) // width) for part in parts) > most:
+        width += 1
+    return [start for part in parts for start in part[::width]]
 
 
 def walk_record(attention: pl.DataFrame | None, trace: MappedTrace) -> dict[str, Any] | None:

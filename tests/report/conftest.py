@@ -196,6 +196,27 @@ def sweep(pair: int, probe: str, seed: int, component: str = "resid_pre") -> Swe
     return Sweep(f"pair-{pair}", probe, component, tuple(range(40, 47)), roles, clean, corrupted, metrics, 10.5, -9.5)
 
 
+def report_inputs(paths: StudyPaths, models: Sequence[str], datasets: Sequence[str], **limits: Any) -> ReportInputs:
+    """A study's names and params; limits: of the section `report`."""
+    entries = {model: {"kind": "hub", "tags": Tags().model_dump()} for model in models}
+    run = {"models": list(models), "datasets": ["math500"], "settings": list(SETTINGS)}
+    return ReportInputs(
+        paths=paths,
+        models=models,
+        readers={"base": "tiny_qwen2"},
+        datasets=datasets,
+        settings=SETTINGS,
+        values={"run": run, "models": entries},
+        params=parse(ReportParams, PARAMS["report"] | limits, "report"),
+        knockout=params(),
+        walks=walks.params(),
+        perturb=changes.params(),
+        sentences=sentences.params(),
+        crossing=CrossingParams(bootstrap_draws=200, confidence=0.95, seed=0),
+        walk=WalkThresholds(mass=0.3, correlation=0.1),
+    )
+
+
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
     """Two models, one named as in the paper, on one dataset; a second dataset of which nothing exists."""
@@ -220,24 +241,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
     write(sentences.heads(), paths.receivers("tiny_qwen2", "math500"))
     for name, table in instruments.tables().items():
         write(table.with_columns(model=pl.lit("tiny_qwen2")) if "model" in table else table, paths.instruments(name))
-    entries = {model: {"kind": "hub", "tags": Tags().model_dump()} for model in models}
-    run = {"models": list(models), "datasets": ["math500"], "settings": list(SETTINGS)}
-    limits = {"texts": 4, "traces": 2, "heads": 2, "rows": 48, "columns": 512, "pairs": 2, "megabytes": 10.0}
-    return ReportInputs(
-        paths=paths,
-        models=models,
-        readers={"base": "tiny_qwen2"},
-        datasets=("math500", "wildbench"),
-        settings=SETTINGS,
-        values={"run": run, "models": entries},
-        params=ReportParams(title="From reasoning to answer", **limits),  # type: ignore[arg-type]
-        knockout=params(),
-        walks=walks.params(),
-        perturb=changes.params(),
-        sentences=sentences.params(),
-        crossing=CrossingParams(bootstrap_draws=200, confidence=0.95, seed=0),
-        walk=WalkThresholds(mass=0.3, correlation=0.1),
-    )
+    return report_inputs(paths, models, ("math500", "wildbench"), texts=4, traces=2, heads=2, pairs=2)
 
 
 @pytest.fixture(scope="session")

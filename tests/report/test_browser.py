@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from matplotlib.colors import to_hex
 
 from r2a_core.figures.head_maps import INDUCTION, RETRIEVAL, RFH
 from r2a_core.figures.patching import layer_figure, read_cells
-from r2a_core.report.page import build_page
+from r2a_core.report.page import build_page, report_data
+from tests.report.large import large_study
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -159,6 +161,12 @@ def test_a_hidden_sentence_stands_at_its_attention_and_cost(opened):
     assert view.locator("#hidden [data-kind='of ranks, 2'] circle").count() == 2
 
 
+TOKENS = (
+    "part => [...document.querySelectorAll(`#reader .${part} .t`)]"
+    ".filter(t => t.style.backgroundColor).map(t => +t.dataset.token)"
+)  # those with a colour
+
+
 def test_an_answer_token_is_held_and_let_go(opened, inputs):
     view = opened()
     links = pl.read_parquet(inputs.paths.map_links("tiny_qwen2", "math500"))
@@ -169,17 +177,102 @@ def test_an_answer_token_is_held_and_let_go(opened, inputs):
     said = view.locator("#reader-readout").inner_text()
     assert f"{row['reasoning']:.4f}" in said
     assert f"{row['outside']:.4f} lies outside the 4 tokens shown" in said
-    tinted = view.evaluate(
-        "[...document.querySelectorAll('#reader .reasoning .t')]"
-        ".filter(t => t.style.backgroundColor).map(t => +t.dataset.token)"
-    )
-    assert sorted(tinted) == sorted(row["tokens"])
+    assert sorted(view.evaluate(TOKENS, "reasoning")) == sorted(row["tokens"])
     assert f"token={written}" in view.evaluate("location.hash")
     view.keyboard.press("ArrowRight")
     assert f"token={written + 1}" in view.evaluate("location.hash")
     view.keyboard.press("Escape")
     assert "token=" not in view.evaluate("location.hash")
     assert "Point at" in view.locator("#reader-readout").inner_text()
+
+
+def test_words_of_the_readout_lead_to_what_looks_at_them_and_back(opened, inputs):
+    links = pl.read_parquet(inputs.paths.map_links("tiny_qwen2", "math500"))
+    own = links.filter(kind="rfh_mean", item_id=links["item_id"][0])
+    row = own.row(3, named=True)
+    view = opened(f"#reader&token={row['row'] + 1}")
+    words = view.locator("#reader-readout button")
+    assert f"({row['tokens'][0]})" in words.first.inner_text()
+    words.first.click()
+    assert f"token={row['tokens'][0]}" in view.url
+    looking = own.explode("tokens", "weights").filter(tokens=row["tokens"][0]).sort("weights", descending=True).head(4)
+    assert sorted(view.evaluate(TOKENS, "answer")) == sorted(looking["row"] + 1)
+    assert f"({looking['row'][0] + 1})" in words.first.inner_text()
+    words.first.click()
+    assert f"token={looking['row'][0] + 1}" in view.url
+    maps = pl.read_parquet(inputs.paths.maps("tiny_qwen2", "math500"))
+    whole = maps.filter(kind="rfh_mean", item_id=links["item_id"][0]).row(0, named=True)
+    line = whole["row_token"].index(looking["row"][0])
+    weights = np.array(whole["pattern"]).reshape(len(whole["row_token"]), -1)[line]
+    question = [token for token in view.evaluate(TOKENS, "question") if weights[token] >= 0.001]
+    assert len(question) == len(view.evaluate(TOKENS, "question")) > 0
+    assert max(question, key=lambda token: weights[token]) == 1 + weights[1 : question[-1] + 1].argmax()
+
+
+@pytest.fixture(scope="module")
+def long_inputs(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return large_study(tmp_path_factory.mktemp("long"), 1, shape=(3, 4), n_items=3, n_traces=2, n_tokens=2500)
+
+
+@pytest.fixture(scope="module")
+def long_data(long_inputs: Any) -> dict[str, Any]:
+    return report_data(long_inputs)
+
+
+def test_a_held_token_brings_what_it_looks_at_into_view(opened, long_data, tmp_path):
+    view = opened("#reader", write_page(build_page(long_data, 10.0), tmp_path))
+    here = view.locator("#reader svg .window")
+    before = number(here.get_attribute("x"))
+    view.locator("#reader .answer .t").nth(600).click()
+    word = view.locator("#reader-readout button").first.inner_text()
+    strongest = int(word.rsplit("(", 1)[1].rstrip(")"))
+    box = view.locator("#reader .reasoning .text").bounding_box()
+    place = view.locator(f'#reader .t[data-token="{strongest}"]').bounding_box()
+    assert box["y"] <= place["y"] <= box["y"] + box["height"]
+    view.wait_for_function(f"+document.querySelector('#reader svg .window').getAttribute('x') > {before} + 50")
+    strip = view.locator("#reader svg:has(.window)")
+    strip.click(position={"x": strip.bounding_box()["width"] * 0.2, "y": 15})
+    view.wait_for_function(f"+document.querySelector('#reader svg .window').getAttribute('x') < {before} + 200")
+
+
+def test_sentences_are_listed_by_what_a_token_of_them_gets_over_even_attention(
+    opened, long_inputs, long_data, tmp_path
+):
+    view = opened("#reader&mode=sentences", write_page(build_page(long_data, 10.0), tmp_path))
+    trace = long_data["traces"][0]["items"][0]
+    even = np.mean([1 / (token + 1) for token in range(trace["think_close"] + 1, trace["n_tokens"] - 1)])
+    frame = pl.read_parquet(long_inputs.paths.sentences("model_0", "math500")).filter(item_id=trace["item_id"])
+    marks = pl.DataFrame(long_data["heads"][0]["marks"]["rfh"], schema=["layer", "head"], orient="row")
+    own = frame.join(marks.cast(pl.Int16), on=["layer", "head"]).group_by("sentence", "start", "end")
+    most = own.agg(pl.col("mass").mean()).with_columns(ratio=pl.col("mass") / (pl.col("end") - pl.col("start")) / even)
+    most = most.sort("ratio", descending=True).head(10)
+    cells = view.locator("#reader-readout tbody td:nth-child(2)").all_inner_texts()
+    assert [number(cell) for cell in cells] == pytest.approx(most["ratio"].to_list(), abs=0.005)
+    view.locator("#reader-readout tbody button").first.click()
+    assert f"tokens {most['start'][0]}\u2013{most['end'][0] - 1}" in view.locator("#reader-readout p").inner_text()
+    box = view.locator("#reader .reasoning .text").bounding_box()
+    place = view.locator(f'#reader .t[data-token="{most["start"][0]}"]').bounding_box()
+    assert box["y"] <= place["y"] <= box["y"] + box["height"]
+
+
+def test_what_did_not_fit_is_said_and_the_rest_is_drawn(opened, long_data, tmp_path):
+    small = build_page(long_data, len(build_page(long_data, 10.0)) / 1e6 - 0.05)
+    view = opened("", write_page(small, tmp_path))
+    assert "the page carries 1 of 2 traces" in view.locator("#left-out").inner_text()
+    assert "one of 1 trace," in view.locator("#reader figcaption").inner_text()
+
+
+def test_thumbnails_choose_a_map_or_the_walk_of_a_head(opened, page_data):
+    view = opened()
+    trace = page_data["traces"][0]["items"][0]
+    thumbs = view.locator("#reader .thumbs button")
+    assert thumbs.count() == view.locator("#reader .thumbs canvas").count() == len(trace["views"])
+    thumbs.nth(2).click()
+    view.wait_for_selector("#reader .thumbs button:nth-child(3)[aria-pressed=true]")
+    assert f"head {trace['views'][2]['name']}" in view.locator("#reader figcaption").inner_text()
+    assert view.locator("#walk .cells .thumb").count() == len(trace["walks"]["layer"])
+    view.locator('#walk .cells rect[data-row="1"][data-column="2"]').click()
+    view.wait_for_selector("#head-facts h4:text-is('L1.H2')")
 
 
 def test_the_address_restores_what_was_chosen(opened):
@@ -202,6 +295,7 @@ def test_a_broken_address_is_named_and_falls_back(opened):
 def test_the_first_screen_answers_with_the_numbers_of_the_data(opened, page_data):
     """Does reasoning help, do answers look at it, does it cause them, how sure, what is not shown."""
     view = opened()
+    assert view.locator("#left-out").count() == 0
     found = view.locator(".finding")
     for place, one in enumerate(page_data["overview"]["questions"]):
         assert found.nth(place).locator("h2").inner_text() == one["question"]

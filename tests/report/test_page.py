@@ -13,6 +13,7 @@ from r2a_core.infra.errors import R2AError
 from r2a_core.paths import StudyPaths
 from r2a_core.report.page import build_page, report_data
 from r2a_core.report.plot_tables import plot_tables
+from r2a_core.report.size import trimmed
 
 
 def without_data(page: str) -> str:
@@ -49,8 +50,28 @@ def test_hostile_text_stays_inside_the_data_and_survives(page_data):
     assert found is not None
     assert json.loads(found[1]) == json.loads(json.dumps(data))
     assert "onerror" not in without_data(page)
-    with pytest.raises(R2AError, match=r"more than report\.megabytes \(\w+ \d"):
-        build_page(page_data, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("excess", "left"),
+    [
+        (0, []),
+        (1, ["3 of 4 traces"]),  # of each run ten texts, a trace and a pair stay as long as they can
+        (10**9, ["0 of 8 texts of items", "0 of 4 traces", "0 of 8 probes of patched pairs"]),
+    ],
+)
+def test_what_is_left_out_is_counted(page_data, excess, left):
+    assert trimmed(page_data, excess)["left_out"] == left
+    assert page_data["left_out"] == []
+
+
+def test_a_page_that_would_be_too_large_fits_and_says_what_it_lacks(page_data, page, caplog):
+    megabytes = (len(page) - 1) / 1e6
+    small = build_page(page_data, megabytes)
+    assert len(page) - 20_000 < len(small) < len(page)
+    assert '"left_out":["3 of 4 traces"]' in small
+    assert "carries 3 of 4 traces" in caplog.text
+    assert len(build_page(page_data, 0.001)) > 1000  # never refused
 
 
 def test_what_is_missing_is_said_and_a_study_of_nothing_still_has_a_page(tmp_path, inputs, page_data):

@@ -76,18 +76,18 @@ def test_a_second_attempt_that_counts_is_shown_and_a_score_is_the_mean_over_runs
 def test_texts_are_of_every_outcome_in_turn_and_those_of_the_generations(page_data, inputs):
     outcomes = ["tie", "tie", "win", "tie", "loss", "win", "unpaired"]
     table = pl.DataFrame({"item_id": list("abcdefg"), "outcome": outcomes, "differs": [None, *[False] * 6]})
-    assert items_with_texts(table, 5, set()) == [0, 2, 4, 5, 6]
-    assert items_with_texts(table, 9, set()) == [*range(7)]
+    assert items_with_texts(table, 5, set()) == [2, 4, 6, 0, 5]
+    assert items_with_texts(table, 9, set()) == [2, 4, 6, 0, 5, 1, 3]
     different = table.with_columns(differs=pl.col("item_id") == "d")
-    assert items_with_texts(different, 3, {"b"}) == [1, 2, 3]  # what has evidence or differs comes first
+    assert items_with_texts(different, 3, {"b"}) == [1, 3, 2]  # what has evidence or differs comes first
     run = one(page_data["evaluation"], model="r1_qwen_7b")
-    found = text(run["texts"])
+    found = {one["row"]: text(one) for one in run["texts"]}
     assert len(found) == 4
     for setting in ("with_reasoning", "without_reasoning"):
         frame = pl.read_parquet(inputs.paths.generations("r1_qwen_7b", "math500", setting))
         responses = dict(zip(frame["item_id"], frame["response"], strict=True))
         for row, shown in found.items():
-            assert shown[setting] == responses[run["items"]["item_id"][int(row)]]
+            assert shown[setting] == responses[run["items"]["item_id"][row]]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_links_and_maps_are_those_of_their_files(page_data, inputs):
         np.testing.assert_allclose(raw(record["outside"]) / 65535, rows["outside"].to_numpy(), atol=8e-6)
         whole = maps.filter(same).row(0, named=True)
         pattern = np.array(whole["pattern"]).reshape(len(whole["row_token"]), -1)
-        part = pattern[np.array(whole["row_token"]) >= first][:, trace["think_open"] + 1 : trace["think_close"]]
+        part = pattern[np.array(whole["row_token"]) >= first]
         assert raw(trace["maps"][number]["cells"]).tolist() == weight_levels(part, 0.001).tolist()
 
 

@@ -44,7 +44,8 @@ function pictureOf(body, title) {
   whole.append(write(0, -12, title, getComputedStyle(body)));
   const at = (box) => ({ x: box.left - frame.left, y: box.top - frame.top, width: box.width, height: box.height });
   for (const canvas of body.querySelectorAll('canvas')) {
-    whole.append(s('image', { ...at(canvas.getBoundingClientRect()), href: canvas.toDataURL() }));
+    const looks = { href: canvas.toDataURL(), preserveAspectRatio: 'none', 'image-rendering': 'pixelated' };
+    whole.append(s('image', { ...at(canvas.getBoundingClientRect()), ...looks }));
   }
   for (const drawn of body.querySelectorAll('svg')) {
     const copy = fill(drawn.cloneNode(true), at(drawn.getBoundingClientRect()), []);

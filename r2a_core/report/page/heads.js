@@ -120,8 +120,6 @@ async function drawHeads(body, width) {
     width: Math.min(wide, 46 + heads * 60),
     rows: layers,
     columns: heads,
-    rowLabels: String,
-    columnLabels: String,
     rowTitle: 'layer',
     columnTitle: 'head',
     description: 'Mean share of attention by layer and head',

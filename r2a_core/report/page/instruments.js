@@ -51,8 +51,6 @@ function agreementPanel({ labels, rho, told }, width) {
       value: (row, column) => rho[row][column] ?? NaN,
       colour: diverging,
       name: (row, column) => `${labels[row]} and ${labels[column]}`,
-      chosen: null,
-      choose: () => {},
       over: dots,
       left,
       description: 'How alike two instruments rank the items',

@@ -32,6 +32,13 @@ function evidenceOf(id) {
   ].filter(([, , there]) => there);
 }
 
+/** The texts of the items that the page carries, by row: of all where they are searched, else of the chosen one. */
+async function textsOf(run, only = null) {
+  const packed = run.texts.filter(({ row }) => only === null || row === only);
+  const found = await Promise.all(packed.map(packedJson));
+  return Object.fromEntries(packed.map(({ row }, at) => [row, found[at]]));
+}
+
 /** The rows to list, in order. columns: the item table with the questions; texts: by row. */
 function itemRows(columns, texts) {
   const find = STATE.find.toLowerCase();
@@ -135,8 +142,8 @@ const itemsFigure = () =>
 async function drawItems(body, width) {
   const run = findRecord('evaluation', { model: STATE.model, dataset: STATE.dataset });
   if (!run) return { missing: `${STATE.model} is not evaluated on ${STATE.dataset} yet: dvc repro evaluate.` };
-  const [texts, question] = await Promise.all([run.texts, run.questions].map(packedJson));
-  const columns = { ...run.items, question };
+  const columns = { ...run.items, question: await packedJson(run.questions) };
+  const texts = await textsOf(run, STATE.find ? null : columns.item_id.indexOf(STATE.item));
   const rows = itemRows(columns, texts);
   const pages = Math.max(1, Math.ceil(rows.length / ROWS_AT_ONCE));
   const page = Math.min(Math.max(Number(STATE.page) || 0, 0), pages - 1);
@@ -154,7 +161,8 @@ async function drawItems(body, width) {
   for (const event of ['change', 'search']) {
     search.addEventListener(event, () => choose({ find: search.value, page: '0' }));
   }
-  const bare = rows.filter((at) => !texts[at]).length;
+  const carried = new Set(run.texts.map(({ row }) => row));
+  const bare = rows.filter((at) => !carried.has(at)).length;
   return {
     controls: [
       picker('show', Object.entries(OUTCOMES), 'show'),

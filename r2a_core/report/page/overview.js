@@ -116,6 +116,8 @@ function overviewSection() {
       askedOf(datasets),
     ),
     h('p', { id: 'notice', class: 'missing', role: 'status' }),
+    DATA.left_out.length > 0 &&
+      h('p', { id: 'left-out', class: 'note' }, `To fit report.megabytes, the page carries ${DATA.left_out.join(', ')}.`),
     headlinePart(),
     h(
       'div',

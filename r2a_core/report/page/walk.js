@@ -4,6 +4,7 @@
 const shareOf = (level) => (level ? (level - 1) / (CODES.levels - 1) : 0);
 const weightOf = (level, floor) => (level ? floor ** (1 - shareOf(level)) : 0);
 const levelError = (floor) => 100 * (floor ** (-0.5 / (CODES.levels - 1)) - 1); // %
+const mapBlue = (share) => blues(0.08 + 0.92 * share);
 const floorText = (floor) => String(Number(floor.toPrecision(2)));
 
 function traceRun() {
@@ -42,98 +43,113 @@ function tracePicker() {
   ];
 }
 
-/** Cells of a map on a canvas of one pixel a cell, stretched by the browser. */
-function mapCanvas(map, levels, x, y) {
-  const columns = map.columns.length - 1;
-  const rows = map.rows.length - 1;
-  const canvas = h('canvas', {
-    class: 'map',
-    role: 'img',
-    'aria-label': 'Attention weights, answer rows by reasoning columns',
-  });
-  const [left, right] = [x(map.columns[0]), x(map.columns[columns])];
-  const [top, bottom] = [y(map.rows[0]), y(map.rows[rows])];
-  const scale = 2;
-  canvas.width = Math.round((right - left) * scale);
-  canvas.height = Math.round((bottom - top) * scale);
+/** The part of a map over columns from..to, a pixel a cell; its box says how large it is drawn. */
+function mapCanvas({ rows, columns }, levels, [from, to], label) {
+  const [first, last] = [from, to].map((token) => columns.indexOf(token));
+  const [width, height] = [last - first, rows.length - 1];
+  const canvas = h('canvas', { class: 'map', width, height, role: 'img', 'aria-label': label });
   const draw = canvas.getContext('2d');
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) {
-      const level = levels[row * columns + column];
-      if (!level) continue;
-      draw.fillStyle = css(blues(0.08 + 0.92 * shareOf(level)));
-      const [x0, x1] = [map.columns[column], map.columns[column + 1]].map((token) =>
-        Math.round((x(token) - left) * scale),
-      );
-      const [y0, y1] = [map.rows[row], map.rows[row + 1]].map((token) => Math.round((y(token) - top) * scale));
-      draw.fillRect(x0, y0, Math.max(x1 - x0, 1), Math.max(y1 - y0, 1));
-    }
+  const image = draw.createImageData(width, height);
+  const palette = Array.from({ length: CODES.levels + 1 }, (_, level) => mapBlue(shareOf(level)));
+  for (let at = 0; at < width * height; at++) {
+    const level = levels[Math.floor(at / width) * (columns.length - 1) + first + (at % width)];
+    if (level) image.data.set([...palette[level], 255], 4 * at);
   }
-  for (const [side, value] of [
-    ['left', left],
-    ['top', top],
-    ['width', right - left],
-    ['height', bottom - top],
-  ]) {
-    canvas.style[side] = `${value}px`;
-  }
+  draw.putImageData(image, 0, 0);
   return canvas;
 }
 
 const cross = (x, y) => `M${x - 3} ${y - 3}l6 6m0 -6l-6 6`;
 
-/** Centroid and its band of one head, from fractions of the reasoning. */
-async function walkLine(trace, layer, head, x, y) {
-  const walks = trace.walks;
-  const at = walks ? walks.layer.findIndex((one, index) => one === layer && walks.head[index] === head) : -1;
-  if (at < 0) return null;
-  const [centroid, spread, correlation] = await Promise.all(
-    [walks.centroid, walks.spread, walks.correlation].map(numbers),
-  );
+/** Walks of all heads of a trace, unpacked: steps(at) -> {first, last, centroid, spread} by group, fractions or null. */
+async function walksOf(trace) {
+  if (!trace.walks) return null;
+  const { layer, head, first_row, last_row, width } = trace.walks;
+  const { centroid, spread, correlation } = await allNumbers({
+    centroid: trace.walks.centroid,
+    spread: trace.walks.spread,
+    correlation: trace.walks.correlation,
+  });
   const groups = centroid.shape[1];
-  const left = trace.think_open + 1;
-  const length = trace.think_close - left;
-  const points = [];
-  const elsewhere = []; // heights of the groups that look elsewhere
-  for (let group = 0; group < groups; group++) {
-    const [middle, half] = [centroid, spread].map((one) => one.values[at * groups + group]);
-    const first = walks.first_row + group * walks.width;
-    const last = Math.min(first + walks.width, walks.last_row);
-    if (middle === CODES.walk_unknown) {
-      elsewhere.push(y((first + last) / 2));
-      continue;
-    }
-    const token = (steps) => left + length * Math.min(Math.max(steps / CODES.walk_steps, 0), 1);
-    points.push({
-      group,
-      y: y((first + last) / 2),
-      row: first,
-      centroid: middle / CODES.walk_steps,
-      spread: half === CODES.walk_unknown ? null : half / CODES.walk_steps,
-      x: x(token(middle)),
-      low: x(token(middle - half)),
-      high: x(token(middle + half)),
-    });
-  }
-  const runs = points.reduce((found, point) => {
-    if (found.at(-1)?.at(-1).group === point.group - 1) found.at(-1).push(point);
-    else found.push([point]);
-    return found;
-  }, []);
-  const line = (list, side) => list.map((point) => `${point[side].toFixed(1)} ${point.y.toFixed(1)}`).join('L');
+  const share = (steps) => (steps === CODES.walk_unknown ? null : steps / CODES.walk_steps);
   return {
-    points,
-    correlation: correlation.values[at],
-    shapes: [
-      ...runs.map((run) =>
-        s('path', { d: `M${line(run, 'low')}L${line([...run].reverse(), 'high')}Z`, class: 'band' }),
-      ),
-      ...['halo', 'centroid'].flatMap((name) =>
-        runs.map((run) => s('path', { d: `M${line(run, 'x')}h0`, class: name })),
-      ),
-      ...elsewhere.map((height) => s('path', { d: cross(x(trace.think_close), height), class: 'elsewhere' })),
-    ],
+    names: layer.map((one, at) => headName(one, head[at])),
+    shape: [Math.max(...layer) + 1, Math.max(...head) + 1],
+    correlation: correlation.values,
+    steps: (at) =>
+      Array.from({ length: groups }, (_, group) => ({
+        first: first_row + group * width,
+        last: Math.min(first_row + (group + 1) * width, last_row),
+        centroid: share(centroid.values[at * groups + group]),
+        spread: share(spread.values[at * groups + group]),
+      })),
   };
+}
+
+/** Path through what there is of a list of points, broken where one is null. */
+function brokenPath(points) {
+  let pen = 'M';
+  return points
+    .map((point) => {
+      const part = point && `${pen}${point.map((one) => one.toFixed(1)).join(' ')}`;
+      pen = point ? 'L' : 'M';
+      return part ?? '';
+    })
+    .join('');
+}
+
+/** Centroid and spread of one head on the axes of the map. */
+function walkShapes(steps, trace, x, y) {
+  const left = trace.think_open + 1;
+  const across = (share) => x(left + (trace.think_close - left) * Math.min(Math.max(share, 0), 1));
+  const middle = ({ first, last }) => y((first + last) / 2);
+  const looks = steps.map((one) => (one.centroid === null ? null : [across(one.centroid), middle(one)]));
+  const bands = steps.filter((one) => one.centroid !== null && one.spread !== null);
+  return [
+    bands.map((one) =>
+      s('rect', {
+        ...{ x: across(one.centroid - one.spread), y: y(one.first), height: y(one.last) - y(one.first), class: 'band' },
+        width: across(one.centroid + one.spread) - across(one.centroid - one.spread),
+      }),
+    ),
+    ['halo', 'centroid'].map((name) => s('path', { d: `${brokenPath(looks)}h0`, class: name })),
+    steps
+      .filter((one) => one.centroid === null)
+      .map((one) => s('path', { d: cross(x(trace.think_close), middle(one)), class: 'elsewhere' })),
+  ];
+}
+
+/** The walks of all heads of a trace, layer by head: a line each, reasoning across and answer down, coloured by r. */
+function allWalks(walks, width) {
+  const [layers, heads] = walks.shape;
+  const at = new Map(walks.names.map((name, index) => [name, index]));
+  const line = (layer, head, cell) => {
+    const index = at.get(headName(layer, head));
+    if (index === undefined) return null;
+    const box = cell(layer, head);
+    const steps = walks.steps(index);
+    const points = steps.map(({ centroid }, step) =>
+      centroid === null ? null : [box.x + box.width * centroid, box.y + (box.height * (step + 0.5)) / steps.length],
+    );
+    return s('path', { d: `${brokenPath(points)}h0`, class: 'thumb' });
+  };
+  return cellGrid({
+    id: 'walk-grid',
+    width: Math.min(width, 46 + heads * 90),
+    rows: layers,
+    columns: heads,
+    tallest: 34,
+    rowTitle: 'layer',
+    columnTitle: 'head',
+    description: 'r of the walk by layer and head',
+    value: (layer, head) => walks.correlation[at.get(headName(layer, head))] ?? NaN,
+    colour: (value) => diverging(0.6 * value),
+    name: headName,
+    chosen: chosenHead(),
+    choose: (layer, head) => choose({ head: headName(layer, head), view: '' }),
+    over: (cell) =>
+      Array.from({ length: layers * heads }, (_, one) => line(Math.floor(one / heads), one % heads, cell)),
+  });
 }
 
 const walkFigure = () => figure({ id: 'walk', title: 'The walk of one head', keys: ['head', 'item'] }, drawWalk);
@@ -143,18 +159,19 @@ async function drawWalk(body, width) {
   const head = chosenHead();
   if (!trace || !head)
     return { missing: `No attention maps of ${STATE.model} on ${STATE.dataset} yet: dvc repro maps.` };
-  const at = trace.views.findIndex((view) => view.kind === 'head' && view.layer === head[0] && view.head === head[1]);
-  const map = at < 0 ? null : trace.maps[at];
-  const levels = map ? (await numbers(map.cells)).values : null;
-  const left = trace.think_open + 1;
+  const at = trace.views.findIndex((view) => view.name === headName(...head));
+  const map = trace.maps[at] ?? null;
+  const walks = await walksOf(trace);
+  const mine = walks ? walks.names.indexOf(headName(...head)) : -1;
+  if (!map && mine < 0)
+    return { controls: tracePicker(), missing: `Nothing is stored of ${headName(...head)} on this trace.` };
+  const steps = mine < 0 ? [] : walks.steps(mine);
+  const [left, right] = [trace.think_open + 1, trace.think_close];
   const [top, bottom] = [trace.think_close + 1, trace.n_tokens - 1];
   const tall = Math.min(Math.max((bottom - top) * 9, 160), 360);
   const edge = 46;
-  const x = linear(left, trace.think_close, edge, width - 8);
+  const x = linear(left, right, edge, width - 8);
   const y = linear(top, bottom, 22, 22 + tall);
-  const walk = await walkLine(trace, head[0], head[1], x, y);
-  if (!map && !walk)
-    return { controls: tracePicker(), missing: `Nothing is stored of ${headName(...head)} on this trace.` };
   const reflections = trace.marks.map((token) =>
     s(
       'g',
@@ -168,33 +185,21 @@ async function drawWalk(body, width) {
     width,
     tall + 62,
     `Walk of ${headName(...head)} along the reasoning`,
-    xAxis(x, wholeTicks(left, trace.think_close, width > 500 ? 10 : 5), 22, 22 + tall, String, false),
+    xAxis(x, wholeTicks(left, right, width > 500 ? 10 : 5), 22, 22 + tall, String, false),
     yAxis(y, wholeTicks(top, bottom, 5), edge, edge),
     s('rect', { x: edge, y: 22, width: width - 8 - edge, height: tall, class: 'outline' }),
     reflections,
-    walk?.shapes ?? [],
+    walkShapes(steps, trace, x, y),
     axisTitle((edge + width) / 2, tall + 56, 'reasoning token'),
     axisTitle(11, 22 + tall / 2, 'answer token', false),
   );
-  const readout = h('p', { class: 'readout', id: 'walk-readout' }, map ? 'Point at the map to read a weight.' : '');
-  const holder = h('div', { class: 'layered' }, map ? mapCanvas(map, levels, x, y) : '', plot);
-  if (map)
-    holder.addEventListener('pointermove', (event) => {
-      readout.textContent = readMap(event, holder, map, levels, trace.floor, x, y);
-    });
+  const readout = h('p', { class: 'readout', id: 'walk-readout' });
+  const holder = h('div', { class: 'layered' }, plot);
+  if (map) await layMap(holder, readout, trace, map, x, y);
   body.append(
     holder,
     readout,
-    map
-      ? colourBar(
-          'attention weight, largest of a cell',
-          trace.floor,
-          1,
-          (value) => blues(0.08 + 0.92 * value),
-          floorText(trace.floor),
-          '1',
-        )
-      : '',
+    map ? colourBar('attention weight, largest of a cell', trace.floor, 1, mapBlue, floorText(trace.floor), '1') : '',
     legend(
       [s('path', { d: 'M1 6H17', class: 'centroid' }), 'centroid of the attention, \u00b1 its spread'],
       [s('path', { d: cross(9, 6), class: 'elsewhere' }), 'looks elsewhere: less than a tenth on the reasoning'],
@@ -206,6 +211,9 @@ async function drawWalk(body, width) {
             : ''),
       ],
     ),
+    ...(walks
+      ? [h('h4', {}, 'the walks of all heads: r by colour, reasoning across, answer down'), allWalks(walks, width)]
+      : []),
   );
   const stored = trace.views
     .filter((view) => view.kind === 'head')
@@ -214,8 +222,8 @@ async function drawWalk(body, width) {
   return {
     controls: tracePicker(),
     answer:
-      walk &&
-      `${headName(...head)} moves through this reasoning as the answer is written with r = ${show(walk.correlation, 2)} (1: in step).`,
+      mine >= 0 &&
+      `${headName(...head)} moves through this reasoning as the answer is written with r = ${show(walks.correlation[mine], 2)} (1: in step).`,
     caption:
       `${headName(...head)} of ${STATE.model} on ${visible(trace.item_id)}: ${bottom - top} answer tokens over ` +
       `${trace.think_close - left} reasoning tokens. ` +
@@ -224,31 +232,49 @@ async function drawWalk(body, width) {
         : `The page carries only the centroid of this head; maps are stored of ${stored}.`),
     csv: () => [
       ['first_answer_token', 'centroid_fraction', 'spread_fraction'],
-      ...(walk?.points ?? []).map((one) => [one.row, one.centroid, one.spread]),
+      ...steps.filter((one) => one.centroid !== null).map((one) => [one.first, one.centroid, one.spread]),
     ],
   };
 }
 
-/** How many tokens a cell stands for. */
+/** The most answer and reasoning tokens that a cell stands for. */
+const cellSize = (map) =>
+  [map.rows, map.columns].map((edges) => Math.max(...edges.slice(1).map((one, at) => one - edges[at])));
+
 function pooling(map) {
-  const most = (edges) => Math.max(...edges.slice(1).map((one, at) => one - edges[at]));
-  const [rows, columns] = [most(map.rows), most(map.columns)];
+  const [rows, columns] = cellSize(map);
   return rows === 1 && columns === 1
     ? 'A cell is one answer and one reasoning token'
     : `A cell shows the largest weight of up to ${rows} answer \u00d7 ${columns} reasoning tokens`;
 }
 
-function readMap(event, holder, map, levels, floor, x, y) {
-  const box = holder.getBoundingClientRect();
-  const columns = map.columns.length - 1;
+/** Lays a map under the picture of a walk; pointing at it reads a weight. */
+async function layMap(holder, readout, trace, map, x, y) {
+  const levels = (await numbers(map.cells)).values;
+  const idle = 'Point at the map to read a weight.';
+  const reasoning = [trace.think_open + 1, trace.think_close];
+  const canvas = mapCanvas(map, levels, reasoning, 'Attention weights, answer rows by reasoning columns');
+  const [left, right, top, bottom] = [...reasoning.map(x), y(map.rows[0]), y(map.rows.at(-1))];
+  for (const [side, value] of Object.entries({ left, top, width: right - left, height: bottom - top })) {
+    canvas.style[side] = `${value}px`;
+  }
+  holder.prepend(canvas);
+  readout.textContent = idle;
   const find = (edges, scale, at) =>
-    edges.findIndex((token, index) => index + 1 < edges.length && at >= scale(token) && at < scale(edges[index + 1]));
-  const column = find(map.columns, x, event.clientX - box.left);
-  const row = find(map.rows, y, event.clientY - box.top);
-  if (row < 0 || column < 0) return 'Point at the map to read a weight.';
-  const level = levels[row * columns + column];
+    edges.findIndex((token, cell) => at >= scale(token) && at < scale(edges[cell + 1]));
   const range = (edges, at) =>
     edges[at + 1] - edges[at] > 1 ? `tokens ${edges[at]}\u2013${edges[at + 1] - 1}` : `token ${edges[at]}`;
-  const weight = level ? show(weightOf(level, floor), 4) : `below ${floorText(floor)}`;
-  return `Answer ${range(map.rows, row)}, reasoning ${range(map.columns, column)}: ${weight}`;
+  holder.addEventListener('pointermove', (event) => {
+    const box = holder.getBoundingClientRect();
+    const column = find(map.columns, x, event.clientX - box.left);
+    const row = find(map.rows, y, event.clientY - box.top);
+    if (row < 0 || !(map.columns[column] >= reasoning[0] && map.columns[column] < reasoning[1])) {
+      readout.textContent = idle;
+      return;
+    }
+    const weight = weightOf(levels[row * (map.columns.length - 1) + column], trace.floor);
+    readout.textContent =
+      `Answer ${range(map.rows, row)}, reasoning ${range(map.columns, column)}: ` +
+      (weight ? show(weight, 4) : `below ${floorText(trace.floor)}`);
+  });
 }
