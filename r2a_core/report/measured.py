@@ -94,8 +94,8 @@ MEASURED = {
         "data/maps",
     ),
     "reader": Measured(
-        "Attention from the token before the one that is written, whose output writes it, to each token of the "
-        "reasoning.",
+        "Attention from the token before the one that is written, whose output writes it. Sentences: from all answer "
+        "tokens, divided by the tokens of the sentence and by even attention to all that each answer token sees.",
         "maps",
         "r2a_core/attention/maps.py",
         "data/maps",

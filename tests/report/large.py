@@ -112,7 +112,7 @@ def link_rows(key: dict, segments: TraceSegments, tokens: np.ndarray, weights: n
     rows = {"row": np.arange(first, first + len(tokens)), "tokens": tokens.tolist(), "weights": weights.tolist()}
     masses = {"reasoning": weights.sum(axis=1) * 1.4, "outside": weights.sum(axis=1) * 0.4}
     same = {name: pl.lit(value) for name, value in key.items()}
-    return pl.DataFrame(rows | masses).with_columns(**same).select(list(LINK_SCHEMA)).cast(LINK_SCHEMA)
+    return pl.DataFrame(rows | masses).with_columns(**same).select(list(LINK_SCHEMA)).cast(LINK_SCHEMA)  # type: ignore[arg-type]
 
 
 def map_row(key: dict, segments: TraceSegments, tokens: np.ndarray, weights: np.ndarray) -> dict:
@@ -143,7 +143,7 @@ def attention_rows(item_id: str, segments: TraceSegments, heads: dict, draw: np.
         counts = {"n_source_tokens": [rows] * size, "n_reasoning_tokens": [len(segments.reasoning)] * size}
         frame = pl.DataFrame(heads | columns | walks | counts)
         same = {"item_id": pl.lit(item_id), "source": pl.lit(source)}
-        parts.append(frame.with_columns(**same).select(list(ATTENTION_SCHEMA)).cast(ATTENTION_SCHEMA))
+        parts.append(frame.with_columns(**same).select(list(ATTENTION_SCHEMA)).cast(ATTENTION_SCHEMA))  # type: ignore[arg-type]
     return pl.concat(parts)
 
 
@@ -155,7 +155,7 @@ def sentence_rows(item_id: str, segments: TraceSegments, heads: dict, draw: np.r
     columns |= {name: np.tile(values, count) for name, values in heads.items()}
     frame = pl.DataFrame(columns | {"mass": draw.exponential(0.5 / count, count * size)})
     same = {"item_id": pl.lit(item_id), "text": pl.lit(" so it goes."), "reflection": pl.col("sentence") % 9 == 0}
-    return frame.with_columns(**same).select(list(SENTENCE_SCHEMA)).cast(SENTENCE_SCHEMA)
+    return frame.with_columns(**same).select(list(SENTENCE_SCHEMA)).cast(SENTENCE_SCHEMA)  # type: ignore[arg-type]
 
 
 def sweep(pair: str, probe: str, n_layers: int, draw: np.random.Generator) -> Sweep:

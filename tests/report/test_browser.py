@@ -98,6 +98,7 @@ def test_a_head_shows_its_scores_and_its_walk(opened, inputs):
     shown = dict(zip(*(view.locator(f"#head-facts {tag}").all_inner_texts() for tag in ("dt", "dd")), strict=True))
     assert number(shown["share on reasoning"]) == pytest.approx(row["answer_to_reasoning"], abs=5e-5)
     assert number(shown["rank by share on the reasoning"]) == row["rank"]
+    view.wait_for_selector("html[data-ready]")  # what is out of view is drawn later
     assert view.locator("#walk figcaption").inner_text().startswith("L3.H5 of tiny_qwen2")
 
 
@@ -240,7 +241,7 @@ def test_sentences_are_listed_by_what_a_token_of_them_gets_over_even_attention(
 ):
     view = opened("#reader&mode=sentences", write_page(build_page(long_data, 10.0), tmp_path))
     trace = long_data["traces"][0]["items"][0]
-    even = np.mean([1 / (token + 1) for token in range(trace["think_close"] + 1, trace["n_tokens"] - 1)])
+    even = float(np.mean([1 / (token + 1) for token in range(trace["think_close"] + 1, trace["n_tokens"] - 1)]))
     frame = pl.read_parquet(long_inputs.paths.sentences("model_0", "math500")).filter(item_id=trace["item_id"])
     marks = pl.DataFrame(long_data["heads"][0]["marks"]["rfh"], schema=["layer", "head"], orient="row")
     own = frame.join(marks.cast(pl.Int16), on=["layer", "head"]).group_by("sentence", "start", "end")

@@ -92,9 +92,6 @@ function accuracyRow(run) {
   };
 }
 
-const accuracyFigure = () =>
-  figure({ id: 'accuracy', title: 'Accuracy with and without reasoning', keys: [] }, drawAccuracy);
-
 function drawAccuracy(body, width) {
   const graded = gradedRuns();
   if (!graded.length) return { missing: 'No answers are graded in all settings yet: dvc repro evaluate.' };
@@ -107,19 +104,16 @@ function drawAccuracy(body, width) {
     ),
     accuracyTable(graded),
   );
-  const columns = ['n', ...sidesOf('accuracy'), ...PAIRED, 'mcnemar_p'];
   return {
     answer: DATA.overview.questions[0].answer,
     caption:
       'At the right: difference in points with its 95% interval; *** p < 0.001, ** p < 0.01, * p < 0.05, n.s. otherwise. ' +
       't does not exist where all items differ alike.',
-    csv: () => [
-      ['model', 'dataset', 'decoding', 'chance', ...columns],
-      ...graded.map(({ model, dataset, summary }) => [
-        ...[model, dataset, summary.decoding, summary.chance],
-        ...columns.map((name) => summary.paired[name]),
-      ]),
-    ],
+    csv: () =>
+      graded.map(({ model, dataset, summary: { decoding, chance, paired } }) => ({
+        ...{ model, dataset, decoding, chance },
+        ...picked(paired, ['n', ...sidesOf('accuracy'), ...PAIRED, 'mcnemar_p']),
+      })),
   };
 }
 
@@ -140,8 +134,6 @@ function accuracyTable(graded) {
   const numbers = ['n', 'guessing (%)', 'with (%)', 'without (%)', 'difference', 'McNemar p', 'paired t'];
   return table([['model and dataset'], ...numbers.map((name) => [name, 'number'])], rows, 'tests');
 }
-
-const funnelFigure = () => figure({ id: 'funnel', title: 'Funnel: which responses count', keys: [] }, drawFunnel);
 
 function drawFunnel(body) {
   const runs = DATA.evaluation.filter((run) => run.dataset === STATE.dataset);
@@ -183,19 +175,11 @@ function drawFunnel(body) {
     caption:
       `Responses on ${STATE.dataset} that pass each step and all before it. Where failed items were tried again: first ` +
       'attempts / after the second attempt. Token counts are means over valid responses.',
-    csv: () => [
-      ['model', 'dataset', 'setting', 'attempts', ...STEPS.map(([step]) => step)],
-      ...runs.flatMap((run) =>
-        Object.entries(run.summary.funnel).flatMap(([setting, counts]) =>
-          Object.entries(counts).map(([attempts, steps]) => [
-            run.model,
-            run.dataset,
-            setting,
-            attempts,
-            ...STEPS.map(([step]) => steps[step]),
-          ]),
+    csv: () =>
+      runs.flatMap(({ model, dataset, summary }) =>
+        Object.entries(summary.funnel).flatMap(([setting, counts]) =>
+          Object.entries(counts).map(([attempts, steps]) => ({ model, dataset, setting, attempts, ...steps })),
         ),
       ),
-    ],
   };
 }

@@ -1,8 +1,5 @@
 // What was answered: the right answer, another option, a third thing or nothing, as one stacked bar a model and setting.
 
-const answersFigure = () =>
-  figure({ id: 'answers', title: 'What was answered, with and without reasoning', keys: [] }, drawAnswers);
-
 const NAMED = ['named_first', 'named_second'];
 
 /** One bar of shares 0..1 of all responses. */
@@ -56,18 +53,15 @@ function drawAnswers(body, width) {
       graded.some((run) => run.summary.chance !== null) && [s('path', { d: 'M9 0V12', class: 'chance' }), 'guessing'],
     ),
   );
-  const columns = ['n', ...Object.keys(DATA.answer_kinds), ...NAMED];
   return {
-    answer: findRecord('evaluation', { model: STATE.model, dataset: STATE.dataset })?.answered,
+    answer: chosenRun('evaluation')?.answered,
     words: graded.map((run) => run.answered).filter(Boolean),
     caption:
       'Shares of all first attempts. First of two: of answers that name one of two options, those that name the first.',
-    csv: () => [
-      ['model', 'dataset', 'setting', 'chance', ...columns],
-      ...rows.map(({ run, setting, counts, chance }) => [
-        ...[run.model, run.dataset, setting, chance],
-        ...columns.map((name) => counts[name]),
-      ]),
-    ],
+    csv: () =>
+      rows.map(({ run: { model, dataset }, setting, counts, chance }) => ({
+        ...{ model, dataset, setting, chance },
+        ...picked(counts, ['n', ...Object.keys(DATA.answer_kinds), ...NAMED]),
+      })),
   };
 }

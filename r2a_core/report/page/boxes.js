@@ -41,8 +41,6 @@ function boxPanel(run, boxes, width) {
   ];
 }
 
-const boxesFigure = () => figure({ id: 'boxes', title: 'Where the attention goes', keys: ['source'] }, drawBoxes);
-
 function drawBoxes(body, width) {
   const runs = DATA.attention.filter((run) => run.dataset === STATE.dataset && run.boxes[STATE.source]);
   const controls = [
@@ -78,19 +76,12 @@ function drawBoxes(body, width) {
     caption:
       `Share of the attention of ${STATE.source} tokens by part of the text, on ${STATE.dataset}. A dot is one text; line and ` +
       'number: median. Without reasoning a short placeholder stands in its place.',
-    csv: () => [
-      ['model', 'dataset', 'setting', 'source', 'item_id', ...Object.keys(SEGMENTS)],
-      ...runs.flatMap((run) => {
-        const boxes = run.boxes[STATE.source];
-        return boxes.items.map((item, at) => [
-          run.model,
-          run.dataset,
-          run.setting,
-          STATE.source,
-          item,
-          ...Object.keys(SEGMENTS).map((name) => boxes.segments[name]?.values[at]),
-        ]);
-      }),
-    ],
+    csv: () =>
+      runs.flatMap(({ model, dataset, setting, boxes }) =>
+        boxes[STATE.source].items.map((item_id, at) => {
+          const shares = Object.entries(boxes[STATE.source].segments).map(([name, box]) => [name, box.values[at]]);
+          return { model, dataset, setting, source: STATE.source, item_id, ...Object.fromEntries(shares) };
+        }),
+      ),
   };
 }

@@ -18,14 +18,8 @@ function chosenSweep(run) {
 }
 
 function tokenLabel(sweep, at, longest) {
-  const [clean, corrupted] = [sweep.clean_token[at], sweep.corrupted_token[at]].map(
-    (text) =>
-      visible(text ?? '')
-        .replaceAll('\n', '\u21b5')
-        .trim() || '\u2423',
-  );
-  const text = clean === corrupted ? clean : `${clean} | ${corrupted}`;
-  return text.length > longest ? `${text.slice(0, longest - 1)}\u2026` : text;
+  const [clean, corrupted] = [sweep.clean_token[at], sweep.corrupted_token[at]].map((text) => shortText(text ?? ''));
+  return shortened(clean === corrupted ? clean : `${clean} | ${corrupted}`, longest);
 }
 
 function cellFacts(sweep, grids, at) {
@@ -50,27 +44,14 @@ function cellFacts(sweep, grids, at) {
   );
 }
 
-const cellsFigure = () =>
-  figure(
-    {
-      id: 'cells',
-      title: 'One pair of questions: every position and layer',
-      keys: ['pair', 'probe', 'metric', 'cell'],
-    },
-    drawCells,
-  );
-
 async function drawCells(body, width) {
   const run = findRecord('patching', { model: STATE.model });
   if (!run || !run.sweeps.length) return { missing: `${STATE.model} has no patched pair yet: dvc repro patch.` };
   const { pairs, probes, sweep } = chosenSweep(run);
   const grids = await allNumbers(sweep.grids);
-  const {
-    shape: [layers, positions],
-    values,
-  } = grids[STATE.metric];
-  const largest =
-    STATE.metric === 'nld' ? 1 : Math.max(...Array.from(values, (one) => (Number.isNaN(one) ? 0 : Math.abs(one)))) || 1;
+  const { shape, values } = grids[STATE.metric];
+  const [layers, positions] = shape;
+  const largest = STATE.metric === 'nld' ? 1 : largestOf(values);
   const asked = STATE.cell.split('.').map(Number);
   const at = STATE.cell && asked[0] < positions && asked[1] < layers ? asked : null;
   const wide = width > 760 ? width - 290 : width;
@@ -98,13 +79,10 @@ async function drawCells(body, width) {
       announce(`${METRICS.nld} ${show(grids.nld.values[column * positions + row], 4)}`);
     },
     over: (cell) =>
-      sweep.role
-        .map((role, row) =>
-          role === 'flip'
-            ? s('rect', { x: left - 5, y: cell(row, 0).y + 2, width: 3, height: cell(row, 0).height - 4, fill: BLUE })
-            : null,
-        )
-        .filter(Boolean),
+      sweep.role.map((role, row) => {
+        const { y, height } = cell(row, 0);
+        return role === 'flip' && s('rect', { x: left - 5, y: y + 2, width: 3, height: height - 4, fill: BLUE });
+      }),
   });
   body.append(
     h(
@@ -137,59 +115,45 @@ async function drawCells(body, width) {
       (pairs.length < run.n_pairs
         ? `The page carries the first ${pairs.length} of ${counted(run.n_pairs, 'pair')}.`
         : `${counted(run.n_pairs, 'pair')} in all.`),
-    csv: () => [
-      ['pair_id', 'probe', 'layer', 'position', 'role', 'clean_token', 'corrupted_token', ...Object.keys(METRICS)],
-      ...Array.from({ length: layers * positions }, (_, index) => {
-        const layer = Math.floor(index / positions);
+    csv: () =>
+      Array.from({ length: layers * positions }, (_, index) => {
         const row = index % positions;
-        return [
-          sweep.pair_id,
-          sweep.probe,
-          sweep.layers[layer],
-          sweep.position[row],
-          sweep.role[row],
-          sweep.clean_token[row],
-          sweep.corrupted_token[row],
-          ...Object.keys(METRICS).map((metric) => grids[metric].values[index]),
-        ];
+        const values = Object.entries(grids).map(([name, grid]) => [name, grid.values[index]]);
+        return {
+          ...{ pair_id: sweep.pair_id, probe: sweep.probe, layer: sweep.layers[Math.floor(index / positions)] },
+          ...{ position: sweep.position[row], role: sweep.role[row] },
+          ...{ clean_token: sweep.clean_token[row], corrupted_token: sweep.corrupted_token[row] },
+          ...Object.fromEntries(values),
+        };
       }),
-    ],
   };
 }
 
-const headPatchFigure = () =>
-  figure({ id: 'head-patches', title: 'Patching single heads', keys: ['zprobe', 'zhead'] }, drawHeadPatch);
+const patchedHeads = () => DATA.patching.filter((run) => run.heads.length);
 
 async function drawHeadPatch(body, width) {
-  const run = findRecord('patching', { model: STATE.model });
-  if (!run || !run.heads.length)
+  const run = patchedHeads().find((one) => one.model === STATE.model);
+  if (!run)
     return {
       missing: `No single heads of ${STATE.model} have been patched: add z to patch.sweep.components and set with_z in capture (params.yaml).`,
     };
   const names = run.heads.map((one) => `${one.probe}, ${roleLabel(one.role)}`);
   const at = Math.max(names.indexOf(STATE.zprobe), 0);
   const one = run.heads[at];
-  const {
-    shape: [layers, heads],
-    values,
-  } = await numbers(one.grid);
-  const largest = Math.max(...Array.from(values, (value) => (Number.isNaN(value) ? 0 : Math.abs(value)))) || 1;
+  const { shape, values } = await numbers(one.grid);
+  const heads = shape[1];
+  const largest = largestOf(values);
   const here = headOf(STATE.zhead);
   const said = here
     ? `${headName(...here)}: mean NLD ${show(values[here[0] * heads + here[1]], 4)}`
     : 'Choose a head to read its value.';
   body.append(
-    cellGrid({
+    headGrid(shape, {
       id: 'z-grid',
       width: Math.min(width, 46 + heads * 46),
-      rows: layers,
-      columns: heads,
-      rowTitle: 'layer',
-      columnTitle: 'head',
       description: 'Mean NLD by layer and head',
       value: (layer, head) => values[layer * heads + head],
       colour: (value) => diverging(value / largest),
-      name: headName,
       chosen: here,
       choose: (layer, head) => choose({ zhead: headName(layer, head) }),
     }),
@@ -208,9 +172,6 @@ async function drawHeadPatch(body, width) {
     caption:
       `${STATE.model}: the output z of one head at one position is replaced by that of the clean run; mean NLD over ` +
       `n = ${counted(one.n_pairs, 'pair')} and the positions of this role.`,
-    csv: () => [
-      ['probe', 'role', 'layer', 'head', 'mean_nld'],
-      ...Array.from(values, (value, index) => [one.probe, one.role, Math.floor(index / heads), index % heads, value]),
-    ],
+    csv: () => headRows(values.length, heads, (at) => ({ probe: one.probe, role: one.role, mean_nld: values[at] })),
   };
 }

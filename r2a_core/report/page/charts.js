@@ -145,7 +145,7 @@ function rowChart({
  * Lines over a common axis. lines: {name, at, mean, low, high, colour, dash, said(step)}: low and high, where given
  * and not null, bound a band; dashed lines have neither dots nor band. under(x, y) -> what lies below them.
  */
-function lineChart({ width, label, lines, ends, xEnds, xTicks, xTitle, yTitle, format, under = () => [], tall = 232 }) {
+function lineChart({ width, label, lines, ends, xEnds, xTicks, xTitle, yTitle, under = () => [], tall = 232 }) {
   const x = linear(...xEnds, 44, width - 12);
   const y = linear(...ends, tall, 12);
   const along = (line, values) => line.at.map((place, step) => `${x(place).toFixed(1)} ${y(values[step]).toFixed(1)}`);
@@ -154,7 +154,7 @@ function lineChart({ width, label, lines, ends, xEnds, xTicks, xTitle, yTitle, f
     tall + 40,
     label,
     yAxis(y, ticks(...ends, 6), 44, width - 12, (value) => show(value, 1)),
-    xAxis(x, xTicks, 12, tall, format, false),
+    xAxis(x, xTicks, 12, tall, String, false),
     under(x, y),
     lines.map((line) => {
       const { name, mean, low, high, colour, dash = null } = line;
@@ -186,6 +186,31 @@ function lineChart({ width, label, lines, ends, xEnds, xTicks, xTitle, yTitle, f
     axisTitle(11, (12 + tall) / 2, yTitle, false),
   );
 }
+
+/** Marks over two axes. across, up: {ends, at, title, format}, at being the ticks; marks(x, y) -> what is drawn. */
+function scatter({ width, tall = 220, label, across, up, marks }) {
+  const [left, top] = [52, 8];
+  const x = linear(...across.ends, left, width - 12);
+  const y = linear(...up.ends, top + tall, top);
+  return picture(
+    width,
+    top + tall + 44,
+    label,
+    xAxis(x, across.at, top, top + tall, across.format),
+    yAxis(y, up.at, left, width - 12, up.format),
+    marks(x, y),
+    axisTitle((left + width) / 2, top + tall + 38, across.title),
+    axisTitle(11, top + tall / 2, up.title, false),
+  );
+}
+
+/** A dot that chooses a head. */
+const headDot = (name, said, look) =>
+  s(
+    'circle',
+    { ...look, 'data-head': name, onclick: () => choose({ head: name, view: '' }) },
+    s('title', {}, `${name}: ${said}`),
+  );
 
 const swatch = (colour) => s('rect', { x: 1, y: 1, width: 15, height: 10, fill: colour });
 
@@ -260,9 +285,7 @@ function cellGrid({
     labels.append(axisTitle(11, (top + bottom) / 2, rowTitle, false));
   }
   const cursor = s('rect', { class: 'cursor', width: size, height: tall, visibility: 'hidden' });
-  grid.append(labels, ...over(cell));
-  if (chosen) grid.append(s('rect', { ...cell(...chosen), class: 'chosen' }));
-  grid.append(cursor);
+  fill(grid, {}, [labels, over(cell), chosen && s('rect', { ...cell(...chosen), class: 'chosen' }), cursor]);
   const tip = s('title');
   grid.prepend(tip);
   let at = chosen ? [...chosen] : [0, 0];
@@ -302,6 +325,17 @@ function cellGrid({
   });
   return h('div', { class: 'scroll' }, grid);
 }
+
+/** The largest magnitude of some numbers, 1 where all are 0. */
+const largestOf = (values) => Math.max(...Array.from(values, (one) => Math.abs(one) || 0)) || 1;
+
+/** A grid of cells with a head each; what it shows is as for `cellGrid`. */
+const headGrid = ([layers, heads], options) =>
+  cellGrid({ ...options, rows: layers, columns: heads, rowTitle: 'layer', columnTitle: 'head', name: headName });
+
+/** A value of each head, row by row, as records; fields(index) -> what is known of one. */
+const headRows = (count, heads, fields) =>
+  Array.from({ length: count }, (_, at) => ({ layer: Math.floor(at / heads), head: at % heads, ...fields(at) }));
 
 /** Names and values, side by side. */
 function facts(pairs) {

@@ -56,9 +56,6 @@ function curvePanel(run, probe, width) {
   ];
 }
 
-const curvesFigure = () =>
-  figure({ id: 'curves', title: 'How far one exchange moves the answer, by layer', keys: [] }, drawCurves);
-
 function drawCurves(body, width) {
   const run = findRecord('patching', { model: STATE.model });
   if (!run || !run.curves.length) return { missing: `${STATE.model} has not been patched yet: dvc repro patch.` };
@@ -91,19 +88,9 @@ function drawCurves(body, width) {
     caption:
       `${STATE.model}: at one position, what enters a layer is taken from the run on the other question. 0: nothing moves, 1: the ` +
       'whole way to the other answer; mean over pairs, bands \u00b1 one standard deviation.',
-    csv: () => [
-      ['model', 'probe', 'curve', 'layer', 'mean', 'sd', 'n_pairs'],
-      ...run.curves.flatMap((one) =>
-        one.layer.map((layer, at) => [
-          STATE.model,
-          one.probe,
-          one.curve,
-          layer,
-          one.mean[at],
-          one.sd[at],
-          one.n_pairs[at],
-        ]),
+    csv: () =>
+      run.curves.flatMap(({ probe, curve, layer, mean, sd, n_pairs }) =>
+        rowsOf({ layer, mean, sd, n_pairs }).map((row) => ({ model: STATE.model, probe, curve, ...row })),
       ),
-    ],
   };
 }

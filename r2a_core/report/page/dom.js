@@ -26,6 +26,10 @@ function s(name, attributes = {}, ...children) {
   return fill(document.createElementNS(NAMESPACE, name), attributes, children);
 }
 
+function button(text, onclick, attributes = {}) {
+  return h('button', { type: 'button', onclick, ...attributes }, text);
+}
+
 const CONTROL = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
 const LONE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 
@@ -34,6 +38,12 @@ function visible(text) {
   const named = (character) => `\u2039${character.charCodeAt(0).toString(16).padStart(4, '0')}\u203a`;
   return String(text).replace(/\r\n?/g, '\n').replace(CONTROL, named).replace(LONE, named);
 }
+
+const shortened = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}\u2026` : text);
+
+/** A token in one line, a sign where it is only white space. */
+const shortText = (text, most = Infinity) =>
+  shortened(visible(text).replaceAll('\n', '\u21b5').trim() || '\u2423', most);
 
 /** A number with exactly `digits` decimals, a dash for none. */
 function fixed(value, digits) {
@@ -75,49 +85,35 @@ function announce(text) {
   document.getElementById('live').textContent = visible(text);
 }
 
-/** Rows as CSV. Text that a spreadsheet would run as a formula gets an apostrophe in front. */
-function csvText(rows) {
+/** The rows of a table that is given by columns, as records; at: which, if not all. */
+function rowsOf(columns, at = Object.values(columns)[0].map((_, row) => row)) {
+  return at.map((row) => Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, values[row]])));
+}
+
+/** Some fields of a record, in this order. */
+const picked = (record, names) => Object.fromEntries(names.map((name) => [name, record[name]]));
+
+/** Records as CSV. Text that a spreadsheet would run as a formula gets an apostrophe in front. */
+function csvText(records) {
   const cell = (value) => {
     if (value === null || value === undefined || Number.isNaN(value)) return '';
     if (typeof value === 'number' || typeof value === 'boolean') return String(value);
     const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
     return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
+  const names = [...new Set(records.flatMap(Object.keys))];
+  const rows = [names, ...records.map((one) => names.map((name) => one[name]))];
   return rows.map((row) => row.map(cell).join(',')).join('\n') + '\n';
 }
 
 /** A table; columns: [name, class] pairs, the first column heads its rows. */
 function table(columns, rows, className = '') {
-  return h(
-    'div',
-    { class: 'scroll' },
-    h(
-      'table',
-      { class: className },
-      h(
-        'thead',
-        {},
-        h(
-          'tr',
-          {},
-          columns.map(([name, kind]) => h('th', { scope: 'col', class: kind ?? '' }, name)),
-        ),
-      ),
-      h(
-        'tbody',
-        {},
-        rows.map((row) =>
-          h(
-            'tr',
-            {},
-            row.map((value, at) =>
-              h(at ? 'td' : 'th', { scope: at ? null : 'row', class: columns[at][1] ?? '' }, value),
-            ),
-          ),
-        ),
-      ),
-    ),
-  );
+  const cell = (tag, value, at, scope = null) => h(tag, { scope, class: columns[at][1] ?? '' }, value);
+  const line = (row) => row.map((value, at) => (at ? cell('td', value, at) : cell('th', value, at, 'row')));
+  const head = columns.map(([name], at) => cell('th', name, at, 'col'));
+  const body = rows.map((row) => h('tr', {}, line(row)));
+  const whole = h('table', { class: className }, h('thead', {}, h('tr', {}, head)), h('tbody', {}, body));
+  return h('div', { class: 'scroll' }, whole);
 }
 
 /** Text behind a line that opens it. */

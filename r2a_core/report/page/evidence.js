@@ -42,8 +42,7 @@ function evidenceLinks(id) {
 
 /** Links to items, and back from a figure to the evidence of one. */
 function itemLinks(ids) {
-  const link = (id) =>
-    h('button', { type: 'button', 'data-key': `go-${id}`, onclick: () => openItem(id) }, visible(id));
+  const link = (id) => button(visible(id), () => openItem(id), { 'data-key': `go-${id}` });
   return h('p', { class: 'note links' }, 'Its questions, with all their evidence: ', ids.slice(0, 12).map(link));
 }
 
@@ -54,7 +53,7 @@ async function openItem(id) {
 
 /** What each set of heads costs this item, where any was cut. */
 function cutsOf(id) {
-  const sets = findRecord('knockout', { model: STATE.model, dataset: STATE.dataset })?.items[id];
+  const sets = chosenRun('knockout')?.items[id];
   if (!sets) return [];
   const losses = sets.map((one) => one.loss);
   return [
@@ -84,7 +83,7 @@ function cutsOf(id) {
 
 /** The answer's probability as this item's reasoning is cut, and its answers after other changes. */
 function changesOf(id) {
-  const found = findRecord('perturb', { model: STATE.model, dataset: STATE.dataset })?.items[id];
+  const found = chosenRun('perturb')?.items[id];
   if (!found) return [];
   const { fraction, p, same, boundary, arms } = found;
   const said = (step) =>
@@ -99,7 +98,6 @@ function changesOf(id) {
         ends: [0, 1],
         xEnds: [0, 1],
         xTicks: ticks(0, 1, 5),
-        format: (value) => show(value, 1),
         xTitle: 'share of the sentences that stay',
         yTitle: 'p(answer)',
         under: (x, y) => s('line', { x1: x(boundary), x2: x(boundary), y1: y(1), y2: y(0), class: 'cross-line' }),

@@ -22,15 +22,9 @@ function download(name, blob) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-const DRAWN = [
-  'fill',
-  'fill-opacity',
-  'stroke',
-  'stroke-width',
-  'stroke-opacity',
-  'stroke-dasharray',
-  'stroke-linecap',
-].concat(['font-family', 'font-size', 'font-weight', 'text-anchor', 'visibility']);
+const LOOK =
+  'fill fill-opacity stroke stroke-width stroke-opacity stroke-dasharray stroke-linecap font-family font-size font-weight ' +
+  'text-anchor visibility';
 
 /** What a figure shows as one picture: its SVGs with their styles, its maps, and the lines of text around them. */
 function pictureOf(body, title) {
@@ -52,7 +46,7 @@ function pictureOf(body, title) {
     const copies = copy.querySelectorAll('*');
     drawn.querySelectorAll('*').forEach((one, place) => {
       const style = getComputedStyle(one);
-      for (const name of DRAWN) copies[place].setAttribute(name, style.getPropertyValue(name));
+      for (const name of LOOK.split(' ')) copies[place].setAttribute(name, style.getPropertyValue(name));
     });
     whole.append(copy);
   }
@@ -82,16 +76,18 @@ async function pngOf({ width, height, text }) {
 
 /** A button that says for a moment whether its work was done: work() -> true or false. */
 function doing(name, label, work) {
-  const button = h('button', { type: 'button', class: name }, label);
-  button.addEventListener('click', async () => {
-    const done = await work();
-    button.textContent = done ? 'Done' : 'Could not';
-    announce(`${label}: ${button.textContent}`);
-    setTimeout(() => {
-      button.textContent = label;
-    }, 1600);
-  });
-  return button;
+  const pressed = button(
+    label,
+    async () => {
+      pressed.textContent = (await work()) ? 'Done' : 'Could not';
+      announce(`${label}: ${pressed.textContent}`);
+      setTimeout(() => {
+        pressed.textContent = label;
+      }, 1600);
+    },
+    { class: name },
+  );
+  return pressed;
 }
 
 function howMeasured(id) {
@@ -113,11 +109,12 @@ function howMeasured(id) {
 }
 
 /**
- * keys: the choices it depends on. draw(body, width) fills its body and returns {answer, words, caption, csv, controls}:
+ * draw(body, width) fills its body and returns {answer, words, caption, csv, controls}:
  * answer is the sentence on top, words further ones to be opened, csv() gives rows for the clipboard, controls are
- * elements for its head. It may return {missing: 'why'} instead.
+ * elements for its head. It may return {missing: 'why'} instead. sign() tells apart what it shows: where that and the
+ * width are the same, it is not drawn again.
  */
-function figure({ id, title, keys }, draw) {
+function figure(id, title, draw, keys = [], there = null, sign = () => NaN) {
   const body = h('div', { class: 'body' });
   const controls = h('div', { class: 'controls' });
   const caption = h('figcaption');
@@ -125,6 +122,7 @@ function figure({ id, title, keys }, draw) {
   const words = h('div');
   let csv = null;
   let turn = 0;
+  let shown = null;
   const copy = doing('copy', 'Copy CSV', async () => copyText(csvText(await csv())));
   const save = (kind, make) =>
     doing('save', kind.toUpperCase(), async () => {
@@ -152,8 +150,10 @@ function figure({ id, title, keys }, draw) {
       ),
     ),
   );
-  const redraw = async () => {
+  const redrawn = async () => {
     const mine = ++turn;
+    const signed = sign() + body.clientWidth;
+    if (signed === shown) return;
     const held =
       body.contains(document.activeElement) || controls.contains(document.activeElement)
         ? document.activeElement.closest('[data-key]')?.getAttribute('data-key')
@@ -166,6 +166,7 @@ function figure({ id, title, keys }, draw) {
       drawn = { missing: `This figure cannot be drawn: ${error.message}.` };
     }
     if (mine !== turn) return;
+    shown = signed;
     csv = drawn.csv ?? null;
     copy.hidden = !csv;
     body.replaceChildren(...(drawn.missing ? [h('p', { class: 'missing' }, drawn.missing)] : fresh.childNodes));
@@ -175,6 +176,6 @@ function figure({ id, title, keys }, draw) {
     caption.replaceChildren(...[drawn.missing ? '' : (drawn.caption ?? '')].flat());
     if (held) frame.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus({ preventScroll: true });
   };
-  FIGURES.push({ keys: ['model', 'dataset', ...keys], redraw });
+  FIGURES.push({ keys: ['model', 'dataset', ...keys], frame, redraw: redrawn });
   return frame;
 }

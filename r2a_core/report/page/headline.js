@@ -93,10 +93,10 @@ const PICTURES = [
 
 function finding(one, [draw, key]) {
   const body = h('div', { class: 'body' });
-  const redraw = async () => {
+  const redrawn = async () => {
     body.replaceChildren(draw(body.clientWidth || 320) ?? h('p', { class: 'missing' }, 'Nothing to draw yet.'));
   };
-  FIGURES.push({ keys: [], redraw });
+  FIGURES.push({ keys: [], frame: body, redraw: redrawn });
   const parts = key().map((part) => (typeof part === 'string' ? `${part} ` : [smallKey(part), ' ']));
   return h(
     'article',

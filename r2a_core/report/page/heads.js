@@ -11,36 +11,18 @@ function headOf(text) {
 
 /** The chosen head, or the first Reasoning-Focus Head. */
 function chosenHead() {
-  return (
-    headOf(STATE.head) ?? findRecord('heads', { model: STATE.model, dataset: STATE.dataset })?.marks.rfh[0] ?? null
-  );
+  return headOf(STATE.head) ?? chosenRun('heads')?.marks.rfh[0] ?? null;
 }
 
-function markShapes(marks, cell) {
-  const at = ([layer, head]) => {
-    const box = cell(layer, head);
-    return [box.x + box.width / 2, box.y + box.height / 2, box];
-  };
-  const around = (one) => {
-    const [, , box] = at(one);
-    return s('rect', {
-      x: box.x + 1.5,
-      y: box.y + 1.5,
-      width: Math.max(box.width - 3, 3),
-      height: box.height - 3,
-      class: 'rfh',
-    });
-  };
-  const triangle = (one) => {
-    const [x, y] = at(one);
-    return s('path', { d: `M${x - 5} ${y + 4}h10l-5 -9z`, class: 'induction' });
-  };
-  const circle = (one) => {
-    const [x, y] = at(one);
-    return s('circle', { cx: x, cy: y, r: 3, class: 'retrieval' });
-  };
-  return [...marks.rfh.map(around), ...marks.induction.map(triangle), ...marks.retrieval.map(circle)];
-}
+/** What marks a head of each kind in its cell: a frame, a triangle or a dot. */
+const MARKS = {
+  rfh: ({ x, y, width, height }) =>
+    s('rect', { x: x + 1.5, y: y + 1.5, width: Math.max(width - 3, 3), height: height - 3, class: 'rfh' }),
+  induction: ({ x, y, width, height }) =>
+    s('path', { d: `M${x + width / 2 - 5} ${y + height / 2 + 4}h10l-5 -9z`, class: 'induction' }),
+  retrieval: ({ x, y, width, height }) =>
+    s('circle', { cx: x + width / 2, cy: y + height / 2, r: 3, class: 'retrieval' }),
+};
 
 const isRanked = () => STATE.setting === 'with_reasoning'; // heads are ranked and marked in that setting
 
@@ -86,9 +68,6 @@ const HEAD_SCORES = [
   ['retrieval score', 'retrieval'],
 ];
 
-const headsFigure = () =>
-  figure({ id: 'heads', title: 'Which heads look where', keys: ['setting', 'target', 'head'] }, drawHeads);
-
 async function drawHeads(body, width) {
   const controls = [
     picker(
@@ -105,33 +84,26 @@ async function drawHeads(body, width) {
       missing: `No attention of ${STATE.model} on ${STATE.dataset}, ${words(STATE.setting)}, yet: dvc repro attention.`,
     };
   }
-  const ranking = findRecord('heads', { model: STATE.model, dataset: STATE.dataset });
+  const ranking = chosenRun('heads');
   const here = chosenHead();
   const grids = await allNumbers(run.grids);
-  const {
-    shape: [layers, heads],
-    values,
-  } = grids[STATE.target];
+  const { shape, values } = grids[STATE.target];
+  const heads = shape[1];
   const wide = width > 760 ? width - 410 : width;
   const marks = (isRanked() && ranking?.marks) || { rfh: [], induction: [], retrieval: [] };
-  const grid = cellGrid({
+  const grid = headGrid(shape, {
     id: 'head-grid',
     tallest: 20,
     width: Math.min(wide, 46 + heads * 60),
-    rows: layers,
-    columns: heads,
-    rowTitle: 'layer',
-    columnTitle: 'head',
     description: 'Mean share of attention by layer and head',
     value: (layer, head) => values[layer * heads + head],
     colour: blues,
-    name: headName,
     chosen: here,
     choose: (layer, head) => {
       choose({ head: headName(layer, head), view: '' });
       announce(`${headName(layer, head)} chosen`);
     },
-    over: (cell) => markShapes(marks, cell),
+    over: (cell) => Object.entries(MARKS).map(([kind, shape]) => marks[kind].map((one) => shape(cell(...one)))),
   });
   const shares = here
     ? Object.fromEntries(Object.entries(grids).map(([name, one]) => [name, one.values[here[0] * heads + here[1]]]))
@@ -147,18 +119,13 @@ async function drawHeads(body, width) {
         colourBar('mean share of attention', 0, 1, blues),
         ranking
           ? legend(
-              marks.rfh.length && [
-                s('rect', { x: 3, y: 1, width: 11, height: 10, class: 'rfh' }),
-                `Reasoning-Focus Heads (${marks.rfh.length})`,
-              ],
-              marks.induction.length && [
-                s('path', { d: 'M4 10h10l-5 -9z', class: 'induction' }),
-                `induction heads (${marks.induction.length})`,
-              ],
-              marks.retrieval.length && [
-                s('circle', { cx: 9, cy: 6, r: 3, class: 'retrieval' }),
-                `retrieval heads (${marks.retrieval.length})`,
-              ],
+              ...Object.entries(MARKS).map(
+                ([kind, shape]) =>
+                  marks[kind].length && [
+                    shape({ x: 2, y: 0, width: 14, height: 12 }),
+                    `${DATA.head_kinds[kind].label}s (${marks[kind].length})`,
+                  ],
+              ),
             )
           : h('p', { class: 'note' }, 'The heads are not ranked yet: dvc repro heads.'),
       ),
@@ -171,13 +138,9 @@ async function drawHeads(body, width) {
     caption:
       `Share of attention from answer tokens to ${SEGMENTS[STATE.target]}, mean over n = ${counted(run.n_traces, 'trace')} of ` +
       `${STATE.dataset}, ${STATE.model}, ${words(STATE.setting)}. Choose a head to see its walk below.`,
-    csv: () => [
-      ['layer', 'head', ...Object.keys(SEGMENTS)],
-      ...Array.from({ length: layers * heads }, (_, at) => [
-        Math.floor(at / heads),
-        at % heads,
-        ...Object.keys(SEGMENTS).map((name) => grids[name].values[at]),
-      ]),
-    ],
+    csv: () =>
+      headRows(values.length, heads, (at) =>
+        Object.fromEntries(Object.entries(grids).map(([name, grid]) => [name, grid.values[at]])),
+      ),
   };
 }

@@ -59,9 +59,6 @@ function agreementPanel({ labels, rho, told }, width) {
   ];
 }
 
-const instrumentsFigure = () =>
-  figure({ id: 'agreements', title: 'What each instrument can be believed for', keys: [] }, drawInstruments);
-
 function drawInstruments(body, width) {
   const run = findRecord('instruments', { model: STATE.model });
   if (!run) return { missing: 'The instruments have not been compared: dvc repro instruments.' };
@@ -75,15 +72,12 @@ function drawInstruments(body, width) {
       `${STATE.model}, ${run.n[0]} to ${run.n[1]} items. Every instrument is turned so that more means: the answer ` +
       'depends on the trace. Dots: the 95% interval leaves 0 out.',
     csv: () => [
-      ['model', 'first', 'second', 'rho'],
       ...run.labels.flatMap((first, row) =>
-        run.labels.slice(row + 1).map((second, at) => [STATE.model, first, second, run.rho[row][row + 1 + at]]),
+        run.labels
+          .slice(row + 1)
+          .map((second, at) => ({ model: STATE.model, first, second, rho: run.rho[row][row + 1 + at] })),
       ),
-      ['instrument', 'level', 'depend', 'do not', 'auc', 'low', 'high', 'passes'],
-      ...run.auc.map((one) => [
-        ...[one.instrument, one.level, one.n_depends, one.n_others],
-        ...[one.auc, one.low, one.high, one.passes],
-      ]),
+      ...run.auc,
     ],
   };
 }

@@ -23,12 +23,11 @@ const COLUMNS = {
 
 /** The parts of the page that hold more on an item: [name, anchor] pairs. */
 function evidenceOf(id) {
-  const run = { model: STATE.model, dataset: STATE.dataset };
   return [
-    ['attention', 'reader', findRecord('traces', run)?.items.some((one) => one.item_id === id)],
-    ['knock-out', 'cuts', findRecord('knockout', run)?.items[id]],
-    ['changes', 'changes', findRecord('perturb', run)?.items[id]],
-    ['hidden sentences', 'hidden', findRecord('sentences', run)?.points.item_id.includes(id)],
+    ['attention', 'reader', chosenRun('traces')?.items.some((one) => one.item_id === id)],
+    ['knock-out', 'cuts', chosenRun('knockout')?.items[id]],
+    ['changes', 'changes', chosenRun('perturb')?.items[id]],
+    ['hidden sentences', 'hidden', chosenRun('sentences')?.points.item_id.includes(id)],
   ].filter(([, , there]) => there);
 }
 
@@ -86,8 +85,9 @@ function sortButton(name) {
   const now = STATE.sort.replace('-', '') === name ? (STATE.sort.startsWith('-') ? 'descending' : 'ascending') : null;
   const next = now === 'ascending' ? `-${name}` : now ? '' : name;
   const mark = { ascending: ' \u25b2', descending: ' \u25bc' }[now] ?? '';
-  const button = { type: 'button', 'data-key': `sort-${name}`, onclick: () => choose({ sort: next, page: '0' }) };
-  return h('th', { scope: 'col', 'aria-sort': now }, h('button', button, COLUMNS[name], mark));
+  const sort = () => choose({ sort: next, page: '0' });
+  const label = COLUMNS[name] + mark;
+  return h('th', { scope: 'col', 'aria-sort': now }, button(label, sort, { 'data-key': `sort-${name}` }));
 }
 
 function itemLine(run, columns, at, first) {
@@ -125,22 +125,14 @@ function itemLine(run, columns, at, first) {
 
 function pageButtons(page, pages) {
   const step = (by, label) =>
-    h(
-      'button',
-      {
-        ...{ type: 'button', 'data-key': `page${by}`, disabled: page + by < 0 || page + by >= pages },
-        onclick: () => choose({ page: String(page + by) }),
-      },
-      label,
-    );
+    button(label, () => choose({ page: String(page + by) }), {
+      ...{ 'data-key': `page${by}`, disabled: page + by < 0 || page + by >= pages },
+    });
   return pages < 2 ? '' : h('p', { class: 'note' }, step(-1, 'Previous'), ` ${page + 1} of ${pages} `, step(1, 'Next'));
 }
 
-const itemsFigure = () =>
-  figure({ id: 'items', title: 'Items', keys: ['show', 'find', 'sort', 'page', 'item'] }, drawItems);
-
 async function drawItems(body, width) {
-  const run = findRecord('evaluation', { model: STATE.model, dataset: STATE.dataset });
+  const run = chosenRun('evaluation');
   if (!run) return { missing: `${STATE.model} is not evaluated on ${STATE.dataset} yet: dvc repro evaluate.` };
   const columns = { ...run.items, question: await packedJson(run.questions) };
   const texts = await textsOf(run, STATE.find ? null : columns.item_id.indexOf(STATE.item));
@@ -173,6 +165,6 @@ async function drawItems(body, width) {
       `${counted(rows.length, 'item')} of ${columns.item_id.length} match, ${STATE.model} on ${STATE.dataset}. Find looks in ` +
       'questions, answers and texts. Choose a row to see all evidence of it. ' +
       (bare ? `The texts of ${bare} are not in the page (report.texts in params.yaml).` : ''),
-    csv: () => [Object.keys(columns), ...rows.map((at) => Object.values(columns).map((column) => column[at]))],
+    csv: () => rowsOf(columns, rows),
   };
 }

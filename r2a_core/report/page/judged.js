@@ -23,9 +23,6 @@ function judgeLine(run) {
   );
 }
 
-const judgedFigure = () =>
-  figure({ id: 'judged', title: 'Judge scores with and without reasoning', keys: [] }, drawJudged);
-
 function drawJudged(body, width) {
   const runs = judgedRuns();
   const draws = runs.map((run) => (each) => {
@@ -40,17 +37,14 @@ function drawJudged(body, width) {
     ];
   });
   body.append(panels(width, draws), settingKey(runs.some((run) => run.judged.some((record) => record.published))));
-  const columns = ['area', 'n', ...sidesOf('mean'), ...PAIRED];
   return {
     caption: '*** p < 0.001, ** p < 0.01, * p < 0.05, n.s. otherwise.',
-    csv: () => [
-      ['model', 'dataset', 'decoding', 'judge', ...columns],
-      ...runs.flatMap(({ model, dataset, summary, judged }) =>
-        judged.map((record) => [
-          ...[model, dataset, summary.decoding, summary.judge.model],
-          ...columns.map((name) => record[name]),
-        ]),
+    csv: () =>
+      runs.flatMap(({ model, dataset, summary: { decoding, judge }, judged }) =>
+        judged.map((record) => ({
+          ...{ model, dataset, decoding, judge: judge.model },
+          ...picked(record, ['area', 'n', ...sidesOf('mean'), ...PAIRED]),
+        })),
       ),
-    ],
   };
 }

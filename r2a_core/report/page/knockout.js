@@ -29,10 +29,8 @@ function knockoutPanel(sets, part, width) {
   ];
 }
 
-const knockoutFigure = () => figure({ id: 'cuts', title: 'What cutting heads costs', keys: [] }, drawKnockout);
-
 function drawKnockout(body, width) {
-  const run = findRecord('knockout', { model: STATE.model, dataset: STATE.dataset });
+  const run = chosenRun('knockout');
   if (!run)
     return { missing: `The heads of ${STATE.model} have not been cut on ${STATE.dataset}: dvc repro knockout.` };
   body.append(
@@ -52,14 +50,23 @@ function drawKnockout(body, width) {
     caption:
       `${STATE.model} on ${STATE.dataset}: from </think> on, chosen heads lose the reasoning. Mean over ` +
       `${counted(run.sets[0].n_traces, 'trace')}, lines 95% intervals; number: heads of the set. none: run again without a cut.`,
-    csv: () => [
-      ['model', 'dataset', 'kind', 'set', 'k', 'part', 'loss', 'low', 'high', 'p'],
-      ...run.sets.flatMap((one) =>
-        Object.entries(PARTS).map(([part, noun]) => [
-          ...[STATE.model, STATE.dataset, one.kind, one.set, one.k, noun],
-          ...[one[part].mean, one[part].low, one[part].high, one[part].random?.p ?? null],
-        ]),
+    csv: () =>
+      run.sets.flatMap(({ kind, set, k, ...parts }) =>
+        Object.entries(PARTS).map(([part, noun]) => {
+          const { mean: loss, low, high, random } = parts[part];
+          return {
+            model: STATE.model,
+            dataset: STATE.dataset,
+            kind,
+            set,
+            k,
+            part: noun,
+            loss,
+            low,
+            high,
+            p: random?.p,
+          };
+        }),
       ),
-    ],
   };
 }

@@ -37,8 +37,6 @@ function notRun() {
   return left.length ? ` Not run: ${left.map(words).join(', ')}.` : '';
 }
 
-const publishedFigure = () => figure({ id: 'published', title: 'The paper beside this run', keys: [] }, drawPublished);
-
 function drawPublished(body) {
   const rows = DATA.overview.published;
   const digits = (row) => ({ 'attention mass': 4, NLD: 3, '%': 1, layer: 1, '1 to 10': 1 })[row.unit] ?? 0;
@@ -55,10 +53,8 @@ function drawPublished(body) {
     ),
   );
   return {
-    csv: () => [
-      ['model', 'measure', 'unit', 'paper', 'ours'],
-      ...rows.map((row) => [row.model, row.measure, row.unit, row.published, row.ours]),
-    ],
+    csv: () =>
+      rows.map(({ model, measure, unit, published, ours }) => ({ model, measure, unit, paper: published, ours })),
   };
 }
 
@@ -103,7 +99,7 @@ function wordsPart() {
   return h('details', { id: 'words' }, h('summary', {}, 'Words used on this page'), h('dl', { class: 'words' }, list));
 }
 
-function overviewSection() {
+function overviewSection(published) {
   const { models, datasets, questions, sure, limits, nulls } = DATA.overview;
   const column = (title, texts) => texts.length > 0 && h('div', {}, h('h3', {}, title), bullets(texts));
   const details = questions.flatMap((one) => one.details);
@@ -117,7 +113,11 @@ function overviewSection() {
     ),
     h('p', { id: 'notice', class: 'missing', role: 'status' }),
     DATA.left_out.length > 0 &&
-      h('p', { id: 'left-out', class: 'note' }, `To fit report.megabytes, the page carries ${DATA.left_out.join(', ')}.`),
+      h(
+        'p',
+        { id: 'left-out', class: 'note' },
+        `To fit report.megabytes, the page carries ${DATA.left_out.join(', ')}.`,
+      ),
     headlinePart(),
     h(
       'div',
@@ -128,7 +128,7 @@ function overviewSection() {
     ),
     details.length > 0 && fold('Every number behind the three answers', bullets(details)),
     wordsPart(),
-    ...(DATA.overview.published.length ? [publishedFigure()] : []),
+    published,
     ranPart(),
     gapsPart(),
     paramsPart(),

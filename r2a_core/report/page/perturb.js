@@ -26,7 +26,6 @@ function cutPanel(run, width) {
       ends: [0, 1],
       xEnds: [0, 1],
       xTicks: ticks(0, 1, 5),
-      format: (value) => show(value, 1),
       xTitle: 'share of the sentences that stay',
       yTitle: 'share or p',
       under: (x) =>
@@ -66,11 +65,8 @@ function armsPanel(arms, width) {
   ];
 }
 
-const perturbFigure = () =>
-  figure({ id: 'changes', title: 'The answer after changed reasoning', keys: [] }, drawPerturb);
-
 function drawPerturb(body, width) {
-  const run = findRecord('perturb', { model: STATE.model, dataset: STATE.dataset });
+  const run = chosenRun('perturb');
   if (!run)
     return { missing: `The traces of ${STATE.model} on ${STATE.dataset} have not been changed: dvc repro perturb.` };
   if (!run.curve) return { missing: 'No answer is the same after the unchanged reasoning.' };
@@ -93,20 +89,17 @@ function drawPerturb(body, width) {
     caption:
       `${STATE.model} on ${STATE.dataset}: mean over ${counted(run.n_items - run.n_noise, 'trace')} with 95% intervals. ` +
       'Marks at the bottom: where p(answer) rises most in each trace. The answer is forced.',
-    csv: () => [
-      ['model', 'dataset', 'what', 'x', 'measure', 'mean', 'low', 'high'],
-      ...Object.keys(CUT_CURVES)
+    csv: () => {
+      const own = { model: STATE.model, dataset: STATE.dataset };
+      const cuts = Object.keys(CUT_CURVES)
         .filter((part) => run.curve[part])
-        .flatMap((part) =>
-          run.curve[part].map((one, step) => [
-            ...[STATE.model, STATE.dataset, 'cut', run.curve.fraction[step], part],
-            ...[one.mean, one.low, one.high],
-          ]),
-        ),
-      ...run.arms.map((one) => [
-        ...[STATE.model, STATE.dataset, armName(one), null, 'same'],
-        ...[one.same.mean, one.same.low, one.same.high],
-      ]),
-    ],
+        .flatMap((measure) =>
+          run.curve[measure].map(({ mean, low, high }, step) => ({
+            ...{ ...own, what: 'cut', x: run.curve.fraction[step], measure, mean, low, high },
+          })),
+        );
+      const arms = run.arms.map((one) => ({ ...own, what: armName(one), measure: 'same', ...one.same }));
+      return [...cuts, ...arms];
+    },
   };
 }

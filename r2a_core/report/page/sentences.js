@@ -7,39 +7,38 @@ function hiddenPanel({ points, hidden }, width) {
   const log = (value) => Math.log10(Math.max(value, LEAST_KL));
   const cost = at.map((index) => log(points.answer_kl[index]));
   const most = Math.max(1, ...at.map((index) => points.attended[index]));
-  const [low, high] = [Math.min(-4, ...cost), Math.max(-1, ...cost)];
-  const [left, top, bottom] = [58, 8, 228];
-  const [x, y] = [linear(0, most, left, width - 14), linear(high, low, top, bottom)];
+  const ends = [Math.min(-4, ...cost), Math.max(-1, ...cost)];
   const floor = hidden.rounding.answer_kl;
   const items = [...new Set(points.item_id)];
   const palette = [BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE];
+  const dot = (index, x, y) => {
+    const [item, sentence, attended] = [points.item_id[index], points.sentence[index], points.attended[index]];
+    const said =
+      `${item}, sentence ${sentence + 1}: ${points.text[index].trim()} ` +
+      `(${show(attended, 2)} times even reading; ${show(points.answer_kl[index], 4)} nats)`;
+    const look = { r: 3.5, fill: palette[items.indexOf(item) % palette.length], 'fill-opacity': 0.8, class: 'pick' };
+    const place = { cx: x(attended), cy: y(log(points.answer_kl[index])), 'data-sentence': `${item} ${sentence}` };
+    return s('circle', { ...look, ...place, onclick: () => openItem(item) }, s('title', {}, visible(said)));
+  };
+  const power = (value) => show(10 ** value, Math.max(0, -value));
   return [
     h('h4', {}, 'each sentence, hidden from all that follows'),
-    picture(
+    scatter({
       width,
-      bottom + 44,
-      'Divergence of the answer when a sentence is hidden, by the attention that the answer gives the sentence',
-      xAxis(x, ticks(0, most, 5), top, bottom, (value) => show(value, 1)),
-      yAxis(y, wholeTicks(low, high), left, width - 14, (value) => show(10 ** value, Math.max(0, -value))),
-      floor < LEAST_KL
-        ? null
-        : s('line', { x1: left, x2: width - 14, y1: y(log(floor)), y2: y(log(floor)), class: 'cross-line' }),
-      at.map((index, place) => {
-        const [item, sentence] = [points.item_id[index], points.sentence[index]];
-        const said =
-          `${item}, sentence ${sentence + 1}: ${points.text[index].trim()} ` +
-          `(${show(points.attended[index], 2)} times even reading; ${show(points.answer_kl[index], 4)} nats)`;
-        const dot = { cx: x(points.attended[index]), cy: y(cost[place]), r: 3.5, 'fill-opacity': 0.8, class: 'pick' };
-        const fill = palette[items.indexOf(item) % palette.length];
-        return s(
-          'circle',
-          { ...dot, fill, 'data-sentence': `${item} ${sentence}`, onclick: () => openItem(item) },
-          s('title', {}, visible(said)),
-        );
-      }),
-      axisTitle((left + width) / 2, bottom + 38, 'attention of the answer over even reading'),
-      axisTitle(11, (top + bottom) / 2, 'KL of the answer (nats)', false),
-    ),
+      label: 'Divergence of the answer when a sentence is hidden, by the attention that the answer gives the sentence',
+      across: {
+        ends: [0, most],
+        at: ticks(0, most, 5),
+        title: 'attention of the answer over even reading',
+        format: (value) => show(value, 1),
+      },
+      up: { ends, at: wholeTicks(...ends), title: 'KL of the answer (nats)', format: power },
+      marks: (x, y) => [
+        floor >= LEAST_KL &&
+          s('line', { x1: x(0), x2: x(most), y1: y(log(floor)), y2: y(log(floor)), class: 'cross-line' }),
+        at.map((index) => dot(index, x, y)),
+      ],
+    }),
   ];
 }
 
@@ -67,10 +66,8 @@ function receiversPanel(kinds, width) {
   ];
 }
 
-const sentencesFigure = () => figure({ id: 'hidden', title: 'What hiding a sentence does', keys: [] }, drawSentences);
-
 function drawSentences(body, width) {
-  const run = findRecord('sentences', { model: STATE.model, dataset: STATE.dataset });
+  const run = chosenRun('sentences');
   if (!run)
     return {
       missing: `The sentences of ${STATE.model} on ${STATE.dataset} have not been hidden: dvc repro sentences.`,
@@ -85,7 +82,6 @@ function drawSentences(body, width) {
       [swatch(BLUE), 'r of heads in odd and in even traces'],
     ),
   );
-  const columns = Object.keys(run.points);
   return {
     answer: run.answer,
     words: run.sentences,
@@ -93,6 +89,6 @@ function drawSentences(body, width) {
       `${STATE.model} on ${STATE.dataset}: a dot is a sentence of the reasoning, a colour one of ` +
       `${counted(run.hidden.n_traces, 'trace')}; a line is what rounding alone does. Numbers at the right: sentences ` +
       'between those that count, at least. Choose a dot to see its question with all evidence.',
-    csv: () => [columns, ...run.points.sentence.map((_, index) => columns.map((name) => run.points[name][index]))],
+    csv: () => rowsOf(run.points),
   };
 }

@@ -1,83 +1,66 @@
 // Builds the page, draws every figure, and follows the address, the window's size, the night and the printer.
 
+// By id: title, what draws it, the choices it depends on beside model and dataset, whether the page has it, and a sign
+// of what it shows.
+const DRAWN = {
+  published: ['The paper beside this run', drawPublished, [], () => DATA.overview.published.length],
+  accuracy: ['Accuracy with and without reasoning', drawAccuracy],
+  answers: ['What was answered, with and without reasoning', drawAnswers],
+  judged: ['Judge scores with and without reasoning', drawJudged, [], () => judgedRuns().length],
+  funnel: ['Funnel: which responses count', drawFunnel],
+  items: ['Items', drawItems, ['show', 'find', 'sort', 'page', 'item']],
+  boxes: ['Where the attention goes', drawBoxes, ['source']],
+  heads: ['Which heads look where', drawHeads, ['setting', 'target', 'head']],
+  readers: ['What training added to the heads', drawReaders, ['head'], () => DATA.readers.length],
+  walks: ['Beyond the length of the trace', drawWalks, ['head']],
+  walk: ['The walk of one head', drawWalk, ['head', 'item']],
+  reader: ['Trace reader', drawReader, ['head', 'item', 'view', 'mode'], () => true, readerSign],
+  curves: ['How far one exchange moves the answer, by layer', drawCurves],
+  cells: ['One pair of questions: every position and layer', drawCells, ['pair', 'probe', 'metric', 'cell']],
+  'head-patches': ['Patching single heads', drawHeadPatch, ['zprobe', 'zhead'], () => patchedHeads().length],
+  cuts: ['What cutting heads costs', drawKnockout],
+  changes: ['The answer after changed reasoning', drawPerturb],
+  hidden: ['What hiding a sentence does', drawSentences],
+  agreements: ['What each instrument can be believed for', drawInstruments],
+};
+
 const SECTIONS = [
-  ['overview', 'Overview', null, overviewSection],
-  [
-    'evaluation',
-    'Evaluation',
-    'Does reasoning improve the answers?',
-    () => [
-      accuracyFigure(),
-      answersFigure(),
-      ...(judgedRuns().length ? [judgedFigure()] : []),
-      funnelFigure(),
-      itemsFigure(),
-    ],
-  ],
-  [
-    'attention',
-    'Attention',
-    'Does the answer look at the reasoning?',
-    () => [
-      boxesFigure(),
-      headsFigure(),
-      ...(DATA.readers.length ? [readersFigure()] : []),
-      walksFigure(),
-      walkFigure(),
-      readerFigure(),
-    ],
-  ],
+  ['evaluation', 'Evaluation', 'Does reasoning improve the answers?', 'accuracy answers judged funnel items'],
+  ['attention', 'Attention', 'Does the answer look at the reasoning?', 'boxes heads readers walks walk reader'],
   [
     'patching',
     'Patching',
     'Does the answer change when the model\u2019s state at one word of the reasoning is exchanged?',
-    () => [
-      curvesFigure(),
-      cellsFigure(),
-      ...(DATA.patching.some((run) => run.heads.length) ? [headPatchFigure()] : []),
-    ],
+    'curves cells head-patches',
   ],
-  [
-    'knockout',
-    'Knock-out',
-    'What does the answer lose when heads no longer see the reasoning?',
-    () => [knockoutFigure()],
-  ],
-  [
-    'perturb',
-    'Changed reasoning',
-    'What becomes of the answer when the reasoning is cut or changed?',
-    () => [perturbFigure()],
-  ],
-  [
-    'sentences',
-    'Sentences',
-    'Which sentences of the reasoning do the rest and the answer need?',
-    () => [sentencesFigure()],
-  ],
+  ['knockout', 'Knock-out', 'What does the answer lose when heads no longer see the reasoning?', 'cuts'],
+  ['perturb', 'Changed reasoning', 'What becomes of the answer when the reasoning is cut or changed?', 'changes'],
+  ['sentences', 'Sentences', 'Which sentences of the reasoning do the rest and the answer need?', 'hidden'],
   [
     'instruments',
     'Instruments',
     'Which measure tells an answer that needs its trace from one that does not?',
-    () => [instrumentsFigure()],
+    'agreements',
   ],
 ];
 
+/** The figures of these ids that the page has. */
+const figures = (ids) =>
+  ids
+    .split(' ')
+    .filter((id) => DRAWN[id][3]?.() ?? true)
+    .map((id) => figure(id, ...DRAWN[id]));
+
 function buildSections() {
   document.title = visible(DATA.title);
-  document.getElementById('nav').append(...SECTIONS.map(([id, name]) => linkTo(id, name)));
+  const parts = [['overview', 'Overview'], ...SECTIONS];
+  document.getElementById('nav').append(...parts.map(([id, name]) => linkTo(id, name)));
+  const section = (id, ...children) => h('section', { id, class: 'section' }, ...children);
+  const asked = ([id, name, question, ids]) =>
+    section(id, h('h2', {}, name), h('p', { class: 'lede' }, question), figures(ids));
   document
     .getElementById('main')
-    .replaceChildren(
-      ...SECTIONS.map(([id, name, question, build]) =>
-        h(
-          'section',
-          { id, class: 'section' },
-          question ? [h('h2', {}, name), h('p', { class: 'lede' }, question)] : [],
-          build(),
-        ),
-      ),
-    );
+    .replaceChildren(section('overview', overviewSection(figures('published'))), ...SECTIONS.map(asked));
   document
     .getElementById('footer')
     .append(
@@ -114,19 +97,17 @@ function markCurrent() {
   document.querySelectorAll('.section').forEach((section) => seen.observe(section));
 }
 
-const redrawAll = () => Promise.all(FIGURES.map((one) => one.redraw()));
-
 async function follow() {
   document.getElementById('notice').textContent = readAddress();
   drawPickers();
-  await redrawAll();
+  await redraw(FIGURES);
   const anchor = anchorInAddress();
   if (anchor) document.getElementById(anchor)?.scrollIntoView();
 }
 
 buildSections();
 markCurrent();
-follow().then(() => document.documentElement.setAttribute('data-ready', 'yes'));
+follow();
 addEventListener('hashchange', follow);
 let waiting = 0;
 let width = innerWidth;
@@ -134,14 +115,12 @@ addEventListener('resize', () => {
   if (innerWidth === width) return;
   width = innerWidth;
   clearTimeout(waiting);
-  waiting = setTimeout(redrawAll, 120);
+  waiting = setTimeout(() => redraw(FIGURES), 120);
 });
-NIGHT.addEventListener('change', redrawAll);
-addEventListener('beforeprint', () => {
-  printing = true;
-  redrawAll();
-});
-addEventListener('afterprint', () => {
-  printing = false;
-  redrawAll();
-});
+NIGHT.addEventListener('change', () => redraw(FIGURES));
+for (const [name, now] of Object.entries({ beforeprint: true, afterprint: false })) {
+  addEventListener(name, () => {
+    printing = now;
+    for (const one of FIGURES) one.redraw();
+  });
+}

@@ -34,6 +34,9 @@ const BELOW = {
   probe: ['cell'],
 };
 
+/** The record of a section that is of the chosen model and dataset. */
+const chosenRun = (section) => findRecord(section, { model: STATE.model, dataset: STATE.dataset });
+
 /** What may be chosen, where that is a fixed list. */
 const choices = () => ({
   model: DATA.overview.models.map((one) => one.name),
@@ -57,7 +60,7 @@ function readAddress() {
     if (given.has(key)) unknown.push(`${key} \u201c${visible(STATE[key])}\u201d`);
     STATE[key] = DEFAULTS[key];
   }
-  const items = findRecord('evaluation', { model: STATE.model, dataset: STATE.dataset })?.items.item_id;
+  const items = chosenRun('evaluation')?.items.item_id;
   if (STATE.item && items && !items.includes(STATE.item)) unknown.push(`item \u201c${visible(STATE.item)}\u201d`);
   return unknown.length ? `The address asks for ${unknown.join(', ')}, which this page does not have.` : '';
 }
@@ -88,7 +91,28 @@ async function choose(changes) {
   }
   if (!changed.size) return;
   history.replaceState(null, '', address());
-  await Promise.all(FIGURES.filter((one) => one.keys.some((key) => changed.has(key))).map((one) => one.redraw()));
+  await redraw(FIGURES.filter((one) => one.keys.some((key) => changed.has(key))));
+}
+
+let drawing = 0;
+const pause = () => new Promise((done) => setTimeout(done));
+
+/** Draws figures again: at once those in view, then one after the other, so that the page answers meanwhile. */
+async function redraw(figures) {
+  drawing++;
+  document.documentElement.removeAttribute('data-ready');
+  const inView = ({ frame }) => {
+    const { top, bottom } = frame.getBoundingClientRect();
+    return bottom > 0 && top < innerHeight;
+  };
+  const seen = figures.filter(inView);
+  await Promise.all(seen.map((one) => one.redraw()));
+  for (const one of figures.filter((each) => !seen.includes(each))) {
+    await pause();
+    await one.redraw();
+  }
+  drawing--;
+  document.documentElement.toggleAttribute('data-ready', !drawing);
 }
 
 /** Goes to a section or figure and keeps the way back. */

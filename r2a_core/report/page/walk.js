@@ -1,36 +1,15 @@
 // Figure 4: the trajectory map of one head on one trace, answer rows over reasoning columns, with reflection ticks.
 
-// A weight is a level: 0 below the floor, else 1 to the highest on a logarithmic scale up to a weight of 1.
-const shareOf = (level) => (level ? (level - 1) / (CODES.levels - 1) : 0);
-const weightOf = (level, floor) => (level ? floor ** (1 - shareOf(level)) : 0);
-const levelError = (floor) => 100 * (floor ** (-0.5 / (CODES.levels - 1)) - 1); // %
-const mapBlue = (share) => blues(0.08 + 0.92 * share);
-const floorText = (floor) => String(Number(floor.toPrecision(2)));
-
-function traceRun() {
-  return findRecord('traces', { model: STATE.model, dataset: STATE.dataset });
-}
-
-function chosenTrace() {
-  const run = traceRun();
-  return run?.items.find((one) => one.item_id === STATE.item) ?? run?.items[0] ?? null;
-}
+const tracesHere = () => chosenRun('traces')?.items ?? [];
+const chosenTrace = () => tracesHere().find((one) => one.item_id === STATE.item) ?? tracesHere()[0] ?? null;
 
 function tracePicker() {
-  const items = traceRun()?.items ?? [];
+  const items = tracesHere();
   const at = items.indexOf(chosenTrace());
   const step = (by, label, text) =>
-    h(
-      'button',
-      {
-        type: 'button',
-        'aria-label': label,
-        disabled: !items[at + by],
-        'data-key': `trace${by}`,
-        onclick: () => choose({ item: items[at + by].item_id }),
-      },
-      text,
-    );
+    button(text, () => choose({ item: items[at + by].item_id }), {
+      ...{ 'aria-label': label, disabled: !items[at + by], 'data-key': `trace${by}` },
+    });
   return [
     picker(
       'trace',
@@ -41,22 +20,6 @@ function tracePicker() {
     step(-1, 'Previous trace', '\u2039'),
     step(1, 'Next trace', '\u203a'),
   ];
-}
-
-/** The part of a map over columns from..to, a pixel a cell; its box says how large it is drawn. */
-function mapCanvas({ rows, columns }, levels, [from, to], label) {
-  const [first, last] = [from, to].map((token) => columns.indexOf(token));
-  const [width, height] = [last - first, rows.length - 1];
-  const canvas = h('canvas', { class: 'map', width, height, role: 'img', 'aria-label': label });
-  const draw = canvas.getContext('2d');
-  const image = draw.createImageData(width, height);
-  const palette = Array.from({ length: CODES.levels + 1 }, (_, level) => mapBlue(shareOf(level)));
-  for (let at = 0; at < width * height; at++) {
-    const level = levels[Math.floor(at / width) * (columns.length - 1) + first + (at % width)];
-    if (level) image.data.set([...palette[level], 255], 4 * at);
-  }
-  draw.putImageData(image, 0, 0);
-  return canvas;
 }
 
 const cross = (x, y) => `M${x - 3} ${y - 3}l6 6m0 -6l-6 6`;
@@ -91,7 +54,7 @@ function brokenPath(points) {
   let pen = 'M';
   return points
     .map((point) => {
-      const part = point && `${pen}${point.map((one) => one.toFixed(1)).join(' ')}`;
+      const part = point && `${pen}${Math.round(10 * point[0]) / 10} ${Math.round(10 * point[1]) / 10}`;
       pen = point ? 'L' : 'M';
       return part ?? '';
     })
@@ -133,26 +96,19 @@ function allWalks(walks, width) {
     );
     return s('path', { d: `${brokenPath(points)}h0`, class: 'thumb' });
   };
-  return cellGrid({
+  return headGrid(walks.shape, {
     id: 'walk-grid',
     width: Math.min(width, 46 + heads * 90),
-    rows: layers,
-    columns: heads,
     tallest: 34,
-    rowTitle: 'layer',
-    columnTitle: 'head',
     description: 'r of the walk by layer and head',
     value: (layer, head) => walks.correlation[at.get(headName(layer, head))] ?? NaN,
     colour: (value) => diverging(0.6 * value),
-    name: headName,
     chosen: chosenHead(),
     choose: (layer, head) => choose({ head: headName(layer, head), view: '' }),
     over: (cell) =>
       Array.from({ length: layers * heads }, (_, one) => line(Math.floor(one / heads), one % heads, cell)),
   });
 }
-
-const walkFigure = () => figure({ id: 'walk', title: 'The walk of one head', keys: ['head', 'item'] }, drawWalk);
 
 async function drawWalk(body, width) {
   const trace = chosenTrace();
@@ -230,22 +186,15 @@ async function drawWalk(body, width) {
       (map
         ? `${pooling(map)}; weights are kept to \u00b1${levelError(trace.floor).toFixed(1)}%, below ${floorText(trace.floor)} a cell is empty.`
         : `The page carries only the centroid of this head; maps are stored of ${stored}.`),
-    csv: () => [
-      ['first_answer_token', 'centroid_fraction', 'spread_fraction'],
-      ...steps.filter((one) => one.centroid !== null).map((one) => [one.first, one.centroid, one.spread]),
-    ],
+    csv: () =>
+      steps
+        .filter((one) => one.centroid !== null)
+        .map(({ first, centroid, spread }) => ({
+          first_answer_token: first,
+          centroid_fraction: centroid,
+          spread_fraction: spread,
+        })),
   };
-}
-
-/** The most answer and reasoning tokens that a cell stands for. */
-const cellSize = (map) =>
-  [map.rows, map.columns].map((edges) => Math.max(...edges.slice(1).map((one, at) => one - edges[at])));
-
-function pooling(map) {
-  const [rows, columns] = cellSize(map);
-  return rows === 1 && columns === 1
-    ? 'A cell is one answer and one reasoning token'
-    : `A cell shows the largest weight of up to ${rows} answer \u00d7 ${columns} reasoning tokens`;
 }
 
 /** Lays a map under the picture of a walk; pointing at it reads a weight. */

@@ -1,50 +1,32 @@
 // What heads make of the reasoning beyond its length: mass and excess of each, what length does to each score, odds.
 
 function excessPanel(heads, width) {
-  const at = heads.layer.map((layer, index) => index).filter((index) => heads.excess[index] !== null);
+  const at = heads.layer.map((_, index) => index).filter((index) => heads.excess[index] !== null);
   const values = at.map((index) => heads.excess[index]);
-  const [low, high] = [Math.min(-0.02, ...values), Math.max(0.02, ...values)];
-  const [left, top, tall] = [52, 8, 220];
-  const x = linear(0, 1, left, width - 12);
-  const y = linear(high, low, top, top + tall);
+  const ends = [Math.min(-0.02, ...values), Math.max(0.02, ...values)];
   const chosen = chosenHead();
+  const dot = (index, x, y) => {
+    const name = headName(heads.layer[index], heads.head[index]);
+    const [mass, excess, rank] = [heads.mass[index], heads.excess[index], heads.rank_by_excess[index]];
+    const kept = rank !== null;
+    const place = kept ? `rank ${rank} beyond distance` : 'no more than even reading, or evenly';
+    const look = { fill: kept ? BLUE : 'none', stroke: kept ? BLUE : '#999999', class: 'pick' };
+    const radius = chosen && headName(...chosen) === name ? 6 : 3;
+    const said = `mass ${show(mass)}, ${show(excess)} beyond distance, ${place}`;
+    return headDot(name, said, { ...look, cx: x(mass), cy: y(excess), r: radius });
+  };
   return [
     h('h4', {}, 'share of attention, and how much of it distance does not explain'),
-    picture(
+    scatter({
       width,
-      top + tall + 44,
-      'Mass on the reasoning of each head, and what its reading by distance does not explain',
-      xAxis(x, ticks(0, 1, 5), top, top + tall, (value) => show(value, 2)),
-      yAxis(y, ticks(low, high, 5), left, left),
-      s('line', { x1: left, x2: width - 12, y1: y(0), y2: y(0), class: 'cross-line' }),
-      at.map((index) => {
-        const name = headName(heads.layer[index], heads.head[index]);
-        const kept = heads.rank_by_excess[index] !== null;
-        const said = kept
-          ? `rank ${heads.rank_by_excess[index]} beyond distance`
-          : 'no more than even reading, or evenly';
-        return s(
-          'circle',
-          {
-            cx: x(heads.mass[index]),
-            cy: y(heads.excess[index]),
-            r: chosen && headName(...chosen) === name ? 6 : 3,
-            class: 'pick',
-            fill: kept ? BLUE : 'none',
-            stroke: kept ? BLUE : '#999999',
-            'data-head': name,
-            onclick: () => choose({ head: name, view: '' }),
-          },
-          s(
-            'title',
-            {},
-            `${name}: mass ${show(heads.mass[index])}, ${show(heads.excess[index])} beyond distance, ${said}`,
-          ),
-        );
-      }),
-      axisTitle((left + width) / 2, top + tall + 38, 'mass on the reasoning'),
-      axisTitle(11, top + tall / 2, 'beyond reading by distance', false),
-    ),
+      label: 'Mass on the reasoning of each head, and what its reading by distance does not explain',
+      across: { ends: [0, 1], at: ticks(0, 1, 5), title: 'mass on the reasoning', format: (value) => show(value, 2) },
+      up: { ends, at: ticks(...ends, 5), title: 'beyond reading by distance' },
+      marks: (x, y) => [
+        s('line', { x1: x(0), x2: x(1), y1: y(0), y2: y(0), class: 'cross-line' }),
+        at.map((index) => dot(index, x, y)),
+      ],
+    }),
   ];
 }
 
@@ -53,10 +35,8 @@ const odds = (one) =>
     ? `\u2013 (${one.n_wrong} of ${one.n} wrong)`
     : `${show(one.odds_ratio, 2)} (${show(one.low, 2)} to ${show(one.high, 2)})`;
 
-const walksFigure = () => figure({ id: 'walks', title: 'Beyond the length of the trace', keys: ['head'] }, drawWalks);
-
 function drawWalks(body, width) {
-  const run = findRecord('walks', { model: STATE.model, dataset: STATE.dataset });
+  const run = chosenRun('walks');
   if (!run)
     return { missing: `The walks of ${STATE.model} on ${STATE.dataset} have not been measured: dvc repro walks.` };
   const numbersPanel = () => [
@@ -77,13 +57,12 @@ function drawWalks(body, width) {
       [s('circle', { cx: 9, cy: 6, r: 3, fill: 'none', stroke: '#999999' }), 'other heads'],
     ),
   );
-  const columns = Object.keys(run.heads);
   return {
     answer: run.answer,
     words: run.sentences,
     caption:
       `A dot is a head of ${STATE.model}, mean over ${counted(run.n_traces, 'trace')} of ${STATE.dataset}. ` +
       'Choose one to see it in the other figures.',
-    csv: () => [columns, ...run.heads.layer.map((_, index) => columns.map((name) => run.heads[name][index]))],
+    csv: () => rowsOf(run.heads),
   };
 }
