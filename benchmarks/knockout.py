@@ -23,8 +23,8 @@ eager attention hands to its softmax. These four run one set per round, and are 
 The bound counts token-layers: a set whose lowest head is in layer l takes the answer's A rows in the layers from l
 on, A (L - l) of the T L token-layers of a forward pass. *Sets / bound* is the time of the sets alone over that share
 of a plain SDPA forward pass with the logits of every row; *whole / bound* counts the unchanged run on both sides.
-*Fewer token-layers*: how many times as many token-layers a pass a set has as those computed for the sets, and for
-sets and unchanged run.
+*Fewer token-layers*: how many times as many token-layers a pass a set has as those that the sets take, and that
+sets and unchanged run do.
 """
 PRETRAINED = "smollm2_reasoner"
 REASONER = Shape("llama", 30, 576, 9, 3, 1536)  # the sizes of PRETRAINED, which its weights' folder makes it
@@ -48,7 +48,7 @@ class Cuts:
     peers: dict[str, Ratio]  # over ours
     sets_over_bound: Ratio
     whole_over_bound: Ratio
-    fewer_sets: float  # token-layers of a pass a set, over those computed for the sets
+    fewer_sets: float  # token-layers of a pass a set, over those of the sets
     fewer_whole: float
     gap: float  # largest difference of a log-probability from a peer's
 
@@ -101,10 +101,8 @@ def time_one(bench: Bench, workers: Sequence[Worker], shape: Shape, n_tokens: in
     for worker in workers:
         worker.ask(do="forget")
     sets, both = timings["sets"], added(timings["sets"], timings["unchanged"])
-    log_probs, computed = sets.result
-    whole = N_SETS * n_tokens * shape.n_layers
     layers = sum(shape.n_layers - heads[0][0] for heads in random_sets(shape.n_layers, shape.n_heads))
-    bound = len(segment_bounds(n_tokens)["answer"]) * layers / (n_tokens * shape.n_layers)
+    bound = len(segment_bounds(n_tokens)["answer"]) * layers / (n_tokens * shape.n_layers)  # passes
     return Cuts(
         shape,
         n_tokens,
@@ -112,9 +110,9 @@ def time_one(bench: Bench, workers: Sequence[Worker], shape: Shape, n_tokens: in
         {name: Ratio.of(timings[name], both, N_SETS) for name in PEERS},
         Ratio.of(sets, timings["plain"], 1 / bound),
         Ratio.of(both, timings["plain"], 1 / (1 + bound)),
-        whole / computed,
-        whole / (computed + n_tokens * shape.n_layers),
-        largest_gap(log_probs, timings, shape.dtype),
+        N_SETS / bound,
+        N_SETS / (1 + bound),
+        largest_gap(sets.result, timings, shape.dtype),
     )
 
 

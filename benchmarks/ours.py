@@ -17,7 +17,6 @@ import torch
 from benchmarks.cases import Shape, build_model, random_ids, random_sets, segment_bounds, weights_digest
 from benchmarks.pairs import aligned
 from r2a_core.activations.capture import capture_trace
-from r2a_core.activations.hooks import model_shape
 from r2a_core.activations.store import (
     ActivationReader,
     StoredTrace,
@@ -29,8 +28,7 @@ from r2a_core.activations.store import (
 from r2a_core.attention.masses import REFLECTION, TokenGroups, layer_statistics, masses_in_forward
 from r2a_core.config import CaptureConfig, ResponseParams, Tags, load_params
 from r2a_core.generation.decode import GenerationRequest, generate
-from r2a_core.infra.memory import MIB
-from r2a_core.knockout.run import arm_bytes, forced_pass, run_prefix
+from r2a_core.knockout.run import run_arms, run_prefix
 from r2a_core.knockout.sets import Arm
 from r2a_core.models.load import LoadedModel, load_model
 from r2a_core.models.prepare import prepare
@@ -182,16 +180,13 @@ def unchanged_run(shape: dict[str, Any], n_tokens: int) -> Run:
 
 
 def knock_out(shape: dict[str, Any], n_tokens: int) -> Run:
-    """All sets, with the unchanged run there already: log-probabilities (set, token), and token-layers computed."""
+    """All sets, with the unchanged run there already: log-probabilities (set, token)."""
     model, trace, arms = knockout_case(shape, n_tokens)
-    prefix, sizes, ordered = run_prefix(model, trace), model_shape(model), sorted(arms)
-    step = max(1, ARMS_MIB * MIB // arm_bytes(sizes, prefix))
+    prefix = run_prefix(model, trace)
 
-    def run() -> tuple[list[list[float]], int]:
-        parts = [ordered[start : start + step] for start in range(0, len(ordered), step)]
-        found = [forced_pass(model, sizes, prefix, part, {}) for part in parts]
-        by_arm = dict(zip(ordered, torch.cat([log_probs for log_probs, _ in found]).tolist(), strict=True))
-        return [by_arm[arm] for arm in arms], sum(token_layers for _, token_layers in found)
+    def run() -> list[list[float]]:
+        found = run_arms(model, prefix, arms, ARMS_MIB)
+        return [found[arm].tolist() for arm in arms]
 
     return run
 

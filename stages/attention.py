@@ -6,7 +6,8 @@ capture.store: false the model itself) -> data/attention/<model>/<dataset>/<sett
 usage: python -m stages.attention MODEL DATASET SETTING
 """
 
-from r2a_core.attention.tables import AttentionJob, attention_tables, medians
+from r2a_core.attention.job import AttentionJob
+from r2a_core.attention.tables import attention_tables, medians
 from r2a_core.infra.files import write_frame, write_json
 from r2a_core.trace import Setting
 from stages._study import open_study, run_stage
@@ -17,7 +18,7 @@ def attention(model: str, dataset: str, setting: Setting) -> None:
     study = open_study("attention", model=model, dataset=dataset, setting=setting)
     paths = study.paths
     phrases = study.params.attention.reflection_phrases
-    job = AttentionJob(paths.activations(model, dataset, setting), paths.model(model), phrases, study.device)
+    job = AttentionJob(paths.model(model), study.device, paths.activations(model, dataset, setting), phrases)
     with study.work(model) as work:
         tables = attention_tables(job, work)
         write_frame(paths.attention(model, dataset, setting), tables.attention)

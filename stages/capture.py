@@ -17,7 +17,7 @@ def capture(model: str, dataset: str, setting: Setting) -> None:
     study = open_study("capture", model=model, dataset=dataset, setting=setting)
     paths = study.paths
     generations = read_frame(paths.generations(model, dataset, setting), GENERATION_SCHEMA, "generate")
-    job = CaptureJob(paths.model(model), study.params.capture, study.device)
+    job = CaptureJob(paths.model(model), study.device, study.params.capture)
     with study.work(model) as work:
         capture_traces(job, generations, work, paths.activations(model, dataset, setting))
 

@@ -19,12 +19,12 @@ def generate(model: str, dataset: str, setting: Setting) -> None:
     study = open_study("generate", model=model, dataset=dataset, setting=setting)
     paths, params = study.paths, study.params
     job = GenerationJob(
-        model,
         paths.model(model),
+        study.device,
+        model,
         setting,
         params.datasets[dataset],
         params.generate,
-        study.device,
         study.resources.memory_mib,
     )
     items = read_items(paths.items(dataset))[: params.generate.limit]

@@ -17,12 +17,12 @@ def generate_pairs(model: str) -> None:
     paths, params = study.paths, study.params
     pairs = params.run.pairs
     job = GenerationJob(
-        model,
         paths.model(model),
+        study.device,
+        model,
         "with_reasoning",
         params.datasets[pairs],
         params.pairs.generate.sampled(),
-        study.device,
         study.resources.memory_mib,
     )
     items = read_items(paths.items(pairs))

@@ -21,14 +21,14 @@ def maps(model: str, dataset: str) -> None:
     study = open_study("maps", model=model, dataset=dataset)
     paths, params = study.paths, study.params
     job = MapJob(
+        paths.model(model),
+        study.device,
         model,
         dataset,
         paths.activations(model, dataset),
-        paths.model(model),
         params.maps,
         params.heads.walk,
         params.attention.reflection_phrases,
-        study.device,
     )
     tables = trace_maps(
         job,

@@ -27,7 +27,7 @@ def sentences(model: str, dataset: str) -> None:
     with study.work(model) as work:
         hidden = hide_sentences(SuppressionJob(folder, study.device, params, traces), work)
         hidden = with_masses(hidden, masses)
-        heads = receiver_table(ReceiverJob(paths.activations(model, dataset), folder, (), study.device, params), work)
+        heads = receiver_table(ReceiverJob(folder, study.device, paths.activations(model, dataset), (), params), work)
         write_frame(paths.hidden_sentences(model, dataset), hidden)
         write_frame(paths.receivers(model, dataset), heads)
         write_json(paths.metrics("sentences", study.item), sentences_summary(hidden, heads, params))

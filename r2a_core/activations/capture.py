@@ -25,7 +25,8 @@ from r2a_core.activations.store import TRACES, TraceActivations, assemble, plan_
 from r2a_core.config import CaptureConfig, CaptureParams, Rows
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
-from r2a_core.models.load import LoadedModel, head_size, load_model, n_kv_heads, transformers_errors
+from r2a_core.models.job import ModelJob
+from r2a_core.models.load import head_size, n_kv_heads, transformers_errors
 from r2a_core.models.pointer import from_pretrained_args, read_pointer
 from r2a_core.trace import TokenTrace, TraceSegments, select_traces
 
@@ -135,16 +136,10 @@ class CaptureShard:
 
 
 @dataclass(frozen=True)
-class CaptureJob:
-    """What all shards of one model, dataset and setting share. The model loads when a shard first needs it."""
+class CaptureJob(ModelJob):
+    """What all shards of one model, dataset and setting share."""
 
-    model_folder: Path
     params: CaptureParams
-    device: str
-
-    @cached_property
-    def loaded(self) -> LoadedModel:
-        return load_model(self.model_folder, self.device)
 
     @cached_property
     def sizes(self) -> Any:

@@ -30,7 +30,8 @@ from r2a_core.attention.masses import pattern_blocks
 from r2a_core.config import MapParams, WalkThresholds
 from r2a_core.infra.checks import check_finite
 from r2a_core.infra.errors import R2AError
-from r2a_core.models.load import choose_device, load_tokenizer
+from r2a_core.models.job import ModelJob
+from r2a_core.models.load import choose_device
 from r2a_core.results import Head, head_name
 from r2a_core.tokenizer import reflection_ranges, token_pieces
 from r2a_core.trace import TraceSegments
@@ -108,17 +109,15 @@ class QueryBlock:
 
 
 @dataclass(frozen=True)
-class MapJob:
-    """What the maps of one model and dataset are made of."""
+class MapJob(ModelJob):
+    """What the maps of one model and dataset are made of; of the model only the tokenizer is used."""
 
     model: str
     dataset: str
     activations: Path  # folder
-    model_folder: Path  # of which the tokenizer is used
     params: MapParams
     walk: WalkThresholds
     reflection_phrases: Sequence[str]
-    device: str
 
 
 def trace_maps(job: MapJob, attention: pl.DataFrame, heads: pl.DataFrame) -> MapTables:
@@ -131,8 +130,7 @@ def trace_maps(job: MapJob, attention: pl.DataFrame, heads: pl.DataFrame) -> Map
         why = "no trace was captured" if reader.is_stored else "capture.store is false"
         log.warning("%s, %s: %s, so there are no maps", job.model, job.dataset, why)
         return MapTables(*(pl.DataFrame(schema=each) for each in (MAP_SCHEMA, TOKEN_SCHEMA, SPAN_SCHEMA, LINK_SCHEMA)))
-    tokenizer = load_tokenizer(job.model_folder).hf
-    pieces = {trace.item_id: token_pieces(tokenizer, trace.token_ids) for trace in reader.token_traces()}
+    pieces = {trace.item_id: token_pieces(job.tokenizer.hf, trace.token_ids) for trace in reader.token_traces()}
     chosen = choose_maps(job.params, job.model, job.dataset, pieces, attention, heads, job.walk)
     device = str(choose_device(job.device))
     return attention_maps(reader, pieces, chosen, job.params, job.reflection_phrases, device)

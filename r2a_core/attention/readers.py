@@ -15,7 +15,8 @@ from typing import Any
 import polars as pl
 
 from r2a_core.attention.heads import HEAD_SCHEMA, SCORES, is_reasoning_focus, rank_on_dataset
-from r2a_core.attention.tables import AttentionJob, attention_tables
+from r2a_core.attention.job import AttentionJob
+from r2a_core.attention.tables import attention_tables
 from r2a_core.config import HeadsParams
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.shards import Work
@@ -49,7 +50,7 @@ def read_traces(reading: Reading, traces: Sequence[TokenTrace], work: Work) -> p
     Raises R2AError when a token is not the same to both models.
     """
     check_tokens(load_tokenizer(reading.reader), load_tokenizer(reading.writer), traces, reading)
-    job = AttentionJob(None, reading.reader, reading.phrases, reading.device)
+    job = AttentionJob(reading.reader, reading.device, None, reading.phrases)
     return attention_tables(job, work, traces).attention
 
 

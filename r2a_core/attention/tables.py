@@ -8,8 +8,8 @@ at a time, and the medians of Figure 2:
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import polars as pl
 from torch import Tensor
 
 from r2a_core.activations.attention import LayerAttention
-from r2a_core.activations.store import ActivationReader, RecordedTrace
+from r2a_core.activations.store import RecordedTrace
+from r2a_core.attention.job import AttentionJob, AttentionShard, plan_attention
 from r2a_core.attention.masses import (
     LayerMasses,
     TokenGroups,
@@ -30,15 +31,13 @@ from r2a_core.attention.masses import (
 )
 from r2a_core.infra.checks import check_columns
 from r2a_core.infra.files import save_frame
-from r2a_core.infra.shards import Work, WorkStore, fingerprint
-from r2a_core.models.load import LoadedModel, choose_device, load_model, load_tokenizer
+from r2a_core.infra.shards import Work, WorkStore
+from r2a_core.models.load import choose_device
 from r2a_core.results import segment_medians
 from r2a_core.tokenizer import reflection_ranges, sentence_ranges, token_pieces
 from r2a_core.trace import SEGMENTS, TokenTrace, TraceSegments, opens_box
 
 REBUILD = "rebuild it with: dvc repro attention"
-
-TRACES_IN_FORWARD = 10  # traces per shard that is computed by the model: what a killed run may lose
 
 ATTENTION_SCHEMA = {
     "item_id": pl.String,
@@ -230,42 +229,6 @@ def medians(attention: pl.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class AttentionJob:
-    """What all shards of one model, dataset and setting share. The model loads when a shard first needs it."""
-
-    activations: Path | None  # folder; None: the model reads traces that are given
-    model_folder: Path
-    phrases: tuple[str, ...]  # that mark reflection
-    device: str
-
-    @cached_property
-    def folder(self) -> ActivationReader | None:
-        """The traces of the folder."""
-        return None if self.activations is None else ActivationReader(self.activations)
-
-    @property
-    def stored(self) -> ActivationReader | None:
-        """The same where their activations are stored, None where the model has to read them."""
-        return self.folder if self.folder is not None and self.folder.is_stored else None
-
-    @cached_property
-    def loaded(self) -> LoadedModel:
-        return load_model(self.model_folder, self.device)
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        return load_tokenizer(self.model_folder).hf
-
-
-@dataclass(frozen=True)
-class AttentionShard:
-    """The traces of one shard, and the fingerprint of all that their tables depend on."""
-
-    traces: tuple[TokenTrace, ...]
-    fingerprint: str
-
-
-@dataclass(frozen=True)
 class TableFiles:
     """The tables of one shard, on disk."""
 
@@ -283,26 +246,6 @@ def attention_tables(job: AttentionJob, work: Work, traces: Sequence[TokenTrace]
     return concat_tables(files.read() for files in work.finish(finish_attention, job, shards))
 
 
-def plan_attention(
-    job: AttentionJob, base: Mapping[str, Any], traces: Sequence[TokenTrace] = ()
-) -> list[AttentionShard]:
-    """Returns one shard per shard of activations, in order; where none are stored, per TRACES_IN_FORWARD traces.
-
-    base: digests of code and model.
-    """
-    traces = traces if job.folder is None else job.folder.token_traces()
-    digests = [None] * len(traces) if job.stored is None else job.stored.index["sha256"].to_list()
-    parts: dict[tuple[str | None, int], list[TokenTrace]] = {}
-    for number, (trace, digest) in enumerate(zip(traces, digests, strict=True)):
-        parts.setdefault((digest, number // TRACES_IN_FORWARD if digest is None else 0), []).append(trace)
-    shards = []
-    for (digest, _), part in parts.items():
-        content = [[trace.item_id, trace.token_ids, asdict(trace.segments)] for trace in part]
-        made_from = {"phrases": job.phrases, "activations": digest, "traces": content}
-        shards.append(AttentionShard(tuple(part), fingerprint(**base, **made_from)))
-    return shards
-
-
 def finish_attention(job: AttentionJob, store: WorkStore, shard: AttentionShard) -> TableFiles:
     """Files of one shard, from the work store or computed now."""
 
@@ -318,7 +261,7 @@ def finish_attention(job: AttentionJob, store: WorkStore, shard: AttentionShard)
 
 def tables_of(job: AttentionJob, trace: TokenTrace) -> AttentionTables:
     """Returns the tables of one trace, from its stored activations or from a forward pass."""
-    pieces = token_pieces(job.tokenizer, trace.token_ids)
+    pieces = token_pieces(job.tokenizer.hf, trace.token_ids)
     if job.stored is None:
         return tables_in_forward(job.loaded.model, trace, pieces, job.phrases)
     stored, device = job.stored.trace(trace.item_id), str(choose_device(job.device))

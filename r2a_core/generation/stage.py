@@ -28,10 +28,9 @@ from r2a_core.generation.vllm import VllmBackend, load_engine
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
-from r2a_core.models.load import LoadedModel, load_model, load_tokenizer
+from r2a_core.models.job import ModelJob
 from r2a_core.models.pointer import ModelPointer, read_pointer
 from r2a_core.prompts import prompt_ids
-from r2a_core.tokenizer import LoadedTokenizer
 from r2a_core.trace import GENERATION_SCHEMA, Setting, has_boxed
 
 log = logging.getLogger(__name__)
@@ -52,24 +51,14 @@ class GenerationShard:
 
 
 @dataclass(frozen=True)
-class GenerationJob:
-    """What all shards of one model, dataset and setting share. Model and tokenizer load when first needed."""
+class GenerationJob(ModelJob):
+    """What all shards of one model, dataset and setting share."""
 
     model_name: str
-    model_folder: Path
     setting: Setting
     source: DatasetParams
     config: GenerateParams
-    device: str
     memory_mib: int | None = None  # for the responses that grow at a time; None = most of what the device has free
-
-    @cached_property
-    def loaded(self) -> LoadedModel:
-        return load_model(self.model_folder, self.device)
-
-    @cached_property
-    def tokenizer(self) -> LoadedTokenizer:
-        return load_tokenizer(self.model_folder)
 
     @cached_property
     def pointer(self) -> ModelPointer:

@@ -12,6 +12,7 @@ import polars as pl
 from r2a_core.config import WalkThresholds
 from r2a_core.instruments.catalogue import INSTRUMENTS, VALUE_SCHEMA
 from r2a_core.knockout.sets import ranked_heads
+from r2a_core.knockout.summary import token_layers
 from r2a_core.patching.summary import pair_curves
 from r2a_core.perturb.areas import lanham_area, mistake_area, mistake_places
 from r2a_core.perturb.summary import clear_items, whole_trace
@@ -76,11 +77,11 @@ def knockout_values(knockout: pl.DataFrame, count: int) -> list[pl.DataFrame]:
 
     Passes are those of the unchanged trace and of the arms: their token-layers over those of the trace.
     """
-    arm = pl.col("n_answer_tokens") * (pl.col("n_layers") - pl.col("first_layer")).cast(pl.Float64)
+    arm, whole = token_layers()
     rows = knockout.with_columns(
         loss=loss_per_token("n_answer_tokens"),
         result=loss_per_token("n_result_tokens", "result_"),
-        arm=arm / (pl.col("n_tokens") - 2) / pl.col("n_layers"),
+        arm=arm / whole,
     )
     found = {}
     for (kind, name), instrument in CUTS.items():

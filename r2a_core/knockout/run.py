@@ -26,15 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r2a_core.activations.attention import (
-    LayerCall,
-    MaskSpec,
-    SuffixAttention,
-    attend,
-    check_inputs,
-    planned_attention,
-)
+from r2a_core.activations.attention import LayerCall, MaskSpec, attend, check_inputs, planned_attention
 from r2a_core.activations.hooks import ModelShape, every_residual, logits_of, model_shape, skipped
+from r2a_core.activations.suffix import SuffixAttention
 from r2a_core.config import KnockoutKind
 from r2a_core.infra.checks import check_finite
 from r2a_core.infra.errors import R2AError
@@ -154,7 +148,6 @@ class CutPlan:
     plain: SuffixAttention
     blind: SuffixAttention  # sees nothing of what is hidden; of sequences without `View.unread`
     grown: dict[int, tuple[Tensor, Tensor]] | None = None  # keys and values of what arms wrote; None: nothing is kept
-    token_layers: int = 0  # rows times layers that were computed
 
     @classmethod
     def of(cls, run: PrefixRun, arms: Sequence[Arm], shape: ModelShape, means: MeanOutputs, n_new: int) -> "CutPlan":
@@ -176,7 +169,6 @@ class CutPlan:
     def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         check_inputs(call, query, key)
         layer, n_rows = call.layer.layer, len(query)
-        self.token_layers += n_rows * query.shape[2]
         if self.grown is not None:
             before = self.grown.get(layer, (key[:, :, :0], value[:, :, :0]))
             key, value = (torch.cat(pair, 2) for pair in zip(before, (key, value), strict=True))
@@ -238,7 +230,7 @@ def run_arms(
     def compute(mib: int) -> dict[Arm, Tensor]:
         size = max(1, mib * MIB // one_arm)
         parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
-        values = torch.cat([forced_pass(model, shape, run, part, means or {})[0] for part in parts])
+        values = torch.cat([forced_pass(model, shape, run, part, means or {}) for part in parts])
         return dict(zip(ordered, values, strict=True))
 
     smallest = -(-one_arm // MIB)
@@ -258,10 +250,8 @@ def arm_bytes(shape: ModelShape, run: PrefixRun) -> int:
 
 
 @torch.no_grad()
-def forced_pass(
-    model: Any, shape: ModelShape, run: PrefixRun, arms: Sequence[Arm], means: MeanOutputs
-) -> tuple[Tensor, int]:
-    """Run arms, which ascend by first layer, in one pass: log-probabilities (arm, token), and token-layers computed."""
+def forced_pass(model: Any, shape: ModelShape, run: PrefixRun, arms: Sequence[Arm], means: MeanOutputs) -> Tensor:
+    """Run arms, which ascend by first layer, in one pass: log-probabilities (arm, token)."""
     starts = [arm.first_layer for arm in arms]
     rows = range(run.view.first, run.trace.segments.answer.stop - 1)
     plan, left = CutPlan.of(run, arms, shape, means, len(rows)), list[Tensor]()
@@ -281,7 +271,7 @@ def forced_pass(
             position_ids=torch.arange(rows.start, rows.stop, device=shape.device)[None],
             use_cache=False,
         )
-    return token_log_probs(model, left[0], run.trace), plan.token_layers
+    return token_log_probs(model, left[0], run.trace)
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from r2a_core.infra.shards import Work, WorkStore, fingerprint
 from r2a_core.knockout.run import MeanOutputs, PrefixRun, View, run_arms, run_prefix, write_anew, writes
 from r2a_core.knockout.sets import Arm, HeadSet, largest
 from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, knockout_frame
-from r2a_core.models.load import LoadedModel, load_model
+from r2a_core.models.job import ModelJob
 from r2a_core.tokenizer import token_pieces
 from r2a_core.trace import TokenTrace, last_boxed_answer
 
@@ -33,18 +33,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class KnockoutJob:
-    """What all shards of one model and dataset share. The model loads when a shard first needs it."""
+class KnockoutJob(ModelJob):
+    """What all shards of one model and dataset share."""
 
-    model_folder: Path
-    device: str
     params: KnockoutParams
     sets: Sequence[HeadSet]
     traces: Sequence[TokenTrace]
-
-    @cached_property
-    def loaded(self) -> LoadedModel:
-        return load_model(self.model_folder, self.device)
 
     @cached_property
     def mean_outputs(self) -> dict[tuple[str, str], MeanOutputs]:
@@ -129,7 +123,7 @@ def trace_rows(job: KnockoutJob, number: int, view: str) -> Iterator[dict[str, A
         found = run_arms(model, run, list(arms.values()), job.params.memory_mib, means)
         written = answers_anew(job, run, [arm for (each, _), arm in arms.items() if each in anew], means)
     reasoning, answer = trace.segments.reasoning, trace.segments.answer
-    result = default_span(trace.item_id, trace.segments, token_pieces(job.loaded.tokenizer.hf, trace.token_ids))
+    result = default_span(trace.item_id, trace.segments, token_pieces(job.tokenizer.hf, trace.token_ids))
     parts = {"": answer, "result_": range(result.start, result.end)}
     parts |= {} if view == "answer" else {"reasoning_": reasoning}
     for (each, kind), arm in arms.items():
@@ -173,7 +167,7 @@ def answers_anew(
         return {}
     model, nothing = job.loaded.model, Arm.of(job.params.kinds[0], ())
     written = write_anew(model, run, [nothing, *arms], job.loaded.ids.ends, job.params.anew.max_new_tokens, means)
-    decode = partial(job.loaded.tokenizer.hf.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    decode = partial(job.tokenizer.hf.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     texts = {arm: decode(ids) for arm, ids in written.items()}
     results = {arm: box.content if (box := last_boxed_answer(text)) else text for arm, text in texts.items()}
     changed = {arm: result != results[nothing] for arm, result in results.items()}

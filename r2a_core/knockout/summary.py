@@ -178,14 +178,19 @@ def cost_record(frame: pl.DataFrame) -> dict[str, Any]:
 
     The unchanged run of each trace is counted on the arms' side, and answers written anew on neither.
     """
-    written = pl.when(pl.col("view") == "answer").then(0).otherwise(pl.col("n_reasoning_tokens") + 1)
-    tokens, layers = (pl.col("n_answer_tokens") + written).cast(pl.Int64), pl.col("n_layers").cast(pl.Int64)
-    whole = (pl.col("n_tokens") - 2) * layers
+    arm, whole = token_layers()
     once = frame.unique("item_id").select(whole.sum()).item()
     return {
-        "token_layers": once + frame.select((tokens * (layers - pl.col("first_layer"))).sum()).item(),
+        "token_layers": once + frame.select(arm.sum()).item(),
         "whole_passes": frame.select(whole.sum()).item(),
     }
+
+
+def token_layers() -> tuple[pl.Expr, pl.Expr]:
+    """What an arm takes, and what a whole pass over its trace takes, in tokens times layers."""
+    written = pl.when(pl.col("view") == "answer").then(0).otherwise(pl.col("n_reasoning_tokens") + 1)
+    tokens, layers = (pl.col("n_answer_tokens") + written).cast(pl.Int64), pl.col("n_layers").cast(pl.Int64)
+    return tokens * (layers - pl.col("first_layer")), (pl.col("n_tokens") - 2) * layers
 
 
 def sentences(records: Sequence[dict[str, Any]]) -> list[str]:

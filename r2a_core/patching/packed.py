@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from r2a_core.activations.attention import LayerCall, SuffixAttention, planned_attention
+from r2a_core.activations.attention import LayerCall, planned_attention
 from r2a_core.activations.hooks import ModelShape, every_residual, model_shape, skipped
+from r2a_core.activations.suffix import SuffixAttention
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.memory import MIB
 from r2a_core.pairs.align import AlignedPair

@@ -22,7 +22,7 @@ from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.memory import MIB, retry_with_half
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
-from r2a_core.models.load import LoadedModel, load_model
+from r2a_core.models.job import ModelJob
 from r2a_core.pairs.align import AlignedPair
 from r2a_core.pairs.tables import aligned_pairs, pair_digest
 from r2a_core.patching.metrics import Sweep, concat_sweeps, patching_frame
@@ -58,19 +58,7 @@ class PairShard:
 
 
 @dataclass(frozen=True)
-class PairJob:
-    """What all shards of a model share. The model loads when a shard first needs it."""
-
-    model_folder: Path
-    device: str
-
-    @cached_property
-    def loaded(self) -> LoadedModel:
-        return load_model(self.model_folder, self.device)
-
-
-@dataclass(frozen=True)
-class PairCaptureJob(PairJob):
+class PairCaptureJob(ModelJob):
     """Clean runs of a model."""
 
     params: PairCaptureParams
@@ -139,7 +127,7 @@ def weak_reason(ld_clean: float, ld_corrupted: float, threshold: float) -> str |
 
 
 @dataclass(frozen=True)
-class SweepJob(PairJob):
+class SweepJob(ModelJob):
     """Patched runs of a model."""
 
     params: SweepParams

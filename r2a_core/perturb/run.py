@@ -8,7 +8,7 @@ rounding differs from one full forward pass per arm.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -67,21 +67,23 @@ def run_arms(
     sizes = [arm_bytes(shape, reading, arm) for arm in arms]
 
     def compute(mib: int) -> list[Forced]:
-        packs: list[list[Arm]] = [[]]
-        taken = 0
-        for arm, size in zip(arms, sizes, strict=True):
-            if packs[-1] and taken + size > mib * MIB:
-                packs.append([])
-                taken = 0
-            packs[-1].append(arm)
-            taken += size
-        return [
-            each for pack in packs if pack for each in forced_pack(model, reading, cache, pack, ended, answer_tokens)
-        ]
+        packs = [arms[pack.start : pack.stop] for pack in filled(sizes, mib * MIB)]
+        return [each for pack in packs for each in forced_pack(model, reading, cache, pack, ended, answer_tokens)]
 
     smallest = -(-max(sizes, default=1) // MIB)
     name = f"{reading.trace.item_id}, MiB of arms"
     return retry_with_half(compute, max(memory_mib, smallest), smallest, name, HINT)
+
+
+def filled(sizes: Sequence[int], room: int) -> list[range]:
+    """Cut a sequence into runs that fit into the room, each of one at least."""
+    starts, taken = list[int](), 0
+    for at, size in enumerate(sizes):
+        if not starts or taken + size > room:
+            starts.append(at)
+            taken = 0
+        taken += size
+    return [range(*ends) for ends in pairwise([*starts, len(sizes)])]
 
 
 def arm_bytes(shape: ModelShape, reading: Reading, arm: Arm) -> int:

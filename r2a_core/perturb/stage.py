@@ -21,36 +21,25 @@ from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.infra.checks import error_context
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
-from r2a_core.models.load import LoadedModel, load_model, load_tokenizer
+from r2a_core.models.job import ModelJob
 from r2a_core.perturb.arms import Arm, changed_arms, cut_arms
 from r2a_core.perturb.mistakes import mistake_arms
-from r2a_core.perturb.reading import Reading, donor_of, read_trace
+from r2a_core.perturb.reading import Donor, Reading, donor_of, read_trace
 from r2a_core.perturb.run import Forced, run_arms, trace_cache
 from r2a_core.perturb.summary import PERTURB_SCHEMA, boundary_of, perturb_frame
-from r2a_core.tokenizer import LoadedTokenizer
 from r2a_core.trace import TokenTrace, last_boxed_answer
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PerturbJob:
-    """What all shards of one model and dataset share. The model loads when a shard first needs it."""
+class PerturbJob(ModelJob):
+    """What all shards of one model and dataset share."""
 
-    model_folder: Path
-    device: str
     params: PerturbParams
     traces: Sequence[TokenTrace]  # all that are well-formed: those that are not run lend their reasoning
     items: Mapping[str, Item]
     tie_margin: float  # logits, of answers written freely: params generate.tie_margin
-
-    @cached_property
-    def loaded(self) -> LoadedModel:
-        return load_model(self.model_folder, self.device)
-
-    @cached_property
-    def tokenizer(self) -> LoadedTokenizer:
-        return load_tokenizer(self.model_folder)
 
     @cached_property
     def readings(self) -> list[Reading]:
@@ -141,30 +130,14 @@ def written_on(job: PerturbJob, starts: Sequence[Sequence[int]], ends: tuple[int
 def forced_rows(job: PerturbJob, number: int, anew: Sequence[Arm]) -> Iterator[dict[str, Any]]:
     """Yield the rows of one trace: cuts from no sentence to all, then the other arms, of which `anew` are the last."""
     reading = job.chosen[number]
-    item, params = job.items[reading.trace.item_id], job.params
-    donor = donor_of(reading, job.readings)
-    with error_context(f"trace {item.item_id!r}"):
-        model = job.loaded.model
-        cache = trace_cache(model, reading)
-
-        def run(arms: Sequence[Arm]) -> list[Forced]:
-            return run_arms(model, reading, cache, arms, ended, params.answer_tokens, params.memory_mib)
-
-        def ended(ids: Sequence[int]) -> bool:
-            return ids[-1] in job.tokenizer.ids.ends or last_boxed_answer(spelled(ids)) is not None
-
-        def spelled(ids: Sequence[int]) -> str:
-            return job.text([*reading.stem[1:], *ids]).strip()
-
-        cuts = cut_arms(reading)
-        found = run(cuts)
-        boundary = cuts[boundary_of([each.log_prob for each in found])].kept
-        changed = [*changed_arms(job.tokenizer, reading, boundary, donor, options_of(item), params), *anew]
-        found += run(changed)
-        bases = {arm.kept: each.log_prob for arm, each in zip(cuts, found, strict=False)}
-    for arm, each in zip([*cuts, *changed], found, strict=True):
+    donor, free = donor_of(reading, job.readings), is_free(job, number)
+    with error_context(f"trace {reading.trace.item_id!r}"):
+        forced = force(job, reading, donor, anew)
+    bases = {arm.kept: each.log_prob for arm, each in forced.arms if arm.family == "cut"}
+    boundary = forced.boundary
+    for arm, each in forced.arms:
         yield {
-            "item_id": item.item_id,
+            "item_id": reading.trace.item_id,
             "family": arm.family,
             "part": arm.part,
             "level": arm.level,
@@ -181,9 +154,41 @@ def forced_rows(job: PerturbJob, number: int, anew: Sequence[Arm]) -> Iterator[d
             "log_prob": each.log_prob,
             "log_prob_base": bases[boundary if arm.part == "before" else len(reading.sentences)],
             "original": reading.answer,
-            "answer": spelled(each.written),
-            "free_ids": free_start(reading, arm) if is_free(job, number) and written_freely(job, arm) else None,
+            "answer": spelled(job, reading, each.written),
+            "free_ids": free_start(reading, arm) if free and written_freely(job, arm) else None,
         }
+
+
+@dataclass(frozen=True)
+class ForcedTrace:
+    """The answer forced after every arm of one trace: cuts first."""
+
+    arms: list[tuple[Arm, Forced]]
+    boundary: int  # sentences
+
+
+def force(job: PerturbJob, reading: Reading, donor: Donor | None, anew: Sequence[Arm]) -> ForcedTrace:
+    """Force an answer after the cuts of a trace, then after what is changed around the boundary that they give."""
+    params, options = job.params, options_of(job.items[reading.trace.item_id])
+    model, ends = job.loaded.model, job.tokenizer.ids.ends
+    cache = trace_cache(model, reading)
+
+    def ended(ids: Sequence[int]) -> bool:
+        return ids[-1] in ends or last_boxed_answer(spelled(job, reading, ids)) is not None
+
+    def run(arms: Sequence[Arm]) -> list[tuple[Arm, Forced]]:
+        found = run_arms(model, reading, cache, arms, ended, params.answer_tokens, params.memory_mib)
+        return [*zip(arms, found, strict=True)]
+
+    cuts = run(cut_arms(reading))
+    boundary = cuts[boundary_of([each.log_prob for _, each in cuts])][0].kept
+    changed = changed_arms(job.tokenizer, reading, boundary, donor, options, params)
+    return ForcedTrace([*cuts, *run([*changed, *anew])], boundary)
+
+
+def spelled(job: PerturbJob, reading: Reading, ids: Sequence[int]) -> str:
+    """What is written from the stem on."""
+    return job.text([*reading.stem[1:], *ids]).strip()
 
 
 def written_freely(job: PerturbJob, arm: Arm) -> bool:

@@ -184,28 +184,15 @@ def sentences(record: dict[str, Any]) -> list[str]:
     """Say what the numbers of one model and dataset are."""
     if record["curve"] is None:
         return [f"After the unchanged reasoning none of {record['n_items']} answers is the original one: all is noise."]
-    n, boundary, aoc = record["n_items"] - record["n_noise"], record["boundary"], record["aoc"]
-    cost = record["cost"]
+    n, boundary, cost = record["n_items"] - record["n_noise"], record["boundary"], record["cost"]
     said = [
         f"Forced after the unchanged reasoning, {n} of {record['n_items']} answers are the original ones; the other "
         f"{record['n_noise']} are noise and left out.",
         f"Without reasoning {share_words(record['curve']['same'][0])} of the answers stay. The largest rise of "
         f"p(answer), from {boundary['p_before']['mean']:.2f} to {boundary['p_after']['mean']:.2f}, comes at "
         f"{share_words(boundary['place'])} of the sentences.",
-        f"Area over the curve of cuts (0: the answer never needs the reasoning): {estimate(aoc['lanham'])} after "
-        "Lanham et al.",
+        *area_sentences(record["aoc"]),
     ]
-    if aoc["cot_transparency"] is not None:
-        said[-1] += f", {aoc['cot_transparency']:.2f} as cot-transparency draws cuts"
-    if aoc["remul"] is not None:
-        said[-1] += f", {aoc['remul']:.2f} by REMUL's accuracy, where 0.2 is no need if all are right"
-    said[-1] += "."
-    if (made := aoc["mistakes"])["n"]:
-        said.append(
-            f"Area over the curve of mistakes (Lanham et al.: one wrong value, and the rest of the reasoning written "
-            f"anew), n = {made['n']}: {estimate(made)}; without a mistake {estimate(aoc['written_anew'])}; "
-            f"the mistake alone {estimate(aoc['mistakes_alone'])}."
-        )
     most = {key: max(each["level"] for each in own) for key, own in by_part(record["arms"]).items()}
     for arm in record["arms"]:
         if (words := WORDS.get((arm["family"], arm["part"]))) and arm["level"] == most[arm["family"], arm["part"]]:
@@ -215,6 +202,24 @@ def sentences(record: dict[str, Any]) -> list[str]:
         f"each trace; one whole pass per arm would be {cost['whole_tokens'] / max(1, cost['tokens']):.1f} times that."
     )
     return said
+
+
+def area_sentences(aoc: dict[str, Any]) -> list[str]:
+    """Say how large the areas over the curves are."""
+    said = "Area over the curve of cuts (0: the answer never needs the reasoning): "
+    said += f"{estimate(aoc['lanham'])} after Lanham et al."
+    if aoc["cot_transparency"] is not None:
+        said += f", {aoc['cot_transparency']:.2f} as cot-transparency draws cuts"
+    if aoc["remul"] is not None:
+        said += f", {aoc['remul']:.2f} by REMUL's accuracy, where 0.2 is no need if all are right"
+    if not (made := aoc["mistakes"])["n"]:
+        return [f"{said}."]
+    return [
+        f"{said}.",
+        "Area over the curve of mistakes (Lanham et al.: one wrong value, and the rest of the reasoning written "
+        f"anew), n = {made['n']}: {estimate(made)}; without a mistake {estimate(aoc['written_anew'])}; the mistake "
+        f"alone {estimate(aoc['mistakes_alone'])}.",
+    ]
 
 
 def by_part(arms: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:

@@ -8,7 +8,6 @@ import logging
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ import numpy as np
 import polars as pl
 
 from r2a_core.activations.store import RecordedTrace
+from r2a_core.attention.job import AttentionJob, stored_table
 from r2a_core.attention.map_selection import default_span
 from r2a_core.attention.masses import even_reading
-from r2a_core.attention.tables import AttentionJob, AttentionShard, plan_attention
 from r2a_core.config import SentencesParams
 from r2a_core.infra.checks import error_context
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
-from r2a_core.models.load import LoadedModel, choose_device, load_model, load_tokenizer
+from r2a_core.models.job import ModelJob
 from r2a_core.sentences.receivers import receivers, sentence_matrix
 from r2a_core.sentences.summary import MEASURES, RECEIVER_SCHEMA, SUPPRESSION_SCHEMA, suppression_frame
 from r2a_core.sentences.suppress import RowEffects, hide, run_base
@@ -34,27 +33,18 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SuppressionJob:
-    """What all shards of one model and dataset share. The model loads when a shard first needs it."""
+class SuppressionJob(ModelJob):
+    """What all shards of one model and dataset share."""
 
-    model_folder: Path
-    device: str
     params: SentencesParams
     traces: Sequence[TokenTrace]
-
-    @cached_property
-    def loaded(self) -> LoadedModel:
-        return load_model(self.model_folder, self.device)
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        return load_tokenizer(self.model_folder).hf
 
 
 def hide_sentences(job: SuppressionJob, work: Work) -> pl.DataFrame:
     """Hide every sentence of every trace, shard by shard; SUPPRESSION_SCHEMA with null masses."""
     sentences = [
-        sentence_ranges(token_pieces(job.tokenizer, trace.token_ids), trace.segments.reasoning) for trace in job.traces
+        sentence_ranges(token_pieces(job.tokenizer.hf, trace.token_ids), trace.segments.reasoning)
+        for trace in job.traces
     ]
     tokens = sum(
         trace.segments.n_tokens - 2 - each.stop
@@ -88,7 +78,7 @@ def finish_hiding(job: SuppressionJob, store: WorkStore, shard: tuple[str, range
 
 def hidden_rows(job: SuppressionJob, trace: TokenTrace) -> Iterator[dict[str, Any]]:
     """Yield the rows of one trace: no sentence hidden, then each; none without sentences."""
-    segments, pieces = trace.segments, token_pieces(job.tokenizer, trace.token_ids)
+    segments, pieces = trace.segments, token_pieces(job.tokenizer.hf, trace.token_ids)
     sentences, answer = sentence_ranges(pieces, segments.reasoning), segments.answer
     if not sentences:
         return
@@ -145,48 +135,28 @@ class ReceiverJob(AttentionJob):
 
 def receiver_table(job: ReceiverJob, work: Work) -> pl.DataFrame:
     """Measure every stored trace; no rows, with a warning, where none is."""
-    empty = pl.DataFrame(schema=RECEIVER_SCHEMA)
-    if job.stored is None or not job.stored.item_ids:
-        log.warning("%s: no activations of traces are stored, so no receiver head is sought", work.name)
-        return empty
     kept = job.params.model_dump(mode="json", include={"proximity", "least", "shuffles", "seed"})
-    shards = plan_attention(job, {**work.base, "params": kept})
-    return pl.concat([empty, *(pl.read_parquet(path) for path in work.finish(finish_receivers, job, shards))])
+    return stored_table(job, work, trace_receivers, RECEIVER_SCHEMA, params=kept)
 
 
-def finish_receivers(job: ReceiverJob, store: WorkStore, shard: AttentionShard) -> Path:
-    """Return the table of one shard, from the work store or computed now."""
-    device, stored = str(choose_device(job.device)), job.stored
-    assert stored is not None
-
-    def write(path: Path) -> None:
-        frames = []
-        for trace in shard.traces:
-            sentences = sentence_ranges(token_pieces(job.tokenizer, trace.token_ids), trace.segments.reasoning)
-            frames.append(trace_receivers(trace.item_id, stored.trace(trace.item_id), sentences, job.params, device))
-        save_frame(path, pl.concat(frames))
-
-    return store.shard(fingerprint(receivers=shard.fingerprint), ".heads.parquet", write)
-
-
-def trace_receivers(
-    item_id: str, trace: RecordedTrace, sentences: Sequence[range], params: SentencesParams, device: str
-) -> pl.DataFrame:
+def trace_receivers(job: ReceiverJob, trace: TokenTrace, stored: RecordedTrace, device: str) -> pl.DataFrame:
     """Make the rows of one trace; null where it has too few sentences, or its reasoning rows were not captured."""
-    heads = [(number, head) for number, layer in sorted(trace.layers.items()) for head in range(layer.n_heads)]
+    params, layers = job.params, sorted(stored.layers.items())
+    sentences = sentence_ranges(token_pieces(job.tokenizer.hf, trace.token_ids), trace.segments.reasoning)
+    heads = [(number, head) for number, layer in layers for head in range(layer.n_heads)]
     matrix = np.zeros((len(heads), 0, 0))
-    if sentences and trace.first_row <= sentences[0].start:
+    if sentences and stored.first_row <= sentences[0].start:
         parts = (
-            (trace.queries(number).to(device), trace.keys(number).to(device), trace.first_row, layer, sentences)
-            for number, layer in sorted(trace.layers.items())
+            (stored.queries(number).to(device), stored.keys(number).to(device), stored.first_row, layer, sentences)
+            for number, layer in layers
         )
         matrix = np.concatenate([sentence_matrix(*part) for part in parts])
     frames = []
     for proximity in params.proximity:
-        generator = np.random.default_rng([params.seed, zlib.crc32(item_id.encode())])
+        generator = np.random.default_rng([params.seed, zlib.crc32(trace.item_id.encode())])
         found = receivers(matrix, proximity, params.least, params.shuffles, generator)
         columns = {"layer": [layer for layer, _ in heads], "head": [head for _, head in heads], **vars(found)}
-        same = {"item_id": item_id, "proximity": proximity, "n_sentences": len(sentences)}
+        same = {"item_id": trace.item_id, "proximity": proximity, "n_sentences": len(sentences)}
         frames.append(pl.DataFrame(columns).with_columns(**{name: pl.lit(value) for name, value in same.items()}))
     table = pl.concat(frames).select(list(RECEIVER_SCHEMA)).cast(RECEIVER_SCHEMA)  # type: ignore[arg-type]
     return table.with_columns(pl.col(list(MEASURES)).fill_nan(None))

@@ -69,7 +69,7 @@ def layer_reading(
 
     Excess by distance is NaN where the reasoning rows were not captured.
     """
-    reasoning, n_heads = segments.reasoning, layer.n_heads
+    reasoning = segments.reasoning
     profile_rows = range(max(reasoning.start + len(reasoning) // 2, reasoning.stop - PROFILE_ROWS), reasoning.stop)
     captured = len(profile_rows) > 0 and first_row <= profile_rows.start
 
@@ -78,42 +78,62 @@ def layer_reading(
 
     sinks = sink_tokens(blocks(segments.answer), segments.n_tokens).to(keys.device)
     profile = distance_profile(blocks(profile_rows), sinks) if captured else None
-    sums = {name: keys.new_zeros(n_heads, dtype=torch.float64) for name in ("even", "distance")}
-    walks, questions, seen, shares = [], [], [], []
-    for block in blocks(segments.answer):
-        sums["even"] += excess(block, reasoning, sinks, None)
-        if profile is not None:
-            sums["distance"] += excess(block, reasoning, sinks, profile)
-        walks.append(block_walk(block, reasoning, layer.window))
-        if len(segments.query):
-            questions.append(block_walk(block, segments.query, layer.window))
-        seen.append(visible(block)[:, inside(block, reasoning)].sum(-1).cpu())
-        shares.append(cell_shares(block, reasoning))
-    walk = join_walks(walks)
+    rows = answer_rows(blocks(segments.answer), segments, sinks, profile, layer.window)
+    walk, asked = rows.walk, rows.question
     weighted = weighted_walk(walk.centroid, walk.mass)
     still = weighted.effective_rows < 3 - ROUNDING
-    diagonal, chance = diagonals(walk)
-    effective = walk.evenness * torch.cat(seen)
-    reads = (walk.mass >= READS) & (torch.cat(seen) > 1)
-    none = torch.full((n_heads,), torch.nan, dtype=torch.float64)
-    asked = join_walks(questions) if questions else None
-    parallel, ends = ridges(torch.cat(shares, dim=1), walk.mass, len(reasoning), peak)
+    diagonal, chance, local = (torch.where(still, torch.nan, each) for each in (*diagonals(walk), local_cover(walk)))
+    effective = walk.evenness * rows.seen
+    reads = (walk.mass >= READS) & (rows.seen > 1)
+    parallel, ends = ridges(rows.shares, walk.mass, len(reasoning), peak)
     return LayerReading(
         mass=walk.mass.double().mean(1),
-        even_excess=sums["even"].cpu() / len(segments.answer),
-        excess=none if profile is None else sums["distance"].cpu() / len(segments.answer),
-        entropy=mean_where(effective.log() / torch.cat(seen).log(), reads),
+        even_excess=rows.even_excess,
+        excess=rows.excess,
+        entropy=mean_where(effective.log() / rows.seen.log(), reads),
         effective_tokens=mean_where(effective, reads),
         walk=weighted.correlation,
         walk_null=weighted.null_mean,
-        diagonal=torch.where(still, torch.nan, diagonal),
-        diagonal_null=torch.where(still, torch.nan, chance),
-        local_cover=torch.where(still, torch.nan, local_cover(walk)),
+        diagonal=diagonal,
+        diagonal_null=chance,
+        local_cover=local,
         covered=covered(walk),
-        question_walk=none if asked is None else weighted_walk(asked.centroid, asked.mass).correlation,
+        question_walk=weighted_walk(asked.centroid, asked.mass).correlation if asked else rows.excess * torch.nan,
         parallel=parallel,
         ends=ends,
     )
+
+
+@dataclass(frozen=True)
+class AnswerRows:
+    """What the answer's rows of one layer give, on the CPU; excess (head,), mean over the rows."""
+
+    even_excess: Tensor
+    excess: Tensor  # NaN without a profile of distances
+    walk: ReasoningWalk
+    question: ReasoningWalk | None  # None: without a question
+    seen: Tensor  # (row,) tokens of the reasoning that a row sees
+    shares: Tensor  # (head, row, cell)
+
+
+def answer_rows(
+    blocks: Iterable[PatternBlock], segments: TraceSegments, sinks: Tensor, profile: Tensor | None, window: int | None
+) -> AnswerRows:
+    """Gather them in one pass."""
+    reasoning, query = segments.reasoning, segments.query
+    even, near, walks, questions, seen, shares = ([] for _ in range(6))
+    for block in blocks:
+        even.append(excess(block, reasoning, sinks, None))
+        near.append(even[-1] * torch.nan if profile is None else excess(block, reasoning, sinks, profile))
+        walks.append(block_walk(block, reasoning, window))
+        if len(query):
+            questions.append(block_walk(block, query, window))
+        seen.append(visible(block)[:, inside(block, reasoning)].sum(-1).cpu())
+        shares.append(cell_shares(block, reasoning))
+    even_excess, by_distance = (torch.stack(each).sum(0).cpu() / len(segments.answer) for each in (even, near))
+    asked = join_walks(questions) if questions else None
+    walk, cells = join_walks(walks), torch.cat(shares, dim=1)
+    return AnswerRows(even_excess, by_distance, walk, asked, torch.cat(seen), cells)
 
 
 def visible(block: PatternBlock) -> Tensor:

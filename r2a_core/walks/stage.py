@@ -4,27 +4,22 @@ stored activations of one model and dataset, its ranked heads, its graded answer
 one row per trace, layer and head.
 """
 
-import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 from torch import Tensor
 
 from r2a_core.activations.store import RecordedTrace
-from r2a_core.attention.tables import AttentionJob, AttentionShard, plan_attention
+from r2a_core.attention.job import AttentionJob, stored_table
 from r2a_core.config import WalkThresholds
 from r2a_core.infra.checks import check_finite
-from r2a_core.infra.files import save_frame
-from r2a_core.infra.shards import Work, WorkStore, fingerprint
-from r2a_core.models.load import choose_device
+from r2a_core.infra.shards import Work
 from r2a_core.results import walking_heads
 from r2a_core.tokenizer import reflection_ranges, token_pieces
+from r2a_core.trace import TokenTrace
 from r2a_core.walks.measures import layer_reading
 from r2a_core.walks.summary import JOINED, KEY, MEASURES, WALK_SCHEMA
-
-log = logging.getLogger(__name__)
 
 SCORE_COLUMNS = ("item_id", "setting", "run", "status", "score")  # of EVALUATION_SCHEMA
 
@@ -38,46 +33,26 @@ class WalkJob(AttentionJob):
 
 def walk_table(job: WalkJob, work: Work) -> pl.DataFrame:
     """Measure every stored trace; no rows, with a warning, where none is. JOINED columns are null."""
-    empty = pl.DataFrame(schema=WALK_SCHEMA)
-    if job.stored is None or not job.stored.item_ids:
-        log.warning("%s: no activations of traces are stored, so no walk is measured", work.name)
-        return empty
-    shards = plan_attention(job, {**work.base, "peak": job.peak})
-    return pl.concat([empty, *(pl.read_parquet(path) for path in work.finish(finish_walks, job, shards))])
+    return stored_table(job, work, trace_walks, WALK_SCHEMA, peak=job.peak)
 
 
-def finish_walks(job: WalkJob, store: WorkStore, shard: AttentionShard) -> Path:
-    """Return the table of one shard, from the work store or computed now."""
-    device, stored = str(choose_device(job.device)), job.stored
-    assert stored is not None
-
-    def write(path: Path) -> None:
-        frames = []
-        for trace in shard.traces:
-            pieces = token_pieces(job.tokenizer, trace.token_ids)
-            found = reflection_ranges(pieces, trace.segments.reasoning, job.phrases)
-            marks = [phrase.start - trace.segments.reasoning.start for phrase in found]
-            frames.append(trace_walks(trace.item_id, stored.trace(trace.item_id), marks, job.peak, device))
-        save_frame(path, pl.concat(frames))
-
-    return store.shard(fingerprint(walks=shard.fingerprint), ".parquet", write)
-
-
-def trace_walks(item_id: str, trace: RecordedTrace, marks: list[int], peak: float, device: str) -> pl.DataFrame:
-    """Make the rows of one trace, by layer and head. marks: tokens of the reasoning, from 0, that open a reflection."""
+def trace_walks(job: WalkJob, trace: TokenTrace, stored: RecordedTrace, device: str) -> pl.DataFrame:
+    """Make the rows of one trace, by layer and head."""
     segments = trace.segments
+    found = reflection_ranges(token_pieces(job.tokenizer.hf, trace.token_ids), segments.reasoning, job.phrases)
+    marks = [phrase.start - segments.reasoning.start for phrase in found]
     columns: dict[str, list[Any]] = {name: [] for name in WALK_SCHEMA if name not in JOINED}
-    for number, layer in sorted(trace.layers.items()) if len(segments.reasoning) else ():
-        queries, keys = trace.queries(number).to(device), trace.keys(number).to(device)
-        reading = layer_reading(queries, keys, trace.first_row, layer, segments, peak)
-        check_finite(reading.mass, f"{item_id!r}, layer {number}: mass on the reasoning", ("head",))
+    for number, layer in sorted(stored.layers.items()) if len(segments.reasoning) else ():
+        queries, keys = stored.queries(number).to(device), stored.keys(number).to(device)
+        reading = layer_reading(queries, keys, stored.first_row, layer, segments, job.peak)
+        check_finite(reading.mass, f"{trace.item_id!r}, layer {number}: mass on the reasoning", ("head",))
         for name, values in vars(reading).items():
             columns[name] += values.tolist() if isinstance(values, Tensor) else values
         columns["layer"] += [number] * layer.n_heads
         columns["head"] += range(layer.n_heads)
     n_rows = len(columns["head"])
     for name, value in (
-        ("item_id", item_id),
+        ("item_id", trace.item_id),
         ("n_reasoning_tokens", len(segments.reasoning)),
         ("n_answer_tokens", len(segments.answer)),
         ("reflection", marks),

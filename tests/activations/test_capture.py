@@ -65,4 +65,4 @@ def test_auto_keeps_what_the_model_computes_in_its_own_dtype_whatever_config_jso
         assert torch.equal(trace.k[layer], key)
     params = CaptureParams(**config.model_dump() | {"layers": None, "limit": None, "store": True, "shard_mb": 1})
     n_bytes = sum(tensor.nbytes for part in (trace.q, trace.k) for tensor in part.values())
-    assert trace_bytes(CaptureJob(tmp_path, params, "cpu").sizes, SEGMENTS, config) == n_bytes
+    assert trace_bytes(CaptureJob(tmp_path, "cpu", params).sizes, SEGMENTS, config) == n_bytes

@@ -47,7 +47,7 @@ def prepared(endpoint: Callable[..., EndpointParams], endpoint_folder: Callable[
 
 
 def job_of(folder: Path, setting: Any = "with_reasoning", **params: Any) -> GenerationJob:
-    return GenerationJob("r1_full", folder, setting, SOURCE, PARAMS.model_copy(update=params), "cpu")
+    return GenerationJob(folder, "cpu", "r1_full", setting, SOURCE, PARAMS.model_copy(update=params))
 
 
 def run(
@@ -246,5 +246,5 @@ def test_a_served_model_answers_no_pairs_and_has_no_activations(
     assert server.requests == []
     rows, _ = run(job, tmp_path / "work")
     params = parse(CaptureParams, yaml.safe_load((ROOT / "params.yaml").read_text())["capture"], "capture")
-    assert captured_traces(CaptureJob(job.model_folder, params, "cpu"), rows, "x") == []
+    assert captured_traces(CaptureJob(job.model_folder, "cpu", params), rows, "x") == []
     assert "none of 4 traces captured, r1_full has no weights" in caplog.text

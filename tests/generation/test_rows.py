@@ -126,7 +126,7 @@ def test_a_prompt_without_its_tag_is_an_error(refused, byte_text: LoadedTokenize
 def test_other_tags_fit_by_params(tmp_path: Path) -> None:
     tags = Tags(bos=None, eos="<|im_end|>", think_open="[THINK]", think_close="[/THINK]")
     prepare(TextsModel(kind="texts", tags=tags), tmp_path / "m")
-    tokenizer = GenerationJob("m", tmp_path / "m", "with_reasoning", SOURCE, PARAMS, "cpu").tokenizer
+    tokenizer = GenerationJob(tmp_path / "m", "cpu", "m", "with_reasoning", SOURCE, PARAMS).tokenizer
     row = row_of(tokenizer, ITEM, f"What is 2+3? [THINK]a[/THINK]{BOX}<|im_end|>", None, "with_reasoning", "")
     assert (row["status"], row["prompt"]) == ("ok", "What is 2+3? [THINK]")
     assert row["think_open"] == len(row["prompt_ids"]) - 1
@@ -156,7 +156,7 @@ def test_published_texts_from_file_to_accuracy(reference: Path, tmp_path: Path, 
     originals = pl.read_parquet(file).filter(model=TEXTS_OF[model])
     n, right_with, right_without = PUBLISHED[model]
     for setting in ("with_reasoning", "without_reasoning"):
-        job = GenerationJob(model, tmp_path / "m", setting, source, PARAMS, "cpu")
+        job = GenerationJob(tmp_path / "m", "cpu", model, setting, source, PARAMS)
         frames[setting] = rows = imported(job, loaded.items, tmp_path / "work")
         texts = dict(originals.filter(setting=setting).select("unique_id", "response").iter_rows())
         assert rows.height == n
@@ -179,7 +179,7 @@ def test_missing_texts_and_missing_ends_are_reported(byte_text, tmp_path, caplog
     item = replace(ITEM, extra='{"texts": {"r1-a": {"with_reasoning": {"content": "x</think>y"}}}}')
     cases = (("tiny", [], ("'tiny'", "r1-a")), ("r1-a", ["unfinished"], ("none of the 1 texts", "column finish")))
     for name, statuses, said in cases:
-        job = GenerationJob(name, tmp_path, "with_reasoning", SOURCE, PARAMS, "cpu")
+        job = GenerationJob(tmp_path, "cpu", name, "with_reasoning", SOURCE, PARAMS)
         job.__dict__["tokenizer"] = byte_text
         caplog.clear()
         assert imported(job, [item], tmp_path)["status"].to_list() == statuses
@@ -252,7 +252,7 @@ def test_texts_that_lack_their_tag_or_think_unasked_are_counted(byte_text, tmp_p
     for setting, content in texts.items():
         extra = json.dumps({"texts": {"m": {setting: {"content": content + EOS}}}})
         other = json.dumps({"texts": {"m": {setting: {"content": f"{BOS}1+1? <think>\nHm.</think>2{EOS}"}}}})
-        job = GenerationJob("m", tmp_path, setting, SOURCE, PARAMS, "cpu")
+        job = GenerationJob(tmp_path, "cpu", "m", setting, SOURCE, PARAMS)
         job.__dict__["tokenizer"] = byte_text
         caplog.set_level("INFO")
         items = [replace(ITEM, extra=extra), replace(ITEM, item_id="r", extra=other)]

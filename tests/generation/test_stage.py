@@ -27,7 +27,7 @@ BASE = {"code": "c", "model": "m"}
 @pytest.fixture
 def job(model_folder: Callable[..., Path], loaded: LoadedModel) -> Callable[..., GenerationJob]:
     def make(source: BuiltinDataset = SOURCE, setting: Any = "without_reasoning", **params: Any) -> GenerationJob:
-        made = GenerationJob("random", model_folder(), setting, source, PARAMS.model_copy(update=params), "cpu")
+        made = GenerationJob(model_folder(), "cpu", "random", setting, source, PARAMS.model_copy(update=params))
         made.__dict__["loaded"] = loaded
         return made
 
@@ -138,7 +138,7 @@ def test_a_row_says_all_about_its_response(job, loaded, tmp_path) -> None:
 
 def test_a_model_without_weights_has_no_responses_to_give(tmp_path, caplog) -> None:
     ModelPointer("texts", None, Tags()).write(tmp_path)
-    made = GenerationJob("r1_texts", tmp_path, "with_reasoning", SOURCE, PARAMS, "cpu")
+    made = GenerationJob(tmp_path, "cpu", "r1_texts", "with_reasoning", SOURCE, PARAMS)
     rows = run(made, tmp_path / "work")
     assert rows.is_empty()
     assert rows.schema["response_ids"] == pl.List(pl.Int32)

@@ -45,7 +45,7 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def run(folder: Path, root: Path, backend: Backends, device: str = "auto", **params: Any) -> pl.DataFrame:
     """What the generate stage does."""
     config = PARAMS.model_copy(update={"backend": backend, **params})
-    job = GenerationJob("random", folder, "without_reasoning", SOURCE, config, device)
+    job = GenerationJob(folder, device, "random", "without_reasoning", SOURCE, config)
     with open_store(root, "generate", "x") as store:
         paths = [path for shard in plan_shards(job, ITEMS, {}) for path in finish_shard(job, store, shard)]
         rows, usage = read_shards(paths), shards_usage(paths, job.imports)
@@ -92,7 +92,7 @@ def test_another_back_end_makes_other_shards(model_folder: Callable[..., Path], 
     prints = []
     for backend in (TRANSFORMERS, VLLM, Backends(default="transformers", models={"another": "vllm"})):
         config = PARAMS.model_copy(update={"backend": backend})
-        job = GenerationJob("random", model_folder(), "with_reasoning", SOURCE, config, "cpu")
+        job = GenerationJob(model_folder(), "cpu", "random", "with_reasoning", SOURCE, config)
         prints.append([shard.fingerprint for shard in plan_shards(job, ITEMS, {})])
     assert not set(prints[0]) & set(prints[1])
     assert prints[0] == prints[2]

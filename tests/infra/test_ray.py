@@ -193,7 +193,7 @@ def capture_case(folder: Path) -> tuple[CaptureJob, list[CaptureShard]]:
         ids = tuple(range(5 + number, 45 + number))
         trace = TokenTrace(f"q{number}", ids, TraceSegments(6, 25, len(ids)))
         shards.append(CaptureShard((trace,), 0, f"{number:032x}"))
-    return CaptureJob(folder, params, "cpu"), shards
+    return CaptureJob(folder, "cpu", params), shards
 
 
 def test_a_killed_worker_changes_no_byte(

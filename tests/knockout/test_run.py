@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from r2a_core.activations import attention
-from r2a_core.activations.attention import SuffixAttention
 from r2a_core.activations.hooks import model_shape
+from r2a_core.activations.suffix import SuffixAttention
 from r2a_core.config import KnockoutView
 from r2a_core.knockout import run as knockout
-from r2a_core.knockout.run import arm_bytes, forced_pass, run_arms, run_prefix, write_anew, writes
+from r2a_core.knockout.run import CutPlan, arm_bytes, run_arms, run_prefix, write_anew, writes
 from r2a_core.knockout.sets import Arm
 from r2a_core.trace import TokenTrace, TraceSegments
 from tests.random_models import random_model
@@ -142,16 +142,22 @@ def test_order_and_company_of_arms_change_nothing() -> None:
     assert all(torch.allclose(found[arm], one_mib[arm], atol=1e-6) for arm in arms)
 
 
-def test_an_arm_costs_the_answer_above_its_lowest_head() -> None:
+def test_an_arm_costs_the_answer_above_its_lowest_head(monkeypatch: pytest.MonkeyPatch) -> None:
     """A trace with 14% answer in a model of 8 layers: cuts from layer 4 on cost a fourteenth of a pass each."""
     model = random_model("llama", 0, vocab_size=64, num_hidden_layers=8)
     trace = made_up_trace(question=40, reasoning=214, answer=42)
-    run, shape = run_prefix(model, trace), model_shape(model)
+    run, attend, rows = run_prefix(model, trace), CutPlan.attend, list[int]()
+
+    def counted(self: CutPlan, call: Any, query: Any, key: Any, value: Any) -> Any:
+        rows.append(query.shape[0] * query.shape[2])
+        return attend(self, call, query, key, value)
+
+    monkeypatch.setattr(CutPlan, "attend", counted)
     arms = sorted([Arm.of("mask", [(layer, 0)]) for layer in range(4, 8)] + [Arm.of("mask", ((4, 1), (7, 2)))])
-    _, token_layers = forced_pass(model, shape, run, arms, {})
-    assert token_layers == 42 * (4 + 3 + 2 + 1 + 4)
+    run_arms(model, run, arms, 1024)
+    assert sum(rows) == 42 * (4 + 3 + 2 + 1 + 4)
     whole = len(arms) * (trace.segments.n_tokens - 1) * 8
-    assert 17 < whole / token_layers < 21
+    assert 17 < whole / sum(rows) < 21
 
 
 def test_a_masked_head_is_given_no_key_that_is_hidden_from_all_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -280,7 +280,7 @@ def test_no_code_of_a_model_folder_runs(evil: Path, tmp_path: Path) -> None:
     with pytest.raises(R2AError, match="the model mine cannot be loaded"):
         load_model(evil, "cpu")
     with pytest.raises(R2AError, match="the config of mine cannot be loaded"):
-        assert CaptureJob(evil, None, "cpu").sizes  # type: ignore[arg-type]
+        assert CaptureJob(evil, "cpu", None).sizes  # type: ignore[arg-type]
     assert time.monotonic() - started < 12  # nobody was asked whether to run it
     assert not (tmp_path / "canary").exists()
     AutoModelForCausalLM.from_pretrained(evil, trust_remote_code=True)  # with consent the canary would have sung

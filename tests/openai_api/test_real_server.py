@@ -44,7 +44,7 @@ def entry(server: RealServer, **changes: Any) -> EndpointModel:
 def texts(folder: Path, setting: Any, items: list[Item], root: Path) -> list[str]:
     """The responses that the generate stage would write."""
     source = BuiltinDataset(kind="arithmetic", instruction=INSTRUCTION, n=4, seed=0)
-    job = GenerationJob("served", folder, setting, source, GREEDY, "cpu")
+    job = GenerationJob(folder, "cpu", "served", setting, source, GREEDY)
     with open_store(root, "generate", "x") as store:
         rows = read_shards([path for shard in plan_shards(job, items, {}) for path in finish_shard(job, store, shard)])
     return rows["response"].to_list()

@@ -17,7 +17,6 @@ from r2a_core.infra.errors import R2AError
 from r2a_core.models.load import load_model, load_tokenizer
 from r2a_core.pairs import filter as candidates
 from r2a_core.pairs.tables import aligned_pairs
-from r2a_core.patching import stage as jobs
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import plain_ids
 from r2a_core.trace import GENERATION_SCHEMA, has_boxed
@@ -170,7 +169,7 @@ def check_metrics(metrics: dict[str, Any], index: pl.DataFrame, cells: pl.DataFr
 
 def test_finished_shards_need_no_model(at_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(at_project, MADE)
-    monkeypatch.setattr(jobs, "load_model", lambda *args, **options: pytest.fail("computed again"))
+    monkeypatch.setattr("r2a_core.models.job.load_model", lambda *args, **options: pytest.fail("computed again"))
     for model in MODELS:
         call(at_project.parent, "capture_pairs", model)
         call(at_project.parent, "patch", model)

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from r2a_core.attention import job
 from r2a_core.config import WalkThresholds
 from r2a_core.data.items import Item
 from r2a_core.infra.errors import R2AError
@@ -66,7 +67,7 @@ def test_from_captured_traces_to_a_figure_and_again_after_a_kill(root: Path, mon
     assert both["mass"].to_numpy() == pytest.approx(both["reasoning"].to_numpy(), abs=1e-6)
     assert both["walk"].to_list() == both["walk_correlation_weighted"].to_list()
     assert set(found.drop_nulls("walk_rank")["layer"]) <= {1, 2}
-    check_made_again_after_a_kill(root, monkeypatch, "walks", jobs)
+    check_made_again_after_a_kill(root, monkeypatch, "walks", job)
 
 
 def test_without_stored_activations_the_table_is_empty_and_nothing_is_drawn(root: Path) -> None:
