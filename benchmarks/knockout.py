@@ -23,8 +23,8 @@ eager attention hands to its softmax. These four run one set per round, and are 
 The bound counts token-layers: a set whose lowest head is in layer l takes the answer's A rows in the layers from l
 on, A (L - l) of the T L token-layers of a forward pass. *Sets / bound* is the time of the sets alone over that share
 of a plain SDPA forward pass with the logits of every row; *whole / bound* counts the unchanged run on both sides.
-*Fewer token-layers*: how many times as many token-layers a pass a set has as those that the sets take, and that
-sets and unchanged run do.
+*Fewer token-layers*: how many times as many token-layers a pass a set has as those computed for the sets, and for
+sets and unchanged run.
 """
 PRETRAINED = "smollm2_reasoner"
 REASONER = Shape("llama", 30, 576, 9, 3, 1536)  # the sizes of PRETRAINED, which its weights' folder makes it
@@ -48,7 +48,7 @@ class Cuts:
     peers: dict[str, Ratio]  # over ours
     sets_over_bound: Ratio
     whole_over_bound: Ratio
-    fewer_sets: float  # token-layers of a pass a set, over those of the sets
+    fewer_sets: float  # token-layers of a pass a set, over those computed for the sets
     fewer_whole: float
     gap: float  # largest difference of a log-probability from a peer's
 
