@@ -2,16 +2,20 @@
 
 const NAMESPACE = document.getElementById('space').namespaceURI;
 
+function append(element, child) {
+  if (Array.isArray(child)) for (const one of child) append(element, one);
+  else if (child !== null && child !== undefined && child !== false)
+    element.append(child instanceof Node ? child : String(child));
+}
+
 function fill(element, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) {
+  append(element, children);
+  for (const name in attributes) {
+    const value = attributes[name];
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
     else if (name === 'value') element.value = value;
-    else element.setAttribute(name, value === true ? '' : String(value));
-  }
-  for (const child of children.flat(Infinity)) {
-    if (child === null || child === undefined || child === false) continue;
-    element.append(child instanceof Node ? child : document.createTextNode(String(child)));
+    else element.setAttribute(name, value === true ? '' : value);
   }
   return element;
 }

@@ -111,7 +111,8 @@ function howMeasured(id) {
 /**
  * draw(body, width) fills its body and returns {answer, words, caption, csv, controls}:
  * answer is the sentence on top, words further ones to be opened, csv() gives rows for the clipboard, controls are
- * elements for its head. It may return {missing: 'why'} instead. sign() tells apart what it shows: where that and the
+ * elements for its head. It may return {missing: 'why'} instead, and
+ * kept where it changed what is there already. sign() tells apart what it shows: where that and the
  * width are the same, it is not drawn again.
  */
 function figure(id, title, draw, keys = [], there = null, sign = () => NaN) {
@@ -169,7 +170,8 @@ function figure(id, title, draw, keys = [], there = null, sign = () => NaN) {
     shown = signed;
     csv = drawn.csv ?? null;
     copy.hidden = !csv;
-    body.replaceChildren(...(drawn.missing ? [h('p', { class: 'missing' }, drawn.missing)] : fresh.childNodes));
+    if (drawn.missing) fresh.replaceChildren(h('p', { class: 'missing' }, drawn.missing));
+    if (!drawn.kept) body.replaceChildren(...fresh.childNodes);
     controls.replaceChildren(...(drawn.controls ?? []));
     answer.textContent = visible(drawn.missing ? '' : (drawn.answer ?? ''));
     words.replaceChildren(...(drawn.words?.length ? [fold('In words', bullets(drawn.words))] : []));

@@ -30,13 +30,16 @@ async function drawReader(body, width) {
   lastPaint?.clear();
   lastPaint = paint;
   const readout = h('div', { class: 'readout', id: 'reader-readout', 'aria-live': 'off' });
-  const holder = h('div', {}, text.parts);
-  body.append(await mapThumbs(trace, at), paint.strip, readout, holder, itemLinks([trace.item_id]));
+  const { top, holder } = text;
+  top.replaceChildren(await mapThumbs(trace, at), paint.strip, readout);
+  const kept = holder.isConnected; // another view of the same trace: its text stays where it is
+  if (!kept) body.append(top, holder, itemLinks([trace.item_id]));
   const bySentence = STATE.mode === 'sentences';
   const csv = bySentence
     ? await sentenceView(trace, at, readout, holder, paint)
     : tokenView(trace, links, text.texts, readout, holder, paint);
   return {
+    kept,
     controls: [
       ...tracePicker(),
       picker(
@@ -108,21 +111,15 @@ function holdTokens(holder, paint, describe, hold, rest) {
     const token = event.target.closest?.('.t')?.dataset.token;
     if (token) act(Number(token));
   };
-  holder.addEventListener(
-    'pointerover',
-    pointed((token) => held ?? describe(token)),
-  );
-  holder.addEventListener('pointerleave', () => held ?? rest());
-  holder.addEventListener(
-    'click',
-    pointed((token) => lock(held === token ? null : token)),
-  );
-  holder.addEventListener('keydown', (event) => {
+  holder.onpointerover = pointed((token) => held ?? describe(token));
+  holder.onpointerleave = () => held ?? rest();
+  holder.onclick = pointed((token) => lock(held === token ? null : token));
+  holder.onkeydown = (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (!step) return;
     lock(held === null ? Number(event.target.querySelector('.t').dataset.token) : paint.nearest(held + step, step));
     event.preventDefault();
-  });
+  };
   unlockReader = () => held === null || lock(null);
   rest();
   if (STATE.token !== '') requestAnimationFrame(() => lock(paint.nearest(Number(STATE.token) || 1)));
@@ -233,7 +230,7 @@ async function sentenceView(trace, at, readout, holder, paint) {
   const point = (event) => {
     if (of(event)) line.textContent = says(of(event));
   };
-  for (const name of ['pointerover', 'click']) holder.addEventListener(name, point);
+  Object.assign(holder, { onpointerover: point, onclick: point, onpointerleave: null, onkeydown: null });
   return () =>
     all.map(({ number, from, to, share, ratio, reflects }) => ({
       ...{ sentence: number, start: from, end: to, reflection: reflects, mass: share, times_even: ratio },

@@ -1,5 +1,7 @@
 // The text of a trace and the strip beside it: what is painted on both, and how one gets from the strip to the text.
 
+const LONG = 1500; // tokens: more than fill their box, so that it has its size before they are laid out
+
 /** The text of a trace as elements, made once: 10,000 tokens take a while. */
 const textOf = (trace) =>
   unpackOnce(trace, async () => {
@@ -8,21 +10,30 @@ const textOf = (trace) =>
     const part = (name, from, to) => {
       const own = texts.slice(from, to).map((text, at) => {
         const shown = visible(text).replaceAll('\n', '\u21b5\n');
-        spans[from + at] = h('span', { class: 't', 'data-token': from + at, 'data-kind': name }, shown);
-        return spans[from + at];
+        return (spans[from + at] = h('span', { class: 't', 'data-token': from + at }, shown));
       });
       const keys = `${name} tokens: arrow keys choose one, Escape releases it`;
       return h(
         'section',
         { class: `part ${name}` },
         h('h4', {}, name, h('span', { class: 'muted' }, `  ${counted(to - from, 'token')}`)),
-        h('div', { class: 'text tokens', dir: 'auto', tabindex: 0, 'data-key': name, 'aria-label': keys }, own),
+        h(
+          'div',
+          {
+            class: to - from > LONG ? 'text tokens long' : 'text tokens',
+            dir: 'auto',
+            tabindex: 0,
+            'data-key': name,
+            'aria-label': keys,
+          },
+          own,
+        ),
       );
     };
     const { think_open: open, think_close: close, n_tokens: count } = trace;
     const parts = [part('question', 1, open), part('reasoning', open + 1, close), part('answer', close + 1, count - 1)];
     for (const token of trace.reflection) spans[token]?.classList.add('reflects');
-    return { texts, spans, parts };
+    return { texts, spans, parts, top: h('div'), holder: h('div', {}, parts) };
   });
 
 /** A strip of the whole trace over which marks are drawn, and where the reasoning that one sees lies; go(token). */
@@ -51,7 +62,7 @@ function stripOf(trace, scroller, width, go) {
     here.setAttribute('x', left + (right - left) * top);
     here.setAttribute('width', Math.max((right - left) * seen, 2));
   };
-  scroller.onscroll = follow;
+  for (const name of ['scroll', 'contentvisibilityautostatechange']) scroller[`on${name}`] = follow;
   requestAnimationFrame(follow);
   const bar = ({ from, to }, share, fill) =>
     marks.append(
