@@ -29,8 +29,9 @@ class SuffixAttention:
             return eager_by_blocks(call, query, keys, values, self.mask, first)
         layer = call.layer
         n_rows, n_heads, n_tokens, _ = query.shape
-        grouped = query.reshape(n_rows, layer.n_kv_heads, -1, layer.head_dim)  # GQA groups become further query tokens
-        bias = self.bias(first, keys.shape[2], layer.window, n_heads // layer.n_kv_heads, query.dtype)
+        n_kv_heads = keys.shape[1]  # the layer's, or some of them with their heads
+        grouped = query.reshape(n_rows, n_kv_heads, -1, layer.head_dim)  # GQA groups become further query tokens
+        bias = self.bias(first, keys.shape[2], layer.window, n_heads // n_kv_heads, query.dtype)
         seen = self.mask.keys(layer.window, first, keys.shape[2])
         z = scaled_dot_product_attention(
             grouped, keys[:, :, seen], values[:, :, seen], attn_mask=bias, scale=layer.scaling

@@ -177,36 +177,50 @@ class CutPlan:
         keys, values = (
             torch.cat([old.expand(n_rows, -1, -1, -1), new], 2) for old, new in zip(prefix, (key, value), strict=True)
         )
-        first, stop = keys.shape[2] - query.shape[2], self.run.view.stop
-        z, own = self.plain.by_blocks(call, first, query, keys, values), slice(stop and stop - first)
-        for kind, chosen in self.cuts.get(layer, {}).items():
-            rows = chosen[:n_rows].any(1).nonzero()[:, 0]  # arms above n_rows start at a higher layer
-            if len(rows):
-                cut = self.cut(kind, call, rows, query[:, :, own], keys[:, :, :stop], values[:, :, :stop])
-                z[rows, own] = torch.where(chosen[rows, None, :, None], cut, z[rows, own])
+        z = self.plain.by_blocks(call, keys.shape[2] - query.shape[2], query, keys, values)
+        if layer in self.cuts:
+            self.replace(call, z, query, keys, values)
         return z
 
-    def cut(
-        self, kind: KnockoutKind, call: LayerCall, rows: Tensor, query: Tensor, keys: Tensor, values: Tensor
-    ) -> Tensor:
-        """Return z (row, token, head, head_dim) of these rows, or what broadcasts to it, as if all heads were cut.
+    def replace(self, call: LayerCall, z: Tensor, query: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Put into z what the cut heads write. Heads that share keys are computed together, no other head is."""
+        n_parts = 1 if call.eager else keys.shape[1]  # a model's own function takes all heads
+        stop, first = self.run.view.stop, keys.shape[2] - query.shape[2]
+        own = slice(stop and stop - first)
+        query, keys, values = (
+            each.unflatten(1, (n_parts, -1)) for each in (query[:, :, own], keys[:, :, :stop], values[:, :, :stop])
+        )
+        z = z[:, own].unflatten(2, (n_parts, -1))
+        for kind, heads in self.cuts[call.layer.layer].items():
+            heads = heads[: len(z)].unflatten(1, (n_parts, -1))  # arms above start at a higher layer
+            chosen = rows, parts = heads.any(2).nonzero(as_tuple=True)
+            if len(rows):
+                cut = self.cut(kind, call, chosen, query, keys, values)
+                z[rows, :, parts] = torch.where(heads[chosen][:, None, :, None], cut, z[rows, :, parts])
 
-        query: of the cut tokens alone; keys and values: up to the last of them.
+    def cut(
+        self, kind: KnockoutKind, call: LayerCall, chosen: Any, query: Tensor, keys: Tensor, values: Tensor
+    ) -> Tensor:
+        """Return z (chosen, token, head, head_dim), or what broadcasts to it, as if all heads of these parts were cut.
+
+        chosen: indices of row and part. query, keys, values: (row, part, head, token, head_dim), of the cut tokens
+        alone and up to the last of them.
         """
         if kind == "zero_head":
             return values.new_zeros(())
         if kind == "mean_head":
-            return self.means[call.layer.layer].to(values)
-        hidden, first = self.run.view.hidden, keys.shape[2] - query.shape[2]
+            return self.means[call.layer.layer].to(values).unflatten(0, (query.shape[1], -1))[chosen[1], None]
+        hidden, first = self.run.view.hidden, keys.shape[3] - query.shape[3]
         if kind == "zero":
-            values = values[rows]
+            values = values[chosen]
             values[:, :, hidden.start : hidden.stop] = 0
-            return self.plain.by_blocks(call, first, query[rows], keys[rows], values)
+            return self.plain.by_blocks(call, first, query[chosen], keys[chosen], values)
         gap = self.run.view.unread
         keys, values = (
-            torch.cat([each[rows, :, : gap.start], each[rows, :, gap.stop :]], 2) for each in (keys, values)
+            torch.cat([each[..., : gap.start, :][chosen], each[..., gap.stop :, :][chosen]], 2)
+            for each in (keys, values)
         )
-        return self.blind.by_blocks(call, first - len(gap), query[rows], keys, values)
+        return self.blind.by_blocks(call, first - len(gap), query[chosen], keys, values)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Leave only these arms."""
