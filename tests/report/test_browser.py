@@ -231,6 +231,9 @@ def test_a_held_token_brings_what_it_looks_at_into_view(opened, long_data, tmp_p
     place = view.locator(f'#reader .t[data-token="{strongest}"]').bounding_box()
     assert box["y"] <= place["y"] <= box["y"] + box["height"]
     view.wait_for_function(f"+document.querySelector('#reader svg .window').getAttribute('x') > {before} + 50")
+    held = int(view.locator("#reader .t.here").get_attribute("data-token"))
+    ranges = view.locator("#reader-readout p").last.locator("button").all_inner_texts()
+    assert all(int(said.rsplit("(", 1)[1].rstrip(")").split("\u2013")[0]) > held for said in ranges)  # read later only
     strip = view.locator("#reader svg:has(.window)")
     strip.click(position={"x": strip.bounding_box()["width"] * 0.2, "y": 15})
     view.wait_for_function(f"+document.querySelector('#reader svg .window').getAttribute('x') < {before} + 200")
@@ -272,6 +275,8 @@ def test_thumbnails_choose_a_map_or_the_walk_of_a_head(opened, page_data):
     view.wait_for_selector("#reader .thumbs button:nth-child(3)[aria-pressed=true]")
     assert f"head {trace['views'][2]['name']}" in view.locator("#reader figcaption").inner_text()
     assert view.locator("#walk .cells .thumb").count() == len(trace["walks"]["layer"])
+    assert view.evaluate("brokenPath([null, [1, 2.06], null, [3, 4], [5, 6]])") == "M1 2.1h0M3 4h0L5 6"
+    assert view.evaluate("brokenPath([null, null])") == ""  # a head that never looks at the reasoning
     view.locator('#walk .cells rect[data-row="1"][data-column="2"]').click()
     view.wait_for_selector("#head-facts h4:text-is('L1.H2')")
 

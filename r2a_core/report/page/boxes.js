@@ -79,8 +79,8 @@ function drawBoxes(body, width) {
     csv: () =>
       runs.flatMap(({ model, dataset, setting, boxes }) =>
         boxes[STATE.source].items.map((item_id, at) => {
-          const shares = Object.entries(boxes[STATE.source].segments).map(([name, box]) => [name, box.values[at]]);
-          return { model, dataset, setting, source: STATE.source, item_id, ...Object.fromEntries(shares) };
+          const shares = valuesAt(boxes[STATE.source].segments, at);
+          return { model, dataset, setting, source: STATE.source, item_id, ...shares };
         }),
       ),
   };

@@ -118,12 +118,11 @@ async function drawCells(body, width) {
     csv: () =>
       Array.from({ length: layers * positions }, (_, index) => {
         const row = index % positions;
-        const values = Object.entries(grids).map(([name, grid]) => [name, grid.values[index]]);
         return {
           ...{ pair_id: sweep.pair_id, probe: sweep.probe, layer: sweep.layers[Math.floor(index / positions)] },
           ...{ position: sweep.position[row], role: sweep.role[row] },
           ...{ clean_token: sweep.clean_token[row], corrupted_token: sweep.corrupted_token[row] },
-          ...Object.fromEntries(values),
+          ...valuesAt(grids, index),
         };
       }),
   };

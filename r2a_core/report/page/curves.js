@@ -68,15 +68,10 @@ function drawCurves(body, width) {
       run.probes.map((probe) => (each) => curvePanel(run, probe, each)),
     ),
     legend(
-      ...drawn.map((name) => [
-        s('path', {
-          d: 'M0 6H18',
-          stroke: curveLook(name).colour,
-          'stroke-width': 2,
-          'stroke-dasharray': dashOf(curveLook(name)),
-        }),
-        curveLook(name).label,
-      ]),
+      ...drawn.map(curveLook).map((look) => {
+        const line = { d: 'M0 6H18', stroke: look.colour, 'stroke-width': 2, 'stroke-dasharray': dashOf(look) };
+        return [s('path', line), look.label];
+      }),
       run.crossings.some((one) => one.layer !== null) && [
         s('path', { d: 'M9 0V12', class: 'cross-line' }),
         'crossing, and the layers between which resampled pairs cross',

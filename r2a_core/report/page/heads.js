@@ -105,9 +105,7 @@ async function drawHeads(body, width) {
     },
     over: (cell) => Object.entries(MARKS).map(([kind, shape]) => marks[kind].map((one) => shape(cell(...one)))),
   });
-  const shares = here
-    ? Object.fromEntries(Object.entries(grids).map(([name, one]) => [name, one.values[here[0] * heads + here[1]]]))
-    : {};
+  const shares = here ? valuesAt(grids, here[0] * heads + here[1]) : {};
   body.append(
     h(
       'div',
@@ -138,9 +136,6 @@ async function drawHeads(body, width) {
     caption:
       `Share of attention from answer tokens to ${SEGMENTS[STATE.target]}, mean over n = ${counted(run.n_traces, 'trace')} of ` +
       `${STATE.dataset}, ${STATE.model}, ${words(STATE.setting)}. Choose a head to see its walk below.`,
-    csv: () =>
-      headRows(values.length, heads, (at) =>
-        Object.fromEntries(Object.entries(grids).map(([name, grid]) => [name, grid.values[at]])),
-      ),
+    csv: () => headRows(values.length, heads, (at) => valuesAt(grids, at)),
   };
 }

@@ -116,7 +116,7 @@ function overviewSection(published) {
       h(
         'p',
         { id: 'left-out', class: 'note' },
-        `To fit report.megabytes, the page carries ${DATA.left_out.join(', ')}.`,
+        `To stay small (report.megabytes in params.yaml), the page carries ${DATA.left_out.join(', ')}.`,
       ),
     headlinePart(),
     h(

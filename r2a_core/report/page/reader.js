@@ -212,7 +212,7 @@ async function sentenceView(trace, at, readout, holder, paint) {
     `The ${counted(all.length, 'sentence')} get ${show(100 * total, 0)}% of the answer\u2019s attention. Point at one to see its share.`,
   );
   const item = (one) => [
-    button(`\u201c${paint.label(one)}\u201d`, () => pick(one)),
+    button(`\u201c${paint.label(one, 90)}\u201d`, () => pick(one)),
     show(one.ratio, 2),
     show(one.share, 4),
   ];

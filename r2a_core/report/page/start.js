@@ -70,18 +70,8 @@ function buildSections() {
 }
 
 function drawPickers() {
-  document.getElementById('pickers').replaceChildren(
-    picker(
-      'model',
-      DATA.overview.models.map((model) => model.name),
-      'model',
-    ),
-    picker(
-      'dataset',
-      DATA.overview.datasets.map((dataset) => dataset.name),
-      'dataset',
-    ),
-  );
+  const named = (name) => picker(name, choices()[name], name);
+  document.getElementById('pickers').replaceChildren(...['model', 'dataset'].map(named));
 }
 
 /** Marks the section in view in the navigation. */

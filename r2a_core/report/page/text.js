@@ -89,7 +89,7 @@ function painter(trace, { texts, spans, parts }, width) {
   let painted = [];
   return {
     ...{ strip, nearest, reveal, focus: (token) => box(token).focus({ preventScroll: true }) },
-    label: ({ from, to }) => shortText(texts.slice(from, to).join(''), 24),
+    label: ({ from, to }, most = 24) => shortText(texts.slice(from, to).join(''), most),
     mark: (token, name) => {
       spans[token].classList.add(name);
       painted.push(spans[token]);

@@ -34,6 +34,10 @@ async function allNumbers(packed) {
   return Object.fromEntries(Object.keys(packed).map((name, at) => [name, unpackedArrays[at]]));
 }
 
+/** What each of some named arrays holds at one place. */
+const valuesAt = (arrays, at) =>
+  Object.fromEntries(Object.entries(arrays).map(([name, { values }]) => [name, values[at]]));
+
 /** A packed JSON value. */
 function packedJson(packed) {
   return unpackOnce(packed, async () => JSON.parse(new TextDecoder().decode(await inflate(packed.zlib))));

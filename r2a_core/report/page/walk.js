@@ -28,11 +28,8 @@ const cross = (x, y) => `M${x - 3} ${y - 3}l6 6m0 -6l-6 6`;
 async function walksOf(trace) {
   if (!trace.walks) return null;
   const { layer, head, first_row, last_row, width } = trace.walks;
-  const { centroid, spread, correlation } = await allNumbers({
-    centroid: trace.walks.centroid,
-    spread: trace.walks.spread,
-    correlation: trace.walks.correlation,
-  });
+  const packed = picked(trace.walks, ['centroid', 'spread', 'correlation']);
+  const { centroid, spread, correlation } = await allNumbers(packed);
   const groups = centroid.shape[1];
   const share = (steps) => (steps === CODES.walk_unknown ? null : steps / CODES.walk_steps);
   return {
@@ -49,17 +46,14 @@ async function walksOf(trace) {
   };
 }
 
-/** Path through what there is of a list of points, broken where one is null. */
-function brokenPath(points) {
-  let pen = 'M';
-  return points
-    .map((point) => {
-      const part = point && `${pen}${Math.round(10 * point[0]) / 10} ${Math.round(10 * point[1]) / 10}`;
-      pen = point ? 'L' : 'M';
-      return part ?? '';
+/** Path through what there is of a list of points, broken where one is null; a point by itself is a dot. */
+const brokenPath = (points) =>
+  points
+    .map((point, at) => {
+      const [x, y] = (point ?? []).map((one) => Math.round(10 * one) / 10);
+      return point && (points[at - 1] ? `L${x} ${y}` : `M${x} ${y}h0`);
     })
     .join('');
-}
 
 /** Centroid and spread of one head on the axes of the map. */
 function walkShapes(steps, trace, x, y) {
@@ -75,7 +69,7 @@ function walkShapes(steps, trace, x, y) {
         width: across(one.centroid + one.spread) - across(one.centroid - one.spread),
       }),
     ),
-    ['halo', 'centroid'].map((name) => s('path', { d: `${brokenPath(looks)}h0`, class: name })),
+    ['halo', 'centroid'].map((name) => s('path', { d: brokenPath(looks), class: name })),
     steps
       .filter((one) => one.centroid === null)
       .map((one) => s('path', { d: cross(x(trace.think_close), middle(one)), class: 'elsewhere' })),
@@ -94,12 +88,12 @@ function allWalks(walks, width) {
     const points = steps.map(({ centroid }, step) =>
       centroid === null ? null : [box.x + box.width * centroid, box.y + (box.height * (step + 0.5)) / steps.length],
     );
-    return s('path', { d: `${brokenPath(points)}h0`, class: 'thumb' });
+    return s('path', { d: brokenPath(points), class: 'thumb' });
   };
   return headGrid(walks.shape, {
     id: 'walk-grid',
     width: Math.min(width, 46 + heads * 90),
-    tallest: 34,
+    tallest: Math.min(Math.max(400 / layers, 14), 34),
     description: 'r of the walk by layer and head',
     value: (layer, head) => walks.correlation[at.get(headName(layer, head))] ?? NaN,
     colour: (value) => diverging(0.6 * value),
@@ -125,7 +119,7 @@ async function drawWalk(body, width) {
   const [left, right] = [trace.think_open + 1, trace.think_close];
   const [top, bottom] = [trace.think_close + 1, trace.n_tokens - 1];
   const tall = Math.min(Math.max((bottom - top) * 9, 160), 360);
-  const edge = 46;
+  const edge = 56;
   const x = linear(left, right, edge, width - 8);
   const y = linear(top, bottom, 22, 22 + tall);
   const reflections = trace.marks.map((token) =>
