@@ -1,8 +1,8 @@
 """With reasoning against without, item by item: scored rows of both settings -> one flat record of means and tests.
 
 Scores are arrays of shape (n_items,), 0 or 1 for graded answers, 1..10 for judged ones. Means have Wilson's
-interval for scores of 0 and 1, else percentile bootstrap intervals over items; tests are McNemar's exact test, for
-scores of 0 and 1, and the paired t-test (paper section 3).
+interval for scores of 0 and 1, else percentile bootstrap intervals over items (Student's t for few); tests are
+McNemar's exact test, for scores of 0 and 1, and the paired t-test (paper section 3).
 Items that all differ alike have no t, but a McNemar p. Where a number does not exist it is None, with the reason in
 words; a NaN is an error, never a result.
 """
@@ -84,8 +84,7 @@ def _record(ours: np.ndarray, theirs: np.ndarray, draws: int, seed: int) -> dict
 
 
 CELLS_AT_ONCE = 4_000_000  # resampled scores held in memory: 32 MB of indices
-
-
+LEAST, FEW = 3, 10  # values of an interval; of one by resamples
 NORMAL_95 = 1.959963984540054  # standard deviations of a normal distribution that bound its central 95%
 
 
@@ -143,13 +142,21 @@ def accuracy_with_interval(scores: ArrayLike, draws: int, seed: int, where: str 
 
 
 def mean_with_interval(values: ArrayLike, draws: int, seed: int, where: str = "values") -> MeanWithInterval:
-    """Returns the mean with its 95% percentile bootstrap interval over items; one item has no interval.
+    """Returns the mean with its 95% interval over items, which fewer than LEAST do not have.
 
-    draws: resamples, the same for the same seed. Raises R2AError when a value is NaN; `where` says which these are.
+    Of fewer than FEW values Student's t, since resamples of so few are too much alike; else the percentile bootstrap.
+    draws: resamples, the same for the same seed. Raises R2AError when a value is
+    NaN; `where` says which these are.
     """
     values = _checked(values, where)
-    if values.size < 2:
-        return MeanWithInterval(values.size, float(values[0]) if values.size else None, None, None)
+    mean = float(values.mean()) if values.size else None
+    if mean is None or values.size < LEAST:
+        return MeanWithInterval(values.size, mean, None, None)
+    if values.size < FEW:
+        from scipy.stats import t
+
+        half = float(t.ppf(0.975, values.size - 1) * values.std(ddof=1)) / math.sqrt(values.size)
+        return MeanWithInterval(values.size, mean, mean - half, mean + half)
     rng = np.random.default_rng(seed)
     step = max(1, CELLS_AT_ONCE // values.size)
     means = np.concatenate(
@@ -159,7 +166,7 @@ def mean_with_interval(values: ArrayLike, draws: int, seed: int, where: str = "v
         ]
     )  # (draws,)
     low, high = np.quantile(means, [0.025, 0.975])
-    return MeanWithInterval(values.size, float(values.mean()), float(low), float(high))
+    return MeanWithInterval(values.size, mean, float(low), float(high))
 
 
 def difference_with_interval(
@@ -170,7 +177,7 @@ def difference_with_interval(
     Scores of 0 and 1: Bonett and Price's interval for paired proportions (Wald's, after one item is added to either
     kind of disagreement and two to n). A bootstrap cannot be used there: where all items differ alike, or none does,
     every resample is the same and the interval has no width, though ten items do not show a difference of exactly 1.
-    Other scores: the percentile bootstrap of the items' differences, as for means. Raises R2AError at a NaN or unequal
+    Other scores: that of the mean of the items' differences. Raises R2AError at a NaN or unequal
     lengths.
     """
     ours, theirs = _checked_pairs(with_scores, without_scores)

@@ -15,6 +15,7 @@ from r2a_core.evaluation.paired import (
     deciding_p,
     difference_with_interval,
     mcnemar,
+    mean_with_interval,
     paired_t,
     stars,
     win_tie_loss,
@@ -49,6 +50,14 @@ def test_many_items_are_resampled_in_blocks_with_the_same_result() -> None:
     one = accuracy_with_interval([0.5], draws=100, seed=0)
     assert (one.n, one.mean, one.low, one.high) == (1, 0.5, None, None)
     assert (nothing.n, nothing.mean, nothing.low, nothing.high) == (0, None, None, None)
+
+
+def test_few_values_have_students_interval_and_two_have_none() -> None:
+    few = [0.1, 0.7, 0.2, 0.4]
+    found, expected = mean_with_interval(few, draws=100, seed=0), stats.ttest_1samp(few, 0).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    two = mean_with_interval(few[:2], draws=100, seed=0)
+    assert (two.n, two.mean, two.low, two.high) == (2, pytest.approx(0.4), None, None)
 
 
 def test_paired_t_by_hand() -> None:

@@ -54,7 +54,7 @@ def test_words_say_what_was_found_and_what_was_not() -> None:
     assert "the answer's distributions by 0.250" in cost
     assert "nats a token (n = 2 traces, 8 sentences; by rounding: 0.001)" in cost
     assert "has 40% of a trace's sum, where even shares would have 25%" in cost
-    assert "per token cost it more when hidden: rank correlation within traces 0.9" in attended
+    assert "do not measurably cost it more when hidden: rank correlation within traces 0.90, p = 0.025" in attended
     assert "(9 traces, 1 without enough sentences or their stored rows): kurtosis r = 1.00 with length" in receivers
     assert "Kurtosis of ranks: more than that of shuffled ones" in receivers
     noise = hidden().with_columns(mass=pl.Series([None, 1, 2, 2, 1] * 2))
