@@ -1,7 +1,7 @@
 """Size, opening and reaction of the report page of a made-up study: three models of 28 x 28 heads, 500 items, eight
 traces of 10,000 tokens each.
 
-usage: python -m benchmarks.page [--quick]     prints a table; a minute, and 4 GB of disk while it runs
+usage: python -m benchmarks.page [--quick]     prints tables; minutes, and 1 GB of disk while it runs
 """
 
 import argparse
@@ -10,70 +10,92 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
 
-from benchmarks.measuring import seconds, table
+from benchmarks.measuring import Rows, seconds, table
 from r2a_core.report.page import MEGABYTE, build_page, report_data
 from tests.report.large import large_study
 from tests.report.test_browser import CHROMIUM
 
-CHANGES = {  # what a click chooses
-    "head": {"head": "L20.H1"},
-    "segment": {"target": "query"},
-    "item": {"item": "item/03.json"},
-    "search": {"find": "wait"},
-    "view of the reader": {"view": "head mean"},
-    "sentences": {"mode": "sentences"},
-    "model": {"model": "model_1"},
+ROUNDS = 5
+TOY = {"n_models": 2, "shape": (21, 4), "n_items": 5, "n_traces": 2, "n_tokens": 1000}
+CHOICES = {  # what is chosen, in which figure, and what does it
+    "a head": ("heads", "choose({head: 'L20.H1'})"),
+    "a part of the text": ("heads", "choose({target: 'query'})"),
+    "an item": ("items", "choose({item: 'item/03.json'})"),
+    "a word to find": ("items", "choose({find: 'wait'})"),
+    "a view of the reader": ("reader", "choose({view: 'head mean'})"),
+    "a token": ("reader", "document.querySelectorAll('#reader .answer .t')[300].click()"),
+    "sentences": ("reader", "choose({mode: 'sentences'})"),
+    "a model": ("accuracy", "choose({model: 'model_1'})"),
 }
-PAINTED = "await new Promise(done => requestAnimationFrame(() => setTimeout(done))); return performance.now() - from;"
-CHOOSE = f"async (changes) => {{ const from = performance.now(); await choose(changes); {PAINTED} }}"
-HOLD = (
-    "async (at) => { const from = performance.now(); "
-    f"document.querySelectorAll('#reader .answer .t')[at].click(); {PAINTED} }}"
-)
+ACT = """async ([id, act]) => {
+  const from = performance.now();
+  const painted = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+  const shown = new Promise(done => {
+    const changes = {childList: true, subtree: true, attributes: true};
+    new MutationObserver(() => painted().then(() => done(performance.now() - from)))
+      .observe(document.getElementById(id), changes);
+  });
+  await eval(act);
+  await painted();
+  const all = performance.now() - from;
+  return [await Promise.race([shown, painted().then(() => all)]), all].map(time => time / 1000);
+}"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="toy sizes, to see that every path runs")
     options = parser.parse_args()
-    sizes: dict[str, Any] = {"n_models": 2, "shape": (21, 4), "n_items": 5, "n_traces": 2, "n_tokens": 1000}
     with tempfile.TemporaryDirectory() as folder:
-        inputs = large_study(Path(folder), **(sizes if options.quick else {}))
-        found: dict[str, Any] = {}
-        found["s to collect the data"] = seconds("cpu", lambda: found.update(data=report_data(inputs)))
-        data = found.pop("data")
-        limit = inputs.params.megabytes
-        found["MB, all"] = len(build_page(data, float("inf"))) / MEGABYTE
-        page = build_page(data, limit)
-        found["MB"] = len(page) / MEGABYTE
+        inputs = large_study(Path(folder), **(TOY if options.quick else {}))
+        data = report_data(inputs)
+        whole, page = (build_page(data, limit) for limit in (float("inf"), inputs.params.megabytes))
         place = Path(folder, "index.html")
         place.write_text(page, encoding="utf-8")
-        found |= times(place.as_uri())
-    print(table([{"what": name, "found": value} for name, value in found.items()]))
+        print(f"{len(page) / MEGABYTE:.1f} MB, {len(whole) / MEGABYTE:.1f} with all\n")
+        with sync_playwright() as running:
+            browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            print(table(times(browser, place.as_uri())))
+            browser.close()
 
 
-def times(address: str) -> dict[str, float]:
-    """Seconds until every figure is drawn, and after each choice until all that depends on it is; medians of five."""
-    found: dict[str, list[float]] = {}
-    with sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        for turn in range(5):
-            view = browser.new_page(viewport={"width": 1200, "height": 900})
-            found.setdefault("s to open", []).append(seconds("cpu", lambda view=view: opened(view, address)))
-            for at in (100 + turn, 300 + turn):
-                found.setdefault("s to hold a token", []).append(view.evaluate(HOLD, at) / 1000)
-            for name, changes in CHANGES.items():
-                found.setdefault(f"s to choose: {name}", []).append(view.evaluate(CHOOSE, changes) / 1000)
-            view.close()
-        browser.close()
-    return {name: statistics.median(values) for name, values in found.items()}
+def times(browser: Browser, address: str) -> Rows:
+    """Medians: seconds until a choice shows where it was made, until all that depends on it is drawn, and CPU seconds
+    of the page's thread."""
+    found: dict[str, list[tuple[float, ...]]] = {name: [] for name in ("opening", *CHOICES)}
+    for _ in range(ROUNDS):
+        view = browser.new_page(viewport={"width": 1200, "height": 900})
+        session = view.context.new_cdp_session(view)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
+        opening = seconds("cpu", lambda view=view: opened(view, address))
+        found["opening"].append((opening, opening, busy(session)))
+        for name, (figure, act) in CHOICES.items():
+            view.evaluate("id => document.getElementById(id).scrollIntoView()", figure)
+            view.wait_for_timeout(300)
+            before = busy(session)
+            wall = view.evaluate(ACT, [figure, act])
+            view.wait_for_timeout(300)
+            found[name].append((*wall, busy(session) - before))
+        view.close()
+    columns = ("s until it shows", "s until all is drawn", "CPU s")
+    rows: list[dict[str, Any]] = []
+    for name, measured in found.items():
+        medians = map(statistics.median, zip(*measured, strict=True))
+        rows.append({"what": name, **dict(zip(columns, medians, strict=True))})
+    return rows
 
 
 def opened(view: Page, address: str) -> None:
     view.goto(address)
     view.wait_for_selector("html[data-ready]")
+
+
+def busy(session: CDPSession) -> float:
+    """CPU seconds that the page's main thread has worked."""
+    metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+    return metrics["TaskDuration"]
 
 
 if __name__ == "__main__":
