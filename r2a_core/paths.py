@@ -154,6 +154,11 @@ class StudyPaths:
         return self.report / "index.html"
 
     @property
+    def against(self) -> Path:
+        """The study as one page, beside another run; outside DVC."""
+        return self.report / "against.html"
+
+    @property
     def plots(self) -> Path:
         """Folder of the CSV files of dvc plots."""
         return self.report / "plots"

@@ -3,19 +3,24 @@
 params report and those of all other stages, to be listed; data/evaluation/, data/attention/, data/heads/, data/maps/,
 data/patching/, data/generations/, data/datasets/, data/models/*/model.json
 -> data/report/index.html, data/report/plots/*.csv (panel, series, x, y; for dvc plots)
-usage: python -m stages.report [--machine FILE.html]
+with --against: data/report/against.html, the page with another run's numbers beside this one's
+usage: python -m stages.report [--machine FILE.html] [--against OTHER]
 """
 
 import importlib.metadata
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from torch import cuda
 
+from r2a_core.config import Params, load_sections, read_yaml
+from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import write_text_whole, write_whole
+from r2a_core.paths import StudyPaths
 from r2a_core.report.inputs import ReportInputs
 from r2a_core.report.page import build_page, report_data
 from r2a_core.report.plot_tables import plot_tables
@@ -26,17 +31,30 @@ PACKAGES = ("numpy", "polars", "safetensors", "tokenizers", "torch", "transforme
 
 def report(
     machine: Annotated[Path | None, typer.Option(help="Write a copy that names this machine and its versions.")] = None,
+    against: Annotated[Path | None, typer.Option(help="Write a copy with the study of this folder beside.")] = None,
 ) -> None:
-    """Write data/report/index.html and data/report/plots/, or a copy of the page with machine facts."""
+    """Write data/report/index.html and data/report/plots/, or a copy of the page with machine facts or another run."""
     study = open_study("report")
-    params, run = study.params, study.params.run
-    inputs = ReportInputs(
-        paths=study.paths,
+    inputs = report_inputs(study.paths, study.params, study.values)
+    other = None if against is None else other_study(against, study.sections)
+    data = report_data(inputs, None if machine is None else machine_facts(), other)
+    page = study.paths.page if against is None else study.paths.against
+    write_text_whole(machine or page, build_page(data, inputs.params.megabytes))
+    if machine is None and against is None:
+        for name, table in plot_tables(data).items():
+            write_whole(study.paths.plots / f"{name}.csv", table.write_csv)
+
+
+def report_inputs(paths: StudyPaths, params: Params, values: dict[str, Any]) -> ReportInputs:
+    """Collects what the page is made from. values: the params as written, to be listed."""
+    run = params.run
+    return ReportInputs(
+        paths=paths,
         models=run.models,
         readers={reader.model: reader.texts for reader in run.readers},
         datasets=run.datasets,
         settings=run.settings,
-        values=chosen(study.values),
+        values=chosen(values),
         params=params.report,
         crossing=params.patch.crossing,
         knockout=params.knockout,
@@ -45,11 +63,19 @@ def report(
         sentences=params.sentences,
         walk=params.heads.walk,
     )
-    data = report_data(inputs, None if machine is None else machine_facts())
-    write_text_whole(machine or study.paths.page, build_page(data, params.report.megabytes))
-    if machine is None:
-        for name, table in plot_tables(data).items():
-            write_whole(study.paths.plots / f"{name}.csv", table.write_csv)
+
+
+def other_study(root: Path, sections: Sequence[str]) -> ReportInputs:
+    """Opens the study of another folder, to be read only. Raises R2AError where it is none that this code can read."""
+    path, paths = root / "params.yaml", StudyPaths(root)
+    if not path.is_file() or not paths.data.is_dir():
+        raise R2AError(f"{root} is not a study: it has no params.yaml or no data/", "name the folder that holds both")
+    try:
+        values = read_yaml(path)
+        params = load_sections(values, sections)
+    except R2AError as error:
+        raise R2AError(f"{root}: {error.message}", "compare with a study that this version can run") from None
+    return report_inputs(paths, params, {name: values[name] for name in sections})
 
 
 def chosen(values: dict[str, Any]) -> dict[str, Any]:

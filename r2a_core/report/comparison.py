@@ -1,103 +1,127 @@
-"""The paper's numbers beside this run's, where a model and dataset of the run are the paper's.
+"""Sets numbers side by side: the paper's and this run's, the models of a run, or another run's and this one's.
 
-records of the page's sections -> rows of model, measure, unit, published value and ours.
+values by column -> rows of model, dataset, measure and unit with a cell a column, and what only one column has.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from r2a_core import paper
-from r2a_core.report.inputs import Records
-from r2a_core.results import SEGMENT_LABELS
+from r2a_core.infra.errors import R2AError
+from r2a_core.report.inputs import ReportInputs, flattened, read_if_there
+from r2a_core.report.values import Sections, Value, paper_values, run_values
+
+OURS = "this run"
 
 
-def comparison_rows(sections: Mapping[str, Records]) -> list[dict[str, Any]]:
-    """Lists every number that the paper and this run both have."""
-    return [
-        *accuracy_rows(sections["evaluation"]),
-        *score_rows(sections["evaluation"]),
-        *mass_rows(sections["attention"]),
-        *rfh_rows(sections["heads"]),
-        *patching_rows(sections["patching"]),
-    ]
+def side_by_side(columns: Mapping[str, Sequence[Value]]) -> dict[str, Any]:
+    """Makes a row of each number that at least two columns have, and a sentence of what only one has."""
+    found: dict[tuple[str, str, str, str], dict[str, Value]] = {}
+    for column, values in columns.items():
+        for one in values:
+            found.setdefault((one.model, one.dataset, one.measure, one.unit), {})[column] = one
+    rows, alone = [], {}
+    for (model, dataset, measure, unit), own in found.items():
+        if len(own) > 1:
+            case = {"model": model, "dataset": dataset, "measure": measure, "unit": unit}
+            rows.append(case | cells([own.get(column) for column in columns]))
+        else:
+            case = ", ".join(filter(None, (model, dataset)))
+            alone.setdefault(next(iter(own)), {}).setdefault(measure, []).append(case)
+    return {"columns": list(columns), "rows": rows, "only": [only(*each) for each in alone.items()]}
 
 
-def row(model: str, measure: str, unit: str, published: float | None, ours: float | None) -> dict[str, Any]:
-    return {"model": model, "measure": measure, "unit": unit, "published": published, "ours": ours}
+def cells(values: Sequence[Value | None]) -> dict[str, Any]:
+    """Makes the cells of a row; heads are those shared with the first. difference: of two cells, second less first."""
+    first = next(one for one in values if one is not None)
+    made = [one and {"value": number(one, first), "low": one.low, "high": one.high} for one in values]
+    pair = [one.value for one in values if one is not None and one.value is not None] if len(values) == 2 else []
+    difference = pair[1] - pair[0] if len(pair) == 2 and first.heads is None else None
+    return {"cells": made, "difference": difference}
 
 
-def accuracy_rows(records: Records) -> Iterator[dict[str, Any]]:
-    """Returns the accuracy over common items (Figure 1a, Table 3)."""
-    for record in records:
-        published, summary = record["published"], record["summary"]
-        if published is None:
-            continue
-        for setting, label in (("with_reasoning", "with"), ("without_reasoning", "without")):
-            ours = summary["paired"][f"accuracy_{label}"]
-            ours = None if ours is None else 100 * ours
-            yield row(record["model"], f"accuracy {label} reasoning, MATH-500", "%", published[setting], ours)
-        if summary["decoding"] != "greedy" and summary["paired"]["accuracy_without"] is not None:
-            common = paper.COMMON_ITEMS[record["model"]]
-            yield row(
-                record["model"], "items valid in both settings, MATH-500", "items", common, summary["paired"]["n"]
-            )
+def number(one: Value, first: Value) -> float | None:
+    """Returns the number itself, of heads how many the first column has too."""
+    return one.value if first.heads is None else len({*first.heads} & {*(one.heads or ())})
 
 
-def score_rows(records: Records) -> Iterator[dict[str, Any]]:
-    """Returns the mean judge scores by area (Figure 1b), and the items behind them."""
-    for record in records:
-        for area in record["judged"] or []:
-            if area["published"] is None:
-                continue
-            for setting, label in (("with_reasoning", "with"), ("without_reasoning", "without")):
-                measure = f"judge score {label} reasoning, WildBench, {area['area']}"
-                yield row(record["model"], measure, "1 to 10", area["published"][setting], area[f"mean_{label}"])
-            if area["mean_without"] is not None:
-                items = f"items judged in both settings, WildBench, {area['area']}"
-                yield row(record["model"], items, "items", area["published"]["n"], area["n"])
+def only(column: str, measures: Mapping[str, Sequence[str]]) -> str:
+    """Names what one column alone has, with its cases."""
+    named = (f"{measure} ({'; '.join(cases)})" if any(cases) else measure for measure, cases in measures.items())
+    return f"Only {column} has: {', '.join(named)}."
 
 
-def mass_rows(records: Records) -> Iterator[dict[str, Any]]:
-    """Returns the median attention mass from answer tokens by segment (Figure 2)."""
-    for record in records:
-        if record["published"] is None or "answer" not in record["boxes"]:
-            continue
-        for segment, label in SEGMENT_LABELS.items():
-            ours = record["boxes"]["answer"]["segments"].get(segment, {}).get("median")
-            measure = f"median mass, answer \u2192 {label}, MATH-500"
-            yield row(record["model"], measure, "attention mass", record["published"][segment], ours)
+def beside_paper(sections: Sections, ours: Sequence[Value]) -> dict[str, Any]:
+    """Sets every number of the paper beside this run's."""
+    published = list(paper_values(sections))
+    known = {(one.model, one.dataset, one.measure) for one in published}
+    own = [one for one in ours if (one.model, one.dataset, one.measure) in known]
+    return side_by_side({"the paper": published, OURS: own})
 
 
-def rfh_rows(records: Records) -> Iterator[dict[str, Any]]:
-    """Counts how many of the paper's ten Reasoning-Focus Heads are among ours."""
-    for record in records:
-        if record["dataset"] == paper.MATHS and record["model"] in paper.REASONING_FOCUS_HEADS:
-            heads = paper.REASONING_FOCUS_HEADS[record["model"]]
-            shared = len(set(heads) & {tuple(head) for head in record["marks"]["rfh"]})
-            measure = "published Reasoning-Focus Heads among ours, MATH-500"
-            yield row(record["model"], measure, "heads", len(heads), shared)
+def beside_each_other(models: Sequence[str], ours: Sequence[Value]) -> dict[str, Any]:
+    """Sets the models of a run beside each other."""
+    return side_by_side({name: [replace(one, model="") for one in ours if one.model == name] for name in models})
 
 
-def patching_rows(records: Records) -> Iterator[dict[str, Any]]:
-    """Returns the best layer of the mean NLD curves, and their crossing (Figure 8)."""
-    for record in records:
-        published = paper.PATCHING.get(record["model"])
-        if published is None:
-            continue
-        model = record["model"]
-        yield row(model, "pairs patched", "pairs", published.n_pairs, record["n_pairs"])
-        for curve, name, values in (
-            ("flip", "flipping token", published.flip),
-            ("final", "last position", published.final),
+def beside_run(ours: ReportInputs, own: Sections, theirs: ReportInputs, other: Sections) -> dict[str, Any]:
+    """Sets another run beside this one: models of one name, or in their order where no name is in both.
+
+    Raises R2AError where the two share no dataset, or no number.
+    """
+    name = theirs.paths.root.resolve().name
+    datasets = [each for each in ours.datasets if each in theirs.datasets]
+    if not datasets:
+        ran = f"{theirs.paths.root} ran on {', '.join(theirs.datasets)}, this study on {', '.join(ours.datasets)}"
+        raise R2AError(f"no dataset is in both: {ran}", "compare studies that share an entry of run.datasets")
+    pairs = {each: each for each in ours.models if each in theirs.models} or dict(
+        zip(theirs.models, ours.models, strict=False)
+    )
+    labels = {their: their if their == mine else f"{their} | {mine}" for their, mine in pairs.items()}
+    values = {name: run_values(other, theirs.walk), OURS: run_values(own, ours.walk)}
+    known = {name: labels, OURS: {mine: labels[their] for their, mine in pairs.items()}}
+    columns = {
+        column: [
+            replace(one, model=known[column].get(one.model, ""))
+            for one in values[column]
+            if one.model in {"", *known[column]} and one.dataset in {"", *datasets}
+        ]
+        for column in values
+    }
+    record = side_by_side(columns)
+    if not record["rows"]:
+        raise R2AError(f"{theirs.paths.root} has no number that this study has too", "run both to their end: dvc repro")
+    runs = {name: theirs, OURS: ours}
+    notes = [*left_out(runs, known, datasets), *other_questions(ours, theirs, datasets), *other_settings(ours, theirs)]
+    return record | {"only": [*notes, *record["only"]]}
+
+
+def left_out(
+    runs: Mapping[str, ReportInputs], known: Mapping[str, Mapping[str, str]], datasets: Sequence[str]
+) -> Iterator[str]:
+    """Names the models and datasets of one run that have none beside them."""
+    for column, run in runs.items():
+        for noun, names in (
+            ("model", [each for each in run.models if each not in known[column]]),
+            ("dataset", [each for each in run.datasets if each not in datasets]),
         ):
-            for probe, value in values.items():
-                yield row(model, f"{name}, {probe} probe", "NLD", value, highest(record, probe, curve))
-        for probe, value in published.crossing.items():
-            layer = next((one["layer"] for one in record["crossings"] if one["probe"] == probe), None)
-            yield row(model, f"crossing of the two curves, {probe} probe", "layer", value, layer)
+            if names:
+                yield f"Only {column} has the {noun}{'s' * (len(names) > 1)} {', '.join(names)}."
 
 
-def highest(record: Mapping[str, Any], probe: str, curve: str) -> float | None:
-    """Returns the highest layer mean of a curve."""
-    means = [one["mean"] for one in record["curves"] if (one["probe"], one["curve"]) == (probe, curve)]
-    return max(means[0]) if means else None
+def other_questions(ours: ReportInputs, theirs: ReportInputs, datasets: Sequence[str]) -> Iterator[str]:
+    """Says which datasets have other questions in the two runs."""
+    for dataset in datasets:
+        here, there = (
+            read_if_there(run.paths.items(dataset), ["item_id", "question"], "prepare_dataset")
+            for run in (ours, theirs)
+        )
+        if here is not None and there is not None and not here.select("question").equals(there.select("question")):
+            yield f"The questions of {dataset} are not the same: {there.height} there, {here.height} here."
+
+
+def other_settings(ours: ReportInputs, theirs: ReportInputs) -> Iterator[str]:
+    """Names the settings of both runs that are not the same."""
+    here, there = ({one["key"]: one["value"] for one in flattened(run.values)} for run in (ours, theirs))
+    if names := [key for key, value in here.items() if there.get(key, value) != value]:
+        yield f"Settings that differ: {', '.join(names)}."

@@ -3,7 +3,8 @@
 StudyPaths, params -> ReportInputs; path, columns -> frame or None.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,16 @@ def read_runs(
 def add_gap(gaps: Gaps, part: str, what: str, stage: str) -> None:
     """Notes that a part of the page has no data, and which stage makes it."""
     gaps.append({"part": part, "what": what, "stage": stage})
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterable[dict[str, str]]:
+    """Lists params as key and JSON text, keys joined by dots, in the order of the file."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from flattened(value, f"{name}.")
+        else:
+            yield {"key": name, "value": json.dumps(value, ensure_ascii=False)}
 
 
 def name_of(record: Mapping[str, Any]) -> str:

@@ -23,6 +23,20 @@ MEASURED = {
         "r2a_core/paper.py",
         "data/metrics",
     ),
+    "beside": Measured(
+        "Headline numbers of the models of this run, each with its 95% interval where it has one. AUCs are of all "
+        "models together, so none is here.",
+        "report",
+        "r2a_core/report/values.py",
+        "data/metrics",
+    ),
+    "against": Measured(
+        "Headline numbers of two runs, each with its 95% interval where it has one, and this run's less the other's. "
+        "Models stand beside each other by name, or in the order of run.models where no name is in both.",
+        "report",
+        "r2a_core/report/values.py",
+        "data/metrics",
+    ),
     "accuracy": Measured(
         "Share of right answers among the questions that are valid in all settings. Intervals: 95%, Wilson's, of a "
         "difference of right and wrong Bonett and Price's. Tests: exact McNemar for right and wrong. Where scores are "

@@ -4,18 +4,20 @@ ReportInputs and the records of the other sections -> one record.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from r2a_core.infra.errors import R2AError
-from r2a_core.report.comparison import comparison_rows
+from r2a_core.report.comparison import beside_each_other, beside_paper
 from r2a_core.report.findings import how_sure, limits, nulls, plural, questions
-from r2a_core.report.inputs import Gaps, Records, ReportInputs, add_gap, read_if_there
+from r2a_core.report.inputs import Gaps, Records, ReportInputs, add_gap, flattened, read_if_there
+from r2a_core.report.values import run_values
 
 
 def overview(inputs: ReportInputs, sections: Mapping[str, Records], gaps: Gaps) -> dict[str, Any]:
-    """Collects what ran, what was found, and the comparison with the paper."""
+    """Collects what ran, what was found, and the comparisons with the paper and among the models."""
     models = [model_record(inputs, name, sections["heads"], gaps) for name in inputs.models]
+    values = run_values(sections, inputs.walk)
     return {
         "models": models,
         "datasets": [dataset_record(inputs, name) for name in inputs.datasets],
@@ -24,7 +26,8 @@ def overview(inputs: ReportInputs, sections: Mapping[str, Records], gaps: Gaps) 
         "sure": how_sure(sections),
         "limits": limits(models, sections),
         "nulls": nulls(sections),
-        "published": comparison_rows(sections),
+        "published": beside_paper(sections, values),
+        "beside": beside_each_other(inputs.models, values),
         "params": list(flattened(inputs.values)),
     }
 
@@ -86,13 +89,3 @@ def dataset_record(inputs: ReportInputs, name: str) -> dict[str, Any]:
         "n": None if frame is None else frame.height,
         "example": next(iter(rows), None),
     }
-
-
-def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterable[dict[str, str]]:
-    """Lists params as key and JSON text, keys joined by dots, in the order of the file."""
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            yield from flattened(value, f"{name}.")
-        else:
-            yield {"key": name, "value": json.dumps(value, ensure_ascii=False)}

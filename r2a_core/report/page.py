@@ -15,6 +15,7 @@ from typing import Any
 
 from r2a_core.evaluation.answers import KINDS
 from r2a_core.report.answers import add_answers
+from r2a_core.report.comparison import beside_run
 from r2a_core.report.encode import CODES, plain, script_safe
 from r2a_core.report.inputs import Gaps, ReportInputs
 from r2a_core.report.instruments import instruments_section
@@ -34,7 +35,7 @@ from r2a_core.results import CURVES, HEAD_KINDS, SEGMENT_LABELS, SETTING_COLOURS
 SCRIPTS = (
     *("unpack", "dom", "state", "frame", "colours", "charts", "overview", "headline", "accuracy", "answers", "judged"),
     *("items", "evidence", "boxes", "heads", "readers", "walks", "maps", "walk", "text", "reader", "curves", "cells"),
-    *("knockout", "perturb", "sentences", "instruments", "start"),
+    *("knockout", "perturb", "sentences", "instruments", "beside", "start"),
 )
 
 MEGABYTE = 1_000_000
@@ -43,23 +44,15 @@ NOTE = 500  # bytes, at most, that say what was left out
 log = logging.getLogger(__name__)
 
 
-def report_data(inputs: ReportInputs, machine: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Collects everything the page shows, as JSON-able values. machine: facts to print with it, if any."""
+def report_data(
+    inputs: ReportInputs, machine: Mapping[str, str] | None = None, against: ReportInputs | None = None
+) -> dict[str, Any]:
+    """Collects everything the page shows, as JSON-able values. machine: facts to print with it; against: another run
+    to set beside this one."""
     gaps: Gaps = []
-    sections: dict[str, list[dict[str, Any]]] = {
-        "evaluation": evaluation_section(inputs, gaps),
-        "attention": attention_section(inputs, gaps),
-        "heads": heads_section(inputs, gaps),
-        "readers": readers_section(inputs, gaps),
-        "walks": walks_section(inputs, gaps),
-        "traces": traces_section(inputs, gaps),
-        "patching": patching_section(inputs, gaps),
-        "knockout": knockout_section(inputs, gaps),
-        "perturb": perturb_section(inputs, gaps),
-        "sentences": sentences_section(inputs, gaps),
-        "instruments": instruments_section(inputs, gaps),
-    }
+    sections = section_records(inputs, gaps)
     add_answers(sections)
+    beside = None if against is None else plain(beside_run(inputs, sections, against, section_records(against, [])))
     return {
         "title": inputs.params.title,
         "codes": CODES,
@@ -72,9 +65,27 @@ def report_data(inputs: ReportInputs, machine: Mapping[str, str] | None = None) 
         "answer_kinds": {name: asdict(kind) for name, kind in KINDS.items()},
         "overview": plain(overview(inputs, sections, gaps)),
         **{name: plain(section) for name, section in sections.items()},
+        "against": beside,
         "gaps": gaps,
         "left_out": [],
         "machine": None if machine is None else dict(machine),
+    }
+
+
+def section_records(inputs: ReportInputs, gaps: Gaps) -> dict[str, list[dict[str, Any]]]:
+    """Collects the records of each section; what is absent goes to `gaps`."""
+    return {
+        "evaluation": evaluation_section(inputs, gaps),
+        "attention": attention_section(inputs, gaps),
+        "heads": heads_section(inputs, gaps),
+        "readers": readers_section(inputs, gaps),
+        "walks": walks_section(inputs, gaps),
+        "traces": traces_section(inputs, gaps),
+        "patching": patching_section(inputs, gaps),
+        "knockout": knockout_section(inputs, gaps),
+        "perturb": perturb_section(inputs, gaps),
+        "sentences": sentences_section(inputs, gaps),
+        "instruments": instruments_section(inputs, gaps),
     }
 
 

@@ -5,6 +5,7 @@ Playwright (in the extra `test`) drives the Chromium of this machine; skipped wh
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def test_every_figure_is_drawn_and_a_patched_cell_shows_the_value_of_the_parquet
     view = opened()
     assert view.title() == "From reasoning to answer"
     drawn = {figure.get_attribute("id") for figure in view.locator("figure").all()}
-    assert drawn == set(page_data["measured"]) - {"judged"}
+    assert drawn == set(page_data["measured"]) - {"judged", "against"}
     assert view.locator("figure .missing").count() == 0
     assert view.locator(".gaps li").count() > 0
     view.locator('#cells rect.cell[data-row="2"][data-column="1"]').click()
@@ -448,3 +449,20 @@ def test_curves_and_marks_look_as_in_the_pictures(opened, inputs):
         "induction": to_hex(INDUCTION["markerfacecolor"]),
         "retrieval": to_hex(RETRIEVAL["markerfacecolor"]),
     }
+
+
+def test_another_run_stands_beside_this_one_with_differences(opened, inputs, tmp_path):
+    one = replace(inputs, models=("tiny_qwen2",))
+    data = report_data(one, against=one)
+    row = next(row for row in data["against"]["rows"] if row["measure"] == "accuracy without reasoning")
+    row["cells"][0] |= {"value": 90.0, "low": 81.04, "high": 95.0}
+    row["cells"][1] |= {"low": 20.0, "high": 60.0}
+    row["difference"] = -50.0
+    view = opened(place=write_page(build_page(data, 10.0), tmp_path))
+    shown = view.locator("#against tr", has_text="accuracy without reasoning")
+    assert shown.locator("td").all_inner_texts() == ["90.0\n81.0 to 95.0", "40.0\n20.0 to 60.0", "\u221250.0"]
+    assert shown.locator("b").count() == view.locator("#against b").count() == 1
+    assert view.locator("#against .says").inner_text().startswith("In 1 of ")
+    view.locator("#against button.copy").click()
+    copied = view.evaluate("navigator.clipboard.readText()")
+    assert "tiny_qwen2,math500,accuracy without reasoning,%,-50,90,81.04,95,40,20,60" in copied

@@ -254,17 +254,16 @@ def test_patched_cells_are_those_of_the_patching_file(page_data, inputs):
 
 
 def test_the_paper_stands_beside_its_own_models_only(page_data, judged_data, judged_runs):
-    rows = page_data["overview"]["published"]
+    rows = page_data["overview"]["published"]["rows"]
     assert {row["model"] for row in rows} == {"r1_qwen_7b"}
-    measures = {row["measure"]: row for row in rows}
-    accuracy = measures["accuracy with reasoning, MATH-500"]
-    assert (accuracy["published"], accuracy["ours"]) == (94.3, 80.0)
-    assert next(row["published"] for row in rows if "answer \u2192 reasoning" in row["measure"]) == 0.2901
-    judged = judged_data["overview"]["published"]
+    found = {row["measure"]: [one["value"] for one in row["cells"]] for row in rows}
+    assert found["accuracy with reasoning"] == [94.3, 80.0]
+    assert found["median mass, answer \u2192 reasoning"][0] == 0.2901
+    judged = judged_data["overview"]["published"]["rows"]
     assert {row["model"] for row in judged} == {"r1_llama_8b"}
-    (row,) = [row for row in judged if row["measure"] == "judge score without reasoning, WildBench, overall"]
+    (row,) = [row for row in judged if row["measure"] == "judge score without reasoning, overall"]
     overall = judged_runs["r1_llama_8b"].summary["areas"]["overall"]
-    assert (row["published"], row["ours"]) == (6.6, pytest.approx(overall["mean_without"], abs=1e-6))
+    assert [one["value"] for one in row["cells"]] == [6.6, pytest.approx(overall["mean_without"], abs=1e-6)]
     question = judged_data["overview"]["questions"][0]
     assert question["figure"] == "judged"
     scores = f"judge score {overall['mean_with']:.2f} with, {overall['mean_without']:.2f} without, n = {overall['n']}"

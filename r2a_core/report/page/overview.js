@@ -37,27 +37,6 @@ function notRun() {
   return left.length ? ` Not run: ${left.map(words).join(', ')}.` : '';
 }
 
-function drawPublished(body) {
-  const rows = DATA.overview.published;
-  const digits = (row) => ({ 'attention mass': 4, NLD: 3, '%': 1, layer: 1, '1 to 10': 1 })[row.unit] ?? 0;
-  body.append(
-    table(
-      [['model'], ['measure'], ['unit'], ['paper', 'number'], ['this run', 'number']],
-      rows.map((row) => [
-        row.model,
-        row.measure,
-        row.unit,
-        fixed(row.published, digits(row)),
-        fixed(row.ours, digits(row)),
-      ]),
-    ),
-  );
-  return {
-    csv: () =>
-      rows.map(({ model, measure, unit, published, ours }) => ({ model, measure, unit, paper: published, ours })),
-  };
-}
-
 function gapsPart() {
   if (!DATA.gaps.length) return null;
   return fold(
@@ -99,7 +78,7 @@ function wordsPart() {
   return h('details', { id: 'words' }, h('summary', {}, 'Words used on this page'), h('dl', { class: 'words' }, list));
 }
 
-function overviewSection(published) {
+function overviewSection(against, comparisons) {
   const { models, datasets, questions, sure, limits, nulls } = DATA.overview;
   const column = (title, texts) => texts.length > 0 && h('div', {}, h('h3', {}, title), bullets(texts));
   const details = questions.flatMap((one) => one.details);
@@ -118,6 +97,7 @@ function overviewSection(published) {
         { id: 'left-out', class: 'note' },
         `To stay small (report.megabytes in params.yaml), the page carries ${DATA.left_out.join(', ')}.`,
       ),
+    against,
     headlinePart(),
     h(
       'div',
@@ -128,7 +108,7 @@ function overviewSection(published) {
     ),
     details.length > 0 && fold('Every number behind the three answers', bullets(details)),
     wordsPart(),
-    published,
+    comparisons,
     ranPart(),
     gapsPart(),
     paramsPart(),

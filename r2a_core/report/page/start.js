@@ -3,7 +3,19 @@
 // By id: title, what draws it, the choices it depends on beside model and dataset, whether the page has it, and a sign
 // of what it shows.
 const DRAWN = {
-  published: ['The paper beside this run', drawPublished, [], () => DATA.overview.published.length],
+  against: ['Another run beside this one', (body) => drawBeside(body, DATA.against), [], () => DATA.against !== null],
+  published: [
+    'The paper beside this run',
+    (body) => drawBeside(body, DATA.overview.published),
+    [],
+    () => DATA.overview.published.rows.length,
+  ],
+  beside: [
+    'The models beside each other',
+    (body) => drawBeside(body, DATA.overview.beside),
+    [],
+    () => DATA.overview.beside.rows.length,
+  ],
   accuracy: ['Accuracy with and without reasoning', drawAccuracy],
   answers: ['What was answered, with and without reasoning', drawAnswers],
   judged: ['Judge scores with and without reasoning', drawJudged, [], () => judgedRuns().length],
@@ -60,7 +72,10 @@ function buildSections() {
     section(id, h('h2', {}, name), h('p', { class: 'lede' }, question), figures(ids));
   document
     .getElementById('main')
-    .replaceChildren(section('overview', overviewSection(figures('published'))), ...SECTIONS.map(asked));
+    .replaceChildren(
+      section('overview', overviewSection(figures('against'), figures('published beside'))),
+      ...SECTIONS.map(asked),
+    );
   document
     .getElementById('footer')
     .append(
