@@ -32,7 +32,7 @@ from stages._guard import State, files, put_aside, refuse_changes, refuse_mixed,
 from stages._plan import Declared, declared, outputs
 
 CODE = Path(__file__).resolve().parent.parent  # the checkout whose code runs
-REWRITE_SECONDS = 20.0  # DVC needs two at most to write dvc.lock
+WRITING_SECONDS = 60.0  # DVC holds its lock while it hashes what a stage made, and writes dvc.lock
 KINDS = {"model": "models", "texts": "models", "dataset": "datasets", "setting": "settings"}
 
 
@@ -124,7 +124,9 @@ def open_study(stage: str, **names: str) -> Study:
     if "DVC_STAGE" in os.environ:  # what is run by hand is in no lock
         parse(Params, values, "")  # all of it: a mistake in a later stage's params costs nothing yet
         if (root / "dvc.lock").exists():
-            refuse_mixed(locked_stages(root / "dvc.lock"), needs.inputs, made, values)
+            with no_dvc_writing(root):
+                lock = read_yaml(root / "dvc.lock")
+            refuse_mixed(lock.get("stages", {}), needs.inputs, made, values)
     state = seen(root, CODE, needs, values)
     code = fingerprint(format=FORMAT, code={name: state.get(name) for name, _ in files(CODE, needs.code)})
     refuse_new_code(CODE, needs)  # last: what is noted is then the code that runs
@@ -133,16 +135,27 @@ def open_study(stage: str, **names: str) -> Study:
     return study
 
 
-def locked_stages(path: Path) -> dict[str, Any]:
-    """Reads the stages of dvc.lock. Waits while another DVC writes it: it empties the file first."""
-    until = time.monotonic() + REWRITE_SECONDS
+@contextmanager
+def no_dvc_writing(root: Path) -> Iterator[None]:
+    """Holds DVC's lock where stages run side by side: the DVC of another one empties dvc.lock before it writes it."""
+    if os.environ.get("R2A_LANES", "1") == "1":
+        yield
+        return
+    from zc.lockfile import LockError, LockFile
+
+    until = time.monotonic() + WRITING_SECONDS
     while True:
         try:
-            return read_yaml(path)["stages"]
-        except (R2AError, KeyError):
+            writing = LockFile(str(root / ".dvc" / "tmp" / "lock"))  # which DVC lets go while its stage runs
+            break
+        except LockError:
             if time.monotonic() > until:
-                raise
-            time.sleep(0.1)
+                raise R2AError("another dvc is at work in this folder", "wait for it to end: ps shows it") from None
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        writing.close()
 
 
 def set_threads() -> None:

@@ -84,7 +84,7 @@ def side_by_side() -> int:
     most = lanes(params, cores)
     if most == 1 or not dvc(["status", "--quiet"]):
         return 0
-    environment = {"R2A_THREADS": str(cores // most)} | os.environ
+    environment = {"R2A_THREADS": str(cores // most)} | os.environ | {"R2A_LANES": str(most)}
     for tasks in phases(stages, params):
         with ThreadPoolExecutor(most) as pool:
             started = [pool.submit(subprocess.call, [*LANE, *task], env=environment) for task in tasks]

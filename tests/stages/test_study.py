@@ -8,11 +8,12 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from zc.lockfile import LockError, LockFile
 
 from r2a_core.infra.files import folder_digest, sha256
 from r2a_core.infra.shards import FORMAT, fingerprint
 from stages._guard import files
-from stages._study import CODE, locked_stages, open_study
+from stages._study import CODE, no_dvc_writing, open_study
 from tests.study import PARAMS, ROOT, Study
 
 HEAD = "from stages._study import run_stage\n\ndef command() -> None:\n"
@@ -83,11 +84,24 @@ def test_shards_depend_on_the_stage_s_code_and_the_model(study: Study) -> None:
         assert work.base["code"] == first["code"]
 
 
-def test_a_lock_that_dvc_is_writing_anew_is_waited_for(tmp_path: Path) -> None:
-    """DVC empties dvc.lock before it writes it, which other stages may see where stages run side by side."""
+def test_the_lock_is_read_while_no_dvc_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC empties dvc.lock before it writes it, which stages side by side would see."""
+    monkeypatch.setenv("R2A_LANES", "2")
+    path = tmp_path / ".dvc" / "tmp" / "lock"
+    path.parent.mkdir(parents=True)
     lock = tmp_path / "dvc.lock"
-    lock.write_text("")
-    writer = threading.Timer(0.3, lock.write_text, ["schema: '2.0'\nstages:\n  only:\n    cmd: x\n"])
+    lock.write_text("stages:\n  only:\n")
+    held = LockFile(str(path))
+
+    def finish() -> None:
+        lock.write_text("whole")
+        held.close()
+
+    writer = threading.Timer(0.3, finish)
     writer.start()
-    assert locked_stages(lock) == {"only": {"cmd": "x"}}
+    with no_dvc_writing(tmp_path):
+        assert lock.read_text() == "whole"
+        with pytest.raises(LockError):
+            LockFile(str(path))
     writer.join()
+    LockFile(str(path)).close()
