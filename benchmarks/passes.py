@@ -5,7 +5,7 @@ passes of a kind are made of; benchmarks.stage_work makes the StageWork of every
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,8 @@ from r2a_core.infra.memory import MIB, SHARE_OF_FREE, rows_that_fit
 from r2a_core.trace import TraceSegments
 
 SIZES = {"math500": 500, "wildbench": 1024, "pairs_table": 404}  # of datasets whose params do not say it
+ALONE = 0.016  # of greedy decisions in half precision: leads of 0, decided by a pass of the text alone (docs/log.md)
+PACKED = 1.3  # times the time of their token-layers that packed rows take (docs/benchmarks.md: 1.1 to 1.6)
 THINKING = 11  # tokens between the tags of a prompt without reasoning, about
 
 
@@ -59,6 +61,7 @@ class Passes:
     layers: float
     logits: float = 1  # rows that have logits
     caches: float = 1  # sequences whose keys and values are read, `seen` tokens each
+    slower: float = 1  # times as long as its token-layers in an ordinary pass
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,8 @@ class StudyOf:
         """The passes of `count` times `arms` arms, as many of them at a time as fit into the bound; `each`: of one."""
         packs = math.ceil(arms / max(1, mib * MIB // arm_bytes))
         size = arms / packs
-        return self.behind(count * packs, size * each.rows, size * each.logits, each.layers)
+        found = self.behind(count * packs, size * each.rows, size * each.logits, each.layers)
+        return replace(found, slower=PACKED)
 
     def decoding(
         self,
@@ -146,6 +150,7 @@ class StudyOf:
         response: float,
         longest: float,
         config: ResponseParams | FreeParams,
+        greedy: bool = True,
     ) -> tuple[list[Passes], float]:
         """Passes of `batches` shards of `items` responses with continuous turnover, and the bytes of one batch.
 
@@ -159,4 +164,5 @@ class StudyOf:
         rows = items * response / steps
         start = Passes(batches * items / size, size * prompt, prompt / 2, self.shape.n_layers, size)
         step = Passes(batches * steps, rows, prompt + response / 2, self.shape.n_layers, rows, rows)
-        return [start, step], size * one
+        alone = batches * items * response * ALONE if greedy and self.shape.dtype.itemsize < 4 else 0
+        return [start, step, self.whole(alone, prompt + response / 2)], size * one

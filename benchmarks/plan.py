@@ -2,26 +2,20 @@
 
 usage: python -m benchmarks.plan r1_llama_8b --gpu-memory 80            on the GPU that the options describe
        python -m benchmarks.plan r1_llama_8b --lengths 150,2500,450      tokens of question, reasoning, answer
-       python -m benchmarks.plan smollm2_reasoner --measured [--run]     on this machine's CPU, by CPU time
+       python -m benchmarks.plan smollm2_reasoner --measured [--run]     on this CPU, once the model is prepared
 
 params.yaml, sizes of a model that need not be at hand -> markdown. A forward pass takes as long as its floating point
-operations at a share of the device's peak, or as the weights, keys, values and logits that it moves at the same share
-of the bandwidth, whichever is more, and a fixed time for each layer that is called; a process takes a fixed time to
-start and to load the model. Lengths are those of the model's responses in data/ where there are any, else every
-response is as long as generate.max_new_tokens allows. One device, one stage at a time; stages that neither run the
-model nor read its activations are left out. --run: first runs all stages in this folder, which has params.yaml, no
-data/ and no .work/.
+operations at a share of the device's peak, and the weights, keys, values and logits that it moves at the same share of
+the bandwidth, and a fixed time for each layer that is called; a process takes a fixed time to start and to load the
+model. Lengths are those of the model's responses in data/ where there are any, else every response is as long as
+generate.max_new_tokens allows. One device, one stage at a time; stages that neither run the model nor read its
+activations are left out. --run: first runs the stages in this folder, which has params.yaml, no data/ and no .work/.
 """
 
 import argparse
-import copy
-import resource
-import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from time import process_time
 from typing import Any
 
 import polars as pl
@@ -29,105 +23,19 @@ import torch
 
 from benchmarks.cases import segment_bounds
 from benchmarks.gpu_check import commands
-from benchmarks.measuring import Rows, seconds, table
+from benchmarks.machine import Machine, child, measured
+from benchmarks.measuring import Rows, table
 from benchmarks.memory_model import RESERVE
-from benchmarks.passes import Lengths, Passes, StageWork, StudyOf
+from benchmarks.passes import Lengths, StudyOf
 from benchmarks.sizes import OTHERS, PUBLISHED
 from benchmarks.stage_work import study_work
-from r2a_core.activations.attention import LayerAttention
-from r2a_core.attention.masses import row_statistics
 from r2a_core.config import GgufModel, HubModel, Params, load_params, read_yaml
 from r2a_core.infra.errors import R2AError
 from r2a_core.paths import StudyPaths
-from r2a_core.sentences.suppress import LOGIT_BYTES
 from r2a_core.trace import SETTINGS
 
 STATISTIC_BYTES = 56  # moved for one attention weight: made, masked, scaled, summed by segment and walk, in float32
-ROWS = 256  # of the pass that measures a rate
-DRAWING = ("maps", "instruments", "figures", "report")
-CACHE = 2**28  # bytes of layers that no cache holds: weights come from memory, as those of a whole model
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the time of a stage is made of."""
-
-    rate: float  # floating point operations a second
-    bandwidth: float  # bytes a second between the device and its memory
-    statistics: float  # attention weights a second, made and reduced
-    layer: float  # s, of a layer's call beside what it computes
-    start: float  # s, of a process that does nothing
-    load: float  # s, to load the model
-    disk: float = 1e9  # bytes a second
-
-    def seconds(self, study: StudyOf, work: StageWork) -> float:
-        """Returns the time of a stage."""
-        start = work.runs * (self.start + (self.load if work.passes else 0))
-        passes = sum(self.passing(study, passes) for passes in work.passes)
-        return start + passes + work.weights / self.statistics + work.kept / self.disk
-
-    def passing(self, study: StudyOf, passes: Passes) -> float:
-        """Returns the time of passes of one kind."""
-        shape = study.shape
-        numbers = passes.layers * (
-            study.layer_weights + 2 * passes.caches * passes.seen * shape.n_kv_heads * shape.head_dim
-        )
-        moved = numbers * shape.dtype.itemsize + passes.logits * shape.n_vocab * LOGIT_BYTES / 2
-        computed = operations(study, passes.rows, passes.seen) * passes.layers
-        computed += 2 * passes.logits * shape.d_model * shape.n_vocab
-        return passes.count * (max(computed / self.rate, moved / self.bandwidth) + passes.layers * self.layer)
-
-
-def operations(study: StudyOf, rows: float, seen: float) -> float:
-    """Counts the floating point operations of one layer."""
-    return rows * (2 * study.layer_weights + 4 * seen * study.shape.n_heads * study.shape.head_dim)
-
-
-def measured(study: StudyOf) -> Machine:
-    """Measures this machine's CPU in seconds: layers of the model's sizes, a copy, statistics, processes."""
-    from transformers import AutoModelForCausalLM
-
-    torch.set_num_threads(1)
-    sizes, taken, size = copy.deepcopy(study.model.config), {}, study.layer_weights * study.shape.dtype.itemsize
-    layers = min(study.shape.n_layers, max(2, CACHE // size))
-    sizes.num_hidden_layers, sizes.vocab_size = layers, 64
-    model = AutoModelForCausalLM.from_config(sizes, dtype=study.shape.dtype).eval()
-    for rows in (1, ROWS):
-        ids = torch.ones(1, rows, dtype=torch.long)
-        taken[rows] = (
-            cpu(torch.no_grad()(lambda ids=ids: model(input_ids=ids, use_cache=False, logits_to_keep=1))) / layers
-        )
-    block = torch.ones(2**26)
-    bandwidth = 2 * block.nbytes / cpu(block.clone)
-    call = max(0.0, taken[1] - size / bandwidth)
-    rate = operations(study, ROWS, ROWS / 2) / (taken[ROWS] - call)
-    folder = StudyPaths(Path()).model(study.name)
-    start, load = child("-c", "import stages.generate"), 0.0
-    if folder.is_dir():
-        code = "import sys, pathlib, stages.generate; from r2a_core.models.load import load_model"
-        load = child("-c", f"{code}; load_model(pathlib.Path(sys.argv[1]))", str(folder)) - start
-    return Machine(rate, bandwidth, weights_a_second(study), call, start, load)
-
-
-def cpu(work: Callable[[], Any]) -> float:
-    """Returns the shortest CPU time of some rounds."""
-    return seconds("cpu", work, 5, process_time)
-
-
-def child(*arguments: str) -> float:
-    """Runs Python and returns its CPU time."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, *arguments], check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def weights_a_second(study: StudyOf) -> float:
-    """Measures the statistics of one layer of a trace of this study."""
-    trace, shape = study.lengths.trace, study.shape
-    queries, keys = (torch.randn(n, trace.n_tokens, shape.head_dim) for n in (shape.n_heads, shape.n_kv_heads))
-    layer = LayerAttention(0, shape.n_heads, shape.n_kv_heads, shape.head_dim, shape.head_dim**-0.5)
-    return shape.n_heads * trace.n_tokens**2 / 2 / cpu(lambda: row_statistics(queries, keys, 0, layer, trace))
+DRAWING = ("maps", "instruments", "figures", "report")  # how stages begin that the plan does not have
 
 
 def model_of(name: str, params: Params) -> Any:

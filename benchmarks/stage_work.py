@@ -6,28 +6,22 @@ function is asked. Second attempts at questions that left the funnel are not cou
 
 from collections.abc import Iterator
 
-import polars as pl
-import torch
-
 from benchmarks.cases import LAST, PROBE, patched_passes
 from benchmarks.memory_model import capture_account, statistics_account
-from benchmarks.passes import Lengths, Passes, StageWork, StudyOf
+from benchmarks.passes import Passes, StageWork, StudyOf
+from benchmarks.stand_ins import RESULT, STEM, any_heads, changed_trace, unchanged
 from r2a_core.activations.capture import trace_bytes
 from r2a_core.attention.masses import GPU_ELEMENTS
 from r2a_core.attention.retrieval import haystack_size
 from r2a_core.infra.memory import MIB
-from r2a_core.knockout.run import PrefixRun, View
+from r2a_core.knockout.run import View
 from r2a_core.knockout.run import arm_bytes as cut_arm_bytes
 from r2a_core.knockout.sets import Arm, chosen_sets, largest
 from r2a_core.patching.packed import row_bytes
-from r2a_core.perturb.arms import Arm as ChangedArm
 from r2a_core.perturb.grid import cut_counts
-from r2a_core.perturb.reading import Reading
 from r2a_core.perturb.run import arm_bytes as changed_arm_bytes
-from r2a_core.results import KINDS
-from r2a_core.trace import TokenTrace, TraceSegments
+from r2a_core.trace import TraceSegments
 
-STEM, RESULT = 11, 3  # tokens that force an answer, about: </think> and the words up to the box; what is in it
 WRITTEN = 14  # answers to changes of one trace that are also written freely
 
 
@@ -49,11 +43,11 @@ def answers(study: StudyOf) -> StageWork:
     config, lengths, runs = study.params.generate, study.lengths, study.n_datasets * len(traces_of(study))
     items = study.items(None) / study.n_datasets
     shards = study.n_datasets * config.runs * -(-items // config.shard_items)
-    each = items * config.runs * study.n_datasets / shards
-    passes, size = study.decoding(shards, each, lengths.question, lengths.response, lengths.longest, config)
+    each, greedy = items * config.runs * study.n_datasets / shards, config.temperature == 0
+    passes, size = study.decoding(shards, each, lengths.question, lengths.response, lengths.longest, config, greedy)
     if len(traces_of(study)) == 2:
         prompt = lengths.short_trace.think_close + 1
-        passes += study.decoding(shards, each, prompt, lengths.without, 2 * lengths.without, config)[0]
+        passes += study.decoding(shards, each, prompt, lengths.without, 2 * lengths.without, config, greedy)[0]
     return StageWork("generate", runs, tuple(passes), device=size)
 
 
@@ -147,27 +141,6 @@ def walks(study: StudyOf) -> StageWork:
     return StageWork("walks", study.n_datasets, weights=weights)
 
 
-def any_heads(study: StudyOf) -> pl.DataFrame:
-    """Heads as a study might rank them: in any order, those of the middle half of the layers first.
-
-    There lie the heads that look at the reasoning (paper, Figure 3).
-    """
-    n_layers, width = study.shape.n_layers, study.shape.n_heads
-    count, order = n_layers * width, pl.int_range(pl.len())
-    frame = pl.DataFrame({"layer": [number // width for number in range(count)]})
-    middle = pl.col("layer").is_between(n_layers / 4, n_layers * 3 / 4, closed="left").cast(pl.Int64)
-    scores = ("answer_to_reasoning", "focus", "walk_correlation_weighted", "induction", "retrieval")
-    ranks = {name: (order.shuffle(seed) - middle * count).rank("ordinal") for seed, name in enumerate(scores)}
-    mass, kinds = ranks["answer_to_reasoning"], ("answer_to_reasoning", "induction", "retrieval")
-    return frame.with_columns(
-        order.mod(width).alias("head"),
-        pl.lit(0.0).alias("walk_null_95"),
-        *(mass.alias(name) for name in ("rank", "count_rank")),
-        *((2 - rank / count).alias(name) for name, rank in ranks.items()),
-        *((ranks[name] <= study.params.heads.top).alias(kind) for name, kind in zip(kinds, KINDS, strict=True)),
-    )
-
-
 def knockouts(study: StudyOf) -> StageWork:
     """The unchanged run of each trace, all sets of heads under each kind, and answers written anew."""
     config, trace, n_layers = study.params.knockout, study.lengths.trace, study.shape.n_layers
@@ -183,16 +156,10 @@ def knockouts(study: StudyOf) -> StageWork:
     if anew := config.anew:
         targets = [each for name in config.sets if (each := largest(sets, name, anew.k))]
         written = len(targets) + len(config.random.sets) * anew.draws + 1
-        some, steps = study.items(anew.traces), min(study.lengths.answer, anew.max_new_tokens)
+        some, steps = study.items(anew.traces), min(2 * study.lengths.answer, anew.max_new_tokens)
         passes.append(Passes(some * steps, written, trace.n_tokens, n_layers, written, written))
         passes.append(study.whole(some, trace.n_tokens))
     return StageWork("knockout", study.n_datasets, tuple(passes), device=config.memory_mib * MIB)
-
-
-def unchanged(trace: TraceSegments, view: str, rows: int) -> PrefixRun:
-    """A run of the right sizes, without content."""
-    tokens, nothing = TokenTrace("any", tuple(range(trace.n_tokens)), trace), torch.empty(0)
-    return PrefixRun(tokens, View.of(view, trace), nothing, {}, {}, {}, torch.empty(rows))
 
 
 def perturbed(study: StudyOf) -> StageWork:
@@ -209,7 +176,7 @@ def perturbed(study: StudyOf) -> StageWork:
     chosen = [anew[name] for name in (*config.families, "mistake", "cut")]
     n_arms = sum(arms for arms, _ in chosen)
     new = sum(arms * share for arms, share in chosen) / n_arms * lengths.reasoning
-    one = changed_arm_bytes(study.shape, *changed_trace(lengths, round(new)))
+    one = changed_arm_bytes(study.shape, *changed_trace(lengths.trace, round(new)))
     forced = study.packed(count, n_arms, one, config.memory_mib, study.behind(1, new + STEM + RESULT, RESULT))
     some = count * n_arms / forced.count / 4  # arms of a pack that give another answer, about
     steps = Passes(forced.count * config.answer_tokens, some, forced.seen, forced.layers, some, some)
@@ -221,14 +188,6 @@ def perturbed(study: StudyOf) -> StageWork:
         for case in (rest, after):
             passes += study.decoding(study.n_datasets, *case, free)[0] if case[0] else []
     return StageWork("perturb", study.n_datasets, tuple(passes), device=config.memory_mib * MIB)
-
-
-def changed_trace(lengths: Lengths, new: int) -> tuple[Reading, ChangedArm]:
-    """A trace and a change of it that computes so many tokens of the reasoning anew."""
-    trace = lengths.trace
-    ids, shared = tuple(range(trace.n_tokens)), trace.think_close - new
-    reading = Reading(TokenTrace("any", ids, trace), [], [], trace.reasoning, (0,) * STEM, (0,) * RESULT, "")
-    return reading, ChangedArm("filler", "", 1, (*ids[:shared], *(-1,) * new), 0)
 
 
 def sentences(study: StudyOf) -> StageWork:

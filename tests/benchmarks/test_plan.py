@@ -4,11 +4,12 @@ import sys
 
 import pytest
 
-from benchmarks import plan
+from benchmarks import machine, plan
 from benchmarks.cases import patched_passes
-from benchmarks.passes import Lengths, Passes, StudyOf
+from benchmarks.passes import Lengths, Passes, StageWork, StudyOf
 from benchmarks.stage_work import study_work
 from r2a_core.config import Params, parse, read_yaml
+from r2a_core.infra.errors import R2AError
 from tests.study import ROOT
 
 LENGTHS = Lengths(question=50, reasoning=400, answer=62, without=20, longest=500)
@@ -27,18 +28,21 @@ def study(name: str, **changed: object) -> StudyOf:
     return StudyOf(name, params, plan.model_of(name, params), LENGTHS, 80e9)
 
 
-def test_a_pass_takes_the_longer_of_computing_and_moving_and_its_calls():
+def test_a_pass_takes_what_it_computes_what_it_moves_and_its_calls():
     own = study("r1_llama_8b")
     layer = 2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336 + 2 * 4096
     assert own.layer_weights == layer
-    machine = plan.Machine(rate=1e12, bandwidth=1e9, statistics=1, layer=0.5, start=3, load=5)
+    device = machine.Machine(rate=1e12, bandwidth=1e9, statistics=1, layer=0.5, start=3, load=5)
     one = Passes(count=2, rows=100, seen=10, layers=32, logits=0, caches=0)
     computed = 32 * 100 * (2 * layer + 4 * 10 * 4096) / 1e12
     moved = 32 * 2 * layer / 1e9
-    assert computed < moved
-    assert machine.passing(own, one) == pytest.approx(2 * (moved + 16))
-    many = Passes(count=1, rows=10_000, seen=10, layers=32, logits=0, caches=0)
-    assert machine.passing(own, many) == pytest.approx(100 * computed + 16)
+    assert device.passing(own, one) == pytest.approx(2 * (computed + moved + 16))
+    cached = Passes(count=2, rows=100, seen=10, layers=32, logits=3, caches=7)
+    logits = 3 * 128256 * (2 * 4096 / 1e12 + 24 / 1e9)
+    more = logits + 32 * 7 * 10 * 2 * 8 * 128 * 2 / 1e9
+    assert device.passing(own, cached) == pytest.approx(2 * (computed + moved + 16 + more))
+    work = StageWork("any", 2, (one,), weights=6, kept=3e9)
+    assert device.seconds(own, work) == pytest.approx(2 * (3 + 5) + device.passing(own, one) + 6 + 3)
 
 
 def test_stages_are_counted_as_params_have_them():
@@ -67,12 +71,26 @@ def test_stages_are_counted_as_params_have_them():
     start, step = works["generate"].passes[:2]
     assert start.count * start.rows == datasets * 60 * 50
     assert step.count * step.rows == pytest.approx(datasets * 60 * 464)
-    assert (works["perturb"].runs, len(works["perturb"].passes), works["heads"].runs) == (4, 5, 1)
+    *_, alone = works["generate_pairs"].passes  # greedy, in half precision
+    assert (works["generate"].passes[2].count, alone.count) == (0, pytest.approx(20 * 464 * 0.016))
+    assert (works["perturb"].runs, len(works["perturb"].passes), works["heads"].runs) == (4, 6, 1)
 
 
 def patched(n_tokens: int) -> list[int]:
     close = n_tokens - 64 + 9
     return [*range(close - 8, close + 1), *range(n_tokens + 6, n_tokens + 9)]
+
+
+def test_figures_of_this_cpu_are_measured(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(machine, "CACHE", 0)  # two layers
+    own = study("smollm2_reasoner")
+    one, many = machine.layer_seconds(own, (1, 512))
+    assert 0 < one < many
+    assert machine.weights_a_second(own) > 1e5
+    assert 0 < machine.child("-c", "pass") < 5
+    with pytest.raises(R2AError, match="smollm2_reasoner is not there"):
+        machine.measured(own)
 
 
 def test_cells_take_the_tokens_behind_and_the_layers_above():
