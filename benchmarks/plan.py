@@ -14,6 +14,7 @@ activations are left out. --run: first runs the stages in this folder, which has
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -64,18 +65,21 @@ def lengths_of(name: str, params: Params, given: str | None) -> Lengths:
             short = f"responses of {reasoning + answer} tokens pass generate.max_new_tokens, which is {most}"
             raise R2AError(short, "raise it in params.yaml, which says what the study is")
         return Lengths(question, reasoning, answer, answer, 2 * (reasoning + answer))
-    if not all(file.is_file() for some in files.values() for file in some):
-        bounds = segment_bounds(51 + most)
-        question, reasoning, answer = (len(bounds[each]) for each in ("query", "reasoning", "answer"))
-        return Lengths(question, reasoning, answer, answer, most)
-    frames = {each: [pl.read_parquet(file) for file in some] for each, some in files.items()}
-    found, without = (pl.concat(frames[each]) for each in SETTINGS)
-    close = pl.col("think_close")
-    parts = (pl.col("think_open"), close - pl.col("think_open") - 1, pl.col("answer_end") - pl.col("answer_start"))
-    question, reasoning, answer = (round(found.filter(status="ok").select(part.mean()).item()) for part in parts)
-    length = pl.col("response_ids").list.len()
-    longest = sum(frame.select(length.max()).item() for frame in frames[SETTINGS[0]]) / len(frames[SETTINGS[0]])
-    return Lengths(question, reasoning, answer, round(without.select(length.mean()).item()), round(longest))
+    if all(file.is_file() for some in files.values() for file in some):
+        return written_lengths(*([pl.read_parquet(file) for file in files[each]] for each in SETTINGS))
+    bounds = segment_bounds(51 + most)
+    question, reasoning, answer = (len(bounds[each]) for each in ("query", "reasoning", "answer"))
+    return Lengths(question, reasoning, answer, answer, most)
+
+
+def written_lengths(thinking: Sequence[pl.DataFrame], without: Sequence[pl.DataFrame]) -> Lengths:
+    """Measures responses with and without reasoning, a frame of GENERATION_SCHEMA for each dataset."""
+    opened, closed, length = pl.col("think_open"), pl.col("think_close"), pl.col("response_ids").list.len()
+    parts = (opened, closed - opened - 1, pl.col("answer_end") - pl.col("answer_start"))
+    means = pl.concat(thinking).filter(status="ok").select(part.mean().alias(str(n)) for n, part in enumerate(parts))
+    longest = sum(frame.select(length.max()).item() for frame in thinking) / len(thinking)
+    short = pl.concat(without).select(length.mean()).item()
+    return Lengths(*map(round, (*means.row(0), short, longest)))
 
 
 def run_stages() -> dict[str, float]:

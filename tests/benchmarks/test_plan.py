@@ -2,6 +2,7 @@
 
 import sys
 
+import polars as pl
 import pytest
 
 from benchmarks import machine, plan
@@ -79,6 +80,16 @@ def test_stages_are_counted_as_params_have_them():
 def patched(n_tokens: int) -> list[int]:
     close = n_tokens - 64 + 9
     return [*range(close - 8, close + 1), *range(n_tokens + 6, n_tokens + 9)]
+
+
+def test_lengths_are_means_of_what_was_written():
+    def frame(*lengths: int) -> pl.DataFrame:
+        rows = pl.DataFrame({"response_ids": [[0] * length for length in lengths]})
+        bounds = {"think_open": 4, "think_close": 7, "answer_start": 8, "answer_end": 13, "status": "ok"}
+        return rows.with_columns(**{key: pl.lit(value) for key, value in bounds.items()})
+
+    found = plan.written_lengths([frame(10, 20), frame(30, 100)], [frame(3), frame(7)])
+    assert found == Lengths(question=4, reasoning=2, answer=5, without=5, longest=60)
 
 
 def test_figures_of_this_cpu_are_measured(monkeypatch, tmp_path):
