@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from r2a_core.activations import attention
+from r2a_core.activations import suffix
 from r2a_core.activations.hooks import model_shape
 from r2a_core.activations.suffix import SuffixAttention
 from r2a_core.config import KnockoutView
@@ -103,7 +103,7 @@ def test_every_arm_is_a_full_eager_pass_with_its_mask(
     """The first row of a view changes already, unless it loses nothing: of earlier reasoning, the first two."""
     model, trace = tiny_model(kind), made_up_trace()
     if view != "answer":
-        monkeypatch.setattr(attention, "MASK_ROWS", 9)
+        monkeypatch.setattr(suffix, "MASK_ROWS", 9)
         monkeypatch.setattr(knockout, "LOGIT_ROWS", 10)
     run = run_prefix(model, trace, view)
     found = run_arms(model, run, arms_of((), HEADS, MORE, ALL), 1024, MEANS)
@@ -160,17 +160,17 @@ def test_an_arm_costs_the_answer_above_its_lowest_head(monkeypatch: pytest.Monke
     assert 17 < whole / sum(rows) < 21
 
 
-def test_a_masked_head_is_given_no_key_that_is_hidden_from_all_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, trace, keys, attend = tiny_model("llama"), made_up_trace(), list[int](), SuffixAttention.by_blocks
+def test_a_masked_head_costs_those_that_share_its_keys_and_no_hidden_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, trace, given, attend = tiny_model("llama"), made_up_trace(), [], SuffixAttention.by_blocks
 
-    def counted(self: SuffixAttention, *given: Any) -> Tensor:
-        keys.append(given[3].shape[2])
-        return attend(self, *given)
+    def counted(self: SuffixAttention, *each: Any) -> Tensor:
+        given.append((each[2].shape[1], each[3].shape[2]))  # heads of the queries, tokens of the keys
+        return attend(self, *each)
 
     monkeypatch.setattr(SuffixAttention, "by_blocks", counted)
     run_arms(model, run_prefix(model, trace), [Arm.of("mask", [(1, 0)])], 1024)
     whole = trace.segments.n_tokens - 2  # all but the end, which writes nothing, and the answer's last token
-    assert keys == [whole, whole - len(trace.segments.reasoning)]
+    assert given == [(6, whole), (3, whole - len(trace.segments.reasoning))]
 
 
 def cut_by_hand(model: Any, trace: TokenTrace, arm: Arm, limit: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:

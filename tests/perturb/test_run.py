@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from r2a_core.activations import attention
+from r2a_core.activations import suffix
 from r2a_core.perturb import run as runs
 from r2a_core.perturb.arms import Arm
 from r2a_core.perturb.reading import Reading
@@ -56,7 +56,7 @@ def forced(model: Any, reading: Reading, arms: Sequence[Arm], limit: int, mib: i
 
 @pytest.mark.parametrize(("kind", "rows"), [*((kind, 512) for kind in EVERY_KIND), ("qwen2", 5), ("gemma3_text", 5)])
 def test_every_arm_is_a_whole_pass_of_its_own(kind: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "MASK_ROWS", rows)  # 5: suffixes are longer than a block
+    monkeypatch.setattr(suffix, "MASK_ROWS", rows)  # 5: suffixes are longer than a block
     model, trace = tiny_model(kind), made_up_trace()
     arms = made_up_arms(trace)
     by_hand = oracle(model, arms[1], reading_of(trace, [11]), 3)[1]  # so that one arm writes the trace's own result
