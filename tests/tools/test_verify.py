@@ -88,8 +88,8 @@ def test_a_mean_has_a_bootstrap_interval_without_missing_numbers():
     [
         ({}, Value(0.9, [0.8, 0.95], 100), Value(0.8, [0.7, 0.9], 100), True),
         ({}, Value(0.9, [0.8, 0.95], 100), Value(0.79, [0.7, 0.99], 100), False),
-        ({}, Value(0.9, [0.8, 0.95], 100), Value(0.79, [0.7, 0.99], 50), True),  # fewer items: within their interval
-        ({}, Value(0.9, [0.8, 0.95], 100), Value(0.79, [0.7, 0.85], 50), False),
+        ({}, Value(0.9, [0.8, 0.95], 100), Value(0.79, [0.7, 0.85], 50), True),  # fewer items: the intervals meet
+        ({}, Value(0.9, [0.8, 0.95], 100), Value(0.75, [0.7, 0.79], 50), False),
         ({"at_least": 0.85}, Value(0.9, [0.8, 0.95], 100), Value(0.84, [0.8, 0.9], 100), False),
         ({"at_least": 0.85}, Value(0.9, [0.8, 0.95], 100), Value(0.84, [0.8, 0.9], 50), True),
         ({"at_least": 0.85}, Value(0.9, [0.8, 0.95], 100), Value(0.81, [0.7, 0.84], 50), False),
@@ -108,7 +108,7 @@ def test_a_finding_holds_within_its_bounds_and_interval(line, stated, here, held
 
 def test_a_run_of_too_few_is_not_held_against_what_is_stated(tmp_path):
     run = write_run(tmp_path, 4)  # of 10 answers
-    stated = Value(0.9, [0.6, 1.0], 40)
+    stated = Value(0.9, [0.7, 1.0], 40)
     told = [finding(stated, setting="with_reasoning", least_n=least_n) for least_n in (10, 11)]
     rows, held = verify.verdicts(told, {"here": run})
     assert [row[-2:] for row in rows[1:]] == [["40.0%", "NO"], ["40.0%", "10 are too few"]]
