@@ -1,5 +1,7 @@
 // The start of the page: who ran, the three answers, how sure, what is not shown, what was null; the rest is folded.
 
+const SEEN_AT_ONCE = 5; // sentences of a list on the first screen
+
 const MODEL_KINDS = {
   train: 'trained by this study',
   hub: 'Hugging Face Hub',
@@ -80,7 +82,15 @@ function wordsPart() {
 
 function overviewSection(against, comparisons) {
   const { models, datasets, questions, sure, limits, nulls } = DATA.overview;
-  const column = (title, texts) => texts.length > 0 && h('div', {}, h('h3', {}, title), bullets(texts));
+  const column = (title, texts) =>
+    texts.length > 0 &&
+    h(
+      'div',
+      {},
+      h('h3', {}, title),
+      bullets(texts.slice(0, SEEN_AT_ONCE)),
+      texts.length > SEEN_AT_ONCE && fold(`${texts.length - SEEN_AT_ONCE} more`, bullets(texts.slice(SEEN_AT_ONCE))),
+    );
   const details = questions.flatMap((one) => one.details);
   return [
     h('h1', {}, visible(DATA.title)),
