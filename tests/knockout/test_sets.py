@@ -1,9 +1,11 @@
 """Sets of heads from hand-made scores, random sets of the same layers, and the numbers and words about their cost."""
 
+import math
 from collections import Counter
 
 import polars as pl
 import pytest
+from scipy import stats
 
 from r2a_core.config import WalkThresholds
 from r2a_core.figures.knockout import knockout_figure
@@ -84,20 +86,22 @@ def test_a_set_is_ranked_only_where_it_is_cut() -> None:
 
 
 def test_costs_ranks_and_words_are_those_of_the_rows() -> None:
-    records = knockout_records(cut(), params())
+    twice = pl.concat([cut(), cut().with_columns(item_id=pl.col("item_id") + "2")])  # two traces have no interval
+    half = stats.t.ppf(0.975, 3) * 0.2 / math.sqrt(3) / 2  # of the losses 0.4, 0.6, 0.4, 0.6
+    records = knockout_records(twice, params())
     assert [(each["set"], each["k"]) for each in records] == [("none", 0), ("mass", 2), ("all", 8), ("walking", 1)]
     mass = records[1]
-    assert [mass["loss"][name] for name in ("mean", "low", "high")] == pytest.approx([0.5, 0.4, 0.6])
+    assert [mass["loss"][name] for name in ("mean", "low", "high")] == pytest.approx([0.5, 0.5 - half, 0.5 + half])
     assert mass["result_loss"]["mean"] == pytest.approx(1.0)
     chance = mass["loss"]["random"]
     assert chance["means"] == pytest.approx([0.2, 0.6, 0.1])
     assert (chance["rank"], chance["p"]) == (2, 0.5)  # one of three costs as much
-    assert [chance["more"][name] for name in ("mean", "low", "high")] == pytest.approx([0.2, 0.1, 0.3])
+    assert [chance["more"][name] for name in ("mean", "low", "high")] == pytest.approx([0.2, 0.2 - half, 0.2 + half])
     assert mass["anew"] | {"difference": None} == {
-        "n_traces": 2,
+        "n_traces": 4,
         "changed": 0.5,
         "changed_random": [],
-        "n_graded": 2,
+        "n_graded": 4,
         "accuracy": 0.5,
         "accuracy_base": 1.0,
         "difference": None,
@@ -105,8 +109,8 @@ def test_costs_ranks_and_words_are_those_of_the_rows() -> None:
     first, second = sentences(records)
     assert first == (
         "Cutting the answer's view of the reasoning in the 2 heads with most mass on the reasoning costs 0.500 nats "
-        "per token of the answer (95% 0.400 to 0.600, n = 2); all heads together: 0.800. Of random sets of the same "
-        "layers, 1 of 3 cost as much (p = 0.5). Written anew, 50% of 2 answers change (0% by rounding alone); accuracy "
+        "per token of the answer (95% 0.316 to 0.684, n = 4); all heads together: 0.800. Of random sets of the same "
+        "layers, 1 of 3 cost as much (p = 0.5). Written anew, 50% of 4 answers change (0% by rounding alone); accuracy "
         "100% becomes 50%."
     )
     assert "in the head with the best walk cannot be told from no change" in second
@@ -114,16 +118,16 @@ def test_costs_ranks_and_words_are_those_of_the_rows() -> None:
     alone = sentences(knockout_records(cut().filter(item_id="a"), params()))[0]
     assert "cannot be told from no change: it costs 0.400 nats per token of the answer (n = 1); all" in alone
     both = pl.concat(
-        [cut(), cut().with_columns(view=pl.lit("question"), reasoning_log_prob=-6.0, reasoning_log_prob_base=-3.0)]
+        [twice, twice.with_columns(view=pl.lit("question"), reasoning_log_prob=-6.0, reasoning_log_prob_base=-3.0)]
     )
     summary = knockout_summary(both, params())
-    assert [summary["sets"], summary["cost"]] == [knockout_summary(cut(), params())[name] for name in ("sets", "cost")]
+    assert [summary["sets"], summary["cost"]] == [knockout_summary(twice, params())[name] for name in ("sets", "cost")]
     question = summary["views"]["question"]
-    assert question["cost"]["token_layers"] == 2 * 40 + 2 * (3 + 1 + 4) * (4 + 7 * 2)
+    assert question["cost"]["token_layers"] == 4 * 40 + 4 * (3 + 1 + 4) * (4 + 7 * 2)
     assert question["sets"]["mask"]["mass_2"]["reasoning_loss"]["mean"] == pytest.approx(1.0)
     assert sentences([*question["sets"]["mask"].values()])[0].startswith(
         "Cutting the reasoning's view of the question in the 2 heads with most mass on the reasoning costs 1.000 nats "
-        "per token of the reasoning (95% 1.000 to 1.000, n = 2); all heads together: 1.000."
+        "per token of the reasoning (95% 1.000 to 1.000, n = 4); all heads together: 1.000."
     )
     assert cost_record(cut()) == {"token_layers": 2 * 40 + 2 * 4 * (4 + 7 * 2), "whole_passes": 2 * 8 * 40}
     assert knockout_records(cut().clear(), params()) == []
