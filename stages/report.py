@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from torch import cuda
 
-from r2a_core.config import Params, load_sections, read_yaml
+from r2a_core.config import Params, parse, read_yaml
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import write_text_whole, write_whole
 from r2a_core.paths import StudyPaths
@@ -72,7 +72,7 @@ def other_study(root: Path, sections: Sequence[str]) -> ReportInputs:
         raise R2AError(f"{root} is not a study: it has no params.yaml or no data/", "name the folder that holds both")
     try:
         values = read_yaml(path)
-        params = load_sections(values, sections)
+        params = parse(Params, values, "")  # all of it, with the names that sections take from each other
     except R2AError as error:
         raise R2AError(f"{root}: {error.message}", "compare with a study that this version can run") from None
     return report_inputs(paths, params, {name: values[name] for name in sections})

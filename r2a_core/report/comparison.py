@@ -60,8 +60,9 @@ def beside_paper(sections: Sections, ours: Sequence[Value]) -> dict[str, Any]:
 
 
 def beside_each_other(models: Sequence[str], ours: Sequence[Value]) -> dict[str, Any]:
-    """Sets the models of a run beside each other."""
-    return side_by_side({name: [replace(one, model="") for one in ours if one.model == name] for name in models})
+    """Sets the models of a run beside each other; one model has no table."""
+    compared = models if len(models) > 1 else ()
+    return side_by_side({name: [replace(one, model="") for one in ours if one.model == name] for name in compared})
 
 
 def beside_run(ours: ReportInputs, own: Sections, theirs: ReportInputs, other: Sections) -> dict[str, Any]:
@@ -69,31 +70,30 @@ def beside_run(ours: ReportInputs, own: Sections, theirs: ReportInputs, other: S
 
     Raises R2AError where the two share no dataset, or no number.
     """
-    name = theirs.paths.root.resolve().name
+    root, name = theirs.paths.root, theirs.paths.root.resolve().name
     datasets = [each for each in ours.datasets if each in theirs.datasets]
     if not datasets:
-        ran = f"{theirs.paths.root} ran on {', '.join(theirs.datasets)}, this study on {', '.join(ours.datasets)}"
+        ran = f"{root} ran on {', '.join(theirs.datasets)}, this study on {', '.join(ours.datasets)}"
         raise R2AError(f"no dataset is in both: {ran}", "compare studies that share an entry of run.datasets")
-    pairs = {each: each for each in ours.models if each in theirs.models} or dict(
-        zip(theirs.models, ours.models, strict=False)
-    )
-    labels = {their: their if their == mine else f"{their} | {mine}" for their, mine in pairs.items()}
+    pairs = [(each, each) for each in ours.models if each in theirs.models]
+    pairs = pairs or list(zip(theirs.models, ours.models, strict=False))
+    labels = [their if their == mine else f"{their} | {mine}" for their, mine in pairs]
+    known = {name: {their: label for (their, _), label in zip(pairs, labels, strict=True)}}
+    known[OURS] = {mine: label for (_, mine), label in zip(pairs, labels, strict=True)}
     values = {name: run_values(other, theirs.walk), OURS: run_values(own, ours.walk)}
-    known = {name: labels, OURS: {mine: labels[their] for their, mine in pairs.items()}}
-    columns = {
-        column: [
-            replace(one, model=known[column].get(one.model, ""))
-            for one in values[column]
-            if one.model in {"", *known[column]} and one.dataset in {"", *datasets}
-        ]
-        for column in values
-    }
-    record = side_by_side(columns)
+    record = side_by_side({column: relabelled(values[column], known[column], datasets) for column in known})
     if not record["rows"]:
-        raise R2AError(f"{theirs.paths.root} has no number that this study has too", "run both to their end: dvc repro")
+        raise R2AError(f"{root} has no number that this study has too", "run both to their end: dvc repro")
     runs = {name: theirs, OURS: ours}
     notes = [*left_out(runs, known, datasets), *other_questions(ours, theirs, datasets), *other_settings(ours, theirs)]
     return record | {"only": [*notes, *record["only"]]}
+
+
+def relabelled(values: Sequence[Value], labels: Mapping[str, str], datasets: Sequence[str]) -> list[Value]:
+    """Keeps the numbers of some models, under their labels, and datasets; and those of all together."""
+    known = {"": "", **labels}
+    kept = [one for one in values if one.model in known and one.dataset in ("", *datasets)]
+    return [replace(one, model=known[one.model]) for one in kept]
 
 
 def left_out(

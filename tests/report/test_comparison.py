@@ -110,4 +110,4 @@ def test_the_page_of_two_runs_is_one_of_its_own_and_another_folder_is_refused(in
     assert (damaged.code, "../there/data/evaluation/tiny_qwen2/math500.json is damaged" in damaged.err) == (2, True)
     study_folder(there, {"run": {}})
     old = run(here, "report", "--against", "../there")
-    assert (old.code, "../there: params.yaml: report is missing" in old.err) == (2, True)
+    assert (old.code, "../there: params.yaml: run.models is missing" in old.err) == (2, True)

@@ -13,7 +13,7 @@ function besideCell(one, digits) {
 
 function besideRow(row, models) {
   const digits = DECIMALS[row.unit] ?? 3;
-  const change = `${row.difference > 0 ? '+' : ''}${fixed(row.difference, digits)}`;
+  const change = `${row.difference >= 0.5 * 10 ** -digits ? '+' : ''}${fixed(row.difference, digits)}`;
   return [
     [row.measure, h('span', { class: 'muted' }, ` ${row.unit}`)],
     ...(models ? [visible(row.model || 'all')] : []),

@@ -49,11 +49,14 @@ const shortened = (text, most) => (text.length > most ? `${text.slice(0, most - 
 const shortText = (text, most = Infinity) =>
   shortened(visible(text).replaceAll('\n', '\u21b5').trim() || '\u2423', most);
 
-/** A number with exactly `digits` decimals, a dash for none. */
+/** A number with exactly `digits` decimals, a dash for none; what rounds to 0 has no sign. */
 function fixed(value, digits) {
   return value === null || value === undefined || Number.isNaN(value)
     ? '\u2013'
-    : value.toFixed(digits).replace('-', '\u2212');
+    : value
+        .toFixed(digits)
+        .replace(/^-(?=[0.]*$)/, '')
+        .replace('-', '\u2212');
 }
 
 /** A number for people: `digits` decimals, more for small ones, a dash for none. */
