@@ -14,7 +14,6 @@ from r2a_core.infra.errors import R2AError
 from stages._plan import items
 
 MOST = 4  # lanes, where R2A_LANES does not say: each holds a model, and DVC writes for one at a time
-BUILT_IN = ("train", "gguf")  # kinds of models of which several fit into memory
 PAIRS = ("select_pairs", "generate_pairs", "pairs", "capture_pairs", "patch")  # need prepared models and pairs alone
 
 Phase = list[list[str]]
@@ -24,12 +23,19 @@ def lanes(params: Mapping[str, Any], cores: int) -> int:
     """Returns how many tasks run at a time: R2A_LANES, else one on a GPU and with models that are not built in."""
     given = os.environ.get("R2A_LANES")
     if given is None:
-        small = all(params["models"][name]["kind"] in BUILT_IN for name in params["run"]["models"])
+        run = params["run"]
+        names = [*run["models"], *(reader["model"] for reader in run["readers"])]
+        small = all(is_small(params["models"][name]) for name in names)
         return min(MOST, cores) if small and chosen(os.environ.get("R2A_DEVICE", "auto")) == "cpu" else 1
     if not (given.isascii() and given.isdecimal() and len(given) < 10 and 1 <= int(given) <= cores):
         what = f"R2A_LANES must be a whole number from 1 to {cores}, this machine's cores, found {given[:20]!r}"
         raise R2AError(what, "for example R2A_LANES=1")
     return int(given)
+
+
+def is_small(model: Mapping[str, Any]) -> bool:
+    """Tells whether a model is built in, so that several fit into memory: trained here, or part of a package."""
+    return model["kind"] == "train" or model.get("package") is not None
 
 
 def phases(stages: Mapping[str, Any], params: Mapping[str, Any]) -> list[Phase]:

@@ -14,8 +14,9 @@ import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import psutil
@@ -86,14 +87,27 @@ def side_by_side() -> int:
         return 0
     environment = {"R2A_THREADS": str(cores // most)} | os.environ | {"R2A_LANES": str(most)}
     for tasks in phases(stages, params):
-        with ThreadPoolExecutor(most) as pool:
-            started = [pool.submit(subprocess.call, [*LANE, *task], env=environment) for task in tasks]
-            for lane in as_completed(started):
-                if code := lane.result():
-                    pool.shutdown(cancel_futures=True)
-                    print("error: a stage failed, and said why above; what others had begun is kept", file=sys.stderr)
-                    return code
+        if code := run_tasks(tasks, most, environment):
+            print("error: a stage failed, and said why above; what others had begun is kept", file=sys.stderr)
+            return code
     return 0
+
+
+def run_tasks(tasks: list[list[str]], most: int, environment: dict[str, str]) -> int:
+    """Runs tasks, `most` at a time; returns the first exit code that is not 0. After that, or Ctrl-C, none starts."""
+    ended = Event()
+
+    def run_task(task: list[str]) -> int:
+        code = 0 if ended.is_set() else subprocess.call([*LANE, *task], env=environment)
+        if code:
+            ended.set()
+        return code
+
+    with ThreadPoolExecutor(most) as pool:
+        try:
+            return next((code for code in pool.map(run_task, tasks) if code), 0)
+        finally:
+            ended.set()
 
 
 def edited() -> list[str]:

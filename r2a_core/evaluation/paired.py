@@ -84,6 +84,8 @@ def _record(ours: np.ndarray, theirs: np.ndarray, draws: int, seed: int) -> dict
 
 
 CELLS_AT_ONCE = 4_000_000  # resampled scores held in memory: 32 MB of indices
+Bounds = tuple[float, float]
+UNBOUNDED = (-math.inf, math.inf)
 LEAST, FEW = 3, 10  # values of an interval; of one by resamples
 NORMAL_95 = 1.959963984540054  # standard deviations of a normal distribution that bound its central 95%
 
@@ -127,26 +129,30 @@ class WinTieLoss:
     loss: int
 
 
-def accuracy_with_interval(scores: ArrayLike, draws: int, seed: int, where: str = "scores") -> MeanWithInterval:
+def accuracy_with_interval(
+    scores: ArrayLike, draws: int, seed: int, where: str = "scores", bounds: Bounds = UNBOUNDED
+) -> MeanWithInterval:
     """Returns the mean score with its 95% interval over items.
 
     Scores of 0 and 1: Wilson's interval, which has a width where all items are alike. Others: as `mean_with_interval`.
     """
     values = _checked(scores, where)
     if not values.size or not is_binary(values):
-        return mean_with_interval(values, draws, seed, where)
+        return mean_with_interval(values, draws, seed, where, bounds)
     n, share, z2 = values.size, float(values.mean()), NORMAL_95**2
     middle, half = share + z2 / (2 * n), NORMAL_95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     low, high = ((middle + side * half) / (1 + z2 / n) for side in (-1, 1))
     return MeanWithInterval(n, share, low if share else 0.0, high if share < 1 else 1.0)
 
 
-def mean_with_interval(values: ArrayLike, draws: int, seed: int, where: str = "values") -> MeanWithInterval:
+def mean_with_interval(
+    values: ArrayLike, draws: int, seed: int, where: str = "values", bounds: Bounds = UNBOUNDED
+) -> MeanWithInterval:
     """Returns the mean with its 95% interval over items, which fewer than LEAST do not have.
 
-    Of fewer than FEW values Student's t, since resamples of so few are too much alike; else the percentile bootstrap.
-    draws: resamples, the same for the same seed. Raises R2AError when a value is
-    NaN; `where` says which these are.
+    Of fewer than FEW values Student's t, cut at `bounds`, since resamples of so few are too much alike; else the
+    percentile bootstrap. bounds: the least and the most that a mean can be. draws: resamples, the same for the same
+    seed. Raises R2AError when a value is NaN; `where` says which these are.
     """
     values = _checked(values, where)
     mean = float(values.mean()) if values.size else None
@@ -156,7 +162,7 @@ def mean_with_interval(values: ArrayLike, draws: int, seed: int, where: str = "v
         from scipy.stats import t
 
         half = float(t.ppf(0.975, values.size - 1) * values.std(ddof=1)) / math.sqrt(values.size)
-        return MeanWithInterval(values.size, mean, mean - half, mean + half)
+        return MeanWithInterval(values.size, mean, max(bounds[0], mean - half), min(bounds[1], mean + half))
     rng = np.random.default_rng(seed)
     step = max(1, CELLS_AT_ONCE // values.size)
     means = np.concatenate(
@@ -177,8 +183,7 @@ def difference_with_interval(
     Scores of 0 and 1: Bonett and Price's interval for paired proportions (Wald's, after one item is added to either
     kind of disagreement and two to n). A bootstrap cannot be used there: where all items differ alike, or none does,
     every resample is the same and the interval has no width, though ten items do not show a difference of exactly 1.
-    Other scores: that of the mean of the items' differences. Raises R2AError at a NaN or unequal
-    lengths.
+    Other scores: that of the mean of the items' differences. Raises R2AError at a NaN or unequal lengths.
     """
     ours, theirs = _checked_pairs(with_scores, without_scores)
     if not ours.size or not is_binary(ours, theirs):

@@ -62,7 +62,7 @@ def bar_pair(
     """Take a pair from a comparison in which `name`_with is a mean, low_with and high_with the ends of its interval."""
     sides = [side for side in SIDES.values() if record[f"{name}_{side}"] is not None]
     ends = [{side: record[f"{end}_{side}"] for side in sides} for end in (name, "low", "high")]
-    mean, low, high = ({side: end and scale * end for side, end in each.items()} for each in ends)
+    mean, low, high = ({side: None if end is None else scale * end for side, end in each.items()} for each in ends)
     return BarPair(mean, low, high, p, published)
 
 
@@ -84,7 +84,7 @@ def draw_pair(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None
         inside = mean >= scale.low + scale.share(12)
         axes.annotate(
             f"{mean:.1f}",
-            (centre, scale.low if inside else high or mean),
+            (centre, scale.low if inside else mean if high is None else high),
             (0, 4),
             textcoords="offset points",
             ha="center",
@@ -105,7 +105,7 @@ def draw_pair(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None
 
 def _bracket(axes: Axes, place: float, pair: BarPair, scale: AxisRange) -> None:
     """A bracket over a pair of bars with the stars of their test, or that there is no test."""
-    top = max(high or pair.mean[side] for side, high in pair.high.items())
+    top = max(pair.mean[side] if high is None else high for side, high in pair.high.items())
     if pair.published is not None:
         top = max(top, *(value + scale.share(2) for value in pair.published.values()))
     label = stars(pair.p) or "no test"

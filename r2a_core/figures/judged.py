@@ -153,7 +153,7 @@ def judged_table_figure(frame: pl.DataFrame) -> Figure:
         OUTCOMES_COLUMN,
         Column("repeats differ by", 1.35, lambda row: number_text(row["repeats_difference"], "{:.2f}")),
     ]
-    note = "mean judge score, 1 to 10, over items judged in all settings, with 95% bootstrap interval; paired t-test"
+    note = "mean judge score, 1 to 10, over items judged in all settings, with 95% interval; paired t-test"
     return table_figure(frame, columns, note)
 
 

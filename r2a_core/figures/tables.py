@@ -182,9 +182,7 @@ def _counts_of(step: str) -> Callable[[Mapping[str, Any]], str]:
 
 
 def _interval(row: Mapping[str, Any], side: str) -> str:
-    return interval_text(
-        [row[f"{name}_{side}"] for name in ("accuracy", "low", "high")], "{:.1f} [{:.1f}, {:.1f}]", 100
-    )
+    return interval_text([row[f"{name}_{side}"] for name in ("accuracy", "low", "high")], POINTS, 100)
 
 
 def _difference(row: Mapping[str, Any]) -> str:

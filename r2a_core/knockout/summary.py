@@ -1,7 +1,7 @@
 """What cutting heads costs: the table of knock-outs, its reduction to numbers, and the sentence about them.
 
 rows of KNOCKOUT_SCHEMA of one model and dataset -> one record per view, kind and set: loss of log-probability with a
-bootstrap interval over traces, rank among random sets of the same layers, and answers written anew. Metrics, figure
+interval over traces, rank among random sets of the same layers, and answers written anew. Metrics, figure
 and page share these. Needs no torch.
 """
 

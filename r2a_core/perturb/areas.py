@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import ArrayLike
 
 from r2a_core.config import InstrumentsParams, PerturbParams
-from r2a_core.evaluation.paired import accuracy_with_interval, mean_with_interval
+from r2a_core.evaluation.paired import Bounds, accuracy_with_interval, mean_with_interval
 from r2a_core.perturb.grid import GRID, at_fraction, random_of
 
 FRACTIONS = [step / GRID for step in range(GRID + 1)]
@@ -27,14 +27,14 @@ def trapezoid(values: ArrayLike, places: ArrayLike) -> float:
     return float(((y[1:] + y[:-1]) / 2 * np.diff(x)).sum())
 
 
-def mean(values: ArrayLike, params: PerturbParams | InstrumentsParams) -> dict[str, Any]:
-    """Mean and 95% interval over items."""
-    return asdict(mean_with_interval(values, params.bootstrap_draws, params.seed, "items"))
+def mean(values: ArrayLike, params: PerturbParams | InstrumentsParams, bounds: Bounds = (0, 1)) -> dict[str, Any]:
+    """Mean and 95% interval over items. bounds: the least and the most that a value can be."""
+    return asdict(mean_with_interval(values, params.bootstrap_draws, params.seed, "items", bounds))
 
 
 def share(values: ArrayLike, params: PerturbParams | InstrumentsParams) -> dict[str, Any]:
     """Share of ones among zeros and ones, and its 95% interval; means of several verdicts on an item lie between."""
-    return asdict(accuracy_with_interval(values, params.bootstrap_draws, params.seed, "items"))
+    return asdict(accuracy_with_interval(values, params.bootstrap_draws, params.seed, "items", (0, 1)))
 
 
 def curve_record(items: Sequence[pl.DataFrame], params: PerturbParams) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def mistake_curves(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]
     """Means over items of same answers at 21 fractions, straight between the places and level beyond them."""
     items = mistake_places(frame).values()
     curves = {part: [np.interp(FRACTIONS, *item[part]) for item in items] for part in ("made", "none")}
-    return {part: [mean(column, params) for column in np.array(found).T] or None for part, found in curves.items()}
+    return {part: [share(column, params) for column in np.array(found).T] or None for part, found in curves.items()}
 
 
 def mistake_area(places: Sequence[float], same: Sequence[float]) -> float:
@@ -136,5 +136,9 @@ def mistake_areas(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]:
     """The areas over these curves: with a mistake, without, and what the mistake adds."""
     items = mistake_places(frame).values()
     made, none = (np.array([mistake_area(*item[part]) for item in items]) for part in ("made", "none"))
-    areas = {"mistakes": made, "written_anew": none, "mistakes_alone": made - none}
-    return {name: mean(values, params) for name, values in areas.items()} | {"mistake_items": made.tolist()}
+    return {
+        "mistakes": mean(made, params),
+        "written_anew": mean(none, params),
+        "mistakes_alone": mean(made - none, params, (-1, 1)),
+        "mistake_items": made.tolist(),
+    }

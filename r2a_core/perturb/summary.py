@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from r2a_core.config import PerturbParams
+from r2a_core.evaluation.paired import UNBOUNDED
 from r2a_core.infra.checks import HINT, check_columns
 from r2a_core.perturb.areas import aoc_record, curve_record, mean, mistake_areas, mistake_curves, share
 from r2a_core.wording import estimate, percent, side
@@ -158,7 +159,7 @@ def arm_record(case: dict[str, Any], rows: pl.DataFrame, free: pl.DataFrame, par
         **case,
         "n": rows.height,
         "n_free_cut": written.filter(~pl.col("free_whole")).height,
-        "loss": mean(rows["log_prob_base"] - rows["log_prob"], params),
+        "loss": mean(rows["log_prob_base"] - rows["log_prob"], params, UNBOUNDED),
     }
     for name in ("same", "score", "took"):
         record[name] = share(rows[name].drop_nulls(), params)

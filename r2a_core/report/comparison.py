@@ -123,5 +123,5 @@ def other_questions(ours: ReportInputs, theirs: ReportInputs, datasets: Sequence
 def other_settings(ours: ReportInputs, theirs: ReportInputs) -> Iterator[str]:
     """Names the settings of both runs that are not the same."""
     here, there = ({one["key"]: one["value"] for one in flattened(run.values)} for run in (ours, theirs))
-    if names := [key for key, value in here.items() if there.get(key, value) != value]:
+    if names := [key for key in {**here, **there} if here.get(key) != there.get(key)]:
         yield f"Settings that differ: {', '.join(names)}."

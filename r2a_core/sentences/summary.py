@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from r2a_core.config import SentencesParams
-from r2a_core.evaluation.paired import mean_with_interval
+from r2a_core.evaluation.paired import UNBOUNDED, Bounds, mean_with_interval
 from r2a_core.infra.checks import HINT, check_columns
 from r2a_core.results import loss_per_token
 from r2a_core.wording import SIGNIFICANT, compared, estimate, percent, side, signed
@@ -101,9 +101,9 @@ def suppression_record(frame: pl.DataFrame, params: SentencesParams) -> dict[str
     }
 
 
-def interval(values: pl.Series, params: SentencesParams) -> dict[str, Any]:
-    """Average over traces, with a bootstrap interval; those without a value are left out."""
-    found = mean_with_interval(values.drop_nulls(), params.bootstrap_draws, params.seed)
+def interval(values: pl.Series, params: SentencesParams, bounds: Bounds = UNBOUNDED) -> dict[str, Any]:
+    """Average over traces, with a 95% interval; those without a value are left out. bounds: of a value."""
+    found = mean_with_interval(values.drop_nulls(), params.bootstrap_draws, params.seed, "traces", bounds)
     return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
@@ -125,7 +125,7 @@ def rank_record(pairs: Sequence[tuple[pl.Series, pl.Series]], params: SentencesP
         return {"n_traces": 0, **dict.fromkeys(("mean", "low", "high", "p"))}
     as_far = np.abs(np.mean(chance, 0)) >= abs(np.mean(own)) - 1e-12
     p = (1 + int(as_far.sum())) / (1 + params.permutations)
-    return {"n_traces": len(own), **interval(pl.Series(own), params), "p": p}
+    return {"n_traces": len(own), **interval(pl.Series(own), params, (-1, 1)), "p": p}
 
 
 def standardised(values: Numbers) -> Numbers:

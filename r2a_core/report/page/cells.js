@@ -46,7 +46,7 @@ function cellFacts(sweep, grids, at) {
 
 async function drawCells(body, width) {
   const run = findRecord('patching', { model: STATE.model });
-  if (!run || !run.sweeps.length) return { missing: `${STATE.model} has no patched pair yet: dvc repro patch.` };
+  if (!run || !run.sweeps.length) return { missing: leftOut(`${STATE.model} has no patched pair yet: dvc repro patch.`) };
   const { pairs, probes, sweep } = chosenSweep(run);
   const grids = await allNumbers(sweep.grids);
   const { shape, values } = grids[STATE.metric];

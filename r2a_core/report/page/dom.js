@@ -59,6 +59,11 @@ function fixed(value, digits) {
         .replace('-', '\u2212');
 }
 
+/** Writes a mean with its 95% interval, where it has one. */
+function withInterval({ mean, low, high }, digits = 3) {
+  return low === null ? show(mean, digits) : `${show(mean, digits)} (95% ${show(low, digits)} to ${show(high, digits)})`;
+}
+
 /** A number for people: `digits` decimals, more for small ones, a dash for none. */
 function show(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return '\u2013';
@@ -143,4 +148,9 @@ function linkTo(anchor, text) {
     goTo(anchor);
   };
   return h('a', { href: `#${anchor}`, onclick: go }, text);
+}
+
+/** Says of a part that is not in the page why: it was left out, or, as `missing` says, not made. */
+function leftOut(missing) {
+  return DATA.left_out.length > 0 ? 'Left out to keep the page small (report.megabytes in params.yaml).' : missing;
 }

@@ -160,6 +160,7 @@ function figure(id, title, draw, keys = [], there = null, sign = () => NaN) {
         ? document.activeElement.closest('[data-key]')?.getAttribute('data-key')
         : null;
     const fresh = h('div');
+    shown = null; // until it is drawn: what is asked for meanwhile is drawn after it
     let drawn;
     try {
       drawn = await draw(fresh, body.clientWidth || 320);

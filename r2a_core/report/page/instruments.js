@@ -5,10 +5,11 @@ const AUC_LEVELS = { item: ['single items', BLUE, -3], model: ['means of a model
 function aucPanel(found, width) {
   const marks = (one, x, y) => {
     const [level, colour, lift] = AUC_LEVELS[one.level];
+    const auc = { mean: one.auc, low: one.low, high: one.high };
     const said =
-      `${one.label}, ${level}: ${show(one.auc, 2)}${one.low === null ? '' : ` (95% ${show(one.low, 2)} to ${show(one.high, 2)})`}, ` +
+      `${one.label}, ${level}: ${withInterval(auc, 2)}, ` +
       `${one.n_depends} and ${one.n_others}; ${show(one.passes, 1)} passes over a trace`;
-    const mark = intervalMark(x, y + lift, { mean: one.auc, low: one.low, high: one.high }, colour, said, 3.5);
+    const mark = intervalMark(x, y + lift, auc, colour, said, 3.5);
     return s('g', { 'data-auc': `${one.instrument} ${one.level}` }, mark);
   };
   return [

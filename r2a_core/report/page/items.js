@@ -164,7 +164,7 @@ async function drawItems(body, width) {
     caption:
       `${counted(rows.length, 'item')} of ${columns.item_id.length} match, ${STATE.model} on ${STATE.dataset}. Find looks in ` +
       'questions, answers and texts. Choose a row to see all evidence of it. ' +
-      (bare ? `The texts of ${bare} are not in the page (report.texts in params.yaml).` : ''),
+      (bare ? `The texts of ${bare} are not in the page (report.texts and report.megabytes in params.yaml).` : ''),
     csv: () => rowsOf(columns, rows),
   };
 }

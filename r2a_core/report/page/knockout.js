@@ -18,8 +18,8 @@ function knockoutPanel(sets, part, width) {
       name: (one) => `${one.set} ${one.k}`,
       data: (one) => ({ 'data-set': `${one.kind} ${one.set} ${one.k}` }),
       marks: (one, x, y) => {
-        const { mean, low, high, random } = one[part];
-        const said = `${one.set} ${one.k}, ${words(one.kind)}: ${show(mean)} (95% ${show(low)} to ${show(high)})`;
+        const { random } = one[part];
+        const said = `${one.set} ${one.k}, ${words(one.kind)}: ${withInterval(one[part])}`;
         return [
           (random?.means ?? []).map((value) => s('circle', { cx: x(value), cy: y, r: 2, fill: '#999999' })),
           intervalMark(x, y, one[part], KINDS[one.kind], random ? `${said}; p = ${show(random.p, 2)}` : said),

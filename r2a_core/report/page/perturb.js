@@ -56,8 +56,7 @@ function armsPanel(arms, width) {
       name: armName,
       data: (one) => ({ 'data-arm': armName(one) }),
       marks: (one, x, y) => {
-        const { mean, low, high } = one.same;
-        const said = `${armName(one)}: ${show(mean, 2)} (95% ${show(low, 2)} to ${show(high, 2)}), n = ${one.n}`;
+        const said = `${armName(one)}: ${withInterval(one.same, 2)}, n = ${one.n}`;
         const planted = { cx: x(one.took.mean), cy: y, r: 4, fill: 'none', stroke: ORANGE, 'stroke-width': 2 };
         return [intervalMark(x, y, one.same, BLUE, said), one.took.n > 0 && s('circle', planted)];
       },

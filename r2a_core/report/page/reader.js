@@ -22,7 +22,7 @@ function readerSign() {
 
 async function drawReader(body, width) {
   const trace = chosenTrace();
-  if (!trace) return { missing: `No traces of ${STATE.model} on ${STATE.dataset} to read yet: dvc repro maps.` };
+  if (!trace) return { missing: leftOut(`No traces of ${STATE.model} on ${STATE.dataset} to read yet: dvc repro maps.`) };
   const at = viewAt(trace);
   const text = await textOf(trace);
   const links = await linksOf(trace, at);
