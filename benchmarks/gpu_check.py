@@ -41,6 +41,7 @@ from benchmarks.gpu import (
 from benchmarks.knockout import EQUAL
 from benchmarks.measuring import Rows, hardware, table
 from benchmarks.pairs import build_case
+from benchmarks.sizes import PUBLISHED
 from r2a_core.attention.masses import TokenGroups, masses_in_forward
 from r2a_core.config import read_yaml
 from r2a_core.generation.decode import DecodingBatch
@@ -185,12 +186,15 @@ def main() -> int:
         print("error: this needs a CUDA GPU, and the machine has none", file=sys.stderr)
         print("hint: --device cpu --small runs the same path on small models", file=sys.stderr)
         return 3
+    unknown = sorted(set(options.models.split(",")) - PUBLISHED.keys())
+    if unknown:
+        parser.error(f"--models: {', '.join(unknown)} is not among {', '.join(PUBLISHED)}")
     begun, passed, parts = time.monotonic(), 0, [HEAD]
     for title, rows in sections(options.models.split(","), options.small, options.device):
         parts.append(f"\n## {title}\n\n{table(rows)}\n")
         passed += sum(each.get("within") == "no" for each in rows)
         print(parts[-1], flush=True)
-    spent = f"{(time.monotonic() - begun) / 60:.1f} minutes; {passed} bounds passed"
+    spent = f"{(time.monotonic() - begun) / 60:.1f} minutes; {passed} bounds exceeded"
     parts.append(
         "\n" + ", ".join([*(f"{key} {value}" for key, value in hardware(options.device).items()), spent]) + "\n"
     )

@@ -164,5 +164,7 @@ class StudyOf:
         rows = items * response / steps
         start = Passes(batches * items / size, size * prompt, prompt / 2, self.shape.n_layers, size)
         step = Passes(batches * steps, rows, prompt + response / 2, self.shape.n_layers, rows, rows)
-        alone = batches * items * response * ALONE if greedy and self.shape.dtype.itemsize < 4 else 0
+        margin = config.tie_margin if isinstance(config, ResponseParams) else self.params.generate.tie_margin
+        asked_alone = greedy and margin > 0 and self.shape.dtype.itemsize < 4
+        alone = batches * items * response * ALONE if asked_alone else 0
         return [start, step, self.whole(alone, prompt + response / 2)], size * one

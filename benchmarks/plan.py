@@ -58,32 +58,51 @@ def model_of(name: str, params: Params) -> Any:
 def lengths_of(name: str, params: Params, given: str | None) -> Lengths:
     """Takes lengths from the option, else from the responses in data/, else the longest that are allowed."""
     most, paths = params.generate.max_new_tokens, StudyPaths(Path())
-    files = {each: [paths.generations(name, data, each) for data in params.run.datasets] for each in SETTINGS}
+    files = {
+        each: [paths.generations(name, data, each) for data in params.run.datasets] for each in params.run.settings
+    }
     if given is not None:
-        question, reasoning, answer = map(int, given.split(","))
+        question, reasoning, answer = numbers_of(given)
         if reasoning + answer > most:
             short = f"responses of {reasoning + answer} tokens pass generate.max_new_tokens, which is {most}"
             raise R2AError(short, "raise it in params.yaml, which says what the study is")
         return Lengths(question, reasoning, answer, answer, 2 * (reasoning + answer))
     if all(file.is_file() for some in files.values() for file in some):
-        return written_lengths(*([pl.read_parquet(file) for file in files[each]] for each in SETTINGS))
+        return written_lengths(*([pl.read_parquet(file) for file in files.get(each, ())] for each in SETTINGS))
     bounds = segment_bounds(51 + most)
     question, reasoning, answer = (len(bounds[each]) for each in ("query", "reasoning", "answer"))
     return Lengths(question, reasoning, answer, answer, most)
 
 
+def numbers_of(given: str) -> list[int]:
+    """Reads Q,R,A. Raises R2AError for anything else."""
+    parts = given.split(",")
+    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise R2AError(
+            f"--lengths takes three numbers of tokens, found {given!r}", "for example --lengths 150,4000,600"
+        )
+    return [int(part) for part in parts]
+
+
 def written_lengths(thinking: Sequence[pl.DataFrame], without: Sequence[pl.DataFrame]) -> Lengths:
-    """Measures responses with and without reasoning, a frame of GENERATION_SCHEMA for each dataset."""
+    """Measures responses with reasoning and, where these ran, without: a frame of GENERATION_SCHEMA a dataset."""
     opened, closed, length = pl.col("think_open"), pl.col("think_close"), pl.col("response_ids").list.len()
     parts = (opened, closed - opened - 1, pl.col("answer_end") - pl.col("answer_start"))
-    means = pl.concat(thinking).filter(status="ok").select(part.mean().alias(str(n)) for n, part in enumerate(parts))
+    whole = pl.concat(thinking).filter(status="ok")
+    if whole.is_empty():
+        raise R2AError("no response in data/generations is well-formed", "give them: --lengths 150,4000,600")
+    means = whole.select(part.mean().alias(str(n)) for n, part in enumerate(parts))
     longest = sum(frame.select(length.max()).item() for frame in thinking) / len(thinking)
-    short = pl.concat(without).select(length.mean()).item()
+    short = pl.concat(without).select(length.mean()).item() if without else means.item(0, "2")
     return Lengths(*map(round, (*means.row(0), short, longest)))
 
 
 def run_stages() -> dict[str, float]:
     """Runs the stages of the study in this folder but those that only draw; returns CPU seconds by kind of stage."""
+    for made in (Path("data/generations"), Path(".work")):
+        if made.exists():
+            what = f"{made} exists, so that stages would write over a study, or find what they made before"
+            raise R2AError(what, "run it in a fresh clone")
     found: dict[str, float] = {}
     for module, *names in commands(read_yaml(Path("params.yaml"))):
         stage = module.removeprefix("stages.")
@@ -124,7 +143,8 @@ def plan(options: argparse.Namespace) -> str:
     fits = max(row.get("device, GB", 0) for row in rows) * 1e9 + RESERVE <= memory
     verdict = f"it {'fits' if fits else 'does not fit'} into {options.gpu_memory:g} GB"
     head = f"{options.model}, tokens: {figures(study.lengths)}\n{figures(machine)}"
-    return f"{head}\n\n{table(rows)}\n\nWith {RESERVE / 1e9:.1f} GB for the driver {verdict}."
+    memory_says = "" if options.measured else f"\n\nWith {RESERVE / 1e9:.1f} GB for the driver {verdict}."
+    return f"{head}\n\n{table(rows)}{memory_says}"
 
 
 def figures(record: Any) -> str:
