@@ -13,6 +13,7 @@ activations are left out. --run: first runs the stages in this folder, which has
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -152,13 +153,31 @@ def figures(record: Any) -> str:
     return ", ".join(f"{name} {value:.3g}" for name, value in asdict(record).items())
 
 
+def above_zero(text: str) -> float:
+    """Reads a number above 0; argparse names the option of another."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError
+    return value
+
+
+def share(text: str) -> float:
+    """Reads a share, at most 1."""
+    value = above_zero(text)
+    if value > 1:
+        raise ValueError
+    return value
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a key of models in params.yaml")
-    parser.add_argument("--gpu-memory", type=float, default=80, help="GB of the device")
-    parser.add_argument("--tflops", type=float, default=989, help="peak of the device in bfloat16: H100 989, A100 312")
-    parser.add_argument("--bandwidth", type=float, default=3350, help="GB/s of its memory: H100 3350, A100 2039")
-    parser.add_argument("--efficiency", type=float, default=0.4, help="share of both peaks that is reached")
+    parser.add_argument("--gpu-memory", type=above_zero, default=80, help="GB of the device")
+    parser.add_argument(
+        "--tflops", type=above_zero, default=989, help="peak of the device, bfloat16: H100 989, A100 312"
+    )
+    parser.add_argument("--bandwidth", type=above_zero, default=3350, help="GB/s of its memory: H100 3350, A100 2039")
+    parser.add_argument("--efficiency", type=share, default=0.4, help="share of both peaks that is reached, at most 1")
     parser.add_argument("--lengths", help="tokens of question, reasoning, answer, with commas between")
     parser.add_argument("--measured", action="store_true", help="figures of this CPU in the place of a GPU's")
     parser.add_argument("--run", action="store_true", help="run all stages here, to set their CPU time beside")

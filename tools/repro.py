@@ -88,7 +88,8 @@ def side_by_side() -> int:
     environment = {"R2A_THREADS": str(cores // most)} | os.environ | {"R2A_LANES": str(most)}
     for tasks in phases(stages, params):
         if code := run_tasks(tasks, most, environment):
-            print("error: a stage failed, and said why above; what others had begun is kept", file=sys.stderr)
+            if code != INTERRUPTED:
+                print("error: a stage failed, and said why above; what others had begun is kept", file=sys.stderr)
             return code
     return 0
 

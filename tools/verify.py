@@ -323,7 +323,7 @@ def verdicts(told: Sequence[Finding], runs: Mapping[str, Run]) -> tuple[list[lis
             ):  # open questions have no chance level
                 rows[-1] += [text, "not stated"]
             elif here is not None and here.n < finding.line.get("least_n", 0):
-                rows[-1] += [text, f"{here.n} are too few"]
+                rows[-1] += [text, f"needs {finding.line['least_n']}, has {here.n}"]
             else:
                 held.append(finding.holds(here))
                 rows[-1] += [text, "yes" if held[-1] else "NO"]
@@ -387,7 +387,8 @@ def main(arguments: Sequence[str]) -> int:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-    print(f"{sum(held)} of {len(held)} hold")
+    unheld = sum(cell.startswith("needs ") for row in rows for cell in row)
+    print(f"{sum(held)} of {len(held)} hold" + f"; {unheld} need more items than the run has" * bool(unheld))
     return 0 if all(held) else 1
 
 

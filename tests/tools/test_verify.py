@@ -111,7 +111,7 @@ def test_a_run_of_too_few_is_not_held_against_what_is_stated(tmp_path):
     stated = Value(0.9, [0.7, 1.0], 40)
     told = [finding(stated, setting="with_reasoning", least_n=least_n) for least_n in (10, 11)]
     rows, held = verify.verdicts(told, {"here": run})
-    assert [row[-2:] for row in rows[1:]] == [["40.0%", "NO"], ["40.0%", "10 are too few"]]
+    assert [row[-2:] for row in rows[1:]] == [["40.0%", "NO"], ["40.0%", "needs 11, has 10"]]
     assert held == [False]
 
 
