@@ -47,7 +47,7 @@ def test_a_bound_that_is_passed_ends_with_1(monkeypatch, capsys):
     assert run(monkeypatch, "--device", "cpu", "--small") == 1
     printed = capsys.readouterr().out
     assert "| far | 0.3 | 0.2 | no |" in printed
-    assert "1 bounds passed" in printed
+    assert "1 bounds exceeded" in printed
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
