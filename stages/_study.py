@@ -21,6 +21,7 @@ from typing import Any
 import typer
 
 from r2a_core.config import Params, ResourceParams, RunParams, load_sections, parse, read_yaml
+from r2a_core.infra.environment import cores_from
 from r2a_core.infra.errors import MissingPrerequisite, R2AError, first_line
 from r2a_core.infra.files import disk_error_number, disk_trouble, folder_digest
 from r2a_core.infra.memory import is_out_of_memory
@@ -160,17 +161,9 @@ def no_dvc_writing(root: Path) -> Iterator[None]:
 
 def set_threads() -> None:
     """Sets torch's CPU threads from R2A_THREADS, where the stage uses torch. Raises R2AError for anything else."""
-    threads = os.environ.get("R2A_THREADS")
-    if threads is None:
-        return
-    most = os.cpu_count() or 1
-    if not (threads.isascii() and threads.isdecimal()) or len(threads) > 9 or not 1 <= int(threads) <= most:
-        raise R2AError(
-            f"R2A_THREADS must be a whole number from 1 to {most}, this machine's cores, found {threads[:20]!r}",
-            "for example R2A_THREADS=1",
-        )
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(int(threads))
+    threads = cores_from("R2A_THREADS", os.cpu_count() or 1)
+    if threads is not None and "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
 
 
 def run_stage(command: Callable[..., None]) -> None:

@@ -9,8 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from r2a_core.infra.environment import chosen
-from r2a_core.infra.errors import R2AError
+from r2a_core.infra.environment import chosen, cores_from
 from stages._plan import items
 
 MOST = 4  # lanes, where R2A_LANES does not say: each holds a model, and DVC writes for one at a time
@@ -21,16 +20,13 @@ Phase = list[list[str]]
 
 def lanes(params: Mapping[str, Any], cores: int) -> int:
     """Returns how many tasks run at a time: R2A_LANES, else one on a GPU and with models that are not built in."""
-    given = os.environ.get("R2A_LANES")
-    if given is None:
-        run = params["run"]
-        names = [*run["models"], *(reader["model"] for reader in run["readers"])]
-        small = all(is_small(params["models"][name]) for name in names)
-        return min(MOST, cores) if small and chosen(os.environ.get("R2A_DEVICE", "auto")) == "cpu" else 1
-    if not (given.isascii() and given.isdecimal() and len(given) < 10 and 1 <= int(given) <= cores):
-        what = f"R2A_LANES must be a whole number from 1 to {cores}, this machine's cores, found {given[:20]!r}"
-        raise R2AError(what, "for example R2A_LANES=1")
-    return int(given)
+    given = cores_from("R2A_LANES", cores)
+    if given is not None:
+        return given
+    run = params["run"]
+    names = [*run["models"], *(reader["model"] for reader in run["readers"])]
+    small = all(is_small(params["models"][name]) for name in names)
+    return min(MOST, cores) if small and chosen(os.environ.get("R2A_DEVICE", "auto")) == "cpu" else 1
 
 
 def is_small(model: Mapping[str, Any]) -> bool:

@@ -10,8 +10,11 @@ the name of a processor is no better, as virtual machines hide it. The dtype is 
 the prepared model's folder, whose digest every fingerprint holds.
 """
 
+import os
 import re
 from importlib.metadata import version
+
+from r2a_core.infra.errors import R2AError
 
 LIBRARIES = ("torch", "transformers", "tokenizers")
 
@@ -37,6 +40,22 @@ def parts_of(name: str) -> list[str]:
 def device_type(name: str) -> str:
     """Returns the kind of device that an environment computes on: cpu, cuda or mps."""
     return parts_of(name)[-1].split()[0]
+
+
+def cores_from(variable: str, most: int) -> int | None:
+    """Reads how many of the machine's `most` cores an environment variable asks for; None where it is not set.
+
+    Raises R2AError for anything but a whole number from 1 to `most`.
+    """
+    given = os.environ.get(variable)
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdecimal() and len(given) < 10 and 1 <= int(given) <= most):
+        raise R2AError(
+            f"{variable} must be a whole number from 1 to {most}, this machine's cores, found {given[:20]!r}",
+            f"for example {variable}=1",
+        )
+    return int(given)
 
 
 def chosen(device: str) -> str:
