@@ -61,8 +61,9 @@ def bar_pair(
 ) -> BarPair:
     """Take a pair from a comparison in which `name`_with is a mean, low_with and high_with the ends of its interval."""
     sides = [side for side in SIDES.values() if record[f"{name}_{side}"] is not None]
-    ends = [{side: record[f"{end}_{side}"] for side in sides} for end in (name, "low", "high")]
-    mean, low, high = ({side: None if end is None else scale * end for side, end in each.items()} for each in ends)
+    mean = {side: scale * record[f"{name}_{side}"] for side in sides}
+    ends = [{side: record[f"{end}_{side}"] for side in sides} for end in ("low", "high")]
+    low, high = ({side: None if end is None else scale * end for side, end in each.items()} for each in ends)
     return BarPair(mean, low, high, p, published)
 
 
