@@ -7,7 +7,7 @@ can never produce a tag.
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -113,16 +113,19 @@ def reflection_ranges(pieces: Sequence[str], tokens: range, phrases: Sequence[st
 
     `pieces`: text of every token of the trace; a phrase may span several tokens.
     """
-    if not phrases:
-        return []
     ends = list(accumulate(len(pieces[token]) for token in tokens))  # in characters
-    pattern = "|".join(re.escape(phrase) for phrase in sorted(phrases, key=len, reverse=True))
     text = "".join(pieces[tokens.start : tokens.stop])
     found = []
-    for match in re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", text, flags=re.IGNORECASE):
+    for match in words_pattern(phrases, re.IGNORECASE).finditer(text):
         first, last = bisect_right(ends, match.start()), bisect_left(ends, match.end())
         found.append(range(tokens.start + first, tokens.start + last + 1))
     return found
+
+
+def words_pattern(words: Iterable[str], flags: int = 0) -> re.Pattern[str]:
+    """Match any of the words, whole, the longest first; nothing where there are none."""
+    listed = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return re.compile(rf"(?<!\w)(?:{listed})(?!\w)" if listed else r"(?!)", flags)
 
 
 def plain_ids(tokenizer: LoadedTokenizer, content: str) -> list[int]:

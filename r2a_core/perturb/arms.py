@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from r2a_core.config import PerturbFamily, PerturbParams
-from r2a_core.evaluation.values import agree, words_pattern
+from r2a_core.evaluation.values import agree
 from r2a_core.perturb.edits import WORDINGS, Edit, edited, replacements, reworded, wrong_values
 from r2a_core.perturb.grid import cut_counts, random_of
 from r2a_core.perturb.reading import Donor, Reading
-from r2a_core.tokenizer import LoadedTokenizer, plain_ids
+from r2a_core.tokenizer import LoadedTokenizer, plain_ids, words_pattern
 
 STATEMENTS = {  # by place: in the question, as the first words of the reasoning, as its last
     "question": "The answer is {}. ",

@@ -15,8 +15,9 @@ from functools import partial
 from itertools import accumulate
 
 from r2a_core.config import PerturbFamily
-from r2a_core.evaluation.values import WHOLE_NUMBER, words_pattern
+from r2a_core.evaluation.values import WHOLE_NUMBER
 from r2a_core.perturb.reading import Reading
+from r2a_core.tokenizer import words_pattern
 from r2a_core.wording import MINUS
 
 DELTAS = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)

@@ -7,7 +7,8 @@ any, where it names no other; else, where the reference is a number, its last nu
 import re
 from collections.abc import Sequence
 
-from r2a_core.evaluation.values import NUMBER, words_pattern
+from r2a_core.evaluation.values import NUMBER
+from r2a_core.tokenizer import words_pattern
 from r2a_core.trace import last_boxed_answer
 
 SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
