@@ -6,15 +6,18 @@ that it runs in the peers' environment too; torch's seed gives both the same wei
 
 import functools
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
 
 VOCABULARY, SUFFIX, PROBE, LAST, CELLS_SEED = 1024, 130, 9, 3, 3
 N_SETS, SET_SIZE, SETS_SEED = 20, 10, 4
+TOKENS = "tokens.json"  # in the folder of a model
 KINDS = {"qwen2": "Qwen2", "llama": "Llama"}
 
 
@@ -67,6 +70,13 @@ def weights_digest(shape: Shape) -> str:
     for name, tensor in sorted(build_model(shape).state_dict().items()):
         digest.update(f"{name} {tensor.double().sum().item()!r} {tensor.double().abs().sum().item()!r}".encode())
     return digest.hexdigest()
+
+
+def token_ids(shape: Shape, n_tokens: int) -> list[int]:
+    """Tokens of real traces for a model that lies in a folder, random ones for the others."""
+    if not shape.folder:
+        return random_ids(n_tokens)
+    return json.loads(Path(shape.folder, TOKENS).read_text(encoding="utf-8"))[:n_tokens]
 
 
 def random_ids(n_tokens: int, seed: int = 1, vocabulary: int = VOCABULARY) -> list[int]:

@@ -10,13 +10,14 @@ from typing import Any
 
 from benchmarks.cases import SMALL, TINY, Shape
 from benchmarks.fits import Costs, exponent, plot_curves
+from benchmarks.pretrained import NAME, pretrained
 from benchmarks.report import Section, Table
 from benchmarks.turns import Bench, Worker
 
 TEXT = """
-Small random Qwen2 models (float32). A time is the smallest of {runs} runs; memory is the peak above the loaded
-model. The power is the slope of log cost over log size by least squares, over the whole range and over its last step:
-where the two differ, the curve bends.
+*{name}* in bfloat16 on tokens of real traces; over layers, random Qwen2 models (float32). A time is the smallest of
+{runs} runs; memory is the peak above the loaded model. The power is the slope of log cost over log size by least
+squares, over the whole range and over its last step: where the two differ, the curve bends.
 """
 
 UNITS = ("seconds", "MB")
@@ -32,7 +33,7 @@ class Curve:
 
 
 def measure(bench: Bench) -> Section:
-    shape = TINY if bench.quick else replace(SMALL, n_layers=4)
+    shape = TINY if bench.quick else pretrained(bench)["bfloat16"]
     found: dict[str, dict[str, Costs]] = {}
     with bench.workers("ours") as (timer,), bench.workers("ours", memory=True) as (scale,):
         for curve in curves(bench, shape):
@@ -44,7 +45,7 @@ def measure(bench: Bench) -> Section:
         images.append((name, f"Time and memory over {axis}"))
     head = ["over", "way", "sizes", "time at the ends, s", "power", "last step", "memory, MB", "power", "last step"]
     rows = [row(axis, way, costs) for axis, ways in found.items() for way, costs in ways.items()]
-    return Section("Cost curves", TEXT.format(runs=runs_of(bench)), [Table(head, rows)], [], images)
+    return Section("Cost curves", TEXT.format(name=NAME, runs=runs_of(bench)), [Table(head, rows)], [], images)
 
 
 def runs_of(bench: Bench) -> int:
@@ -58,7 +59,7 @@ def curves(bench: Bench, shape: Shape) -> list[Curve]:
     counts = (1, 2) if bench.quick else (1, 2, 4, 8)
     few = 64 if bench.quick else 256
     same = {"shape": asdict(shape), "n_tokens": few}
-    deep = {n: {**same, "shape": asdict(replace(shape, n_layers=n))} for n in counts}
+    deep = {n: {**same, "shape": asdict(replace(TINY if bench.quick else SMALL, n_layers=n))} for n in counts}
     folders = {n: Path(bench.scratch, f"traces-{n}") for n in counts}
     for folder in folders.values():
         folder.mkdir()

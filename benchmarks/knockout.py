@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from benchmarks.cases import N_SETS, SET_SIZE, SMALL, TINY, Shape, random_sets, segment_bounds
 from benchmarks.patching import added
+from benchmarks.pretrained import NAME, SIZES, model_name, pretrained
 from benchmarks.report import Section, Table, Target
 from benchmarks.turns import Bench, Contender, Ratio, Timing, Worker, take_turns
 
@@ -15,7 +16,7 @@ TEXT = """
 The answer's log-probabilities, by teacher forcing, under each of {n_sets} random sets of {size} heads that do not see
 the reasoning from `</think>` on (`mask`). 14% of a trace is answer. *random*: the model of the section on patching;
 *{name}*: the built-in study's pretrained model of {n_layers} layers, width {width}, {n_heads} heads and {n_kv_heads}
-KV heads; tokens are random for both. *Ours* is the unchanged run, which the peers are spared, and all sets. *Mask,
+KV heads, on tokens of real traces. *Ours* is the unchanged run, which the peers are spared, and all sets. *Mask,
 SDPA* and *mask, eager* are an ordinary transformers forward pass whose layers with heads of the set are given a mask
 of their own; *TransformerLens* is `run_with_hooks` on `hook_attn_scores`; *nnsight* is a `trace` that edits what
 eager attention hands to its softmax. These four run one set per round, and are counted {n_sets} times.
@@ -26,8 +27,6 @@ of a plain SDPA forward pass with the logits of every row; *whole / bound* count
 *Fewer token-layers*: how many times as many token-layers a pass a set has as those computed for the sets, and for
 sets and unchanged run.
 """
-PRETRAINED = "smollm2_reasoner"
-REASONER = Shape("llama", 30, 576, 9, 3, 1536)  # the sizes of PRETRAINED, which its weights' folder makes it
 QUICK = replace(TINY, n_layers=4)
 PEERS = {
     "mask, SDPA": ("masked_forwards", {"attention": "sdpa"}),
@@ -54,7 +53,7 @@ class Cuts:
 
     @property
     def model(self) -> str:
-        return PRETRAINED if self.shape.folder else "random"
+        return model_name(self.shape)
 
     def row(self) -> list[str]:
         ratios = [*self.peers.values(), self.sets_over_bound, self.whole_over_bound]
@@ -64,7 +63,7 @@ class Cuts:
 
 
 def measure(bench: Bench) -> Section:
-    shapes, lengths = ([QUICK], [80]) if bench.quick else ([SMALL, *pretrained(bench)], [300, 1000])
+    shapes, lengths = ([QUICK], [80]) if bench.quick else ([SMALL, *pretrained(bench).values()], [300, 1000])
     cases = [(shape, n_tokens) for shape in shapes for n_tokens in lengths]
     with bench.workers("ours", "theirs") as workers:
         return section([time_one(bench, workers, *case) for case in cases])
@@ -73,19 +72,11 @@ def measure(bench: Bench) -> Section:
 def section(found: Sequence[Cuts]) -> Section:
     """The page's part; targets are held by the longest traces."""
     head = ["model", "dtype", "T", "ours, s", *PEERS, "sets / bound", "whole / bound", "fewer token-layers", "gap"]
-    text = TEXT.format(**asdict(REASONER), n_sets=N_SETS, size=SET_SIZE, name=PRETRAINED)
+    text = TEXT.format(**asdict(SIZES), n_sets=N_SETS, size=SET_SIZE, name=NAME)
     caption = "Times over ours. *Gap* is the largest difference from a peer's log-probability of a token, in nats."
     longest = max(cuts.n_tokens for cuts in found)
     targets = [target for cuts in found if cuts.n_tokens == longest for target in goals(cuts)]
     return Section("Knock-out", text, [Table(head, [cuts.row() for cuts in found], caption)], targets)
-
-
-def pretrained(bench: Bench) -> list[Shape]:
-    """The pretrained model in both dtypes, saved where both sides can read it."""
-    folder = str(bench.scratch / PRETRAINED)
-    with bench.workers("ours") as (ours,):
-        ours.ask(do="run", way="save_model", case={"name": PRETRAINED, "folder": folder}, times=1)
-    return [replace(REASONER, folder=folder, dtype=dtype) for dtype in ("float32", "bfloat16")]
 
 
 def time_one(bench: Bench, workers: Sequence[Worker], shape: Shape, n_tokens: int) -> Cuts:

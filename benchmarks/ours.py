@@ -5,16 +5,27 @@ be compared with the peers'.
 """
 
 import itertools
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
 
-from benchmarks.cases import Shape, build_model, random_ids, random_sets, segment_bounds, weights_digest
+from benchmarks.cases import (
+    TOKENS,
+    Shape,
+    build_model,
+    random_ids,
+    random_sets,
+    segment_bounds,
+    token_ids,
+    weights_digest,
+)
 from benchmarks.pairs import aligned
 from r2a_core.activations.capture import capture_trace
 from r2a_core.activations.store import (
@@ -26,7 +37,9 @@ from r2a_core.activations.store import (
     write_shard,
 )
 from r2a_core.attention.masses import REFLECTION, TokenGroups, layer_statistics, masses_in_forward
-from r2a_core.config import CaptureConfig, ResponseParams, Tags, load_params
+from r2a_core.builtin.tasks.encode import encode_text
+from r2a_core.builtin.tasks.texts import training_texts
+from r2a_core.config import CaptureConfig, ResponseParams, Tags, TaskMix, load_params
 from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.knockout.run import run_arms, run_prefix
 from r2a_core.knockout.sets import Arm
@@ -41,6 +54,7 @@ from r2a_core.trace import TokenTrace, TraceSegments
 Run = Callable[[], Any]
 MEMORY = 2**32  # bytes, for patched rows
 ARMS_MIB = 256  # MiB for the arms of one pass, as params.yaml has it
+LONGEST = 8192  # tokens of a case
 SENTENCE = 20  # tokens, about
 
 
@@ -68,7 +82,7 @@ def digest(shape: dict[str, Any]) -> Run:
 
 def forward(shape: dict[str, Any], n_tokens: int, logits: int = 1) -> Run:
     """A plain forward pass by SDPA. logits: how many last rows get them, 0 for all."""
-    model, ids = build_model(Shape(**shape)), torch.tensor([random_ids(n_tokens)])
+    model, ids = build_model(Shape(**shape)), torch.tensor([token_ids(Shape(**shape), n_tokens)])
 
     def run() -> None:
         model(input_ids=ids, use_cache=False, logits_to_keep=logits)
@@ -78,7 +92,7 @@ def forward(shape: dict[str, Any], n_tokens: int, logits: int = 1) -> Run:
 
 def capture(shape: dict[str, Any], n_tokens: int, rows: str = "answer_and_reasoning") -> Run:
     """Queries and keys of one trace, in memory."""
-    model, ids, segments = build_model(Shape(**shape)), random_ids(n_tokens), segments_of(n_tokens)
+    model, ids, segments = build_model(Shape(**shape)), token_ids(Shape(**shape), n_tokens), segments_of(n_tokens)
 
     def run() -> None:
         capture_trace(model, ids, segments, config(rows))
@@ -88,7 +102,7 @@ def capture(shape: dict[str, Any], n_tokens: int, rows: str = "answer_and_reason
 
 def live_masses(shape: dict[str, Any], n_tokens: int) -> Run:
     """All masses and walks of a trace from one forward pass; those on segments, in the order of theirs.segment_sums."""
-    model, ids, segments = build_model(Shape(**shape)), random_ids(n_tokens), segments_of(n_tokens)
+    model, ids, segments = build_model(Shape(**shape)), token_ids(Shape(**shape), n_tokens), segments_of(n_tokens)
 
     starts = segments.reasoning[::SENTENCE]
     sentences = [range(start, min(start + SENTENCE, segments.reasoning.stop)) for start in starts]
@@ -105,10 +119,10 @@ def live_masses(shape: dict[str, Any], n_tokens: int) -> Run:
 def captured(shape: dict[str, Any], n_tokens: int, rows: str, folder: str, traces: int = 1) -> list[StoredTrace]:
     """The same trace captured and stored some times over, each in a shard."""
     model, place = build_model(Shape(**shape)), Path(folder)
-    trace = capture_trace(model, random_ids(n_tokens), segments_of(n_tokens), config(rows))
+    trace = capture_trace(model, token_ids(Shape(**shape), n_tokens), segments_of(n_tokens), config(rows))
     paths = [place / shard_name(number) for number in range(traces)]
     for number, path in enumerate(paths):
-        write_shard(path, [trace.record(f"t{number:05d}", random_ids(n_tokens))], "benchmark")
+        write_shard(path, [trace.record(f"t{number:05d}", token_ids(Shape(**shape), n_tokens))], "benchmark")
     write_index(place / "index.parquet", paths)
     return list(ActivationReader(place))
 
@@ -165,7 +179,7 @@ def patch_cells(shape: dict[str, Any], n_tokens: int) -> Run:
 def knockout_case(shape: dict[str, Any], n_tokens: int) -> tuple[Any, TokenTrace, list[Arm]]:
     """The model, the trace, and the arms in the order of the random sets."""
     size = Shape(**shape)
-    trace = TokenTrace("t", tuple(random_ids(n_tokens)), segments_of(n_tokens))
+    trace = TokenTrace("t", tuple(token_ids(size, n_tokens)), segments_of(n_tokens))
     return build_model(size), trace, [Arm.of("mask", heads) for heads in random_sets(size.n_layers, size.n_heads)]
 
 
@@ -191,13 +205,25 @@ def knock_out(shape: dict[str, Any], n_tokens: int) -> Run:
     return run
 
 
+def trace_tokens(tokenizer: LoadedTokenizer) -> list[int]:
+    """Problems with traces and answers, one after the other, as long as the longest case."""
+    shares = dict.fromkeys(("without_reasoning", "probing", "perturbed", "contradicted", "padded"), 0.0)
+    texts = training_texts(0, TaskMix(tasks={"stories": 1.0, "comparisons": 1.0, "swaps": 1.0}, **shares))
+    found: list[int] = []
+    while len(found) < LONGEST:
+        found += encode_text(next(texts), tokenizer, Random(0)).ids
+    return found
+
+
 def save_model(name: str, folder: str) -> Run:
-    """Prepares a model of params.yaml and saves its weights as transformers reads them."""
+    """Prepares a model of params.yaml and saves its weights as transformers reads them, and tokens of real traces."""
 
     def run() -> None:
         place = Path(folder) / name
         prepare(load_params(Path("params.yaml")).models[name], place)
-        load_model(place, "cpu").model.save_pretrained(folder)
+        loaded = load_model(place, "cpu")
+        loaded.model.save_pretrained(folder)
+        Path(folder, TOKENS).write_text(json.dumps(trace_tokens(loaded.tokenizer)), encoding="utf-8")
 
     return run
 

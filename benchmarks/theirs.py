@@ -19,9 +19,9 @@ from benchmarks.cases import (
     chosen_cells,
     masked_forward,
     patched_forward,
-    random_ids,
     random_sets,
     segment_bounds,
+    token_ids,
     weights_digest,
 )
 
@@ -41,7 +41,7 @@ def segment_sums(pattern: torch.Tensor, bounds: dict[str, range]) -> list[torch.
 def eager_masses(shape: dict[str, Any], n_tokens: int) -> Run:
     """transformers' output_attentions=True, and the segment sums of every layer's matrices."""
     model, bounds = build_model(Shape(**shape), "eager"), segment_bounds(n_tokens)
-    ids = torch.tensor([random_ids(n_tokens)])
+    ids = torch.tensor([token_ids(Shape(**shape), n_tokens)])
 
     def run() -> list[float]:
         out = model(input_ids=ids, use_cache=False, logits_to_keep=1, output_attentions=True)
@@ -94,7 +94,7 @@ def hooked_transformer(model: Any, n_tokens: int) -> Any:
 def lens_masses(shape: dict[str, Any], n_tokens: int) -> Run:
     """TransformerLens's run_with_hooks with a segment sum on every layer's hook_pattern."""
     size, bounds = Shape(**shape), segment_bounds(n_tokens)
-    hooked, ids = hooked_transformer(build_model(size), n_tokens), torch.tensor([random_ids(n_tokens)])
+    hooked, ids = hooked_transformer(build_model(size), n_tokens), torch.tensor([token_ids(size, n_tokens)])
 
     def run() -> list[float]:
         sums: list[torch.Tensor] = []
@@ -179,7 +179,7 @@ class Cut:
     """A trace whose answer is forced, and some next sets of heads: in these, `rows` no longer see `keys`."""
 
     def __init__(self, shape: dict[str, Any], n_tokens: int, count: int) -> None:
-        bounds, ids = segment_bounds(n_tokens), random_ids(n_tokens)
+        bounds, ids = segment_bounds(n_tokens), token_ids(Shape(**shape), n_tokens)
         answer, reasoning = bounds["answer"], bounds["reasoning"]
         self.ids = torch.tensor([ids[: answer.stop - 1]])
         self.answer = torch.tensor(ids[answer.start : answer.stop])
