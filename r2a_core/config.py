@@ -924,7 +924,8 @@ class InstrumentsParams(Record):
 
     depends: dict[Name, dict[Name, bool]]  # model: dataset, or set of pairs: whether they do; others have no label
     bootstrap_draws: Annotated[int, Field(ge=100, le=100_000)]  # resamples of items for the 95% intervals
-    seed: Whole  # of the bootstrap
+    permutations: Annotated[int, Field(ge=100, le=100_000)]  # of the items of one instrument, for p of an agreement
+    seed: Whole  # of both
 
 
 class ReportParams(Record):

@@ -715,6 +715,8 @@ TABLES += (
             "n": count("items that both have measured"),
             "rho": Column("Spearman's rank correlation; null of fewer than 8 items, or where one is constant", -1, 1),
             **ENDS,
+            "p": Column("share of permutations of the items, the real order included, with a rho as far from 0", 0, 1),
+            "holm": Column("p adjusted for all pairs of the model and dataset (Holm)", 0, 1),
         },
     ),
 )

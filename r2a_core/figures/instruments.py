@@ -51,7 +51,7 @@ def auc_figure(auc: pl.DataFrame) -> Figure:
 
 
 def agreement_figure(agreement: pl.DataFrame, model: str) -> Figure:
-    """Draw rho of every two instruments; a dot where its interval leaves 0 out, no colour where there is none."""
+    """Draw rho of every two instruments; a dot where it is beyond chance, no colour where there is none."""
     names, rho, told = grid(agreement)
     fig = Figure(figsize=(3.3 + 0.33 * len(names), 2.6 + 0.3 * len(names)), layout="constrained")
     axes = fig.subplots()
@@ -62,7 +62,7 @@ def agreement_figure(agreement: pl.DataFrame, model: str) -> Figure:
     labels = [INSTRUMENTS[name].label for name in names]
     axes.set_xticks(range(len(names)), labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=7.5)
     axes.set_yticks(range(len(names)), labels, fontsize=7.5)
-    fig.colorbar(image, ax=axes, label="Spearman's rho within datasets; dot: 95% interval without 0", shrink=0.7)
+    fig.colorbar(image, ax=axes, label="Spearman's rho within datasets; dot: p < 5% (Holm)", shrink=0.7)
     n = agreement.filter(pl.col("dataset").is_null(), pl.col("rho").is_not_null())["n"]
     axes.set_title(f"{model}, {n.min()} to {n.max()} items", parse_math=False)
     return fig

@@ -10,6 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from r2a_core.wording import SIGNIFICANT
+
 
 @dataclass(frozen=True)
 class Instrument:
@@ -86,17 +88,18 @@ AGREEMENT_SCHEMA = {
     "n": pl.Int32,
     "rho": pl.Float64,
     **ENDS,
+    "p": pl.Float64,  # items dealt anew
+    "holm": pl.Float64,  # the same, for as many pairs of instruments as the model and dataset have
 }
 
 
 def grid(agreement: pl.DataFrame) -> tuple[list[str], NDArray[np.float64], NDArray[np.bool_]]:
-    """Arrange a model's agreement over all datasets: instruments, rho of each two (NaN: none), interval without 0."""
+    """Arrange a model's agreement over all datasets: instruments, rho of each two (NaN: none), beyond chance or not."""
     rows = agreement.filter(pl.col("dataset").is_null()).drop_nulls("rho")
     names = [name for name in INSTRUMENTS if name in rows["first"] or name in rows["second"]]
     rho, told = np.full((len(names),) * 2, np.nan), np.zeros((len(names),) * 2, dtype=bool)
     for row in rows.iter_rows(named=True):
         first, second = names.index(row["first"]), names.index(row["second"])
-        beyond = row["low"] is not None and not row["low"] <= 0 <= row["high"]
         for place in ((first, second), (second, first)):
-            rho[place], told[place] = row["rho"], beyond
+            rho[place], told[place] = row["rho"], row["holm"] < SIGNIFICANT
     return names, rho, told

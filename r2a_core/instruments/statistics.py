@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
+from r2a_core.config import InstrumentsParams
 from r2a_core.evaluation.paired import NORMAL_95
 
 LEAST_ITEMS = 8  # without which ranks are not compared
@@ -129,14 +130,17 @@ class Moments:
     both: Floats
     first: Floats
     second: Floats
+    dealt: Floats  # as row 0 of both, with the items of one instrument dealt anew, for each permutation
     n: int
 
 
-def rank_moments(first: Floats, second: Floats, draws: int, generator: np.random.Generator) -> Moments:
+def rank_moments(first: Floats, second: Floats, params: InstrumentsParams, generator: np.random.Generator) -> Moments:
     """Rank the items of each resample anew by both instruments, ties shared, as fractions of the items."""
-    counts = resamples(len(first), draws, generator)
+    n = len(first)
+    counts = resamples(n, params.bootstrap_draws, generator)
     x, y = (centred_ranks(values, counts) for values in (first, second))
-    return Moments((counts * x * y).sum(1), (counts * x * x).sum(1), (counts * y * y).sum(1), len(first))
+    dealt = generator.permuted(np.tile(y[0], (params.permutations, 1)), axis=1) @ x[0]
+    return Moments((counts * x * y).sum(1), (counts * x * x).sum(1), (counts * y * y).sum(1), dealt, n)
 
 
 def centred_ranks(values: Floats, counts: Floats) -> Floats:
@@ -157,3 +161,21 @@ def rank_correlation(strata: Sequence[Moments]) -> Estimate:
     if scale[0] < 1e-12:
         return Estimate()
     return Estimate(float(both[0] / scale[0]), *bounds(both[1:], scale[1:]))
+
+
+def chance(strata: Sequence[Moments]) -> float:
+    """Share of permutations, the order that there is included, whose rank correlation is as far from 0."""
+    found = abs(sum(each.both[0] for each in strata))
+    dealt = np.abs(np.sum([each.dealt for each in strata], axis=0))
+    return float(1 + (dealt >= found - 1e-9).sum()) / (1 + len(dealt))
+
+
+def holm(p: Floats) -> Floats:
+    """Adjust p for as many tests as there are (Holm 1979): where nothing is there, one is below 0.05 in one of twenty
+    such families at most. NaN: no test, and stays.
+    """
+    order = np.argsort(p)  # NaN last
+    left = np.isfinite(p).sum() - np.arange(len(p))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * left), 1)
+    return adjusted

@@ -14,8 +14,17 @@ import polars as pl
 from numpy.typing import NDArray
 
 from r2a_core.config import InstrumentsParams
-from r2a_core.instruments.catalogue import AGREEMENT_SCHEMA, AUC_SCHEMA, INSTRUMENTS, TRUTH_SCHEMA
-from r2a_core.instruments.statistics import Estimate, Groups, model_auc, rank_correlation, rank_moments, stratified_auc
+from r2a_core.instruments.catalogue import AGREEMENT_SCHEMA, AUC_SCHEMA, ENDS, INSTRUMENTS, TRUTH_SCHEMA
+from r2a_core.instruments.statistics import (
+    Estimate,
+    Groups,
+    chance,
+    holm,
+    model_auc,
+    rank_correlation,
+    rank_moments,
+    stratified_auc,
+)
 from r2a_core.perturb.areas import share
 from r2a_core.perturb.summary import clear_items
 
@@ -88,12 +97,21 @@ def agreement_table(values: pl.DataFrame, params: InstrumentsParams) -> pl.DataF
                 both = np.isfinite(table[first]) & np.isfinite(table[second])
                 if both.any():
                     x, y = table[first][both], table[second][both]
-                    found[dataset] = rank_moments(x, y, params.bootstrap_draws, generator)
+                    found[dataset] = rank_moments(x, y, params, generator)
             together = {None: [*found.values()]} if found else {}
             for dataset, strata in ({name: [each] for name, each in found.items()} | together).items():
                 estimate = rank_correlation(strata)
-                rows.append((model, dataset, first, second, sum(each.n for each in strata), *numbers(estimate)))
-    return pl.DataFrame(rows, schema=AGREEMENT_SCHEMA, orient="row")
+                p = None if estimate.value is None else chance(strata)
+                n = sum(each.n for each in strata)
+                rows.append((model, dataset, first, second, n, *numbers(estimate), p, None))
+    return with_holm(pl.DataFrame(rows, schema=AGREEMENT_SCHEMA, orient="row"))
+
+
+def with_holm(agreement: pl.DataFrame) -> pl.DataFrame:
+    """Adjust p for the number of pairs of instruments that a model and dataset have."""
+    groups = agreement.group_by("model", "dataset", maintain_order=True)
+    adjusted = [own.with_columns(holm=pl.Series(holm(own["p"].to_numpy())).fill_nan(None)) for _, own in groups]
+    return pl.concat([agreement.head(0), *adjusted])
 
 
 def wide(frame: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
@@ -108,9 +126,9 @@ def summary(truth: pl.DataFrame, found: pl.DataFrame, agreement: pl.DataFrame) -
     instruments: dict[str, Any] = {}
     for row in found.iter_rows(named=True):
         own = instruments.setdefault(row["instrument"], {"passes": row["passes"]})
-        own[row["level"]] = {name: row[name] for name in ("n_depends", "n_others", "auc", "low", "high")}
+        own[row["level"]] = {name: row[name] for name in ("n_depends", "n_others", "auc", *ENDS)}
     beside: dict[str, Any] = {}
     for row in together.iter_rows(named=True):
-        record = {name: row[name] for name in ("n", "rho", "low", "high")}
+        record = {name: row[name] for name in ("n", "rho", *ENDS, "p", "holm")}
         beside.setdefault(row["model"], {})[row["second"]] = record
     return {"truth": truth.to_dicts(), "instruments": instruments, "agreement_with_mass": beside}

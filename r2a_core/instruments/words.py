@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from r2a_core.instruments.catalogue import INSTRUMENTS
-from r2a_core.wording import percent, side, signed
+from r2a_core.wording import SIGNIFICANT, percent, side, signed
 
 BEHAVIOUR = ("empty", "wrong", "area", "cut_mass", "cut_all")  # beside which attention mass is put in words
 
@@ -125,14 +125,16 @@ def agreement_sentences(rows: pl.DataFrame, model: str) -> list[str]:
     mass = ranked.filter(pl.col("first") == "mass", pl.col("second").is_in(BEHAVIOUR))
     parts = [
         f"{INSTRUMENTS[row['second']].label} {signed(row['rho'])} ({signed(row['low'])} to {signed(row['high'])}, "
-        f"n = {row['n']}){'' if side(row['low'], row['high']) else ', which cannot be told from none'}"
+        f"n = {row['n']}){'' if row['holm'] < SIGNIFICANT else ', which cannot be told from none'}"
         for row in mass.iter_rows(named=True)
     ]
     listed = "; ".join(parts)
     said = [f"Within datasets of {model}, Spearman's rho of attention mass and {listed}."] if parts else []
-    more, less = (ranked.filter(which).height for which in (pl.col("low") > 0, pl.col("high") < 0))
+    beyond = ranked.filter(pl.col("holm") < SIGNIFICANT)
+    more = beyond.filter(pl.col("rho") > 0).height
     return [
         *said,
-        f"Of {ranked.height} pairs of instruments, {more} rank the items of {model} alike and {less} the other way "
-        "round, by a 95% interval without 0, which one in twenty has by chance; of the others neither can be told.",
+        f"Of {ranked.height} pairs of instruments, each over {ranked['n'].min()} to {ranked['n'].max()} items, {more} "
+        f"rank those of {model} alike and {beyond.height - more} "
+        "the other way round beyond items dealt anew (5%, Holm over the pairs); of the others neither can be told.",
     ]

@@ -14,7 +14,9 @@ DEPENDS = {"reads": {"a": True, "b": True}, "recites": {"a": False, "b": False}}
 
 
 def params(**values: Any) -> InstrumentsParams:
-    return parse(InstrumentsParams, PARAMS["instruments"] | {"bootstrap_draws": 200} | values, "instruments")
+    return parse(
+        InstrumentsParams, PARAMS["instruments"] | {"bootstrap_draws": 200, "permutations": 999} | values, "instruments"
+    )
 
 
 def measured(name: str, values: list[float]) -> pl.DataFrame:

@@ -58,7 +58,7 @@ def root(tmp_path: Path) -> Path:
     values: dict[str, Any] = params_with(
         run={"models": list(MODELS), "datasets": ["stories"]},
         models={model: {"kind": "texts"} for model in MODELS},
-        instruments={"depends": depends, "bootstrap_draws": 100},
+        instruments={"depends": depends, "bootstrap_draws": 100, "permutations": 100},
     )
     root = study_folder(tmp_path / "project", values)
     for model, label in MODELS.items():

@@ -6,12 +6,15 @@ from scipy.stats import mannwhitneyu, spearmanr
 
 from r2a_core.instruments.statistics import (
     Groups,
+    chance,
+    holm,
     model_auc,
     newcombe,
     rank_correlation,
     rank_moments,
     stratified_auc,
 )
+from tests.instruments.cases import params
 
 
 def groups(ours: list[float], theirs: list[float], shared: bool = False) -> Groups:
@@ -66,15 +69,29 @@ def test_rank_correlation_is_spearmans_and_ranks_within_datasets() -> None:
     generator = np.random.default_rng(3)
     x = generator.integers(0, 8, 30).astype(float)
     y = x + generator.normal(0, 3, 30)
-    found = rank_correlation([rank_moments(x, y, 2000, np.random.default_rng(0))])
+    found = rank_correlation([rank_moments(x, y, params(bootstrap_draws=2000), np.random.default_rng(0))])
     assert found.value == pytest.approx(spearmanr(x, y)[0])
     slow = [spearmanr(x[at], y[at])[0] for at in generator.integers(0, 30, (1000, 30))]
     assert [found.low, found.high] == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.05)
     up = np.arange(5.0)
-    shifted = [rank_moments(up + shift, -up + shift, 200, np.random.default_rng(0)) for shift in (0, 100)]
+    shifted = [rank_moments(up + shift, -up + shift, params(), np.random.default_rng(0)) for shift in (0, 100)]
     assert rank_correlation(shifted).value == pytest.approx(-1)  # pooled, the shift alone would make it positive
     assert rank_correlation(shifted[:1]).value is None  # of 5 items
-    assert rank_correlation([rank_moments(np.ones(9), x[:9], 200, np.random.default_rng(0))]).value is None
+    assert rank_correlation([rank_moments(np.ones(9), x[:9], params(), np.random.default_rng(0))]).value is None
+
+
+def test_chance_deals_items_anew_within_their_dataset() -> None:
+    x = np.arange(4.0)
+    y = np.array([0.0, 1.0, 3.0, 2.0])  # rho 0.8; of 24 orders 4 have |rho| of 0.8 or more a side
+    own = [rank_moments(x, y, params(permutations=20_000), np.random.default_rng(0))]
+    assert chance(own) == pytest.approx(8 / 24, abs=0.01)
+    two = [rank_moments(x + far, x + far, params(permutations=20_000), np.random.default_rng(far)) for far in (0, 9)]
+    assert chance(two) == pytest.approx(2 / 24**2, abs=0.002)  # all in order, or all reversed, in both
+
+
+def test_holm_by_hand_and_what_was_not_tested_does_not_count() -> None:
+    found = holm(np.array([0.03, 0.01, np.nan, 0.04, 0.02]))
+    assert found == pytest.approx([0.06, 0.04, np.nan, 0.06, 0.06], nan_ok=True)  # 4 x .01, 3 x .02, 2 x .03, .04
 
 
 def test_models_count_once_however_many_datasets_they_answer() -> None:

@@ -59,7 +59,10 @@ def test_agreement_ranks_within_datasets(made: dict[str, pl.DataFrame]) -> None:
         ("mass", "wrong", 10, pytest.approx(1)),
         ("empty", "wrong", 10, pytest.approx(-1)),
     ]
-    assert own.filter(dataset="a")["rho"].to_list() == [None] * 3  # of five items
+    least = 1 / 1000  # of 999 permutations and the order that there is; three pairs of instruments
+    assert together.select("p", "holm").rows() == [pytest.approx((least, 3 * least))] * 3
+    alone = own.filter(dataset="a")  # of five items
+    assert alone.select("rho", "p", "holm").rows() == [(None, None, None)] * 3
 
 
 def test_words_say_what_to_believe_and_where_mass_fails(made: dict[str, pl.DataFrame]) -> None:
@@ -82,7 +85,14 @@ def test_words_say_what_to_believe_and_where_mass_fails(made: dict[str, pl.DataF
         "Attention mass on the reasoning fails to say whether one answer depends on its trace (AUC 0.50"
     )
     assert "loss without reasoning \u22121.00" in said[4]
-    assert "1 rank the items of reads alike and 2 the other way round" in said[5]
+    assert (
+        "each over 10 to 10 items, 1 rank those of reads alike and 2 the other way round beyond items dealt anew"
+        in said[5]
+    )
+    chance = made["agreement"].with_columns(holm=pl.lit(0.5))
+    told = sentences(made["truth"], made["auc"], chance, "reads")
+    assert "which cannot be told from none" in told[4]
+    assert "0 rank those of reads alike and 0 the other way round" in told[5]
     nothing = pl.DataFrame(schema=TRUTH_SCHEMA)
     bare = auc_table(values(), nothing, params())
     assert sentences(nothing, bare, made["agreement"], "reads")[0].startswith("Of no model of the run it is known")

@@ -71,7 +71,7 @@ function drawInstruments(body, width) {
     words: run.sentences,
     caption:
       `${STATE.model}, ${run.n[0]} to ${run.n[1]} items. Every instrument is turned so that more means: the answer ` +
-      'depends on the trace. Dots: the 95% interval leaves 0 out.',
+      'depends on the trace. Dots: beyond items dealt anew, 5%, Holm over all pairs of instruments.',
     csv: () => [
       ...run.labels.flatMap((first, row) =>
         run.labels
