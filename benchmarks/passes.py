@@ -17,7 +17,6 @@ from r2a_core.infra.memory import MIB, SHARE_OF_FREE, rows_that_fit
 from r2a_core.trace import TraceSegments
 
 SIZES = {"math500": 500, "wildbench": 1024, "pairs_table": 404}  # of datasets whose params do not say it
-ALONE = 0.016  # of greedy decisions in half precision: leads of 0, decided by a pass of the text alone (docs/log.md)
 PACKED = 1.3  # times the time of their token-layers that packed rows take (docs/benchmarks.md: 1.1 to 1.6)
 THINKING = 11  # tokens between the tags of a prompt without reasoning, about
 
@@ -150,7 +149,6 @@ class StudyOf:
         response: float,
         longest: float,
         config: ResponseParams | FreeParams,
-        greedy: bool = True,
     ) -> tuple[list[Passes], float]:
         """Passes of `batches` shards of `items` responses with continuous turnover, and the bytes of one batch.
 
@@ -164,7 +162,4 @@ class StudyOf:
         rows = items * response / steps
         start = Passes(batches * items / size, size * prompt, prompt / 2, self.shape.n_layers, size)
         step = Passes(batches * steps, rows, prompt + response / 2, self.shape.n_layers, rows, rows)
-        margin = config.tie_margin if isinstance(config, ResponseParams) else self.params.generate.tie_margin
-        asked_alone = greedy and margin > 0 and self.shape.dtype.itemsize < 4
-        alone = batches * items * response * ALONE if asked_alone else 0
-        return [start, step, self.whole(alone, prompt + response / 2)], size * one
+        return [start, step], size * one

@@ -43,11 +43,11 @@ def answers(study: StudyOf) -> StageWork:
     config, lengths, runs = study.params.generate, study.lengths, study.n_datasets * len(traces_of(study))
     items = study.items(None) / study.n_datasets
     shards = study.n_datasets * config.runs * -(-items // config.shard_items)
-    each, greedy = items * config.runs * study.n_datasets / shards, config.temperature == 0
-    passes, size = study.decoding(shards, each, lengths.question, lengths.response, lengths.longest, config, greedy)
+    each = items * config.runs * study.n_datasets / shards
+    passes, size = study.decoding(shards, each, lengths.question, lengths.response, lengths.longest, config)
     if len(traces_of(study)) == 2:
         prompt = lengths.short_trace.think_close + 1
-        passes += study.decoding(shards, each, prompt, lengths.without, 2 * lengths.without, config, greedy)[0]
+        passes += study.decoding(shards, each, prompt, lengths.without, 2 * lengths.without, config)[0]
     return StageWork("generate", runs, tuple(passes), device=size)
 
 

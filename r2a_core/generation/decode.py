@@ -9,7 +9,8 @@ prompts (token ids) -> responses (token ids), for a model in this process.
 
 Rounding differs between batch shapes, so a choice with a lead below `tie_margin` is made anew on the logits of the item
 alone, in a forward pass of its own without padding or cache. Under Gumbel noise those are few. Float32 models round by
-far less than the default; in half precision logits lie further apart than it, and a batch may change a text.
+far less than the default. In half precision a batch may change a text; a margin finer than the model's numbers, which
+would find ties alone and mend none of that, is not asked for.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ def next_tokens(
                 f"{row.request.item_id}: the logits of response token {len(row.tokens)} are not numbers",
                 "check the model's weights, or set its dtype to float32 in params.yaml",
             )
-        if margin < config.tie_margin:
+        if margin < config.tie_margin >= torch.finfo(loaded.model.dtype).eps:
             choice.tokens[place] = choose_alone(loaded.model, row, config)
     return choice.tokens
 
@@ -238,7 +239,7 @@ def choose(logits: torch.Tensor, temperature: float, keys: Sequence[int]) -> Sam
     Tokens that are FAR behind get none: for a whole vocabulary it takes as long as a small model's forward pass.
     """
     if temperature == 0:
-        best = logits.double().topk(2, dim=-1)
+        best = logits.topk(2, dim=-1)
         return SampledTokens(best.indices[:, 0], best.values[:, 0] - best.values[:, 1])
     least = logits.amax(-1, keepdim=True) - FAR * temperature
     rows, tokens = (logits >= least).nonzero(as_tuple=True)

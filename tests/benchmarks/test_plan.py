@@ -72,9 +72,7 @@ def test_stages_are_counted_as_params_have_them():
     start, step = works["generate"].passes[:2]
     assert start.count * start.rows == datasets * 60 * 50
     assert step.count * step.rows == pytest.approx(datasets * 60 * 464)
-    *_, alone = works["generate_pairs"].passes  # greedy, in half precision
-    assert (works["generate"].passes[2].count, alone.count) == (0, pytest.approx(20 * 464 * 0.016))
-    assert (works["perturb"].runs, len(works["perturb"].passes), works["heads"].runs) == (4, 6, 1)
+    assert (works["perturb"].runs, len(works["perturb"].passes), works["heads"].runs) == (4, 5, 1)
 
 
 def patched(n_tokens: int) -> list[int]:

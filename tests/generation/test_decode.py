@@ -1,5 +1,6 @@
 """An item's tokens depend on the item alone, greedy ones are transformers' own, sampled ones follow the softmax."""
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -57,6 +58,18 @@ def test_batch_order_and_company_change_nothing(
     few = by_item(generate(twins, wanted[2:5], config))
     assert few == {name: expected[name] for name in few}
     assert asked_alone  # near ties did occur
+
+
+@pytest.mark.parametrize(("margin", "asked"), [(1e-3, False), (0.25, True)])
+def test_half_precision_asks_for_no_margin_finer_than_its_numbers(
+    twins: LoadedModel, margin: float, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = generation.choose_alone
+    found = []
+    monkeypatch.setattr(generation, "choose_alone", lambda *args: found.append(1) or alone(*args))
+    half = replace(twins, model=copy.deepcopy(twins.model).bfloat16())  # all leads are 0 at first
+    generate(half, requests(half)[:2], GREEDY.model_copy(update={"tie_margin": margin, "max_new_tokens": 2}))
+    assert bool(found) is asked
 
 
 def test_greedy_tokens_are_those_of_transformers_and_of_a_forward_pass_without_cache(loaded: LoadedModel) -> None:
