@@ -30,6 +30,7 @@ from r2a_core.builtin.texts import TrainingText
 from r2a_core.config import AdapterRecipe
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import write_text_whole
+from r2a_core.infra.memory import give_back_memory
 from r2a_core.infra.shards import WorkStore, fingerprint
 from r2a_core.models.adapter import CONFIG, WEIGHTS, lora_config
 from r2a_core.tokenizer import LoadedTokenizer
@@ -117,6 +118,7 @@ def fine_tune(
             group["lr"] = recipe.learning_rate * rate_share(step, recipe)
         done.losses.append(tuned.step(batch, optimizer, step))
         done.tokens.append(batch.ids.numel())
+        give_back_memory()
         if progress is not None:
             progress(step + 1, recipe.steps, done.losses[-1])
         if states is not None and step + 1 in kept_steps(recipe):

@@ -1,5 +1,6 @@
 """Free memory where Linux does not say it: on other systems, and of Apple's graphics processors."""
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -16,3 +17,19 @@ def test_without_linux_s_figures_half_of_the_memory_is_free(tmp_path: Path, monk
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 5 * memory.MIB)
     monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 2 * memory.MIB)
     assert memory.free_bytes(torch.device("mps")) == 3 * memory.MIB
+
+
+def resident() -> int:
+    """Bytes of this process in memory, by Linux's account."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
+def test_memory_that_is_freed_in_pieces_goes_back() -> None:
+    pieces = [bytearray(4096) for _ in range(50_000)]
+    full = resident()
+    del pieces[:-1]  # the last keeps the heap from shrinking by itself
+    kept = resident()
+    memory.give_back_memory()
+    assert full - kept < 20 * memory.MIB
+    assert full - resident() > 150 * memory.MIB
