@@ -114,7 +114,7 @@ def account_rows() -> Rows:
 
     from benchmarks.memory_model import capture_account, statistics_account, weight_bytes
     from benchmarks.ours import config as capture_config
-    from r2a_core.attention.masses import GPU_ELEMENTS
+    from r2a_core.attention.patterns import GPU_ELEMENTS
     from r2a_core.trace import TraceSegments
 
     rows: Rows = []

@@ -11,7 +11,7 @@ from benchmarks.memory_model import capture_account, statistics_account
 from benchmarks.passes import Passes, StageWork, StudyOf
 from benchmarks.stand_ins import RESULT, STEM, any_heads, changed_trace, unchanged
 from r2a_core.activations.capture import trace_bytes
-from r2a_core.attention.masses import GPU_ELEMENTS
+from r2a_core.attention.patterns import GPU_ELEMENTS
 from r2a_core.attention.retrieval import haystack_size
 from r2a_core.infra.memory import MIB
 from r2a_core.knockout.run import View

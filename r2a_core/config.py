@@ -814,7 +814,17 @@ class PatchParams(Record):
 KnockoutKind = Literal["mask", "zero", "zero_head", "mean_head"]  # knockout/run.py has what they do
 RankedSet = Literal["mass", "focus", "walking", "induction", "retrieval"]  # by a score of data/heads
 KnockoutSet = RankedSet | Literal["all"]
-KnockoutView = Literal["answer", "question", "earlier_reasoning"]  # likewise: rows, and the keys they lose
+ViewName = Literal["answer", "question", "earlier_reasoning"]  # rows, and what they look back at; results.VIEWS
+
+
+def with_answer(views: tuple[ViewName, ...]) -> tuple[ViewName, ...]:
+    """Refuses to leave out the view that findings and instruments read."""
+    if "answer" not in views:
+        raise refused("has no view answer", "add it")
+    return views
+
+
+Views = Annotated[NonEmpty[ViewName], AfterValidator(with_answer)]
 
 
 class RandomSetParams(Record):
@@ -839,7 +849,7 @@ class KnockoutParams(Record):
     """The section `knockout`: heads whose view of the reasoning is cut while the answer is written."""
 
     traces: Count | None  # first traces of each dataset; null = all that are well-formed
-    views: NonEmpty[KnockoutView]  # `answer` among them
+    views: Views
     kinds: NonEmpty[KnockoutKind]
     sets: NonEmpty[KnockoutSet]
     k: NonEmpty[Count]  # heads of a set, the first by its rank
@@ -858,17 +868,11 @@ class KnockoutParams(Record):
                 raise refused(f"ranks the set {name!r}, which knockout.sets lacks", "add it to knockout.sets")
         return self
 
-    @model_validator(mode="after")
-    def views_of_the_answer(self) -> Self:
-        """Refuses to leave out the view that findings and instruments read."""
-        if "answer" not in self.views:
-            raise refused("has no view answer", "add it to knockout.views")
-        return self
-
 
 class WalksParams(Record):
     """The section `walks`: shape, ends and consequences of the walks along the reasoning."""
 
+    views: Views
     heads: Count  # of each dataset, those that walk best
     near_uniform: Share  # entropy on the reasoning, of that of even reading, from which on a head is dropped
     peak: Positive  # times even reading that make a ridge of a map

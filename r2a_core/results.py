@@ -28,6 +28,8 @@ SEGMENT_LABELS: dict[str, str] = dict(
     zip(SEGMENTS, ("BOS", "query", "<think>", "reasoning", "</think>", "answer"), strict=True)
 )
 SEEN_BY: dict[Source, tuple[str, ...]] = {"answer": SEGMENTS, "reasoning": SEGMENTS[:4]}  # no later segment
+VIEWS = {"answer": ("answer", "the reasoning"), "question": ("reasoning", "the question")}
+VIEWS |= {"earlier_reasoning": ("reasoning", "what it says before")}  # rows, and what they look back at
 MASS_COLUMNS = ["item_id", "layer", "head", "source", *SEGMENTS]  # of ATTENTION_SCHEMA, for the two means below
 
 
@@ -53,6 +55,11 @@ HEAD_KINDS = {  # colours of the marks on head maps: a frame, a triangle, a circ
     "retrieval": Look("retrieval head", "#e69f00"),
 }
 SETTING_COLOURS = {"with_reasoning": "#0072b2", "without_reasoning": "#e69f00"}
+
+
+def by_view(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Split a table with a column `view`, in the order of its rows."""
+    return {view: rows for (view,), rows in frame.group_by("view", maintain_order=True)}  # type: ignore[misc]
 
 
 def trace_means(attention: pl.DataFrame) -> pl.DataFrame:

@@ -40,5 +40,5 @@ def side(low: float | None, high: float | None, at: float = 0.0) -> Side:
 
 
 def compared(low: float | None, high: float | None, what: str) -> str:
-    """Put the interval of a difference from `what` into words: more, less, or that it cannot be told."""
-    return {1: "more than", -1: "less than", 0: "cannot be told from"}[side(low, high)] + f" {what}"
+    """Put the interval of a difference from `what` into words that follow "is": more, less, or not to be told."""
+    return {1: "more than", -1: "less than", 0: "not to be told from"}[side(low, high)] + f" {what}"

@@ -6,7 +6,8 @@ usage: python -m stages.figures_knockout
 
 from r2a_core.figures.knockout import draw_knockout
 from r2a_core.infra.files import read_frame
-from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, VIEWS, by_view, knockout_records
+from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, knockout_records
+from r2a_core.results import VIEWS, by_view
 from stages._study import open_study, run_stage
 
 

@@ -20,7 +20,7 @@ def walks(model: str, dataset: str) -> None:
     study = open_study("walks", model=model, dataset=dataset)
     paths, params = study.paths, study.params
     folder, phrases = paths.activations(model, dataset), params.attention.reflection_phrases
-    job = WalkJob(paths.model(model), study.device, folder, phrases, params.walks.peak)
+    job = WalkJob(paths.model(model), study.device, folder, phrases, params.walks.peak, params.walks.views)
     heads = read_frame(paths.heads(model), HEAD_SCHEMA, "heads").filter(pl.col("dataset") == dataset)
     evaluation = read_frame(paths.evaluation(model, dataset), SCORE_COLUMNS, "evaluate")
     with study.work(model) as work:

@@ -41,5 +41,5 @@ def test_an_interval_is_on_a_side_only_if_it_leaves_zero_out(low: float | None, 
     assert side(low, high) == where
     assert side(None if low is None else low + 5, None if high is None else high + 5, at=5) == where
     assert (
-        compared(low, high, "chance") == {1: "more than", -1: "less than", 0: "cannot be told from"}[where] + " chance"
+        compared(low, high, "chance") == {1: "more than", -1: "less than", 0: "not to be told from"}[where] + " chance"
     )

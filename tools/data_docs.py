@@ -32,11 +32,12 @@ from r2a_core.instruments.catalogue import (  # noqa: E402
     TRUTH_SCHEMA,
     VALUE_SCHEMA,
 )
-from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, VIEWS  # noqa: E402
+from r2a_core.knockout.summary import KNOCKOUT_SCHEMA  # noqa: E402
 from r2a_core.pairs.tables import PAIR_SCHEMA  # noqa: E402
 from r2a_core.patching.metrics import FRAME_SCHEMA  # noqa: E402
 from r2a_core.patching.stage import CLEAN_RUNS  # noqa: E402
 from r2a_core.perturb.summary import PERTURB_SCHEMA  # noqa: E402
+from r2a_core.results import VIEWS  # noqa: E402
 from r2a_core.sentences.summary import RECEIVER_SCHEMA, SUPPRESSION_SCHEMA  # noqa: E402
 from r2a_core.trace import GENERATION_SCHEMA  # noqa: E402
 from r2a_core.walks.summary import WALK_SCHEMA  # noqa: E402
@@ -535,10 +536,14 @@ TABLES += (
         "walks/<model>/<dataset>.parquet",
         "walks",
         "4, extended",
-        "trace, layer and head",
+        "trace, layer, view and head",
         WALK_SCHEMA,
         {
             "item_id": ITEM,
+            "view": Column(
+                "rows and what they look back at (methods.md); others than answer have a focus alone",
+                choices=tuple(VIEWS),
+            ),
             **LAYER,
             "n_reasoning_tokens": count("tokens of the reasoning"),
             "n_answer_tokens": count("tokens of the answer"),

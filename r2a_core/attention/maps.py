@@ -26,7 +26,7 @@ from torch import Tensor
 from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.store import ActivationReader, RecordedTrace
 from r2a_core.attention.map_selection import ShownMaps, Span, choose_maps, default_span
-from r2a_core.attention.masses import pattern_blocks
+from r2a_core.attention.patterns import pattern_blocks
 from r2a_core.config import MapParams, WalkThresholds
 from r2a_core.infra.checks import check_finite
 from r2a_core.infra.errors import R2AError

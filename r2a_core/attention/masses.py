@@ -1,112 +1,32 @@
 """What a layer's rows attend to: mass on segments and sentences, and the walk along the reasoning (paper section 4).
 
 queries (head, row, head_dim) and keys (kv_head, token, head_dim) of one layer -> LayerStatistics: mean attention weight
-of each token, over answer rows and over reasoning rows, and the ReasoningWalk (mass, centroid, spread and evenness of
-each answer row over the reasoning) -> LayerMasses of token groups. Weights are computed a block of rows at a time, in
-float32, whatever the stored type; a block fits into the cache of a CPU, so no matrix of all rows and tokens exists.
+of each token, over answer rows and over reasoning rows, and the ReasoningWalk of the answer rows -> LayerMasses of
+token groups.
 
 model, token ids, token groups -> the same LayerMasses from one forward pass (`masses_in_forward`), nothing stored.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
-from r2a_core.activations.attention import LayerAttention, Recorder, recording, rows_per_block, visible_keys
+from r2a_core.activations.attention import LayerAttention, Recorder, recording
 from r2a_core.activations.capture import forward
 from r2a_core.activations.store import RecordedTrace
+from r2a_core.attention.patterns import pattern_blocks
+from r2a_core.attention.walk import ReasoningWalk, block_walk, join_walks
 from r2a_core.infra.checks import check_finite
 from r2a_core.trace import SEGMENTS, TraceSegments
-
-CPU_ELEMENTS = 1_000_000  # attention weights a block: 4 MB
-
-GPU_ELEMENTS = 64_000_000  # attention weights a block: 256 MB
 
 SINK_MASS = 0.3  # a key with more attention, mean over answer rows and a layer's heads, is a sink, as BOS always is
 
 LEAST_SHARE = 1e-4  # log-odds of a mass nearer to 0 or 1 are those of this
 
-ALIGNED = 16  # blocks end at multiples of as many keys, which are quicker to compute with
-
 REFLECTION = len(SEGMENTS)  # column of reflection phrases, after those of the segments
-
-MASKED_LOGIT = -1e30  # logit of a key that a row does not see; its weight is exactly 0
-
-
-@dataclass(frozen=True)
-class PatternBlock:
-    """Consecutive rows of one layer and the keys that they see."""
-
-    rows: range  # tokens
-    keys: range  # tokens; from the first key that any row sees to the last row's own
-    logits: Tensor  # (head, row, key), before the softmax, MASKED_LOGIT where the row does not see the key
-    weights: Tensor  # (head, row, key), attention weight; sums to 1 over keys (to less with sinks)
-
-
-def pattern_blocks(
-    queries: Tensor, keys: Tensor, first_row: int, layer: LayerAttention, rows: range, max_elements: int | None = None
-) -> Iterator[PatternBlock]:
-    """Blocks over the tokens `rows`, in order. Query row 0 is token `first_row`; `rows` must lie within the queries.
-
-    Runs on the device of the queries.
-    """
-    n_heads, n_rows, head_dim = queries.shape
-    assert (n_heads, head_dim, keys.shape[0]) == (layer.n_heads, layer.head_dim, layer.n_kv_heads)
-    assert first_row <= rows.start <= rows.stop <= min(first_row + n_rows, keys.shape[1])
-    elements = max_elements or (CPU_ELEMENTS if queries.device.type == "cpu" else GPU_ELEMENTS)
-    step = rows_per_block(elements // n_heads, rows.stop, layer.window)
-    keys = keys[:, : rows.stop].float()
-    start = rows.start
-    while start < rows.stop:
-        stop = start + step
-        stop = min(stop - stop % ALIGNED if step > ALIGNED else stop, rows.stop)
-        low = 0 if layer.window is None else max(0, start - layer.window + 1)
-        query = queries[:, start - first_row : stop - first_row].float()
-        logits = block_logits(query, keys[:, low:stop], layer)
-        mixed = low if layer.window is not None else start  # every row sees all keys from low to here
-        unseen = ~visible_keys(start, stop, mixed, layer.window, logits.device)
-        logits[:, :, mixed - low :].masked_fill_(unseen, MASKED_LOGIT)
-        yield PatternBlock(range(start, stop), range(low, stop), logits, softmax_with_sinks(logits, layer))
-        start = stop
-
-
-def block_logits(query: Tensor, key: Tensor, layer: LayerAttention) -> Tensor:
-    """Computes attention logits (head, row, key); the query heads of a KV group share its keys."""
-    n_kv, n_keys, head_dim = key.shape
-    grouped = (query * layer.scaling).reshape(n_kv, -1, head_dim)
-    logits = torch.bmm(grouped, key.transpose(1, 2)).reshape(layer.n_heads, -1, n_keys)
-    return logits if layer.softcap is None else layer.softcap * torch.tanh(logits / layer.softcap)
-
-
-def softmax_with_sinks(logits: Tensor, layer: LayerAttention) -> Tensor:
-    """Computes the softmax over keys; a sink's share is left out of the result."""
-    if layer.sinks is None:
-        return torch.softmax(logits, dim=-1)
-    sinks = torch.tensor(layer.sinks, device=logits.device)[:, None, None].expand(-1, logits.shape[1], 1)
-    return torch.softmax(torch.cat([logits, sinks], dim=-1), dim=-1)[..., :-1]
-
-
-LEAST_WEIGHT = 1e-30  # attention weight
-
-LEAST_MOVE = 1e-6  # fraction of the reasoning: a centroid that moves less stays put
-
-
-@dataclass(frozen=True)
-class ReasoningWalk:
-    """Attention inside the reasoning of each answer row: its mass, and what it is with weights scaled to sum 1.
-
-    Positions are token centres as fractions 0..1 of the reasoning. NaN, and a mass of 0, where a row sees no reasoning
-    token (sliding windows).
-    """
-
-    mass: Tensor  # (head, answer row), attention weight on the reasoning
-    centroid: Tensor  # (head, answer row), mean position
-    spread: Tensor  # (head, answer row), standard deviation of the position
-    evenness: Tensor  # (head, answer row), exp(entropy) / reasoning tokens seen: 1 = uniform, 1/n = one token
 
 
 @dataclass(frozen=True)
@@ -141,7 +61,7 @@ def row_statistics(
     for block in pattern_blocks(queries, keys, first_row, layer, segments.answer):
         answer[:, block.keys.start : block.keys.stop] += block.weights.sum(dim=1)
         if len(segments.reasoning):
-            walks.append(block_walk(block, segments.reasoning, layer.window))
+            walks.append(block_walk(block, segments.reasoning))
     reasoning = None
     if reasoning_rows and len(segments.reasoning) and first_row <= segments.reasoning.start:
         reasoning = torch.zeros_like(answer)
@@ -149,36 +69,6 @@ def row_statistics(
             reasoning[:, block.keys.start : block.keys.stop] += block.weights.sum(dim=1)
         reasoning = (reasoning / len(segments.reasoning)).cpu()
     return LayerStatistics((answer / len(segments.answer)).cpu(), reasoning, join_walks(walks) if walks else None)
-
-
-def block_walk(block: PatternBlock, reasoning: range, window: int | None) -> ReasoningWalk:
-    """Computes the walk of the rows of one block, all of them after the reasoning."""
-    seen = range(max(block.keys.start, reasoning.start), reasoning.stop)
-    if not len(seen):
-        nothing = block.logits.new_full(block.logits.shape[:2], torch.nan)
-        return ReasoningWalk(torch.zeros_like(nothing), nothing, nothing, nothing)
-    inside = slice(seen.start - block.keys.start, seen.stop - block.keys.start)
-    logits, weights = block.logits[:, :, inside], block.weights[:, :, inside]
-    peak, largest, mass = logits.amax(dim=-1), weights.amax(dim=-1), weights.sum(dim=-1)
-    if (largest < LEAST_WEIGHT).any():  # too little mass to be scaled up from float32
-        weights, largest = (logits - peak[..., None]).exp(), torch.ones_like(peak)
-    place = (torch.arange(seen.start, seen.stop, device=logits.device) - reasoning.start + 0.5) / len(reasoning)
-    middle = place.mean()  # moments about the middle lose less to rounding
-    moments = torch.stack([torch.ones_like(place), place - middle, (place - middle) ** 2])
-    total, first, second = linear(weights, moments).unbind(-1)
-    first, second = first / total, second / total
-    entropy = (total / largest).log() + peak - torch.linalg.vecdot(weights, logits) / total
-    rows = torch.arange(block.rows.start, block.rows.stop, device=logits.device)
-    count = torch.full_like(rows, len(seen)) if window is None else (reasoning.stop - rows + window - 1)
-    count = count.clamp(min=0, max=len(reasoning))  # reasoning tokens that each row sees
-    walk = (first + middle, (second - first**2).clamp(min=0).sqrt(), (entropy.exp() / count).clamp(max=1))
-    return ReasoningWalk(mass, *(torch.where(count > 0, part, torch.nan) for part in walk))
-
-
-def join_walks(walks: list[ReasoningWalk]) -> ReasoningWalk:
-    """Joins the walks of consecutive blocks, on the CPU."""
-    parts = ([getattr(walk, name) for walk in walks] for name in ("mass", "centroid", "spread", "evenness"))
-    return ReasoningWalk(*(torch.cat(part, dim=1).cpu() for part in parts))
 
 
 @dataclass(frozen=True)
@@ -282,65 +172,6 @@ def masses_in_forward(model: Any, item_id: str, token_ids: Sequence[int], groups
     with recording(model, recorder):
         forward(model, token_ids)
     return recorder
-
-
-def walk_correlation(centroid: Tensor) -> Tensor:
-    """Computes Pearson's r between answer row and centroid, (head,), over rows that see the reasoning: all count alike.
-
-    centroid (head, answer row). NaN with fewer than 3 such rows or where the centroid stays put.
-    """
-    seen = ~centroid.isnan()
-    count = seen.sum(dim=1, keepdim=True)
-    row = torch.arange(centroid.shape[1], dtype=torch.float64).expand(centroid.shape)
-
-    def centred(values: Tensor) -> Tensor:
-        values = torch.where(seen, values.double(), 0.0)
-        return torch.where(seen, values - values.sum(dim=1, keepdim=True) / count, 0.0)
-
-    x, y = centred(row), centred(centroid)
-    scale = (x.pow(2).sum(dim=1) * y.pow(2).sum(dim=1)).sqrt()
-    still = (count[:, 0] < 3) | (y.abs().amax(dim=1) < LEAST_MOVE)
-    return torch.where(still, torch.nan, (x * y).sum(dim=1) / scale)
-
-
-@dataclass(frozen=True)
-class WeightedWalk:
-    """Pearson's r of answer row and centroid, each row counted by its mass on the reasoning, and its null; (head,).
-
-    The null: all circular shifts of the rows (centroid and mass together) against their positions, the shift by 0 among
-    them. It keeps what neighbouring rows share, and loses where in the answer they stand. NaN, save for
-    `effective_rows`, with fewer than 3 effective rows or where the centroid stays put.
-    """
-
-    correlation: Tensor
-    effective_rows: Tensor  # (sum of masses)^2 / sum of squared masses: how many rows look at the reasoning
-    null_mean: Tensor  # of r over the shifts
-    null_sd: Tensor
-    p: Tensor  # share of the shifts whose r is as high; 1 / rows at least
-
-
-ROUNDING = 1e-9  # below it two correlations, or two numbers of rows, are the same
-
-
-def weighted_walk(centroid: Tensor, mass: Tensor) -> WeightedWalk:
-    """Computes the weighted walk of each head. centroid, mass: (head, answer row), see ReasoningWalk."""
-    seen = ~centroid.isnan()
-    weight, y = (torch.where(seen, values.double(), 0.0) for values in (mass, centroid))
-    effective = (weight.sum(dim=1) ** 2 / weight.pow(2).sum(dim=1)).nan_to_num(0.0)
-    weight = weight / weight.sum(dim=1, keepdim=True)
-    y = y - (weight * y).sum(dim=1, keepdim=True)
-    deviation = (weight * y.pow(2)).sum(dim=1, keepdim=True).sqrt()
-    x = torch.linspace(-1, 1, centroid.shape[1], dtype=torch.float64)
-    rows = torch.stack([weight, weight, weight * y])  # (moment, head, row)
-    places = torch.stack([x, x * x, x])[:, None]
-    spectra = torch.fft.rfft(places).conj() * torch.fft.rfft(rows)
-    first, second, product = torch.fft.irfft(spectra, n=len(x))  # (head, shift), sums over rows
-    r = (product / ((second - first**2).clamp(min=0).sqrt() * deviation)).clamp(-1, 1)
-    still = (effective < 3 - ROUNDING) | ~(deviation[:, 0] >= LEAST_MOVE)
-    as_high = (r >= r[:, :1] - ROUNDING).double().mean(dim=1)
-    found = (r[:, 0], r.mean(dim=1), r.std(dim=1, correction=0), as_high)
-    correlation, *null = (torch.where(still, torch.nan, values) for values in found)
-    return WeightedWalk(correlation, effective, *null)
 
 
 def even_reading(segments: TraceSegments, rows: range, window: int | None) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from r2a_core.activations.attention import LayerAttention, Recorder, recording
 from r2a_core.activations.capture import forward
-from r2a_core.attention.masses import pattern_blocks
+from r2a_core.attention.patterns import pattern_blocks
 from r2a_core.config import CUE, NeedleParams
 from r2a_core.infra.checks import check_finite
 from r2a_core.infra.errors import R2AError

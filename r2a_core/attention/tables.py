@@ -26,9 +26,8 @@ from r2a_core.attention.masses import (
     layer_statistics,
     masses_in_forward,
     uniform_share,
-    walk_correlation,
-    weighted_walk,
 )
+from r2a_core.attention.walk import walk_correlation, weighted_walk
 from r2a_core.infra.checks import check_columns
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import Work, WorkStore
@@ -50,7 +49,7 @@ ATTENTION_SCHEMA = {
     "reflection": pl.Float32,  # mass on reflection phrases of the reasoning
     "copied": pl.Float32,  # share of the answer's tokens in runs that the reasoning holds too; see `copied_share`
     "walk_correlation": pl.Float32,  # Pearson r of answer row and centroid; null where it does not move
-    "walk_correlation_weighted": pl.Float32,  # the same with each row counted by row_mass; see masses.WeightedWalk
+    "walk_correlation_weighted": pl.Float32,  # the same with each row counted by row_mass; see walk.WeightedWalk
     "effective_rows": pl.Float32,  # answer rows that look at the reasoning
     "walk_null_mean": pl.Float32,  # of walk_correlation_weighted over all circular shifts of the rows
     "walk_null_sd": pl.Float32,

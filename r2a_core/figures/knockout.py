@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from r2a_core.figures.style import BLUE, INK, ORANGE, PURPLE, RED, save_figure
-from r2a_core.knockout.summary import VIEWS
+from r2a_core.results import VIEWS
 
 COLOURS = {"mask": BLUE, "zero": ORANGE, "zero_head": RED, "mean_head": PURPLE}
 

@@ -1,6 +1,7 @@
 """Heads beyond the length of the trace: mass and what is left of it, what length does to each score, broken walks.
 
-rows of WALK_SCHEMA by dataset -> <folder>/walks-<model> (PNG and PDF).
+rows of WALK_SCHEMA by dataset -> <folder>/walks-<model>, and focus-<model> of the reasoning's own rows where these were
+measured (PNG and PDF).
 """
 
 from collections.abc import Mapping
@@ -15,26 +16,47 @@ from matplotlib.ticker import NullLocator
 
 from r2a_core.config import WalksParams
 from r2a_core.figures.style import BLUE, INK, RED, save_figure
+from r2a_core.results import VIEWS, by_view
 from r2a_core.walks.summary import BROKEN, LENGTHS, MEASURES, best_walks, broken_record, head_table, pooled_record
 
 ODDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)  # ticks
 
 
 def draw_reading(walks: Mapping[str, pl.DataFrame], model: str, params: WalksParams, folder: Path) -> list[Path]:
-    """Draw one picture of a model."""
-    return save_figure(reading_figure(walks, model, params), folder / f"walks-{model}")
+    """Draw the pictures of a model. walks: rows of all views."""
+    views = {dataset: by_view(frame) for dataset, frame in walks.items()}
+    own = {dataset: parts.pop("answer") for dataset, parts in views.items()}
+    paths = save_figure(reading_figure(own, model, params), folder / f"walks-{model}")
+    if not any(views.values()):
+        return paths
+    return [*paths, *save_figure(focus_figure(views, model, params.near_uniform), folder / f"focus-{model}")]
+
+
+def focus_figure(views: Mapping[str, Mapping[str, pl.DataFrame]], model: str, near_uniform: float) -> Figure:
+    """Draw a row of panels per dataset, one per view of the reasoning's own rows: mass and excess of every head."""
+    names = [view for view in VIEWS if any(view in frames for frames in views.values())]
+    fig = Figure(figsize=(3.5 * len(names), 2.9 * len(views) + 0.4), layout="constrained")
+    grid = fig.subplots(len(views), len(names), squeeze=False)
+    for row, (dataset, frames) in zip(grid, views.items(), strict=True):
+        for axes, view in zip(row, names, strict=True):
+            axes.set_visible(view in frames)
+            if view in frames:
+                _excess(axes, head_table(frames[view], near_uniform), VIEWS[view][1])
+                axes.set_title(f"{dataset}, n = {frames[view]['item_id'].n_unique()}", parse_math=False)
+    fig.suptitle(f"{model}, rows of the reasoning", parse_math=False)
+    return fig
 
 
 def reading_figure(walks: Mapping[str, pl.DataFrame], model: str, params: WalksParams) -> Figure:
     """Draw a row of panels per dataset: mass and excess of every head, correlations with length, odds ratios.
 
-    The last row's odds ratios are those of all datasets together.
+    walks: rows of the view answer. The last row's odds ratios are those of all datasets together.
     """
     fig = Figure(figsize=(10.5, 2.9 * len(walks) + 0.4), layout="constrained")
     pooled = pooled_record(walks, params)
     for row, (dataset, frame) in zip(fig.subplots(len(walks), 3, squeeze=False), walks.items(), strict=True):
         heads, best = head_table(frame, params.near_uniform), best_walks(frame, params.heads)
-        _excess(row[0], heads)
+        _excess(row[0], heads, VIEWS["answer"][1])
         row[0].set_title(f"{dataset}, n = {frame['item_id'].n_unique()}", parse_math=False)
         _lengths(row[1], heads)
         _odds(row[2], {name: broken_record([best], name) for name in BROKEN}, pooled)
@@ -42,14 +64,14 @@ def reading_figure(walks: Mapping[str, pl.DataFrame], model: str, params: WalksP
     return fig
 
 
-def _excess(axes: Axes, heads: pl.DataFrame) -> None:
+def _excess(axes: Axes, heads: pl.DataFrame, read: str) -> None:
     """Every head; empty where it reads evenly or no more than even reading does."""
     known = heads.drop_nulls("excess")
     for kept, gid, inside, edge in ((True, "kept", BLUE, BLUE), (False, "dropped", "none", INK)):
         rows = known.filter(pl.col("rank_by_excess").is_not_null() == kept)
         axes.scatter(rows["mass"], rows["excess"], s=10, linewidths=0.6, facecolors=inside, edgecolors=edge, gid=gid)
     axes.axhline(0, color=INK, linewidth=0.7)
-    axes.set(xlim=(-0.02, 1.02), xlabel="mass on the reasoning")
+    axes.set(xlim=(-0.02, 1.02), xlabel=f"mass on {read}")
     axes.set_ylabel("beyond reading by distance")
 
 

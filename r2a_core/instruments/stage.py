@@ -45,7 +45,7 @@ def all_values(paths: StudyPaths, params: Params, perturb: dict[tuple[str, str],
         heads = read_frame(paths.heads(model), RANKED_COLUMNS, "heads")
         for dataset in run.datasets:
             attention = read_frame(paths.attention(model, dataset), ATTENTION_COLUMNS, "attention")
-            walks = read_frame(paths.walks(model, dataset), WALK_SCHEMA, "walks")
+            walks = read_frame(paths.walks(model, dataset), WALK_SCHEMA, "walks").filter(pl.col("view") == "answer")
             knockout = read_frame(paths.knockout(model, dataset), KNOCKOUT_SCHEMA, "knockout")
             hidden = read_frame(paths.hidden_sentences(model, dataset), SUPPRESSION_SCHEMA, "sentences")
             found[model, dataset] = [

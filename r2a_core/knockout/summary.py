@@ -16,7 +16,7 @@ from r2a_core.config import KnockoutParams
 from r2a_core.evaluation.paired import difference_with_interval, mean_with_interval
 from r2a_core.infra.checks import HINT, check_columns
 from r2a_core.knockout.sets import NONE
-from r2a_core.results import loss_per_token
+from r2a_core.results import VIEWS, by_view, loss_per_token
 from r2a_core.wording import side
 
 KNOCKOUT_SCHEMA = {
@@ -48,9 +48,6 @@ KNOCKOUT_SCHEMA = {
 CASE = ["view", "kind", "set", "k", "draw"]
 
 PARTS = {"": "n_answer_tokens", "result_": "n_result_tokens", "reasoning_": "n_reasoning_tokens"}
-
-VIEWS = {"answer": ("answer", "the reasoning"), "question": ("reasoning", "the question")}
-VIEWS |= {"earlier_reasoning": ("reasoning", "what it says before")}  # rows that are cut, and what they lose
 
 VERBS: dict[str, str] = {
     "mask": "Cutting the {rows}'s view of {hidden} in {heads}",
@@ -145,11 +142,6 @@ def knockout_summary(frame: pl.DataFrame, params: KnockoutParams) -> dict[str, A
     views = by_view(frame)
     summary = view_summary(views.pop("answer", frame), params)
     return summary | {"views": {view: view_summary(rows, params) for view, rows in views.items()}}
-
-
-def by_view(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Split the table, in the order of its rows."""
-    return {view: rows for (view,), rows in frame.group_by("view", maintain_order=True)}  # type: ignore[misc]
 
 
 def view_summary(frame: pl.DataFrame, params: KnockoutParams) -> dict[str, Any]:

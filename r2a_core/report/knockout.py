@@ -6,8 +6,9 @@ reasoning's own rows, where these were cut. What is absent goes to `gaps`.
 
 from typing import Any
 
-from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, by_view, item_losses, knockout_records, sentences
+from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, item_losses, knockout_records, sentences
 from r2a_core.report.inputs import Gaps, Measured, ReportInputs, read_runs
+from r2a_core.results import by_view
 
 CUT = Measured("Knock-out", "knockout", "heads", "have not been cut", "have no traces to be cut in")
 

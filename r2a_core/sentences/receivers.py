@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from r2a_core.activations.attention import LayerAttention
-from r2a_core.attention.masses import pattern_blocks
+from r2a_core.attention.patterns import pattern_blocks
 
 Numbers = NDArray[np.float64]
 

@@ -1,11 +1,12 @@
-"""What each head of a layer makes of the reasoning: its mass beyond even and beyond near reading, its shape, its walk.
+"""What each head of a layer makes of the reasoning: its focus on it, the shape of its reading, its walk.
 
-queries and keys of one layer of a trace -> LayerReading, one value a head, from two passes over the answer rows and one
-over the last reasoning rows, a block at a time (docs/methods.md has the formulas).
+queries and keys of one layer of a trace -> by view, what its rows make of what they look back at: the answer's of the
+reasoning, a LayerReading; the reasoning's own of the question and of earlier reasoning, a Focus. One value a head, from
+two passes over the answer's rows, one over the last of the reasoning, and one over all of these for its own views, a
+block at a time (docs/methods.md has the formulas).
 """
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,44 +14,24 @@ import torch
 from torch import Tensor
 
 from r2a_core.activations.attention import LayerAttention
-from r2a_core.attention.masses import (
-    LEAST_MOVE,
-    MASKED_LOGIT,
-    ROUNDING,
-    SINK_MASS,
-    PatternBlock,
-    ReasoningWalk,
-    block_walk,
-    join_walks,
-    pattern_blocks,
-    weighted_walk,
-)
+from r2a_core.attention.patterns import PatternBlock, pattern_blocks
+from r2a_core.attention.walk import LEAST_MOVE, ROUNDING, ReasoningWalk, weighted_walk
 from r2a_core.results import LOOKS
 from r2a_core.trace import TraceSegments
+from r2a_core.walks.focus import Focus, PartRows, distance_profile, read_parts, sink_tokens
 from r2a_core.walks.ridges import LONG, most_parallel, walking_paths
 
 PROFILE_ROWS = 512  # reasoning rows, the last, from which a head's reading by distance is taken
 
-NEAR = 16  # tokens: distances below have a bin each; above, OCTAVE bins each doubling
-
-OCTAVE = 8
-
 CELLS = 64  # of the reasoning, at most, for the ridges of a map
-
-READS = 0.01  # attention mass on the reasoning from which on a row's entropy counts
 
 SHIFTS = 64  # circular shifts of the rows, at most, for the chance of a diagonal
 
 
 @dataclass(frozen=True)
-class LayerReading:
+class LayerReading(Focus):
     """Measures of the answer rows of one layer, each (head,); NaN where there is none."""
 
-    mass: Tensor
-    even_excess: Tensor  # mass beyond even reading of what is no sink
-    excess: Tensor  # mass beyond what the head's reading by distance gives
-    entropy: Tensor  # on the reasoning, over that of even reading
-    effective_tokens: Tensor  # exp(entropy)
     walk: Tensor  # weighted correlation of row and centroid
     walk_null: Tensor  # its mean over circular shifts
     diagonal: Tensor
@@ -62,148 +43,71 @@ class LayerReading:
     ends: list[list[int]]  # tokens of the reasoning, from 0, at which paths end
 
 
-def layer_reading(
-    queries: Tensor, keys: Tensor, first_row: int, layer: LayerAttention, segments: TraceSegments, peak: float
-) -> LayerReading:
-    """Measure one layer. Query row 0 is token `first_row`; peak: times even reading that make a ridge.
+def layer_readings(
+    queries: Tensor,
+    keys: Tensor,
+    first_row: int,
+    layer: LayerAttention,
+    segments: TraceSegments,
+    peak: float,
+    views: Sequence[str],
+) -> dict[str, Focus]:
+    """Measure one layer, by view. Query row 0 is token `first_row`; peak: times even reading that make a ridge.
 
-    Excess by distance is NaN where the reasoning rows were not captured.
+    Where the reasoning's rows were not captured, excess by distance is NaN and there are no views of theirs; nor is
+    there one of the question where there is none.
     """
-    reasoning = segments.reasoning
+    reasoning, query = segments.reasoning, segments.query
     profile_rows = range(max(reasoning.start + len(reasoning) // 2, reasoning.stop - PROFILE_ROWS), reasoning.stop)
-    captured = len(profile_rows) > 0 and first_row <= profile_rows.start
 
     def blocks(rows: range) -> Iterable[PatternBlock]:
         return pattern_blocks(queries, keys, first_row, layer, rows)
 
     sinks = sink_tokens(blocks(segments.answer), segments.n_tokens).to(keys.device)
+    captured = first_row <= reasoning.start
     profile = distance_profile(blocks(profile_rows), sinks) if captured else None
-    rows = answer_rows(blocks(segments.answer), segments, sinks, profile, layer.window)
-    walk, asked = rows.walk, rows.question
+    read, shares = [], []
+    for block in blocks(segments.answer):
+        read.append(read_parts(block, (reasoning, query) if query else (reasoning,), sinks, profile))
+        shares.append(cell_shares(block, reasoning))
+    own, *asked = map(PartRows.joined, zip(*read, strict=True))
+    found: dict[str, Focus] = {"answer": answer_reading(own, asked, torch.cat(shares, 1), len(reasoning), peak)}
+    parts = {"question": query, "earlier_reasoning": reasoning}
+    parts = {view: tokens for view, tokens in parts.items() if view in views and tokens and captured}
+    if parts:
+        read = (read_parts(block, list(parts.values()), sinks, profile) for block in blocks(reasoning))
+        rows = map(PartRows.joined, zip(*read, strict=True))
+        found |= {view: each.focus() for view, each in zip(parts, rows, strict=True)}
+    return found
+
+
+def answer_reading(
+    own: PartRows, asked: Sequence[PartRows], shares: Tensor, n_reasoning: int, peak: float
+) -> LayerReading:
+    """Measure the answer's rows. own: on the reasoning; asked: on the question, where there is one."""
+    walk = own.walk
     weighted = weighted_walk(walk.centroid, walk.mass)
     still = weighted.effective_rows < 3 - ROUNDING
     diagonal, chance, local = (torch.where(still, torch.nan, each) for each in (*diagonals(walk), local_cover(walk)))
-    effective = walk.evenness * rows.seen
-    reads = (walk.mass >= READS) & (rows.seen > 1)
-    parallel, ends = ridges(rows.shares, walk.mass, len(reasoning), peak)
+    parallel, ends = ridges(shares, walk.mass, n_reasoning, peak)
+    on_question = [weighted_walk(each.walk.centroid, each.walk.mass).correlation for each in asked]
     return LayerReading(
-        mass=walk.mass.double().mean(1),
-        even_excess=rows.even_excess,
-        excess=rows.excess,
-        entropy=mean_where(effective.log() / rows.seen.log(), reads),
-        effective_tokens=mean_where(effective, reads),
+        **vars(own.focus()),
         walk=weighted.correlation,
         walk_null=weighted.null_mean,
         diagonal=diagonal,
         diagonal_null=chance,
         local_cover=local,
         covered=covered(walk),
-        question_walk=weighted_walk(asked.centroid, asked.mass).correlation if asked else rows.excess * torch.nan,
+        question_walk=on_question[0] if on_question else weighted.correlation * torch.nan,
         parallel=parallel,
         ends=ends,
     )
 
 
-@dataclass(frozen=True)
-class AnswerRows:
-    """What the answer's rows of one layer give, on the CPU; excess (head,), mean over the rows."""
-
-    even_excess: Tensor
-    excess: Tensor  # NaN without a profile of distances
-    walk: ReasoningWalk
-    question: ReasoningWalk | None  # None: without a question
-    seen: Tensor  # (row,) tokens of the reasoning that a row sees
-    shares: Tensor  # (head, row, cell)
-
-
-def answer_rows(
-    blocks: Iterable[PatternBlock], segments: TraceSegments, sinks: Tensor, profile: Tensor | None, window: int | None
-) -> AnswerRows:
-    """Gather them in one pass."""
-    reasoning, query = segments.reasoning, segments.query
-    even, near, walks, questions, seen, shares = ([] for _ in range(6))
-    for block in blocks:
-        even.append(excess(block, reasoning, sinks, None))
-        near.append(even[-1] * torch.nan if profile is None else excess(block, reasoning, sinks, profile))
-        walks.append(block_walk(block, reasoning, window))
-        if len(query):
-            questions.append(block_walk(block, query, window))
-        seen.append(visible(block)[:, inside(block, reasoning)].sum(-1).cpu())
-        shares.append(cell_shares(block, reasoning))
-    even_excess, by_distance = (torch.stack(each).sum(0).cpu() / len(segments.answer) for each in (even, near))
-    asked = join_walks(questions) if questions else None
-    walk, cells = join_walks(walks), torch.cat(shares, dim=1)
-    return AnswerRows(even_excess, by_distance, walk, asked, torch.cat(seen), cells)
-
-
-def visible(block: PatternBlock) -> Tensor:
-    """Tell which keys each row sees, (row, key)."""
-    return block.logits[0] > MASKED_LOGIT / 2
-
-
-def inside(block: PatternBlock, tokens: range) -> slice:
-    """Return the place of tokens among a block's keys."""
-    return slice(max(tokens.start - block.keys.start, 0), max(tokens.stop - block.keys.start, 0))
-
-
-def sink_tokens(blocks: Iterable[PatternBlock], n_tokens: int) -> Tensor:
-    """Mark BOS and each token with more than SINK_MASS of the attention, mean over rows and heads: (token,)."""
-    total, rows = torch.zeros(n_tokens, dtype=torch.float64), 0
-    for block in blocks:
-        total[block.keys.start : block.keys.stop] += block.weights.mean(0).sum(0).double().cpu()
-        rows += len(block.rows)
-    sinks = total > SINK_MASS * max(rows, 1)
-    sinks[0] = True
-    return sinks
-
-
-def distance_bins(block: PatternBlock) -> Tensor:
-    """Number the distance of each row and key, (row, key): one bin a token when near, logarithmic when far."""
-    rows, keys = (torch.arange(each.start, each.stop, device=block.logits.device) for each in (block.rows, block.keys))
-    distance = (rows[:, None] - keys).clamp(min=0)
-    far = NEAR + (OCTAVE * (distance.clamp(min=NEAR) / NEAR).log2()).long()
-    return torch.where(distance < NEAR, distance, far)
-
-
-def distance_profile(blocks: Iterable[PatternBlock], sinks: Tensor) -> Tensor:
-    """Compute how much more than even reading a head gives each distance, (head, bin), sinks left out.
-
-    Bins beyond the longest distance seen are like the last one.
-    """
-    found: Tensor | None = None
-    for block in blocks:
-        seen = visible(block) & ~sinks[block.keys.start : block.keys.stop]
-        weights = block.weights * seen
-        even = (weights.sum(-1) / seen.sum(-1).clamp(min=1))[..., None] * seen
-        bins = distance_bins(block).flatten()
-        if found is None:
-            n_bins = NEAR + OCTAVE * max(1, math.ceil(math.log2(max(len(sinks), NEAR) / NEAR)) + 1)
-            found = weights.new_zeros((2, len(weights), n_bins), dtype=torch.float64)
-        for target, values in zip(found, (weights, even), strict=True):
-            target.index_add_(1, bins, values.flatten(1).double())
-    assert found is not None
-    own, even = found
-    known = (even > 0).any(0)
-    last = torch.cummax(torch.where(known, torch.arange(len(known), device=known.device), 0), 0).values
-    return torch.where(known, own / even.clamp(min=torch.finfo(torch.float64).tiny), 0.0)[:, last].float()
-
-
-def excess(block: PatternBlock, reasoning: range, sinks: Tensor, profile: Tensor | None) -> Tensor:
-    """Sum over a block's rows the mass on the reasoning beyond the expected one, (head,), sinks left out of both.
-
-    A row's expected mass shares what it gives to all that is no sink by `profile` (by distance), None: evenly.
-    """
-    seen = visible(block) & ~sinks[block.keys.start : block.keys.stop]
-    weights, place = block.weights * seen, inside(block, reasoning)
-    expected = seen[None].float() if profile is None else profile[:, distance_bins(block)] * seen
-    total = expected.sum(-1)
-    share = torch.where(total > 0, expected[..., place].sum(-1) / total, 0.0)
-    return (weights[..., place].sum(-1) - weights.sum(-1) * share).sum(-1, dtype=torch.float64)
-
-
 def cell_shares(block: PatternBlock, reasoning: range) -> Tensor:
     """Compute the share of each cell in a row's mass on the reasoning, (head, row, cell), on the CPU."""
-    weights = block.weights[:, :, inside(block, reasoning)]
+    weights = block.weights[:, :, block.place(reasoning)]
     first = max(block.keys.start, reasoning.start) - reasoning.start
     width = cell_width(len(reasoning))
     cells = torch.arange(first, first + weights.shape[-1], device=weights.device) // width
@@ -228,11 +132,6 @@ def ridges(shares: Tensor, mass: Tensor, n_tokens: int, peak: float) -> tuple[li
         parallel.append(most_parallel(paths))
         ends.append([int(starts[path.cells[-1]] + stops[path.cells[-1]]) // 2 for path in paths])
     return parallel, ends
-
-
-def mean_where(values: Tensor, rows: Tensor) -> Tensor:
-    """Average over chosen rows, (head,); NaN without any."""
-    return torch.where(rows, values.double(), 0.0).sum(1) / rows.sum(1)
 
 
 def parts(walk: ReasoningWalk) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """The stage walks: what every head makes of the reasoning in each captured trace, shard by shard.
 
 stored activations of one model and dataset, its ranked heads, its graded answers -> WALK_SCHEMA (walks/summary.py),
-one row per trace, layer and head.
+one row per trace, layer, view and head.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from r2a_core.activations.store import RecordedTrace
 from r2a_core.attention.job import AttentionJob, stored_table
-from r2a_core.config import WalkThresholds
+from r2a_core.config import ViewName, WalkThresholds
 from r2a_core.infra.checks import check_finite
 from r2a_core.infra.shards import Work
 from r2a_core.results import walking_heads
 from r2a_core.tokenizer import reflection_ranges, token_pieces
 from r2a_core.trace import TokenTrace
-from r2a_core.walks.measures import layer_reading
+from r2a_core.walks.measures import layer_readings
 from r2a_core.walks.summary import JOINED, KEY, MEASURES, WALK_SCHEMA
 
 SCORE_COLUMNS = ("item_id", "setting", "run", "status", "score")  # of EVALUATION_SCHEMA
@@ -29,37 +29,36 @@ class WalkJob(AttentionJob):
     """What all shards of one model and dataset share."""
 
     peak: float  # times even reading that make a ridge
+    views: tuple[ViewName, ...]
 
 
 def walk_table(job: WalkJob, work: Work) -> pl.DataFrame:
     """Measure every stored trace; no rows, with a warning, where none is. JOINED columns are null."""
-    return stored_table(job, work, trace_walks, WALK_SCHEMA, peak=job.peak)
+    return stored_table(job, work, trace_walks, WALK_SCHEMA, peak=job.peak, views=job.views)
 
 
 def trace_walks(job: WalkJob, trace: TokenTrace, stored: RecordedTrace, device: str) -> pl.DataFrame:
-    """Make the rows of one trace, by layer and head."""
+    """Make the rows of one trace, by layer, view and head."""
     segments = trace.segments
     found = reflection_ranges(token_pieces(job.tokenizer.hf, trace.token_ids), segments.reasoning, job.phrases)
     marks = [phrase.start - segments.reasoning.start for phrase in found]
-    columns: dict[str, list[Any]] = {name: [] for name in WALK_SCHEMA if name not in JOINED}
+    frames = [pl.DataFrame(schema=WALK_SCHEMA)]
     for number, layer in sorted(stored.layers.items()) if len(segments.reasoning) else ():
         queries, keys = stored.queries(number).to(device), stored.keys(number).to(device)
-        reading = layer_reading(queries, keys, stored.first_row, layer, segments, job.peak)
-        check_finite(reading.mass, f"{trace.item_id!r}, layer {number}: mass on the reasoning", ("head",))
-        for name, values in vars(reading).items():
-            columns[name] += values.tolist() if isinstance(values, Tensor) else values
-        columns["layer"] += [number] * layer.n_heads
-        columns["head"] += range(layer.n_heads)
-    n_rows = len(columns["head"])
-    for name, value in (
-        ("item_id", trace.item_id),
-        ("n_reasoning_tokens", len(segments.reasoning)),
-        ("n_answer_tokens", len(segments.answer)),
-        ("reflection", marks),
-    ):
-        columns[name] = [value] * n_rows
-    columns |= {name: [None] * n_rows for name in JOINED}
-    return pl.DataFrame(columns, schema=WALK_SCHEMA).with_columns(pl.col(list(MEASURES)).fill_nan(None))
+        readings = layer_readings(queries, keys, stored.first_row, layer, segments, job.peak, job.views)
+        for view, reading in readings.items():
+            check_finite(reading.mass, f"{trace.item_id!r}, layer {number}: mass of the view {view}", ("head",))
+            columns: dict[str, Any] = {"head": range(layer.n_heads)} | vars(reading)
+            columns = {name: each.tolist() if isinstance(each, Tensor) else each for name, each in columns.items()}
+            own = pl.DataFrame(columns, schema={name: WALK_SCHEMA[name] for name in columns})
+            frames.append(own.with_columns(layer=pl.lit(number, pl.Int16), view=pl.lit(view)))
+    return pl.concat(frames, how="diagonal").with_columns(
+        pl.col(list(MEASURES)).fill_nan(None),
+        item_id=pl.lit(trace.item_id),
+        n_reasoning_tokens=pl.lit(len(segments.reasoning), pl.Int32),
+        n_answer_tokens=pl.lit(len(segments.answer), pl.Int32),
+        reflection=pl.lit(marks, pl.List(pl.Int32)),
+    )
 
 
 def with_ranks_and_scores(
@@ -74,7 +73,7 @@ def with_ranks_and_scores(
 
 
 def held_out_ranks(walks: pl.DataFrame, heads: pl.DataFrame, thresholds: WalkThresholds) -> pl.DataFrame:
-    """Rank the heads that walk, for each trace by the half of the traces that it is not in: KEY and walk_rank.
+    """Rank the answer's heads that walk, for each trace by the half of the traces that it is not in: KEY and walk_rank.
 
     Heads chosen by a trace's own walk would walk there better than elsewhere by the choice alone.
     """
@@ -82,7 +81,7 @@ def held_out_ranks(walks: pl.DataFrame, heads: pl.DataFrame, thresholds: WalkThr
     ranks = [pl.DataFrame(schema={name: WALK_SCHEMA[name] for name in (*KEY, "walk_rank")})]
     for half in (items[::2], items[1::2]):
         means = (
-            walks.filter(~pl.col("item_id").is_in(half))
+            walks.filter(~pl.col("item_id").is_in(half), pl.col("view") == "answer")
             .group_by("layer", "head")
             .agg(
                 answer_to_reasoning=pl.col("mass").cast(pl.Float64).mean(),
@@ -90,6 +89,6 @@ def held_out_ranks(walks: pl.DataFrame, heads: pl.DataFrame, thresholds: WalkThr
             )
         )
         walking = walking_heads(means.join(chance, on=["layer", "head"], how="left"), thresholds)
-        rows = [(item, *head, rank) for item in half for rank, head in enumerate(walking, 1)]
+        rows = [(item, "answer", *head, rank) for item in half for rank, head in enumerate(walking, 1)]
         ranks.append(pl.DataFrame(rows, schema=ranks[0].schema, orient="row"))
     return pl.concat(ranks)

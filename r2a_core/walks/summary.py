@@ -1,8 +1,9 @@
-"""What the walks of a model's heads come to: the table of walks, its reduction to numbers, the sentences about them.
+"""What the walks of a model's heads come to: the table of walks, and its reduction to numbers.
 
 rows of WALK_SCHEMA of one model and dataset -> one record: heads that read the reasoning more than length and distance
-explain, what a trace's length does to each score, shape and ends of the best walks, and whether a broken walk goes with
-a wrong answer. Metrics, figure and page share it. Needs no torch.
+explain, what a trace's length does to each score, shape and ends of the best walks, whether a broken walk goes with a
+wrong answer, and what the reasoning's own rows read of the question and of the reasoning before them. Metrics, figures
+and page share it. Needs no torch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,10 @@ from numpy.typing import NDArray
 
 from r2a_core.config import WalksParams
 from r2a_core.evaluation.paired import NORMAL_95, mean_with_interval
-from r2a_core.results import Head, head_name
+from r2a_core.results import Head, by_view, head_name
 from r2a_core.walks.logistic import fit_logistic
-from r2a_core.wording import SIGNIFICANT, compared, estimate, side, signed
 
-KEY = ("item_id", "layer", "head")
+KEY = ("item_id", "view", "layer", "head")
 
 MEASURES = {
     "mass": "mass on the reasoning",
@@ -40,6 +40,7 @@ JOINED = ("walk_rank", "score")
 
 WALK_SCHEMA = {
     "item_id": pl.String,
+    "view": pl.String,  # of results.VIEWS; walks, their ends and walk_rank are those of the answer, else null
     "layer": pl.Int16,
     "head": pl.Int16,
     "n_reasoning_tokens": pl.Int32,
@@ -52,7 +53,9 @@ WALK_SCHEMA = {
     "score": pl.Float64,  # of the trace's answer
 }
 
-LENGTHS = ("mass", "even_excess", "excess", "entropy", "effective_tokens", "walk", "diagonal", "local_cover", "covered")
+FOCUS = ("mass", "even_excess", "excess", "entropy", "effective_tokens")  # that every view has
+
+LENGTHS = (*FOCUS, "walk", "diagonal", "local_cover", "covered")
 
 BROKEN = ("walk", "diagonal", "local_cover")  # that may say something of the answer
 
@@ -66,6 +69,7 @@ FIRST = 10  # heads by mass, as in the paper
 def head_table(walks: pl.DataFrame, near_uniform: float) -> pl.DataFrame:
     """Average over traces, and rank what is left without near-uniform heads: layer, head, means, ranks, length_<score>.
 
+    walks: rows of one view.
     length_<score>: Pearson's r of the score and the tokens of the reasoning over traces. A head `reads` unless it reads
     no more than even reading does, or evenly: entropy of `near_uniform` or more. rank_by_excess: among heads that read.
     """
@@ -95,8 +99,11 @@ def with_ranks(heads: pl.DataFrame, near_uniform: float) -> pl.DataFrame:
 
 
 def walk_record(walks: pl.DataFrame, params: WalksParams) -> dict[str, Any]:
-    """Reduce the table of one model and dataset."""
+    """Reduce the table of one model and dataset: the answer's view, and any other under `views`."""
+    views = by_view(walks)
+    walks = views.pop("answer", walks)
     heads = head_table(walks, params.near_uniform)
+    first_by_excess = first_beyond(heads)
     best = best_walks(walks, params.heads)
     first = heads.filter(pl.col("rank_by_mass") <= FIRST).sort("rank_by_mass")
     return {
@@ -104,7 +111,7 @@ def walk_record(walks: pl.DataFrame, params: WalksParams) -> dict[str, Any]:
         "n_heads": heads.height,
         "reading": int(heads["reads"].sum()),
         "first_dropped": names(first.filter(~pl.col("reads"))),
-        "first_by_excess": names(heads.filter(pl.col("rank_by_excess") <= FIRST).sort("rank_by_excess")),
+        "first_by_excess": first_by_excess,
         "length": {name: length_record(heads[f"length_{name}"]) for name in LENGTHS},
         "best": {
             "heads": names(best.sort("walk_rank", "layer", "head").unique(["layer", "head"], maintain_order=True)),
@@ -113,7 +120,34 @@ def walk_record(walks: pl.DataFrame, params: WalksParams) -> dict[str, Any]:
         "question": question_record(best, params),
         "ends": ends_record(best, params),
         "broken": {name: broken_record([best], name) for name in BROKEN},
+        "views": {view: view_record(rows, first_by_excess, params) for view, rows in views.items()},
     }
+
+
+def view_record(rows: pl.DataFrame, of_answer: Sequence[str], params: WalksParams) -> dict[str, Any]:
+    """Reduce a view of the reasoning's own rows: its focus, mean over heads, and the heads with most of it.
+
+    excess: with its 95% interval over traces; shared: how many of these heads are among those of the answer.
+    """
+    heads = head_table(rows, params.near_uniform)
+    by_item = rows.group_by("item_id").agg(pl.col("excess").cast(pl.Float64).mean()).sort("item_id")
+    excess = mean_with_interval(by_item["excess"], params.bootstrap_draws, params.seed)
+    first = first_beyond(heads)
+    return {
+        "n_traces": by_item.height,
+        "n_heads": heads.height,
+        "reading": int(heads["reads"].sum()),
+        **{name: heads[name].mean() for name in FOCUS},
+        "excess": {"mean": excess.mean, "low": excess.low, "high": excess.high},
+        "first_by_excess": first,
+        "shared": len(set(first) & set(of_answer)),
+        "length": {name: length_record(heads[f"length_{name}"]) for name in FOCUS},
+    }
+
+
+def first_beyond(heads: pl.DataFrame) -> list[str]:
+    """Name the first heads by excess."""
+    return names(heads.filter(pl.col("rank_by_excess") <= FIRST).sort("rank_by_excess"))
 
 
 def best_walks(walks: pl.DataFrame, count: int) -> pl.DataFrame:
@@ -220,71 +254,3 @@ def pooled_record(walks: Mapping[str, pl.DataFrame], params: WalksParams) -> dic
     """Ask the same of all datasets of a model together."""
     best = [best_walks(frame, params.heads) for frame in walks.values()]
     return {name: broken_record(best, name) for name in BROKEN}
-
-
-def sentences(record: Mapping[str, Any], pooled: Mapping[str, Any]) -> list[str]:
-    """Say what the record of one dataset holds, and what all datasets of the model say of wrong answers."""
-    said = [reading_sentence(record), walk_sentence(record), ends_sentence(record["ends"])]
-    return [*said, broken_sentence(pooled["walk"])]
-
-
-def reading_sentence(record: Mapping[str, Any]) -> str:
-    """Say how many heads read the reasoning beyond its length, and what length does to their scores."""
-    mass, even, near = (signed(record["length"][name]["median"]) for name in ("mass", "even_excess", "excess"))
-    first, n_heads = record["first_dropped"], record["n_heads"]
-    return (
-        f"{record['reading']} of {n_heads} heads read the reasoning more than even reading does, and not evenly; of "
-        f"the {min(FIRST, n_heads)} with the most mass {len(first)} do not{listed(first)}. With the "
-        f"length of the reasoning, over traces, a head's mass goes at r = {mass} (median over heads), its mass beyond "
-        f"even reading at {even}, beyond reading by distance at {near}."
-    )
-
-
-def walk_sentence(record: Mapping[str, Any]) -> str:
-    """Say what shape the best walks have, and whether the same heads walk over the question."""
-    best, asked = record["best"], record["question"]
-    if not best["heads"]:
-        return "No head walks over half of the traces (heads.walk), so nothing is asked of the other half."
-    text = (
-        f"The best walks{listed(best['heads'])}, for each trace chosen by the half of the traces that it is not in, "
-        f"means over traces: {signed(best['diagonal'])} of the diagonal (by "
-        f"chance {signed(best['diagonal_null'])}), forward in {signed(best['local_cover'])} of their windows (by "
-        f"chance about 0.5), over {signed(best['covered'])} of the reasoning, {signed(best['parallel'])} paths side by "
-        "side."
-    )
-    if asked is not None:
-        text += (
-            f" Over the reasoning they walk at r = {signed(asked['walk'])}, which is "
-            f"{compared(asked['low'], asked['high'], 'over the question')}, {signed(asked['question_walk'])} "
-            f"(difference {estimate(asked)}, n = {asked['n_traces']})."
-        )
-    return text
-
-
-def ends_sentence(ends: Mapping[str, Any] | None) -> str:
-    """Say whether paths end near reflection phrases."""
-    if ends is None:
-        return "No trace has both a path that ends and a reflection phrase, so where walks end is not asked."
-    away = f"{ends['distance']:.3f} of the reasoning away, {ends['chance']:.3f} from those of another trace"
-    if ends["p"] is None:
-        return f"Whether paths end near reflection phrases cannot be told: {away} (n = {ends['n_traces']})."
-    near = "end nearer to" if ends["p"] < SIGNIFICANT else "cannot be told to end nearer to"
-    return f"Paths {near} a reflection phrase than by chance: {away} (p = {ends['p']:.2g}, n = {ends['n_traces']})."
-
-
-def broken_sentence(found: Mapping[str, Any]) -> str:
-    """Say whether a broken walk goes with a wrong answer."""
-    wrong = f"{found['n_wrong']} of {found['n']} answers are wrong"
-    if found["odds_ratio"] is None:
-        return f"Whether a broken walk goes with a wrong answer cannot be told: {wrong} ({found['reason']})."
-    same = "is an effect" if side(found["low"], found["high"], at=1) else "cannot be told from no effect"
-    return (
-        f"Over all datasets, a walk worse by one standard deviation multiplies the odds of a wrong answer by "
-        f"{found['odds_ratio']:.2f}, which {same} (95% {found['low']:.2f} to {found['high']:.2f}, p = "
-        f"{found['p']:.2g}, the length of the reasoning held; {wrong})."
-    )
-
-
-def listed(heads: Sequence[str]) -> str:
-    """Write names in brackets, nothing without any."""
-    return f" ({', '.join(heads)})" if heads else ""

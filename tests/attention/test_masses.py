@@ -16,13 +16,12 @@ from r2a_core.attention.masses import (
     layer_statistics,
     masses,
     masses_in_forward,
-    pattern_blocks,
     row_statistics,
     sink_free_focus,
     uniform_share,
-    walk_correlation,
-    weighted_walk,
 )
+from r2a_core.attention.patterns import pattern_blocks
+from r2a_core.attention.walk import walk_correlation, weighted_walk
 from r2a_core.trace import TraceSegments
 from tests.attention.cases import IDS, SEGMENTS, eager_patterns, pointing
 from tests.small_models import EVERY_KIND, kept, stored_reader

@@ -14,7 +14,7 @@ from benchmarks.memory_model import RESERVE, capture_account, statistics_account
 from benchmarks.sizes import PUBLISHED
 from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.capture import capture_trace
-from r2a_core.attention import masses
+from r2a_core.attention import masses, patterns
 from r2a_core.infra.errors import R2AError
 from r2a_core.trace import TraceSegments
 from tests.random_models import random_model
@@ -105,7 +105,7 @@ def test_statistics_take_what_their_account_says(stored, sinks, window):
     with LiveBytes([queries, keys]) as bytes_:
         masses.row_statistics(queries, keys, 0, layer, random_trace(n_tokens)[1])
     measured = bytes_.peak + queries.nbytes + keys.nbytes
-    account = statistics_account(config, stored, n_tokens, n_tokens, masses.CPU_ELEMENTS, sinks)
+    account = statistics_account(config, stored, n_tokens, n_tokens, patterns.CPU_ELEMENTS, sinks)
     assert measured <= account.peak <= 1.2 * measured
 
 
@@ -128,7 +128,7 @@ def test_published_models_and_traces_of_32768_tokens_fit_into_80_gigabytes(name,
     account = capture_account(config, "bfloat16", segments, kept("all", "bfloat16"), weights)
     assert account.peak + RESERVE < 40e9, "half of what there is"
     assert account.largest_phase == "MLP"
-    statistics = statistics_account(config, "bfloat16", LONG, LONG, masses.GPU_ELEMENTS)
+    statistics = statistics_account(config, "bfloat16", LONG, LONG, patterns.GPU_ELEMENTS)
     assert statistics.peak + RESERVE < 10e9
     assert account.kept < 12e9
     with pytest.raises(R2AError, match="memory of gpt_oss is not accounted for"):

@@ -12,7 +12,7 @@ from torch import Tensor
 from r2a_core.activations import suffix
 from r2a_core.activations.hooks import model_shape
 from r2a_core.activations.suffix import SuffixAttention
-from r2a_core.config import KnockoutView
+from r2a_core.config import ViewName
 from r2a_core.knockout import run as knockout
 from r2a_core.knockout.run import CutPlan, arm_bytes, run_arms, run_prefix, write_anew, writes
 from r2a_core.knockout.sets import Arm
@@ -91,14 +91,14 @@ def arms_of(*heads: tuple[tuple[int, int], ...]) -> list[Arm]:
     return [Arm.of(kind, each) for kind in KINDS for each in heads]  # type: ignore[arg-type]
 
 
-VIEWS: tuple[KnockoutView, ...] = get_args(KnockoutView)
+VIEWS: tuple[ViewName, ...] = get_args(ViewName)
 CASES = [(kind, "answer") for kind in EVERY_KIND]
 CASES += [(kind, view) for kind in ("qwen2", "mistral", "gpt_oss") for view in VIEWS[1:]]
 
 
 @pytest.mark.parametrize(("kind", "view"), CASES)
 def test_every_arm_is_a_full_eager_pass_with_its_mask(
-    kind: str, view: KnockoutView, monkeypatch: pytest.MonkeyPatch
+    kind: str, view: ViewName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first row of a view changes already, unless it loses nothing: of earlier reasoning, the first two."""
     model, trace = tiny_model(kind), made_up_trace()
@@ -116,7 +116,7 @@ def test_every_arm_is_a_full_eager_pass_with_its_mask(
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_run_without_heads_is_the_same_bit_for_bit_beside_any_arms(view: KnockoutView) -> None:
+def test_a_run_without_heads_is_the_same_bit_for_bit_beside_any_arms(view: ViewName) -> None:
     """What is cut in one row does not reach another."""
     model, trace = tiny_model("qwen2"), made_up_trace()
     run, nothing = run_prefix(model, trace, view), Arm.of("mask", ())
@@ -249,9 +249,7 @@ def test_a_head_that_copies_the_answer_is_the_one_whose_cut_costs_it() -> None:
 
 
 @pytest.mark.parametrize(("view", "question"), [("question", True), ("earlier_reasoning", False)])
-def test_a_head_that_copies_into_the_reasoning_is_the_one_whose_cut_costs_it(
-    view: KnockoutView, question: bool
-) -> None:
+def test_a_head_that_copies_into_the_reasoning_is_the_one_whose_cut_costs_it(view: ViewName, question: bool) -> None:
     """From the question, or from the first half of the reasoning into the second."""
     planted, n = (1, 2), len(COPIED)
     trace = made_up_trace(question=n, reasoning=n if question else 2 * n)

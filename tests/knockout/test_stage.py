@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from r2a_core.attention.heads import HEAD_SCHEMA
-from r2a_core.config import KnockoutParams, KnockoutView, parse
+from r2a_core.config import KnockoutParams, ViewName, parse
 from r2a_core.data.items import Item
 from r2a_core.infra.errors import R2AError
 from r2a_core.knockout import stage as jobs
@@ -98,7 +98,7 @@ def test_from_traces_to_a_figure_and_again_after_a_kill(root: Path, monkeypatch:
             call(root, "knockout", "tiny", "stories")
     ran: list[str] = []
 
-    def counted(model: Any, trace: TokenTrace, view: KnockoutView) -> PrefixRun:
+    def counted(model: Any, trace: TokenTrace, view: ViewName) -> PrefixRun:
         ran.append(trace.item_id)
         return run_prefix(model, trace, view)
 

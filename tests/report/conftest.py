@@ -235,7 +235,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
     write_reading(paths, "base", "tiny_qwen2", "math500")
     named = pl.col("item_id").replace({"a": "item/00.json", "b": "item/01.json", "c": "item/02.json"})
     write(cut().with_columns(named), paths.knockout("tiny_qwen2", "math500"))
-    write(walks.walked(), paths.walks("tiny_qwen2", "math500"))
+    write(walks.viewed(), paths.walks("tiny_qwen2", "math500"))
     write(changes.changed().with_columns(named), paths.perturb("tiny_qwen2", "math500"))
     write(sentences.hidden(), paths.hidden_sentences("tiny_qwen2", "math500"))
     write(sentences.heads(), paths.receivers("tiny_qwen2", "math500"))

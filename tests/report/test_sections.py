@@ -218,7 +218,10 @@ def test_walks_are_those_of_the_metrics_and_of_all_heads(page_data):
     assert {one["name"]: one["median"] for one in record["lengths"]}["mass"] == own["length"]["mass"]["median"]
     assert [one["own"] for one in record["odds"]] == list(own["broken"].values())
     assert record["heads"]["rank_by_excess"] == [2, None, 1]
+    (asked,) = record["views"]
+    assert (asked["read"], asked["heads"]["rank_by_excess"]) == ("the question", [None, None, 1])
     assert record["sentences"][0].startswith("2 of 3 heads read")
+    assert record["sentences"][-1].startswith("While the reasoning is written")
     assert "the walks of r1_qwen_7b on math500 have not been measured" in [gap["what"] for gap in page_data["gaps"]]
 
 

@@ -15,10 +15,22 @@ def params(**values: Any) -> WalksParams:
 
 def row(item: str, head: int, **values: Any) -> dict[str, Any]:
     """A head of layer 1; the first one walks best. Its paths end at token 40 of 100."""
-    base = dict.fromkeys(WALK_SCHEMA) | dict.fromkeys(MEASURES, 0.5) | {"item_id": item, "layer": 1, "head": head}
+    key = {"item_id": item, "view": "answer", "layer": 1, "head": head}
+    base = dict.fromkeys(WALK_SCHEMA) | dict.fromkeys(MEASURES, 0.5) | key
     marks = {"ends": [40] if head == 0 else [], "reflection": [10, 41], "parallel": 1 - head, "score": 1.0}
     sizes = {"n_reasoning_tokens": 100, "n_answer_tokens": 20, "walk_rank": 1 if head == 0 else None}
     return base | marks | sizes | values
+
+
+def viewed(n_traces: int = 4) -> pl.DataFrame:
+    """The same, and the reasoning's own rows on the question: head 2 reads it, head 1 evenly, head 0 less."""
+    none = dict.fromkeys(("walk", "diagonal", "walk_rank", "parallel", "ends")) | {"view": "question"}
+    rows = []
+    for number in range(n_traces):
+        rows.append(row(f"t{number:02d}", 0, **none, mass=0.1, even_excess=-0.2, excess=-0.1))
+        rows.append(row(f"t{number:02d}", 1, **none, mass=0.4, even_excess=0.1, excess=0.1, entropy=0.95))
+        rows.append(row(f"t{number:02d}", 2, **none, mass=0.7, excess=0.3 + number / 1000))
+    return pl.concat([walked(n_traces), pl.DataFrame(rows, schema=WALK_SCHEMA)])
 
 
 def walked(n_traces: int = 4) -> pl.DataFrame:

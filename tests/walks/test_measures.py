@@ -1,6 +1,8 @@
-"""Measures of the answer rows: against loops over a whole matrix, and heads whose reading is known."""
+"""Measures of rows: against loops over a whole matrix, and heads whose reading is known."""
 
 import math
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,11 +10,18 @@ import pytest
 import torch
 
 from r2a_core.activations.attention import LayerAttention
-from r2a_core.attention.masses import PatternBlock, ReasoningWalk
+from r2a_core.activations.capture import capture_trace
+from r2a_core.attention.patterns import PatternBlock
+from r2a_core.attention.walk import ReasoningWalk
 from r2a_core.trace import TraceSegments
 from r2a_core.walks import measures as module
-from r2a_core.walks.measures import diagonals, distance_profile, excess, layer_reading, local_cover
+from r2a_core.walks.focus import Focus, distance_profile, excesses
+from r2a_core.walks.measures import LayerReading, diagonals, layer_readings, local_cover
 from r2a_core.walks.ridges import most_parallel, walking_paths
+from r2a_core.walks.summary import FOCUS
+from tests.attention import cases as attention_cases
+from tests.attention.cases import eager_patterns
+from tests.small_models import EVERY_KIND, kept, stored_reader
 
 SEGMENTS = TraceSegments(think_open=6, think_close=47, n_tokens=80)  # reasoning 7..46, answer 48..78
 REASONING, ANSWER = range(7, 47), range(48, 79)
@@ -42,64 +51,121 @@ def bin_of(distance: int) -> int:
     return distance if distance < 16 else 16 + math.floor(8 * math.log2(distance / 16))
 
 
-def seen_keys(row: int, window: int | None) -> range:
-    return range(max(1, 0 if window is None else row - window + 1), row + 1)  # all but BOS, the only sink
+VIEWS = ("answer", "question", "earlier_reasoning")
 
 
-def brute_excess(a: np.ndarray, window: int | None) -> tuple[float, float]:
-    """Excess of one head beyond even reading and beyond its reading by distance."""
+def read_by(view: str, segments: TraceSegments) -> tuple[range, range]:
+    """The rows of a view, and the tokens that they read."""
+    rows = segments.answer if view == "answer" else segments.reasoning
+    return rows, segments.query if view == "question" else segments.reasoning
+
+
+def sinks_of(weights: np.ndarray, segments: TraceSegments) -> set[int]:
+    answer = weights[:, segments.answer.start : segments.answer.stop]
+    return {0, *np.flatnonzero(answer.mean((0, 1)) > 0.3).tolist()}
+
+
+def brute_focus(a: np.ndarray, view: str, segments: TraceSegments, sinks: set[int], window: int | None) -> list[float]:
+    """Mass, excess beyond even reading and beyond reading by distance, entropy and effective tokens of one head."""
+
+    def seen_keys(row: int) -> list[int]:
+        return list(range(0 if window is None else max(0, row - window + 1), row + 1))
+
+    def kept_keys(row: int) -> list[int]:
+        return [key for key in seen_keys(row) if key not in sinks]
+
     own, even = {}, {}
-    for row in range(27, 47):
-        keys = seen_keys(row, window)
-        for key in keys:
+    reasoning = segments.reasoning
+    for row in range(reasoning.start + len(reasoning) // 2, reasoning.stop):
+        for key in kept_keys(row):
             at = bin_of(row - key)
             own[at] = own.get(at, 0) + a[row, key]
-            even[at] = even.get(at, 0) + a[row, keys.start : row + 1].sum() / len(keys)
+            even[at] = even.get(at, 0) + a[row, kept_keys(row)].sum() / len(kept_keys(row))
     g = {at: own[at] / even[at] for at in own}
-    g |= {at: g[max(g)] for at in range(max(g) + 1, bin_of(N) + 1)}
-    found = [0.0, 0.0]
-    for row in ANSWER:
-        keys = seen_keys(row, window)
-        inside = [key for key in keys if key in REASONING]
-        total = a[row, keys.start : row + 1].sum()
-        near = sum(g[bin_of(row - key)] for key in inside) / sum(g[bin_of(row - key)] for key in keys)
-        for at, share in enumerate((len(inside) / len(keys), near)):
-            found[at] += (a[row, inside].sum() - total * share) / len(ANSWER)
-    return found[0], found[1]
+    g |= {at: g[max(each for each in g if each <= at)] for at in range(bin_of(segments.n_tokens) + 1) if at not in g}
+    rows, tokens = read_by(view, segments)
+    means = np.zeros(3)
+    entropies = []
+    for row in rows:
+        keys = kept_keys(row)
+        inside = [key for key in keys if key in tokens and key != row]
+        near = [g[bin_of(row - key)] for key in keys]
+        shares = len(inside) / len(keys), sum(g[bin_of(row - key)] for key in inside) / sum(near)
+        excesses = [a[row, inside].sum() - a[row, keys].sum() * share for share in shares]
+        read = [key for key in seen_keys(row) if key in tokens and key != row]
+        means += np.array([a[row, read].sum(), *excesses]) / len(rows)
+        if len(read) > 1 and a[row, read].sum() >= 0.01:
+            p = a[row, read] / a[row, read].sum()
+            entropy = -(p * np.log(p.clip(1e-300))).sum()
+            entropies.append((entropy / math.log(len(read)), math.exp(entropy)))
+    return [*means, *np.mean(entropies, axis=0)]
+
+
+def check_focus(found: Focus, weights: np.ndarray, view: str, segments: TraceSegments, window: int | None) -> None:
+    sinks = sinks_of(weights, segments)
+    expected = np.array([brute_focus(a, view, segments, sinks, window) for a in weights]).T
+    assert expected.std(1).min() > 0
+    for name, values in zip(FOCUS, expected, strict=True):
+        np.testing.assert_allclose(getattr(found, name).numpy(), values, atol=1e-4, rtol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize("window", [None, 25])
-def test_excess_entropy_and_covered_range_equal_loops_over_the_whole_matrix(
+def test_focus_and_covered_range_equal_loops_over_the_whole_matrix(
     window: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("r2a_core.attention.masses.CPU_ELEMENTS", 1200)  # several blocks
+    monkeypatch.setattr("r2a_core.attention.patterns.CPU_ELEMENTS", 1200)  # several blocks
     case = random_layer(window)
-    found = layer_reading(*case, segments=SEGMENTS, peak=3.0)
-    for head, a in enumerate(matrix(*case)):
-        even, distance = brute_excess(a, window)
-        assert float(found.even_excess[head]) == pytest.approx(even, abs=1e-5)
-        assert float(found.excess[head]) == pytest.approx(distance, abs=1e-5)
-        entropies, effective, centroids = [], [], []
-        for row in ANSWER:
-            keys = [key for key in seen_keys(row, window) if key in REASONING]
-            if len(keys) < 2 or a[row, keys].sum() < 0.01:
-                continue
-            p = a[row, keys] / a[row, keys].sum()
-            entropy = -(p * np.log(p)).sum()
-            entropies.append(entropy / math.log(len(keys)))
-            effective.append(math.exp(entropy))
-            if a[row, keys].sum() >= 0.1:
-                centroids.append(sum(w * (key - 7 + 0.5) / 40 for w, key in zip(p, keys, strict=True)))
-        assert float(found.entropy[head]) == pytest.approx(np.mean(entropies), abs=1e-4)
-        assert float(found.effective_tokens[head]) == pytest.approx(np.mean(effective), rel=1e-4)
-        assert float(found.covered[head]) == pytest.approx(max(centroids) - min(centroids), abs=1e-4)
+    found, weights = layer_readings(*case, segments=SEGMENTS, peak=3.0, views=VIEWS), matrix(*case)
+    for view in VIEWS:
+        check_focus(found[view], weights, view, SEGMENTS, window)
+    answer = found["answer"]
+    assert isinstance(answer, LayerReading)
+    for head, a in enumerate(weights):
+        inside = a[ANSWER.start : ANSWER.stop, REASONING.start : REASONING.stop]
+        mass = inside.sum(1)
+        centroid = inside[mass >= 0.1] @ (np.arange(40) + 0.5) / 40 / mass[mass >= 0.1]
+        assert float(answer.covered[head]) == pytest.approx(centroid.max() - centroid.min(), abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_focus_of_every_view_equals_that_of_eager_attention(tiny_model: Any, kind: str, tmp_path: Path) -> None:
+    model = tiny_model(kind)
+    segments, patterns = attention_cases.SEGMENTS, eager_patterns(model, attention_cases.IDS).double().numpy()
+    trace = capture_trace(model, attention_cases.IDS, segments, kept("answer_and_reasoning", "float32"))
+    shard = stored_reader(tmp_path, [trace.record("x", attention_cases.IDS)]).trace("x")
+    for layer, attention in shard.layers.items():
+        queries, keys = shard.queries(layer), shard.keys(layer)
+        found = layer_readings(queries, keys, shard.first_row, attention, segments, 3.0, VIEWS)
+        for view in VIEWS:
+            check_focus(found[view], patterns[layer], view, segments, attention.window)
+
+
+def test_rows_of_the_reasoning_by_hand() -> None:
+    """Reasoning 4..6. Head 0 reads all evenly, head 1 the first token of the question, elsewhere each row itself."""
+    close = partial(pytest.approx, abs=1e-6)
+    segments = TraceSegments(think_open=3, think_close=7, n_tokens=10)
+    keys = 60 * torch.eye(10)[None]
+    query = torch.stack([torch.zeros(10, 10), torch.eye(10)[[0, 1, 2, 3, 1, 1, 1, 7, 8, 9]]])
+    layer = LayerAttention(0, 2, 1, 10, 1.0)
+    found = layer_readings(query, keys, 0, layer, segments, 3.0, VIEWS)
+    question, earlier = found["question"], found["earlier_reasoning"]
+    thirds = [2 / 5, 2 / 6, 2 / 7]  # two tokens of the question, of 5, 6 and 7 that rows 4, 5 and 6 see
+    assert question.mass.tolist() == close([sum(thirds) / 3, 1])
+    assert question.entropy.tolist() == close([1, 0])
+    assert question.effective_tokens.tolist() == close([2, 1])
+    assert question.even_excess.tolist() == close([0, 1 - (2 / 4 + 2 / 5 + 2 / 6) / 3])  # BOS left out
+    assert earlier.mass.tolist() == close([(0 + 1 / 6 + 2 / 7) / 3, 0])  # a row's own token does not count
+    assert earlier.even_excess.tolist() == close([0, -(0 + 1 / 5 + 2 / 6) / 3])
+    assert earlier.effective_tokens[0] == close(2)  # of the one row that sees two
+    assert [float(each.excess[0]) for each in found.values()] == close([0, 0, 0])
 
 
 def test_what_was_not_captured_is_not_a_number() -> None:
     queries, keys, _, layer = random_layer()
-    found = layer_reading(queries[:, 41:], keys, 48, layer, SEGMENTS, peak=3.0)
-    assert found.excess.isnan().all()
-    assert not found.even_excess.isnan().any()
+    found = layer_readings(queries[:, 41:], keys, 48, layer, SEGMENTS, peak=3.0, views=VIEWS)
+    assert list(found) == ["answer"]
+    assert found["answer"].excess.isnan().all()
+    assert not found["answer"].even_excess.isnan().any()
 
 
 def block_of(weights: np.ndarray, rows: range) -> PatternBlock:
@@ -130,10 +196,11 @@ def test_a_head_that_reads_evenly_or_what_is_near_has_no_excess(reads: Any, even
         weights[row, 0] = 3 * weights[row].sum() + (row == 0)  # three quarters on the sink
         weights[row] /= weights[row].sum()
     profile = distance_profile([block_of(weights, range(27, 47))], sinks)
-    answer = block_of(weights, ANSWER)
-    found = [float(excess(answer, REASONING, sinks, each)) / len(ANSWER) for each in (None, profile)]
+    found = [float(each.mean()) for each in excesses(block_of(weights, ANSWER), [REASONING], sinks, profile)]
     assert found[0] == pytest.approx(even, abs=1e-3)
     assert found[1] == pytest.approx(even if distance is None else distance, abs=2e-3)
+    _, near = excesses(block_of(weights, REASONING), [SEGMENTS.query, REASONING], sinks, profile)
+    assert near.mean((1, 2)).tolist() == pytest.approx([0, 0], abs=5e-3)
 
 
 def walk(centroid: list[float], mass: list[float] | None = None) -> ReasoningWalk:
@@ -179,7 +246,8 @@ def test_a_head_that_walks_two_tokens_at_a_time_is_measured_whole(monkeypatch: p
     keys = 60 * torch.eye(N)[None]
     query = torch.eye(N)[[7 + row if row in range(20) else 0 for row in range(-48, N - 48)]][None]
     layer = LayerAttention(0, 1, 1, N, 1.0)
-    found = layer_reading(query, keys, 0, layer, SEGMENTS, peak=3.0)
+    found = layer_readings(query, keys, 0, layer, SEGMENTS, peak=3.0, views=["answer"])["answer"]
+    assert isinstance(found, LayerReading)
     assert found.ends == [[19]]  # cell 18..19, of which the middle
     assert found.parallel == [1]
     assert float(found.covered) == pytest.approx(19 / 40)

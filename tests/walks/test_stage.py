@@ -59,11 +59,15 @@ def test_from_captured_traces_to_a_figure_and_again_after_a_kill(root: Path, mon
     call(root, "figures_walks")
     found = pl.read_parquet(root / "data/walks/tiny/stories.parquet")
     assert list(faults(root / "data")) == []
-    assert found.height == 3 * 4 * 4
+    assert found["view"].value_counts(sort=True)["count"].to_list() == [3 * 4 * 4] * 3
     assert found.select("item_id", "score").unique().sort("item_id")["score"].to_list() == [0.0, 1.0, 1.0]
     assert found["reflection"].list.len().unique().sort().to_list() == [1, 2, 3]
-    attention = pl.read_parquet(root / "data/attention/tiny/stories/with_reasoning.parquet").filter(source="answer")
-    both = found.join(attention, on=["item_id", "layer", "head"], maintain_order="left")
+    attention = pl.read_parquet(root / "data/attention/tiny/stories/with_reasoning.parquet")
+    key = ["item_id", "layer", "head"]
+    asked = found.filter(view="question").join(attention.filter(source="reasoning"), on=key, maintain_order="left")
+    assert asked["mass"].to_numpy() == pytest.approx(asked["query"].to_numpy(), abs=1e-6)
+    found = found.filter(view="answer")
+    both = found.join(attention.filter(source="answer"), on=key, maintain_order="left")
     assert both["mass"].to_numpy() == pytest.approx(both["reasoning"].to_numpy(), abs=1e-6)
     assert both["walk"].to_list() == both["walk_correlation_weighted"].to_list()
     assert set(found.drop_nulls("walk_rank")["layer"]) <= {1, 2}
@@ -87,9 +91,10 @@ def test_a_trace_has_no_say_in_which_heads_are_asked_of_it() -> None:
     """Head 0 walks over the traces 0 and 2, head 1 over 1 and 3, head 2 over none though it reads."""
     own = [row(f"t{at}", head, walk=0.9 if head == at % 2 else 0.0, mass=0.5) for at in range(4) for head in range(3)]
     walks = pl.DataFrame(own, schema=WALK_SCHEMA)
+    walks = pl.concat([walks, walks.with_columns(view=pl.lit("question"), walk=pl.lit(0.9, pl.Float32))])
     heads = pl.DataFrame({"layer": [1] * 3, "head": range(3), "walk_null_95": [0.1] * 3}, schema=HEADS)
     ranks = jobs.held_out_ranks(walks, heads, WalkThresholds(mass=0.1, correlation=0.2))
-    assert sorted(ranks.rows()) == [("t0", 1, 1, 1), ("t1", 1, 0, 1), ("t2", 1, 1, 1), ("t3", 1, 0, 1)]
+    assert sorted(ranks.rows()) == [(f"t{at}", "answer", 1, 1 - at % 2, 1) for at in range(4)]
     by_chance = heads.with_columns(walk_null_95=pl.lit(0.95))
     assert jobs.held_out_ranks(walks, by_chance, WalkThresholds(mass=0.1, correlation=0.2)).is_empty()
-    assert jobs.held_out_ranks(walks.head(3), heads, WalkThresholds(mass=0.1, correlation=0.2)).is_empty()
+    assert jobs.held_out_ranks(walks.filter(item_id="t0"), heads, WalkThresholds(mass=0.1, correlation=0.2)).is_empty()

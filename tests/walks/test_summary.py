@@ -13,11 +13,11 @@ from r2a_core.walks.summary import (
     distance,
     head_table,
     pooled_record,
-    sentences,
     walk_record,
     with_ranks,
 )
-from tests.walks.cases import params, row, walked
+from r2a_core.walks.words import sentences
+from tests.walks.cases import params, row, viewed, walked
 
 
 @pytest.mark.parametrize(("model", "early", "kept"), [("r1_llama_8b", (0, 22), 2), ("r1_qwen_7b", (1, 1), 3)])
@@ -57,6 +57,19 @@ def test_heads_that_read_evenly_are_dropped_and_length_is_told() -> None:
     assert record["best"]["heads"] == ["L1.H0"]
     assert record["best"]["walk"] == pytest.approx(0.75)
     assert record["question"]["mean"] == pytest.approx(0.75 - 0.23)
+
+
+def test_the_reasoning_s_own_rows_have_a_record_of_their_own() -> None:
+    record = walk_record(viewed(), params())
+    assert {key: record[key] for key in record if key != "views"} | {"views": {}} == walk_record(walked(), params())
+    own = record["views"]["question"]
+    assert (own["n_traces"], own["n_heads"], own["reading"]) == (4, 3, 1)
+    assert own["mass"] == pytest.approx((0.1 + 0.4 + 0.7) / 3)
+    assert own["excess"]["mean"] == pytest.approx(0.1 + 0.0015 / 3)
+    assert (own["first_by_excess"], own["shared"]) == (["L1.H2"], 1)
+    text = sentences(record, pooled_record({"a": viewed()}, params()))[-1]
+    assert "0.40 of their attention to the question (mean over heads), which is more than reading by distance" in text
+    assert text.endswith("(L1.H2); of the first 1 of these 1 are also among the answer's.")
 
 
 def ending(ends: list[int], marks: list[int]) -> pl.DataFrame:

@@ -1,6 +1,6 @@
 // What heads make of the reasoning beyond its length: mass and excess of each, what length does to each score, odds.
 
-function excessPanel(heads, width) {
+function excessPanel(heads, width, title, read) {
   const at = heads.layer.map((_, index) => index).filter((index) => heads.excess[index] !== null);
   const values = at.map((index) => heads.excess[index]);
   const ends = [Math.min(-0.02, ...values), Math.max(0.02, ...values)];
@@ -16,11 +16,11 @@ function excessPanel(heads, width) {
     return headDot(name, said, { ...look, cx: x(mass), cy: y(excess), r: radius });
   };
   return [
-    h('h4', {}, 'share of attention, and how much of it distance does not explain'),
+    h('h4', {}, title),
     scatter({
       width,
-      label: 'Mass on the reasoning of each head, and what its reading by distance does not explain',
-      across: { ends: [0, 1], at: ticks(0, 1, 5), title: 'mass on the reasoning', format: (value) => show(value, 2) },
+      label: `Mass on ${read} of each head, and what its reading by distance does not explain`,
+      across: { ends: [0, 1], at: ticks(0, 1, 5), title: `mass on ${read}`, format: (value) => show(value, 2) },
       up: { ends, at: ticks(...ends, 5), title: 'beyond reading by distance' },
       marks: (x, y) => [
         s('line', { x1: x(0), x2: x(1), y1: y(0), y2: y(0), class: 'cross-line' }),
@@ -51,9 +51,13 @@ function drawWalks(body, width) {
     ),
   ];
   body.append(
-    panels(width, [(each) => excessPanel(run.heads, each), numbersPanel]),
+    panels(width, [
+      (each) => excessPanel(run.heads, each, 'of the answer, what distance does not explain', 'the reasoning'),
+      ...run.views.map((one) => (each) => excessPanel(one.heads, each, 'of the reasoning, the same', one.read)),
+      numbersPanel,
+    ]),
     legend(
-      [swatch(BLUE), 'reads the reasoning more than even reading does, and not evenly'],
+      [swatch(BLUE), 'reads it more than even reading does, and not evenly'],
       [s('circle', { cx: 9, cy: 6, r: 3, fill: 'none', stroke: '#999999' }), 'other heads'],
     ),
   );
