@@ -594,6 +594,9 @@ TABLES += (
             "donor": Column("family other: the item whose reasoning it is; else null"),
             "n_tokens": count("tokens of the arm with its forced answer"),
             "n_run": count("of these, computed; the others are those of the unchanged trace"),
+            "n_written": count(
+                "tokens computed to write the rest of the reasoning, or the free answer; null: nothing was written"
+            ),
             "n_reasoning_tokens": count("tokens of the trace's reasoning, white space on either side left out"),
             "n_result_tokens": count("tokens of the box's content and of its closing brace"),
             "log_prob": Column("log-probability of the original result, forced, nats, sum over its tokens", -inf, 0),

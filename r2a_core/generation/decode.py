@@ -3,6 +3,7 @@
 prompts (token ids) -> responses (token ids), for a model in this process.
 
 1. Prefill: prompts enter as a left-padded batch over a preallocated KV cache; position ids count a row's own tokens.
+   Of prompts whose first tokens have known keys and values only the rest is run.
 2. A token per row and step: the arg-max of the logits or, at a temperature, of logits / temperature plus Gumbel noise
    (the Gumbel-max trick: a draw from the softmax). The noise comes from a hash of (seed, item, run, step, token).
 3. Turnover: rows that ended leave, waiting prompts join right-aligned, and slots that are padding for all are cut off.
@@ -18,8 +19,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -36,12 +38,34 @@ TURNOVER = 8  # responses leave and join when an eighth of the batch has ended
 
 
 @dataclass(frozen=True)
+class Known:
+    """Keys and values of the first tokens of a prompt, which are not run again."""
+
+    n_tokens: int  # fewer than the prompt has; 0: none is known
+    cache: Mapping[int, tuple[Tensor, Tensor]]  # layer -> keys after RoPE and values, (1, kv_head, token, head_dim)
+
+
+NOTHING = Known(0, {})
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
     """One response wanted."""
 
     item_id: str
     run: int
     prompt_ids: tuple[int, ...]
+    known: Known = NOTHING
+
+    @property
+    def n_new(self) -> int:
+        """Tokens of the prompt that are run."""
+        return len(self.prompt_ids) - self.known.n_tokens
+
+    @property
+    def size_class(self) -> int:
+        """Prompts of one class enter in one batch, so that few known tokens are run again."""
+        return self.n_new.bit_length() if self.known.n_tokens else 0
 
 
 @dataclass(frozen=True)
@@ -89,7 +113,7 @@ def generate(
     done: dict[int, Generated] = {}
 
     def compute(size: int) -> None:
-        longest_first = sorted(range(len(requests)), key=lambda index: (-len(requests[index].prompt_ids), index))
+        longest_first = sorted(range(len(requests)), key=lambda index: (-requests[index].n_new, index))
         waiting = [GrowingSequence(index, requests[index]) for index in longest_first if index not in done]
         for response in grow(loaded, waiting, config, size):
             done[response.index] = response.generated(loaded.ids.ends)
@@ -150,13 +174,14 @@ def turnover(
     """Keeps the rows of `batch` that are alive, of n_rows, and adds rows that start with the prompts of `new`."""
     if batch is not None and len(alive) < n_rows:
         batch.keep(alive)
-    if not new:
-        assert batch is not None
-        return batch
-    started = DecodingBatch.start(loaded.model, [row.request.prompt_ids for row in new], loaded.ids.pad)
-    if batch is None:
-        return started
-    batch.join(started)
+    for _, group in groupby((row.request for row in new), key=lambda request: request.size_class):
+        prompts, known = zip(*((request.prompt_ids, request.known) for request in group), strict=True)
+        started = DecodingBatch.start(loaded.model, prompts, loaded.ids.pad, known)
+        if batch is None:
+            batch = started
+        else:
+            batch.join(started)
+    assert batch is not None
     return batch
 
 
@@ -299,9 +324,15 @@ class DecodingBatch:
     logits: Tensor  # (row, vocabulary), of each row's next token
 
     @classmethod
-    def start(cls, model: Any, prompts: Sequence[Sequence[int]], filler: int) -> DecodingBatch:
-        """Returns the rows that hold their prompts. filler: any token id, for padding."""
-        width = max(map(len, prompts))
+    def start(
+        cls, model: Any, prompts: Sequence[Sequence[int]], filler: int, known: Sequence[Known] = ()
+    ) -> DecodingBatch:
+        """Returns the rows that hold their prompts, of each of which as many tokens are run, those behind the `known`.
+
+        filler: any token id, for padding.
+        """
+        known, width = known or [NOTHING] * len(prompts), max(map(len, prompts))
+        new = max(len(prompt) - each.n_tokens for prompt, each in zip(prompts, known, strict=True))
         ids = torch.full((len(prompts), width), filler)
         mask = torch.zeros_like(ids)
         for row, prompt in enumerate(prompts):
@@ -309,8 +340,17 @@ class DecodingBatch:
             mask[row, width - len(prompt) :] = 1
         device = model.device
         rows = cls(model, Cache(layer_class_to_replicate=PreallocatedKVLayer), mask.to(device), torch.empty(0))
-        rows.forward(ids.to(device), (rows.mask.cumsum(1) - 1).clamp(min=0))
+        rows.fill(known, [max(0, len(prompt) - new) for prompt in prompts], width - new)
+        rows.forward(ids[:, -new:].to(device), (rows.mask.cumsum(1) - 1).clamp(min=0)[:, -new:])
         return rows
+
+    def fill(self, known: Sequence[Known], counts: Sequence[int], slots: int) -> None:
+        """Puts keys and values of each row's first `counts` tokens, right-aligned, into so many slots."""
+        for layer in known[0].cache if slots else ():
+            pairs = ((each.cache[layer], n) for each, n in zip(known, counts, strict=True))
+            parts = ([pad(part[:, :, :n], (0, 0, slots - n, 0)) for part in pair] for pair, n in pairs)
+            keys, values = map(torch.cat, zip(*parts, strict=True))
+            self.cache.update(keys, values, layer)
 
     def step(self, tokens: Tensor) -> None:
         """Appends one token (row,) to each row."""

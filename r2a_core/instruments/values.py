@@ -166,9 +166,10 @@ def curve_rows(cuts: pl.DataFrame) -> Iterator[Row]:
 def mistake_rows(mistakes: pl.DataFrame) -> Iterator[Row]:
     """Yield the area over the curve of an item's mistakes, and what is left of it beyond writing the rest anew.
 
-    A rest that is written anew takes a pass of its own.
+    What was run to write a rest anew counts with the arm.
     """
-    costs = {key: float(rows["arm"].sum()) + rows.height for key, rows in mistakes.group_by("item_id", "part")}
+    cost = (pl.col("arm") + pl.col("n_written") / pl.col("own_tokens")).sum()
+    costs = {(item, part): each for item, part, each in mistakes.group_by("item_id", "part").agg(cost).rows()}
     for item, parts in mistake_places(mistakes).items():
         areas = {part: mistake_area(*places) for part, places in parts.items()}
         if "made" in parts:

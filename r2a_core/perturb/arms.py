@@ -35,6 +35,7 @@ class Arm:
     changed: int = 0  # values or phrases that were replaced
     planted: str | None = None  # the answer that the arm names instead
     open_ids: tuple[int, ...] | None = None  # where free continuation starts within the reasoning, its start
+    n_written: int | None = None  # tokens that were run to write the rest of it anew
 
 
 def cut_arms(reading: Reading) -> list[Arm]:

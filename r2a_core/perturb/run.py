@@ -42,11 +42,11 @@ def trace_cache(model: Any, reading: Reading) -> Cache:
     return plan.grown[0]
 
 
-def shared_tokens(reading: Reading, arm: Arm) -> int:
-    """Count the tokens with which arm and unchanged trace begin alike."""
+def shared_tokens(reading: Reading, ids: Sequence[int]) -> int:
+    """Count the tokens with which a changed and the unchanged trace begin alike, up to `</think>`."""
     own = reading.trace.token_ids[: reading.trace.segments.think_close]
-    pairs = enumerate(zip(arm.ids, own, strict=False))
-    return next((at for at, (ours, theirs) in pairs if ours != theirs), min(len(arm.ids), len(own)))
+    pairs = enumerate(zip(ids, own, strict=False))
+    return next((at for at, (ours, theirs) in pairs if ours != theirs), min(len(ids), len(own)))
 
 
 def run_arms(
@@ -92,7 +92,7 @@ def arm_bytes(shape: ModelShape, reading: Reading, arm: Arm) -> int:
     A token counts 6 residual streams, 3 MLP widths, 6 query widths, and its keys and values in every layer; those of
     the whole arm are alive twice, for one layer; a token of the result has logits, three times.
     """
-    new = len(arm.ids) - shared_tokens(reading, arm) + len(reading.stem) + len(reading.result)
+    new = len(arm.ids) - shared_tokens(reading, arm.ids) + len(reading.stem) + len(reading.result)
     cache = 2 * shape.n_kv_heads * shape.head_dim
     width = 6 * shape.d_model + 3 * shape.d_mlp + 6 * shape.n_heads * shape.head_dim + shape.n_layers * cache
     whole = 2 * (len(arm.ids) + len(reading.stem) + len(reading.result)) * cache
@@ -109,7 +109,7 @@ def forced_pack(
     answer_tokens: int,
 ) -> list[Forced]:
     """Force the answers of some arms in one pass, then write on where they differ from the trace's own."""
-    common = [shared_tokens(reading, arm) for arm in arms]
+    common = [shared_tokens(reading, arm.ids) for arm in arms]
     ids = [[*arm.ids[start:], *reading.stem, *reading.result[:-1]] for arm, start in zip(arms, common, strict=True)]
     lengths, width = [len(each) for each in ids], len(reading.result)
     whole = [start + length for start, length in zip(common, lengths, strict=True)]

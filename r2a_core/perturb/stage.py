@@ -13,20 +13,21 @@ from typing import Any
 
 import polars as pl
 
-from r2a_core.config import PerturbParams, ResponseParams
+from r2a_core.config import PerturbParams
 from r2a_core.data.items import Item
 from r2a_core.evaluation.answers import options_of
 from r2a_core.evaluation.boxes import box_scores, gold_texts
-from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.infra.checks import error_context
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
 from r2a_core.models.job import ModelJob
 from r2a_core.perturb.arms import Arm, changed_arms, cut_arms
 from r2a_core.perturb.mistakes import mistake_arms
+from r2a_core.perturb.packed import Cache
 from r2a_core.perturb.reading import Donor, Reading, donor_of, read_trace
 from r2a_core.perturb.run import Forced, run_arms, trace_cache
 from r2a_core.perturb.summary import PERTURB_SCHEMA, boundary_of, perturb_frame
+from r2a_core.perturb.writing import Start, Written, write_freely
 from r2a_core.trace import TokenTrace, last_boxed_answer
 
 log = logging.getLogger(__name__)
@@ -83,9 +84,10 @@ def finish_perturb(job: PerturbJob, store: WorkStore, shard: tuple[str, range]) 
         content.append([item.item_id, reading.trace.token_ids, options_of(item), donor and donor.body, free])
 
     def write(path: Path) -> None:
-        anew = with_mistakes(job, numbers)
-        frame = perturb_frame([row for number in numbers for row in forced_rows(job, number, anew[number])])
-        save_frame(path, with_free_answers(job, frame))
+        caches = {number: trace_cache(job.loaded.model, job.chosen[number]) for number in numbers}
+        anew = with_mistakes(job, caches)
+        rows = (forced_rows(job, number, cache, anew[number]) for number, cache in caches.items())
+        save_frame(path, with_free_answers(job, caches, perturb_frame([row for own in rows for row in own])))
 
     return store.shard(fingerprint(base=digest, traces=content), ".parquet", write)
 
@@ -95,44 +97,45 @@ def is_free(job: PerturbJob, number: int) -> bool:
     return job.params.free is not None and number < job.params.free.traces
 
 
-def with_mistakes(job: PerturbJob, numbers: Sequence[int]) -> dict[int, list[Arm]]:
+Caches = dict[int, Cache]  # of each trace of a shard, by its number, up to `</think>`
+
+
+def with_mistakes(job: PerturbJob, caches: Caches) -> dict[int, list[Arm]]:
     """Let the model write the reasoning anew behind a mistake, and behind none: the arms of each trace of a shard.
 
     A rest that has no end is left as it is, and the answer forced behind it.
     """
     starts = []
-    for number in numbers:
+    for number in caches:
         reading = job.chosen[number]
         options = options_of(job.items[reading.trace.item_id])
         starts += [(number, arm) for arm in mistake_arms(job.tokenizer, reading, options, job.params)]
-    close, found = job.tokenizer.ids.think_close, {number: list[Arm]() for number in numbers}
-    for (number, arm), ids in zip(starts, written_on(job, [arm.ids for _, arm in starts], (close,)), strict=True):
-        rest = ids[:-1] if ids[-1] in (close, *job.tokenizer.ids.ends) else ids
-        space = () if ids[-1] == close else job.chosen[number].close
-        found[number].append(replace(arm, ids=(*arm.ids, *rest, *space)))
+    close, found = job.tokenizer.ids.think_close, {number: list[Arm]() for number in caches}
+    written = written_on(job, caches, [(number, arm.ids) for number, arm in starts], (close,))
+    for (number, arm), each in zip(starts, written, strict=True):
+        last = each.ids[-1]
+        rest = each.ids[:-1] if last in (close, *job.tokenizer.ids.ends) else each.ids
+        space = () if last == close else job.chosen[number].close
+        found[number].append(replace(arm, ids=(*arm.ids, *rest, *space), n_written=each.n_run))
     return found
 
 
-def written_on(job: PerturbJob, starts: Sequence[Sequence[int]], ends: tuple[int, ...] = ()) -> list[tuple[int, ...]]:
-    """Write on greedily from token ids, all in one batch, up to an end of the text or one of `ends`, which is kept."""
-    free, loaded = job.params.free, job.loaded
-    if free is None or not starts:
+def written_on(
+    job: PerturbJob, caches: Caches, starts: Sequence[tuple[int, Sequence[int]]], ends: tuple[int, ...] = ()
+) -> list[Written]:
+    """Write on from token ids behind traces, by number."""
+    if job.params.free is None:
         return []
-    ids = replace(loaded.ids, other_ends=(*loaded.ids.other_ends, *ends))
-    config = ResponseParams(
-        max_new_tokens=free.max_new_tokens, batch_size=free.batch_size, tie_margin=job.tie_margin, shard_items=1
-    )
-    requests = [GenerationRequest(str(row), 0, tuple(start)) for row, start in enumerate(starts)]
-    found = generate(replace(loaded, tokenizer=replace(loaded.tokenizer, ids=ids)), requests, config.sampled())
-    return [each.response_ids for each in found]
+    found = [Start(job.chosen[number], caches[number], tuple(ids)) for number, ids in starts]
+    return write_freely(job.loaded, found, job.params.free, job.tie_margin, ends)
 
 
-def forced_rows(job: PerturbJob, number: int, anew: Sequence[Arm]) -> Iterator[dict[str, Any]]:
+def forced_rows(job: PerturbJob, number: int, cache: Cache, anew: Sequence[Arm]) -> Iterator[dict[str, Any]]:
     """Yield the rows of one trace: cuts from no sentence to all, then the other arms, of which `anew` are the last."""
     reading = job.chosen[number]
     donor, free = donor_of(reading, job.readings), is_free(job, number)
     with error_context(f"trace {reading.trace.item_id!r}"):
-        forced = force(job, reading, donor, anew)
+        forced = force(job, reading, cache, donor, anew)
     bases = {arm.kept: each.log_prob for arm, each in forced.arms if arm.family == "cut"}
     boundary = forced.boundary
     for arm, each in forced.arms:
@@ -149,12 +152,14 @@ def forced_rows(job: PerturbJob, number: int, anew: Sequence[Arm]) -> Iterator[d
             "donor": donor.item_id if donor is not None and arm.family == "other" else None,
             "n_tokens": len(arm.ids) + len(reading.stem) + len(reading.result) - 1,
             "n_run": each.n_run,
+            "n_written": arm.n_written,
             "n_reasoning_tokens": len(reading.body),
             "n_result_tokens": len(reading.result),
             "log_prob": each.log_prob,
             "log_prob_base": bases[boundary if arm.part == "before" else len(reading.sentences)],
             "original": reading.answer,
             "answer": spelled(job, reading, each.written),
+            "number": number,
             "free_ids": free_start(reading, arm) if free and written_freely(job, arm) else None,
         }
 
@@ -167,11 +172,10 @@ class ForcedTrace:
     boundary: int  # sentences
 
 
-def force(job: PerturbJob, reading: Reading, donor: Donor | None, anew: Sequence[Arm]) -> ForcedTrace:
+def force(job: PerturbJob, reading: Reading, cache: Cache, donor: Donor | None, anew: Sequence[Arm]) -> ForcedTrace:
     """Force an answer after the cuts of a trace, then after what is changed around the boundary that they give."""
     params, options = job.params, options_of(job.items[reading.trace.item_id])
     model, ends = job.loaded.model, job.tokenizer.ids.ends
-    cache = trace_cache(model, reading)
 
     def ended(ids: Sequence[int]) -> bool:
         return ids[-1] in ends or last_boxed_answer(spelled(job, reading, ids)) is not None
@@ -206,23 +210,28 @@ def free_start(reading: Reading, arm: Arm) -> list[int]:
     return [*(arm.open_ids or (*arm.ids, close))]
 
 
-def with_free_answers(job: PerturbJob, frame: pl.DataFrame) -> pl.DataFrame:
+def with_free_answers(job: PerturbJob, caches: Caches, frame: pl.DataFrame) -> pl.DataFrame:
     """Write answers freely and greedily after the arms that have free_ids, all of a shard in one batch.
 
     One that is cut off before its box, at `free.max_new_tokens`, has no verdict later.
     """
-    starts = {row: ids for row, ids in enumerate(frame["free_ids"].to_list()) if ids is not None}
+    asked = {row: each for row, each in enumerate(frame.select("number", "free_ids").rows()) if each[1] is not None}
+    runs: list[int | None] = frame["n_written"].to_list()
     texts: list[str | None] = [None] * frame.height
     whole: list[bool | None] = [None] * frame.height
     close = job.tokenizer.ids.think_close
-    for (row, start), response in zip(starts.items(), written_on(job, [*starts.values()]), strict=True):
-        ended = response[-1] in job.tokenizer.ids.ends
-        ids = [*start[-1:], *response[: len(response) - ended]]
+    for (row, (_, start)), each in zip(asked.items(), written_on(job, caches, [*asked.values()]), strict=True):
+        ended = each.ids[-1] in job.tokenizer.ids.ends
+        ids = [*start[-1:], *each.ids[: len(each.ids) - ended]]
         closed = len(ids) - 1 - ids[::-1].index(close) if close in ids else None
         text = texts[row] = "" if closed is None else job.text(ids[closed + 1 :])
-        whole[row] = ended or last_boxed_answer(text) is not None
-    columns = {"free": pl.Series(texts, dtype=pl.String), "free_whole": pl.Series(whole, dtype=pl.Boolean)}
-    return frame.drop("free_ids").with_columns(**columns).select(list(PERTURB_SCHEMA))
+        whole[row], runs[row] = ended or last_boxed_answer(text) is not None, each.n_run
+    columns = {
+        "free": pl.Series(texts, dtype=pl.String),
+        "free_whole": pl.Series(whole, dtype=pl.Boolean),
+        "n_written": pl.Series(runs, dtype=pl.Int32),
+    }
+    return frame.with_columns(**columns).select(list(PERTURB_SCHEMA))
 
 
 def with_verdicts(frame: pl.DataFrame, items: Sequence[Item], timeout_seconds: float) -> pl.DataFrame:

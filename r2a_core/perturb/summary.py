@@ -31,6 +31,7 @@ PERTURB_SCHEMA: dict[str, Any] = {
     "donor": pl.String,
     "n_tokens": pl.Int32,
     "n_run": pl.Int32,
+    "n_written": pl.Int32,  # tokens that were run to write the rest of the reasoning, or a free answer
     "n_reasoning_tokens": pl.Int32,
     "n_result_tokens": pl.Int32,
     "log_prob": pl.Float64,  # nats, sum over the result's tokens
@@ -65,8 +66,8 @@ share_words = partial(estimate, decimals=0, write=percent)
 
 
 def perturb_frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
-    """Put rows into a frame, with free_ids. Raises R2AError at a number that is not finite."""
-    frame = pl.DataFrame(rows, schema=PERTURB_SCHEMA | {"free_ids": pl.List(pl.Int64)})
+    """Put rows into a frame, with free_ids and the trace's number. Raises R2AError at a number that is not finite."""
+    frame = pl.DataFrame(rows, schema=PERTURB_SCHEMA | {"number": pl.Int32, "free_ids": pl.List(pl.Int64)})
     check_columns(frame, ["log_prob", "log_prob_base"], ("item_id", *CASE), "changed reasoning", HINT)
     return frame
 
@@ -168,7 +169,9 @@ def arm_record(case: dict[str, Any], rows: pl.DataFrame, free: pl.DataFrame, par
 
 
 def cost_record(frame: pl.DataFrame) -> dict[str, Any]:
-    """Count the tokens of the passes that force answers, with the unchanged trace, beside one whole pass an arm."""
+    """Count the tokens of the passes that force answers, with the unchanged trace, beside one whole pass an arm; and
+    those that were run to write on.
+    """
     traces = frame.filter(whole_trace())
     whole, run = int(frame["n_tokens"].sum()), int(frame["n_run"].sum())
     own = int(traces["n_tokens"].sum())
@@ -178,6 +181,7 @@ def cost_record(frame: pl.DataFrame) -> dict[str, Any]:
         "tokens": run,
         "whole_tokens": whole,
         "passes_per_trace": run / own if own else None,
+        "written_tokens": int(frame["n_written"].sum()),
     }
 
 
@@ -201,6 +205,7 @@ def sentences(record: dict[str, Any]) -> list[str]:
     said.append(
         f"Forcing took {cost['tokens']:,} tokens for {cost['arms']} arms, {cost['passes_per_trace']:.1f} passes over "
         f"each trace; one whole pass per arm would be {cost['whole_tokens'] / max(1, cost['tokens']):.1f} times that."
+        + (f" Writing on took {cost['written_tokens']:,} more." if cost["written_tokens"] else "")
     )
     return said
 

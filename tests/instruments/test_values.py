@@ -109,6 +109,7 @@ def test_changed_reasoning_is_what_the_answer_loses_and_noise_has_no_value() -> 
     assert passes["area"]["a"] == pytest.approx(1 + 6 * 4 / 20)
     assert found["mistakes"] == pytest.approx({"a": 1 - 0.6, "b": 1})  # 0 to 0.2, up to 0.6, then 1
     assert found["mistakes_alone"] == pytest.approx({"a": 0.4, "b": 1 - 0.4})  # b anew: 1 to 0.4, down to 0.8, then 0
+    assert passes["mistakes_alone"]["a"] == pytest.approx(1 + 4 * (4 + 6) / 20)  # two places, with and without
     assert "filler" not in found
 
 

@@ -44,5 +44,8 @@ def changed() -> pl.DataFrame:
             rows.append(row(item, "number", 1, 0.2, same, part=part))
         rows.append(row(item, "other", 1, 0.4, 0, planted="7", took=float(item == "a")))
     for (item, part), places in MISTAKES.items():
-        rows += [row(item, "mistake", kept / 5, 0.4, same, part=part, kept=kept) for kept, same in places.items()]
+        rows += [
+            row(item, "mistake", kept / 5, 0.4, same, part=part, kept=kept, n_written=6)
+            for kept, same in places.items()
+        ]
     return pl.DataFrame(rows, schema=PERTURB_SCHEMA)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import torch
 from r2a_core.data.items import Item
 from r2a_core.generation.decode import Generated
 from r2a_core.perturb import stage as jobs
+from r2a_core.perturb import writing
 from r2a_core.perturb.mistakes import mistake_arms
+from r2a_core.perturb.run import shared_tokens, trace_cache
 from r2a_core.perturb.summary import PERTURB_SCHEMA
 from r2a_core.trace import select_traces
 from tests.perturb.cases import params as perturb_params
@@ -79,6 +82,10 @@ def test_from_traces_to_a_figure_and_again_after_a_kill(root: Path, monkeypatch:
     assert set(written["item_id"]) == {"story-0"}
     assert written.filter(family="cut")["level"].to_list() == [0, 1]
     assert written.filter(family="number")["level"].unique().to_list() == [1]
+    anew = found.filter(pl.col("n_written").is_not_null())
+    assert anew.height == written.height + found.filter(family="mistake").height
+    whole = written.filter(family="cut", level=1)  # of which `</think>` is run, and all written but the last
+    assert whole["n_written"].to_list() == [5]
     metrics = json.loads((root / "data/metrics/perturb-tiny-stories.json").read_text())
     assert [metrics["n_items"], metrics["n_noise"]] == [4, 4 - found.filter(family="cut", level=1)["same"].sum()]
     first = contents(root / "data", MADE)
@@ -98,7 +105,9 @@ def test_from_traces_to_a_figure_and_again_after_a_kill(root: Path, monkeypatch:
             call(root, "perturb", "tiny", "stories")
     ran: list[int] = []
     rows_of = jobs.forced_rows
-    monkeypatch.setattr(jobs, "forced_rows", lambda job, number, anew: ran.append(number) or rows_of(job, number, anew))
+    monkeypatch.setattr(
+        jobs, "forced_rows", lambda job, number, *more: ran.append(number) or rows_of(job, number, *more)
+    )
     call(root, "perturb", "tiny", "stories")
     assert ran == [2, 3]
     call(root, "figures_perturb")
@@ -121,8 +130,12 @@ def job(root: Path) -> jobs.PerturbJob:
     )
 
 
+def caches_of(job: jobs.PerturbJob, numbers: Sequence[int]) -> jobs.Caches:
+    return {number: trace_cache(job.loaded.model, job.chosen[number]) for number in numbers}
+
+
 def test_the_rest_is_what_the_model_writes_greedily_behind_the_sentence(job: jobs.PerturbJob) -> None:
-    found = jobs.with_mistakes(job, [1, 2])
+    found = jobs.with_mistakes(job, caches_of(job, [1, 2]))
     assert [len(arms) for arms in found.values()] == [4, 4]
     for number, arms in found.items():
         reading = job.chosen[number]
@@ -133,6 +146,8 @@ def test_the_rest_is_what_the_model_writes_greedily_behind_the_sentence(job: job
                     ids.append(int(job.loaded.model(torch.tensor([ids])).logits[0, -1].argmax()))
             assert arm.ids == (*ids, *reading.close)
             assert (arm.part, arm.level, arm.kept) == (start.part, start.level, start.kept)
+            shared = min(shared_tokens(reading, start.ids), len(start.ids) - 1)
+            assert arm.n_written == len(start.ids) - shared + 4
 
 
 def test_a_model_that_writes_what_stood_there_has_no_noise(
@@ -147,9 +162,10 @@ def test_a_model_that_writes_what_stood_there_has_no_noise(
         assert config.temperature == 0
         return [Generated(one.item_id, 0, rest, "stop") for one, rest in zip(requests, rests, strict=True)]
 
-    monkeypatch.setattr(jobs, "generate", planted)
-    arms = jobs.with_mistakes(job, [1])[1]
+    monkeypatch.setattr(writing, "generate", planted)
+    caches = caches_of(job, [1])
+    arms = jobs.with_mistakes(job, caches)[1]
     assert [arm.ids == own[:-1] for arm in arms] == [False, True, False, True]
-    rows = pl.DataFrame([*jobs.forced_rows(job, 1, arms)], infer_schema_length=None).filter(family="mistake")
+    rows = pl.DataFrame([*jobs.forced_rows(job, 1, caches[1], arms)], infer_schema_length=None).filter(family="mistake")
     loss = (rows["log_prob_base"] - rows["log_prob"]).abs()
     assert (loss < 1e-5).to_list() == [False, True, False, True]
