@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from r2a_core import paper, results
-from r2a_core.attention.heads import HEAD_SCHEMA, SCORE_SCHEMA, summary
+from r2a_core.attention.head_scores import SCORE_SCHEMA
+from r2a_core.attention.heads import HEAD_SCHEMA, summary
 from r2a_core.config import HeadsParams, WalkThresholds, parse
 from r2a_core.figures.segment_masses import segment_mass_figure
 from r2a_core.infra.files import write_frame

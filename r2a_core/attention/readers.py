@@ -14,7 +14,8 @@ from typing import Any
 
 import polars as pl
 
-from r2a_core.attention.heads import HEAD_SCHEMA, SCORES, is_reasoning_focus, rank_on_dataset
+from r2a_core.attention.head_scores import SCORES
+from r2a_core.attention.heads import HEAD_SCHEMA, is_reasoning_focus, rank_on_dataset
 from r2a_core.attention.job import AttentionJob
 from r2a_core.attention.tables import attention_tables
 from r2a_core.config import HeadsParams

@@ -75,12 +75,12 @@ def broken_sentence(found: Mapping[str, Any]) -> str:
 def view_sentence(view: str, record: Mapping[str, Any]) -> str:
     """Say what the reasoning's own rows read of the question, or of the reasoning before them."""
     (rows, read), excess, first = VIEWS[view], record["excess"], record["first_by_excess"]
-    more = compared(excess["low"], excess["high"], "reading by distance gives")
+    more = compared(excess["low"], excess["high"], "what reading by distance gives")
     return (
         f"While the {rows} is written, heads give {signed(record['mass'])} of their attention to {read} (mean over "
         f"heads), which is {more} (difference {estimate(excess, 3)}, n = {record['n_traces']}). {record['reading']} of "
         f"{record['n_heads']} heads read it more than even reading does, and not evenly, most beyond distance"
-        f"{listed(first[:3])}; of the first {len(first)} of these {record['shared']} are also among the answer's."
+        f"{listed(first[:3])}; the first {len(first)} of these and the answer's have {record['shared']} in common."
     )
 
 

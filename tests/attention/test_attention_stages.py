@@ -12,7 +12,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from r2a_core.activations import capture as capture_jobs
-from r2a_core.attention import heads as scoring
+from r2a_core.attention import head_scores as scoring
 from r2a_core.attention import tables
 from r2a_core.builtin.tokenizer import build_tokenizer
 from r2a_core.config import Tags

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from r2a_core.activations.capture import capture_trace
-from r2a_core.attention.heads import SCORES, rank_heads
+from r2a_core.attention.head_scores import SCORES
+from r2a_core.attention.heads import rank_heads
 from r2a_core.attention.map_selection import choose_maps
 from r2a_core.attention.maps import attention_maps
 from r2a_core.attention.tables import concat_tables, tables_from_activations
