@@ -9,6 +9,7 @@ mps; default auto) and R2A_THREADS (default: torch's own choice).
 import functools
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from r2a_core.infra.processes import end_with_parent
 from r2a_core.infra.shards import FORMAT, Work, fingerprint, open_store
 from r2a_core.paths import StudyPaths
 from r2a_core.trace import SETTINGS
+from stages import INTERRUPTED
 from stages._guard import State, files, put_aside, refuse_changes, refuse_mixed, refuse_new_code, seen
 from stages._plan import Declared, declared, outputs
 
@@ -168,6 +170,7 @@ def set_threads() -> None:
 
 def run_stage(command: Callable[..., None]) -> None:
     """Runs a stage's command line. A user's mistake ends in one sentence and a hint; a bug keeps its traceback."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     end_with_parent(only_under="DVC_STAGE")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     for chatty in ("httpx", "transformers", "matplotlib", "fontTools"):
@@ -181,7 +184,7 @@ def run_stage(command: Callable[..., None]) -> None:
             for study in opened:
                 study.refuse_changes()
         except KeyboardInterrupt:
-            print("interrupted: finished shards are kept; dvc repro goes on from there", file=sys.stderr)
+            print(INTERRUPTED, file=sys.stderr)
             raise typer.Exit(130) from None
         except Exception as error:
             trouble = known_trouble(error)

@@ -3,9 +3,14 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
+from stages import INTERRUPTED
 from tests.reliability.conftest import QUESTIONS, TRACES, Project, await_that, ended, finished
 
 STAGES = {"generate": QUESTIONS, "capture": TRACES, "attention": TRACES}
@@ -54,9 +59,19 @@ def test_an_interrupted_stage_says_so_and_goes_on_later(project: Project) -> Non
     assert signal_at(project, "generate", 1, signal.SIGINT) == 130
     said = project.log.read_text()
     assert "Traceback" not in said
-    assert said.splitlines()[-1] == "interrupted: finished shards are kept; dvc repro goes on from there"
+    assert said.splitlines()[-1] == INTERRUPTED
     assert project.run("generate", *QUESTIONS) == 0
     assert project.snapshot() == project.undisturbed
+
+
+def test_a_stage_is_interrupted_while_its_imports_run_as_later() -> None:
+    process = subprocess.Popen([sys.executable, "-m", "stages.doctor"], stderr=subprocess.PIPE, text=True)
+    maps = Path(f"/proc/{process.pid}/maps")
+    while process.poll() is None and "torch" not in maps.read_text():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, f"{INTERRUPTED}\n")
 
 
 def test_nothing_that_stages_write_is_a_pickle(project: Project) -> None:
