@@ -741,7 +741,7 @@ class MapParams(Record):
     traces: Count
     spans: Listed[ChosenSpan]  # in place of an item's default span: its final result
     cells: Annotated[int, Field(ge=8, lt=LARGEST)]  # most rows and columns of a map
-    links: Count  # reasoning tokens kept for each answer token, the strongest
+    links: Count  # tokens of each part of the text kept for each token that reads them, the strongest
 
 
 Role = Literal["probe", "flip", "think_close", "answer_end"]  # of a patched token

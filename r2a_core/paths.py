@@ -99,8 +99,12 @@ class StudyPaths:
         return self.data / "maps" / model / f"{dataset}-spans.parquet"
 
     def map_links(self, model: str, dataset: str) -> Path:
-        """The most attended reasoning tokens of each answer token."""
+        """The most attended tokens of each token of reasoning and answer."""
         return self.data / "maps" / model / f"{dataset}-links.parquet"
+
+    def map_lines(self, model: str, dataset: str) -> Path:
+        """Which line of a trace reads which."""
+        return self.data / "maps" / model / f"{dataset}-lines.parquet"
 
     @property
     def selected_pairs(self) -> Path:

@@ -332,6 +332,14 @@ def grouped(values: np.ndarray, mass: np.ndarray, width: int) -> np.ndarray:
     return np.divide(totals, masses, out=np.full(totals.shape, np.nan), where=masses >= LOOKS * rows)
 
 
+def group_starts(parts: Sequence[range], most: int) -> list[int]:
+    """Find the first of each group when the cells of all parts are pooled to at most `most`, equally many a group."""
+    width = 1
+    while sum(-(-len(part) // width) for part in parts) > most:
+        width += 1
+    return [start for part in parts for start in part[::width]]
+
+
 def map_name(kind: str, layer: int | None, head: int | None) -> str:
     """Name a map: L10.H31 for a head, `RFH mean` and `head mean` for the two means."""
     if layer is not None and head is not None:

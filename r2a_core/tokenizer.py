@@ -58,6 +58,8 @@ class LoadedTokenizer:
 
 SENTENCE_END = re.compile(r"[.!?][\"'”’)\]*]*(?=\s)|\n+")
 
+LINE_END = re.compile(r"\n+")
+
 PENDING = 4  # tokens: a character has at most four bytes
 
 UNFINISHED = "\ufffd"  # what a part of a character decodes to
@@ -90,8 +92,19 @@ def sentence_ranges(pieces: Sequence[str], tokens: range) -> list[range]:
 
     `pieces`: text of every token of the trace. A token that ends a sentence belongs to it as a whole.
     """
+    return ranges_up_to(SENTENCE_END, pieces, tokens)
+
+
+def line_ranges(pieces: Sequence[str], tokens: range) -> list[range]:
+    """Cuts `tokens` into lines in the same way, or into sentences where they are one line."""
+    lines = ranges_up_to(LINE_END, pieces, tokens)
+    return lines if len(lines) > 1 else sentence_ranges(pieces, tokens)
+
+
+def ranges_up_to(end: re.Pattern[str], pieces: Sequence[str], tokens: range) -> list[range]:
+    """Cuts `tokens` behind every match of `end`. None is only white space, which belongs to what is before it."""
     text = "".join(pieces[tokens.start : tokens.stop])
-    ends = [match.end() for match in SENTENCE_END.finditer(text)]
+    ends = [match.end() for match in end.finditer(text)]
     found: list[range] = []
     start, position = tokens.start, 0
     for token in tokens:
@@ -100,7 +113,7 @@ def sentence_ranges(pieces: Sequence[str], tokens: range) -> list[range]:
             continue
         if "".join(pieces[start : token + 1]).strip():
             found.append(range(start, token + 1))
-        elif found:  # white space belongs to the sentence before it
+        elif found:
             found[-1] = range(found[-1].start, token + 1)
         else:
             continue

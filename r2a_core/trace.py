@@ -22,6 +22,7 @@ from r2a_core.tokenizer import TagIds
 Status = Literal["ok", "unfinished", "bad_think", "no_answer"]
 
 SEGMENTS = ("bos", "query", "think_open", "reasoning", "think_close", "answer")
+TEXT_PARTS = ("query", "reasoning", "answer")  # the segments that are text
 
 
 # Columns of data/generations/<model>/<dataset>/<setting>.parquet.

@@ -2,8 +2,8 @@
 
 params maps, attention.reflection_phrases, heads.walk; data/activations/, data/attention/
 (<model>/<dataset>/with_reasoning), data/heads/<model>.parquet, data/models/<model>/ (tokenizer)
--> data/maps/<model>/<dataset>.parquet, <dataset>-tokens.parquet, <dataset>-spans.parquet, <dataset>-links.parquet, all
-empty with capture.store: false
+-> data/maps/<model>/<dataset>.parquet, <dataset>-tokens.parquet, <dataset>-spans.parquet, <dataset>-links.parquet,
+<dataset>-lines.parquet, all empty with capture.store: false
 usage: python -m stages.maps MODEL DATASET
 """
 
@@ -17,7 +17,7 @@ from stages._study import open_study, run_stage
 
 
 def maps(model: str, dataset: str) -> None:
-    """Write data/maps/MODEL/DATASET.parquet and its -tokens, -spans and -links.parquet."""
+    """Write data/maps/MODEL/DATASET.parquet and its -tokens, -spans, -links and -lines.parquet."""
     study = open_study("maps", model=model, dataset=dataset)
     paths, params = study.paths, study.params
     job = MapJob(
@@ -39,6 +39,7 @@ def maps(model: str, dataset: str) -> None:
     write_frame(paths.map_tokens(model, dataset), tables.tokens)
     write_frame(paths.map_spans(model, dataset), tables.spans)
     write_frame(paths.map_links(model, dataset), tables.links)
+    write_frame(paths.map_lines(model, dataset), tables.lines)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from r2a_core.activations.capture import capture_trace
 from r2a_core.attention.heads import HEAD_SCHEMA, rank_heads
 from r2a_core.attention.induction import induction_scores
 from r2a_core.attention.map_selection import ShownMaps, Span
-from r2a_core.attention.maps import choose_views, map_rows, span_rows
+from r2a_core.attention.map_views import choose_views, query_blocks
+from r2a_core.attention.maps import span_rows
 from r2a_core.attention.retrieval import NeedleTest, retrieval_scores
 from r2a_core.attention.tables import ATTENTION_SCHEMA, medians, tables_from_activations
 from r2a_core.config import (
@@ -113,7 +114,7 @@ def test_maps_of_attention_that_overflows(refused) -> None:
     trace: Any = Trace(scale=1e30)
     views = choose_views(trace, ShownMaps(((0, 1),), ((0, 0),), ("q1",), ()))
     says = "attention map head, layer and head (0, 1): the value at row 0, token 0 is nan"
-    refused(lambda: list(map_rows("q1", trace, views, 16, "cpu")), says, LOOK)
+    refused(lambda: list(query_blocks(trace, views, range(trace.segments.n_tokens), "cpu")), says, LOOK)
     refused(lambda: span_rows(trace, Span("q1", 7, 9), views, "cpu"), "the value at row 0, token 0 is nan", LOOK)
 
 

@@ -19,7 +19,9 @@ if str(ROOT) not in sys.path:
 
 from r2a_core.activations.store import TRACES  # noqa: E402
 from r2a_core.attention.heads import HEAD_SCHEMA  # noqa: E402
-from r2a_core.attention.maps import LINK_SCHEMA, MAP_SCHEMA, SPAN_SCHEMA, TOKEN_SCHEMA  # noqa: E402
+from r2a_core.attention.map_lines import LINE_SCHEMA  # noqa: E402
+from r2a_core.attention.map_links import LINK_SCHEMA  # noqa: E402
+from r2a_core.attention.maps import MAP_SCHEMA, SPAN_SCHEMA, TOKEN_SCHEMA  # noqa: E402
 from r2a_core.attention.readers import READ_SCHEMA  # noqa: E402
 from r2a_core.attention.tables import ATTENTION_SCHEMA, SENTENCE_SCHEMA  # noqa: E402
 from r2a_core.data.items import ITEM_SCHEMA, SELECTION_SCHEMA  # noqa: E402
@@ -39,7 +41,7 @@ from r2a_core.patching.stage import CLEAN_RUNS  # noqa: E402
 from r2a_core.perturb.summary import PERTURB_SCHEMA  # noqa: E402
 from r2a_core.results import VIEWS  # noqa: E402
 from r2a_core.sentences.summary import RECEIVER_SCHEMA, SUPPRESSION_SCHEMA  # noqa: E402
-from r2a_core.trace import GENERATION_SCHEMA  # noqa: E402
+from r2a_core.trace import GENERATION_SCHEMA, TEXT_PARTS  # noqa: E402
 from r2a_core.walks.summary import WALK_SCHEMA  # noqa: E402
 
 
@@ -387,15 +389,36 @@ TABLES = (
         "maps/<model>/<dataset>-links.parquet",
         "maps",
         "4",
-        "answer token and head or mean",
+        "head or mean, token that attends (from `<think>` on) and part of the text",
         LINK_SCHEMA,
         {
             **KIND,
             "row": count("the token that attends; it writes the next"),
-            "tokens": count("reasoning tokens by falling weight, ties by place, at most maps.links"),
+            "part": Column("question, reasoning or answer: where `tokens` lie", choices=TEXT_PARTS),
+            "tokens": count("tokens of the part by falling weight, ties by place, at most maps.links"),
             "weights": share("attention weight on each"),
-            "reasoning": share("attention mass on the whole reasoning"),
-            "outside": share("attention mass on the reasoning tokens that are not in `tokens`"),
+            "mass": share("attention mass on the whole part"),
+            "outside": share("attention mass on the tokens of the part that are not in `tokens`"),
+        },
+    ),
+    Table(
+        "maps/<model>/<dataset>-lines.parquet",
+        "maps",
+        "4",
+        "trace and head or mean",
+        LINE_SCHEMA,
+        {
+            **KIND,
+            "start": count(
+                "first token of each line of question, reasoning and answer; of a part of one line, sentence"
+            ),
+            "end": count("token after its last"),
+            "joined": Column("lines of the text that one stands for, at most; more than 1 in long texts", 1),
+            "weights": share(
+                "lines x lines, row by row: mean attention weight of a token of the row's line on one of the column's; "
+                "null where the row's line was not captured as a whole"
+            ),
+            "even": share("the same of tokens that attend evenly to all that they see"),
         },
     ),
     Table(

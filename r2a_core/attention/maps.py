@@ -4,12 +4,11 @@ stored activations, token texts, attention and head tables -> MapTables:
     maps    one row per item and map: a single head, the mean of the Reasoning-Focus Heads, or the mean of all heads
     tokens  one row per item
     spans   one row per item, span and map: mean attention to each token from the rows that write the span
-    links   one row per item, map and row that writes an answer token: the reasoning tokens it attends to most, and the
-            mass they leave out
+    links   what each row attends to most, see map_links.py
+    lines   which line of a trace reads which, see map_lines.py
 
-The row that writes a token is the one before it: its output is the next token.
-
-Patterns are computed a block of rows at a time and pooled by maximum, so that a token x token matrix never exists.
+The row that writes a token is the one before it: its output is the next token. All but spans come of one pass over the
+rows of a trace, a block of them at a time.
 """
 
 import itertools
@@ -20,27 +19,21 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
-from torch import Tensor
 
-from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.store import ActivationReader, RecordedTrace
+from r2a_core.attention.map_lines import LINE_SCHEMA, LineWeights
+from r2a_core.attention.map_links import LINK_SCHEMA, block_links
 from r2a_core.attention.map_selection import ShownMaps, Span, choose_maps, default_span
-from r2a_core.attention.patterns import pattern_blocks
+from r2a_core.attention.map_views import VIEW_SCHEMA, HeadGroup, QueryBlock, choose_views, query_blocks
 from r2a_core.config import MapParams, WalkThresholds
-from r2a_core.infra.checks import check_finite
 from r2a_core.infra.errors import R2AError
 from r2a_core.models.job import ModelJob
 from r2a_core.models.load import choose_device
-from r2a_core.results import Head, head_name
+from r2a_core.results import group_starts
 from r2a_core.tokenizer import reflection_ranges, token_pieces
 from r2a_core.trace import TraceSegments
 
 log = logging.getLogger(__name__)
-
-CHUNK_ELEMENTS = 4_000_000  # attention weights per map and block of rows
-
-VIEW_SCHEMA = {"item_id": pl.String, "kind": pl.String, "layer": pl.Int16, "head": pl.Int16}
 
 MAP_SCHEMA = {
     **VIEW_SCHEMA,  # kind: head | rfh_mean | head_mean; layer and head are null for means
@@ -67,45 +60,18 @@ SPAN_SCHEMA = {
 }
 
 
-LINK_SCHEMA = {
-    **VIEW_SCHEMA,  # kind: head | rfh_mean | head_mean; layer and head are null for means
-    "row": pl.Int32,  # the token that attends; it writes the next
-    "tokens": pl.List(pl.Int32),  # reasoning tokens by falling weight, ties by place; all of a short reasoning
-    "weights": pl.List(pl.Float32),  # attention weight of each
-    "reasoning": pl.Float32,  # attention mass on the whole reasoning
-    "outside": pl.Float32,  # attention mass on the reasoning tokens that are not in `tokens`
-}
-
-
-@dataclass(frozen=True)
-class HeadGroup:
-    """One map: a head, or the mean of several."""
-
-    kind: str  # head | rfh_mean | head_mean
-    heads: tuple[Head, ...]
-
-    def key(self, item_id: str) -> dict[str, object]:
-        """Return the columns that name a map."""
-        layer, head = self.heads[0] if self.kind == "head" else (None, None)
-        return {"item_id": item_id, "kind": self.kind, "layer": layer, "head": head}
-
-
 @dataclass(frozen=True)
 class MapTables:
-    """MAP_SCHEMA, TOKEN_SCHEMA, SPAN_SCHEMA and LINK_SCHEMA."""
+    """MAP_SCHEMA, TOKEN_SCHEMA, SPAN_SCHEMA, LINK_SCHEMA and LINE_SCHEMA."""
 
     maps: pl.DataFrame
     tokens: pl.DataFrame
     spans: pl.DataFrame
     links: pl.DataFrame
+    lines: pl.DataFrame
 
 
-@dataclass(frozen=True)
-class QueryBlock:
-    """Attention weights of consecutive query positions over all tokens, one matrix per view."""
-
-    rows: range
-    weights: list[np.ndarray]  # each (row, token)
+SCHEMAS = (MAP_SCHEMA, TOKEN_SCHEMA, SPAN_SCHEMA, LINK_SCHEMA, LINE_SCHEMA)  # of MapTables
 
 
 @dataclass(frozen=True)
@@ -129,7 +95,7 @@ def trace_maps(job: MapJob, attention: pl.DataFrame, heads: pl.DataFrame) -> Map
     if not (reader.item_ids and reader.is_stored):
         why = "no trace was captured" if reader.is_stored else "capture.store is false"
         log.warning("%s, %s: %s, so there are no maps", job.model, job.dataset, why)
-        return MapTables(*(pl.DataFrame(schema=each) for each in (MAP_SCHEMA, TOKEN_SCHEMA, SPAN_SCHEMA, LINK_SCHEMA)))
+        return MapTables(*(pl.DataFrame(schema=each) for each in SCHEMAS))
     pieces = {trace.item_id: token_pieces(job.tokenizer.hf, trace.token_ids) for trace in reader.token_traces()}
     chosen = choose_maps(job.params, job.model, job.dataset, pieces, attention, heads, job.walk)
     device = str(choose_device(job.device))
@@ -144,67 +110,65 @@ def attention_maps(
     reflection_phrases: Sequence[str],
     device: str,
 ) -> MapTables:
-    """Compute maps, tokens, spans and links of the chosen traces of one dataset.
+    """Compute the tables of the chosen traces of one dataset.
 
     pieces: text of each token, by item id (of the chosen ones at least). Raises R2AError when a chosen trace, head or
     span does not exist.
     """
-    maps, tokens, spans, links = [], [], [], []
+    maps, tokens, spans, lines, links = [], [], [], [], [pl.DataFrame(schema=LINK_SCHEMA)]
     for item_id in chosen.items:
         trace = reader.trace(item_id)
         texts = pieces[item_id]
         views = choose_views(trace, chosen)
-        maps += map_rows(item_id, trace, views, params.cells, device)
+        pooled, by_line = PooledPatterns(trace, views, params.cells), LineWeights(trace, views, texts)
+        for block in query_blocks(trace, views, captured_rows(trace), device):
+            pooled.add(block)
+            by_line.add(block)
+            links.append(block_links(item_id, block, views, trace.segments, params.links))
+        maps += pooled.map_rows(item_id)
+        lines += by_line.rows(item_id)
         tokens.append(token_row(item_id, trace.segments, texts, reflection_phrases))
         own = [span for span in chosen.spans if span.item_id == item_id]
         for span in own or written_span(default_span(item_id, trace.segments, texts), trace):
             spans += span_rows(trace, span, views, device)
-        links += link_rows(item_id, trace, views, params.links, device)
-    return MapTables(
-        pl.DataFrame(maps, schema=MAP_SCHEMA),
-        pl.DataFrame(tokens, schema=TOKEN_SCHEMA),
-        pl.DataFrame(spans, schema=SPAN_SCHEMA),
-        pl.DataFrame(links, schema=LINK_SCHEMA),
-    )
+    rows = (maps, tokens, spans, pl.concat(links), lines)
+    return MapTables(*(pl.DataFrame(each, schema=schema) for each, schema in zip(rows, SCHEMAS, strict=True)))
 
 
-def choose_views(trace: RecordedTrace, chosen: ShownMaps) -> list[HeadGroup]:
-    """List the maps of a trace: single heads, the mean of the Reasoning-Focus Heads if any, the mean of all heads."""
-    everything = [(layer, head) for layer in sorted(trace.layers) for head in range(trace.layers[layer].n_heads)]
-    absent = [head for head in [*chosen.heads, *chosen.rfh] if tuple(head) not in everything]
-    if absent:
-        raise R2AError(f"{head_name(*absent[0])} was not captured", "choose another head for the maps")
-    single = [HeadGroup("head", (head,)) for head in chosen.heads]
-    rfh = [HeadGroup("rfh_mean", chosen.rfh)] if chosen.rfh else []
-    return [*single, *rfh, HeadGroup("head_mean", tuple(everything))]
+def captured_rows(trace: RecordedTrace) -> range:
+    """The rows that were captured, without the final EOS."""
+    return range(trace.first_row, trace.segments.n_tokens - 1)
 
 
-def map_rows(
-    item_id: str, trace: RecordedTrace, views: Sequence[HeadGroup], cells: int, device: str
-) -> Iterator[dict[str, object]]:
-    """Pool one row of MAP_SCHEMA per view; rows are those that were captured, without the final EOS."""
-    n_tokens = trace.segments.n_tokens
-    rows = first_tokens(trace.segments, range(trace.first_row, n_tokens - 1), cells)
-    columns = first_tokens(trace.segments, range(n_tokens - 1), cells)
-    pooled = [np.zeros((len(rows), len(columns)), np.float32) for _ in views]
-    for chunk in query_blocks(trace, views, range(trace.first_row, n_tokens - 1), device):
-        place = np.searchsorted(rows, chunk.rows, side="right") - 1
-        for target, weights in zip(pooled, chunk.weights, strict=True):
-            np.maximum.at(target, place, np.maximum.reduceat(weights[:, : n_tokens - 1], columns, axis=1))
-    axes = {"n_tokens": n_tokens, "row_token": rows.tolist(), "col_token": columns.tolist()}
-    for view, pattern in zip(views, pooled, strict=True):
-        yield {**view.key(item_id), **axes, "pattern": pattern.ravel().tolist()}
+class PooledPatterns:
+    """Pools the weights of blocks by their maximum over cells."""
+
+    def __init__(self, trace: RecordedTrace, views: Sequence[HeadGroup], cells: int) -> None:
+        self.segments, self.views = trace.segments, views
+        self.rows = first_tokens(trace.segments, captured_rows(trace), cells)
+        self.columns = first_tokens(trace.segments, range(trace.segments.n_tokens - 1), cells)
+        self.patterns = [np.zeros((len(self.rows), len(self.columns)), np.float32) for _ in views]
+
+    def add(self, block: QueryBlock) -> None:
+        """Pool consecutive rows into the cells they lie in."""
+        place = np.searchsorted(self.rows, block.rows, side="right") - 1
+        for target, weights in zip(self.patterns, block.weights, strict=True):
+            by_column = np.maximum.reduceat(weights[:, : self.segments.n_tokens - 1], self.columns, axis=1)
+            np.maximum.at(target, place, by_column)
+
+    def map_rows(self, item_id: str) -> Iterator[dict[str, object]]:
+        """Make one row of MAP_SCHEMA per view."""
+        axes = {"row_token": self.rows.tolist(), "col_token": self.columns.tolist()}
+        for view, pattern in zip(self.views, self.patterns, strict=True):
+            size = {"n_tokens": self.segments.n_tokens}
+            yield {**view.key(item_id), **size, **axes, "pattern": pattern.ravel().tolist()}
 
 
 def first_tokens(segments: TraceSegments, tokens: range, cells: int) -> np.ndarray:
     """Cut `tokens` into at most `cells` cells, equally wide in a segment, none over a border: first token of each."""
     borders = [bound for each in segments.ranges().values() for bound in (each.start, each.stop)]
     cuts = sorted({tokens.start, tokens.stop, *(bound for bound in borders if bound in tokens)})
-    parts = [range(start, stop) for start, stop in itertools.pairwise(cuts)]
-    width = 1
-    while sum(-(-len(part) // width) for part in parts) > cells:
-        width += 1
-    return np.array([token for part in parts for token in part[::width]])
+    return np.array(group_starts([range(start, stop) for start, stop in itertools.pairwise(cuts)], cells))
 
 
 def written_span(span: Span, trace: RecordedTrace) -> list[Span]:
@@ -230,39 +194,6 @@ def span_rows(trace: RecordedTrace, span: Span, views: Sequence[HeadGroup], devi
     ]
 
 
-def query_blocks(trace: RecordedTrace, views: Sequence[HeadGroup], rows: range, device: str) -> Iterator[QueryBlock]:
-    """Compute the weights of each view over blocks of `rows`, in order."""
-    n_tokens = trace.segments.n_tokens
-    wanted = sorted({head for view in views for head in view.heads})
-    layers = {layer: [head for number, head in wanted if number == layer] for layer in sorted({n for n, _ in wanted})}
-    tensors = {layer: (trace.queries(layer).to(device), trace.keys(layer).to(device)) for layer in layers}
-    step = max(1, CHUNK_ELEMENTS // n_tokens)
-    for start in range(rows.start, rows.stop, step):
-        chunk = range(start, min(start + step, rows.stop))
-        weights = [torch.zeros(len(chunk), n_tokens, device=device) for _ in views]
-        for layer, heads in layers.items():
-            queries, keys, attention = select_heads(*tensors[layer], trace.layers[layer], heads)
-            for block in pattern_blocks(queries, keys, trace.first_row, attention, chunk):
-                place = slice(block.rows.start - start, block.rows.stop - start)
-                for view, target in zip(views, weights, strict=True):
-                    own = [heads.index(head) for number, head in view.heads if number == layer]
-                    if own:
-                        target[place, block.keys.start : block.keys.stop] += block.weights[own].sum(dim=0)
-        for view, w in zip(views, weights, strict=True):
-            check_finite(w, f"attention map {view.kind}, layer and head {view.heads[0]}", ("row", "token"))
-        yield QueryBlock(chunk, [(w / len(view.heads)).cpu().numpy() for view, w in zip(views, weights, strict=True)])
-
-
-def select_heads(
-    queries: Tensor, keys: Tensor, layer: LayerAttention, heads: Sequence[int]
-) -> tuple[Tensor, Tensor, LayerAttention]:
-    """Select queries, keys and attention of some heads of a layer, each head with keys of its own (no GQA groups)."""
-    groups = layer.n_heads // layer.n_kv_heads
-    sinks = None if layer.sinks is None else tuple(layer.sinks[head] for head in heads)
-    selected = replace(layer, n_heads=len(heads), n_kv_heads=len(heads), sinks=sinks)
-    return queries[list(heads)], keys[[head // groups for head in heads]], selected
-
-
 def token_row(
     item_id: str, segments: TraceSegments, pieces: Sequence[str], phrases: Sequence[str]
 ) -> dict[str, object]:
@@ -275,35 +206,3 @@ def token_row(
         "n_tokens": segments.n_tokens,
         "reflection": [each.start for each in reflection_ranges(pieces, segments.reasoning, phrases)],
     }
-
-
-def link_rows(
-    item_id: str, trace: RecordedTrace, views: Sequence[HeadGroup], strongest: int, device: str
-) -> list[dict[str, object]]:
-    """Make the rows of LINK_SCHEMA of one trace, maps in the order of `views`; the first writes the first answer token.
-
-    Where that is `</think>` and was not captured, they start with the first answer token.
-    """
-    by_view: list[list[dict[str, object]]] = [[] for _ in views]
-    reasoning, answer = trace.segments.reasoning, trace.segments.answer
-    for chunk in query_blocks(trace, views, range(max(trace.first_row, answer.start - 1), answer.stop), device):
-        for rows, view, weights in zip(by_view, views, chunk.weights, strict=True):
-            part = weights[:, reasoning.start : reasoning.stop]  # (row, reasoning token)
-            for row, link in zip(chunk.rows, strongest_links(part, reasoning.start, strongest), strict=True):
-                rows.append({**view.key(item_id), "row": row, **link})
-    return [row for rows in by_view for row in rows]
-
-
-def strongest_links(weights: np.ndarray, first_token: int, strongest: int) -> Iterator[dict[str, object]]:
-    """Find the strongest tokens of each row of `weights` (row, reasoning token), their weights, all mass, the rest."""
-    order = np.argsort(-weights, axis=1, kind="stable")[:, :strongest]
-    chosen = np.take_along_axis(weights, order, axis=1)
-    mass = weights.sum(axis=1, dtype=np.float64)
-    outside = np.maximum(mass - chosen.sum(axis=1, dtype=np.float64), 0.0)
-    for row in range(len(weights)):
-        yield {
-            "tokens": (order[row] + first_token).tolist(),
-            "weights": chosen[row].tolist(),
-            "reasoning": float(mass[row]),
-            "outside": float(outside[row]),
-        }

@@ -19,6 +19,7 @@ LEVEL = 9  # of zlib
 
 CODES: dict[str, float] = {
     "levels": 255,  # of a map cell above its floor: 1 there to 255 at a weight of 1, on a logarithmic scale; 0 below it
+    "octaves": 8,  # a ratio is one of `levels` from 2^-8, and below, to 2^8, and above, by its logarithm; 0: none
     "no_token": 65535,  # fills the rows of links that hold fewer tokens
     "whole": 65535,  # a weight or mass of 1 in links
     "walk_steps": 254,  # the whole reasoning, in steps of a centroid or spread
@@ -50,6 +51,15 @@ def weight_levels(weights: np.ndarray, floor: float) -> np.ndarray:
     safe = np.maximum(np.asarray(weights, dtype=np.float64), floor)
     levels = 1 + np.rint((highest - 1) * (1 - np.log(safe) / np.log(floor)))
     return np.where(np.asarray(weights) < floor, 0, np.clip(levels, 1, highest)).astype(np.uint8)
+
+
+def ratio_levels(values: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """Turns `values` over `base`, from 0 on, into levels (see CODES), uint8; 0 where a value is NaN or its base 0."""
+    octaves, highest = CODES["octaves"], CODES["levels"]
+    known = ~np.isnan(values) & (base > 0)
+    ratios = np.divide(values, base, out=np.ones_like(values), where=known)
+    away = np.log2(np.clip(ratios, 2.0**-octaves, 2.0**octaves)) / octaves
+    return np.where(known, 1 + np.rint((highest - 1) * (away + 1) / 2), 0).astype(np.uint8)
 
 
 def pack_shares(values: np.ndarray) -> dict[str, Any]:

@@ -109,10 +109,13 @@ MEASURED = {
     ),
     "reader": Measured(
         "Attention from the token before the one that is written, whose output writes it. Sentences: from all answer "
-        "tokens, divided by the tokens of the sentence and by even attention to all that each answer token sees.",
-        "maps",
-        "r2a_core/attention/maps.py",
-        "data/maps",
+        "tokens, divided by the tokens of the sentence and by even attention to all that each answer token sees. "
+        "Lines: attention of the tokens of one on those of another, mean over both, divided by the same of even "
+        "attention. p(answer): of the trace's own result, forced behind the first sentences. Centroid: mean place on "
+        "the reasoning of all attention that the answer's tokens give it.",
+        "maps, attention, perturb",
+        "r2a_core/attention, r2a_core/perturb",
+        "data/maps, data/attention, data/perturb",
     ),
     "curves": Measured(
         "(difference after the exchange \u2212 difference in the receiving run) / (difference in the giving run \u2212 "

@@ -1,7 +1,7 @@
-"""The page's trace reader: tokens, and which reasoning tokens each answer token attends to (paper section 4, Figure 4).
+"""The page's trace reader: tokens, and which of them each token attends to (paper section 4, Figure 4).
 
-maps, tokens, links, attention and sentence files -> one record per model and dataset, with its first traces: pooled
-maps, strongest links, sentence masses, and the walk of every head along the reasoning.
+maps, tokens, links, lines, attention and sentence files -> one record per model and dataset, with its first traces:
+pooled maps, strongest links, lines by lines, sentence masses, and the walk of every head along the reasoning.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,15 @@ import numpy as np
 import polars as pl
 
 from r2a_core.infra.files import read_frame
-from r2a_core.report.encode import CODES, pack, pack_json, pack_shares, weight_levels
+from r2a_core.report.encode import CODES, pack, pack_json, weight_levels
 from r2a_core.report.inputs import Gaps, ReportInputs, add_gap, read_if_there
+from r2a_core.report.trace_links import line_record, link_blocks
 from r2a_core.results import (
     SET_COLUMNS,
     MappedTrace,
     PooledMap,
     floor_of,
+    group_starts,
     group_width,
     grouped,
     head_sets,
@@ -29,6 +31,10 @@ from r2a_core.results import (
 )
 
 VIEW = ["item_id", "kind", "layer", "head"]
+
+WALK = ("row_mass", "centroid", "spread")  # of each answer row
+
+READ = 10_000  # most reasoning tokens, over the views of a trace, of which the page has what they read
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def traces_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
         traces = [reader.record(trace) for trace in [*reader.traces.values()][: inputs.params.traces]]
         records.append({"model": model, "dataset": dataset, "items": traces})
         if reader.links is None:
-            add_gap(gaps, "Attention", f"no links between answer and reasoning tokens of {model} on {dataset}", "maps")
+            add_gap(gaps, "Attention", f"no links between the tokens of {model} on {dataset}", "maps")
         if reader.sentences is None:
             add_gap(gaps, "Attention", f"no sentence masses of {model} on {dataset}", "attention")
     return records
@@ -77,9 +83,11 @@ class TraceReader:
         self.traces = mapped_traces(read_frame(paths.map_tokens(*run), columns, "maps"))
         maps = read_frame(paths.maps(*run), [*VIEW, "row_token", "col_token", "pattern"], "maps")
         self.maps, self.views = pooled_maps(maps, self.traces), maps.select(VIEW)
-        columns = [*VIEW, "row", "tokens", "weights", "reasoning", "outside"]
+        columns = [*VIEW, "row", "part", "tokens", "weights", "mass"]
         self.links = read_if_there(paths.map_links(*run), columns, "maps")
-        columns = ["item_id", "layer", "head", "source", "walk_correlation_weighted", "row_mass", "centroid", "spread"]
+        columns = [*VIEW, "start", "end", "joined", "weights", "even"]
+        self.lines = read_if_there(paths.map_lines(*run), columns, "maps")
+        columns = ["item_id", "layer", "head", "source", "walk_correlation_weighted", *WALK]
         self.attention = read_if_there(paths.attention(*run), columns, "attention")
         columns = ["item_id", "sentence", "start", "end", "layer", "head", "mass", "reflection"]
         self.sentences = read_if_there(paths.sentences(*run), columns, "attention")
@@ -107,7 +115,9 @@ class TraceReader:
                 map_record(self.maps[view.name, trace.item_id], trace, self.params.rows, self.params.columns)
                 for view in views
             ],
-            "links": [self.link_record(trace, view) for view in views] if self.links is not None else None,
+            "links": None if self.links is None else self.link_records(trace, views),
+            "lines": self.line_records(trace, views),
+            "looks": self.looks(trace, views),
             "walks": walk_record(self.attention, trace),
             "sentences": self.sentence_record(trace, views),
         }
@@ -119,21 +129,32 @@ class TraceReader:
         means = sorted((view for view in views if view.kind != "head"), key=lambda view: view.kind, reverse=True)
         return [*means, *[view for view in views if view.kind == "head"][: self.params.heads]]
 
-    def link_record(self, trace: MappedTrace, view: TraceView) -> dict[str, Any] | None:
-        """Lists by answer token the strongest reasoning tokens with weights, and the mass on all and on the rest."""
+    def link_records(self, trace: MappedTrace, views: Sequence[TraceView]) -> list[list[dict[str, Any]] | None]:
+        """Returns by view what tokens read; what those of the reasoning do in as many views as READ permits, that of
+        all heads last; see `link_blocks`."""
         assert self.links is not None
-        rows = self.links.filter((pl.col("item_id") == trace.item_id) & view.rows()).sort("row")
-        if rows.is_empty():
+        count = max(1, READ // max(1, len(trace.segments.reasoning)))
+        reading = sorted(views, key=lambda view: view.kind == "head_mean")[:count]
+        own = self.links.filter(pl.col("item_id") == trace.item_id)
+        rows = [own.filter(view.rows()) for view in views]
+        return [link_blocks(each, trace, view in reading) or None for each, view in zip(rows, views, strict=True)]
+
+    def line_records(self, trace: MappedTrace, views: Sequence[TraceView]) -> dict[str, Any] | None:
+        """Returns the lines of a trace, and by view which of them reads which."""
+        rows = None if self.lines is None else self.lines.filter(pl.col("item_id") == trace.item_id)
+        if rows is None or rows.is_empty():
             return None
-        width = int(rows["tokens"].list.len().max())  # type: ignore[arg-type]
-        tokens = np.full((rows.height, width), CODES["no_token"])
-        weights = np.zeros((rows.height, width))
-        for number, (places, values) in enumerate(rows.select("tokens", "weights").iter_rows()):
-            tokens[number, : len(places)] = places
-            weights[number, : len(values)] = values
-        masses = {name: pack_shares(rows[name].to_numpy()) for name in ("reasoning", "outside")}
-        first = int(rows["row"][0])
-        return {"first_row": first, "tokens": pack(tokens, "u2"), "weights": pack_shares(weights), **masses}
+        own = [rows.filter(view.rows()).row(0, named=True) for view in views]
+        return {name: own[0][name] for name in ("start", "end", "joined")} | {"views": [*map(line_record, own)]}
+
+    def looks(self, trace: MappedTrace, views: Sequence[TraceView]) -> list[dict[str, float] | None]:
+        """Returns by view centroid and spread of the answer's attention on the reasoning, as fractions of that."""
+        found = []
+        for view in views:
+            rows = None if self.attention is None else answer_rows(self.attention, trace)
+            own = None if rows is None else self.heads_of(rows, view)
+            found.append(None if own is None or own.is_empty() else whole_look(own))
+        return found
 
     def sentence_record(self, trace: MappedTrace, views: Sequence[TraceView]) -> dict[str, Any] | None:
         """Returns the token ranges of the sentences of the reasoning, and mass from the answer by (view, sentence)."""
@@ -186,12 +207,19 @@ def cells_within(edges: np.ndarray, tokens: range) -> range:
     return range(start, stop)
 
 
-def group_starts(parts: Sequence[range], most: int) -> list[int]:
-    """Finds the first of each group when the cells of all parts are pooled to at most `most`, equally many a group."""
-    width = 1
-    while sum(-(-len(part) // width) for part in parts) > most:
-        width += 1
-    return [start for part in parts for start in part[::width]]
+def answer_rows(attention: pl.DataFrame, trace: MappedTrace) -> pl.DataFrame:
+    """Finds the walks of a trace: the rows of its answer that have one."""
+    own = (pl.col("item_id") == trace.item_id) & (pl.col("source") == "answer") & pl.col("centroid").is_not_null()
+    return attention.filter(own).sort("layer", "head")
+
+
+def whole_look(rows: pl.DataFrame) -> dict[str, float] | None:
+    """Computes centroid and spread of the mean attention of some heads on the reasoning, from their walks."""
+    mass, centroid, spread = (np.nan_to_num(np.array(rows[name].to_list(), float)) for name in WALK)
+    if not mass.any():
+        return None
+    middle = float(np.average(centroid, weights=mass))
+    return {"centroid": middle, "spread": float(np.average(spread**2 + (centroid - middle) ** 2, weights=mass)) ** 0.5}
 
 
 def walk_record(attention: pl.DataFrame | None, trace: MappedTrace) -> dict[str, Any] | None:
@@ -201,8 +229,7 @@ def walk_record(attention: pl.DataFrame | None, trace: MappedTrace) -> dict[str,
     """
     if attention is None:
         return None
-    own = (pl.col("item_id") == trace.item_id) & (pl.col("source") == "answer") & pl.col("centroid").is_not_null()
-    rows = attention.filter(own).sort("layer", "head")
+    rows = answer_rows(attention, trace)
     if rows.is_empty():
         return None
     start, stop = trace.segments.answer.start, trace.segments.answer.stop

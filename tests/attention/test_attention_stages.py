@@ -169,8 +169,9 @@ def test_maps_show_the_first_head_and_representative_traces(project: Path) -> No
     assert single.select("layer", "head").rows() == ranked.select("layer", "head").rows()[:1]
     tokens = pl.read_parquet(project / "maps" / "tiny_b" / "stories-tokens.parquet")
     assert tokens["item_id"].to_list() == frame["item_id"].unique(maintain_order=True).to_list()
-    links = pl.read_parquet(project / "maps" / "tiny_b" / "stories-links.parquet")
-    assert set(links["item_id"]) == set(tokens["item_id"])
+    for table in ("links", "lines"):
+        rows = pl.read_parquet(project / "maps" / "tiny_b" / f"stories-{table}.parquet")
+        assert set(rows["item_id"]) == set(tokens["item_id"])
     span = pl.read_parquet(project / "maps" / "tiny_b" / "stories-spans.parquet").row(0, named=True)
     texts = tokens.filter(item_id=span["item_id"])["tokens"][0].to_list()
     assert "".join(texts[span["span_start"] : span["span_end"]]) == str(int(span["item_id"][-1]) + 2)
@@ -248,7 +249,7 @@ def test_without_stored_activations_everything_but_maps_is_the_same(
     assert pl.read_parquet(project / "heads" / f"{model}.parquet")["rank"].equals(ranked["rank"])
     call(root, "maps", model, "stories")
     assert f"{model}, stories: capture.store is false, so there are no maps" in caplog.text
-    assert [pl.read_parquet(path).height for path in (project / "maps" / model).glob("*.parquet")] == [0] * 4
+    assert [pl.read_parquet(path).height for path in (project / "maps" / model).glob("*.parquet")] == [0] * 5
     shutil.rmtree(project / "figures")
     call(root, "figures_attention")
     drawn = {path.stem for path in (project / "figures" / "attention").glob("*.png")}

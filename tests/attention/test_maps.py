@@ -8,15 +8,19 @@ import pytest
 import torch
 
 from r2a_core.activations.capture import capture_trace
+from r2a_core.attention import map_lines, map_views
 from r2a_core.attention import map_selection as selection
 from r2a_core.attention import maps as module
 from r2a_core.attention.heads import rank_heads
+from r2a_core.attention.map_lines import text_lines
+from r2a_core.attention.map_links import strongest_links
 from r2a_core.attention.map_selection import ShownMaps, Span
-from r2a_core.attention.maps import MapTables, attention_maps, first_tokens, strongest_links
+from r2a_core.attention.maps import MapTables, attention_maps, first_tokens
 from r2a_core.attention.tables import concat_tables, tables_from_activations
 from r2a_core.config import HeadsParams, MapParams, WalkThresholds, parse
 from r2a_core.infra.errors import R2AError
 from r2a_core.results import Head
+from r2a_core.trace import TraceSegments
 from tests.attention.cases import SEGMENTS, THOUGHT, eager_patterns
 from tests.small_models import kept, stored_reader
 from tests.study import PARAMS
@@ -51,12 +55,13 @@ def case(request, tiny_model, tmp_path):
         chosen = ShownMaps(single, rfh, items, spans)
         return attention_maps(reader, pieces, chosen, params(**more), PHRASES, "cpu")
 
+    drawn.trace = reader.trace("b")  # type: ignore[attr-defined]
     return drawn, rfh, patterns
 
 
 def test_maps_equal_eager_attention_whole_or_the_maximum_of_each_cell(case, monkeypatch):
     drawn, rfh, patterns = case
-    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 33 * 4)
+    monkeypatch.setattr(map_views, "CHUNK_ELEMENTS", 33 * 4)
     frames = drawn(("b",), ((1, 4), (0, 0)))
     assert dict(frames.maps.schema) == module.MAP_SCHEMA
     assert frames.maps["kind"].to_list() == ["head", "head", "rfh_mean", "head_mean"]
@@ -91,30 +96,75 @@ def test_spans_and_tokens(case):
             np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_links_are_the_strongest_reasoning_tokens_of_each_answer_token(case):
+def viewed(patterns: np.ndarray, rfh: tuple[Head, ...], single: Head) -> dict[str, np.ndarray]:
+    """The eager pattern of each view."""
+    mean = np.mean([patterns[head] for head in rfh], axis=0)
+    return {"head": patterns[single], "rfh_mean": mean, "head_mean": patterns.mean(axis=(0, 1))}
+
+
+def test_links_are_the_strongest_tokens_of_each_part_that_a_row_sees(case, monkeypatch):
     drawn, rfh, patterns = case
+    monkeypatch.setattr(map_views, "CHUNK_ELEMENTS", 33 * 4)
     links = drawn(("b",), ((1, 4),)).links
     assert dict(links.schema) == module.LINK_SCHEMA
-    assert links["kind"].to_list() == ["head"] * 10 + ["rfh_mean"] * 10 + ["head_mean"] * 10
-    mean = np.mean([patterns["b"][head] for head in rfh], axis=0)
-    expected = [patterns["b"][1, 4], mean, patterns["b"].mean(axis=(0, 1))]
-    for number, row in enumerate(links.iter_rows(named=True)):
-        place = 22 + number % 10  # </think> writes the first answer token
-        weights = expected[number // 10][place, 7:22]
-        best = sorted(range(15), key=lambda token: (-weights[token], token))[:3]
-        assert row["row"] == place
-        assert row["tokens"] == [7 + token for token in best]
+    assert links["row"].unique().to_list() == list(range(7, 32))  # <think>, which writes token 7, was not captured
+    parts = {"query": range(1, 6), "reasoning": range(7, 22), "answer": range(23, 32)}
+    seeing = sum(max(0, 32 - max(7, tokens.start)) for tokens in parts.values())
+    assert links.height == 3 * seeing
+    for row in links.iter_rows(named=True):
+        weights = viewed(patterns["b"], rfh, (1, 4))[row["kind"]][row["row"]]
+        seen = [token for token in parts[row["part"]] if token <= row["row"]]
+        best = sorted(seen, key=lambda token: (-weights[token], token))[:3]
+        assert row["tokens"] == best
         assert row["weights"] == pytest.approx(weights[best].tolist(), abs=1e-5)
-        assert row["reasoning"] == pytest.approx(weights.sum(), abs=1e-5)
-        assert row["outside"] == pytest.approx(weights.sum() - weights[best].sum(), abs=1e-5)
+        assert row["mass"] == pytest.approx(weights[seen].sum(), abs=1e-5)
+        assert row["outside"] == pytest.approx(weights[seen].sum() - weights[best].sum(), abs=1e-5)
 
 
-def test_ties_go_to_the_earlier_token_and_a_short_reasoning_is_whole():
-    (link,) = strongest_links(np.array([[0.25, 0.5, 0.25]], np.float32), 10, 2)
-    assert link == {"tokens": [11, 10], "weights": [0.5, 0.25], "reasoning": 1.0, "outside": 0.25}
-    (whole,) = strongest_links(np.array([[0.1, 0.2]], np.float32), 4, 8)
-    assert whole["tokens"] == [5, 4]
-    assert whole["outside"] == 0.0
+def test_ties_go_to_the_earlier_token_and_what_is_not_seen_is_left_out():
+    weights = np.array([[0.25, 0.5, 0.25], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]], np.float32)
+    link = strongest_links(weights, 10, range(10, 13), 2)
+    assert link["tokens"] == [[11], [10, 11], [10, 11]]
+    link = strongest_links(weights, 10, range(20, 23), 2)
+    assert link["tokens"] == [[11, 10], [10, 11], [10, 11]]
+    assert link["weights"] == [[0.5, 0.25], [0.0, 0.0], [1.0, 0.0]]
+    assert (list(link["mass"]), list(link["outside"])) == ([1, 0, 1], [0.25, 0, 0])  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("most", [4, 3])
+def test_lines_hold_the_mean_weight_of_a_token_on_a_token(case, monkeypatch, most):
+    drawn, rfh, patterns = case
+    monkeypatch.setattr(map_views, "CHUNK_ELEMENTS", 33 * 4)
+    monkeypatch.setattr(map_lines, "LINES", most)
+    frame = drawn(("b",), ((1, 4),)).lines
+    assert dict(frame.schema) == module.LINE_SCHEMA
+    lines = [range(1, 6), range(7, 16), range(16, 22), range(23, 32)]
+    lines = lines if most == 4 else [lines[0], range(7, 22), lines[3]]
+    windowed = [layer.window is not None for layer in drawn.trace.layers.values()]
+    seen = np.tril(np.ones((33, 33)))
+    near = seen * np.triu(np.ones((33, 33)), -6)  # of a window of 7 tokens
+    evens = [each / each.sum(axis=1, keepdims=True) for each in (seen, near)]
+    by_head = {"head": [(1, 4)], "rfh_mean": rfh, "head_mean": [(layer, 0) for layer in range(len(windowed))]}
+    for row in frame.iter_rows(named=True):
+        assert (row["start"], row["end"]) == ([line.start for line in lines], [line.stop for line in lines])
+        assert row["joined"] == (1 if most == 4 else 2)
+        pattern = viewed(patterns["b"], rfh, (1, 4))[row["kind"]]
+        even = np.mean([evens[windowed[layer]] for layer, _ in by_head[row["kind"]]], axis=0)
+        found = (np.array(row[name], float).reshape(len(lines), -1) for name in ("weights", "even"))
+        for values, expected in zip(found, (pattern, even), strict=True):
+            means = [[expected[a.start : a.stop, b.start : b.stop].mean() for b in lines] for a in lines]
+            if expected is pattern:
+                means[0] = [np.nan] * len(lines)  # the question was not captured
+            np.testing.assert_allclose(values, means, atol=1e-6)
+            assert not values[np.array(means) == 0].any()  # lines that are not seen weigh nothing, also by even reading
+
+
+def test_lines_are_those_of_the_text_and_of_one_line_its_sentences():
+    pieces = ["<s>", "How", " much", ".", " Say", "<think>", "\n\n", "a", "\n", " \n", "b", " c", "</think>", "x", "\n"]
+    assert text_lines([*pieces, "y", "</s>"], TraceSegments(5, 12, 17)) == (
+        [range(1, 4), range(4, 5), range(6, 10), range(10, 12), range(13, 15), range(15, 16)],
+        1,
+    )
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,7 @@ def write_attention(paths: StudyPaths, model: str, dataset: str, rows: pl.DataFr
     write(maps.maps, paths.maps(model, dataset))
     write(maps.tokens, paths.map_tokens(model, dataset))
     write(maps.links, paths.map_links(model, dataset))
+    write(maps.lines, paths.map_lines(model, dataset))
     return frames.attention
 
 

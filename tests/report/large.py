@@ -9,7 +9,9 @@ import numpy as np
 import polars as pl
 
 from r2a_core.attention.heads import rank_heads
-from r2a_core.attention.maps import LINK_SCHEMA, MAP_SCHEMA, TOKEN_SCHEMA, first_tokens
+from r2a_core.attention.map_lines import LINE_SCHEMA
+from r2a_core.attention.map_links import LINK_SCHEMA
+from r2a_core.attention.maps import MAP_SCHEMA, TOKEN_SCHEMA, first_tokens
 from r2a_core.attention.tables import ATTENTION_SCHEMA, SENTENCE_SCHEMA
 from r2a_core.data.items import items_frame
 from r2a_core.patching.metrics import AnswerMetrics, Sweep, patching_frame
@@ -86,9 +88,10 @@ def write_traces(
     keys = [dict(zip(("item_id", "kind", "layer", "head"), (one, *view), strict=True)) for one in ids for view in views]
     found = [looks(segments, draw) for _ in keys]
     write(
-        pl.concat([link_rows(key, segments, *one) for key, one in zip(keys, found, strict=True)]),
+        pl.concat([link_rows(key, segments, *one, draw) for key, one in zip(keys, found, strict=True)]),
         paths.map_links(model, "math500"),
     )
+    write(pl.DataFrame([line_row(key, segments, draw) for key in keys], LINE_SCHEMA), paths.map_lines(model, "math500"))
     write(
         pl.DataFrame([map_row(key, segments, *one) for key, one in zip(keys, found, strict=True)], schema=MAP_SCHEMA),
         paths.maps(model, "math500"),
@@ -107,12 +110,40 @@ def looks(segments: TraceSegments, draw: np.random.Generator) -> tuple[np.ndarra
     return segments.reasoning.start + np.clip(tokens, 0, length - 1).astype(int), weights
 
 
-def link_rows(key: dict, segments: TraceSegments, tokens: np.ndarray, weights: np.ndarray) -> pl.DataFrame:
+def link_rows(
+    key: dict, segments: TraceSegments, tokens: np.ndarray, weights: np.ndarray, draw: np.random.Generator
+) -> pl.DataFrame:
+    """LINK_SCHEMA of one view: of the answer what is given, elsewhere tokens shortly before and some of long ago."""
     first = segments.answer.start - 1
-    rows = {"row": np.arange(first, first + len(tokens)), "tokens": tokens.tolist(), "weights": weights.tolist()}
-    masses = {"reasoning": weights.sum(axis=1) * 1.4, "outside": weights.sum(axis=1) * 0.4}
-    same = {name: pl.lit(value) for name, value in key.items()}
-    return pl.DataFrame(rows | masses).with_columns(**same).select(list(LINK_SCHEMA)).cast(LINK_SCHEMA)  # type: ignore[arg-type]
+    frames = [part_links(key, "reasoning", np.arange(first, first + len(tokens)), tokens, weights)]
+    for part, rows in (
+        ("query", range(segments.think_open, first + len(tokens))),
+        ("reasoning", range(segments.reasoning.start, segments.reasoning.stop)),
+        ("answer", range(segments.answer.start, segments.n_tokens - 1)),
+    ):
+        row, own = np.array(rows), segments.ranges()[part]
+        far = draw.integers(own.start, np.minimum(row + 1, own.stop)[:, None], (len(row), LINKS))
+        near = row[:, None] - draw.geometric(0.05, (len(row), LINKS)) + 1
+        near = np.where((near >= own.start) & (draw.random(near.shape) < 0.6), near, far)
+        drawn = -np.sort(-draw.dirichlet([0.3] * LINKS, len(row)), axis=1) * draw.random((len(row), 1))
+        frames.append(part_links(key, part, row, near, 0.4 * drawn))
+    return pl.concat(frames)
+
+
+def part_links(key: dict, part: str, row: np.ndarray, tokens: np.ndarray, weights: np.ndarray) -> pl.DataFrame:
+    lists = {"row": row, "tokens": tokens.tolist(), "weights": weights.tolist()}
+    masses = {"mass": weights.sum(axis=1) * 1.4, "outside": weights.sum(axis=1) * 0.4}
+    same = {name: pl.lit(value) for name, value in {**key, "part": part}.items()}
+    return pl.DataFrame(lists | masses).with_columns(**same).select(list(LINK_SCHEMA)).cast(LINK_SCHEMA)  # type: ignore[arg-type]
+
+
+def line_row(key: dict, segments: TraceSegments, draw: np.random.Generator) -> dict:
+    """LINE_SCHEMA of one view: 90 lines as long as one another, noise over even reading by the rows' places."""
+    bounds = np.linspace(segments.reasoning.start, segments.reasoning.stop, 91).astype(int)
+    even = np.tril(np.repeat(1 / bounds[1:, None], 90, axis=1))
+    weights = even * draw.lognormal(0, 1.5, even.shape)
+    cells = {"weights": weights.ravel().tolist(), "even": even.ravel().tolist()}
+    return {**key, "start": bounds[:-1].tolist(), "end": bounds[1:].tolist(), "joined": 2, **cells}
 
 
 def map_row(key: dict, segments: TraceSegments, tokens: np.ndarray, weights: np.ndarray) -> dict:

@@ -3,6 +3,7 @@
 Playwright (in the extra `test`) drives the Chromium of this machine; skipped where there is none.
 """
 
+import copy
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -169,46 +170,132 @@ TOKENS = (
 )  # those with a colour
 
 
-def test_an_answer_token_is_held_and_let_go(opened, inputs):
-    view = opened()
+def read_links(inputs: Any, kind: str = "rfh_mean") -> pl.DataFrame:
+    """What the tokens of the first trace read in one view."""
     links = pl.read_parquet(inputs.paths.map_links("tiny_qwen2", "math500"))
-    row = links.filter(kind="rfh_mean").row(3, named=True)
-    written = row["row"] + 1
-    token = view.locator(f'#reader .answer .t[data-token="{written}"]')
-    token.click()
+    return links.filter(kind=kind, item_id=links["item_id"][0])
+
+
+def test_an_answer_token_shows_what_it_reads_of_each_part_and_is_let_go(opened, inputs, page_data):
+    view = opened()
+    close = page_data["traces"][0]["items"][0]["think_close"]
+    parts = {row["part"]: row for row in read_links(inputs).filter(row=close + 6).iter_rows(named=True)}
+    assert len(parts) == 3
+    view.locator(f'#reader .answer .t[data-token="{close + 7}"]').click()
     said = view.locator("#reader-readout").inner_text()
-    assert f"{row['reasoning']:.4f}" in said
-    assert f"{row['outside']:.4f} lies outside the 4 tokens shown" in said
-    assert sorted(view.evaluate(TOKENS, "reasoning")) == sorted(row["tokens"])
-    assert f"token={written}" in view.evaluate("location.hash")
+    for part, name in (("query", "question"), ("reasoning", "reasoning"), ("answer", "answer")):
+        row = parts[part]
+        assert f"on the {name}: {row['mass']:.4f}, most on" in said
+        assert f"{row['outside']:.4f} lies outside the 4 tokens shown" in said
+        blue = "rgba(0, 114, 178"
+        shown = view.evaluate(TOKENS.replace("backgroundColor)", f"backgroundColor.startsWith('{blue}'))"), name)
+        assert sorted(shown) == sorted(row["tokens"])
+    assert f"token={close + 7}" in view.evaluate("location.hash")
     view.keyboard.press("ArrowRight")
-    assert f"token={written + 1}" in view.evaluate("location.hash")
+    assert f"token={close + 8}" in view.evaluate("location.hash")
     view.keyboard.press("Escape")
     assert "token=" not in view.evaluate("location.hash")
     assert "Point at" in view.locator("#reader-readout").inner_text()
 
 
-def test_words_of_the_readout_lead_to_what_looks_at_them_and_back(opened, inputs):
-    links = pl.read_parquet(inputs.paths.map_links("tiny_qwen2", "math500"))
-    own = links.filter(kind="rfh_mean", item_id=links["item_id"][0])
-    row = own.row(3, named=True)
+def test_words_of_the_readout_lead_to_what_looks_at_them_and_back(opened, inputs, page_data):
+    close = page_data["traces"][0]["items"][0]["think_close"]
+    answer = read_links(inputs).filter(pl.col("row") >= close, part="reasoning")
+    row = answer.row(3, named=True)
     view = opened(f"#reader&token={row['row'] + 1}")
     words = view.locator("#reader-readout button")
     assert f"({row['tokens'][0]})" in words.first.inner_text()
     words.first.click()
     assert f"token={row['tokens'][0]}" in view.url
-    looking = own.explode("tokens", "weights").filter(tokens=row["tokens"][0]).sort("weights", descending=True).head(4)
-    assert sorted(view.evaluate(TOKENS, "answer")) == sorted(looking["row"] + 1)
-    assert f"({looking['row'][0] + 1})" in words.first.inner_text()
-    words.first.click()
+    looking = answer.explode("tokens", "weights").filter(tokens=row["tokens"][0]).sort("weights", descending=True)
+    assert sorted(view.evaluate(TOKENS, "answer")) == sorted(looking["row"].head(12) + 1)
+    back = view.locator("#reader-readout p:has-text('while writing the answer') button").first
+    assert f"({looking['row'][0] + 1})" in back.inner_text()
+    back.click()
     assert f"token={looking['row'][0] + 1}" in view.url
-    maps = pl.read_parquet(inputs.paths.maps("tiny_qwen2", "math500"))
-    whole = maps.filter(kind="rfh_mean", item_id=links["item_id"][0]).row(0, named=True)
-    line = whole["row_token"].index(looking["row"][0])
-    weights = np.array(whole["pattern"]).reshape(len(whole["row_token"]), -1)[line]
-    question = [token for token in view.evaluate(TOKENS, "question") if weights[token] >= 0.001]
-    assert len(question) == len(view.evaluate(TOKENS, "question")) > 0
-    assert max(question, key=lambda token: weights[token]) == 1 + weights[1 : question[-1] + 1].argmax()
+
+
+def test_a_reasoning_token_shows_what_it_reads_and_what_reads_it(opened, inputs, page_data):
+    trace = page_data["traces"][0]["items"][0]
+    row = (trace["think_open"] + trace["think_close"]) // 2
+    reasoning = read_links(inputs).filter(pl.col("row") < trace["think_close"] - 1).explode("tokens", "weights")
+    strongest = reasoning.sort("row", "weights", descending=[False, True], maintain_order=True)
+    strongest = strongest.group_by("row", maintain_order=True).head(4)
+    read = strongest.filter(row=row)
+    view = opened(f"#reader&token={row + 1}")
+    said = view.locator("#reader-readout").inner_text()
+    assert f"reasoning token {row + 1}" in said
+    mass = read_links(inputs).filter(row=row)["mass"].sum()
+    about = float(said.split("question and reasoning: about ")[1].split(",")[0])
+    assert about == pytest.approx(mass, rel=0.02)
+    found = [one for part in ("question", "reasoning") for one in view.evaluate(TOKENS, part)]
+    readers = strongest.filter(pl.col("weights") >= trace["floor"], tokens=row + 1)
+    assert set(found) >= {*read.filter(pl.col("weights") >= trace["floor"])["tokens"], *readers["row"] + 1}
+    if readers.height:
+        assert "Looked at while writing the reasoning" in said
+    seen = strongest.filter(pl.col("tokens").is_between(1, trace["think_open"] - 1)).row(0, named=True)
+    view.locator(f'#reader .t[data-token="{seen["tokens"]}"]').click()  # of the question: who reads it
+    reading = strongest.filter(tokens=seen["tokens"]).sort("weights", descending=True)
+    assert (
+        f"({reading['row'][0] + 1})" in view.locator("#reader-readout p:has-text('writing the reasoning')").inner_text()
+    )
+
+
+def test_a_pair_of_lines_shows_its_mean_weight_over_even_reading(opened, inputs, page_data):
+    view = opened("#reader&mode=lines")
+    lines = pl.read_parquet(inputs.paths.map_lines("tiny_qwen2", "math500")).filter(kind="rfh_mean").row(0, named=True)
+    count = len(lines["start"])
+    weights, even = (np.array(lines[name], float).reshape(count, count) for name in ("weights", "even"))
+    row, column = count - 1, count - 3
+    view.locator(f'#reader .cells rect[data-row="{row}"][data-column="{column}"]').click()
+    view.wait_for_selector("#reader .t[style*='background']")
+    said = view.locator("#reader-readout > p").inner_text()
+    numbers = [float(said.split(cut)[1].split()[0].strip("().")) for cut in ("puts ", "\u201d: ", "even reading (")]
+    ratio = weights[row, column] / even[row, column]
+    assert numbers == pytest.approx([weights[row, column], ratio, even[row, column]], rel=0.03, abs=6e-5)
+    tinted = [one for part in ("question", "reasoning", "answer") for one in view.evaluate(TOKENS, part)]
+    both = {*range(lines["start"][row], lines["end"][row]), *range(lines["start"][column], lines["end"][column])}
+    assert set(tinted) == both
+    assert f"line={row}.{column}" in view.url
+    grid = view.locator("#reader svg.cells")
+    grid.focus()
+    view.keyboard.press("ArrowUp")
+    view.keyboard.press("Enter")
+    view.wait_for_function(f"location.hash.includes('line={row - 1}.{column}')")
+    assert grid.evaluate("grid => grid === document.activeElement")
+    assert view.locator("#reader .cells rect.none").count() >= count * (count - 1) / 2  # what comes later is blank
+
+
+def test_answer_curve_boundary_and_centroid_stand_on_the_axis_of_the_strip(opened, page_data, tmp_path):
+    data = copy.deepcopy(page_data)
+    trace = data["traces"][0]["items"][0]
+    ends = [trace["think_open"] + 1, *trace["sentences"]["end"]]  # of what stays, when the first sentences do
+    p = [0.1, 0.1, *[0.9] * (len(ends) - 2)]
+    cut = {"fraction": [at / (len(ends) - 1) for at in range(len(ends))], "p": p, "same": [1.0] * len(p), "arms": []}
+    data["perturb"][0]["items"][trace["item_id"]] = cut | {"boundary": 2 / (len(ends) - 1)}
+    view = opened("#reader", write_page(build_page(data, 10.0), tmp_path))
+    strip = view.locator("#reader svg:has(.window)").bounding_box()["width"]
+
+    def along(token: float) -> float:
+        return strip * (token - 1) / (trace["n_tokens"] - 2)
+
+    dots = view.locator("#reader [data-p]").all()
+    assert [number(dot.get_attribute("cx")) for dot in dots] == pytest.approx([along(end) for end in ends], abs=0.1)
+    assert [number(dot.get_attribute("data-p")) for dot in dots] == p
+    assert dots[0].locator("title").text_content() == f"0 of {len(ends) - 1} sentences: p = 0.10"
+    boundary = view.locator("#reader [data-boundary]")
+    assert number(boundary.get_attribute("x1")) == pytest.approx(along(ends[2]), abs=0.1)
+    look, length = trace["looks"][0], trace["think_close"] - trace["think_open"] - 1
+    place = along(trace["think_open"] + 1 + look["centroid"] * length)
+    drawn = view.locator("#reader [data-centroid] path").get_attribute("d")
+    assert float(drawn[1:].split()[0]) == pytest.approx(place, abs=0.1)
+
+
+def test_an_answer_curve_of_other_sentences_is_not_drawn(opened):
+    view = opened("#reader")
+    assert view.locator("#reader [data-centroid]").count() == 1
+    assert view.locator("#reader [data-p]").count() == 0
+    assert "perturb has not cut this trace" in view.locator("#reader").inner_text()
 
 
 @pytest.fixture(scope="module")
@@ -233,8 +320,8 @@ def test_a_held_token_brings_what_it_looks_at_into_view(opened, long_data, tmp_p
     assert box["y"] <= place["y"] <= box["y"] + box["height"]
     view.wait_for_function(f"+document.querySelector('#reader svg .window').getAttribute('x') > {before} + 50")
     held = int(view.locator("#reader .t.here").get_attribute("data-token"))
-    ranges = view.locator("#reader-readout p").last.locator("button").all_inner_texts()
-    assert all(int(said.rsplit("(", 1)[1].rstrip(")").split("\u2013")[0]) > held for said in ranges)  # read later only
+    later = view.locator("#reader-readout p").last.locator("button").all_inner_texts()
+    assert all(int(said.rsplit("(", 1)[1].rstrip(")")) > held for said in later)
     strip = view.locator("#reader svg:has(.window)")
     strip.click(position={"x": strip.bounding_box()["width"] * 0.2, "y": 15})
     view.wait_for_function(f"+document.querySelector('#reader svg .window').getAttribute('x') < {before} + 200")

@@ -15,7 +15,7 @@ from r2a_core.report.conclusions import concluded
 from r2a_core.report.encode import weight_levels
 from r2a_core.report.findings import how_sure, nulls, verdict
 from r2a_core.report.items import item_table, items_with_texts
-from r2a_core.report.traces import fractions
+from r2a_core.report.traces import fractions, traces_section
 from r2a_core.sentences.summary import CONTROLLED, sentences_summary
 from r2a_core.trace import SEGMENTS
 from r2a_core.walks.summary import walk_record
@@ -141,16 +141,76 @@ def test_links_and_maps_are_those_of_their_files(page_data, inputs):
         same = (pl.col("item_id") == trace["item_id"]) & (pl.col("kind") == view["kind"])
         if view["kind"] == "head":
             same = same & (pl.col("layer") == view["layer"]) & (pl.col("head") == view["head"])
-        rows, record = links.filter(same).sort("row"), trace["links"][number]
-        assert rows["row"].to_list() == list(range(first - 1, last))  # the first is </think>, which writes the answer
-        assert record["first_row"] == first - 1
-        assert raw(record["tokens"]).tolist() == rows["tokens"].to_list()
-        np.testing.assert_allclose(raw(record["weights"]) / 65535, np.array(rows["weights"].to_list()), atol=8e-6)
-        np.testing.assert_allclose(raw(record["outside"]) / 65535, rows["outside"].to_numpy(), atol=8e-6)
+        rows, blocks = links.filter(same), {block["part"]: block for block in trace["links"][number]}
+        for part, least, width in (("query", first - 1, 4), ("reasoning", first - 1, 4), ("answer", first, 4)):
+            written = pl.col("row").is_between(first - 1, last - 2)  # </think> writes the first token of the answer
+            own, record = rows.filter(written, part=part).sort("row"), blocks[part]
+            assert own["row"].to_list() == list(range(least, last - 1))
+            assert record["first_row"] == least
+            for at, row in enumerate(own.iter_rows(named=True)):
+                assert raw(record["tokens"])[at].tolist() == (row["tokens"] + [65535] * 4)[:width]
+                weights = raw(record["weights"])[at] / 65535
+                np.testing.assert_allclose(weights, (row["weights"] + [0] * 4)[:width], atol=8e-6)
+                assert raw(record["mass"])[at] / 65535 == pytest.approx(row["mass"], abs=8e-6)
+                assert raw(record["outside"])[at] / 65535 == pytest.approx(row["outside"], abs=8e-6)
         whole = maps.filter(same).row(0, named=True)
         pattern = np.array(whole["pattern"]).reshape(len(whole["row_token"]), -1)
         part = pattern[np.array(whole["row_token"]) >= first]
         assert raw(trace["maps"][number]["cells"]).tolist() == weight_levels(part, 0.001).tolist()
+
+
+def test_what_reasoning_tokens_read_and_lines_are_those_of_their_files(page_data, inputs):
+    trace = one(page_data["traces"], model="tiny_qwen2")["items"][0]
+    links, lines = (
+        pl.read_parquet(at("tiny_qwen2", "math500")) for at in (inputs.paths.map_links, inputs.paths.map_lines)
+    )
+    same = (pl.col("item_id") == trace["item_id"]) & (pl.col("kind") == "rfh_mean")
+    record = trace["links"][0][-1]
+    tokens, levels, outside = (raw(record[name]) for name in ("tokens", "weights", "outside"))
+    assert record["part"] == "before"
+    assert len(tokens) == trace["think_close"] - 1 - record["first_row"]
+    for at in (0, 5, len(tokens) - 1):
+        rows = links.filter(same, row=record["first_row"] + at)
+        read = sorted(zip(rows["weights"].explode(), rows["tokens"].explode(), strict=True), key=lambda one: -one[0])[
+            :4
+        ]
+        assert tokens[at].tolist()[: len(read)] == [token for _, token in read]
+        weights = np.array([weight for weight, _ in read])
+        assert levels[at][: len(read)].tolist() == weight_levels(weights, trace["floor"]).tolist()
+        rest = rows["mass"].sum() - weights.sum()
+        assert outside[at] == weight_levels(np.array([max(rest, 0)]), trace["floor"])[0]
+    row = lines.filter(same).row(0, named=True)
+    weights, even = (np.array(row[name], float).reshape(len(row["start"]), -1) for name in ("weights", "even"))
+    record = trace["lines"]
+    assert (record["start"], record["end"]) == (row["start"], row["end"])
+    np.testing.assert_allclose(raw(record["views"][0]["even"]), even, rtol=1e-6)
+    levels = raw(record["views"][0]["ratios"])
+    known = ~np.isnan(weights) & (even > 0)
+    assert (levels > 0).tolist() == known.tolist()
+    ratios = 2.0 ** (8 * (2 * (levels[known] - 1.0) / 254 - 1))
+    np.testing.assert_allclose(ratios, (weights[known] / even[known]).clip(2**-8, 2**8), rtol=0.0222)
+
+
+def test_a_view_looks_where_its_mean_pattern_has_its_centroid(page_data, inputs):
+    trace = one(page_data["traces"], model="tiny_qwen2")["items"][0]
+    maps = pl.read_parquet(inputs.paths.maps("tiny_qwen2", "math500")).filter(item_id=trace["item_id"])
+    length = trace["think_close"] - trace["think_open"] - 1
+    place = (np.arange(length) + 0.5) / length
+    for view, look in zip(trace["views"], trace["looks"], strict=True):
+        same = [pl.col(name).eq_missing(pl.lit(view[name])) for name in ("kind", "layer", "head")]
+        whole = maps.filter(*same).row(0, named=True)
+        pattern = np.array(whole["pattern"]).reshape(len(whole["row_token"]), -1)  # a cell is one token
+        rows = np.array(whole["row_token"]) > trace["think_close"]
+        weights = pattern[rows][:, trace["think_open"] + 1 : trace["think_close"]].sum(axis=0)
+        centroid = np.average(place, weights=weights)
+        assert look["centroid"] == pytest.approx(centroid, abs=1e-5)
+        assert look["spread"] == pytest.approx(np.average((place - centroid) ** 2, weights=weights) ** 0.5, abs=1e-5)
+
+
+def test_long_traces_show_what_reasoning_tokens_read_in_few_views(inputs, monkeypatch):
+    monkeypatch.setattr("r2a_core.report.traces.READ", 1)
+    trace = one(traces_section(inputs, []), model="tiny_qwen2")["items"][0]
+    assert [any(block["part"] == "before" for block in blocks) for blocks in trace["links"]] == [True, *[False] * 3]
 
 
 def test_heads_sentences_and_walks_are_those_of_their_files(page_data, inputs):

@@ -26,7 +26,7 @@ const DRAWN = {
   readers: ['What training added to the heads', drawReaders, ['head'], () => DATA.readers.length],
   walks: ['Beyond the length of the trace', drawWalks, ['head']],
   walk: ['The walk of one head', drawWalk, ['head', 'item']],
-  reader: ['Trace reader', drawReader, ['head', 'item', 'view', 'mode'], () => true, readerSign],
+  reader: ['Trace reader', drawReader, ['head', 'item', 'view', 'mode', 'line'], () => true, readerSign],
   curves: ['How far one exchange moves the answer, by layer', drawCurves],
   cells: ['One pair of questions: every position and layer', drawCells, ['pair', 'probe', 'metric', 'cell']],
   'head-patches': ['Patching single heads', drawHeadPatch, ['zprobe', 'zhead'], () => patchedHeads().length],

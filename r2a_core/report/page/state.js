@@ -16,6 +16,7 @@ const STATE = {
   view: '',
   mode: 'tokens',
   token: '',
+  line: '',
   pair: '',
   probe: '',
   metric: 'nld',
@@ -26,9 +27,9 @@ const STATE = {
 const DEFAULTS = { ...STATE };
 const FIGURES = [];
 const BELOW = {
-  model: ['item', 'page', 'head', 'view', 'token', 'pair', 'cell', 'zhead'],
-  dataset: ['item', 'page', 'head', 'view', 'token'],
-  item: ['token'],
+  model: ['item', 'page', 'head', 'view', 'token', 'line', 'pair', 'cell', 'zhead'],
+  dataset: ['item', 'page', 'head', 'view', 'token', 'line'],
+  item: ['token', 'line'],
   show: ['page'],
   pair: ['cell'],
   probe: ['cell'],
@@ -45,7 +46,7 @@ const choices = () => ({
   show: Object.keys(OUTCOMES),
   source: ['answer', 'reasoning'],
   target: Object.keys(SEGMENTS),
-  mode: ['tokens', 'sentences'],
+  mode: Object.keys(MODES),
   metric: Object.keys(METRICS),
 });
 

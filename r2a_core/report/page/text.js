@@ -36,9 +36,12 @@ const textOf = (trace) =>
     return { texts, spans, parts, top: h('div'), holder: h('div', {}, parts) };
   });
 
+/** Where a token lies on the strip of its trace. */
+const alongTrace = (trace, width) => linear(1, trace.n_tokens - 1, 0, width);
+
 /** A strip of the whole trace over which marks are drawn, and where the reasoning that one sees lies; go(token). */
 function stripOf(trace, scroller, width, go) {
-  const x = linear(1, trace.n_tokens - 1, 0, width);
+  const x = alongTrace(trace, width);
   const [left, right] = [x(trace.think_open + 1), x(trace.think_close)];
   const [marks, here] = [s('g'), s('rect', { y: 1, height: 28, class: 'window' })];
   const borders = [1, trace.think_open, trace.think_close, trace.n_tokens - 1].map(x);
@@ -49,7 +52,6 @@ function stripOf(trace, scroller, width, go) {
     30,
     'Strip of the whole trace: question, reasoning and answer, and where in them the coloured tokens lie',
     ['strip', 'strip middle', 'strip'].map(part),
-    trace.marks.map((token) => s('path', { d: `M${x(token)} 26v4`, class: 'reflecting' })),
     here,
     marks,
   );

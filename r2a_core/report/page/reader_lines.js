@@ -1,0 +1,100 @@
+// Lines of a trace by lines in the reader: how much a token of one looks at a token of the other, over even reading.
+
+/** A ratio from its level, NaN where there is none; see encode.py. */
+const ratioOf = (level) => (level ? 2 ** (CODES.octaves * ((2 * (level - 1)) / (CODES.levels - 1) - 1)) : NaN);
+const RATIO_ERROR = 100 * (2 ** (CODES.octaves / (CODES.levels - 1)) - 1); // %
+const OCTAVES = 3; // to the strongest colours
+
+/** The lines of a trace, and of each pair how often even reading, and even reading itself, in one view. */
+async function linesOf(trace, at) {
+  const { start, end, joined, views } = trace.lines;
+  const { ratios, even } = await allNumbers(views[at]);
+  const place = (row, column) => row * start.length + column;
+  const ratio = (row, column) => ratioOf(ratios.values[place(row, column)]);
+  const evenly = (row, column) => even.values[place(row, column)];
+  const lines = start.map((from, number) => ({ number, from, to: end[number] }));
+  const pairs = lines.flatMap((row) => lines.slice(0, row.number + 1).map((column) => [row.number, column.number]));
+  return { lines, joined, ratio, weight: (...pair) => ratio(...pair) * evenly(...pair), evenly, pairs };
+}
+
+/** Where question, reasoning and answer meet, as lines across the grid. */
+function partBorders(trace, lines, cell) {
+  const firsts = [trace.think_open, trace.think_close].map((tag) => lines.findIndex(({ from }) => from > tag));
+  const { x, y } = cell(0, 0);
+  const corner = cell(lines.length, lines.length);
+  return firsts
+    .filter((first) => first > 0)
+    .map((first) => cell(first, first))
+    .flatMap((at) => [
+      s('line', { x1: at.x, x2: at.x, y1: y, y2: corner.y, class: 'cross-line' }),
+      s('line', { x1: x, x2: corner.x, y1: at.y, y2: at.y, class: 'cross-line' }),
+    ]);
+}
+
+async function lineView({ trace, at, readout, holder, paint, width }) {
+  Object.assign(holder, { onpointerover: null, onclick: null, onpointerleave: null, onkeydown: null });
+  if (!trace.lines) {
+    readout.textContent = 'Which line reads which is not stored for this trace: dvc repro maps.';
+    return null;
+  }
+  const found = await linesOf(trace, at);
+  const { lines, ratio, weight, evenly, pairs } = found;
+  const asked = STATE.line.split('.').map(Number);
+  const chosen = STATE.line && asked.every((one) => one < lines.length) ? asked : null;
+  const label = (number, most = 60) => `\u201c${paint.label(lines[number], most)}\u201d`;
+  const choosePair = (row, column) => choose({ line: `${row}.${column}` });
+  const said = (row, column) =>
+    Number.isNaN(ratio(row, column))
+      ? `Line ${row + 1} cannot look at line ${column + 1}, or was not captured.`
+      : `A token of line ${row + 1} ${label(row)} puts ${show(weight(row, column), 4)} on a token of line ${column + 1} ` +
+        `${label(column)}: ${show(ratio(row, column), 2)} times even reading (${show(evenly(row, column), 4)}).`;
+  const grid = cellGrid({
+    ...{ id: 'line-grid', width, rows: lines.length, columns: lines.length, chosen, choose: choosePair },
+    tallest: Math.min(Math.max(420 / lines.length, 4), 22),
+    rowLabels: (row) => row + 1,
+    columnLabels: (column) => column + 1,
+    rowTitle: 'line that looks',
+    columnTitle: 'line looked at',
+    description: 'Attention of lines on lines, times even reading',
+    value: ratio,
+    colour: (value) => diverging(Math.log2(value) / OCTAVES),
+    name: (row, column) => `line ${row + 1} ${label(row, 30)} on line ${column + 1} ${label(column, 30)}, times even reading`,
+    over: (cell) => partBorders(trace, lines, cell),
+  });
+  const key = colourBar('times even reading, 1 in the middle', -OCTAVES, OCTAVES, (one) => diverging(one / OCTAVES), '1/8', '8');
+  const rising = (one, other) => ratio(...other) - ratio(...one);
+  const most = pairs.filter(([row, column]) => row !== column && ratio(row, column) > 0).sort(rising);
+  const rows = most.slice(0, 10).map((pair) => [
+    button(`${pair[0] + 1}: ${label(pair[0], 50)}`, () => choosePair(...pair)),
+    `${pair[1] + 1}: ${label(pair[1], 50)}`,
+    show(ratio(...pair), 2),
+    show(weight(...pair), 4),
+  ]);
+  const columns = [['line that looks'], ['line looked at'], ['times even', 'number'], ['mean weight', 'number']];
+  const line = h('p', {}, chosen ? said(...chosen) : 'Choose a cell to read it and to see both lines in the text.');
+  readout.replaceChildren(grid, key, line, table(columns, rows));
+  if (chosen) showPair(lines[chosen[0]], lines[chosen[1]], paint, line.textContent);
+  return () =>
+    pairs.map(([row, column]) => ({
+      ...{ line: row, start: lines[row].from, end: lines[row].to, on_line: column },
+      ...{ on_start: lines[column].from, on_end: lines[column].to, mean_weight: weight(row, column) },
+      ...{ even_reading: evenly(row, column), times_even: ratio(row, column) },
+    }));
+}
+
+/** Colours both lines in the text, which scrolls to them. */
+function showPair(looking, seen, paint, text) {
+  paint.tint(looking, 1, READ_BY);
+  paint.tint(seen, 1, READS);
+  requestAnimationFrame(() => {
+    for (const { from } of [seen, looking]) paint.reveal(from);
+  });
+  announce(text);
+}
+
+const lineCaption = ({ lines }) =>
+  'Each cell: attention weight of a token of the row\u2019s line on a token of the column\u2019s line, mean over both, over what ' +
+  'it would be if each token attended evenly to all that it sees: blue more, orange less, full at 8 times; to ' +
+  `\u00b1${RATIO_ERROR.toFixed(1)}% and from 1/${2 ** CODES.octaves} to ${2 ** CODES.octaves}. A part of the text that is one line is cut into ` +
+  'sentences. Dashed: where question, reasoning and answer meet. Blank: not seen, or not captured. In the text, orange looks at blue.' +
+  (lines?.joined > 1 ? ` Up to ${lines.joined} neighbouring lines count as one.` : '');

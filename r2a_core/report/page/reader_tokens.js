@@ -1,0 +1,127 @@
+// The tokens of a trace in the reader: what one reads and what reads it.
+
+/** What one reads of a part of the text; listed(ends) -> the strongest of them as words that lead on. */
+function partSaid({ part, ends, mass, outside }, listed) {
+  const about = part === 'before' ? 'about ' : '';
+  return h(
+    'p',
+    {},
+    `Share of attention on the ${PART_NAMES[part]}: ${about}${show(mass, 4)}`,
+    ends.length > 0 && [', most on ', listed(ends)],
+    `; ${about}${show(outside, 4)} lies outside the ${counted(ends.length, 'token')} shown.`,
+  );
+}
+
+/** Why it is not known what the model looked at while it wrote a token. */
+function unread(trace, token) {
+  const isText = token > trace.think_open + 1;
+  const views = readingViews(trace);
+  if (!isText) return '';
+  return token < trace.think_close && views.length
+    ? ` Of reasoning tokens the page has what they read in: ${views.join('; ')}.`
+    : ' The token that writes it was not captured.';
+}
+
+/** What is said of a token. */
+function saidOf(trace, token, { reads, readBy }, quoted, listed) {
+  const name = `${token > trace.think_close ? 'answer ' : token > trace.think_open ? 'reasoning ' : ''}token ${token}`;
+  const named = h('strong', {}, `${name} ${quoted(token)}`);
+  const looking = Object.entries(readBy).filter(([, ends]) => ends.length);
+  return [
+    reads.length
+      ? h('p', {}, `After ${quoted(token - 1)}, while writing `, named, ':')
+      : h('p', {}, named, '.', unread(trace, token)),
+    reads.map((one) => partSaid(one, listed)),
+    looking.map(([part, ends]) => h('p', {}, `Looked at while writing the ${part}: `, listed(ends), '.')),
+    looking.length ? [] : h('p', {}, 'No token is known to look at it much.'),
+  ].flat();
+}
+
+/** Lets one point at a token, or hold it with a click or the keys: describe(token), hold(token), rest(). */
+function holdTokens(holder, paint, describe, hold, rest) {
+  let held = null;
+  const lock = (token) => {
+    held = token;
+    STATE.token = token === null ? '' : String(token);
+    history.replaceState(null, '', address());
+    (token === null ? rest : hold)(token);
+  };
+  const pointed = (act) => (event) => {
+    const token = event.target.closest?.('.t')?.dataset.token;
+    if (token) act(Number(token));
+  };
+  holder.onpointerover = pointed((token) => held ?? describe(token));
+  holder.onpointerleave = () => held ?? rest();
+  holder.onclick = pointed((token) => lock(held === token ? null : token));
+  holder.onkeydown = (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    lock(held === null ? Number(event.target.querySelector('.t').dataset.token) : paint.nearest(held + step, step));
+    event.preventDefault();
+  };
+  unlockReader = () => held === null || lock(null);
+  rest();
+  if (STATE.token !== '') requestAnimationFrame(() => lock(paint.nearest(Number(STATE.token) || 1)));
+  return lock;
+}
+
+function tokenView({ trace, links, texts, readout, holder, paint }) {
+  if (!links) {
+    readout.textContent = 'No links are stored for this trace: dvc repro maps.';
+    return null;
+  }
+  readout.classList.add('steady'); // else the text would move under the pointer
+  const go = ({ from }) => {
+    lock(from);
+    paint.focus(from);
+  };
+  const quoted = (place) => `\u201c${paint.label({ from: place, to: place + 1 })}\u201d`;
+  const word = (end) => button(`\u201c${paint.label(end)}\u201d (${end.from})`, () => go(end));
+  const listed = (ends) => ends.slice(0, 3).map((end, at) => [at ? ', ' : '', word(end), ` ${show(end.weight, 4)}`]);
+  const describe = (token) => {
+    const found = { reads: links.reads(token), readBy: links.readBy(token) };
+    const kinds = [
+      ...found.reads.map(({ ends }) => [ends, READS]),
+      ...Object.values(found.readBy).map((ends) => [ends, READ_BY]),
+    ].filter(([ends]) => ends.length);
+    paint.clear();
+    for (const [ends, colours] of kinds) for (const end of ends) paint.tint(end, end.weight / ends[0].weight, colours);
+    paint.mark(token, 'here');
+    readout.replaceChildren(...saidOf(trace, token, found, quoted, listed));
+    return kinds.map(([ends]) => ends[0].from).reverse();
+  };
+  /** The text scrolls to the token and to what it is linked with most. */
+  const hold = (token) => {
+    for (const place of [...describe(token), token]) paint.reveal(place);
+    announce(readout.textContent);
+  };
+  const rest = () => {
+    paint.clear();
+    readout.textContent = 'Point at a token.';
+  };
+  const lock = holdTokens(holder, paint, describe, hold, rest);
+  return () => links.blocks.flatMap((block) => block.written.flatMap((token) => readRows(block.reads(token), token, texts)));
+}
+
+const readRows = ({ part, ends, mass, outside }, token, texts) =>
+  ends.map(({ from, weight }) => ({
+    ...{ written_token: token, part: PART_NAMES[part], token: from, text: texts[from], weight, mass, outside },
+  }));
+
+function tokenCaption(trace, links) {
+  const widest = (part) => links?.blocks.find((block) => block.part === part)?.width ?? 0;
+  const views = readingViews(trace);
+  return (
+    'Point at a token, or choose it with a click or the arrow keys (Esc releases it). Blue: what the model looks at while ' +
+    'writing it (from the token before); orange: while writing what it is looked at. Each is relative to the largest of ' +
+    `its kind. Of an answer token: the strongest ${widest('reasoning')} of the reasoning and ${widest('query')} of question ` +
+    'and answer, in steps of 1/65535. ' +
+    (views.length
+      ? `Of a reasoning token: the strongest ${widest('before') || 'few'} of all text before it, to ` +
+        `\u00b1${levelError(trace.floor).toFixed(1)}%, none below ${floorText(trace.floor)}${
+          views.length < trace.views.length ? `; in ${views.join('; ')}` : ''
+        }. `
+      : '') +
+    'What looks at a token is known where the token is among these. Underlined: reflection phrases.'
+  );
+}
