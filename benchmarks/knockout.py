@@ -24,8 +24,9 @@ eager attention hands to its softmax. These four run one set per round, and are 
 The bound counts token-layers: a set whose lowest head is in layer l takes the answer's A rows in the layers from l
 on, A (L - l) of the T L token-layers of a forward pass. *Sets / bound* is the time of the sets alone over that share
 of a plain SDPA forward pass with the logits of every row; *whole / bound* counts the unchanged run on both sides.
-*Fewer token-layers*: how many times as many token-layers a pass a set has as those computed for the sets, and for
-sets and unchanged run.
+*Fewer token-layers*: how many times as many of them a pass a set takes as the sets, and as sets and unchanged run.
+Both sides are counted, not computed: hooks on every linear module of every layer count the rows that pass through it,
+and a row through a whole layer is one token-layer.
 """
 QUICK = replace(TINY, n_layers=4)
 PEERS = {
@@ -47,7 +48,7 @@ class Cuts:
     peers: dict[str, Ratio]  # over ours
     sets_over_bound: Ratio
     whole_over_bound: Ratio
-    fewer_sets: float  # token-layers of a pass a set, over those computed for the sets
+    fewer_sets: float  # token-layers of a pass a set, over those of the sets, as hooks count them
     fewer_whole: float
     gap: float  # largest difference of a log-probability from a peer's
 
@@ -89,6 +90,7 @@ def time_one(bench: Bench, workers: Sequence[Worker], shape: Shape, n_tokens: in
         *(Contender(name, theirs, way, {**case, "count": 1, **more}) for name, (way, more) in PEERS.items()),
     ]
     timings = take_turns(contenders, bench.rounds, bench.clock)
+    whole, unchanged, cut = ours.ask(do="run", way="token_layers", case=case, times=1)["result"]
     for worker in workers:
         worker.ask(do="forget")
     sets, both = timings["sets"], added(timings["sets"], timings["unchanged"])
@@ -101,8 +103,8 @@ def time_one(bench: Bench, workers: Sequence[Worker], shape: Shape, n_tokens: in
         {name: Ratio.of(timings[name], both, N_SETS) for name in PEERS},
         Ratio.of(sets, timings["plain"], 1 / bound),
         Ratio.of(both, timings["plain"], 1 / (1 + bound)),
-        N_SETS / bound,
-        N_SETS / (1 + bound),
+        N_SETS * whole / cut,
+        N_SETS * whole / (unchanged + cut),
         largest_gap(sets.result, timings, shape.dtype),
     )
 

@@ -28,6 +28,7 @@ from benchmarks.cases import (
 )
 from benchmarks.pairs import aligned
 from r2a_core.activations.capture import capture_trace
+from r2a_core.activations.hooks import decoder_layers, removed_after
 from r2a_core.activations.store import (
     ActivationReader,
     StoredTrace,
@@ -215,6 +216,39 @@ def trace_tokens(tokenizer: LoadedTokenizer) -> list[int]:
     return found
 
 
+def token_layers(shape: dict[str, Any], n_tokens: int) -> Run:
+    """Token-layers of a plain forward pass, of the unchanged run and of all sets, as hooks count them."""
+    model, trace, arms = knockout_case(shape, n_tokens)
+    prefix, plain = run_prefix(model, trace), forward(shape, n_tokens)
+
+    def run() -> list[float]:
+        ways = (plain, lambda: run_prefix(model, trace), lambda: run_arms(model, prefix, arms, ARMS_MIB))
+        return [counted(model, way) for way in ways]
+
+    return run
+
+
+def counted(model: Any, run: Run) -> float:
+    """Rows that pass through each layer's linear modules while `run` runs, each module by its share of the weights."""
+    found = 0.0
+
+    def hook(share: float) -> Callable[..., None]:
+        def count(module: Any, args: tuple[torch.Tensor]) -> None:
+            nonlocal found
+            found += share * args[0].shape[:-1].numel()
+
+        return count
+
+    handles = []
+    for layer in decoder_layers(model):
+        linear = [each for each in layer.modules() if isinstance(each, torch.nn.Linear)]
+        size = sum(each.weight.numel() for each in linear)
+        handles += [each.register_forward_pre_hook(hook(each.weight.numel() / size)) for each in linear]
+    with removed_after(handles):
+        run()
+    return found
+
+
 def save_model(name: str, folder: str) -> Run:
     """Prepares a model of params.yaml and saves its weights as transformers reads them, and tokens of real traces."""
 
@@ -371,6 +405,7 @@ WAYS: dict[str, Callable[..., Run]] = {
         patch_cells,
         unchanged_run,
         knock_out,
+        token_layers,
         save_model,
         generate_together,
         disk_write,

@@ -135,9 +135,10 @@ def patching(study: StudyOf) -> StageWork:
 
 
 def walks(study: StudyOf) -> StageWork:
-    """Answer rows of the stored traces."""
-    count = study.items(study.params.capture.limit) if study.params.capture.store else 0
-    weights = count * row_weights(study, study.lengths.trace, "answer")
+    """Answer rows of the stored traces, and reasoning rows where they are kept and their views are asked for."""
+    config, views = study.params.capture, study.params.walks.views
+    count = study.items(config.limit) if config.store else 0
+    weights = count * row_weights(study, study.lengths.trace, config.rows if len(views) > 1 else "answer")
     return StageWork("walks", study.n_datasets, weights=weights)
 
 

@@ -2,12 +2,13 @@
 
 import math
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from benchmarks import disk, generation
-from benchmarks.cases import build_pair, chosen_cells, segment_bounds
+from benchmarks import disk, generation, knockout, ours
+from benchmarks.cases import build_pair, chosen_cells, random_sets, segment_bounds
 from benchmarks.fits import exponent
 from benchmarks.report import MARKER, Section, Table, Target, save, write_page
 from benchmarks.turns import Bench, Contender, Ratio, Timing, take_turns
@@ -58,6 +59,13 @@ def test_exponents_are_exact_and_a_case_covers_the_trace_without_its_last_token_
     assert [token for tokens in bounds.values() for token in tokens] == list(range(999))
     assert pair.positions == [*range(861, 870), 997, 998, 999]
     assert sorted(chosen_cells(pair, 4)) == [(layer, token) for layer in range(4) for token in pair.positions]
+
+
+def test_hooks_count_the_token_layers_that_a_knock_out_takes():
+    found = ours.token_layers(asdict(knockout.QUICK), 80)()
+    lowest = [heads[0][0] for heads in random_sets(knockout.QUICK.n_layers, knockout.QUICK.n_heads)]
+    answer = segment_bounds(80)["answer"]
+    assert found == pytest.approx([80 * 4, 78 * 4, len(answer) * sum(4 - layer for layer in lowest)])
 
 
 def test_the_page_holds_every_part_and_keeps_what_is_written_by_hand(tmp_path):
