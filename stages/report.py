@@ -36,7 +36,7 @@ def report(
     """Write data/report/index.html and data/report/plots/, or a copy of the page with machine facts or another run."""
     study = open_study("report")
     inputs = report_inputs(study.paths, study.params, study.values)
-    other = None if against is None else other_study(against, study.sections)
+    other = None if against is None else other_study(against, study.sections, study.paths)
     data = report_data(inputs, None if machine is None else machine_facts(), other)
     page = study.paths.page if against is None else study.paths.against
     write_text_whole(machine or page, build_page(data, inputs.params.megabytes))
@@ -65,11 +65,14 @@ def report_inputs(paths: StudyPaths, params: Params, values: dict[str, Any]) -> 
     )
 
 
-def other_study(root: Path, sections: Sequence[str]) -> ReportInputs:
+def other_study(root: Path, sections: Sequence[str], own: StudyPaths) -> ReportInputs:
     """Opens the study of another folder, to be read only. Raises R2AError where it is none that this code can read."""
     path, paths = root / "params.yaml", StudyPaths(root)
-    if not path.is_file() or not paths.data.is_dir():
-        raise R2AError(f"{root} is not a study: it has no params.yaml or no data/", "name the folder that holds both")
+    if missing := [place.name for place in (path, paths.data) if not place.exists()]:
+        lacks = " and no ".join(missing)
+        raise R2AError(f"--against {root} is not a study: there is no {lacks}", "name the folder that holds both")
+    if paths.data.resolve() == own.data.resolve():
+        raise R2AError(f"--against {root} is this study itself", "name the folder of another study")
     try:
         values = read_yaml(path)
         params = parse(Params, values, "")  # all of it, with the names that sections take from each other

@@ -5,6 +5,7 @@ values by column -> rows of model, dataset, measure and unit with a cell a colum
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import hypot
 from typing import Any
 
 from r2a_core.infra.errors import R2AError
@@ -35,9 +36,24 @@ def cells(values: Sequence[Value | None]) -> dict[str, Any]:
     """Makes the cells of a row; heads are those shared with the first. difference: of two cells, second less first."""
     first = next(one for one in values if one is not None)
     made = [one and {"value": number(one, first), "low": one.low, "high": one.high} for one in values]
-    pair = [one.value for one in values if one is not None and one.value is not None] if len(values) == 2 else []
-    difference = pair[1] - pair[0] if len(pair) == 2 and first.heads is None else None
-    return {"cells": made, "difference": difference}
+    known = [one for one in values if one is not None and one.value is not None]
+    two = len(values) == len(known) == 2 and first.heads is None
+    return {"cells": made, "difference": difference(*known) if two else None}
+
+
+def difference(first: Value, second: Value) -> dict[str, float | None]:
+    """Subtracts the first from the second; the interval is that of independent numbers, from the intervals of both.
+
+    It is Newcombe's: its ends are as far away as both distances of a number to its own end together, by their squares.
+    """
+    assert first.value is not None
+    assert second.value is not None
+    apart = second.value - first.value
+    if first.low is None or first.high is None or second.low is None or second.high is None:
+        return {"value": apart, "low": None, "high": None}
+    down = hypot(second.value - second.low, first.high - first.value)
+    up = hypot(second.high - second.value, first.value - first.low)
+    return {"value": apart, "low": apart - down, "high": apart + up}
 
 
 def number(one: Value, first: Value) -> float | None:

@@ -386,6 +386,13 @@ def test_a_broken_address_is_named_and_falls_back(opened):
     assert view.locator("#cells .missing, #heads .missing").count() == 0
 
 
+def test_a_first_choice_without_an_anchor_is_read_as_the_others_are(opened):
+    view = opened("#model=none&dataset=nowhere&metric=rank_diff")
+    said = view.locator("#notice").inner_text()
+    assert "model \u201cnone\u201d, dataset \u201cnowhere\u201d" in said
+    assert "metric=rank_diff" in view.url
+
+
 def test_the_first_screen_answers_with_the_numbers_of_the_data(opened, page_data):
     """Does reasoning help, do answers look at it, does it cause them, how sure, what is not shown."""
     view = opened()
@@ -544,12 +551,13 @@ def test_another_run_stands_beside_this_one_with_differences(opened, inputs, tmp
     row = next(row for row in data["against"]["rows"] if row["measure"] == "accuracy without reasoning")
     row["cells"][0] |= {"value": 90.0, "low": 81.04, "high": 95.0}
     row["cells"][1] |= {"low": -0.04, "high": 60.0}
-    row["difference"] = -50.0
+    row["difference"] = {"value": -50.0, "low": -60.04, "high": -0.04}
     view = opened(place=write_page(build_page(data, 10.0), tmp_path))
     shown = view.locator("#against tr", has_text="accuracy without reasoning")
-    assert shown.locator("td").all_inner_texts() == ["90.0\n81.0 to 95.0", "40.0\n0.0 to 60.0", "\u221250.0"]
+    cells = ["90.0\n81.0 to 95.0", "40.0\n0.0 to 60.0", "\u221250.0\n\u221260.0 to 0.0"]
+    assert shown.locator("td").all_inner_texts() == cells
     assert shown.locator("b").count() == view.locator("#against b").count() == 1
     assert view.locator("#against .says").inner_text().startswith("In 1 of ")
     view.locator("#against button.copy").click()
     copied = view.evaluate("navigator.clipboard.readText()")
-    assert "tiny_qwen2,math500,accuracy without reasoning,%,-50,90,81.04,95,40,-0.04,60" in copied
+    assert "tiny_qwen2,math500,accuracy without reasoning,%,90,81.04,95,40,-0.04,60,-50,-60.04,-0.04" in copied

@@ -1,7 +1,9 @@
 """Numbers side by side: rows by hand, models of two runs, and studies that cannot be set beside this one."""
 
+import math
 import shutil
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -21,14 +23,20 @@ def heads(*names: int) -> Value:
     return Value("m", "d", "heads", "heads", len(names), heads=[(0, name) for name in names])
 
 
-def cell(value: float, low: float | None = None, high: float | None = None) -> dict[str, float | None]:
+def cell(value: float, low: Any = None, high: Any = None) -> dict[str, float | None]:
     return {"value": value, "low": low, "high": high}
 
 
 @pytest.mark.parametrize(
     ("columns", "cells", "difference", "only"),
     [
-        ({"a": [mass(0.5, 0.25, 0.75)], "b": [mass(0.75)]}, [cell(0.5, 0.25, 0.75), cell(0.75)], 0.25, []),
+        ({"a": [mass(0.5, 0.25, 0.75)], "b": [mass(0.75)]}, [cell(0.5, 0.25, 0.75), cell(0.75)], cell(0.25), []),
+        (
+            {"a": [mass(0.5, 0.2, 0.9)], "b": [mass(0.25, 0.22, 0.65)]},
+            [cell(0.5, 0.2, 0.9), cell(0.25, 0.22, 0.65)],
+            cell(-0.25, pytest.approx(-0.25 - math.hypot(0.03, 0.4)), pytest.approx(-0.25 + math.hypot(0.4, 0.3))),
+            [],
+        ),
         ({"a": [mass(1)], "b": [mass(2)], "c": [mass(4)]}, [cell(1), cell(2), cell(4)], None, []),
         ({"a": [mass(1)], "b": [], "c": [mass(4)]}, [cell(1), None, cell(4)], None, []),
         ({"a": [heads(1, 2, 3)], "b": [heads(3, 4, 1)]}, [cell(3), cell(2)], None, []),
@@ -63,7 +71,7 @@ def test_runs_of_other_models_are_compared_in_their_order(inputs, page_data):
         for curve in record["curves"]
         if (curve["curve"], curve["probe"]) == ("flip", "plain")
     ]
-    assert rows["flipping token, plain probe, best layer"]["difference"] == pytest.approx(flips[1] - flips[0])
+    assert rows["flipping token, plain probe, best layer"]["difference"]["value"] == pytest.approx(flips[1] - flips[0])
     assert any(text.startswith("Only this run has: loss after ") for text in against["only"])
     assert page_data["against"] is None
 
@@ -84,7 +92,7 @@ def test_models_of_a_run_are_columns(page_data):
     beside = page_data["overview"]["beside"]
     assert beside["columns"] == ["tiny_qwen2", "r1_qwen_7b"]
     row = next(row for row in beside["rows"] if row["measure"] == "accuracy without reasoning")
-    assert ([one["value"] for one in row["cells"]], row["difference"], row["model"]) == ([40.0, 40.0], 0.0, "")
+    assert ([one["value"] for one in row["cells"]], row["difference"]["value"], row["model"]) == ([40.0, 40.0], 0.0, "")
 
 
 def test_a_run_that_shares_nothing_is_refused(inputs, tmp_path):
@@ -100,7 +108,11 @@ def test_the_page_of_two_runs_is_one_of_its_own_and_another_folder_is_refused(in
     shutil.copytree(inputs.paths.data / "evaluation" / "tiny_qwen2", here / "data" / "evaluation" / "tiny_qwen2")
     run = command_line(monkeypatch, capsys)
     nothing = run(here, "report", "--against", "../there")
-    assert (nothing.code, "../there is not a study" in nothing.err) == (2, True)
+    assert (nothing.code, "../there is not a study: there is no data" in nothing.err) == (2, True)
+    nowhere = run(here, "report", "--against", "nowhere")
+    assert "--against nowhere is not a study: there is no params.yaml and no data" in nowhere.err
+    itself = run(here, "report", "--against", ".")
+    assert (itself.code, "--against . is this study itself" in itself.err) == (2, True)
     shutil.copytree(here / "data", there / "data")
     call(here, "report", None, there)  # type: ignore[arg-type]
     assert [path.name for path in (here / "data" / "report").iterdir()] == ["against.html"]

@@ -2,32 +2,33 @@
 
 const DECIMALS = { '%': 1, points: 1, layer: 1, '1 to 10': 1, items: 0, heads: 0, pairs: 0, 'attention mass': 4 };
 
-/** Whether the 95% intervals of two cells lie apart. */
-const liesApart = ([a, b]) => a && b && a.low !== null && b.low !== null && (a.high < b.low || b.high < a.low);
+/** Whether a difference has an interval that leaves out 0. */
+const isClear = ({ difference: one }) => one !== null && one.low !== null && (one.low > 0 || one.high < 0);
 
-function besideCell(one, digits) {
+/** A number over its interval; signed: with its sign, as a difference has. */
+function besideCell(one, digits, signed = false) {
   if (!one) return '\u2013';
-  const ends = h('div', { class: 'muted' }, `${fixed(one.low, digits)} to ${fixed(one.high, digits)}`);
-  return [fixed(one.value, digits), one.low !== null && ends];
+  const text = (value) => `${signed && value >= 0.5 * 10 ** -digits ? '+' : ''}${fixed(value, digits)}`;
+  const ends = h('div', { class: 'muted' }, `${text(one.low)} to ${text(one.high)}`);
+  return [text(one.value), one.low !== null && ends];
 }
 
 function besideRow(row, models) {
   const digits = DECIMALS[row.unit] ?? 3;
-  const change = `${row.difference >= 0.5 * 10 ** -digits ? '+' : ''}${fixed(row.difference, digits)}`;
+  const change = besideCell(row.difference, digits, true);
   return [
     [row.measure, h('span', { class: 'muted' }, ` ${row.unit}`)],
     ...(models ? [visible(row.model || 'all')] : []),
     ...row.cells.map((one) => besideCell(one, digits)),
-    ...(row.cells.length === 2 ? [liesApart(row.cells) ? h('b', {}, change) : change] : []),
+    ...(row.cells.length === 2 ? [isClear(row) ? h('b', {}, change) : change] : []),
   ];
 }
 
-/** A row of the copied table: value, low and high of each column under its name. */
+/** A row of the copied table: value, low and high of each column, and of the difference, under its name. */
 function besideRecord(row, columns) {
-  const cells = columns.flatMap((name, at) =>
-    ['value', 'low', 'high'].map((part) => [`${name} ${part}`, row.cells[at]?.[part]]),
-  );
-  return { ...picked(row, ['model', 'dataset', 'measure', 'unit', 'difference']), ...Object.fromEntries(cells) };
+  const named = [...columns.map((name, at) => [name, row.cells[at]]), ['difference', row.difference]];
+  const cells = named.flatMap(([name, one]) => ['value', 'low', 'high'].map((part) => [`${name} ${part}`, one?.[part]]));
+  return { ...picked(row, ['model', 'dataset', 'measure', 'unit']), ...Object.fromEntries(cells) };
 }
 
 function drawBeside(body, { columns, rows, only }) {
@@ -44,12 +45,14 @@ function drawBeside(body, { columns, rows, only }) {
     bullets(only),
   );
   const difference =
-    `Difference: ${columns[1]} less ${columns[0]}, bold where both have an interval and these lie apart. It has no interval ` +
-    'of its own, as both may be of the same questions.';
-  const certain = shown.filter(({ cells }) => cells.length === 2 && cells.every((one) => one && one.low !== null));
-  const apart = certain.filter((row) => liesApart(row.cells)).length;
+    `Difference: ${columns[1]} less ${columns[0]}, with Newcombe\u2019s interval from those of both, bold where it leaves out ` +
+    '0. It takes the two as independent; where both answered the same questions, theirs by question would be narrower as a rule.';
+  const certain = shown.filter((row) => row.difference !== null && row.difference.low !== null);
+  const clear = certain.filter(isClear).length;
   return {
-    answer: certain.length > 0 && `In ${apart} of ${counted(certain.length, 'number')} with intervals, these lie apart.`,
+    answer:
+      certain.length > 0 &&
+      `In ${clear} of ${counted(certain.length, 'number')} with intervals, that of the difference leaves out 0.`,
     caption: visible(
       `${several ? '' : `${models.join()} on `}${STATE.dataset}, with the numbers that are of no single dataset. Below a ` +
         `number: its 95% interval. ${columns.length === 2 ? difference : ''}`,

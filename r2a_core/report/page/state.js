@@ -52,7 +52,7 @@ const choices = () => ({
 
 /** Takes the choices from the address; returns a sentence on those that the page does not have. */
 function readAddress() {
-  const given = new URLSearchParams(location.hash.replace(/^#[^=&]*(&|$)/, ''));
+  const given = new URLSearchParams(location.hash.replace(/^#([^=&]*(&|$))?/, ''));
   const known = choices();
   const unknown = [];
   for (const key of Object.keys(STATE)) {
