@@ -86,6 +86,23 @@ def test_gradients_are_those_of_autograd(base: Path) -> None:
     torch.testing.assert_close(tuned.rows.grad, rows.grad, rtol=1e-3, atol=1e-6)
 
 
+def test_loss_and_gradients_of_a_batch_are_those_of_its_halves_by_their_weights(base: Path) -> None:
+    loaded, recipe = load_model(base, "cpu"), entry(base, batch_tokens=4000).recipe
+    tuned = Tuned(loaded.model, recipe, loaded.tokenizer)
+    batch = next(batches(training_texts(0, recipe.mix), loaded.tokenizer, recipe))
+    halves = [Batch(batch.ids[first::2], batch.weights[first::2]) for first in (0, 1)]
+    assert len(batch.ids) > 2
+    found = []
+    for parts in ([batch], halves):
+        shares = [part.weights[:, 1:].sum() / batch.weights[:, 1:].sum() for part in parts]
+        loss = sum((tuned.loss(part) * share for part, share in zip(parts, shares, strict=True)), torch.zeros(()))
+        found.append((loss, torch.autograd.grad(loss, [*tuned.learnt.values()])))
+    (whole, gradients), (split, added) = found
+    assert split.item() == pytest.approx(whole.item(), rel=1e-6)
+    for ours, theirs in zip(added, gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
+
+
 def test_the_same_recipe_gives_the_same_bytes_through_interruptions(base: Path, tmp_path: Path) -> None:
     params, losses = entry(base), []
     pointer = prepare(params, tmp_path / "m", lambda step, steps, loss: losses.append(loss), device="cpu")
