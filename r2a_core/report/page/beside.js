@@ -27,7 +27,9 @@ function besideRow(row, models) {
 /** A row of the copied table: value, low and high of each column, and of the difference, under its name. */
 function besideRecord(row, columns) {
   const named = [...columns.map((name, at) => [name, row.cells[at]]), ['difference', row.difference]];
-  const cells = named.flatMap(([name, one]) => ['value', 'low', 'high'].map((part) => [`${name} ${part}`, one?.[part]]));
+  const cells = named.flatMap(([name, one]) =>
+    ['value', 'low', 'high'].map((part) => [`${name} ${part}`, one?.[part]]),
+  );
   return { ...picked(row, ['model', 'dataset', 'measure', 'unit']), ...Object.fromEntries(cells) };
 }
 

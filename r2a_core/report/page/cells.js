@@ -44,39 +44,29 @@ function cellFacts(sweep, grids, at) {
   );
 }
 
-async function drawCells(body, width) {
-  const run = findRecord('patching', { model: STATE.model });
-  if (!run || !run.sweeps.length) return { missing: leftOut(`${STATE.model} has no patched pair yet: dvc repro patch.`) };
-  const { pairs, probes, sweep } = chosenSweep(run);
-  const grids = await allNumbers(sweep.grids);
+/** The grid of one pair; at: the chosen cell or null. */
+function pairGrid(sweep, grids, at, width) {
   const { shape, values } = grids[STATE.metric];
   const [layers, positions] = shape;
   const largest = STATE.metric === 'nld' ? 1 : largestOf(values);
-  const asked = STATE.cell.split('.').map(Number);
-  const at = STATE.cell && asked[0] < positions && asked[1] < layers ? asked : null;
-  const wide = width > 760 ? width - 290 : width;
+  const index = (row, column) => column * positions + row;
   const longest = width > 500 ? 18 : 10;
-  const left =
-    24 + 7.2 * Math.max(6, ...Array.from({ length: positions }, (_, row) => tokenLabel(sweep, row, longest).length));
+  const labels = Array.from({ length: positions }, (_, row) => tokenLabel(sweep, row, longest));
+  const left = 24 + 7.2 * Math.max(6, ...labels.map((label) => label.length));
   const grid = cellGrid({
-    id: 'cell-grid',
-    width: Math.min(wide, left + layers * 54),
-    rows: positions,
-    columns: layers,
-    left,
-    tallest: 24,
-    rowLabels: (row) => tokenLabel(sweep, row, longest),
+    ...{ id: 'cell-grid', rows: positions, columns: layers, left, tallest: 24, chosen: at },
+    width: Math.min(width > 760 ? width - 290 : width, left + layers * 54),
+    rowLabels: (row) => labels[row],
     columnLabels: (column) => String(sweep.layers[column]),
     columnTitle: 'layer whose input is patched',
     description: `${METRICS[STATE.metric]} by position and layer`,
-    value: (row, column) => values[column * positions + row],
+    value: (row, column) => values[index(row, column)],
     colour: (one) => diverging(one / largest),
     name: (row, column) =>
       `${tokenLabel(sweep, row, 30)} (${roleLabel(sweep.role[row])}), layer ${sweep.layers[column]}`,
-    chosen: at,
     choose: (row, column) => {
       choose({ cell: `${row}.${column}` });
-      announce(`${METRICS.nld} ${show(grids.nld.values[column * positions + row], 4)}`);
+      announce(`${METRICS.nld} ${show(grids.nld.values[index(row, column)], 4)}`);
     },
     over: (cell) =>
       sweep.role.map((role, row) => {
@@ -84,28 +74,42 @@ async function drawCells(body, width) {
         return role === 'flip' && s('rect', { x: left - 5, y: y + 2, width: 3, height: height - 4, fill: BLUE });
       }),
   });
-  body.append(
-    h(
-      'div',
-      { class: 'beside' },
-      h(
-        'div',
-        {},
-        grid,
-        colourBar(METRICS[STATE.metric], -largest, largest, (one) => diverging(one / largest)),
-        legend([s('rect', { x: 7, y: 1, width: 4, height: 10, fill: BLUE }), 'flipping token']),
-      ),
-      cellFacts(sweep, grids, at),
-    ),
+  return h(
+    'div',
+    {},
+    grid,
+    colourBar(METRICS[STATE.metric], -largest, largest, (one) => diverging(one / largest)),
+    legend([s('rect', { x: 7, y: 1, width: 4, height: 10, fill: BLUE }), 'flipping token']),
   );
+}
+
+/** Every cell of a pair as a row of the copied table. */
+function cellRows(sweep, grids) {
+  const positions = sweep.position.length;
+  return Array.from({ length: sweep.layers.length * positions }, (_, index) => {
+    const row = index % positions;
+    return {
+      ...{ pair_id: sweep.pair_id, probe: sweep.probe, layer: sweep.layers[Math.floor(index / positions)] },
+      ...{ position: sweep.position[row], role: sweep.role[row] },
+      ...{ clean_token: sweep.clean_token[row], corrupted_token: sweep.corrupted_token[row] },
+      ...valuesAt(grids, index),
+    };
+  });
+}
+
+async function drawCells(body, width) {
+  const run = findRecord('patching', { model: STATE.model });
+  if (!run || !run.sweeps.length)
+    return { missing: leftOut(`${STATE.model} has no patched pair yet: dvc repro patch.`) };
+  const { pairs, probes, sweep } = chosenSweep(run);
+  const grids = await allNumbers(sweep.grids);
+  const asked = STATE.cell.split('.').map(Number);
+  const at = STATE.cell && asked[0] < sweep.position.length && asked[1] < sweep.layers.length ? asked : null;
+  body.append(h('div', { class: 'beside' }, pairGrid(sweep, grids, at, width), cellFacts(sweep, grids, at)));
+  const named = pairs.map((pair) => [pair, visible(pair)]);
   return {
     controls: [
-      picker(
-        'pair',
-        pairs.map((pair) => [pair, visible(pair)]),
-        'pair',
-        sweep.pair_id,
-      ),
+      picker('pair', named, 'pair', sweep.pair_id),
       picker('probe', probes, 'probe', sweep.probe),
       picker('value', Object.entries(METRICS), 'metric'),
     ],
@@ -115,16 +119,7 @@ async function drawCells(body, width) {
       (pairs.length < run.n_pairs
         ? `The page carries the first ${pairs.length} of ${counted(run.n_pairs, 'pair')}.`
         : `${counted(run.n_pairs, 'pair')} in all.`),
-    csv: () =>
-      Array.from({ length: layers * positions }, (_, index) => {
-        const row = index % positions;
-        return {
-          ...{ pair_id: sweep.pair_id, probe: sweep.probe, layer: sweep.layers[Math.floor(index / positions)] },
-          ...{ position: sweep.position[row], role: sweep.role[row] },
-          ...{ clean_token: sweep.clean_token[row], corrupted_token: sweep.corrupted_token[row] },
-          ...valuesAt(grids, index),
-        };
-      }),
+    csv: () => cellRows(sweep, grids),
   };
 }
 

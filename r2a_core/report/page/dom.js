@@ -61,7 +61,9 @@ function fixed(value, digits) {
 
 /** Writes a mean with its 95% interval, where it has one. */
 function withInterval({ mean, low, high }, digits = 3) {
-  return low === null ? show(mean, digits) : `${show(mean, digits)} (95% ${show(low, digits)} to ${show(high, digits)})`;
+  return low === null
+    ? show(mean, digits)
+    : `${show(mean, digits)} (95% ${show(low, digits)} to ${show(high, digits)})`;
 }
 
 /** A number for people: `digits` decimals, more for small ones, a dash for none. */

@@ -108,6 +108,45 @@ function howMeasured(id) {
   );
 }
 
+/** The elements of a figure, empty; csv() -> rows for the clipboard. */
+function figureParts(id, title, csv) {
+  const [body, controls] = ['body', 'controls'].map((name) => h('div', { class: name }));
+  const [answer, words, caption] = [h('p', { class: 'says' }), h('div'), h('figcaption')];
+  const copy = doing('copy', 'Copy CSV', async () => copyText(csvText(await csv())));
+  const save = (kind, make) =>
+    doing('save', kind.toUpperCase(), async () => {
+      download(`${id}.${kind}`, await make(pictureOf(body, title)));
+      return true;
+    });
+  const tools = [
+    copy,
+    doing('link', 'Copy link', () => copyText(location.href.replace(/#.*/, '') + address(id))),
+    save('svg', ({ text }) => new Blob([text], { type: 'image/svg+xml' })),
+    save('png', pngOf),
+  ];
+  const frame = h(
+    'figure',
+    { id, class: 'card' },
+    h('div', { class: 'head' }, h('h3', {}, title), controls),
+    answer,
+    body,
+    caption,
+    h('div', { class: 'foot' }, h('div', {}, words, howMeasured(id)), h('div', { class: 'tools' }, tools)),
+  );
+  return { frame, body, controls, answer, words, caption, copy };
+}
+
+/** Puts into its elements what a figure's draw returned; fresh: what it filled. */
+function fillFigure({ body, controls, answer, words, caption, copy }, drawn, fresh) {
+  copy.hidden = !drawn.csv;
+  if (drawn.missing) fresh.replaceChildren(h('p', { class: 'missing' }, drawn.missing));
+  if (!drawn.kept) body.replaceChildren(...fresh.childNodes);
+  controls.replaceChildren(...(drawn.controls ?? []));
+  answer.textContent = visible(drawn.missing ? '' : (drawn.answer ?? ''));
+  words.replaceChildren(...(drawn.words?.length ? [fold('In words', bullets(drawn.words))] : []));
+  caption.replaceChildren(...[drawn.missing ? '' : (drawn.caption ?? '')].flat());
+}
+
 /**
  * draw(body, width) fills its body and returns {answer, words, caption, csv, controls}:
  * answer is the sentence on top, words further ones to be opened, csv() gives rows for the clipboard, controls are
@@ -116,49 +155,19 @@ function howMeasured(id) {
  * width are the same, it is not drawn again.
  */
 function figure(id, title, draw, keys = [], there = null, sign = () => NaN) {
-  const body = h('div', { class: 'body' });
-  const controls = h('div', { class: 'controls' });
-  const caption = h('figcaption');
-  const answer = h('p', { class: 'says' });
-  const words = h('div');
   let csv = null;
   let turn = 0;
   let shown = null;
-  const copy = doing('copy', 'Copy CSV', async () => copyText(csvText(await csv())));
-  const save = (kind, make) =>
-    doing('save', kind.toUpperCase(), async () => {
-      download(`${id}.${kind}`, await make(pictureOf(body, title)));
-      return true;
-    });
-  const frame = h(
-    'figure',
-    { id, class: 'card' },
-    h('div', { class: 'head' }, h('h3', {}, title), controls),
-    answer,
-    body,
-    caption,
-    h(
-      'div',
-      { class: 'foot' },
-      h('div', {}, words, howMeasured(id)),
-      h(
-        'div',
-        { class: 'tools' },
-        copy,
-        doing('link', 'Copy link', () => copyText(location.href.replace(/#.*/, '') + address(id))),
-        save('svg', ({ text }) => new Blob([text], { type: 'image/svg+xml' })),
-        save('png', pngOf),
-      ),
-    ),
-  );
+  const parts = figureParts(id, title, () => csv());
+  const { frame, body, controls } = parts;
   const redrawn = async () => {
     const mine = ++turn;
     const signed = sign() + body.clientWidth;
     if (signed === shown) return;
-    const held =
-      body.contains(document.activeElement) || controls.contains(document.activeElement)
-        ? document.activeElement.closest('[data-key]')?.getAttribute('data-key')
-        : null;
+    const active = document.activeElement;
+    const held = [body, controls].some((one) => one.contains(active))
+      ? active.closest('[data-key]')?.getAttribute('data-key')
+      : null;
     const fresh = h('div');
     shown = null; // until it is drawn: what is asked for meanwhile is drawn after it
     let drawn;
@@ -170,13 +179,7 @@ function figure(id, title, draw, keys = [], there = null, sign = () => NaN) {
     if (mine !== turn) return;
     shown = signed;
     csv = drawn.csv ?? null;
-    copy.hidden = !csv;
-    if (drawn.missing) fresh.replaceChildren(h('p', { class: 'missing' }, drawn.missing));
-    if (!drawn.kept) body.replaceChildren(...fresh.childNodes);
-    controls.replaceChildren(...(drawn.controls ?? []));
-    answer.textContent = visible(drawn.missing ? '' : (drawn.answer ?? ''));
-    words.replaceChildren(...(drawn.words?.length ? [fold('In words', bullets(drawn.words))] : []));
-    caption.replaceChildren(...[drawn.missing ? '' : (drawn.caption ?? '')].flat());
+    fillFigure(parts, drawn, fresh);
     if (held) frame.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus({ preventScroll: true });
   };
   FIGURES.push({ keys: ['model', 'dataset', ...keys], frame, redraw: redrawn });

@@ -68,13 +68,44 @@ const HEAD_SCORES = [
   ['retrieval score', 'retrieval'],
 ];
 
+/** The map of all heads, with marks on those of a kind; grid: of one part of the text. */
+function headMap({ shape, values }, ranking, width) {
+  const heads = shape[1];
+  const marks = (isRanked() && ranking?.marks) || { rfh: [], induction: [], retrieval: [] };
+  const marked = Object.entries(MARKS).map(
+    ([kind, mark]) =>
+      marks[kind].length && [
+        mark({ x: 2, y: 0, width: 14, height: 12 }),
+        `${DATA.head_kinds[kind].label}s (${marks[kind].length})`,
+      ],
+  );
+  const grid = headGrid(shape, {
+    id: 'head-grid',
+    tallest: 20,
+    width: Math.min(width > 760 ? width - 410 : width, 46 + heads * 60),
+    description: 'Mean share of attention by layer and head',
+    value: (layer, head) => values[layer * heads + head],
+    colour: blues,
+    chosen: chosenHead(),
+    choose: (layer, head) => {
+      choose({ head: headName(layer, head), view: '' });
+      announce(`${headName(layer, head)} chosen`);
+    },
+    over: (cell) => Object.entries(MARKS).map(([kind, mark]) => marks[kind].map((one) => mark(cell(...one)))),
+  });
+  return h(
+    'div',
+    {},
+    grid,
+    colourBar('mean share of attention', 0, 1, blues),
+    ranking ? legend(...marked) : h('p', { class: 'note' }, 'The heads are not ranked yet: dvc repro heads.'),
+  );
+}
+
 async function drawHeads(body, width) {
+  const settings = DATA.overview.settings.map((name) => [name, words(name)]);
   const controls = [
-    picker(
-      'setting',
-      DATA.overview.settings.map((name) => [name, words(name)]),
-      'setting',
-    ),
+    picker('setting', settings, 'setting'),
     picker('answer \u2192', Object.entries(SEGMENTS), 'target'),
   ];
   const run = findRecord('attention', { model: STATE.model, dataset: STATE.dataset, setting: STATE.setting });
@@ -88,54 +119,14 @@ async function drawHeads(body, width) {
   const here = chosenHead();
   const grids = await allNumbers(run.grids);
   const { shape, values } = grids[STATE.target];
-  const heads = shape[1];
-  const wide = width > 760 ? width - 410 : width;
-  const marks = (isRanked() && ranking?.marks) || { rfh: [], induction: [], retrieval: [] };
-  const grid = headGrid(shape, {
-    id: 'head-grid',
-    tallest: 20,
-    width: Math.min(wide, 46 + heads * 60),
-    description: 'Mean share of attention by layer and head',
-    value: (layer, head) => values[layer * heads + head],
-    colour: blues,
-    chosen: here,
-    choose: (layer, head) => {
-      choose({ head: headName(layer, head), view: '' });
-      announce(`${headName(layer, head)} chosen`);
-    },
-    over: (cell) => Object.entries(MARKS).map(([kind, shape]) => marks[kind].map((one) => shape(cell(...one)))),
-  });
-  const shares = here ? valuesAt(grids, here[0] * heads + here[1]) : {};
-  body.append(
-    h(
-      'div',
-      { class: 'beside' },
-      h(
-        'div',
-        {},
-        grid,
-        colourBar('mean share of attention', 0, 1, blues),
-        ranking
-          ? legend(
-              ...Object.entries(MARKS).map(
-                ([kind, shape]) =>
-                  marks[kind].length && [
-                    shape({ x: 2, y: 0, width: 14, height: 12 }),
-                    `${DATA.head_kinds[kind].label}s (${marks[kind].length})`,
-                  ],
-              ),
-            )
-          : h('p', { class: 'note' }, 'The heads are not ranked yet: dvc repro heads.'),
-      ),
-      here ? headFacts(ranking, ...here, shares) : '',
-    ),
-  );
+  const side = here && headFacts(ranking, ...here, valuesAt(grids, here[0] * shape[1] + here[1]));
+  body.append(h('div', { class: 'beside' }, headMap(grids[STATE.target], ranking, width), side));
   return {
     controls,
     answer: STATE.target === 'reasoning' && isRanked() ? ranking?.answer : null,
     caption:
       `Share of attention from answer tokens to ${SEGMENTS[STATE.target]}, mean over n = ${counted(run.n_traces, 'trace')} of ` +
       `${STATE.dataset}, ${STATE.model}, ${words(STATE.setting)}. Choose a head to see its walk below.`,
-    csv: () => headRows(values.length, heads, (at) => valuesAt(grids, at)),
+    csv: () => headRows(values.length, shape[1], (at) => valuesAt(grids, at)),
   };
 }

@@ -27,7 +27,8 @@ function readerSign() {
 
 async function drawReader(body, width) {
   const trace = chosenTrace();
-  if (!trace) return { missing: leftOut(`No traces of ${STATE.model} on ${STATE.dataset} to read yet: dvc repro maps.`) };
+  if (!trace)
+    return { missing: leftOut(`No traces of ${STATE.model} on ${STATE.dataset} to read yet: dvc repro maps.`) };
   const at = viewAt(trace);
   const text = await textOf(trace);
   const links = await linksOf(trace, at);
@@ -65,6 +66,7 @@ async function drawReader(body, width) {
     csv,
   };
 }
+
 let lastPaint = null;
 let unlockReader = () => {};
 document.addEventListener('keydown', (event) => {

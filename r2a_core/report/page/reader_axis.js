@@ -1,7 +1,7 @@
-// Above the strip of a trace and on its axis: p(answer) where the reasoning is cut, its boundary, reflection phrases, and
+// Above the strip of a trace, on its axis: p(answer) where the reasoning is cut, its boundary, reflection phrases, and
 // where the answer looks on the mean.
 
-/** p(answer) after each forced prefix, by token; null where this trace was not cut at the sentences that the page has. */
+/** p(answer) after each forced prefix, by token; null where the trace was not cut at the sentences that the page has. */
 function cutsAlong(trace) {
   const found = chosenRun('perturb')?.items[trace.item_id];
   const ends = trace.sentences?.end;
@@ -10,7 +10,12 @@ function cutsAlong(trace) {
   const kept = [...found.fraction, found.boundary].map((share) => share * count);
   if (kept.some((one) => Math.abs(one - Math.round(one)) > 1e-6)) return null;
   const tokens = kept.map((one) => (Math.round(one) ? ends[Math.round(one) - 1] : trace.think_open + 1));
-  const cuts = found.p.map((p, at) => ({ p, token: tokens[at], kept: Math.round(kept[at]), same: found.same[at] === 1 }));
+  const cuts = found.p.map((p, at) => ({
+    p,
+    token: tokens[at],
+    kept: Math.round(kept[at]),
+    same: found.same[at] === 1,
+  }));
   return { cuts, count, boundary: tokens.at(-1) };
 }
 
@@ -35,7 +40,9 @@ function answerCurve({ cuts, count, boundary }, x, y, width) {
 /** Where a view looks: centroid and spread of the answer's attention on the reasoning. */
 function lookMark(trace, look, x, y) {
   const place = (share) => x(trace.think_open + 1 + share * (trace.think_close - trace.think_open - 1));
-  const [low, high] = [look.centroid - look.spread, look.centroid + look.spread].map((one) => Math.min(Math.max(one, 0), 1));
+  const [low, high] = [look.centroid - look.spread, look.centroid + look.spread].map((one) =>
+    Math.min(Math.max(one, 0), 1),
+  );
   return s(
     'g',
     { 'data-centroid': look.centroid },
@@ -72,6 +79,7 @@ function traceAxis(trace, at, width, strip) {
       ],
       trace.marks.length > 0 && [s('path', { d: 'M5 2h8l-4 8z', class: 'tick' }), 'reflection phrase'],
     ),
-    !cuts && h('p', { class: 'note' }, 'Where this answer becomes likely is not known: perturb has not cut this trace.'),
+    !cuts &&
+      h('p', { class: 'note' }, 'Where this answer becomes likely is not known: perturb has not cut this trace.'),
   ];
 }

@@ -31,24 +31,11 @@ function partBorders(trace, lines, cell) {
     ]);
 }
 
-async function lineView({ trace, at, readout, holder, paint, width }) {
-  Object.assign(holder, { onpointerover: null, onclick: null, onpointerleave: null, onkeydown: null });
-  if (!trace.lines) {
-    readout.textContent = 'Which line reads which is not stored for this trace: dvc repro maps.';
-    return null;
-  }
-  const found = await linesOf(trace, at);
-  const { lines, ratio, weight, evenly, pairs } = found;
-  const asked = STATE.line.split('.').map(Number);
-  const chosen = STATE.line && asked.every((one) => one < lines.length) ? asked : null;
-  const label = (number, most = 60) => `\u201c${paint.label(lines[number], most)}\u201d`;
-  const choosePair = (row, column) => choose({ line: `${row}.${column}` });
-  const said = (row, column) =>
-    Number.isNaN(ratio(row, column))
-      ? `Line ${row + 1} cannot look at line ${column + 1}, or was not captured.`
-      : `A token of line ${row + 1} ${label(row)} puts ${show(weight(row, column), 4)} on a token of line ${column + 1} ` +
-        `${label(column)}: ${show(ratio(row, column), 2)} times even reading (${show(evenly(row, column), 4)}).`;
-  const grid = cellGrid({
+const choosePair = (row, column) => choose({ line: `${row}.${column}` });
+
+function lineGrid(trace, { lines, ratio }, chosen, label, width) {
+  const named = (row, column) => `line ${row + 1} ${label(row, 30)} on line ${column + 1} ${label(column, 30)}`;
+  return cellGrid({
     ...{ id: 'line-grid', width, rows: lines.length, columns: lines.length, chosen, choose: choosePair },
     tallest: Math.min(Math.max(420 / lines.length, 4), 22),
     rowLabels: (row) => row + 1,
@@ -58,22 +45,57 @@ async function lineView({ trace, at, readout, holder, paint, width }) {
     description: 'Attention of lines on lines, times even reading',
     value: ratio,
     colour: (value) => diverging(Math.log2(value) / OCTAVES),
-    name: (row, column) => `line ${row + 1} ${label(row, 30)} on line ${column + 1} ${label(column, 30)}, times even reading`,
+    name: (row, column) => `${named(row, column)}, times even reading`,
     over: (cell) => partBorders(trace, lines, cell),
   });
-  const key = colourBar('times even reading, 1 in the middle', -OCTAVES, OCTAVES, (one) => diverging(one / OCTAVES), '1/8', '8');
-  const rising = (one, other) => ratio(...other) - ratio(...one);
-  const most = pairs.filter(([row, column]) => row !== column && ratio(row, column) > 0).sort(rising);
-  const rows = most.slice(0, 10).map((pair) => [
-    button(`${pair[0] + 1}: ${label(pair[0], 50)}`, () => choosePair(...pair)),
-    `${pair[1] + 1}: ${label(pair[1], 50)}`,
-    show(ratio(...pair), 2),
-    show(weight(...pair), 4),
-  ]);
+}
+
+/** The ten pairs of two lines that are furthest above even reading. */
+function pairTable({ ratio, weight, pairs }, label) {
+  const most = pairs
+    .filter(([row, column]) => row !== column && ratio(row, column) > 0)
+    .sort((one, other) => ratio(...other) - ratio(...one));
+  const cells = ([row, column]) => [
+    button(`${row + 1}: ${label(row, 50)}`, () => choosePair(row, column)),
+    `${column + 1}: ${label(column, 50)}`,
+    show(ratio(row, column), 2),
+    show(weight(row, column), 4),
+  ];
   const columns = [['line that looks'], ['line looked at'], ['times even', 'number'], ['mean weight', 'number']];
-  const line = h('p', {}, chosen ? said(...chosen) : 'Choose a cell to read it and to see both lines in the text.');
-  readout.replaceChildren(grid, key, line, table(columns, rows));
-  if (chosen) showPair(lines[chosen[0]], lines[chosen[1]], paint, line.textContent);
+  return table(columns, most.slice(0, 10).map(cells));
+}
+
+/** What is said of a pair of lines. */
+function pairSaid({ ratio, weight, evenly }, label, row, column) {
+  if (Number.isNaN(ratio(row, column)))
+    return `Line ${row + 1} cannot look at line ${column + 1}, or was not captured.`;
+  return (
+    `A token of line ${row + 1} ${label(row)} puts ${show(weight(row, column), 4)} on a token of line ${column + 1} ` +
+    `${label(column)}: ${show(ratio(row, column), 2)} times even reading (${show(evenly(row, column), 4)}).`
+  );
+}
+
+async function lineView({ trace, at, readout, holder, paint, width }) {
+  Object.assign(holder, { onpointerover: null, onclick: null, onpointerleave: null, onkeydown: null });
+  if (!trace.lines) {
+    readout.textContent = 'Which line reads which is not stored for this trace: dvc repro maps.';
+    return null;
+  }
+  const found = await linesOf(trace, at);
+  const { lines, ratio, weight, evenly, pairs } = found;
+  const asked = STATE.line.split('.').map(Number);
+  const chosen = STATE.line && asked.length === 2 && asked.every((one) => lines[one]) ? asked : null;
+  const label = (number, most = 60) => `\u201c${paint.label(lines[number], most)}\u201d`;
+  const said = chosen
+    ? pairSaid(found, label, ...chosen)
+    : 'Choose a cell to read it and to see both lines in the text.';
+  readout.replaceChildren(
+    lineGrid(trace, found, chosen, label, width),
+    colourBar('times even reading, 1 in the middle', -OCTAVES, OCTAVES, (one) => diverging(one / OCTAVES), '1/8', '8'),
+    h('p', {}, said),
+    pairTable(found, label),
+  );
+  if (chosen) showPair(lines[chosen[0]], lines[chosen[1]], paint, said);
   return () =>
     pairs.map(([row, column]) => ({
       ...{ line: row, start: lines[row].from, end: lines[row].to, on_line: column },

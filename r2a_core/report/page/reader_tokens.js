@@ -100,7 +100,8 @@ function tokenView({ trace, links, texts, readout, holder, paint }) {
     readout.textContent = 'Point at a token.';
   };
   const lock = holdTokens(holder, paint, describe, hold, rest);
-  return () => links.blocks.flatMap((block) => block.written.flatMap((token) => readRows(block.reads(token), token, texts)));
+  return () =>
+    links.blocks.flatMap((block) => block.written.flatMap((token) => readRows(block.reads(token), token, texts)));
 }
 
 const readRows = ({ part, ends, mass, outside }, token, texts) =>

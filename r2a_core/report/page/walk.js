@@ -104,82 +104,86 @@ function allWalks(walks, width) {
   });
 }
 
-async function drawWalk(body, width) {
-  const trace = chosenTrace();
-  const head = chosenHead();
-  if (!trace || !head)
-    return { missing: `No attention maps of ${STATE.model} on ${STATE.dataset} yet: dvc repro maps.` };
-  const at = trace.views.findIndex((view) => view.name === headName(...head));
-  const map = trace.maps[at] ?? null;
-  const walks = await walksOf(trace);
-  const mine = walks ? walks.names.indexOf(headName(...head)) : -1;
-  if (!map && mine < 0)
-    return { controls: tracePicker(), missing: `Nothing is stored of ${headName(...head)} on this trace.` };
-  const steps = mine < 0 ? [] : walks.steps(mine);
+/** The picture of a walk, and the scales of reasoning tokens across and answer tokens down. */
+function walkPlot(width, trace, head, steps) {
   const [left, right] = [trace.think_open + 1, trace.think_close];
   const [top, bottom] = [trace.think_close + 1, trace.n_tokens - 1];
   const tall = Math.min(Math.max((bottom - top) * 9, 160), 360);
   const edge = 56;
   const x = linear(left, right, edge, width - 8);
   const y = linear(top, bottom, 22, 22 + tall);
-  const reflections = trace.marks.map((token) =>
+  const reflection = (token) =>
     s(
       'g',
       { class: 'reflection' },
       s('line', { x1: x(token), x2: x(token), y1: 14, y2: 22 + tall }),
       s('path', { d: `M${x(token) - 4} 8h8l-4 7z` }),
       s('title', {}, `reflection phrase at token ${token}`),
-    ),
-  );
+    );
   const plot = picture(
     width,
     tall + 62,
-    `Walk of ${headName(...head)} along the reasoning`,
+    `Walk of ${head} along the reasoning`,
     xAxis(x, wholeTicks(left, right, width > 500 ? 10 : 5), 22, 22 + tall, String, false),
     yAxis(y, wholeTicks(top, bottom, 5), edge, edge),
     s('rect', { x: edge, y: 22, width: width - 8 - edge, height: tall, class: 'outline' }),
-    reflections,
+    trace.marks.map(reflection),
     walkShapes(steps, trace, x, y),
     axisTitle((edge + width) / 2, tall + 56, 'reasoning token'),
     axisTitle(11, 22 + tall / 2, 'answer token', false),
   );
+  return { plot, x, y };
+}
+
+function walkLegend({ marks, reflection }) {
+  const thinned =
+    marks.length < reflection.length ? ` (${marks.length} of ${reflection.length}; close ones have one mark)` : '';
+  return legend(
+    [s('path', { d: 'M1 6H17', class: 'centroid' }), 'centroid of the attention, \u00b1 its spread'],
+    [s('path', { d: cross(9, 6), class: 'elsewhere' }), 'looks elsewhere: less than a tenth on the reasoning'],
+    marks.length > 0 && [s('path', { d: 'M5 2h8l-4 8z', class: 'tick' }), `reflection phrase${thinned}`],
+  );
+}
+
+function walkCaption(trace, head, map) {
+  const single = trace.views.filter((view) => view.kind === 'head').map((view) => view.name);
+  const error = levelError(trace.floor).toFixed(1);
+  return (
+    `${head} of ${STATE.model} on ${visible(trace.item_id)}: ${trace.n_tokens - 2 - trace.think_close} answer tokens over ` +
+    `${trace.think_close - trace.think_open - 1} reasoning tokens. ` +
+    (map
+      ? `${pooling(map)}; weights are kept to \u00b1${error}%, below ${floorText(trace.floor)} a cell is empty.`
+      : `The page carries only the centroid of this head; maps are stored of ${single.join(', ')}.`)
+  );
+}
+
+async function drawWalk(body, width) {
+  const trace = chosenTrace();
+  if (!trace || !chosenHead())
+    return { missing: `No attention maps of ${STATE.model} on ${STATE.dataset} yet: dvc repro maps.` };
+  const head = headName(...chosenHead());
+  const map = trace.maps[trace.views.findIndex((view) => view.name === head)] ?? null;
+  const walks = await walksOf(trace);
+  const mine = walks ? walks.names.indexOf(head) : -1;
+  if (!map && mine < 0) return { controls: tracePicker(), missing: `Nothing is stored of ${head} on this trace.` };
+  const steps = mine < 0 ? [] : walks.steps(mine);
+  const { plot, x, y } = walkPlot(width, trace, head, steps);
   const readout = h('p', { class: 'readout', id: 'walk-readout' });
   const holder = h('div', { class: 'layered' }, plot);
   if (map) await layMap(holder, readout, trace, map, x, y);
-  body.append(
-    holder,
-    readout,
-    map ? colourBar('attention weight, largest of a cell', trace.floor, 1, mapBlue, floorText(trace.floor), '1') : '',
-    legend(
-      [s('path', { d: 'M1 6H17', class: 'centroid' }), 'centroid of the attention, \u00b1 its spread'],
-      [s('path', { d: cross(9, 6), class: 'elsewhere' }), 'looks elsewhere: less than a tenth on the reasoning'],
-      trace.marks.length && [
-        s('path', { d: 'M5 2h8l-4 8z', class: 'tick' }),
-        'reflection phrase' +
-          (trace.marks.length < trace.reflection.length
-            ? ` (${trace.marks.length} of ${trace.reflection.length}; close ones have one mark)`
-            : ''),
-      ],
-    ),
-    ...(walks
-      ? [h('h4', {}, 'the walks of all heads: r by colour, reasoning across, answer down'), allWalks(walks, width)]
-      : []),
-  );
-  const stored = trace.views
-    .filter((view) => view.kind === 'head')
-    .map((view) => view.name)
-    .join(', ');
+  append(body, [
+    ...[holder, readout],
+    map && colourBar('attention weight, largest of a cell', trace.floor, 1, mapBlue, floorText(trace.floor), '1'),
+    walkLegend(trace),
+    walks && h('h4', {}, 'the walks of all heads: r by colour, reasoning across, answer down'),
+    walks && allWalks(walks, width),
+  ]);
   return {
     controls: tracePicker(),
     answer:
       mine >= 0 &&
-      `${headName(...head)} moves through this reasoning as the answer is written with r = ${show(walks.correlation[mine], 2)} (1: in step).`,
-    caption:
-      `${headName(...head)} of ${STATE.model} on ${visible(trace.item_id)}: ${bottom - top} answer tokens over ` +
-      `${trace.think_close - left} reasoning tokens. ` +
-      (map
-        ? `${pooling(map)}; weights are kept to \u00b1${levelError(trace.floor).toFixed(1)}%, below ${floorText(trace.floor)} a cell is empty.`
-        : `The page carries only the centroid of this head; maps are stored of ${stored}.`),
+      `${head} moves through this reasoning as the answer is written with r = ${show(walks.correlation[mine], 2)} (1: in step).`,
+    caption: walkCaption(trace, head, map),
     csv: () =>
       steps
         .filter((one) => one.centroid !== null)
