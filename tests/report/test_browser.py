@@ -73,6 +73,15 @@ def number(text: str) -> float:
     return float(text.replace("\u2212", "-"))
 
 
+def until(view: Any, condition: str) -> None:
+    """Waits for what comes a moment later; the page's policy lets no script ask for it from inside."""
+    for _ in range(100):
+        if view.evaluate(condition):
+            return
+        view.wait_for_timeout(50)
+    raise AssertionError(condition)
+
+
 def test_every_figure_is_drawn_and_a_patched_cell_shows_the_value_of_the_parquet_file(opened, inputs, page_data):
     view = opened()
     assert view.title() == "From reasoning to answer"
@@ -261,7 +270,7 @@ def test_a_pair_of_lines_shows_its_mean_weight_over_even_reading(opened, inputs,
     grid.focus()
     view.keyboard.press("ArrowUp")
     view.keyboard.press("Enter")
-    view.wait_for_function(f"location.hash.includes('line={row - 1}.{column}')")
+    until(view, f"location.hash.includes('line={row - 1}.{column}')")
     assert grid.evaluate("grid => grid === document.activeElement")
     assert view.locator("#reader .cells rect.none").count() >= count * (count - 1) / 2  # what comes later is blank
 
@@ -318,13 +327,13 @@ def test_a_held_token_brings_what_it_looks_at_into_view(opened, long_data, tmp_p
     box = view.locator("#reader .reasoning .text").bounding_box()
     place = view.locator(f'#reader .t[data-token="{strongest}"]').bounding_box()
     assert box["y"] <= place["y"] <= box["y"] + box["height"]
-    view.wait_for_function(f"+document.querySelector('#reader svg .window').getAttribute('x') > {before} + 50")
+    until(view, f"+document.querySelector('#reader svg .window').getAttribute('x') > {before} + 50")
     held = int(view.locator("#reader .t.here").get_attribute("data-token"))
     later = view.locator("#reader-readout p").last.locator("button").all_inner_texts()
     assert all(int(said.rsplit("(", 1)[1].rstrip(")")) > held for said in later)
     strip = view.locator("#reader svg:has(.window)")
     strip.click(position={"x": strip.bounding_box()["width"] * 0.2, "y": 15})
-    view.wait_for_function(f"+document.querySelector('#reader svg .window').getAttribute('x') < {before} + 200")
+    until(view, f"+document.querySelector('#reader svg .window').getAttribute('x') < {before} + 200")
 
 
 def test_sentences_are_listed_by_what_a_token_of_them_gets_over_even_attention(
