@@ -34,6 +34,8 @@ from r2a_core.pairs.align import AlignedPair
 from r2a_core.patching.metrics import AnswerMetrics, answer_metrics
 from r2a_core.patching.runs import UnpatchedRun, check_inputs
 
+CPU_BYTES = 256 * MIB  # of rows in a pass on a CPU: beyond that a token takes twice as long (docs/log.md)
+
 
 @dataclass(frozen=True)
 class PatchSite:
@@ -93,7 +95,7 @@ class PackedSweep:
         for some in site_groups(shape, sites, n_tokens, self.memory_bytes):
             layout = SuffixLayout.of([sites[index] for index in some], n_tokens)
             streams = slice(offset, offset := offset + len(layout.patched))
-            per_pass = self.memory_bytes // row_bytes(shape, [start for start, _ in layout.suffixes], n_tokens)
+            per_pass = rows_per_pass(shape, [start for start, _ in layout.suffixes], n_tokens, self.memory_bytes)
             mine = [PatchRows(each.layer, each.streams[:, streams]) for each in rows]
             columns.append(join([self.forward(shape, layout, part) for part in row_groups(mine, per_pass)], axis=0))
         return join(columns, axis=1)
@@ -207,6 +209,13 @@ def row_bytes(shape: ModelShape, starts: Sequence[int], n_tokens: int) -> int:
     slots = sum(n_tokens - start for start in starts)
     cache = 2 * n_tokens * shape.n_kv_heads * shape.head_dim
     return (slots * width + cache + len(starts) * shape.n_vocab) * shape.dtype.itemsize
+
+
+def rows_per_pass(shape: ModelShape, starts: Sequence[int], n_tokens: int, memory_bytes: int) -> int:
+    """Return how many rows with suffixes from `starts` a pass takes: what fits, on a CPU no more than is quick."""
+    one = row_bytes(shape, starts, n_tokens)
+    quick = max(one, CPU_BYTES) if shape.device.type == "cpu" else memory_bytes
+    return min(memory_bytes, quick) // one
 
 
 def site_groups(shape: ModelShape, sites: Sequence[PatchSite], n_tokens: int, memory_bytes: int) -> Iterator[range]:

@@ -10,6 +10,7 @@ import torch
 from r2a_core.config import SweepParams
 from r2a_core.infra.errors import R2AError
 from r2a_core.pairs.align import PaddedSequence, PatchPosition
+from r2a_core.patching import packed
 from r2a_core.patching.packed import PackedSweep, PatchRows, PatchSite
 from r2a_core.patching.runs import CleanRun, capture_clean, corrupted_logit_diff, run_unpatched
 from r2a_core.patching.stage import sweeps_in_memory
@@ -126,15 +127,19 @@ def test_all_components_of_a_pair_share_the_corrupted_run():
     np.testing.assert_allclose(heads.nld, head_cells(oracle, *held), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("memory", "n_passes", "sites_per_pass"), [(280_000, 4, {6}), (42_000, 24, {2, 4})])
-def test_passes_cut_by_memory_give_the_same_cells(memory, n_passes, sites_per_pass):
-    """A row of all sites takes 79 kB, one of the first site 24 kB."""
+@pytest.mark.parametrize(
+    ("memory", "quick", "n_passes", "sites_per_pass"),
+    [(280_000, MEMORY, 4, {6}), (42_000, MEMORY, 24, {2, 4}), (MEMORY, 280_000, 4, {6}), (MEMORY, 42_000, 12, {6})],
+)
+def test_passes_cut_by_memory_give_the_same_cells(memory, quick, n_passes, sites_per_pass, monkeypatch):
+    """A row of all sites takes 79 kB, one of the first site 24 kB. quick: bytes of rows beyond which a CPU slows."""
     model = build("qwen2", 8)
     aligned = pair(model, 8, False)
     runs = capture_clean(model, aligned, with_z=True), run_unpatched(model, aligned, with_z=True)
     whole = sweep_heads(model, aligned, *runs, MEMORY)
     counts: list[int] = []
     handle = model.lm_head.register_forward_hook(lambda module, args, output: counts.append(output.shape[1]))
+    monkeypatch.setattr(packed, "CPU_BYTES", quick)
     cut = sweep_heads(model, aligned, *runs, memory)
     handle.remove()
     counts = counts[1:]  # the first pass makes the heads' rows
