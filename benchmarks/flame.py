@@ -19,11 +19,11 @@ from matplotlib.axes import Axes
 from benchmarks.peers import ROOT
 
 IMAGE = ROOT / "docs" / "images" / "repro_time.png"
-STAGE, OWN = re.compile(r"-m stages\.(\w+)"), re.compile(r"(\w+) \([^)]*/(r2a_core|stages)/([\w/]+)\.py:\d+\)")
+STAGE, OWN = re.compile(r"-m stages\.(\w+)"), re.compile(r"(\w+) \([^)]*/r2a_core/(?!infra)[\w/]*?(\w+)\.py:\d+\)")
 IMPORTS, DVC = "imports", "DVC"
-DEPTH = 5  # levels below the whole
+DEPTH = 9  # levels: the stage, and functions of the core below it, those of `infra` left out
 LEAST = 0.002  # of the run: narrower boxes are left out
-LETTERS = 190  # of a label as wide as the picture
+LETTERS, LEGIBLE = 230, 3  # of a label as wide as the picture; fewer tell nothing
 
 Stack = tuple[str, ...]
 
@@ -31,15 +31,13 @@ Stack = tuple[str, ...]
 def short(line: str) -> tuple[Stack, int]:
     """One line of py-spy's raw format as stage, then functions of the project; and how often it was seen."""
     frames, _, count = line.rpartition(" ")
-    *_, process = re.findall(r'process \d+:"([^"]*)"', frames)
-    stage = STAGE.search(process)
+    stage = STAGE.search(frames)  # one that started this process, or is it
     if stage is None:
         return (DVC,), int(count)
     if "importlib._bootstrap" in frames:
         return (stage[1], IMPORTS), int(count)
-    own = [f"{module.split('/')[-1]}.{name}" for name, _, module in OWN.findall(frames)]
-    inner = [each for each in own if not each.startswith(("_study.", f"{stage[1]}."))]
-    return (stage[1], *inner[: DEPTH - 1]), int(count)
+    own = [f"{module}.{name}" for name, module in OWN.findall(frames)]
+    return (stage[1], *own[: DEPTH - 1]), int(count)
 
 
 def boxes(stacks: Counter[Stack], start: float = 0.0, level: int = 0) -> Iterator[tuple[int, str, float, float]]:
@@ -65,9 +63,9 @@ def draw(stacks: Counter[Stack], axes: Axes) -> None:
             continue
         colour = colours[sum(map(ord, label)) % len(colours)]
         axes.barh(-level, share, left=start / total, height=0.96, color=colour, edgecolor="white", linewidth=0.5)
-        text = f"{label} {share:.0%}"
-        if len(text) < LETTERS * share:
-            axes.text((start + width / 2) / total, -level, text, ha="center", va="center", fontsize=7)
+        text = f"{label} {share:.0%}" if level == 0 else label.split(".")[-1]
+        if (room := int(LETTERS * share)) >= LEGIBLE:
+            axes.text((start + width / 2) / total, -level, text[:room], ha="center", va="center", fontsize=7)
     axes.set_xlim(0, 1)
     axes.set_axis_off()
 
@@ -77,7 +75,7 @@ def main() -> None:
     stacks: Counter[Stack] = Counter()
     for stack, count in map(short, lines):
         stacks[stack] += count
-    figure, axes = plt.subplots(figsize=(14, 3.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(14, 3.6), layout="constrained")
     draw(stacks, axes)
     figure.savefig(IMAGE, dpi=130)
     total, imports = sum(stacks.values()), sum(n for stack, n in stacks.items() if IMPORTS in stack)

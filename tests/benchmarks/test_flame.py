@@ -16,6 +16,12 @@ def test_a_stack_becomes_its_stage_and_the_project_s_functions() -> None:
         ("patch", "imports"),
         3,
     )
+    grader = 'process 4:"python -m r2a_core.evaluation.sandbox"'
+    shard = "shard (/r/r2a_core/infra/shards.py:3)"
+    assert short(f"{MAKE};{DVC};{PATCH};{grader};{shard};grade (/r/r2a_core/evaluation/math.py:1) 2") == (
+        ("patch", "math.grade"),
+        2,
+    )
     assert short(f"{MAKE};{DVC};main (/v/dvc/cli.py:4) 5") == (("DVC",), 5)
 
 
