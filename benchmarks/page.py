@@ -27,6 +27,8 @@ CHOICES = {  # what is chosen, in which figure, and what does it
     "a view of the reader": ("reader", "choose({view: 'head mean'})"),
     "a token": ("reader", "document.querySelectorAll('#reader .answer .t')[300].click()"),
     "sentences": ("reader", "choose({mode: 'sentences'})"),
+    "lines": ("reader", "choose({mode: 'lines'})"),
+    "a pair of lines": ("reader", "choose({line: '80.40'})"),
     "a model": ("accuracy", "choose({model: 'model_1'})"),
 }
 ACT = """async ([id, act]) => {
