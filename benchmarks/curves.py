@@ -15,9 +15,9 @@ from benchmarks.report import Section, Table
 from benchmarks.turns import Bench, Worker
 
 TEXT = """
-*{name}* in bfloat16 on tokens of real traces; over layers, random Qwen2 models (float32). A time is the smallest of
-{runs} runs; memory is the peak above the loaded model. The power is the slope of log cost over log size by least
-squares, over the whole range and over its last step: where the two differ, the curve bends.
+*{name}* in bfloat16, on tokens of real traces but for pairs; over layers, random Qwen2 models (float32). A time is the
+smallest of {runs} runs; memory is the peak above the loaded model. The power is the slope of log cost over log size by
+least squares, over the whole range and over its last step: where the two differ, the curve bends.
 """
 
 UNITS = ("seconds", "MB")

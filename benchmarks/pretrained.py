@@ -17,8 +17,10 @@ def pretrained(bench: Bench) -> dict[str, Shape]:
     """The model in both dtypes, by dtype; saved once."""
     folder = bench.scratch / NAME
     if not folder.is_dir():
+        unfinished = folder.with_suffix(".unfinished")
         with bench.workers("ours") as (ours,):
-            ours.ask(do="run", way="save_model", case={"name": NAME, "folder": str(folder)}, times=1)
+            ours.ask(do="run", way="save_model", case={"name": NAME, "folder": str(unfinished)}, times=1)
+        unfinished.rename(folder)
     return {dtype: replace(SIZES, folder=str(folder), dtype=dtype) for dtype in DTYPES}
 
 

@@ -14,8 +14,9 @@ from benchmarks.turns import Bench, Contender, Ratio, Timing, take_turns
 TEXT = """
 Everything that the stage `attention` computes for one trace (masses, links by token, walk along the reasoning) from its
 shard, which is read and verified every time; compared with a plain SDPA forward pass, which by itself yields no
-attention, and with the masses from eager attention and from TransformerLens. *1.5B layers*: two layers of the size of
-R1-Distill-Qwen-1.5B (width 1536, 12 heads, MLP 8960); *small*: 8 layers of the random model of the section on capture.
+attention, and with the masses from eager attention and from TransformerLens. *{name}*: the built-in study's model;
+*small*: 8 layers of the random model of the section on capture; *1.5B layers*: two layers of the size of
+R1-Distill-Qwen-1.5B (width 1536, 12 heads, MLP 8960).
 """
 NAMES = {"answer": "answer", "answer_and_reasoning": "answer and reasoning"}
 
@@ -47,7 +48,7 @@ def measure(bench: Bench) -> Section:
         [row(model, rows, timings) for (model, rows), timings in found.items()],
         f"T = {sizes.n_tokens}, float32; the middle columns are ratios to the statistics.",
     )
-    return Section("Attention statistics from shards", TEXT, [table], targets(found, sizes))
+    return Section("Attention statistics from shards", TEXT.format(name=NAME), [table], targets(found, sizes))
 
 
 def time_one(bench: Bench, shape: Shape, n_tokens: int, rows: str, with_peers: bool) -> dict[str, Timing]:

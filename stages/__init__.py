@@ -18,7 +18,8 @@ def leave(*_: Any) -> None:
     os._exit(130)
 
 
-if sys.argv[0] == "-m":  # while python looks for the module to run
+# While python looks for a stage to run. A shell's background job is deaf to Ctrl-C, and stays so.
+if sys.argv[0] == "-m" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, leave)
 
 STARTED = time.time()  # s since 1970; the code of the project is imported after this

@@ -30,7 +30,7 @@ from r2a_core.infra.processes import end_with_parent
 from r2a_core.infra.shards import FORMAT, Work, fingerprint, open_store
 from r2a_core.paths import StudyPaths
 from r2a_core.trace import SETTINGS
-from stages import INTERRUPTED
+from stages import INTERRUPTED, leave
 from stages._guard import State, files, put_aside, refuse_changes, refuse_mixed, refuse_new_code, seen
 from stages._plan import Declared, declared, outputs
 
@@ -170,7 +170,8 @@ def set_threads() -> None:
 
 def run_stage(command: Callable[..., None]) -> None:
     """Runs a stage's command line. A user's mistake ends in one sentence and a hint; a bug keeps its traceback."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) is leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     end_with_parent(only_under="DVC_STAGE")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     for chatty in ("httpx", "transformers", "matplotlib", "fontTools"):

@@ -32,6 +32,8 @@ from r2a_core.trace import TokenTrace, last_boxed_answer
 
 log = logging.getLogger(__name__)
 
+Caches = dict[int, Cache]  # of each trace of a shard, by its number, up to `</think>`
+
 
 @dataclass(frozen=True)
 class PerturbJob(ModelJob):
@@ -61,7 +63,7 @@ class PerturbJob(ModelJob):
 def perturb_traces(job: PerturbJob, work: Work) -> pl.DataFrame:
     """Run every trace under every arm, shard by shard; PERTURB_SCHEMA with null scores."""
     log.info(
-        "%s: %d of %d traces with a box; arms of a pass take up to %d MiB beside the model",
+        "%s: %d of %d traces with a box; arms of a pass take up to %d MiB beside model and keys and values of a shard",
         *(work.name, len(job.chosen), len(job.readings), job.params.memory_mib),
     )
     kept = {"traces", "shard_traces", "bootstrap_draws"}
@@ -84,7 +86,7 @@ def finish_perturb(job: PerturbJob, store: WorkStore, shard: tuple[str, range]) 
         content.append([item.item_id, reading.trace.token_ids, options_of(item), donor and donor.body, free])
 
     def write(path: Path) -> None:
-        caches = {number: trace_cache(job.loaded.model, job.chosen[number]) for number in numbers}
+        caches = {number: cache_of(job, number) for number in numbers}
         anew = with_mistakes(job, caches)
         rows = (forced_rows(job, number, cache, anew[number]) for number, cache in caches.items())
         save_frame(path, with_free_answers(job, caches, perturb_frame([row for own in rows for row in own])))
@@ -97,7 +99,10 @@ def is_free(job: PerturbJob, number: int) -> bool:
     return job.params.free is not None and number < job.params.free.traces
 
 
-Caches = dict[int, Cache]  # of each trace of a shard, by its number, up to `</think>`
+def cache_of(job: PerturbJob, number: int) -> Cache:
+    """Run an unchanged trace; its keys and values stay on the device as long as its shard."""
+    with error_context(f"trace {job.chosen[number].trace.item_id!r}"):
+        return trace_cache(job.loaded.model, job.chosen[number])
 
 
 def with_mistakes(job: PerturbJob, caches: Caches) -> dict[int, list[Arm]]:
@@ -111,7 +116,7 @@ def with_mistakes(job: PerturbJob, caches: Caches) -> dict[int, list[Arm]]:
         options = options_of(job.items[reading.trace.item_id])
         starts += [(number, arm) for arm in mistake_arms(job.tokenizer, reading, options, job.params)]
     close, found = job.tokenizer.ids.think_close, {number: list[Arm]() for number in caches}
-    written = written_on(job, caches, [(number, arm.ids) for number, arm in starts], (close,))
+    written = write_on(job, caches, [(number, arm.ids) for number, arm in starts], (close,))
     for (number, arm), each in zip(starts, written, strict=True):
         last = each.ids[-1]
         rest = each.ids[:-1] if last in (close, *job.tokenizer.ids.ends) else each.ids
@@ -120,7 +125,7 @@ def with_mistakes(job: PerturbJob, caches: Caches) -> dict[int, list[Arm]]:
     return found
 
 
-def written_on(
+def write_on(
     job: PerturbJob, caches: Caches, starts: Sequence[tuple[int, Sequence[int]]], ends: tuple[int, ...] = ()
 ) -> list[Written]:
     """Write on from token ids behind traces, by number."""
@@ -160,7 +165,7 @@ def forced_rows(job: PerturbJob, number: int, cache: Cache, anew: Sequence[Arm])
             "original": reading.answer,
             "answer": spelled(job, reading, each.written),
             "number": number,
-            "free_ids": free_start(reading, arm) if free and written_freely(job, arm) else None,
+            "free_ids": free_start(reading, arm) if free and gets_free_answer(job, arm) else None,
         }
 
 
@@ -195,7 +200,7 @@ def spelled(job: PerturbJob, reading: Reading, ids: Sequence[int]) -> str:
     return job.text([*reading.stem[1:], *ids]).strip()
 
 
-def written_freely(job: PerturbJob, arm: Arm) -> bool:
+def gets_free_answer(job: PerturbJob, arm: Arm) -> bool:
     """Tell whether an answer is written freely after an arm: of cuts the ends, of wrong values the most."""
     if arm.family == "cut":
         return arm.level in (0, 1)
@@ -220,7 +225,7 @@ def with_free_answers(job: PerturbJob, caches: Caches, frame: pl.DataFrame) -> p
     texts: list[str | None] = [None] * frame.height
     whole: list[bool | None] = [None] * frame.height
     close = job.tokenizer.ids.think_close
-    for (row, (_, start)), each in zip(asked.items(), written_on(job, caches, [*asked.values()]), strict=True):
+    for (row, (_, start)), each in zip(asked.items(), write_on(job, caches, [*asked.values()]), strict=True):
         ended = each.ids[-1] in job.tokenizer.ids.ends
         ids = [*start[-1:], *each.ids[: len(each.ids) - ended]]
         closed = len(ids) - 1 - ids[::-1].index(close) if close in ids else None
