@@ -64,6 +64,12 @@ def build_model(shape: Shape, attention: str = "sdpa") -> Any:
     return model.to(getattr(torch, shape.dtype)).eval()
 
 
+def end_of_text(model: Any) -> int:
+    """The token that ends a text: the pretrained model's own, 1 for random models."""
+    found = model.generation_config.eos_token_id
+    return 1 if found is None else found
+
+
 def weights_digest(shape: Shape) -> str:
     """Digest of the weights; equal on both sides."""
     digest = hashlib.sha256()

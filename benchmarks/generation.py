@@ -1,95 +1,120 @@
-"""Generation: the study's batches against transformers' `generate`, one prompt at a time, on a tiny model.
+"""Generation: the study's own batches against transformers' `generate`, batched with left padding, on the same model.
 
-Bench -> Section. Needs the tiny model and its prompts, which `make repro` makes.
+Bench -> Section. Needs the built-in study's prompts, which `make repro` makes.
 """
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from benchmarks.cases import TINY, Shape, random_ids
+from benchmarks.pretrained import DTYPES, NAME, pretrained
 from benchmarks.report import Section, Table, Target
-from benchmarks.turns import ROOT, Bench, Contender, Ratio, Timing, Worker, take_turns
+from benchmarks.turns import ROOT, Bench, Contender, Ratio, Worker, take_turns
 
 TEXT = """
-{n_prompts} prompts of the study's own (built-in model `tiny_qwen2`, arithmetic and comparison). Ours answers all of
-them with a batch of {batch} (continuous batching); transformers' `generate` answers one prompt at a time, {count} per
-round, and is measured per token. *Greedy*: both sides give the same tokens and stop where the model stops. *Mixed
-lengths*: sampled at a temperature so high that the model rambles, which spreads the lengths from {shortest} to
-{longest} tokens; `generate` is made to take as many tokens per prompt as ours took.
+{n_prompts} prompts of the built-in study on its pretrained model, {name}; {batch} responses at a time on both sides.
+Ours are joined by prompts as others end; transformers' `generate` takes {batch} prompts, padded on the left, and runs
+until the last of them has ended. Both stop at the end of a text or at the cap, and each is counted by its own tokens.
+*Like lengths*: prompts with reasoning, and a cap below all lengths. *Mixed lengths*: every second prompt asks for the
+answer alone; one round. *Long prompts*: {n_long} prompts of up to {long} tokens and one new token, so the time to a
+first token. *Decided alone*: ours makes bfloat16's exact ties anew on the item alone, in a forward pass of its own; by
+default it does so in float32 only, where it makes texts independent of their batch.
 """
-TINY_MODEL = ROOT / "data" / "models" / "tiny_qwen2"
-PROMPTS = ROOT / "data" / "generations" / "tiny_qwen2"
-NAMES = ("arithmetic", "comparison")
-MOST_TOKENS, PROMPTS_EACH, BATCH, COUNT = 400, 64, 64, 12
+PROMPTS = ROOT / "data" / "generations" / NAME
+DATASETS = ("comparisons", "swaps", "orders", "days")
+N_PROMPTS, BATCH, N_LONG, LONG = 64, 32, 8, 1000
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How tokens are chosen, and which responses count."""
+    """What is asked for, how many tokens at most, how they are chosen, and the tokens per second over generate's."""
 
     name: str
-    temperature: float
-    shortest: int  # tokens; responses below are left out of the work
+    prompts: str  # like | mixed | long
+    most: int
+    target: float | None = None
+    temperature: float = 0.0
+    tie_margin: float = 0.001
+    dtypes: tuple[str, ...] = DTYPES
 
 
-SETTINGS = (Setting("greedy", 0.0, 1), Setting("mixed lengths", 1.8, 50))
+SETTINGS = (
+    Setting("like lengths", "like", 48, 1.0),
+    Setting("like lengths, decided alone", "like", 48, tie_margin=0.008, dtypes=("bfloat16",)),
+    Setting("like lengths, temperature 0.6", "like", 48, 1.0, temperature=0.6, dtypes=("bfloat16",)),
+    Setting("mixed lengths", "mixed", 400, 1.4, dtypes=("bfloat16",)),
+    Setting("long prompts", "long", 1, dtypes=("bfloat16",)),
+)
 
 
 def measure(bench: Bench) -> Section:
-    prompts = [[4 + number, 5, 6] for number in range(8)] if bench.quick else study_prompts()
-    folder = None if bench.quick else str(TINY_MODEL)
-    rows, targets, spans = [], [], []
+    shapes = {dtype: replace(TINY, dtype=dtype) for dtype in DTYPES} if bench.quick else pretrained(bench)
+    rows, targets = [], []
+    cases = [(setting, shapes[dtype]) for setting in SETTINGS for dtype in setting.dtypes]
     with bench.workers("ours", "theirs") as workers:
-        found = [time_one(bench, workers, setting, prompts, folder) for setting in SETTINGS]
-    for setting, (ours, ratio, lengths) in zip(SETTINGS, found, strict=True):
-        spans.append(lengths)
-        mean = sum(lengths) / len(lengths)
-        rate = f"{sum(lengths) / ours.median:.0f}"
-        span = f"{min(lengths)}-{max(lengths)}, mean {mean:.0f}"
-        rows.append([setting.name, str(len(lengths)), span, rate, str(ratio)])
-        targets.append(Target.at_least(f"generate alone over ours, {setting.name}", 10, ratio.median))
-    table = Table(["", "responses", "new tokens each", "ours, tokens/s", "generate alone / ours"], rows)
-    known = {"n_prompts": len(prompts), "batch": BATCH, "count": COUNT}
-    text = TEXT.format(**known, shortest=min(spans[-1]), longest=max(spans[-1]))
-    return Section("Generation", text, [table], targets)
+        for setting, shape in cases:
+            row, ratio = time_one(bench, workers, shape, setting)
+            rows.append(row)
+            if setting.target is not None:
+                what = f"tokens per second over batched generate, {setting.name}, {shape.dtype}"
+                targets.append(Target.at_least(what, setting.target, ratio.median))
+    head = ["dtype", "setting", "new tokens each", "ours, tokens/s", "ours / generate", "same texts"]
+    ours, theirs = peaks(bench, shapes["bfloat16"])
+    caption = (
+        f"Greedy but for one setting. Peak memory with long prompts: ours {ours:.0f} MB, generate {theirs:.0f} MB."
+    )
+    text = TEXT.format(n_prompts=N_PROMPTS, batch=BATCH, name=NAME, n_long=N_LONG, long=LONG)
+    return Section("Generation", text, [Table(head, rows, caption)], targets)
 
 
-def study_prompts() -> list[list[int]]:
-    """Prompts with reasoning of both built-in datasets. Exits with a hint when they are not there."""
+def asked(bench: Bench, kind: str) -> list[list[int]]:
+    """Prompts of all built-in datasets, every second one without reasoning where mixed. Exits where there are none."""
+    if bench.quick or kind == "long":
+        n_prompts, longest = (4, 20) if bench.quick else (N_LONG, LONG)
+        return [random_ids(longest - number, number) for number in range(n_prompts)]
     import polars as pl
 
-    if not (TINY_MODEL / "config.json").is_file():
-        sys.exit("error: the tiny models are not trained yet\nhint: make repro, or choose other --parts")
-    files = [Path(PROMPTS, name, "with_reasoning.parquet") for name in NAMES]
-    return [prompt for file in files for prompt in pl.read_parquet(file)["prompt_ids"].head(PROMPTS_EACH).to_list()]
-
-
-def time_one(
-    bench: Bench, workers: list[Worker], setting: Setting, prompts: list[list[int]], folder: str | None
-) -> tuple[Timing, Ratio, list[int]]:
-    """Our timing, the ratio by the token, and the lengths of the responses."""
-    common = {"max_new_tokens": 8 if bench.quick else MOST_TOKENS, "batch_size": BATCH, "folder": folder}
-    case: dict[str, Any] = {**common, "temperature": setting.temperature}
-    ours, theirs = workers
-    wanted = {**case, "prompts": {str(number): prompt for number, prompt in enumerate(prompts)}}
-    first = ours.ask(do="run", way="generate_together", case=wanted, times=1)["result"]
-    shortest = 1 if bench.quick else setting.shortest
-    kept = [number for number, tokens in enumerate(first) if len(tokens) >= shortest]
-    lengths = [len(first[number]) for number in kept]
-    few = kept[:: max(1, len(kept) // COUNT)][:COUNT]
-    alone = {
-        "prompts": [prompts[number] for number in few],
-        "lengths": [len(first[number]) for number in few],
-        "temperature": setting.temperature,
-        "folder": folder,
-    }
-    contenders = [
-        Contender("ours", ours, "generate_together", {**case, "prompts": {str(n): prompts[n] for n in kept}}),
-        Contender("alone", theirs, "generate_alone", alone),
+    if not PROMPTS.is_dir():
+        sys.exit("error: the built-in study has not been run yet\nhint: make repro, or choose other --parts")
+    ways = ("with_reasoning", "without_reasoning" if kind == "mixed" else "with_reasoning")
+    found = [
+        [pl.read_parquet(PROMPTS / name / f"{way}.parquet")["prompt_ids"].to_list() for way in ways]
+        for name in DATASETS
     ]
-    timings = take_turns(contenders, bench.rounds, bench.clock)
-    if setting.temperature == 0 and timings["alone"].result != [first[number] for number in few]:
-        raise RuntimeError("greedy responses differ from transformers' generate")
-    share = sum(lengths) / sum(alone["lengths"])
-    return timings["ours"], Ratio.of(timings["alone"], timings["ours"], share), lengths
+    return [both[number % 2][number] for both in found for number in range(N_PROMPTS // len(DATASETS))]
+
+
+def contenders(bench: Bench, workers: Sequence[Worker], shape: Shape, setting: Setting) -> list[Contender]:
+    """Ours and generate."""
+    case: dict[str, Any] = {"shape": asdict(shape), "prompts": asked(bench, setting.prompts), "batch_size": BATCH}
+    case |= {"max_new_tokens": min(8, setting.most) if bench.quick else setting.most}
+    case |= {"temperature": setting.temperature}
+    ours, theirs = workers
+    return [
+        Contender("ours", ours, "generate_together", {**case, "tie_margin": setting.tie_margin}),
+        Contender("generate", theirs, "generate_batched", case),
+    ]
+
+
+def time_one(bench: Bench, workers: Sequence[Worker], shape: Shape, setting: Setting) -> tuple[list[str], Ratio]:
+    """A row of the table, and ours over generate by the token."""
+    rounds = 1 if setting.prompts == "mixed" else bench.rounds
+    timings = take_turns(contenders(bench, workers, shape, setting), rounds, bench.clock)
+    ours, other = timings["ours"], timings["generate"]
+    for worker in workers:
+        worker.ask(do="forget")
+    lengths, count = [len(tokens) for tokens in ours.result], sum(map(len, other.result))
+    ratio = Ratio.of(other, ours, sum(lengths) / count)
+    same = sum(one == another for one, another in zip(ours.result, other.result, strict=True))
+    span = f"{min(lengths)}-{max(lengths)}, mean {sum(lengths) / len(lengths):.0f}"
+    rate = f"{sum(lengths) / ours.median:.0f}"
+    return [shape.dtype, setting.name, span, rate, str(ratio), f"{same} of {len(lengths)}"], ratio
+
+
+def peaks(bench: Bench, shape: Shape) -> list[float]:
+    """MB above the loaded model for long prompts, ours and generate's."""
+    with bench.workers("ours", "theirs", memory=True) as workers:
+        both = contenders(bench, workers, shape, SETTINGS[-1])
+        return [each.worker.ask(do="peak", way=each.way, case=each.case)["mb"] for each in both]

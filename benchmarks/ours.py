@@ -20,6 +20,7 @@ from benchmarks.cases import (
     TOKENS,
     Shape,
     build_model,
+    end_of_text,
     random_ids,
     random_sets,
     segment_bounds,
@@ -263,26 +264,25 @@ def save_model(name: str, folder: str) -> Run:
 
 
 def generate_together(
-    prompts: dict[str, list[int]], max_new_tokens: int, batch_size: int, folder: str | None, temperature: float
+    shape: dict[str, Any],
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    batch_size: int,
+    temperature: float,
+    tie_margin: float,
 ) -> Run:
-    """Responses to prompts, by item id, by the study's own generation."""
-    loaded = load_model(Path(folder), "cpu") if folder else random_reasoner()
-    requests = [GenerationRequest(item_id, 0, tuple(prompt)) for item_id, prompt in prompts.items()]
+    """Responses to prompts by the study's own generation."""
+    model = build_model(Shape(**shape))
+    loaded = LoadedModel(model, LoadedTokenizer(None, Tags(), TagIds(0, end_of_text(model), 2, 3, 0)))
+    requests = [GenerationRequest(str(number), 0, tuple(prompt)) for number, prompt in enumerate(prompts)]
     sampling = ResponseParams(
-        max_new_tokens=max_new_tokens, batch_size=batch_size, tie_margin=0.001, shard_items=1
+        max_new_tokens=max_new_tokens, batch_size=batch_size, tie_margin=tie_margin, shard_items=1
     ).sampled(temperature)
 
     def run() -> list[list[int]]:
         return [list(response.response_ids) for response in generate(loaded, requests, sampling)]
 
     return run
-
-
-def random_reasoner() -> LoadedModel:
-    """A random model without a tokenizer, for a trial."""
-    from benchmarks.cases import TINY
-
-    return LoadedModel(build_model(TINY), LoadedTokenizer(None, Tags(), TagIds(0, 1, 2, 3, 0)))
 
 
 def big_trace(megabytes: int) -> TraceActivations:

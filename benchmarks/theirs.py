@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from benchmarks.cases import (
-    TINY,
     Pair,
     Shape,
     build_model,
     build_pair,
     by_layer,
     chosen_cells,
+    end_of_text,
     masked_forward,
     patched_forward,
     random_sets,
@@ -240,22 +240,27 @@ def nnsight_sets(shape: dict[str, Any], n_tokens: int, count: int) -> Run:
     return cut.by(logits)
 
 
-def generate_alone(folder: str | None, prompts: list[list[int]], lengths: list[int], temperature: float) -> Run:
-    """transformers' generate, one prompt at a time: greedy to its end, sampled to the given length."""
-    from transformers import AutoModelForCausalLM, GenerationConfig
+def generate_batched(
+    shape: dict[str, Any], prompts: list[list[int]], max_new_tokens: int, batch_size: int, temperature: float
+) -> Run:
+    """transformers' generate, batch_size prompts at a time, padded on the left."""
+    from transformers import GenerationConfig
 
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) if folder else build_model(TINY)
-    stop = model.config.eos_token_id if folder else 1
-    model.eval().generation_config = GenerationConfig(eos_token_id=stop, pad_token_id=0)
+    model = build_model(Shape(**shape))
+    end = end_of_text(model)
+    options = {"max_new_tokens": max_new_tokens, "do_sample": temperature > 0}
+    options |= {"temperature": temperature, "top_k": 0} if temperature > 0 else {}
+    config = GenerationConfig(eos_token_id=end, pad_token_id=0, **options)
 
     def run() -> list[list[int]]:
         made = []
-        for prompt, length in zip(prompts, lengths, strict=True):
-            ids = torch.tensor([prompt])
-            options = {"max_new_tokens": length, "attention_mask": torch.ones_like(ids), "do_sample": temperature > 0}
-            if temperature > 0:
-                options |= {"temperature": temperature, "top_k": 0, "min_new_tokens": length}
-            made.append(model.generate(ids, **options)[0, len(prompt) :].tolist())
+        for start in range(0, len(prompts), batch_size):
+            part = prompts[start : start + batch_size]
+            width = max(map(len, part))
+            ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in part])
+            mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in part])
+            texts = model.generate(ids, attention_mask=mask, generation_config=config)[:, width:].tolist()
+            made += [text[: text.index(end) + 1] if end in text else text for text in texts]
         return made
 
     return run
@@ -271,5 +276,5 @@ WAYS: dict[str, Callable[..., Run]] = {
     "masked_forwards": masked_forwards,
     "lens_sets": lens_sets,
     "nnsight_sets": nnsight_sets,
-    "generate_alone": generate_alone,
+    "generate_batched": generate_batched,
 }

@@ -89,6 +89,7 @@ def test_shards_and_generation_are_measured_against_others(tmp_path):
     found = disk.measure(bench)
     assert [row[0].split(",")[0] for row in found.tables[0].rows] == ["writing", *("tensors", "verified") * 2]
     assert all(float(cell) > 0 for row in found.tables[0].rows for cell in row[1:3])
-    found = generation.measure(bench)  # raises where greedy responses differ from transformers' own
-    assert [row[0] for row in found.tables[0].rows] == ["greedy", "mixed lengths"]
-    assert all(float(row[3]) > 0 for row in found.tables[0].rows)
+    rows = generation.measure(bench).tables[0].rows
+    assert [row[1] for row in rows[::2]] == ["like lengths", "like lengths, decided alone", "mixed lengths"]
+    assert all(float(row[3]) > 0 for row in rows)
+    assert rows[0][5] == "4 of 4"  # in float32 texts are those of transformers' generate
