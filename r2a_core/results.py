@@ -28,8 +28,11 @@ SEGMENT_LABELS: dict[str, str] = dict(
     zip(SEGMENTS, ("BOS", "query", "<think>", "reasoning", "</think>", "answer"), strict=True)
 )
 SEEN_BY: dict[Source, tuple[str, ...]] = {"answer": SEGMENTS, "reasoning": SEGMENTS[:4]}  # no later segment
-VIEWS = {"answer": ("answer", "the reasoning"), "question": ("reasoning", "the question")}
-VIEWS |= {"earlier_reasoning": ("reasoning", "what it says before")}  # rows, and what they look back at
+VIEWS = {  # rows, and what they look back at
+    "answer": ("answer", "the reasoning"),
+    "question": ("reasoning", "the question"),
+    "earlier_reasoning": ("reasoning", "earlier reasoning"),
+}
 MASS_COLUMNS = ["item_id", "layer", "head", "source", *SEGMENTS]  # of ATTENTION_SCHEMA, for the two means below
 
 

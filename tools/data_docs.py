@@ -395,10 +395,12 @@ TABLES = (
             **KIND,
             "row": count("the token that attends; it writes the next"),
             "part": Column("question, reasoning or answer: where `tokens` lie", choices=TEXT_PARTS),
-            "tokens": count("tokens of the part by falling weight, ties by place, at most maps.links"),
+            "tokens": count(
+                "tokens of the part by falling weight, ties by place, at most maps.links; weight 0 where a sliding "
+                "window hides it"
+            ),
             "weights": share("attention weight on each"),
             "mass": share("attention mass on the whole part"),
-            "outside": share("attention mass on the tokens of the part that are not in `tokens`"),
         },
     ),
     Table(
@@ -410,7 +412,8 @@ TABLES = (
         {
             **KIND,
             "start": count(
-                "first token of each line of question, reasoning and answer; of a part of one line, sentence"
+                "first token of each line of question, reasoning and answer; of each sentence where the part is one "
+                "line"
             ),
             "end": count("token after its last"),
             "joined": Column("lines of the text that one stands for, at most; more than 1 in long texts", 1),
@@ -564,7 +567,8 @@ TABLES += (
         {
             "item_id": ITEM,
             "view": Column(
-                "rows and what they look back at (methods.md); others than answer have a focus alone",
+                "rows and what they look back at (methods.md); others than answer have mass, excess, entropy and "
+                "effective tokens alone, other measures are null",
                 choices=tuple(VIEWS),
             ),
             **LAYER,

@@ -40,7 +40,7 @@ class LineWeights:
         self.trace, self.views = trace, views
         self.lines, self.joined = text_lines(pieces, trace.segments)
         self.lengths = np.array([len(line) for line in self.lines])
-        self.bounds = [bound for line in self.lines for bound in (line.start, line.stop)]
+        self.bounds = np.array([bound for line in self.lines for bound in (line.start, line.stop)], int)
         self.number = np.full(trace.segments.n_tokens, -1)  # of a token's line
         for number, line in enumerate(self.lines):
             self.number[line.start : line.stop] = number
@@ -76,8 +76,8 @@ class LineWeights:
     def even_in(self, window: int | None) -> np.ndarray:
         """Sum even reading by the tokens of a line over the tokens of each line: (line, line); 0 of lines not seen."""
         segments = self.trace.segments
-        sums = np.stack([self.by_line(even_reading(segments, line, window).numpy()) for line in self.lines])
-        return np.where(sums > ROUNDING, sums, 0.0)
+        sums = [self.by_line(even_reading(segments, line, window).numpy()) for line in self.lines]
+        return np.where(np.array(sums) > ROUNDING, sums, 0.0).reshape(self.sums.shape[1:])
 
 
 def text_lines(pieces: Sequence[str], segments: TraceSegments) -> tuple[list[range], int]:

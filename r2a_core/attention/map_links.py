@@ -1,7 +1,7 @@
 """Which tokens the rows of a trace attend to most, exactly (paper section 4).
 
 QueryBlock -> LINK_SCHEMA: one row per map, row that writes a token of reasoning or answer, and part of the text that
-the row sees: the tokens of the part that it attends to most, and the mass they leave out.
+the row sees: the tokens of the part that it attends to most, and the mass on all of it.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,11 @@ LINK_SCHEMA = {
     **VIEW_SCHEMA,  # kind: head | rfh_mean | head_mean; layer and head are null for means
     "row": pl.Int32,  # the token that attends; it writes the next
     "part": pl.String,  # query | reasoning | answer: where `tokens` lie
-    "tokens": pl.List(pl.Int32),  # of the part, by falling weight, ties by place; all that the row sees of a short part
+    # of the part, by falling weight, ties by place; all that the row sees of a short part, with a sliding window also
+    # tokens that it does not see, at weight 0
+    "tokens": pl.List(pl.Int32),
     "weights": pl.List(pl.Float32),  # attention weight of each
     "mass": pl.Float32,  # attention mass on the whole part
-    "outside": pl.Float32,  # attention mass on the tokens of the part that are not in `tokens`
 }
 
 PLACES = 2**32 - 1  # more than any place: a key is the bits of a weight, then PLACES less the place
@@ -44,17 +45,15 @@ def block_links(
 
 
 def strongest_links(weights: np.ndarray, first_token: int, rows: range, strongest: int) -> dict[str, object]:
-    """Find the strongest tokens of each row of `weights` (row, token of a part), their weights, all mass, the rest."""
+    """Find the strongest tokens of each row of `weights` (row, token of a part), their weights, and all mass."""
     places = strongest_places(weights, strongest)
     chosen = np.take_along_axis(weights, places, axis=1)
-    mass = weights.sum(axis=1, dtype=np.float64)
     seen = [row + 1 - first_token for row in rows]  # later tokens weigh nothing and come last
     return {
         "row": list(rows),
         "tokens": [each[:most].tolist() for each, most in zip(places + first_token, seen, strict=True)],
         "weights": [each[:most].tolist() for each, most in zip(chosen, seen, strict=True)],
-        "mass": mass,
-        "outside": np.maximum(mass - chosen.sum(axis=1, dtype=np.float64), 0.0),
+        "mass": weights.sum(axis=1, dtype=np.float64),
     }
 
 

@@ -22,7 +22,7 @@ class ReasoningWalk:
     """Attention inside the reasoning of each row: its mass, and what it is with weights scaled to sum 1.
 
     Positions are token centres as fractions 0..1 of the reasoning. NaN, and a mass of 0, where a row sees no reasoning
-    token (sliding windows). Rows are those of the answer; walks/focus.py has others, and other tokens.
+    token (sliding windows). Rows are those of the answer; walks/part_reading.py has others, and other tokens.
     """
 
     mass: Tensor  # (head, row), attention weight on the reasoning

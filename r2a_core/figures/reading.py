@@ -1,7 +1,7 @@
 """Heads beyond the length of the trace: mass and what is left of it, what length does to each score, broken walks.
 
-rows of WALK_SCHEMA by dataset -> <folder>/walks-<model>, and focus-<model> of the reasoning's own rows where these were
-measured (PNG and PDF).
+rows of WALK_SCHEMA by dataset -> <folder>/walks-<model>, and reasoning-rows-<model> of the reasoning's own rows where
+these were measured (PNG and PDF).
 """
 
 from collections.abc import Mapping
@@ -29,10 +29,10 @@ def draw_reading(walks: Mapping[str, pl.DataFrame], model: str, params: WalksPar
     paths = save_figure(reading_figure(own, model, params), folder / f"walks-{model}")
     if not any(views.values()):
         return paths
-    return [*paths, *save_figure(focus_figure(views, model, params.near_uniform), folder / f"focus-{model}")]
+    return [*paths, *save_figure(rows_figure(views, model, params.near_uniform), folder / f"reasoning-rows-{model}")]
 
 
-def focus_figure(views: Mapping[str, Mapping[str, pl.DataFrame]], model: str, near_uniform: float) -> Figure:
+def rows_figure(views: Mapping[str, Mapping[str, pl.DataFrame]], model: str, near_uniform: float) -> Figure:
     """Draw a row of panels per dataset, one per view of the reasoning's own rows: mass and excess of every head."""
     names = [view for view in VIEWS if any(view in frames for frames in views.values())]
     fig = Figure(figsize=(3.5 * len(names), 2.9 * len(views) + 0.4), layout="constrained")

@@ -132,9 +132,11 @@ def agreement_sentences(rows: pl.DataFrame, model: str) -> list[str]:
     said = [f"Within datasets of {model}, Spearman's rho of attention mass and {listed}."] if parts else []
     beyond = ranked.filter(pl.col("holm") < SIGNIFICANT)
     more = beyond.filter(pl.col("rho") > 0).height
+    least, most = ranked["n"].min(), ranked["n"].max()
+    items = f"{least}" if least == most else f"{least} to {most}"
     return [
         *said,
-        f"Of {ranked.height} pairs of instruments, each over {ranked['n'].min()} to {ranked['n'].max()} items, {more} "
-        f"rank those of {model} alike and {beyond.height - more} "
-        "the other way round beyond items dealt anew (5%, Holm over the pairs); of the others neither can be told.",
+        f"Of {ranked.height} pairs of instruments, each over {items} items, {more} rank those of {model} alike and "
+        f"{beyond.height - more} the other way round, more clearly than items dealt at random (5%, Holm over the "
+        "pairs); the others cannot be told either way.",
     ]

@@ -155,7 +155,7 @@ MEASURED = {
     "agreements": Measured(
         "AUC: share of the pairs, one answer that depends on the trace by how its model was trained and one that does "
         "not, in which the measure is higher for the first; 0.5 is chance. Agreement: Spearman's \u03c1 over items, "
-        "ranked within their dataset; dots where items dealt anew rarely give as much (5%, Holm over all pairs). "
+        "ranked within their dataset; dots where more clearly than items dealt at random (5%, Holm over all pairs). "
         "Intervals: 95%, bootstrap over items; of means of models, Newcombe's.",
         "instruments",
         "r2a_core/instruments",

@@ -18,6 +18,8 @@ def perturb_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
     for model, tables in read_runs(inputs, CHANGED, {inputs.paths.perturb: PERTURB_SCHEMA}, gaps).items():
         for dataset, (frame,) in tables.items():
             record = perturb_record(frame, inputs.perturb)
-            said = {"items": item_changes(frame), "sentences": sentences(record)}
+            counts = dict(frame.select("item_id", "n_sentences").iter_rows())
+            items = {item: {**own, "n_sentences": counts[item]} for item, own in item_changes(frame).items()}
+            said = {"items": items, "sentences": sentences(record)}
             records.append({"model": model, "dataset": dataset, **record, **said})
     return records

@@ -69,6 +69,8 @@ def traces_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
         records.append({"model": model, "dataset": dataset, "items": traces})
         if reader.links is None:
             add_gap(gaps, "Attention", f"no links between the tokens of {model} on {dataset}", "maps")
+        if reader.lines is None:
+            add_gap(gaps, "Attention", f"no lines by lines of {model} on {dataset}", "maps")
         if reader.sentences is None:
             add_gap(gaps, "Attention", f"no sentence masses of {model} on {dataset}", "attention")
     return records
@@ -149,12 +151,11 @@ class TraceReader:
 
     def looks(self, trace: MappedTrace, views: Sequence[TraceView]) -> list[dict[str, float] | None]:
         """Returns by view centroid and spread of the answer's attention on the reasoning, as fractions of that."""
-        found = []
-        for view in views:
-            rows = None if self.attention is None else answer_rows(self.attention, trace)
-            own = None if rows is None else self.heads_of(rows, view)
-            found.append(None if own is None or own.is_empty() else whole_look(own))
-        return found
+        if self.attention is None:
+            return [None] * len(views)
+        rows = answer_rows(self.attention, trace)
+        heads = [self.heads_of(rows, view) for view in views]
+        return [None if own is None or own.is_empty() else whole_look(own) for own in heads]
 
     def sentence_record(self, trace: MappedTrace, views: Sequence[TraceView]) -> dict[str, Any] | None:
         """Returns the token ranges of the sentences of the reasoning, and mass from the answer by (view, sentence)."""
@@ -173,7 +174,7 @@ class TraceReader:
         return {**columns, "masses": pack(masses, "f4")}
 
     def heads_of(self, rows: pl.DataFrame, view: TraceView) -> pl.DataFrame | None:
-        """Returns the sentence rows of the heads that a view is the mean of; None when they are not known."""
+        """Returns the rows of the heads that a view is the mean of; None when they are not known."""
         if view.kind == "head":
             return rows.filter((pl.col("layer") == view.layer) & (pl.col("head") == view.head))
         if view.kind == "head_mean":

@@ -13,7 +13,7 @@ from r2a_core.walks.words import sentences
 
 COLUMNS = ("layer", "head", *MEASURES, "parallel", "rank_by_mass", "rank_by_excess")
 
-FOCUS_COLUMNS = ("layer", "head", "mass", "excess", "rank_by_excess")
+READING_COLUMNS = ("layer", "head", "mass", "excess", "rank_by_excess")
 
 WALKED = Measured("Attention", "walks", "walks", "have not been measured", "have no traces to be measured in")
 
@@ -33,7 +33,7 @@ def walks_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
             case = {"model": model, "dataset": dataset, "n_traces": record["n_traces"], "ends": record["ends"]}
             said = {"sentences": sentences(record, pooled), "lengths": lengths, "odds": odds}
             said["views"] = [
-                {"read": VIEWS[view][1], "heads": own.select(FOCUS_COLUMNS).to_dict(as_series=False)}
+                {"read": VIEWS[view][1], "heads": own.select(READING_COLUMNS).to_dict(as_series=False)}
                 for view, own in tables.items()
             ]
             records.append(case | said | {"heads": heads.select(COLUMNS).to_dict(as_series=False)})

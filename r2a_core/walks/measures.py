@@ -1,9 +1,9 @@
-"""What each head of a layer makes of the reasoning: its focus on it, the shape of its reading, its walk.
+"""What each head of a layer makes of the reasoning: its mass on it, the shape of its reading, its walk.
 
 queries and keys of one layer of a trace -> by view, what its rows make of what they look back at: the answer's of the
-reasoning, a LayerReading; the reasoning's own of the question and of earlier reasoning, a Focus. One value a head, from
-two passes over the answer's rows, one over the last of the reasoning, and one over all of these for its own views, a
-block at a time (docs/methods.md has the formulas).
+reasoning, a LayerReading; the reasoning's own of the question and of earlier reasoning, a PartReading. One value a
+head, from two passes over the answer's rows, one over the last of the reasoning, and one over all of these for its own
+views, a block at a time (docs/methods.md has the formulas).
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from r2a_core.attention.patterns import PatternBlock, pattern_blocks
 from r2a_core.attention.walk import LEAST_MOVE, ROUNDING, ReasoningWalk, weighted_walk
 from r2a_core.results import LOOKS
 from r2a_core.trace import TraceSegments
-from r2a_core.walks.focus import Focus, PartRows, distance_profile, read_parts, sink_tokens
+from r2a_core.walks.part_reading import PartReading, PartRows, distance_profile, read_parts, sink_tokens
 from r2a_core.walks.ridges import LONG, most_parallel, walking_paths
 
 PROFILE_ROWS = 512  # reasoning rows, the last, from which a head's reading by distance is taken
@@ -29,7 +29,7 @@ SHIFTS = 64  # circular shifts of the rows, at most, for the chance of a diagona
 
 
 @dataclass(frozen=True)
-class LayerReading(Focus):
+class LayerReading(PartReading):
     """Measures of the answer rows of one layer, each (head,); NaN where there is none."""
 
     walk: Tensor  # weighted correlation of row and centroid
@@ -51,7 +51,7 @@ def layer_readings(
     segments: TraceSegments,
     peak: float,
     views: Sequence[str],
-) -> dict[str, Focus]:
+) -> dict[str, PartReading]:
     """Measure one layer, by view. Query row 0 is token `first_row`; peak: times even reading that make a ridge.
 
     Where the reasoning's rows were not captured, excess by distance is NaN and there are no views of theirs; nor is
@@ -71,13 +71,13 @@ def layer_readings(
         read.append(read_parts(block, (reasoning, query) if query else (reasoning,), sinks, profile))
         shares.append(cell_shares(block, reasoning))
     own, *asked = map(PartRows.joined, zip(*read, strict=True))
-    found: dict[str, Focus] = {"answer": answer_reading(own, asked, torch.cat(shares, 1), len(reasoning), peak)}
-    parts = {"question": query, "earlier_reasoning": reasoning}
-    parts = {view: tokens for view, tokens in parts.items() if view in views and tokens and captured}
-    if parts:
-        read = (read_parts(block, list(parts.values()), sinks, profile) for block in blocks(reasoning))
-        rows = map(PartRows.joined, zip(*read, strict=True))
-        found |= {view: each.focus() for view, each in zip(parts, rows, strict=True)}
+    found: dict[str, PartReading] = {"answer": answer_reading(own, asked, torch.cat(shares, 1), len(reasoning), peak)}
+    looked_at = {"question": query, "earlier_reasoning": reasoning}
+    looked_at = {view: tokens for view, tokens in looked_at.items() if view in views and tokens and captured}
+    if looked_at:
+        own_rows = (read_parts(block, list(looked_at.values()), sinks, profile) for block in blocks(reasoning))
+        rows = map(PartRows.joined, zip(*own_rows, strict=True))
+        found |= {view: each.reading() for view, each in zip(looked_at, rows, strict=True)}
     return found
 
 
@@ -92,7 +92,7 @@ def answer_reading(
     parallel, ends = ridges(shares, walk.mass, n_reasoning, peak)
     on_question = [weighted_walk(each.walk.centroid, each.walk.mass).correlation for each in asked]
     return LayerReading(
-        **vars(own.focus()),
+        **vars(own.reading()),
         walk=weighted.correlation,
         walk_null=weighted.null_mean,
         diagonal=diagonal,
@@ -134,7 +134,7 @@ def ridges(shares: Tensor, mass: Tensor, n_tokens: int, peak: float) -> tuple[li
     return parallel, ends
 
 
-def parts(walk: ReasoningWalk) -> tuple[Tensor, Tensor]:
+def seen_walk(walk: ReasoningWalk) -> tuple[Tensor, Tensor]:
     """Return centroid and mass of each row, both 0 where a row sees no reasoning; (head, row)."""
     unseen = walk.centroid.isnan()
     return torch.where(unseen, 0.0, walk.centroid.double()), torch.where(unseen, 0.0, walk.mass.double())
@@ -145,7 +145,7 @@ def diagonals(walk: ReasoningWalk) -> tuple[Tensor, Tensor]:
 
     1: on the diagonal; 0: as far as two places drawn at random, a third, or farther. Rows count by their mass.
     """
-    centroid, mass = parts(walk)
+    centroid, mass = seen_walk(walk)
     n_rows = centroid.shape[1]
     place = torch.linspace(0, 1, n_rows, dtype=torch.float64)
     shifts = torch.linspace(0, n_rows - 1, min(n_rows, SHIFTS)).round().long()
@@ -160,7 +160,7 @@ def local_cover(walk: ReasoningWalk) -> Tensor:
 
     A window has a tenth of the rows, at least 8; chance gives about a half. NaN for shorter answers.
     """
-    centroid, mass = parts(walk)
+    centroid, mass = seen_walk(walk)
     width = max(8, -(-centroid.shape[1] // 10))
     if centroid.shape[1] < width:
         return torch.full(centroid.shape[:1], torch.nan, dtype=torch.float64)

@@ -53,9 +53,9 @@ WALK_SCHEMA = {
     "score": pl.Float64,  # of the trace's answer
 }
 
-FOCUS = ("mass", "even_excess", "excess", "entropy", "effective_tokens")  # that every view has
+READING = ("mass", "even_excess", "excess", "entropy", "effective_tokens")  # that every view has
 
-LENGTHS = (*FOCUS, "walk", "diagonal", "local_cover", "covered")
+LENGTHS = (*READING, "walk", "diagonal", "local_cover", "covered")
 
 BROKEN = ("walk", "diagonal", "local_cover")  # that may say something of the answer
 
@@ -125,7 +125,7 @@ def walk_record(walks: pl.DataFrame, params: WalksParams) -> dict[str, Any]:
 
 
 def view_record(rows: pl.DataFrame, of_answer: Sequence[str], params: WalksParams) -> dict[str, Any]:
-    """Reduce a view of the reasoning's own rows: its focus, mean over heads, and the heads with most of it.
+    """Reduce a view of the reasoning's own rows: how its heads read, mean over heads, and the first of them.
 
     excess: with its 95% interval over traces; shared: how many of these heads are among those of the answer.
     """
@@ -137,11 +137,11 @@ def view_record(rows: pl.DataFrame, of_answer: Sequence[str], params: WalksParam
         "n_traces": by_item.height,
         "n_heads": heads.height,
         "reading": int(heads["reads"].sum()),
-        **{name: heads[name].mean() for name in FOCUS},
+        **{name: heads[name].mean() for name in READING},
         "excess": {"mean": excess.mean, "low": excess.low, "high": excess.high},
         "first_by_excess": first,
         "shared": len(set(first) & set(of_answer)),
-        "length": {name: length_record(heads[f"length_{name}"]) for name in FOCUS},
+        "length": {name: length_record(heads[f"length_{name}"]) for name in READING},
     }
 
 

@@ -76,11 +76,12 @@ def view_sentence(view: str, record: Mapping[str, Any]) -> str:
     """Say what the reasoning's own rows read of the question, or of the reasoning before them."""
     (rows, read), excess, first = VIEWS[view], record["excess"], record["first_by_excess"]
     more = compared(excess["low"], excess["high"], "what reading by distance gives")
+    most = f"those with most mass beyond distance are {', '.join(first[:3])}; " if first else ""
     return (
-        f"While the {rows} is written, heads give {signed(record['mass'])} of their attention to {read} (mean over "
+        f"The tokens of the {rows} give {signed(record['mass'])} of their attention to {read} (mean over "
         f"heads), which is {more} (difference {estimate(excess, 3)}, n = {record['n_traces']}). {record['reading']} of "
-        f"{record['n_heads']} heads read it more than even reading does, and not evenly, most beyond distance"
-        f"{listed(first[:3])}; the first {len(first)} of these and the answer's have {record['shared']} in common."
+        f"{record['n_heads']} heads read it more than even reading does, and not evenly; {most}the first {len(first)} "
+        f"of these and the answer's have {record['shared']} in common."
     )
 
 

@@ -118,7 +118,6 @@ def test_links_are_the_strongest_tokens_of_each_part_that_a_row_sees(case, monke
         assert row["tokens"] == best
         assert row["weights"] == pytest.approx(weights[best].tolist(), abs=1e-5)
         assert row["mass"] == pytest.approx(weights[seen].sum(), abs=1e-5)
-        assert row["outside"] == pytest.approx(weights[seen].sum() - weights[best].sum(), abs=1e-5)
 
 
 def test_ties_go_to_the_earlier_token_and_what_is_not_seen_is_left_out():
@@ -128,7 +127,7 @@ def test_ties_go_to_the_earlier_token_and_what_is_not_seen_is_left_out():
     link = strongest_links(weights, 10, range(20, 23), 2)
     assert link["tokens"] == [[11, 10], [10, 11], [10, 11]]
     assert link["weights"] == [[0.5, 0.25], [0.0, 0.0], [1.0, 0.0]]
-    assert (list(link["mass"]), list(link["outside"])) == ([1, 0, 1], [0.25, 0, 0])  # type: ignore[call-overload]
+    assert list(link["mass"]) == [1, 0, 1]  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("most", [4, 3])

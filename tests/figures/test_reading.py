@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from r2a_core.figures.reading import draw_reading, focus_figure, reading_figure
+from r2a_core.figures.reading import draw_reading, reading_figure, rows_figure
 from r2a_core.results import by_view
 from r2a_core.walks.summary import best_walks, broken_record
 from tests.figures.drawn import inside, lines_at
@@ -20,11 +20,12 @@ def dots_of(axes: Axes) -> dict[Any, list[list[float]]]:
 
 def test_views_of_the_reasoning_have_a_picture_where_there_are_any(tmp_path: Path) -> None:
     views = {"stories": {"question": by_view(viewed(20))["question"]}, "few": {}}
-    seen, unseen = focus_figure(views, "toy_model", 0.9).axes
+    seen, unseen = rows_figure(views, "toy_model", 0.9).axes
     assert dots_of(seen) == {"kept": [[0.7, 0.3095]], "dropped": [[0.1, -0.1], [0.4, 0.1]]}
     assert not unseen.get_visible()
     assert {path.stem for path in draw_reading({"few": walked()}, "m", params(), tmp_path)} == {"walks-m"}
-    assert {path.stem for path in draw_reading({"few": viewed()}, "m", params(), tmp_path)} == {"walks-m", "focus-m"}
+    both = draw_reading({"few": viewed()}, "m", params(), tmp_path)
+    assert {path.stem for path in both} == {"walks-m", "reasoning-rows-m"}
 
 
 def test_heads_medians_and_odds_are_those_of_the_table() -> None:

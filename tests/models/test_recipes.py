@@ -20,7 +20,7 @@ from r2a_core.models.prepare import prepare
 ROOT = Path(__file__).parents[2]
 MODELS = load_params(ROOT / "params.yaml").models
 TRAINED: dict[str, Any] = {
-    name: MODELS.get(f"{name}_training", MODELS.get("smollm2_training"))
+    name: MODELS["smollm2_training" if name == "smollm2_reasoner" else f"{name}_training"]
     for name in (folder.name for folder in (ROOT / "adapters").iterdir())
 }
 STEPS = 2

@@ -98,7 +98,7 @@ def test_outputs_lie_where_the_shared_paths_say(tmp_path: Path) -> None:
         for dataset in run.datasets:
             known |= {paths.judgements(model, dataset), paths.evaluation(model, dataset), paths.summary(model, dataset)}
             known |= {paths.maps(model, dataset), paths.map_tokens(model, dataset)}
-            known |= {getattr(paths, f"map_{table}")(model, dataset) for table in ("spans", "links", "lines")}
+            known |= {paths.map_spans(model, dataset), paths.map_links(model, dataset), paths.map_lines(model, dataset)}
             known |= {paths.metrics(stage, model, dataset) for stage in ("evaluate", *beyond)}
             known |= {paths.hidden_sentences(model, dataset), paths.receivers(model, dataset)}
             known |= {paths.knockout(model, dataset), paths.walks(model, dataset), paths.perturb(model, dataset)}

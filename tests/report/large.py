@@ -131,10 +131,9 @@ def link_rows(
 
 
 def part_links(key: dict, part: str, row: np.ndarray, tokens: np.ndarray, weights: np.ndarray) -> pl.DataFrame:
-    lists = {"row": row, "tokens": tokens.tolist(), "weights": weights.tolist()}
-    masses = {"mass": weights.sum(axis=1) * 1.4, "outside": weights.sum(axis=1) * 0.4}
+    columns = {"row": row, "tokens": tokens.tolist(), "weights": weights.tolist(), "mass": weights.sum(axis=1) * 1.4}
     same = {name: pl.lit(value) for name, value in {**key, "part": part}.items()}
-    return pl.DataFrame(lists | masses).with_columns(**same).select(list(LINK_SCHEMA)).cast(LINK_SCHEMA)  # type: ignore[arg-type]
+    return pl.DataFrame(columns).with_columns(**same).select(list(LINK_SCHEMA)).cast(LINK_SCHEMA)  # type: ignore[arg-type]
 
 
 def line_row(key: dict, segments: TraceSegments, draw: np.random.Generator) -> dict:

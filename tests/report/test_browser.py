@@ -195,7 +195,7 @@ def test_an_answer_token_shows_what_it_reads_of_each_part_and_is_let_go(opened, 
     for part, name in (("query", "question"), ("reasoning", "reasoning"), ("answer", "answer")):
         row = parts[part]
         assert f"on the {name}: {row['mass']:.4f}, most on" in said
-        assert f"{row['outside']:.4f} lies outside the 4 tokens shown" in said
+        assert f"{row['mass'] - sum(row['weights'][:4]):.4f} lies outside the 4 tokens shown" in said
         blue = "rgba(0, 114, 178"
         shown = view.evaluate(TOKENS.replace("backgroundColor)", f"backgroundColor.startsWith('{blue}'))"), name)
         assert sorted(shown) == sorted(row["tokens"])
@@ -281,7 +281,10 @@ def test_answer_curve_boundary_and_centroid_stand_on_the_axis_of_the_strip(opene
     ends = [trace["think_open"] + 1, *trace["sentences"]["end"]]  # of what stays, when the first sentences do
     p = [0.1, 0.1, *[0.9] * (len(ends) - 2)]
     cut = {"fraction": [at / (len(ends) - 1) for at in range(len(ends))], "p": p, "same": [1.0] * len(p), "arms": []}
-    data["perturb"][0]["items"][trace["item_id"]] = cut | {"boundary": 2 / (len(ends) - 1)}
+    data["perturb"][0]["items"][trace["item_id"]] = cut | {
+        "boundary": 2 / (len(ends) - 1),
+        "n_sentences": len(ends) - 1,
+    }
     view = opened("#reader", write_page(build_page(data, 10.0), tmp_path))
     strip = view.locator("#reader svg:has(.window)").bounding_box()["width"]
 
@@ -300,11 +303,14 @@ def test_answer_curve_boundary_and_centroid_stand_on_the_axis_of_the_strip(opene
     assert float(drawn[1:].split()[0]) == pytest.approx(place, abs=0.1)
 
 
-def test_an_answer_curve_of_other_sentences_is_not_drawn(opened):
-    view = opened("#reader")
+def test_an_answer_curve_of_other_sentences_is_not_drawn(opened, page_data, tmp_path):
+    data = copy.deepcopy(page_data)
+    whole = {"fraction": [0.0, 1.0], "p": [0.1, 0.9], "same": [0.0, 1.0], "arms": [], "boundary": 1.0, "n_sentences": 1}
+    data["perturb"][0]["items"][data["traces"][0]["items"][0]["item_id"]] = whole
+    view = opened("#reader", write_page(build_page(data, 10.0), tmp_path))
     assert view.locator("#reader [data-centroid]").count() == 1
     assert view.locator("#reader [data-p]").count() == 0
-    assert "perturb has not cut this trace" in view.locator("#reader").inner_text()
+    assert "this trace was not cut, or not at" in view.locator("#reader").inner_text()
 
 
 @pytest.fixture(scope="module")

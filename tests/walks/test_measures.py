@@ -15,10 +15,10 @@ from r2a_core.attention.patterns import PatternBlock
 from r2a_core.attention.walk import ReasoningWalk
 from r2a_core.trace import TraceSegments
 from r2a_core.walks import measures as module
-from r2a_core.walks.focus import Focus, distance_profile, excesses
 from r2a_core.walks.measures import LayerReading, diagonals, layer_readings, local_cover
+from r2a_core.walks.part_reading import PartReading, distance_profile, excesses
 from r2a_core.walks.ridges import most_parallel, walking_paths
-from r2a_core.walks.summary import FOCUS
+from r2a_core.walks.summary import READING
 from tests.attention import cases as attention_cases
 from tests.attention.cases import eager_patterns
 from tests.small_models import EVERY_KIND, kept, stored_reader
@@ -65,7 +65,7 @@ def sinks_of(weights: np.ndarray, segments: TraceSegments) -> set[int]:
     return {0, *np.flatnonzero(answer.mean((0, 1)) > 0.3).tolist()}
 
 
-def brute_focus(a: np.ndarray, view: str, segments: TraceSegments, sinks: set[int], window: int | None) -> list[float]:
+def by_loops(a: np.ndarray, view: str, segments: TraceSegments, sinks: set[int], window: int | None) -> list[float]:
     """Mass, excess beyond even reading and beyond reading by distance, entropy and effective tokens of one head."""
 
     def seen_keys(row: int) -> list[int]:
@@ -101,23 +101,23 @@ def brute_focus(a: np.ndarray, view: str, segments: TraceSegments, sinks: set[in
     return [*means, *np.mean(entropies, axis=0)]
 
 
-def check_focus(found: Focus, weights: np.ndarray, view: str, segments: TraceSegments, window: int | None) -> None:
+def check(found: PartReading, weights: np.ndarray, view: str, segments: TraceSegments, window: int | None) -> None:
     sinks = sinks_of(weights, segments)
-    expected = np.array([brute_focus(a, view, segments, sinks, window) for a in weights]).T
+    expected = np.array([by_loops(a, view, segments, sinks, window) for a in weights]).T
     assert expected.std(1).min() > 0
-    for name, values in zip(FOCUS, expected, strict=True):
+    for name, values in zip(READING, expected, strict=True):
         np.testing.assert_allclose(getattr(found, name).numpy(), values, atol=1e-4, rtol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize("window", [None, 25])
-def test_focus_and_covered_range_equal_loops_over_the_whole_matrix(
+def test_reading_and_covered_range_equal_loops_over_the_whole_matrix(
     window: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("r2a_core.attention.patterns.CPU_ELEMENTS", 1200)  # several blocks
     case = random_layer(window)
     found, weights = layer_readings(*case, segments=SEGMENTS, peak=3.0, views=VIEWS), matrix(*case)
     for view in VIEWS:
-        check_focus(found[view], weights, view, SEGMENTS, window)
+        check(found[view], weights, view, SEGMENTS, window)
     answer = found["answer"]
     assert isinstance(answer, LayerReading)
     for head, a in enumerate(weights):
@@ -128,7 +128,7 @@ def test_focus_and_covered_range_equal_loops_over_the_whole_matrix(
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
-def test_focus_of_every_view_equals_that_of_eager_attention(tiny_model: Any, kind: str, tmp_path: Path) -> None:
+def test_reading_of_every_view_equals_that_of_eager_attention(tiny_model: Any, kind: str, tmp_path: Path) -> None:
     model = tiny_model(kind)
     segments, patterns = attention_cases.SEGMENTS, eager_patterns(model, attention_cases.IDS).double().numpy()
     trace = capture_trace(model, attention_cases.IDS, segments, kept("answer_and_reasoning", "float32"))
@@ -137,7 +137,7 @@ def test_focus_of_every_view_equals_that_of_eager_attention(tiny_model: Any, kin
         queries, keys = shard.queries(layer), shard.keys(layer)
         found = layer_readings(queries, keys, shard.first_row, attention, segments, 3.0, VIEWS)
         for view in VIEWS:
-            check_focus(found[view], patterns[layer], view, segments, attention.window)
+            check(found[view], patterns[layer], view, segments, attention.window)
 
 
 def test_rows_of_the_reasoning_by_hand() -> None:

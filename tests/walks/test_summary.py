@@ -69,7 +69,7 @@ def test_the_reasoning_s_own_rows_have_a_record_of_their_own() -> None:
     assert (own["first_by_excess"], own["shared"]) == (["L1.H2"], 1)
     text = sentences(record, pooled_record({"a": viewed()}, params()))[-1]
     assert "0.40 of their attention to the question (mean over heads), which is more than what reading by" in text
-    assert text.endswith("(L1.H2); the first 1 of these and the answer's have 1 in common.")
+    assert text.endswith("beyond distance are L1.H2; the first 1 of these and the answer's have 1 in common.")
 
 
 def ending(ends: list[int], marks: list[int]) -> pl.DataFrame:

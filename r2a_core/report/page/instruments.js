@@ -70,8 +70,8 @@ function drawInstruments(body, width) {
     answer: run.answer,
     words: run.sentences,
     caption:
-      `${STATE.model}, ${run.n[0]} to ${run.n[1]} items. Every instrument is turned so that more means: the answer ` +
-      'depends on the trace. Dots: beyond items dealt anew, 5%, Holm over all pairs of instruments.',
+      `${STATE.model}, ${run.n[0] === run.n[1] ? run.n[0] : run.n.join(' to ')} items. Every instrument is turned so that more means: the answer ` +
+      'depends on the trace. Dots: more clearly than items dealt at random, 5%, Holm over all pairs.',
     csv: () => [
       ...run.labels.flatMap((first, row) =>
         run.labels

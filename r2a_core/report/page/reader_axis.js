@@ -7,15 +7,10 @@ function cutsAlong(trace) {
   const ends = trace.sentences?.end;
   if (!found || !ends?.length) return null;
   const count = ends.length;
-  const kept = [...found.fraction, found.boundary].map((share) => share * count);
-  if (kept.some((one) => Math.abs(one - Math.round(one)) > 1e-6)) return null;
-  const tokens = kept.map((one) => (Math.round(one) ? ends[Math.round(one) - 1] : trace.think_open + 1));
-  const cuts = found.p.map((p, at) => ({
-    p,
-    token: tokens[at],
-    kept: Math.round(kept[at]),
-    same: found.same[at] === 1,
-  }));
+  if (found.n_sentences !== count) return null;
+  const kept = [...found.fraction, found.boundary].map((share) => Math.round(share * count));
+  const tokens = kept.map((one) => (one ? ends[one - 1] : trace.think_open + 1));
+  const cuts = found.p.map((p, at) => ({ p, token: tokens[at], kept: kept[at], same: found.same[at] === 1 }));
   return { cuts, count, boundary: tokens.at(-1) };
 }
 
@@ -80,6 +75,10 @@ function traceAxis(trace, at, width, strip) {
       trace.marks.length > 0 && [s('path', { d: 'M5 2h8l-4 8z', class: 'tick' }), 'reflection phrase'],
     ),
     !cuts &&
-      h('p', { class: 'note' }, 'Where this answer becomes likely is not known: perturb has not cut this trace.'),
+      h(
+        'p',
+        { class: 'note' },
+        'Where this answer becomes likely is not known: this trace was not cut, or not at the sentences that the page has.',
+      ),
   ];
 }

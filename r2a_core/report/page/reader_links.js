@@ -1,6 +1,6 @@
 // What the tokens of a trace read and what reads them, in one view: blocks of the strongest tokens of each row.
 
-const READS_AT_MOST = 12; // tokens that read one, of answer and of reasoning
+const READERS_AT_MOST = 12; // tokens that read one, of answer and of reasoning
 const PART_NAMES = { query: 'question', reasoning: 'reasoning', answer: 'answer', before: 'question and reasoning' };
 const PART_ORDER = ['reasoning', 'query', 'answer', 'before'];
 
@@ -50,7 +50,7 @@ async function linksOf(trace, at) {
       .filter((block) => block.exact === exact)
       .flatMap((block) => block.readBy(token))
       .sort((a, b) => b.weight - a.weight)
-      .slice(0, READS_AT_MOST);
+      .slice(0, READERS_AT_MOST);
   return {
     blocks,
     reads: (token) => blocks.map((block) => block.reads(token)).filter(Boolean),

@@ -19,7 +19,7 @@ function excessPanel(heads, width, title, read) {
     h('h4', {}, title),
     scatter({
       width,
-      label: `Mass on ${read} of each head, and what its reading by distance does not explain`,
+      label: `Mass of each head on ${read}, and what its reading by distance does not explain`,
       across: { ends: [0, 1], at: ticks(0, 1, 5), title: `mass on ${read}`, format: (value) => show(value, 2) },
       up: { ends, at: ticks(...ends, 5), title: 'beyond reading by distance' },
       marks: (x, y) => [
@@ -53,7 +53,7 @@ function drawWalks(body, width) {
   body.append(
     panels(width, [
       (each) => excessPanel(run.heads, each, 'of the answer, what distance does not explain', 'the reasoning'),
-      ...run.views.map((one) => (each) => excessPanel(one.heads, each, 'of the reasoning, the same', one.read)),
+      ...run.views.map((one) => (each) => excessPanel(one.heads, each, 'rows of the reasoning: mass that distance does not explain', one.read)),
       numbersPanel,
     ]),
     legend(

@@ -1,7 +1,7 @@
 """What rows of a layer make of some tokens: their mass beyond even and beyond near reading, and its entropy.
 
-PatternBlocks of the rows, tokens that they may read -> PartRows, by row -> Focus, one value a head. The formulas are in
-docs/methods.md. A row's own token never counts among those it reads.
+PatternBlocks of the rows, tokens that they may read -> PartRows, by row -> PartReading, one value a head. The formulas
+are in docs/methods.md. A row's own token never counts among those it reads.
 """
 
 import math
@@ -24,7 +24,7 @@ READS = 0.01  # attention mass on the tokens from which on a row's entropy count
 
 
 @dataclass(frozen=True)
-class Focus:
+class PartReading:
     """How the rows of one layer read some tokens, each (head,), mean over rows; NaN where there is none."""
 
     mass: Tensor
@@ -50,11 +50,11 @@ class PartRows:
         even, near, seen = (torch.cat([getattr(part, name) for part in parts], dim=-1) for name in names)
         return cls(even, near, seen, join_walks([part.walk for part in parts]))
 
-    def focus(self) -> Focus:
+    def reading(self) -> PartReading:
         """Average over the rows."""
         effective, mass = self.walk.evenness * self.seen, self.walk.mass
         reads = (mass >= READS) & (self.seen > 1)
-        return Focus(
+        return PartReading(
             mass=mass.double().mean(1),
             even_excess=self.even_excess.double().mean(1),
             excess=self.excess.double().mean(1),
