@@ -12,7 +12,7 @@ from r2a_core.attention import map_lines, map_views
 from r2a_core.attention import map_selection as selection
 from r2a_core.attention import maps as module
 from r2a_core.attention.heads import rank_heads
-from r2a_core.attention.map_lines import text_lines
+from r2a_core.attention.map_lines import LineWeights, text_lines
 from r2a_core.attention.map_links import strongest_links
 from r2a_core.attention.map_selection import ShownMaps, Span
 from r2a_core.attention.maps import MapTables, attention_maps, first_tokens
@@ -37,7 +37,7 @@ def params(**changes: Any) -> MapParams:
 
 @pytest.fixture(params=["qwen2", "gemma2", "gpt_oss"])
 def case(request, tiny_model, tmp_path):
-    """Maps of what is chosen of two traces, the Reasoning-Focus Heads, and the eager patterns of the traces."""
+    """Maps of what is chosen of two traces, Reasoning-Focus Heads, eager patterns of the traces, and the second."""
     model, patterns = tiny_model(request.param), {}
     traces = []
     for seed, item_id in enumerate(("a", "b")):
@@ -55,12 +55,11 @@ def case(request, tiny_model, tmp_path):
         chosen = ShownMaps(single, rfh, items, spans)
         return attention_maps(reader, pieces, chosen, params(**more), PHRASES, "cpu")
 
-    drawn.trace = reader.trace("b")  # type: ignore[attr-defined]
-    return drawn, rfh, patterns
+    return drawn, rfh, patterns, reader.trace("b")
 
 
 def test_maps_equal_eager_attention_whole_or_the_maximum_of_each_cell(case, monkeypatch):
-    drawn, rfh, patterns = case
+    drawn, rfh, patterns, _ = case
     monkeypatch.setattr(map_views, "CHUNK_ELEMENTS", 33 * 4)
     frames = drawn(("b",), ((1, 4), (0, 0)))
     assert dict(frames.maps.schema) == module.MAP_SCHEMA
@@ -82,7 +81,7 @@ def test_maps_equal_eager_attention_whole_or_the_maximum_of_each_cell(case, monk
 
 
 def test_spans_and_tokens(case):
-    drawn, _, patterns = case
+    drawn, _, patterns, _ = case
     frames = drawn(("a", "b"), ((0, 3),), (Span("b", 8, 11),))
     assert dict(frames.spans.schema) == module.SPAN_SCHEMA
     assert dict(frames.tokens.schema) == module.TOKEN_SCHEMA
@@ -103,7 +102,7 @@ def viewed(patterns: np.ndarray, rfh: tuple[Head, ...], single: Head) -> dict[st
 
 
 def test_links_are_the_strongest_tokens_of_each_part_that_a_row_sees(case, monkeypatch):
-    drawn, rfh, patterns = case
+    drawn, rfh, patterns, _ = case
     monkeypatch.setattr(map_views, "CHUNK_ELEMENTS", 33 * 4)
     links = drawn(("b",), ((1, 4),)).links
     assert dict(links.schema) == module.LINK_SCHEMA
@@ -132,14 +131,14 @@ def test_ties_go_to_the_earlier_token_and_what_is_not_seen_is_left_out():
 
 @pytest.mark.parametrize("most", [4, 3])
 def test_lines_hold_the_mean_weight_of_a_token_on_a_token(case, monkeypatch, most):
-    drawn, rfh, patterns = case
+    drawn, rfh, patterns, trace = case
     monkeypatch.setattr(map_views, "CHUNK_ELEMENTS", 33 * 4)
     monkeypatch.setattr(map_lines, "LINES", most)
     frame = drawn(("b",), ((1, 4),)).lines
     assert dict(frame.schema) == module.LINE_SCHEMA
     lines = [range(1, 6), range(7, 16), range(16, 22), range(23, 32)]
     lines = lines if most == 4 else [lines[0], range(7, 22), lines[3]]
-    windowed = [layer.window is not None for layer in drawn.trace.layers.values()]
+    windowed = [layer.window is not None for layer in trace.layers.values()]
     seen = np.tril(np.ones((33, 33)))
     near = seen * np.triu(np.ones((33, 33)), -6)  # of a window of 7 tokens
     evens = [each / each.sum(axis=1, keepdims=True) for each in (seen, near)]
@@ -156,6 +155,15 @@ def test_lines_hold_the_mean_weight_of_a_token_on_a_token(case, monkeypatch, mos
                 means[0] = [np.nan] * len(lines)  # the question was not captured
             np.testing.assert_allclose(values, means, atol=1e-6)
             assert not values[np.array(means) == 0].any()  # lines that are not seen weigh nothing, also by even reading
+
+
+def test_a_trace_of_white_space_has_no_lines(case):
+    *_, trace = case
+    views = (map_views.HeadGroup("head", ((0, 0),)),)
+    found = LineWeights(trace, views, [" "] * 33)
+    found.add(map_views.QueryBlock(range(7, 32), [np.ones((25, 33))]))
+    (row,) = found.rows("b")
+    assert (row["start"], row["weights"], row["even"]) == ([], [], [])
 
 
 def test_lines_are_those_of_the_text_and_of_one_line_its_sentences():

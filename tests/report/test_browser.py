@@ -226,10 +226,11 @@ def test_words_of_the_readout_lead_to_what_looks_at_them_and_back(opened, inputs
 
 def test_a_reasoning_token_shows_what_it_reads_and_what_reads_it(opened, inputs, page_data):
     trace = page_data["traces"][0]["items"][0]
-    row = (trace["think_open"] + trace["think_close"]) // 2
     reasoning = read_links(inputs).filter(pl.col("row") < trace["think_close"] - 1).explode("tokens", "weights")
     strongest = reasoning.sort("row", "weights", descending=[False, True], maintain_order=True)
     strongest = strongest.group_by("row", maintain_order=True).head(4)
+    looked_at = strongest.filter(pl.col("weights") >= trace["floor"], pl.col("tokens") > trace["think_open"] + 1)
+    row = looked_at["tokens"][0] - 1  # writes a token that others read
     read = strongest.filter(row=row)
     view = opened(f"#reader&token={row + 1}")
     said = view.locator("#reader-readout").inner_text()
@@ -240,8 +241,8 @@ def test_a_reasoning_token_shows_what_it_reads_and_what_reads_it(opened, inputs,
     found = [one for part in ("question", "reasoning") for one in view.evaluate(TOKENS, part)]
     readers = strongest.filter(pl.col("weights") >= trace["floor"], tokens=row + 1)
     assert set(found) >= {*read.filter(pl.col("weights") >= trace["floor"])["tokens"], *readers["row"] + 1}
-    if readers.height:
-        assert "Looked at while writing the reasoning" in said
+    assert readers.height
+    assert "Looked at while writing the reasoning" in said
     seen = strongest.filter(pl.col("tokens").is_between(1, trace["think_open"] - 1)).row(0, named=True)
     view.locator(f'#reader .t[data-token="{seen["tokens"]}"]').click()  # of the question: who reads it
     reading = strongest.filter(tokens=seen["tokens"]).sort("weights", descending=True)
@@ -280,11 +281,9 @@ def test_answer_curve_boundary_and_centroid_stand_on_the_axis_of_the_strip(opene
     trace = data["traces"][0]["items"][0]
     ends = [trace["think_open"] + 1, *trace["sentences"]["end"]]  # of what stays, when the first sentences do
     p = [0.1, 0.1, *[0.9] * (len(ends) - 2)]
-    cut = {"fraction": [at / (len(ends) - 1) for at in range(len(ends))], "p": p, "same": [1.0] * len(p), "arms": []}
-    data["perturb"][0]["items"][trace["item_id"]] = cut | {
-        "boundary": 2 / (len(ends) - 1),
-        "n_sentences": len(ends) - 1,
-    }
+    count = len(ends) - 1
+    cut = {"fraction": [at / count for at in range(len(ends))], "p": p, "same": [1.0] * len(p), "arms": []}
+    data["perturb"][0]["items"][trace["item_id"]] = cut | {"boundary": 2 / count, "n_sentences": count}
     view = opened("#reader", write_page(build_page(data, 10.0), tmp_path))
     strip = view.locator("#reader svg:has(.window)").bounding_box()["width"]
 
@@ -294,7 +293,7 @@ def test_answer_curve_boundary_and_centroid_stand_on_the_axis_of_the_strip(opene
     dots = view.locator("#reader [data-p]").all()
     assert [number(dot.get_attribute("cx")) for dot in dots] == pytest.approx([along(end) for end in ends], abs=0.1)
     assert [number(dot.get_attribute("data-p")) for dot in dots] == p
-    assert dots[0].locator("title").text_content() == f"0 of {len(ends) - 1} sentences: p = 0.10"
+    assert dots[0].locator("title").text_content() == f"0 of {count} sentences: p = 0.10"
     boundary = view.locator("#reader [data-boundary]")
     assert number(boundary.get_attribute("x1")) == pytest.approx(along(ends[2]), abs=0.1)
     look, length = trace["looks"][0], trace["think_close"] - trace["think_open"] - 1

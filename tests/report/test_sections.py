@@ -282,7 +282,7 @@ def test_walks_are_those_of_the_metrics_and_of_all_heads(page_data):
     (asked,) = record["views"]
     assert (asked["read"], asked["heads"]["rank_by_excess"]) == ("the question", [None, None, 1])
     assert record["sentences"][0].startswith("2 of 3 heads read")
-    assert record["sentences"][-1].startswith("While the reasoning is written")
+    assert record["sentences"][-1].startswith("The tokens of the reasoning give")
     assert "the walks of r1_qwen_7b on math500 have not been measured" in [gap["what"] for gap in page_data["gaps"]]
 
 
