@@ -217,7 +217,8 @@ const swatch = (colour) => s('rect', { x: 1, y: 1, width: 15, height: 10, fill: 
 /**
  * A grid of cells in which one can be chosen, by click, or by arrow keys and Enter.
  * value(row, column) -> number or NaN; colour(value) -> [r, g, b]; name(row, column) -> what is said of a cell;
- * chosen: [row, column] or null; choose(row, column); over: further SVG elements given cell(row, column) -> its box.
+ * chosen: [row, column] or null; choose(row, column); over: further SVG elements given cell(row, column) -> its box;
+ * blank: whether cells without a value are drawn.
  */
 function cellGrid({
   id,
@@ -234,6 +235,7 @@ function cellGrid({
   chosen = null,
   choose: pick = () => {},
   over = () => [],
+  blank = true,
   left = 46,
   tallest = 26,
   description,
@@ -259,6 +261,7 @@ function cellGrid({
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
       const here = value(row, column);
+      if (Number.isNaN(here) && !blank) continue;
       grid.append(
         s('rect', {
           ...cell(row, column),

@@ -44,6 +44,7 @@ function lineGrid(trace, { lines, ratio }, chosen, label, width) {
     columnTitle: 'line looked at',
     description: 'Attention of lines on lines, times even reading',
     value: ratio,
+    blank: false,
     colour: (value) => diverging(Math.log2(value) / OCTAVES),
     name: (row, column) => `${named(row, column)}, times even reading`,
     over: (cell) => partBorders(trace, lines, cell),
