@@ -307,6 +307,7 @@ def test_an_answer_curve_of_other_sentences_is_not_drawn(opened, page_data, tmp_
     whole = {"fraction": [0.0, 1.0], "p": [0.1, 0.9], "same": [0.0, 1.0], "arms": [], "boundary": 1.0, "n_sentences": 1}
     data["perturb"][0]["items"][data["traces"][0]["items"][0]["item_id"]] = whole
     view = opened("#reader", write_page(build_page(data, 10.0), tmp_path))
+    view.wait_for_selector("#reader [data-centroid]", state="attached")
     assert view.locator("#reader [data-centroid]").count() == 1
     assert view.locator("#reader [data-p]").count() == 0
     assert "this trace was not cut, or not at" in view.locator("#reader").inner_text()
