@@ -66,9 +66,7 @@ def measure(bench: Bench) -> Section:
     if not bench.quick:
         real = pretrained(bench).values()
         cases[:0] = [Case(shape, *each) for shape in real for each in LENGTHS.items()]
-    with bench.workers("ours", "theirs") as (ours, theirs):
-        same_weights(ours, theirs, sizes.shape)
-        found = {case: time_one(bench, ours, theirs, case) for case in cases}
+    found = {case: time_one(bench, case) for case in cases}
     peaks = measure_peaks(bench, sizes)
     return Section(
         "Capture with segment masses",
@@ -85,15 +83,15 @@ def same_weights(ours: Worker, theirs: Worker, shape: Shape) -> None:
         raise RuntimeError("the two environments make different weights of one seed")
 
 
-def time_one(bench: Bench, ours: Worker, theirs: Worker, case: Case) -> dict[str, Timing]:
+def time_one(bench: Bench, case: Case) -> dict[str, Timing]:
     """Timings of all ways at one length; raises RuntimeError when they find different masses."""
     given: dict[str, Any] = {"shape": asdict(case.shape), "n_tokens": case.n_tokens}
-    contenders = [Contender(name, ours, way, given) for name, way in OURS.items()]
-    if case.with_peers:
-        contenders += [Contender(name, theirs, way, given) for name, way in PEERS.items()]
-    timings = take_turns(contenders, bench.rounds, bench.clock)
-    for worker in (ours, theirs):
-        worker.ask(do="forget")
+    with bench.workers("ours", "theirs") as (ours, theirs):
+        same_weights(ours, theirs, case.shape)
+        contenders = [Contender(name, ours, way, given) for name, way in OURS.items()]
+        if case.with_peers:
+            contenders += [Contender(name, theirs, way, given) for name, way in PEERS.items()]
+        timings = take_turns(contenders, bench.rounds, bench.clock)
     if case.with_peers:
         gap = largest_gap(timings["live"].result, timings["eager"].result)
         if gap > (1e-4 if case.shape.dtype == "float32" else 0.05):
