@@ -19,6 +19,8 @@ from r2a_core.figures.style import BLUE, INK, RED, save_figure
 from r2a_core.results import VIEWS, by_view
 from r2a_core.walks.summary import BROKEN, LENGTHS, MEASURES, best_walks, broken_record, head_table, pooled_record
 
+TOO_FEW = "too few wrong answers"
+
 ODDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)  # ticks
 
 
@@ -43,7 +45,7 @@ def rows_figure(views: Mapping[str, Mapping[str, pl.DataFrame]], model: str, nea
             if view in frames:
                 _excess(axes, head_table(frames[view], near_uniform), VIEWS[view][1])
                 axes.set_title(f"{dataset}, n = {frames[view]['item_id'].n_unique()}", parse_math=False)
-    fig.suptitle(f"{model}, rows of the reasoning", parse_math=False)
+    fig.suptitle(f"{model}, rows of the reasoning (empty: read evenly, or less)", parse_math=False)
     return fig
 
 
@@ -60,7 +62,9 @@ def reading_figure(walks: Mapping[str, pl.DataFrame], model: str, params: WalksP
         row[0].set_title(f"{dataset}, n = {frame['item_id'].n_unique()}", parse_math=False)
         _lengths(row[1], heads)
         _odds(row[2], {name: broken_record([best], name) for name in BROKEN}, pooled)
-    fig.suptitle(f"{model} (odds ratio of walks 1 SD worse; red: all datasets together)", parse_math=False)
+    fig.suptitle(
+        f"{model} (empty circles: heads that read evenly, or less; odds where a walk is 1 SD worse)", parse_math=False
+    )
     return fig
 
 
@@ -76,12 +80,12 @@ def _excess(axes: Axes, heads: pl.DataFrame, read: str) -> None:
 
 
 def _lengths(axes: Axes, heads: pl.DataFrame) -> None:
-    """Pearson's r of each score with the length of the reasoning: a dot a head, a bar the median."""
+    """Pearson's r of each score with the length of the reasoning: a bar a head, a dot the median."""
     for place, name in enumerate(LENGTHS):
         r = heads[f"length_{name}"].drop_nulls()
         axes.plot(r, [place] * r.len(), "|", color=BLUE, alpha=0.35, markersize=8)
         if r.len():
-            axes.plot([np.median(r.to_numpy())], [place], "o", color=RED, markersize=4.5, gid="median")
+            axes.plot([np.median(r.to_numpy())], [place], "o", color=INK, markersize=4.5, gid="median")
     axes.axvline(0, color=INK, linewidth=0.7)
     axes.set(xlim=(-1, 1), xlabel="r with the length of the reasoning, over traces")
     axes.set_yticks(range(len(LENGTHS)), [MEASURES[name] for name in LENGTHS], fontsize=7)
@@ -97,13 +101,16 @@ def _odds(axes: Axes, own: Mapping[str, dict[str, Any]], pooled: Mapping[str, di
                 ends += [record["low"], record["high"]]
                 axes.plot(ends[-2:], [place + shift] * 2, color=colour, linewidth=1.4)
                 axes.plot([record["odds_ratio"]], [place + shift], "o", color=colour, markersize=4.5, gid="odds")
-        names.append(f"{MEASURES[name]}\n{own[name]['n_wrong']} of {own[name]['n']} wrong")
+        graded = f"{own[name]['n_wrong']} of {own[name]['n']} wrong" if own[name]["n"] else "one outcome alone"
+        names.append(f"{MEASURES[name]}\n{graded}")
+    if len(ends) == 2:
+        axes.text(0.5, 0.5, TOO_FEW, transform=axes.transAxes, ha="center", va="center", fontsize=8)
     axes.axvline(1, color=INK, linewidth=0.7)
     low, high = min(ends) / 1.1, max(ends) * 1.1
     ticks = [tick for tick in ODDS if low <= tick <= high]
     axes.set(xscale="log", xlim=(low, high))
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("odds ratio of a wrong answer")
+    axes.set_xlabel("odds of a wrong answer (red: all)")
     axes.set_yticks(range(len(BROKEN)), names, fontsize=7)
     axes.set_ylim(len(BROKEN) - 0.5, -0.5)

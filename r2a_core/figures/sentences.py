@@ -16,6 +16,8 @@ from r2a_core.sentences.summary import CONTROLLED, MEASURES
 
 LEAST_KL = 1e-5  # nats; what is less is drawn here
 
+TOO_FEW = "too few traces"
+
 
 def draw_sentences(found: Mapping[str, tuple[pl.DataFrame, dict[str, Any]]], dataset: str, folder: Path) -> list[Path]:
     """Draw one picture of a dataset."""
@@ -45,7 +47,8 @@ def _hidden(axes: Axes, points: pl.DataFrame, rounding: float) -> None:
         axes.axhline(rounding, color=INK, linewidth=0.8, linestyle="--", gid="rounding")
     axes.set(yscale="log", xlabel="answer's attention over even reading")
     axes.set_xlim(left=0)
-    axes.set_ylabel("KL of the answer when hidden (nats)\ndashed: rounding alone")
+    dashed = "\ndashed: rounding alone" if rounding >= LEAST_KL else ""
+    axes.set_ylabel(f"KL of the answer when hidden (nats){dashed}")
 
 
 def _receivers(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
@@ -56,11 +59,15 @@ def _receivers(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
         ("other traces", "reliability", "o", BLUE),
     ):
         known = [(place, each[name][key]) for place, (each, name) in enumerate(rows) if each[name][key] is not None]
-        axes.plot([r for _, r in known], [place for place, _ in known], mark, color=colour, label=label, gid=key)
+        if known:
+            axes.plot([r for _, r in known], [place for place, _ in known], mark, color=colour, label=label, gid=key)
     axes.axvline(0, color=INK, linewidth=0.7)
     names = [f"{MEASURES[name]}, {each['proximity']} (n = {each[name]['n_traces']})" for each, name in rows]
     axes.set_yticks(range(len(rows)), names, fontsize=7.5)
     axes.invert_yaxis()
     axes.set(xlim=(-1.04, 1.04), xlabel="kurtosis of heads: r with")
     axes.grid(axis="x")
-    axes.legend(fontsize=7.5)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7.5, frameon=True)
+    else:
+        axes.text(0.5, 0.5, TOO_FEW, transform=axes.transAxes, ha="center", va="center", fontsize=8)
