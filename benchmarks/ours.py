@@ -1,13 +1,10 @@
-"""This project's ways, and what they are measured against in the same process: a plain forward pass, the disk itself.
+"""This project's ways, and what they are measured against in the same process: a plain forward pass.
 
 Each way is a function of a case that builds what it needs and returns a call to be timed; the call returns numbers to
 be compared with the peers'.
 """
 
-import itertools
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,24 +13,22 @@ from typing import Any
 
 import torch
 
+from benchmarks import ours_disk
 from benchmarks.cases import (
     TOKENS,
     Shape,
     build_model,
     end_of_text,
-    random_ids,
     random_sets,
-    segment_bounds,
     token_ids,
     weights_digest,
 )
-from benchmarks.pairs import aligned
+from benchmarks.pairs import aligned, segments_of
 from r2a_core.activations.capture import capture_trace
 from r2a_core.activations.hooks import decoder_layers, removed_after
 from r2a_core.activations.store import (
     ActivationReader,
     StoredTrace,
-    TraceActivations,
     shard_name,
     write_index,
     write_shard,
@@ -51,7 +46,7 @@ from r2a_core.patching.packed import PackedSweep, PatchRows
 from r2a_core.patching.runs import capture_clean, run_unpatched
 from r2a_core.patching.sweep import sites_of, sweep_resid
 from r2a_core.tokenizer import LoadedTokenizer, TagIds
-from r2a_core.trace import TokenTrace, TraceSegments
+from r2a_core.trace import TokenTrace
 
 Run = Callable[[], Any]
 MEMORY = 2**32  # bytes, for patched rows
@@ -70,12 +65,6 @@ def config(rows: str) -> CaptureConfig:
         z_layers=(),
         stream_rows="answer",
     )
-
-
-def segments_of(n_tokens: int) -> TraceSegments:
-    """The segments of `segment_bounds`."""
-    bounds = segment_bounds(n_tokens)
-    return TraceSegments(bounds["think_open"].start, bounds["think_close"].start, n_tokens)
 
 
 def digest(shape: dict[str, Any]) -> Run:
@@ -285,110 +274,6 @@ def generate_together(
     return run
 
 
-def big_trace(megabytes: int) -> TraceActivations:
-    """Activations of about this size: 16 layers of a trace of 2048 tokens, random."""
-    from r2a_core.activations.attention import LayerAttention
-
-    trace = TraceActivations(segments_of(2048), 51, 51)
-    heads = max(4, megabytes * 10**6 // (16 * 2048 * 64 * 2 * 5) * 4)
-    for layer in range(16):
-        trace.layers[layer] = LayerAttention(layer, heads, heads // 4, 64, 0.125)
-        trace.q[layer] = torch.randn(heads, 2048, 64).bfloat16()
-        trace.k[layer] = torch.randn(heads // 4, 2048, 64).bfloat16()
-    return trace
-
-
-def disk_write(folder: str, megabytes: int) -> Run:
-    """Writes a shard: whole, synced and renamed."""
-    trace, numbers = big_trace(megabytes), itertools.count()
-
-    def run() -> int:
-        path = fresh(Path(folder), next(numbers))
-        write_shard(path, [trace.record("t", random_ids(2048))], "benchmark")
-        return path.stat().st_size
-
-    return run
-
-
-def disk_copy(folder: str, megabytes: int) -> Run:
-    """cp of such a shard, synced."""
-    source, numbers = Path(folder) / "source", itertools.count()
-    write_shard(source, [big_trace(megabytes).record("t", random_ids(2048))], "benchmark")
-
-    def run() -> int:
-        path = fresh(Path(folder), next(numbers))
-        subprocess.run(["cp", "--reflink=never", source, path], check=True)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        return path.stat().st_size
-
-    return run
-
-
-def fresh(folder: Path, number: int) -> Path:
-    """A new file's path; the one before it is removed, so that nothing is overwritten in place."""
-    (folder / f"copy-{number - 1}").unlink(missing_ok=True)
-    return folder / f"copy-{number}"
-
-
-def forget(path: Path) -> None:
-    """Takes a file out of the page cache."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def disk_read(folder: str, megabytes: int, cold: bool, what: str) -> Run:
-    """Reads a stored shard into memory. what: tensors (q and k of each layer), verified (its digest before), raw."""
-    place = Path(folder)
-    path = place / shard_name(0)
-    write_shard(path, [big_trace(megabytes).record("t", random_ids(2048))], "benchmark")
-    write_index(place / "index.parquet", [path])
-    trace = ActivationReader(place).trace("t")
-
-    def tensors(trace: StoredTrace) -> None:
-        for layer in trace.layers:
-            trace.queries(layer).clone()  # what is read is mapped, and comes from the disk when it is used
-            trace.keys(layer).clone()
-
-    ways: dict[str, Callable[[], Any]] = {
-        "tensors": lambda: tensors(trace),
-        "verified": lambda: tensors(ActivationReader(place).trace("t")),
-        "raw": path.read_bytes,
-    }
-
-    def run() -> int:
-        ways[what]()
-        return path.stat().st_size
-
-    def cold_run() -> int:
-        forget(path)
-        return run()
-
-    return cold_run if cold else run
-
-
-def bytes_read(folder: str, megabytes: int) -> Run:
-    """Bytes that one tensor of a shard that is not in memory takes from the disk, its size and that of the file."""
-    disk_read(folder, megabytes, True, "tensors")
-    path = Path(folder) / shard_name(0)
-    trace = ActivationReader(Path(folder)).trace("t")
-
-    def run() -> list[int]:
-        forget(path)
-        before = disk_bytes()
-        size = trace.keys(7).clone().nbytes
-        return [disk_bytes() - before, size, path.stat().st_size]
-
-    return run
-
-
-def disk_bytes() -> int:
-    """Bytes that this process has taken from disks."""
-    lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("read_bytes"))
-
-
 if sys.platform != "linux":
     raise SystemExit("error: the benchmark reads Linux's accounts of memory and disk\nhint: run it on Linux")
 
@@ -408,9 +293,5 @@ WAYS: dict[str, Callable[..., Run]] = {
         token_layers,
         save_model,
         generate_together,
-        disk_write,
-        disk_copy,
-        disk_read,
-        bytes_read,
     )
-}
+} | ours_disk.WAYS

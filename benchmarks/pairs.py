@@ -1,14 +1,15 @@
-"""A random pair as the project's own record, and one of its cells by an ordinary forward pass.
+"""A trace and a random pair as the project's own records, and a cell of the pair by an ordinary forward pass.
 
-Model, number of tokens -> Case, for benchmarks that hold the model themselves.
+Number of tokens -> TraceSegments; model, number of tokens -> Case, for benchmarks that hold the model themselves.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.cases import VOCABULARY, build_pair, chosen_cells, patched_forward
+from benchmarks.cases import VOCABULARY, build_pair, chosen_cells, patched_forward, segment_bounds
 from r2a_core.pairs.align import AlignedPair, PaddedSequence, PatchPosition
 from r2a_core.patching.runs import CleanRun, capture_clean
+from r2a_core.trace import TraceSegments
 
 Cell = tuple[int, int]  # layer, token
 
@@ -45,3 +46,9 @@ def full_forward(case: Case, cell: Cell) -> float:
     vector = case.clean.resid_pre[layer, case.clean.rows_of([token])[0]].to(case.model.device)
     logits = patched_forward(case.model, case.pair.corrupted.ids, layer, token, vector)
     return (logits[case.pair.answer_a] - logits[case.pair.answer_b]).item()
+
+
+def segments_of(n_tokens: int) -> TraceSegments:
+    """The segments of `segment_bounds`."""
+    bounds = segment_bounds(n_tokens)
+    return TraceSegments(bounds["think_open"].start, bounds["think_close"].start, n_tokens)
