@@ -22,7 +22,8 @@ from benchmarks.ours import config as capture_config
 from benchmarks.pairs import build_case, full_forward
 from benchmarks.sizes import PUBLISHED, TINY
 from r2a_core.activations.capture import capture_trace
-from r2a_core.activations.store import ActivationReader, shard_name, write_index, write_shard
+from r2a_core.activations.store import ActivationReader, shard_name
+from r2a_core.activations.writer import write_index, write_shard
 from r2a_core.attention.masses import layer_statistics
 from r2a_core.config import GenerateParams, ResponseParams, Tags
 from r2a_core.config import Rows as KeptRows

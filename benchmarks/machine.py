@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.measuring import seconds
 from benchmarks.passes import Passes, StageWork, StudyOf
-from r2a_core.activations.attention import LayerAttention
+from r2a_core.activations.layer_attention import LayerAttention
 from r2a_core.attention.masses import row_statistics
 from r2a_core.infra.errors import R2AError
 from r2a_core.paths import StudyPaths
@@ -50,10 +50,8 @@ class Machine:
     def passing(self, study: StudyOf, passes: Passes) -> float:
         """Returns the time of passes of one kind."""
         shape = study.shape
-        numbers = passes.layers * (
-            study.layer_weights + 2 * passes.caches * passes.seen * shape.n_kv_heads * shape.head_dim
-        )
-        moved = numbers * shape.dtype.itemsize + passes.logits * shape.n_vocab * LOGIT_BYTES
+        layer = study.layer_weights * shape.dtype.itemsize + passes.caches * passes.seen * shape.kv_bytes
+        moved = passes.layers * layer + passes.logits * shape.n_vocab * LOGIT_BYTES
         computed = operations(study, passes.rows, passes.seen) * passes.layers
         computed += 2 * passes.logits * shape.d_model * shape.n_vocab
         return passes.count * (

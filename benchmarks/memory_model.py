@@ -8,8 +8,8 @@ the CUDA context, the workspaces of its kernels and what its allocator cannot us
 from dataclasses import dataclass
 from typing import Any
 
-from r2a_core.activations.attention import MASK_ROWS
 from r2a_core.activations.capture import trace_bytes
+from r2a_core.activations.layer_attention import MASK_ROWS
 from r2a_core.config import CaptureConfig
 from r2a_core.infra.errors import R2AError
 from r2a_core.models.load import head_size, n_kv_heads

@@ -26,13 +26,8 @@ from benchmarks.cases import (
 from benchmarks.pairs import aligned, segments_of
 from r2a_core.activations.capture import capture_trace
 from r2a_core.activations.hooks import decoder_layers, removed_after
-from r2a_core.activations.store import (
-    ActivationReader,
-    StoredTrace,
-    shard_name,
-    write_index,
-    write_shard,
-)
+from r2a_core.activations.store import ActivationReader, StoredTrace, shard_name
+from r2a_core.activations.writer import write_index, write_shard
 from r2a_core.attention.masses import REFLECTION, TokenGroups, layer_statistics, masses_in_forward
 from r2a_core.builtin.tasks.encode import encode_text
 from r2a_core.builtin.tasks.texts import training_texts

@@ -14,15 +14,9 @@ import torch
 
 from benchmarks.cases import random_ids
 from benchmarks.pairs import segments_of
-from r2a_core.activations.attention import LayerAttention
-from r2a_core.activations.store import (
-    ActivationReader,
-    StoredTrace,
-    TraceActivations,
-    shard_name,
-    write_index,
-    write_shard,
-)
+from r2a_core.activations.layer_attention import LayerAttention
+from r2a_core.activations.store import ActivationReader, StoredTrace, shard_name
+from r2a_core.activations.writer import TraceActivations, write_index, write_shard
 
 Run = Callable[[], Any]
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from r2a_core.activations.hooks import ModelShape, model_shape
-from r2a_core.config import FreeParams, Params, ResponseParams
+from r2a_core.config import FreeParams, GenerateParams, Params, ResponseParams
 from r2a_core.generation.decode import sequence_bytes
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.memory import MIB, SHARE_OF_FREE, rows_that_fit
@@ -155,7 +155,8 @@ class StudyOf:
         response: mean tokens; longest: those of the last response that ends.
         """
         response, longest = min(response, config.max_new_tokens), min(longest, config.max_new_tokens)
-        one = sequence_bytes(self.model, round(prompt) + config.max_new_tokens)
+        temperature = config.temperature if isinstance(config, GenerateParams) else 0
+        one = sequence_bytes(self.model, round(prompt) + config.max_new_tokens, temperature)
         room = int(SHARE_OF_FREE * max(0, self.memory - self.weight_bytes)) // MIB
         size = rows_that_fit(min(config.batch_size, round(items)), one, None, room, "responses at a time")
         steps = items * response / size + longest - response

@@ -188,8 +188,7 @@ def perturbed(study: StudyOf) -> StageWork:
         after = WRITTEN * free.traces, close, answer, 2 * answer
         for case in (rest, after):
             passes += study.decoding(study.n_datasets, *case, free)[0] if case[0] else []
-    shape = study.shape
-    kept = 2 * shape.n_layers * shape.n_kv_heads * shape.head_dim * shape.dtype.itemsize * lengths.trace.think_close
+    kept = study.shape.n_layers * study.shape.kv_bytes * lengths.trace.think_close
     device = config.memory_mib * MIB + config.shard_traces * kept
     return StageWork("perturb", study.n_datasets, tuple(passes), device=device)
 

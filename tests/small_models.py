@@ -9,7 +9,8 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from r2a_core.activations.store import ActivationReader, Record, shard_name, write_index, write_shard
+from r2a_core.activations.store import ActivationReader, shard_name
+from r2a_core.activations.writer import Record, write_index, write_shard
 from r2a_core.config import CaptureConfig, GenerateParams, Tags
 
 GREEDY = GenerateParams(

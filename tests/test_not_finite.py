@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.capture import capture_trace
+from r2a_core.activations.layer_attention import LayerAttention
 from r2a_core.attention.heads import HEAD_SCHEMA, rank_heads
 from r2a_core.attention.induction import induction_scores
 from r2a_core.attention.map_selection import ShownMaps, Span

@@ -20,8 +20,10 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from r2a_core.activations.attention import LayerAttention, Recorder, recording
-from r2a_core.activations.store import TRACES, TraceActivations, assemble, plan_shards, write_shard, write_trace_list
+from r2a_core.activations.attention import Recorder, recording
+from r2a_core.activations.layer_attention import LayerAttention
+from r2a_core.activations.store import TRACES
+from r2a_core.activations.writer import TraceActivations, assemble, plan_shards, write_shard, write_trace_list
 from r2a_core.config import CaptureConfig, CaptureParams, Rows
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.shards import Work, WorkStore, fingerprint

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from r2a_core.infra.errors import R2AError
-from r2a_core.models.load import head_size, n_kv_heads
+from r2a_core.models.load import head_size, kv_bytes, n_kv_heads
 
 SUPPORTED_LAYER_TYPES = {"full_attention", "sliding_attention"}
 
@@ -33,6 +33,7 @@ class ModelShape:
     n_vocab: int
     dtype: torch.dtype
     device: torch.device
+    kv_bytes: int  # of the keys and values of one token in one layer
 
     @property
     def n_layers(self) -> int:
@@ -65,6 +66,7 @@ def model_shape(model: Any) -> ModelShape:
         n_vocab=config.vocab_size,
         dtype=embedding.dtype,
         device=embedding.device,
+        kv_bytes=kv_bytes(model),
     )
 
 

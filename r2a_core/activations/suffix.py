@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from r2a_core.activations.attention import MASK_ROWS, LayerCall, MaskSpec, eager_by_blocks
+from r2a_core.activations.layer_attention import MASK_ROWS, LayerCall, MaskSpec, eager_by_blocks
 
 
 @dataclass

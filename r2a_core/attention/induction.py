@@ -17,8 +17,9 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from r2a_core.activations.attention import LayerAttention, Recorder, recording
+from r2a_core.activations.attention import Recorder, recording
 from r2a_core.activations.capture import forward
+from r2a_core.activations.layer_attention import LayerAttention
 from r2a_core.attention.patterns import pattern_blocks
 from r2a_core.config import InductionParams
 from r2a_core.infra.checks import check_finite

@@ -12,7 +12,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from r2a_core.activations.attention import LayerAttention
+from r2a_core.activations.layer_attention import LayerAttention
 from r2a_core.activations.store import RecordedTrace
 from r2a_core.attention.map_selection import ShownMaps
 from r2a_core.attention.patterns import pattern_blocks

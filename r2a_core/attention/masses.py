@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r2a_core.activations.attention import LayerAttention, Recorder, recording
+from r2a_core.activations.attention import Recorder, recording
 from r2a_core.activations.capture import forward
+from r2a_core.activations.layer_attention import LayerAttention
 from r2a_core.activations.store import RecordedTrace
 from r2a_core.attention.patterns import pattern_blocks
 from r2a_core.attention.walk import ReasoningWalk, block_walk, join_walks

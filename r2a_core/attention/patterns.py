@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from r2a_core.activations.attention import LayerAttention, rows_per_block, visible_keys
+from r2a_core.activations.layer_attention import LayerAttention, rows_per_block, visible_keys
 
 CPU_ELEMENTS = 1_000_000  # attention weights a block: 4 MB
 

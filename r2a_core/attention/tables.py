@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 from torch import Tensor
 
-from r2a_core.activations.attention import LayerAttention
+from r2a_core.activations.layer_attention import LayerAttention
 from r2a_core.activations.store import RecordedTrace
 from r2a_core.attention.job import AttentionJob, AttentionShard, plan_attention
 from r2a_core.attention.masses import (

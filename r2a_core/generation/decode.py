@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -32,7 +32,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from r2a_core.config import GenerateParams
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.memory import retry_with_half, rows_that_fit
-from r2a_core.models.load import LoadedModel, beyond_limit, head_size, n_kv_heads, rotary_limit
+from r2a_core.models.load import LoadedModel, beyond_limit, kv_bytes, rotary_limit
 
 TURNOVER = 8  # responses leave and join when an eighth of the batch has ended
 
@@ -42,10 +42,10 @@ class Known:
     """Keys and values of the first tokens of a prompt, which are not run again."""
 
     n_tokens: int  # fewer than the prompt has; 0: none is known
-    cache: Mapping[int, tuple[Tensor, Tensor]]  # layer -> keys after RoPE and values, (1, kv_head, token, head_dim)
+    layers: tuple[tuple[Tensor, Tensor], ...]  # keys after RoPE and values of each, (1, kv_head, token, head_dim)
 
 
-NOTHING = Known(0, {})
+NOTHING = Known(0, ())
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def generate(
         limit = rotary_limit(loaded.model.config)
         if limit is not None and longest > limit:
             raise beyond_limit(type(loaded.model).__name__, longest, limit)
-        row = sequence_bytes(loaded.model, longest)
+        row = sequence_bytes(loaded.model, longest, config.temperature)
         size = rows_that_fit(
             min(config.batch_size, len(requests)), row, loaded.model.device, memory_mib, "responses at a time"
         )
@@ -133,14 +133,14 @@ def generate(
     return [done[index] for index in range(len(requests))]
 
 
-def sequence_bytes(model: Any, n_tokens: int) -> int:
+def sequence_bytes(model: Any, n_tokens: int, temperature: float) -> int:
     """Returns the bytes that a response of `n_tokens`, its prompt included, takes.
 
-    Counted are keys and values, and its logits as numbers of 4 and 8 bytes (see `choose`).
+    Counted are keys and values, and its logits: twice as 4 bytes, at a temperature also four times as 8 (see `choose`).
     """
     text = model.config.get_text_config()
-    cache = 2 * text.num_hidden_layers * n_kv_heads(text) * head_size(text) * n_tokens * model.dtype.itemsize
-    return cache + text.vocab_size * (2 * 4 + 4 * 8)
+    cache = text.num_hidden_layers * kv_bytes(model) * n_tokens
+    return cache + text.vocab_size * (2 * 4 + (4 * 8 if temperature else 0))
 
 
 @torch.no_grad()
@@ -346,8 +346,8 @@ class DecodingBatch:
 
     def fill(self, known: Sequence[Known], counts: Sequence[int], slots: int) -> None:
         """Puts keys and values of each row's first `counts` tokens, right-aligned, into so many slots."""
-        for layer in known[0].cache if slots else ():
-            pairs = ((each.cache[layer], n) for each, n in zip(known, counts, strict=True))
+        for layer in range(len(known[0].layers)) if slots else ():
+            pairs = ((each.layers[layer], n) for each, n in zip(known, counts, strict=True))
             parts = ([pad(part[:, :, :n], (0, 0, slots - n, 0)) for part in pair] for pair, n in pairs)
             keys, values = map(torch.cat, zip(*parts, strict=True))
             self.cache.update(keys, values, layer)

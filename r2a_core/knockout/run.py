@@ -26,8 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r2a_core.activations.attention import LayerCall, MaskSpec, attend, check_inputs, planned_attention
+from r2a_core.activations.attention import planned_attention
 from r2a_core.activations.hooks import ModelShape, every_residual, logits_of, model_shape, skipped
+from r2a_core.activations.layer_attention import LayerCall, MaskSpec, attend, check_inputs
 from r2a_core.activations.suffix import SuffixAttention
 from r2a_core.config import KnockoutKind
 from r2a_core.infra.checks import check_finite
@@ -258,9 +259,9 @@ def arm_bytes(shape: ModelShape, run: PrefixRun) -> int:
     values of the whole trace are alive three times, for one layer.
     """
     width = 6 * shape.d_model + 3 * shape.d_mlp + 6 * shape.n_heads * shape.head_dim
-    cache = 3 * 2 * run.trace.segments.n_tokens * shape.n_kv_heads * shape.head_dim
     n_rows = len(run.log_probs)
-    return (n_rows * width + min(n_rows, LOGIT_ROWS) * shape.n_vocab + cache) * shape.dtype.itemsize
+    numbers = n_rows * width + min(n_rows, LOGIT_ROWS) * shape.n_vocab
+    return numbers * shape.dtype.itemsize + 3 * run.trace.segments.n_tokens * shape.kv_bytes
 
 
 @torch.no_grad()

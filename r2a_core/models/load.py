@@ -347,6 +347,12 @@ def head_size(text: Any) -> int:
     return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
 
 
+def kv_bytes(model: Any) -> int:
+    """Bytes of the keys and values of one token in one layer."""
+    text = model.config.get_text_config()
+    return 2 * n_kv_heads(text) * head_size(text) * model.dtype.itemsize
+
+
 def n_kv_heads(text: Any) -> int:
     """Heads of keys and values in a layer, from the text part of a transformers config: all heads without GQA."""
     return getattr(text, "num_key_value_heads", None) or text.num_attention_heads

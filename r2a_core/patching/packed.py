@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from r2a_core.activations.attention import LayerCall, planned_attention
+from r2a_core.activations.attention import planned_attention
 from r2a_core.activations.hooks import ModelShape, every_residual, model_shape, skipped
+from r2a_core.activations.layer_attention import LayerCall
 from r2a_core.activations.suffix import SuffixAttention
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.memory import MIB
@@ -207,8 +208,7 @@ def row_bytes(shape: ModelShape, starts: Sequence[int], n_tokens: int) -> int:
     """
     width = 6 * shape.d_model + 3 * shape.d_mlp + (3 * shape.n_heads + 4 * shape.n_kv_heads) * shape.head_dim
     slots = sum(n_tokens - start for start in starts)
-    cache = 2 * n_tokens * shape.n_kv_heads * shape.head_dim
-    return (slots * width + cache + len(starts) * shape.n_vocab) * shape.dtype.itemsize
+    return (slots * width + len(starts) * shape.n_vocab) * shape.dtype.itemsize + n_tokens * shape.kv_bytes
 
 
 def rows_per_pass(shape: ModelShape, starts: Sequence[int], n_tokens: int, memory_bytes: int) -> int:

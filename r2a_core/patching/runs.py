@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r2a_core.activations.attention import LayerCall, MaskSpec, attend, planned_attention
+from r2a_core.activations.attention import planned_attention
 from r2a_core.activations.hooks import Edit, ModelShape, every_residual, model_shape
+from r2a_core.activations.layer_attention import LayerCall, MaskSpec, attend
 from r2a_core.infra.checks import check_finite
 from r2a_core.infra.errors import R2AError
 from r2a_core.pairs.align import AlignedPair, PaddedSequence

@@ -15,7 +15,8 @@ from typing import Any
 import polars as pl
 
 from r2a_core.activations.hooks import model_shape
-from r2a_core.activations.store import Record, ShardFolder, StoreKind, assemble, write_shard
+from r2a_core.activations.store import ShardFolder, StoreKind
+from r2a_core.activations.writer import Record, assemble, write_shard
 from r2a_core.config import PairCaptureParams, SweepParams
 from r2a_core.infra.checks import check_finite, error_context
 from r2a_core.infra.errors import R2AError

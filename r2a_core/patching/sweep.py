@@ -30,8 +30,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r2a_core.activations.attention import LayerCall, planned_attention
+from r2a_core.activations.attention import planned_attention
 from r2a_core.activations.hooks import every_residual, model_shape
+from r2a_core.activations.layer_attention import LayerCall
 from r2a_core.config import SweepParams
 from r2a_core.infra.checks import error_context
 from r2a_core.infra.errors import R2AError

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r2a_core.activations.attention import LayerCall, MaskSpec, attend, check_inputs, planned_attention
+from r2a_core.activations.attention import planned_attention
+from r2a_core.activations.layer_attention import LayerCall, MaskSpec, attend, check_inputs
 from r2a_core.activations.suffix import SuffixAttention
 
 Cache = dict[int, tuple[Tensor, Tensor]]  # layer -> keys after RoPE and values, (1, kv_head, token, head_dim)

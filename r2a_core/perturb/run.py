@@ -93,10 +93,10 @@ def arm_bytes(shape: ModelShape, reading: Reading, arm: Arm) -> int:
     the whole arm are alive twice, for one layer; a token of the result has logits, three times.
     """
     new = len(arm.ids) - shared_tokens(reading, arm.ids) + len(reading.stem) + len(reading.result)
-    cache = 2 * shape.n_kv_heads * shape.head_dim
-    width = 6 * shape.d_model + 3 * shape.d_mlp + 6 * shape.n_heads * shape.head_dim + shape.n_layers * cache
-    whole = 2 * (len(arm.ids) + len(reading.stem) + len(reading.result)) * cache
-    return (new * width + whole + 3 * len(reading.result) * shape.n_vocab) * shape.dtype.itemsize
+    width = 6 * shape.d_model + 3 * shape.d_mlp + 6 * shape.n_heads * shape.head_dim
+    whole = len(arm.ids) + len(reading.stem) + len(reading.result)
+    cached = (new * shape.n_layers + 2 * whole) * shape.kv_bytes
+    return cached + (new * width + 3 * len(reading.result) * shape.n_vocab) * shape.dtype.itemsize
 
 
 @torch.no_grad()
@@ -129,14 +129,14 @@ def forced_pack(
         keep, first[row] = lengths[row] - width + 1, int(best[row, 0])
         plan.grown[row] = {layer: (k[:, :, :keep], v[:, :, :keep]) for layer, (k, v) in plan.grown[row].items()}
     check = f"logits of {reading.trace.item_id!r}"
-    written = write_on(model, plan, first, starts, ended, answer_tokens, check)
+    written = complete_answers(model, plan, first, starts, ended, answer_tokens, check)
     return [
         Forced(float(log_prob), length, tuple(written.get(row, reading.result)), each)
         for row, (log_prob, length, each) in enumerate(zip(log_probs, lengths, same, strict=True))
     ]
 
 
-def write_on(
+def complete_answers(
     model: Any,
     plan: PackedPlan,
     first: Mapping[int, int],
@@ -145,7 +145,7 @@ def write_on(
     answer_tokens: int,
     what: str,
 ) -> dict[int, list[int]]:
-    """Write the answers of some arms of a plan on greedily, by row.
+    """Write greedily the rest of the answers of some arms of a plan, by row.
 
     first: their first tokens; starts: the places of these; what: the name of the logits in errors.
     """

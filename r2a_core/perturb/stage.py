@@ -27,7 +27,7 @@ from r2a_core.perturb.packed import Cache
 from r2a_core.perturb.reading import Donor, Reading, donor_of, read_trace
 from r2a_core.perturb.run import Forced, run_arms, trace_cache
 from r2a_core.perturb.summary import PERTURB_SCHEMA, boundary_of, perturb_frame
-from r2a_core.perturb.writing import Start, Written, write_freely
+from r2a_core.perturb.writing import Start, Written, continue_texts
 from r2a_core.trace import TokenTrace, last_boxed_answer
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ def with_mistakes(job: PerturbJob, caches: Caches) -> dict[int, list[Arm]]:
         options = options_of(job.items[reading.trace.item_id])
         starts += [(number, arm) for arm in mistake_arms(job.tokenizer, reading, options, job.params)]
     close, found = job.tokenizer.ids.think_close, {number: list[Arm]() for number in caches}
-    written = write_on(job, caches, [(number, arm.ids) for number, arm in starts], (close,))
+    written = continuations(job, caches, [(number, arm.ids) for number, arm in starts], (close,))
     for (number, arm), each in zip(starts, written, strict=True):
         last = each.ids[-1]
         rest = each.ids[:-1] if last in (close, *job.tokenizer.ids.ends) else each.ids
@@ -125,14 +125,14 @@ def with_mistakes(job: PerturbJob, caches: Caches) -> dict[int, list[Arm]]:
     return found
 
 
-def write_on(
+def continuations(
     job: PerturbJob, caches: Caches, starts: Sequence[tuple[int, Sequence[int]]], ends: tuple[int, ...] = ()
 ) -> list[Written]:
     """Write on from token ids behind traces, by number."""
     if job.params.free is None:
         return []
     found = [Start(job.chosen[number], caches[number], tuple(ids)) for number, ids in starts]
-    return write_freely(job.loaded, found, job.params.free, job.tie_margin, ends)
+    return continue_texts(job.loaded, found, job.params.free, job.tie_margin, ends)
 
 
 def forced_rows(job: PerturbJob, number: int, cache: Cache, anew: Sequence[Arm]) -> Iterator[dict[str, Any]]:
@@ -225,7 +225,7 @@ def with_free_answers(job: PerturbJob, caches: Caches, frame: pl.DataFrame) -> p
     texts: list[str | None] = [None] * frame.height
     whole: list[bool | None] = [None] * frame.height
     close = job.tokenizer.ids.think_close
-    for (row, (_, start)), each in zip(asked.items(), write_on(job, caches, [*asked.values()]), strict=True):
+    for (row, (_, start)), each in zip(asked.items(), continuations(job, caches, [*asked.values()]), strict=True):
         ended = each.ids[-1] in job.tokenizer.ids.ends
         ids = [*start[-1:], *each.ids[: len(each.ids) - ended]]
         closed = len(ids) - 1 - ids[::-1].index(close) if close in ids else None

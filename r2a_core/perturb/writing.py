@@ -32,7 +32,7 @@ class Written:
     n_run: int  # tokens that were run: those behind the shared ones, and those written but the last
 
 
-def write_freely(
+def continue_texts(
     loaded: LoadedModel, starts: Sequence[Start], free: FreeParams, tie_margin: float, ends: tuple[int, ...] = ()
 ) -> list[Written]:
     """Write on greedily from each start, up to an end of the text or one of `ends`.
@@ -54,4 +54,5 @@ def write_freely(
 def request(name: str, start: Start) -> GenerationRequest:
     """Ask for what follows; at least the last token of a start is run, since its logits are needed."""
     shared = min(shared_tokens(start.reading, start.ids), len(start.ids) - 1)
-    return GenerationRequest(name, 0, start.ids, Known(shared, start.cache))
+    layers = tuple(start.cache[layer] for layer in sorted(start.cache))
+    return GenerationRequest(name, 0, start.ids, Known(shared, layers))

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from r2a_core.activations.attention import LayerAttention
+from r2a_core.activations.layer_attention import LayerAttention
 from r2a_core.attention.patterns import pattern_blocks
 
 Numbers = NDArray[np.float64]

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r2a_core.activations.attention import MaskSpec
 from r2a_core.activations.hooks import every_residual, logits_of, model_shape
+from r2a_core.activations.layer_attention import MaskSpec
 from r2a_core.activations.suffix import SuffixAttention
 from r2a_core.infra.checks import check_finite
 from r2a_core.infra.memory import MIB

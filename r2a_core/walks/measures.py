@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from r2a_core.activations.attention import LayerAttention
+from r2a_core.activations.layer_attention import LayerAttention
 from r2a_core.attention.patterns import PatternBlock, pattern_blocks
 from r2a_core.attention.walk import LEAST_MOVE, ROUNDING, ReasoningWalk, weighted_walk
 from r2a_core.results import LOOKS

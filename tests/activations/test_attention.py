@@ -8,8 +8,9 @@ from transformers.masking_utils import (
     sliding_window_causal_mask_function,
 )
 
-from r2a_core.activations.attention import recording, sliding_causal_mask
+from r2a_core.activations.attention import recording
 from r2a_core.activations.capture import TraceRecorder, capture_trace
+from r2a_core.activations.layer_attention import sliding_causal_mask
 from r2a_core.infra.errors import R2AError
 from tests.attention.cases import IDS, SEGMENTS
 from tests.random_models import random_model

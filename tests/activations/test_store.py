@@ -13,9 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2a_core.activations import store as module
-from r2a_core.activations.attention import LayerAttention
-from r2a_core.activations.store import TRACES, ActivationReader, Record, TraceActivations, shard_name
+from r2a_core.activations import writer
+from r2a_core.activations.layer_attention import LayerAttention
+from r2a_core.activations.store import TRACES, ActivationReader, shard_name
+from r2a_core.activations.writer import Record, TraceActivations
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.files import LABEL
 from r2a_core.trace import TokenTrace, TraceSegments
@@ -29,8 +30,8 @@ def store(folder: Path, shards: list[list[Record]]) -> Path:
     work = folder.parent / f"{folder.name}-work"
     paths = [work / str(number) for number in range(len(shards))]
     for number, (path, records) in enumerate(zip(paths, shards, strict=True)):
-        module.write_shard(path, records, f"print-{number}")
-    module.assemble(folder, paths, TRACES)
+        writer.write_shard(path, records, f"print-{number}")
+    writer.assemble(folder, paths, TRACES)
     return folder
 
 
@@ -113,7 +114,7 @@ def test_a_folder_loses_a_shard_or_takes_others_or_none(tmp_path: Path) -> None:
     store(folder, [[some_trace("z")]])
     assert {path.name for path in folder.iterdir()} == {"index.parquet", shard_name(0)}
     traces = [TokenTrace(name, tuple(range(10)), TraceSegments(1, 3, 10)) for name in "ab"]
-    module.write_trace_list(folder, traces)
+    writer.write_trace_list(folder, traces)
     reader = ActivationReader(folder)
     assert {path.name for path in folder.iterdir()} == {"index.parquet"}
     assert reader.token_traces() == traces
@@ -122,11 +123,11 @@ def test_a_folder_loses_a_shard_or_takes_others_or_none(tmp_path: Path) -> None:
 
 @given(sizes=st.lists(st.integers(1, 100), max_size=30), more=st.lists(st.integers(1, 100), max_size=5))
 def test_plan_fills_shards_in_order_and_keeps_them(sizes: list[int], more: list[int]) -> None:
-    plan, grown = module.plan_shards(sizes, 100), module.plan_shards(sizes + more, 100)
+    plan, grown = writer.plan_shards(sizes, 100), writer.plan_shards(sizes + more, 100)
     assert [number for shard in plan for number in shard] == list(range(len(sizes)))
     assert all(len(shard) == 1 or sum(sizes[number] for number in shard) <= 100 for shard in plan)
     assert grown[: len(plan[:-1])] == plan[:-1]
-    assert module.plan_shards([40, 60, 1, 250, 50, 50], 100) == [[0, 1], [2], [3], [4, 5]]
+    assert writer.plan_shards([40, 60, 1, 250, 50, 50], 100) == [[0, 1], [2], [3], [4, 5]]
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from r2a_core.activations.attention import LayerAttention
+from r2a_core.activations.layer_attention import LayerAttention
 from r2a_core.trace import TraceSegments
 
 SEGMENTS = TraceSegments(think_open=6, think_close=22, n_tokens=33)

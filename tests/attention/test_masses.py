@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.capture import capture_trace
+from r2a_core.activations.layer_attention import LayerAttention
 from r2a_core.attention.masses import (
     LEAST_SHARE,
     REFLECTION,

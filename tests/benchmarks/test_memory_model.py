@@ -12,8 +12,8 @@ from transformers import AutoConfig
 
 from benchmarks.memory_model import RESERVE, capture_account, statistics_account, weight_bytes
 from benchmarks.sizes import PUBLISHED
-from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.capture import capture_trace
+from r2a_core.activations.layer_attention import LayerAttention
 from r2a_core.attention import masses, patterns
 from r2a_core.infra.errors import R2AError
 from r2a_core.trace import TraceSegments

@@ -237,7 +237,7 @@ def test_the_memory_bound_sets_how_many_grow_at_a_time(
 ) -> None:
     caplog.set_level("INFO")
     expected = by_item(generate(loaded, requests(loaded), GREEDY))
-    longest = generation.sequence_bytes(loaded.model, 18 + 24)  # prompt and response
+    longest = generation.sequence_bytes(loaded.model, 18 + 24, 0)  # prompt and response
     monkeypatch.setattr(memory, "MIB", 3 * longest)
     assert by_item(generate(loaded, requests(loaded), GREEDY, memory_mib=1)) == expected
     assert "responses at a time: 3 instead of 4" in caplog.text

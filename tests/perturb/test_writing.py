@@ -10,7 +10,7 @@ from r2a_core.config import FreeParams, Tags
 from r2a_core.generation.decode import DecodingBatch
 from r2a_core.models.load import LoadedModel
 from r2a_core.perturb.run import trace_cache
-from r2a_core.perturb.writing import Start, Written, write_freely
+from r2a_core.perturb.writing import Start, Written, continue_texts
 from r2a_core.tokenizer import LoadedTokenizer, TagIds
 from tests.knockout.test_run import made_up_trace
 from tests.perturb.test_run import made_up_arms, reading_of
@@ -25,7 +25,7 @@ def written(model: Any, starts: Sequence[tuple[int, ...]], batch_size: int = 6) 
     reading, ids = reading_of(TRACE, [11]), TagIds(None, STOP, 7, CLOSE, 0)
     cache, loaded = trace_cache(model, reading), LoadedModel(model, LoadedTokenizer(None, Tags(), ids))
     free = FreeParams(traces=1, mistakes=1, max_new_tokens=12, batch_size=batch_size)
-    return write_freely(loaded, [Start(reading, cache, each) for each in starts], free, 1e-3, (CLOSE,))
+    return continue_texts(loaded, [Start(reading, cache, each) for each in starts], free, 1e-3, (CLOSE,))
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from r2a_core.activations.attention import LayerAttention
+from r2a_core.activations.layer_attention import LayerAttention
 from r2a_core.sentences.receivers import excess_kurtosis, receivers, row_ranks, sentence_matrix, vertical_scores
 
 SENTENCES = (range(4, 9), range(9, 10), range(10, 17), range(17, 22))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from r2a_core.activations.attention import LayerAttention
 from r2a_core.activations.capture import capture_trace
+from r2a_core.activations.layer_attention import LayerAttention
 from r2a_core.attention.patterns import PatternBlock
 from r2a_core.attention.walk import ReasoningWalk
 from r2a_core.trace import TraceSegments
