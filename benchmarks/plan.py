@@ -48,7 +48,7 @@ def model_of(name: str, params: Params) -> Any:
     for each, entry in params.models.items():
         key = entry.package if isinstance(entry, GgufModel) else each
         if isinstance(entry, GgufModel | HubModel) and key in sizes:
-            known[each] = sizes[key], getattr(torch, entry.dtype)
+            known[each] = sizes[key], getattr(torch, "bfloat16" if entry.dtype == "auto" else entry.dtype)
     if name not in known:
         raise R2AError(f"the sizes of {name!r} are not known here", f"choose from {', '.join(known)}")
     own, dtype = known[name]

@@ -124,6 +124,7 @@ NonEmpty = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(unique),
 Setting = Literal["with_reasoning", "without_reasoning"]  # paper section 3: it reasons, or its reasoning is closed
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
 Dtype = Literal["float32", "bfloat16", "float16"]
+AnyDtype = Literal[Dtype, "auto"]  # auto: bfloat16 where the machine computes in it fast, else float32
 Layer = Whole  # number of a decoder layer, from 0
 Head = Annotated[tuple[Layer, Whole], BeforeValidator(as_tuple)]  # layer, head in it
 
@@ -245,7 +246,7 @@ class HubModel(Record):
     kind: Literal["hub"]
     hub_id: HubId
     revision: Revision  # prepare_model pins the commit it finds
-    dtype: Dtype
+    dtype: AnyDtype
     tags: Tags
     adapter: AdapterPlace | None = None  # merged into the weights when they are loaded
 
@@ -256,7 +257,7 @@ class LocalModel(Record):
     kind: Literal["local"]
     path: Text
     sha256: Pin = None  # of the folder; null ends in an error that says it
-    dtype: Dtype
+    dtype: AnyDtype
     tags: Tags
     adapter: AdapterPlace | None = None
 
@@ -284,7 +285,7 @@ class GgufModel(GgufSource):
     """A model in a GGUF file, dequantised once."""
 
     kind: Literal["gguf"]
-    dtype: Dtype
+    dtype: AnyDtype
     tags: Tags
     adapter: AdapterPlace | None = None
 
@@ -336,7 +337,7 @@ class TrainedModel(Record):
         Annotated[TrainingRecipe, Tag(RECIPES[0])] | Annotated[AdapterRecipe, Tag(RECIPES[1])],
         Discriminator(recipe_kind),
     ]
-    dtype: Dtype = "float32"
+    dtype: AnyDtype = "float32"
     tags: Tags = Tags()
 
     @model_validator(mode="after")

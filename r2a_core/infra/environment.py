@@ -65,6 +65,23 @@ def chosen(device: str) -> str:
     return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def dtype_here(dtype: str, device: str) -> str:
+    """Returns a dtype of params.yaml; for auto bfloat16 where `device`, a value of R2A_DEVICE, has instructions for it.
+
+    Else float32: a CPU without them takes several times longer in bfloat16.
+    """
+    import torch
+
+    if dtype != "auto":
+        return dtype
+    kind = chosen(device).partition(":")[0]
+    if kind == "cuda" and torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = kind == "cpu" and processor(kind) == "cpu AVX512" and torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if fast else "float32"
+
+
 def processor(device: str) -> str:
     """Names what computes on `device`. One that is not here keeps its name; the model's loading refuses it."""
     import torch

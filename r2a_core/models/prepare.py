@@ -28,6 +28,7 @@ from r2a_core.config import (
     TrainedModel,
     TrainingRecipe,
 )
+from r2a_core.infra.environment import dtype_here
 from r2a_core.infra.files import disk_errors
 from r2a_core.infra.pins import content_digest
 from r2a_core.infra.shards import Work
@@ -47,7 +48,8 @@ def prepare(
 ) -> ModelPointer:
     """Writes the model folder of one entry, in the place of one prepared before. The folder has the model's name.
 
-    work: keeps the state of a training from a base model, so that it can go on after a kill; device: where it trains.
+    work: keeps the state of a training from a base model, so that it can go on after a kill; device: where it trains,
+    and for which dtype `auto` is decided.
     Raises R2AError for a folder or file that params.yaml does not pin to what it holds, MissingPrerequisite when the
     Hub, a folder, a file or a package cannot be reached, or the disk is full or not to be written.
     """
@@ -62,9 +64,11 @@ def prepare(
         case TrainedModel(recipe=TrainingRecipe() as recipe):
             with disk_errors(None, out_dir / POINTER):
                 train_reasoner(recipe, out_dir, progress)
-            pointer = ModelPointer("train", params.dtype, params.tags, weights=files_digest(out_dir))
+            pointer = ModelPointer(
+                "train", dtype_here(params.dtype, device), params.tags, weights=files_digest(out_dir)
+            )
         case HubModel() | LocalModel() | GgufModel():
-            pointer = point_to(params, out_dir)
+            pointer = point_to(params, out_dir, device)
         case TextsModel():
             save_tokenizer(params.tags, out_dir)
             pointer = ModelPointer("texts", None, params.tags, weights=files_digest(out_dir))
@@ -76,9 +80,9 @@ def prepare(
     return pointer
 
 
-def point_to(params: HubModel | LocalModel | GgufModel, out_dir: Path) -> ModelPointer:
+def point_to(params: HubModel | LocalModel | GgufModel, out_dir: Path, device: str) -> ModelPointer:
     """Makes the pointer of weights that lie elsewhere; what it names is checked or pinned. Raises as `prepare`."""
-    pointer = ModelPointer(params.kind, params.dtype, params.tags)
+    pointer = ModelPointer(params.kind, dtype_here(params.dtype, device), params.tags)
     match params:
         case HubModel():
             revision = resolve_hub(params.hub_id, params.revision)
@@ -109,7 +113,7 @@ def train_adapter(
     device: str,
 ) -> ModelPointer:
     """Trains the adapter of a base model and writes it into out_dir/adapter. Raises as `prepare`."""
-    pointer = point_to(recipe.base, out_dir)
+    pointer = point_to(recipe.base, out_dir, device)
     base = model_of(pointer, out_dir, device)
     texts = training_texts(recipe.seed, recipe.mix)
     states = None if work is None else States(work.store, work.base, recipe)

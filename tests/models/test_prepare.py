@@ -29,6 +29,29 @@ def test_the_same_entry_gives_the_same_bytes_and_another_replaces_them_all(tmp_p
 
 
 @pytest.mark.parametrize(
+    ("device", "cpu", "instructions", "expected"),
+    [
+        ("auto", "AVX512", True, "bfloat16"),
+        ("cpu", "AVX512", False, "float32"),
+        ("cpu", "AVX2", True, "float32"),  # instructions that the processor has and torch is told to leave
+        ("cpu", "SVE256", False, "float32"),
+        ("mps", "DEFAULT", False, "float32"),
+        ("cuda", "AVX512", True, "float32"),  # no GPU here: loading says so
+    ],
+)
+def test_auto_is_pinned_as_the_dtype_that_is_fast_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, cpu: str, instructions: bool, expected: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: cpu)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: instructions)
+    prepare(HUB.model_copy(update={"dtype": "auto"}), tmp_path / "m", device=device)
+    assert read_pointer(tmp_path / "m").dtype == expected
+    prepare(HUB, tmp_path / "m", device=device)
+    assert read_pointer(tmp_path / "m").dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
     ("stage", "name", "hint"),
     [
         ("prepare_model", "far", "take the model out of run.models"),
