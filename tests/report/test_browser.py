@@ -73,6 +73,25 @@ def number(text: str) -> float:
     return float(text.replace("\u2212", "-"))
 
 
+def click_cell(view: Any, figure: str, row: int, column: int) -> str:
+    """Clicks a cell of a figure's grid, whose cursor waits over the first one; returns the colour of the cell."""
+    cursor = view.locator(f"{figure} svg.cells .cursor")
+    x, y, wide, tall = (number(cursor.get_attribute(name)) for name in ("x", "y", "width", "height"))
+    point = {"x": x + (column + 0.5) * wide, "y": y + (row + 0.5) * tall}
+    cells = view.locator(f"{figure} svg.cells path.cell")
+    fills = cells.evaluate_all(
+        "(all, at) => all.filter(one => one.isPointInFill(at)).map(one => one.getAttribute('fill'))", point
+    )
+    view.locator(f"{figure} svg.cells").click(position=point)
+    assert len(fills) == 1
+    return fills[0]
+
+
+def count_cells(view: Any, figure: str) -> int:
+    cells = view.locator(f"{figure} svg.cells path.cell:not(.none)")
+    return sum(str(path.get_attribute("d")).count("M") for path in cells.all())
+
+
 def until(view: Any, condition: str) -> None:
     """Waits for what comes a moment later; the page's policy lets no script ask for it from inside."""
     for _ in range(100):
@@ -89,20 +108,21 @@ def test_every_figure_is_drawn_and_a_patched_cell_shows_the_value_of_the_parquet
     assert drawn == set(page_data["measured"]) - {"judged", "against"}
     assert view.locator("figure .missing").count() == 0
     assert view.locator(".gaps li").count() > 0
-    view.locator('#cells rect.cell[data-row="2"][data-column="1"]').click()
+    colour = click_cell(view, "#cells", 2, 1)
     view.wait_for_selector("#cell-facts [data-metric]")
     frame = pl.read_parquet(inputs.paths.patching("tiny_qwen2"))
     cell = frame.filter(pair_id="pair-0", probe="boxed", component="resid_pre", layer=1, position=42).row(0, named=True)
     for metric in ("nld", "logit_diff", "prob_diff", "rank_diff"):
         shown = view.locator(f'#cell-facts [data-metric="{metric}"]')
         assert number(shown.inner_text()) == pytest.approx(cell[metric], abs=5e-5)
+    assert colour == view.evaluate("value => css(diverging(value))", cell["nld"])
     assert "</script>" in view.locator("#cell-facts").inner_text()
     assert "cell=2.1" in view.url
 
 
 def test_a_head_shows_its_scores_and_its_walk(opened, inputs):
     view = opened()
-    view.locator('#heads rect.cell[data-row="3"][data-column="5"]').click()
+    click_cell(view, "#heads", 3, 5)
     view.wait_for_selector("#head-facts h4:text-is('L3.H5')")
     frame = pl.read_parquet(inputs.paths.heads("tiny_qwen2"))
     row = frame.filter(dataset="math500", layer=3, head=5).row(0, named=True)
@@ -158,7 +178,7 @@ def test_an_instrument_stands_at_its_auc_and_its_agreement(opened):
     assert (ends[2] - ends[1]) / (ends[0] - ends[1]) == pytest.approx(0.5)
     said = view.locator("#agreements [data-auc='wrong model'] circle title").text_content()
     assert said.startswith("loss by wrong values, means of a model on a dataset: 1, 1 and 1;")
-    assert view.locator("#agreements rect[data-row]").count() == 9
+    assert count_cells(view, "#agreements") == 6  # of 3 x 3, none of an instrument with itself
     assert view.locator("#agreements [data-told='0 1']").count() == 1
     assert "fails to say whether one answer" in view.locator("#agreements .says").inner_text()
 
@@ -257,7 +277,7 @@ def test_a_pair_of_lines_shows_its_mean_weight_over_even_reading(opened, inputs,
     count = len(lines["start"])
     weights, even = (np.array(lines[name], float).reshape(count, count) for name in ("weights", "even"))
     row, column = count - 1, count - 3
-    view.locator(f'#reader .cells rect[data-row="{row}"][data-column="{column}"]').click()
+    click_cell(view, "#reader", row, column)
     view.wait_for_selector("#reader .t[style*='background']")
     said = view.locator("#reader-readout > p").inner_text()
     numbers = [float(said.split(cut)[1].split()[0].strip("().")) for cut in ("puts ", "\u201d: ", "even reading (")]
@@ -273,8 +293,7 @@ def test_a_pair_of_lines_shows_its_mean_weight_over_even_reading(opened, inputs,
     view.keyboard.press("Enter")
     until(view, f"location.hash.includes('line={row - 1}.{column}')")
     assert grid.evaluate("grid => grid === document.activeElement")
-    drawn = view.locator("#reader .cells rect[data-row]").count()
-    assert count < drawn <= count * (count + 1) / 2  # what comes later is blank
+    assert count < count_cells(view, "#reader") <= count * (count + 1) / 2  # what comes later is blank
 
 
 def test_answer_curve_boundary_and_centroid_stand_on_the_axis_of_the_strip(opened, page_data, tmp_path):
@@ -338,6 +357,9 @@ def test_a_held_token_brings_what_it_looks_at_into_view(opened, long_data, tmp_p
     held = int(view.locator("#reader .t.here").get_attribute("data-token"))
     later = view.locator("#reader-readout p").last.locator("button").all_inner_texts()
     assert all(int(said.rsplit("(", 1)[1].rstrip(")")) > held for said in later)
+    with view.expect_download() as svg:
+        view.locator("#reader .save").first.click()
+    assert 300 < svg.value.path().read_text().count("<text ") < 1500  # of 2,500 tokens those in view
     strip = view.locator("#reader svg:has(.window)")
     strip.click(position={"x": strip.bounding_box()["width"] * 0.2, "y": 15})
     until(view, f"+document.querySelector('#reader svg .window').getAttribute('x') < {before} + 200")
@@ -381,7 +403,7 @@ def test_thumbnails_choose_a_map_or_the_walk_of_a_head(opened, page_data):
     assert view.locator("#walk .cells .thumb").count() == len(trace["walks"]["layer"])
     assert view.evaluate("brokenPath([null, [1, 2.06], null, [3, 4], [5, 6]])") == "M1 2.1h0M3 4h0L5 6"
     assert view.evaluate("brokenPath([null, null])") == ""  # a head that never looks at the reasoning
-    view.locator('#walk .cells rect[data-row="1"][data-column="2"]').click()
+    click_cell(view, "#walk", 1, 2)
     view.wait_for_selector("#head-facts h4:text-is('L1.H2')")
 
 

@@ -13,7 +13,8 @@ const PURPLE = '#cc79a7';
 const SETTING_COLOURS = DATA.setting_colours;
 
 function rgb(hex) {
-  return [0, 2, 4].map((at) => parseInt(hex.replace('#', '').slice(at, at + 2), 16));
+  const value = parseInt(hex.slice(1), 16);
+  return [value >> 16, (value >> 8) & 255, value & 255];
 }
 
 function mix(from, to, share) {
@@ -23,18 +24,15 @@ function mix(from, to, share) {
 /** A share 0..1 as [r, g, b] from the page's ground to a strong blue. */
 function blues(share) {
   const at = Math.min(Math.max(share, 0), 1);
-  const stops = (isNight() ? ['232a35', '2f5f8f', '6fb3e6', 'e6f3ff'] : ['eef3f8', '9ac4e3', '2f7fbc', '08306b']).map(
-    rgb,
-  );
+  const stops = isNight() ? ['#232a35', '#2f5f8f', '#6fb3e6', '#e6f3ff'] : ['#eef3f8', '#9ac4e3', '#2f7fbc', '#08306b'];
   const low = Math.min(Math.floor(at * 3), 2);
-  return mix(stops[low], stops[low + 1], at * 3 - low);
+  return mix(rgb(stops[low]), rgb(stops[low + 1]), at * 3 - low);
 }
 
 /** -1..1 as [r, g, b]: orange below zero, the page's ground at zero, blue above. */
 function diverging(value) {
-  const ground = isNight() ? [38, 42, 49] : [246, 246, 244];
-  const end = rgb(value < 0 ? (isNight() ? ORANGE : VERMILION) : isNight() ? SKY : BLUE);
-  return mix(ground, end, Math.min(Math.abs(value), 1));
+  const [ground, less, more] = isNight() ? ['#262a31', ORANGE, SKY] : ['#f6f6f4', VERMILION, BLUE];
+  return mix(rgb(ground), rgb(value < 0 ? less : more), Math.min(Math.abs(value), 1));
 }
 
 const css = ([r, g, b]) => `rgb(${r},${g},${b})`;

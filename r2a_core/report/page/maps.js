@@ -14,10 +14,14 @@ function mapCanvas({ rows, columns }, levels, [from, to], label = null) {
   const canvas = h('canvas', { class: 'map', width, height, role: label && 'img', 'aria-label': label });
   const draw = canvas.getContext('2d');
   const image = draw.createImageData(width, height);
-  const palette = Array.from({ length: CODES.levels + 1 }, (_, level) => mapBlue(shareOf(level)));
-  for (let at = 0; at < width * height; at++) {
-    const level = levels[Math.floor(at / width) * (columns.length - 1) + first + (at % width)];
-    if (level) image.data.set([...palette[level], 255], 4 * at);
+  const palette = Uint32Array.from({ length: CODES.levels + 1 }, (_, level) => {
+    const [r, g, b] = mapBlue(shareOf(level));
+    return level && (255 << 24) | (b << 16) | (g << 8) | r;
+  });
+  const pixels = new Uint32Array(image.data.buffer);
+  for (let row = 0, at = 0; row < height; row++) {
+    for (let column = first; column < last; column++)
+      pixels[at++] = palette[levels[row * (columns.length - 1) + column]];
   }
   draw.putImageData(image, 0, 0);
   return canvas;

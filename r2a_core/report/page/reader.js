@@ -25,6 +25,24 @@ function readerSign() {
   return JSON.stringify([model, dataset, item, mode, token, line, trace?.item_id, trace && viewAt(trace), isNight()]);
 }
 
+function readerControls(trace, at) {
+  const views = trace.views.map((each) => [each.name, viewLabel(each)]);
+  return [
+    ...tracePicker(),
+    picker('heads', views, 'view', trace.views[at].name),
+    picker('show', Object.keys(MODES), 'mode'),
+  ];
+}
+
+function readerCaption(trace, at, told) {
+  const lacking =
+    STATE.item && STATE.item !== trace.item_id
+      ? `No attention is here of ${visible(STATE.item)}; this is another. `
+      : '';
+  const place = `one of ${counted(tracesHere().length, 'trace')}, ${STATE.model} on ${STATE.dataset}`;
+  return `${lacking}${visible(trace.item_id)}, ${place}; ${viewLabel(trace.views[at])}. ${told}`;
+}
+
 async function drawReader(body, width) {
   const trace = chosenTrace();
   if (!trace)
@@ -41,30 +59,12 @@ async function drawReader(body, width) {
   append(top, [await mapThumbs(trace, at), traceAxis(trace, at, width, paint.strip), readout]);
   const kept = holder.isConnected; // another view of the same trace: its text stays where it is
   if (!kept) body.append(top, holder, itemLinks([trace.item_id]));
+  Object.assign(holder, { onpointerover: null, onpointerleave: null, onclick: null, onkeydown: null });
   const [draw, caption] = MODES[STATE.mode];
   unlockReader = () => {};
   const shown = { trace, at, links, texts, readout, holder, paint, width };
   const csv = await draw(shown);
-  return {
-    kept,
-    controls: [
-      ...tracePicker(),
-      picker(
-        'heads',
-        trace.views.map((each) => [each.name, viewLabel(each)]),
-        'view',
-        trace.views[at].name,
-      ),
-      picker('show', Object.keys(MODES), 'mode'),
-    ],
-    caption:
-      (STATE.item && STATE.item !== trace.item_id
-        ? `No attention is here of ${visible(STATE.item)}; this is another. `
-        : '') +
-      `${visible(trace.item_id)}, one of ${counted(tracesHere().length, 'trace')}, ${STATE.model} on ${STATE.dataset}; ` +
-      `${viewLabel(trace.views[at])}. ${caption(shown)}`,
-    csv,
-  };
+  return { kept, controls: readerControls(trace, at), caption: readerCaption(trace, at, caption(shown)), csv };
 }
 
 let lastPaint = null;

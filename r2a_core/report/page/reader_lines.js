@@ -1,7 +1,9 @@
 // Lines of a trace by lines in the reader: how much a token of one looks at a token of the other, over even reading.
 
-/** A ratio from its level, NaN where there is none; see encode.py. */
-const ratioOf = (level) => (level ? 2 ** (CODES.octaves * ((2 * (level - 1)) / (CODES.levels - 1) - 1)) : NaN);
+/** Ratios by level, NaN where there is none; see encode.py. */
+const RATIOS = Array.from({ length: CODES.levels + 1 }, (_, level) =>
+  level ? 2 ** (CODES.octaves * (2 * shareOf(level) - 1)) : NaN,
+);
 const RATIO_ERROR = 100 * (2 ** (CODES.octaves / (CODES.levels - 1)) - 1); // %
 const OCTAVES = 3; // to the strongest colours
 
@@ -10,7 +12,7 @@ async function linesOf(trace, at) {
   const { start, end, joined, views } = trace.lines;
   const { ratios, even } = await allNumbers(views[at]);
   const place = (row, column) => row * start.length + column;
-  const ratio = (row, column) => ratioOf(ratios.values[place(row, column)]);
+  const ratio = (row, column) => RATIOS[ratios.values[place(row, column)]];
   const evenly = (row, column) => even.values[place(row, column)];
   const lines = start.map((from, number) => ({ number, from, to: end[number] }));
   const pairs = lines.flatMap((row) => lines.slice(0, row.number + 1).map((column) => [row.number, column.number]));
@@ -44,7 +46,6 @@ function lineGrid(trace, { lines, ratio }, chosen, label, width) {
     columnTitle: 'line looked at',
     description: 'Attention of lines on lines, times even reading',
     value: ratio,
-    blank: false,
     colour: (value) => diverging(Math.log2(value) / OCTAVES),
     name: (row, column) => `${named(row, column)}, times even reading`,
     over: (cell) => partBorders(trace, lines, cell),
@@ -76,8 +77,7 @@ function pairSaid({ ratio, weight, evenly }, label, row, column) {
   );
 }
 
-async function lineView({ trace, at, readout, holder, paint, width }) {
-  Object.assign(holder, { onpointerover: null, onclick: null, onpointerleave: null, onkeydown: null });
+async function lineView({ trace, at, readout, paint, width }) {
   if (!trace.lines) {
     readout.textContent = 'Which line reads which is not stored for this trace: dvc repro maps.';
     return null;

@@ -18,6 +18,30 @@ const SENTENCE_CAPTION =
   'Each sentence of the reasoning is coloured by the attention that the answer gives a token of it, over even attention ' +
   'to all that an answer token sees: blue more, orange less, full at 8 times.';
 
+/** Colours the sentences, on the strip only those that get most, and marks where each starts. */
+function tintSentences(all, most, paint) {
+  for (const one of all) {
+    const strength = Math.min(Math.abs(Math.log2(Math.max(one.ratio, 1e-9))) / 3, 1);
+    paint.mark(one.from, 'starts');
+    paint.tint(one, strength, one.ratio > 1 ? READS : READ_BY, most.includes(one));
+  }
+}
+
+const sentenceSaid = ({ number, from, to, share, ratio, reflects }, count) =>
+  `Sentence ${number + 1} of ${count}, tokens ${from}\u2013${to - 1}: a token of it gets ${show(ratio, 2)} times its ` +
+  `even share, all of it ${show(share, 4)} of the answer\u2019s attention, mean over its tokens` +
+  `${reflects ? '; holds a reflection phrase' : ''}.`;
+
+function sentenceTable(most, paint, pick) {
+  const cells = (one) => [
+    button(`\u201c${paint.label(one, 90)}\u201d`, () => pick(one)),
+    show(one.ratio, 2),
+    show(one.share, 4),
+  ];
+  const columns = [['most for a token of it'], ['times its even share', 'number'], ['share', 'number']];
+  return table(columns, most.map(cells));
+}
+
 async function sentenceView({ trace, at, readout, holder, paint }) {
   if (!trace.sentences) {
     readout.textContent = 'No sentence masses are stored: dvc repro attention.';
@@ -25,41 +49,23 @@ async function sentenceView({ trace, at, readout, holder, paint }) {
   }
   const all = await sentencesOf(trace, at);
   const most = [...all].sort((a, b) => b.ratio - a.ratio).slice(0, 10);
-  for (const one of all) {
-    const strength = Math.min(Math.abs(Math.log2(Math.max(one.ratio, 1e-9))) / 3, 1);
-    paint.mark(one.from, 'starts');
-    paint.tint(one, strength, one.ratio > 1 ? READS : READ_BY, most.includes(one));
-  }
-  const total = all.reduce((sum, one) => sum + one.share, 0);
-  const says = ({ number, from, to, share, ratio, reflects }) =>
-    `Sentence ${number + 1} of ${all.length}, tokens ${from}\u2013${to - 1}: a token of it gets ${show(ratio, 2)} times its ` +
-    `even share, all of it ${show(share, 4)} of the answer\u2019s attention, mean over its tokens` +
-    `${reflects ? '; holds a reflection phrase' : ''}.`;
-  const line = h(
-    'p',
-    {},
-    `The ${counted(all.length, 'sentence')} get ${show(100 * total, 0)}% of the answer\u2019s attention. Point at one to see its share.`,
-  );
-  const item = (one) => [
-    button(`\u201c${paint.label(one, 90)}\u201d`, () => pick(one)),
-    show(one.ratio, 2),
-    show(one.share, 4),
-  ];
-  const columns = [['most for a token of it'], ['times its even share', 'number'], ['share', 'number']];
-  readout.replaceChildren(line, table(columns, most.map(item)));
+  tintSentences(all, most, paint);
+  const total = `${show(100 * all.reduce((sum, one) => sum + one.share, 0), 0)}% of the answer\u2019s attention`;
+  const line = h('p', {}, `The ${counted(all.length, 'sentence')} get ${total}. Point at one to see its share.`);
+  const tell = (one) => {
+    line.textContent = sentenceSaid(one, all.length);
+  };
   const pick = (one) => {
-    line.textContent = says(one);
+    tell(one);
     paint.reveal(one.from);
     announce(line.textContent);
   };
-  const of = (event) => {
-    const token = Number(event.target.dataset?.token);
-    return all.find((one) => token >= one.from && token < one.to);
+  readout.replaceChildren(line, sentenceTable(most, paint, pick));
+  holder.onpointerover = holder.onclick = ({ target }) => {
+    const token = Number(target.dataset?.token);
+    const under = all.find((one) => token >= one.from && token < one.to);
+    if (under) tell(under);
   };
-  const point = (event) => {
-    if (of(event)) line.textContent = says(of(event));
-  };
-  Object.assign(holder, { onpointerover: point, onclick: point, onpointerleave: null, onkeydown: null });
   return () =>
     all.map(({ number, from, to, share, ratio, reflects }) => ({
       ...{ sentence: number, start: from, end: to, reflection: reflects, mass: share, times_even: ratio },

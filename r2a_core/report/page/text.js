@@ -88,29 +88,28 @@ function painter(trace, { texts, spans, parts }, width) {
   const { strip, bar, clear } = stripOf(trace, parts[1].querySelector('.text'), width, (token) =>
     reveal(nearest(token)),
   );
-  let painted = [];
+  const [marked, tinted] = [new Set(), new Set()];
   return {
     ...{ strip, nearest, reveal, focus: (token) => box(token).focus({ preventScroll: true }) },
     label: ({ from, to }, most = 24) => shortText(texts.slice(from, to).join(''), most),
     mark: (token, name) => {
       spans[token].classList.add(name);
-      painted.push(spans[token]);
+      marked.add(spans[token]);
     },
     /** Colours tokens from..to-1 by a share 0..1, by day or by night, and the strip where `tall`. */
     tint: (end, share, [day, night], tall = true) => {
       const colour = isNight() ? night : day;
+      const ground = `rgba(${rgb(colour)},${(0.08 + 0.6 * share).toFixed(3)})`;
       for (const one of spans.slice(end.from, end.to)) {
-        one.style.backgroundColor = `rgba(${rgb(colour)},${(0.08 + 0.6 * share).toFixed(3)})`;
-        painted.push(one);
+        one.style.backgroundColor = ground;
+        tinted.add(one);
       }
       if (tall) bar(end, share, colour);
     },
     clear: () => {
-      for (const one of painted) {
-        one.style.backgroundColor = '';
-        one.classList.remove('here', 'starts');
-      }
-      painted = [];
+      for (const one of marked) one.classList.remove('here', 'starts');
+      for (const one of tinted) one.removeAttribute('style');
+      for (const painted of [marked, tinted]) painted.clear();
       clear();
     },
   };

@@ -53,7 +53,10 @@ function drawWalks(body, width) {
   body.append(
     panels(width, [
       (each) => excessPanel(run.heads, each, 'of the answer, what distance does not explain', 'the reasoning'),
-      ...run.views.map((one) => (each) => excessPanel(one.heads, each, 'rows of the reasoning: mass that distance does not explain', one.read)),
+      ...run.views.map(
+        (one) => (each) =>
+          excessPanel(one.heads, each, 'rows of the reasoning: mass that distance does not explain', one.read),
+      ),
       numbersPanel,
     ]),
     legend(
