@@ -10,14 +10,13 @@ usage: python -m stages.report [--machine FILE.html] [--against OTHER]
 import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from torch import cuda
 
-from r2a_core.config import Params, parse, read_yaml
+from r2a_core.config import Params, load_sections, read_yaml
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import write_text_whole, write_whole
 from r2a_core.paths import StudyPaths
@@ -26,6 +25,7 @@ from r2a_core.report.page import build_page, report_data
 from r2a_core.report.plot_tables import plot_tables
 from stages._study import open_study, run_stage
 
+READ = ("run", "heads", "patch", "knockout", "walks", "perturb", "sentences", "report")  # sections that the page needs
 PACKAGES = ("numpy", "polars", "safetensors", "tokenizers", "torch", "transformers", "dvc")
 
 
@@ -36,7 +36,7 @@ def report(
     """Write data/report/index.html and data/report/plots/, or a copy of the page with machine facts or another run."""
     study = open_study("report")
     inputs = report_inputs(study.paths, study.params, study.values)
-    other = None if against is None else other_study(against, study.sections, study.paths)
+    other = None if against is None else other_study(against, study.values, study.paths)
     data = report_data(inputs, None if machine is None else machine_facts(), other)
     page = study.paths.page if against is None else study.paths.against
     write_text_whole(machine or page, build_page(data, inputs.params.megabytes))
@@ -65,8 +65,11 @@ def report_inputs(paths: StudyPaths, params: Params, values: dict[str, Any]) -> 
     )
 
 
-def other_study(root: Path, sections: Sequence[str], own: StudyPaths) -> ReportInputs:
-    """Opens the study of another folder, to be read only. Raises R2AError where it is none that this code can read."""
+def other_study(root: Path, own_values: dict[str, Any], own: StudyPaths) -> ReportInputs:
+    """Opens the study of another folder, to be read only. Raises R2AError where it is none that this code can read.
+
+    own_values: the params of this study, for those that a study of an older version does not have.
+    """
     path, paths = root / "params.yaml", StudyPaths(root)
     if missing := [place.name for place in (path, paths.data) if not place.exists()]:
         lacks = " and no ".join(missing)
@@ -75,10 +78,22 @@ def other_study(root: Path, sections: Sequence[str], own: StudyPaths) -> ReportI
         raise R2AError(f"--against {root} is this study itself", "name the folder of another study")
     try:
         values = read_yaml(path)
-        params = parse(Params, values, "")  # all of it, with the names that sections take from each other
+        params = load_sections({**filled(values, own_values), "run": values.get("run")}, READ)
     except R2AError as error:
         raise R2AError(f"{root}: {error.message}", "compare with a study that this version can run") from None
-    return report_inputs(paths, params, {name: values[name] for name in sections})
+    return report_inputs(paths, params, {name: values[name] for name in own_values if name in values})
+
+
+def filled(other: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Returns the params of another version's study with the keys of this one: what it lacks is as here.
+
+    other, own: values of params.yaml, or a part of them. Of models and datasets only the names are read.
+    """
+    both = {name: other.get(name, value) for name, value in own.items()}
+    return {
+        name: filled(both[name], value) if isinstance(value, dict) and isinstance(both[name], dict) else both[name]
+        for name, value in own.items()
+    }
 
 
 def chosen(values: dict[str, Any]) -> dict[str, Any]:

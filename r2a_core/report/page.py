@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from r2a_core.evaluation.answers import KINDS
+from r2a_core.infra.errors import R2AError
 from r2a_core.report.answers import add_answers
 from r2a_core.report.comparison import beside_run
 from r2a_core.report.encode import CODES, plain, script_safe
@@ -53,7 +54,7 @@ def report_data(
     gaps: Gaps = []
     sections = section_records(inputs, gaps)
     add_answers(sections)
-    beside = None if against is None else plain(beside_run(inputs, sections, against, section_records(against, [])))
+    beside = None if against is None else plain(beside_run(inputs, sections, against, other_records(against)))
     return {
         "title": inputs.params.title,
         "codes": CODES,
@@ -88,6 +89,14 @@ def section_records(inputs: ReportInputs, gaps: Gaps) -> dict[str, list[dict[str
         "sentences": sentences_section(inputs, gaps),
         "instruments": instruments_section(inputs, gaps),
     }
+
+
+def other_records(against: ReportInputs) -> dict[str, list[dict[str, Any]]]:
+    """Collects the sections of another run. Raises R2AError for files that this version cannot read."""
+    try:
+        return section_records(against, [])
+    except R2AError as error:
+        raise R2AError(error.message, "compare with a study that is whole and was made by this version") from None
 
 
 def build_page(data: Mapping[str, Any], megabytes: float) -> str:

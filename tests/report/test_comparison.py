@@ -1,5 +1,6 @@
 """Numbers side by side: rows by hand, models of two runs, and studies that cannot be set beside this one."""
 
+import copy
 import math
 import shutil
 from dataclasses import replace
@@ -117,9 +118,15 @@ def test_the_page_of_two_runs_is_one_of_its_own_and_another_folder_is_refused(in
     call(here, "report", None, there)  # type: ignore[arg-type]
     assert [path.name for path in (here / "data" / "report").iterdir()] == ["against.html"]
     assert not (there / "data" / "report").exists()
+    older = copy.deepcopy(params)  # lacks a section and a key, and has a kind of model that is gone
+    del older["knockout"], older["heads"]["walk"]
+    older["models"]["tiny_qwen2"] = {"kind": "gone"}
+    study_folder(there, older)
+    call(here, "report", None, there)  # type: ignore[arg-type]
     (there / "data" / "evaluation" / "tiny_qwen2" / "math500.json").write_text("{")
     damaged = run(here, "report", "--against", "../there")
     assert (damaged.code, "../there/data/evaluation/tiny_qwen2/math500.json is damaged" in damaged.err) == (2, True)
+    assert "hint: compare with a study that is whole" in damaged.err
     study_folder(there, {"run": {}})
     old = run(here, "report", "--against", "../there")
     assert (old.code, "../there: params.yaml: run.models is missing" in old.err) == (2, True)
