@@ -29,7 +29,8 @@ def study_work(study: StudyOf) -> Iterator[StageWork]:
     """Every stage that runs the model or reads its activations, in the order of a run."""
     readers = [reading(study)] if study.params.run.readers else []
     yield from (answers(study), capture(study), attention(study), *readers, heads(study))
-    yield from (pair_answers(study), pair_capture(study), patching(study))
+    if study.n_pairs:
+        yield from (pair_answers(study), pair_capture(study), patching(study))
     yield from (knockouts(study), walks(study), perturbed(study), sentences(study))
 
 

@@ -559,6 +559,14 @@ class RunParams(Record):
     settings: NonEmpty[Setting]
     pairs: Text  # the dataset of pairs for activation patching
 
+    @field_validator("pairs", mode="before")
+    @classmethod
+    def one_of_pairs(cls, pairs: Any) -> Any:
+        """Refuses null: dvc.yaml names files by the dataset."""
+        if pairs is None:
+            raise refused("is null", "name a dataset of pairs; pairs.generate.limit: 0 leaves activation patching out")
+        return pairs
+
     @field_validator("settings")
     @classmethod
     def with_reasoning_first(cls, settings: tuple[Setting, ...]) -> tuple[Setting, ...]:
@@ -580,19 +588,21 @@ class ResponseParams(Record):
     batch_size: Count  # responses that grow at a time; changes no text of a float32 model
     tie_margin: Annotated[float, Field(ge=0, lt=1)]  # logits over temperature: nearer decisions are made on one item
     shard_items: Count  # questions per shard: what a killed run may lose
-    limit: Count | None = None  # first questions of the dataset, or first selected pairs; null = all
+    limit: Whole | None = None  # first selected pairs; null = all, 0 = no activation patching
     backend: Backends = Backends(default="transformers")
 
     def sampled(self, temperature: float = 0.0, seed: int = 0) -> "GenerateParams":
         """Returns the same params with one response per question, greedy unless a temperature is given."""
+        shared = dict(self) | {"limit": self.limit or None}  # of pairs, 0 has left all of them out before
         return GenerateParams(
-            **dict(self), temperature=temperature, seed=seed, runs=1, retry=False, without_mode="finished"
+            **shared, temperature=temperature, seed=seed, runs=1, retry=False, without_mode="finished"
         )
 
 
 class GenerateParams(ResponseParams):
     """The section `generate`."""
 
+    limit: Count | None  # first questions of the dataset; null = all
     temperature: Annotated[float, Field(ge=0, le=10)]  # 0 = greedy
     seed: Whole
     runs: Count  # responses to each question
@@ -1129,7 +1139,7 @@ def explained(error: ErrorDetails, place: str) -> R2AError:
         case "model_type" | "model_attributes_type" | "dict_type":
             says, hint = f" must be a mapping{found}", f"indent the keys of {key}"
         case "tuple_type":
-            says, hint = f" must be a list{found}", f"write {key} as [..., ...]"
+            says, hint = f" must be a list{found}", f"write {key} as [..., ...]; a list of nothing is []"
         case "union_tag_not_found":
             says, hint = ".kind is missing", f"give {key} a kind, as its neighbours have"
         case "union_tag_invalid":

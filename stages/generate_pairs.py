@@ -27,7 +27,7 @@ def generate_pairs(model: str) -> None:
     )
     items = read_items(paths.items(pairs))
     selected = read_frame(paths.selected_pairs, SELECTION_SCHEMA, "select_pairs")
-    kept = set(selected.filter("kept")["pair_id"].head(params.pairs.generate.limit or len(selected)))
+    kept = set(selected.filter("kept")["pair_id"].to_list()[: params.pairs.generate.limit])
     with study.work(model) as work:
         write_frame(paths.generations(model, pairs), generate_pair_responses(job, items, kept, work))
 

@@ -234,3 +234,14 @@ def test_a_limit_takes_the_first_selected_pairs(at_project: Path) -> None:
     call(root, "generate_pairs", MODELS[0])
     rows = pl.read_parquet(at_project / "generations" / MODELS[0] / "couples" / "with_reasoning.parquet")
     assert rows["item_id"].to_list() == [f"{pair}-{side}" for pair in rest[:2] for side in ("clean", "corrupted")]
+
+
+def test_a_limit_of_none_leaves_activation_patching_out(at_project: Path) -> None:
+    root = at_project.parent
+    params = json.loads((root / "params.yaml").read_text(encoding="utf-8"))
+    params["pairs"]["generate"]["limit"] = 0
+    write_params(root, params)
+    for stage in ("generate_pairs", "pairs", "capture_pairs", "patch"):
+        call(root, stage, MODELS[0])
+    call(root, "figures_patching")
+    assert pl.read_parquet(at_project / "patching" / f"{MODELS[0]}.parquet").is_empty()

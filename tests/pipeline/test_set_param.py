@@ -2,8 +2,12 @@
 
 import difflib
 import os
+import re
 import subprocess
+from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,10 +23,7 @@ CASES = {
     "generate.temperature=0": (["  temperature: 0.6  # 0 = greedy"], ["  temperature: 0    # 0 = greedy"]),
     "heads.walk.mass=0.5": (["  walk: {mass: 0.4, correlation: 0.7}"], ["  walk: {mass: 0.5, correlation: 0.7}"]),
     "run.datasets=[orders,days]": (["  - comparisons", "  - swaps"], []),
-    "capture.residual_layers=[0,1]": (
-        ["  residual_layers: []  # layers whose entering residual stream is kept"],
-        ["  residual_layers:     # layers whose entering residual stream is kept", "  - 0", "  - 1"],
-    ),
+    "capture.residual_layers=[0,1]": (["  residual_layers: []"], ["  residual_layers:", "  - 0", "  - 1"]),
     "models.r1_full.max_tokens=null": (
         ["    max_tokens: 32768  # tokens of a response; null = generate.max_new_tokens"],
         ["    max_tokens:        # tokens of a response; null = generate.max_new_tokens"],
@@ -42,6 +43,30 @@ def test_one_value_changes_and_no_other_byte(tmp_path: Path, assignment: str) ->
     path.write_text(TEXT, encoding="utf-8")
     apply_overrides(path, [assignment])
     assert difference(TEXT, path.read_text(encoding="utf-8")) == CASES[assignment]
+
+
+def lists(values: dict[str, Any], place: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from lists(value, f"{place}{key}.")
+        elif isinstance(value, list):
+            yield f"{place}{key}"
+
+
+def test_every_list_can_be_emptied_and_filled_again(tmp_path: Path) -> None:
+    """All lists at once: what dvc writes of an empty one may spoil a later line, until a list that is not empty."""
+    path, values = tmp_path / "params.yaml", yaml.safe_load(TEXT)
+    path.write_text(TEXT, encoding="utf-8")
+    keys = [*lists(values), "capture.layers"]
+    comments = re.compile(r"(?<!\S)#.*")
+    for value in ("[]", "[a]", "[]", "null", "[a,b]", "null", "[]"):
+        apply_overrides(path, [f"{key}={value}" for key in keys])
+        for key in keys:
+            *sections, last = key.split(".")
+            reduce(dict.__getitem__, sections, values)[last] = yaml.safe_load(value)
+        text = path.read_text(encoding="utf-8")
+        assert yaml.safe_load(text) == values
+        assert comments.findall(text) == comments.findall(TEXT)
 
 
 def test_an_experiment_a_hand_edit_and_another_experiment(tmp_path: Path) -> None:
