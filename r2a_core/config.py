@@ -88,6 +88,17 @@ def unique(values: tuple[T, ...]) -> tuple[T, ...]:
     return values
 
 
+def some_of(choices: Any) -> AfterValidator:
+    """Refuses an empty list by naming the choices, a Literal."""
+
+    def some(values: tuple[T, ...]) -> tuple[T, ...]:
+        if not values:
+            raise refused("is empty", f"name one or more of {', '.join(get_args(choices))}")
+        return values
+
+    return AfterValidator(some)
+
+
 def as_tuple(value: Any) -> Any:
     """Turns a YAML list into a tuple; leaves anything else for pydantic to refuse."""
     return tuple(value) if isinstance(value, list) else value
@@ -556,7 +567,7 @@ class RunParams(Record):
     models: NonEmpty[Text]
     readers: Listed[Reader]
     datasets: NonEmpty[Text]
-    settings: NonEmpty[Setting]
+    settings: Annotated[Unique[Setting], some_of(Setting)]
     pairs: Text  # the dataset of pairs for activation patching
 
     @field_validator("pairs", mode="before")
@@ -593,7 +604,9 @@ class ResponseParams(Record):
 
     def sampled(self, temperature: float = 0.0, seed: int = 0) -> "GenerateParams":
         """Returns the same params with one response per question, greedy unless a temperature is given."""
-        shared = dict(self) | {"limit": self.limit or None}  # of pairs, 0 has left all of them out before
+        shared: dict[str, Any] = dict(self) | {
+            "limit": self.limit or None
+        }  # of pairs, 0 has left all of them out before
         return GenerateParams(
             **shared, temperature=temperature, seed=seed, runs=1, retry=False, without_mode="finished"
         )
@@ -602,7 +615,7 @@ class ResponseParams(Record):
 class GenerateParams(ResponseParams):
     """The section `generate`."""
 
-    limit: Count | None  # first questions of the dataset; null = all
+    limit: Count | None = None  # first questions of the dataset; null = all
     temperature: Annotated[float, Field(ge=0, le=10)]  # 0 = greedy
     seed: Whole
     runs: Count  # responses to each question
@@ -772,7 +785,7 @@ class AlignmentConfig(Record):
 class AlignParams(AlignmentConfig):
     """`pairs.align`: also which pairs are kept."""
 
-    probes: NonEmpty[ProbeStyle]
+    probes: Annotated[Unique[ProbeStyle], some_of(ProbeStyle)]
     timeout_seconds: Positive  # s, wall time to grade one answer
 
 
@@ -794,7 +807,7 @@ class PairCaptureParams(Record):
 class SweepParams(Record):
     """`patch.sweep`: what is patched."""
 
-    components: NonEmpty[Component]
+    components: Annotated[Unique[Component], some_of(Component)]
     restored_roles: Unique[Role]  # z only: tokens whose clean residual streams are in place at every layer
     memory_mib: Count  # MiB on the device for the patched rows of one pass
 
@@ -824,7 +837,7 @@ class PatchParams(Record):
 
 KnockoutKind = Literal["mask", "zero", "zero_head", "mean_head"]  # knockout/run.py has what they do
 RankedSet = Literal["mass", "focus", "walking", "induction", "retrieval"]  # by a score of data/heads
-KnockoutSet = RankedSet | Literal["all"]
+KnockoutSet = Literal[RankedSet, "all"]
 ViewName = Literal["answer", "question", "earlier_reasoning"]  # rows, and what they look back at; results.VIEWS
 
 
@@ -835,7 +848,7 @@ def with_answer(views: tuple[ViewName, ...]) -> tuple[ViewName, ...]:
     return views
 
 
-Views = Annotated[NonEmpty[ViewName], AfterValidator(with_answer)]
+Views = Annotated[Unique[ViewName], some_of(ViewName), AfterValidator(with_answer)]
 
 
 class RandomSetParams(Record):
@@ -861,8 +874,8 @@ class KnockoutParams(Record):
 
     traces: Count | None  # first traces of each dataset; null = all that are well-formed
     views: Views
-    kinds: NonEmpty[KnockoutKind]
-    sets: NonEmpty[KnockoutSet]
+    kinds: Annotated[Unique[KnockoutKind], some_of(KnockoutKind)]
+    sets: Annotated[Unique[KnockoutSet], some_of(KnockoutSet)]
     k: NonEmpty[Count]  # heads of a set, the first by its rank
     random: RandomSetParams
     anew: AnewParams | None  # null: no answer is written anew

@@ -42,3 +42,8 @@ def side(low: float | None, high: float | None, at: float = 0.0) -> Side:
 def compared(low: float | None, high: float | None, what: str) -> str:
     """Put the interval of a difference from `what` into words that follow "is": more, less, or not to be told."""
     return {1: "more than", -1: "less than", 0: "not to be told from"}[side(low, high)] + f" {what}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Write a number and its noun, in the plural unless it is 1."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -574,7 +574,10 @@ TABLES += (
             **LAYER,
             "n_reasoning_tokens": count("tokens of the reasoning"),
             "n_answer_tokens": count("tokens of the answer"),
-            "mass": share("attention mass on the reasoning, mean over answer positions"),
+            "mass": share(
+                "attention mass on what the rows of the view look back at, sinks counted, a row's own token left out; "
+                "mean over all these rows"
+            ),
             "even_excess": Column("mass beyond even reading, sinks left out of both (methods.md)", -1, 1),
             "excess": Column("mass beyond what the head's reading by distance gives; null if not captured", -1, 1),
             "entropy": share("entropy on the reasoning over that of even reading, mean over positions that read it"),

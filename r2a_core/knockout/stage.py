@@ -28,6 +28,7 @@ from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, knockout_frame
 from r2a_core.models.job import ModelJob
 from r2a_core.tokenizer import token_pieces
 from r2a_core.trace import TokenTrace, last_boxed_answer
+from r2a_core.wording import plural
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +85,13 @@ def state_cost(job: KnockoutJob, name: str) -> None:
     every = [trace.segments for trace in job.traces]
     tokens = n_arms * sum(one.answer.stop - 1 - View.of(view, one).first for one in every for view in job.params.views)
     log.info(
-        "%s: %d traces, %d arms each: at most %d tokens through all layers, %.1f times the traces themselves; arms of "
-        "a pass take up to %d MiB beside the model",
-        *(name, len(job.traces), n_arms, tokens),
+        "%s: %s, %s, %s in each: at most %d tokens through all layers, %.1f times the traces themselves; arms of a "
+        "pass take up to %d MiB beside the model",
+        name,
+        plural(len(job.traces), "trace"),
+        plural(len(job.params.views), "view"),
+        plural(n_arms, "distinct arm"),
+        tokens,
         tokens / max(1, sum(one.n_tokens for one in every)),
         job.params.memory_mib,
     )

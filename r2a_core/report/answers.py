@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from r2a_core.perturb.summary import WORDS
-from r2a_core.report.findings import patching_answer, plural
+from r2a_core.report.findings import patching_answer
 from r2a_core.report.inputs import name_of, words
 from r2a_core.results import SEGMENT_LABELS
 from r2a_core.sentences.summary import attention_tells
-from r2a_core.wording import SIGNIFICANT, percent, signed
+from r2a_core.wording import SIGNIFICANT, percent, plural, signed
 
 Record = Mapping[str, Any]
 

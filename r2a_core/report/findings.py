@@ -18,7 +18,7 @@ from r2a_core.perturb.summary import WORDS
 from r2a_core.report.inputs import Records, name_of
 from r2a_core.results import walking_heads
 from r2a_core.sentences.summary import attention_tells
-from r2a_core.wording import SIGNIFICANT, side, signed
+from r2a_core.wording import SIGNIFICANT, plural, side, signed
 
 LARGE, SMALL = 0.5, 0.1  # share of the way to the other answer from which on an exchange counts as a yes, or as in part
 
@@ -314,8 +314,3 @@ def span(values: Sequence[float], decimals: int = 0, plus: bool = False) -> str:
     """Writes the range of some values, or the one value that they all show."""
     low, high = (signed(value, decimals, plus) for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
-
-
-def plural(count: int, noun: str) -> str:
-    """Writes a number and its noun, in the plural unless it is 1."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -9,9 +9,10 @@ from typing import Any
 
 from r2a_core.infra.errors import R2AError
 from r2a_core.report.comparison import beside_each_other, beside_paper
-from r2a_core.report.findings import how_sure, limits, nulls, plural, questions
+from r2a_core.report.findings import how_sure, limits, nulls, questions
 from r2a_core.report.inputs import Gaps, Records, ReportInputs, add_gap, flattened, read_if_there
 from r2a_core.report.values import run_values
+from r2a_core.wording import plural
 
 
 def overview(inputs: ReportInputs, sections: Mapping[str, Records], gaps: Gaps) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def test_an_arm_costs_the_answer_above_its_lowest_head(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(CutPlan, "attend", counted)
     arms = sorted([Arm.of("mask", [(layer, 0)]) for layer in range(4, 8)] + [Arm.of("mask", ((4, 1), (7, 2)))])
-    run_arms(model, run, arms, 1024)
+    run_arms(model, run, arms * 2, 1024)  # the same heads under two names are run once
     assert sum(rows) == 42 * (4 + 3 + 2 + 1 + 4)
     whole = len(arms) * (trace.segments.n_tokens - 1) * 8
     assert 17 < whole / sum(rows) < 21
