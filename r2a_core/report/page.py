@@ -34,7 +34,20 @@ from r2a_core.results import CURVES, HEAD_KINDS, SEGMENT_LABELS, SETTING_COLOURS
 
 # In the order in which they are joined: helpers first, one file a figure, then what starts the page.
 SCRIPTS = (
-    *("unpack", "dom", "state", "frame", "colours", "charts", "grids", "overview", "headline", "accuracy", "answers"),
+    *(
+        "unpack",
+        "dom",
+        "state",
+        "pictures",
+        "frame",
+        "colours",
+        "charts",
+        "grids",
+        "overview",
+        "headline",
+        "accuracy",
+        "answers",
+    ),
     *("judged", "items", "evidence", "boxes", "heads", "readers", "walks", "maps", "walk", "text"),
     *("reader_links", "reader_axis", "reader_tokens", "reader_sentences", "reader_lines", "reader", "curves", "cells"),
     *("knockout", "perturb", "sentences", "instruments", "beside", "start"),

@@ -19,6 +19,7 @@ from r2a_core.patching.summary import crossing, layer_curves
 from r2a_core.report.encode import pack
 from r2a_core.report.inputs import WITH_REASONING, Gaps, ReportInputs, add_gap, read_if_there, words
 from r2a_core.report.items import item_table, items_record
+from r2a_core.report.pair_sides import pair_sides
 from r2a_core.results import (
     MASS_COLUMNS,
     SEGMENT_LABELS,
@@ -190,6 +191,7 @@ def patching_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
                 "curves": curve_records(resid) if resid.height else [],
                 "crossings": [asdict(crossing(resid, probe, inputs.crossing)) for probe in flipping],
                 "sweeps": [sweep_record(cells) for cells in sweeps(shown)],
+                "sides": pair_sides(inputs, model, pairs[: inputs.params.pairs]),
                 "heads": head_records(frame.filter(pl.col("component") == "z")),
             }
         )

@@ -4,11 +4,13 @@ Playwright (in the extra `test`) drives the Chromium of this machine; skipped wh
 """
 
 import copy
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import polars as pl
@@ -355,7 +357,7 @@ def test_a_held_token_brings_what_it_looks_at_into_view(opened, long_data, tmp_p
     assert box["y"] <= place["y"] <= box["y"] + box["height"]
     until(view, f"+document.querySelector('#reader svg .window').getAttribute('x') > {before} + 50")
     held = int(view.locator("#reader .t.here").get_attribute("data-token"))
-    later = view.locator("#reader-readout p").last.locator("button").all_inner_texts()
+    later = view.locator("#reader-readout p:not(.pins)").last.locator("button").all_inner_texts()
     assert all(int(said.rsplit("(", 1)[1].rstrip(")")) > held for said in later)
     with view.expect_download() as svg:
         view.locator("#reader .save").first.click()
@@ -415,20 +417,59 @@ def test_the_address_restores_what_was_chosen(opened):
     assert "sentences get" in view.locator("#reader-readout").inner_text()
 
 
-def test_a_broken_address_is_named_and_falls_back(opened):
-    view = opened("#cells&metric=foo&target=bad&model=r1_qwen_7b&item=nothing")
+BROKEN = (
+    *("model=none", "dataset=nowhere", "setting=never", "show=half", "source=x", "target=bad", "mode=x", "metric=foo"),
+    *("item=nothing", "sort=colour", "sort=constructor", "page=77", "page=-1", "page=x", "token=9999", "token=0"),
+    *("token=3,9999", "line=900.1", "line=1", "view=L9.H9", "head=L99.H99", "head=1.2", "pair=pair-77", "probe=x"),
+    *("cell=1.99", "cell=x", "zprobe=x", "zhead=L0.H6", "constructor=1", "colour=red"),
+)
+
+
+def test_each_broken_part_of_an_address_is_named_and_falls_back(opened):
+    view = opened()
+    found = {}
+    for part in BROKEN:
+        view.evaluate("part => { location.hash = part; }", f"{'cells&' if '77' in part else ''}{part}&zprobe=plain, x")
+        until(view, "document.getElementById('notice').textContent.includes('zprobe')")
+        until(view, "document.documentElement.hasAttribute('data-ready')")
+        said = view.locator("#notice").inner_text()
+        key, value = part.split("=")
+        found[part] = f"{key} \u201c{value}\u201d" in said and said.count("\u201c") == 2 - (key == "zprobe")
+        view.evaluate("() => { location.hash = ''; }")
+        until(view, "!document.getElementById('notice').textContent")
+    assert [part for part, named in found.items() if not named] == []
+    assert view.evaluate("address()") == "#"
+
+
+def test_what_an_address_asks_for_is_taken_beside_what_is_broken(opened):
+    view = opened("#nosuch&metric=foo&model=r1_qwen_7b&token=5,17&note=a%20%3Cb%3E")
     said = view.locator("#notice").inner_text()
-    for name in ("metric \u201cfoo\u201d", "target \u201cbad\u201d", "item \u201cnothing\u201d"):
-        assert name in said
-    assert "r1_qwen_7b" not in said
+    assert "metric \u201cfoo\u201d, the place \u201cnosuch\u201d, which" in said
     assert view.locator("#cells .missing, #heads .missing").count() == 0
+    assert view.locator("#pickers select").first.input_value() == "r1_qwen_7b"
+    assert view.locator("#note").inner_text() == "Note: a <b>"
+    view.locator("#pickers input").fill("read this")
+    view.locator("#pickers input").press("Enter")
+    until(view, "document.getElementById('note').textContent === 'Note: read this'")
+    assert "note=read+this" in view.url
 
 
-def test_a_first_choice_without_an_anchor_is_read_as_the_others_are(opened):
-    view = opened("#model=none&dataset=nowhere&metric=rank_diff")
-    said = view.locator("#notice").inner_text()
-    assert "model \u201cnone\u201d, dataset \u201cnowhere\u201d" in said
-    assert "metric=rank_diff" in view.url
+def test_several_tokens_are_pinned_and_kept_in_the_address(opened, page_data):
+    close = page_data["traces"][0]["items"][0]["think_close"]
+    first, second = close + 7, close + 9
+    view = opened(f"#reader&token={first},{second}")
+    until(view, "document.querySelector('#reader .here')")
+    assert view.evaluate("+document.querySelector('#reader .here').dataset.token") == second
+    assert int(str(view.locator("#reader .t.pinned").get_attribute("data-token"))) == first
+    assert f"({first}), most on" in view.locator("#reader-readout .pin").inner_text()
+    view.locator(f'#reader .t[data-token="{close + 4}"]').click(modifiers=["Shift"])
+    assert f"token={first}%2C{second}%2C{close + 4}" in view.url
+    view.locator(f"#reader-readout [aria-label='Release token {first}']").click()
+    view.keyboard.press("Escape")
+    assert view.url.endswith(f"token={second}")
+    view.locator("#reader-readout button:text-is('pin it')").click()
+    view.locator(f'#reader .t[data-token="{close + 5}"]').click()
+    assert view.url.endswith(f"token={second}%2C{close + 5}")
 
 
 def test_the_first_screen_answers_with_the_numbers_of_the_data(opened, page_data):
@@ -464,6 +505,27 @@ def test_a_figure_can_be_taken_as_svg_and_png_and_says_how_it_is_measured(opened
     folds = {figure.get_attribute("id") for figure in view.locator("figure:has(summary:text-is('How measured'))").all()}
     assert folds == {figure.get_attribute("id") for figure in view.locator("figure").all()}
     assert page_data["measured"]["cuts"]["code"] == "r2a_core/knockout"
+
+
+def words_of(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text))
+
+
+def test_a_saved_picture_says_what_the_figure_says_from_title_to_caption(opened, page_data):
+    """Of every figure without a scrolled box; the halo of a label lies behind its letters."""
+    view = opened("#accuracy&item=item%2F00.json")
+    for figure in set(page_data["measured"]) - {"judged", "against", "items", "reader"}:
+        picture = ElementTree.fromstring(view.evaluate(f"pictureOf(document.getElementById('{figure}')).text"))
+        parts = [view.locator(f"#{figure} {part}") for part in ("h3", ".says", ".body", "figcaption")]
+        seen = " ".join(text for part in parts for text in part.all_inner_texts())
+        assert words_of(seen) <= words_of(" ".join(picture.itertext())), figure
+    accuracy = view.evaluate("pictureOf(document.getElementById('accuracy')).text")
+    assert "tiny_qwen2 on math500 (n = 5); r1_qwen_7b on math500 (n = 5)" in view.locator("#accuracy").inner_text()
+    assert 'paint-order="stroke"' in accuracy.split(">+40 [")[0].split("<text")[-1]
+    items = view.evaluate("pictureOf(document.getElementById('items')).text")
+    heads = view.locator("#items thead th").all_inner_texts()
+    assert words_of(" ".join(heads)) <= words_of(items)
+    assert "\u2026</text>" in items  # a question that is cut on the page is cut there
 
 
 def test_an_item_opens_with_all_its_evidence_and_back(opened, page_data):

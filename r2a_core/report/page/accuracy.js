@@ -107,7 +107,7 @@ function drawAccuracy(body, width) {
   return {
     answer: DATA.overview.questions[0].answer,
     caption:
-      'At the right: difference in points with its 95% interval; *** p < 0.001, ** p < 0.01, * p < 0.05, n.s. otherwise. ' +
+      `${casesSaid(graded, (run) => run.summary.paired.n)}. At the right: difference in points with its 95% interval; *** p < 0.001, ** p < 0.01, * p < 0.05, n.s. otherwise. ` +
       't does not exist where all items differ alike.',
     csv: () =>
       graded.map(({ model, dataset, summary: { decoding, chance, paired } }) => ({

@@ -57,7 +57,8 @@ function drawAnswers(body, width) {
     answer: chosenRun('evaluation')?.answered,
     words: graded.map((run) => run.answered).filter(Boolean),
     caption:
-      'Shares of all first attempts. First of two: of answers that name one of two options, those that name the first.',
+      `${casesSaid(graded, (run) => Object.values(run.summary.answers)[0].n)}: shares of all first attempts. ` +
+      'First of two: of answers that name one of two options, those that name the first.',
     csv: () =>
       rows.map(({ run: { model, dataset }, setting, counts, chance }) => ({
         ...{ model, dataset, setting, chance },

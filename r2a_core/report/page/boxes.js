@@ -1,5 +1,11 @@
 // Figure 2: attention mass by segment, one box a segment over traces.
 
+declare(
+  'source',
+  'answer',
+  oneOf(() => ['answer', 'reasoning']),
+);
+
 function boxPanel(run, boxes, width) {
   const colour = SETTING_COLOURS[run.setting] ?? BLUE;
   const published = STATE.source === 'answer' ? run.published : null;

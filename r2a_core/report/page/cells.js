@@ -9,12 +9,42 @@ const METRICS = {
 };
 const roleLabel = (role) => DATA.curves[role]?.label ?? role;
 
-function chosenSweep(run) {
-  const pairs = [...new Set(run.sweeps.map((one) => one.pair_id))];
-  const pair = pairs.includes(STATE.pair) ? STATE.pair : pairs[0];
-  const probes = run.sweeps.filter((one) => one.pair_id === pair).map((one) => one.probe);
-  const probe = probes.includes(STATE.probe) ? STATE.probe : probes[0];
-  return { pairs, probes, sweep: run.sweeps.find((one) => one.pair_id === pair && one.probe === probe) };
+declare(
+  'pair',
+  '',
+  oneOf(() => chosenSweep().pairs),
+  ['cell'],
+);
+declare(
+  'probe',
+  '',
+  oneOf(() => chosenSweep().probes),
+  ['cell'],
+);
+declare(
+  'metric',
+  'nld',
+  oneOf(() => Object.keys(METRICS)),
+);
+declare('cell', '', (cell) => {
+  const { sweep } = chosenSweep();
+  return sweep !== undefined && within(cell, [sweep.position.length, sweep.layers.length]);
+});
+declare(
+  'zprobe',
+  '',
+  oneOf(() => (patchedHeads().find((run) => run.model === STATE.model)?.heads ?? []).map(zName)),
+);
+declare('zhead', '', (head) => patchedHeads().some((run) => run.model === STATE.model) && hasHead(head));
+
+/** The pairs of the chosen model, the probes of the chosen pair, and what is chosen, or the first. */
+function chosenSweep() {
+  const sweeps = findRecord('patching', { model: STATE.model })?.sweeps ?? [];
+  const pairs = [...new Set(sweeps.map((one) => one.pair_id))];
+  const pair = STATE.pair || pairs[0];
+  const own = sweeps.filter((one) => one.pair_id === pair);
+  const probes = own.map((one) => one.probe);
+  return { pairs, probes, sweep: own.find((one) => one.probe === STATE.probe) ?? own[0] };
 }
 
 function tokenLabel(sweep, at, longest) {
@@ -101,10 +131,9 @@ async function drawCells(body, width) {
   const run = findRecord('patching', { model: STATE.model });
   if (!run || !run.sweeps.length)
     return { missing: leftOut(`${STATE.model} has no patched pair yet: dvc repro patch.`) };
-  const { pairs, probes, sweep } = chosenSweep(run);
+  const { pairs, probes, sweep } = chosenSweep();
   const grids = await allNumbers(sweep.grids);
-  const asked = STATE.cell.split('.').map(Number);
-  const at = STATE.cell && asked[0] < sweep.position.length && asked[1] < sweep.layers.length ? asked : null;
+  const at = STATE.cell ? STATE.cell.split('.').map(Number) : null;
   body.append(h('div', { class: 'beside' }, pairGrid(sweep, grids, at, width), cellFacts(sweep, grids, at)));
   const named = pairs.map((pair) => [pair, visible(pair)]);
   return {
@@ -123,6 +152,7 @@ async function drawCells(body, width) {
   };
 }
 
+const zName = (one) => `${one.probe}, ${roleLabel(one.role)}`;
 const patchedHeads = () => DATA.patching.filter((run) => run.heads.length);
 
 async function drawHeadPatch(body, width) {
@@ -131,7 +161,7 @@ async function drawHeadPatch(body, width) {
     return {
       missing: `No single heads of ${STATE.model} have been patched: add z to patch.sweep.components and set with_z in capture (params.yaml).`,
     };
-  const names = run.heads.map((one) => `${one.probe}, ${roleLabel(one.role)}`);
+  const names = run.heads.map(zName);
   const at = Math.max(names.indexOf(STATE.zprobe), 0);
   const one = run.heads[at];
   const { shape, values } = await numbers(one.grid);

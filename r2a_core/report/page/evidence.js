@@ -43,7 +43,12 @@ function evidenceLinks(id) {
 /** Links to items, and back from a figure to the evidence of one. */
 function itemLinks(ids) {
   const link = (id) => button(visible(id), () => openItem(id), { 'data-key': `go-${id}` });
-  return h('p', { class: 'note links' }, 'Its questions, with all their evidence: ', ids.slice(0, 12).map(link));
+  return h(
+    'p',
+    { class: 'note links' },
+    'Its questions, with all their evidence: ',
+    ids.slice(0, 12).map((id, at) => [at ? ', ' : '', link(id)]),
+  );
 }
 
 async function openItem(id) {

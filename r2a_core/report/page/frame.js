@@ -16,90 +16,6 @@ async function copyText(text) {
   }
 }
 
-function download(name, blob) {
-  const link = h('a', { download: name, href: URL.createObjectURL(blob) });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-}
-
-const LOOK =
-  'fill fill-opacity stroke stroke-width stroke-opacity stroke-dasharray stroke-linecap font-family font-size font-weight ' +
-  'text-anchor visibility';
-
-/** The texts of a figure outside its pictures that are in view: {text, box, style}; what is broken into lines, by word. */
-function textsInView(body) {
-  const texts = document.createTreeWalker(body, NodeFilter.SHOW_TEXT);
-  const [range, found] = [document.createRange(), []];
-  while (texts.nextNode()) {
-    const [node, parent] = [texts.currentNode, texts.currentNode.parentElement];
-    range.selectNodeContents(node);
-    if (parent.closest('svg') || !range.getClientRects().length) continue;
-    const frame = (parent.closest('.text, .scroll') ?? body).getBoundingClientRect();
-    const whole = range.getClientRects().length === 1;
-    for (const { 0: text, index } of node.data.matchAll(whole ? /[^]+/g : /\S+/g)) {
-      range.setStart(node, index);
-      range.setEnd(node, index + text.length);
-      const box = range.getBoundingClientRect();
-      if (box.top >= frame.top && box.bottom <= frame.bottom)
-        found.push({ text, box, style: getComputedStyle(parent) });
-    }
-  }
-  return found;
-}
-
-/** A copy of an SVG with the styles that the page gives it. */
-function styledCopy(drawn, place) {
-  const copy = fill(drawn.cloneNode(true), place, []);
-  const copies = copy.querySelectorAll('*');
-  drawn.querySelectorAll('*').forEach((one, at) => {
-    const style = getComputedStyle(one);
-    for (const name of LOOK.split(' ')) copies[at].setAttribute(name, style.getPropertyValue(name));
-  });
-  return copy;
-}
-
-/** What a figure shows as one picture: its SVGs with their styles, its maps, and the text around them. */
-function pictureOf(body, title) {
-  const frame = body.getBoundingClientRect();
-  const [width, height] = [frame.width + 16, frame.height + 40];
-  const at = (box) => ({ x: box.left - frame.left, y: box.top - frame.top, width: box.width, height: box.height });
-  const write = (x, y, text, { color, fontFamily, fontSize }) =>
-    s('text', { x, y, fill: color, 'font-family': fontFamily, 'font-size': fontSize, 'xml:space': 'preserve' }, text);
-  const map = (canvas) => {
-    const looks = { href: canvas.toDataURL(), preserveAspectRatio: 'none', 'image-rendering': 'pixelated' };
-    return s('image', { ...at(canvas.getBoundingClientRect()), ...looks });
-  };
-  const texts = textsInView(body).map(({ text, box, style }) => {
-    const place = at(box);
-    return [
-      s('rect', { ...place, fill: style.backgroundColor }),
-      write(place.x, place.y + 0.78 * box.height, text, style),
-    ];
-  });
-  const ground = getComputedStyle(body.closest('figure')).backgroundColor;
-  const whole = s(
-    'svg',
-    { width, height, viewBox: `-8 -32 ${width} ${height}` },
-    s('rect', { x: -8, y: -32, width, height, fill: ground }),
-    write(0, -12, title, getComputedStyle(body)),
-    Array.from(body.querySelectorAll('canvas'), map),
-    Array.from(body.querySelectorAll('svg'), (one) => styledCopy(one, at(one.getBoundingClientRect()))),
-    texts,
-  );
-  return { width, height, text: new XMLSerializer().serializeToString(whole) };
-}
-
-async function pngOf({ width, height, text }) {
-  const image = new Image();
-  image.src = `data:image/svg+xml,${encodeURIComponent(text)}`;
-  await image.decode();
-  const canvas = h('canvas', { width: 2 * width, height: 2 * height });
-  canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
-  return new Promise((resolve) => {
-    canvas.toBlob(resolve);
-  });
-}
-
 /** A button that says for a moment whether its work was done: work() -> true or false. */
 function doing(name, label, work) {
   const pressed = button(
@@ -141,7 +57,7 @@ function figureParts(id, title, csv) {
   const copy = doing('copy', 'Copy CSV', async () => copyText(csvText(await csv())));
   const save = (kind, make) =>
     doing('save', kind.toUpperCase(), async () => {
-      download(`${id}.${kind}`, await make(pictureOf(body, title)));
+      download(`${id}.${kind}`, await make(pictureOf(body.closest('figure'))));
       return true;
     });
   const tools = [

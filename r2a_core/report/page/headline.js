@@ -3,6 +3,12 @@
 const caseName = ({ model, dataset }) =>
   DATA.overview.models.length === 1 ? dataset : DATA.overview.datasets.length === 1 ? model : `${model}, ${dataset}`;
 
+/** The models of runs, each with its datasets and their n: count(run) -> n. */
+const casesSaid = (runs, count) =>
+  [...Map.groupBy(runs, (run) => run.model)]
+    .map(([model, own]) => `${model} on ${own.map((run) => `${run.dataset} (n = ${count(run)})`).join(', ')}`)
+    .join('; ');
+
 function accuracyPicture(width) {
   const runs = gradedRuns();
   return runs.length ? settingChart(runs.map(accuracyRow), 'Right answers', width, [0, 100], (one) => `${one}%`) : null;

@@ -9,6 +9,26 @@ function headOf(text) {
   return found ? [Number(found[1]), Number(found[2])] : null;
 }
 
+/** How many layers and heads the chosen model has. */
+function headShape() {
+  const { layers, heads } = DATA.overview.models.find((one) => one.name === STATE.model);
+  return chosenRun('attention')?.grids.reasoning?.shape ?? [layers ?? 0, heads ?? 0];
+}
+
+const hasHead = (text) => headOf(text) !== null && within(headOf(text).join('.'), headShape());
+
+declare(
+  'setting',
+  DATA.overview.settings.includes('with_reasoning') ? 'with_reasoning' : firstOf(DATA.overview.settings),
+  oneOf(() => DATA.overview.settings),
+);
+declare(
+  'target',
+  'reasoning',
+  oneOf(() => Object.keys(SEGMENTS)),
+);
+declare('head', '', hasHead);
+
 /** The chosen head, or the first Reasoning-Focus Head. */
 function chosenHead() {
   return headOf(STATE.head) ?? chosenRun('heads')?.marks.rfh[0] ?? null;

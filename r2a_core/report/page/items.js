@@ -21,6 +21,20 @@ const COLUMNS = {
   outcome: 'outcome',
 };
 
+declare(
+  'show',
+  'all',
+  oneOf(() => Object.keys(OUTCOMES)),
+  ['page'],
+);
+declare('find', '', anyText, ['page']);
+declare('sort', '', (value) => Object.hasOwn(COLUMNS, value.replace(/^-/, '')));
+declare('page', '0', async (value) => within(value, [pagesOf(await listedItems())]));
+declare('item', '', (id) => itemsHere().includes(id), ['token', 'line']);
+
+/** The items of the chosen model and dataset, or where these are not evaluated those with a trace. */
+const itemsHere = () => chosenRun('evaluation')?.items.item_id ?? tracesHere().map((one) => one.item_id);
+
 /** The parts of the page that hold more on an item: [name, anchor] pairs. */
 function evidenceOf(id) {
   return [
@@ -55,8 +69,8 @@ function itemRows(columns, texts) {
   ];
   const holds = (at) => said(at).some((text) => (text ?? '').toLowerCase().includes(find));
   const rows = columns.item_id.map((_, at) => at).filter((at) => kept(at) && (!find || holds(at)));
-  const [, down, name] = /^(-?)(\w+)$/.exec(STATE.sort) ?? [];
-  if (!(name in COLUMNS)) return rows;
+  if (!STATE.sort) return rows;
+  const [, down, name] = /^(-?)(.*)$/.exec(STATE.sort);
   const order = (a, b) => (a === b ? 0 : a === null ? 1 : b === null ? -1 : (a < b ? -1 : 1) * (down ? -1 : 1));
   return rows.sort((a, b) => order(columns[name][a], columns[name][b]));
 }
@@ -105,7 +119,7 @@ function itemLine(run, columns, at, first) {
     'tr',
     {
       ...{ tabindex: own || at === first ? 0 : -1, 'data-key': `item-${at}`, 'data-item': at },
-      ...{ class: own ? 'chosen' : '', 'aria-selected': own, onclick: pick, onkeydown: move },
+      ...{ class: own ? 'chosen' : '', 'aria-current': own && 'true', onclick: pick, onkeydown: move },
     },
     h('th', { scope: 'row' }, visible(id)),
     h('td', {}, h('span', { class: 'given' }, visible(columns.question[at] ?? '\u2013'))),
@@ -131,14 +145,22 @@ function pageButtons(page, pages) {
   return pages < 2 ? '' : h('p', { class: 'note' }, step(-1, 'Previous'), ` ${page + 1} of ${pages} `, step(1, 'Next'));
 }
 
-async function drawItems(body, width) {
+/** The items that match: the table with the questions, texts and rows to list; null where none are evaluated. */
+async function listedItems() {
   const run = chosenRun('evaluation');
-  if (!run) return { missing: `${STATE.model} is not evaluated on ${STATE.dataset} yet: dvc repro evaluate.` };
+  if (!run) return null;
   const columns = { ...run.items, question: await packedJson(run.questions) };
   const texts = await textsOf(run, STATE.find ? null : columns.item_id.indexOf(STATE.item));
-  const rows = itemRows(columns, texts);
-  const pages = Math.max(1, Math.ceil(rows.length / ROWS_AT_ONCE));
-  const page = Math.min(Math.max(Number(STATE.page) || 0, 0), pages - 1);
+  return { run, columns, texts, rows: itemRows(columns, texts) };
+}
+
+const pagesOf = (listed) => Math.max(1, Math.ceil((listed?.rows.length ?? 0) / ROWS_AT_ONCE));
+
+async function drawItems(body, width) {
+  const listed = await listedItems();
+  if (!listed) return { missing: `${STATE.model} is not evaluated on ${STATE.dataset} yet: dvc repro evaluate.` };
+  const { run, columns, texts, rows } = listed;
+  const [page, pages] = [Number(STATE.page), pagesOf(listed)];
   const here = rows.slice(page * ROWS_AT_ONCE, (page + 1) * ROWS_AT_ONCE);
   const first = here.some((at) => columns.item_id[at] === STATE.item) ? null : here[0];
   const head = h('tr', {}, Object.keys(COLUMNS).map(sortButton), h('th', { scope: 'col' }, 'more'));

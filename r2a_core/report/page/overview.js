@@ -33,6 +33,16 @@ function ranPart() {
   );
 }
 
+/** The note that the address carries, for all whom it is sent to. */
+function noteLine() {
+  const line = h('p', { id: 'note' });
+  const redrawn = () => {
+    line.textContent = STATE.note && `Note: ${visible(STATE.note)}`;
+  };
+  FIGURES.push({ keys: ['note'], frame: line, redraw: redrawn });
+  return line;
+}
+
 /** Names the setting that run.settings leaves out. */
 function notRun() {
   const left = SIDES.map(([setting]) => setting).filter((setting) => !DATA.overview.settings.includes(setting));
@@ -101,6 +111,7 @@ function overviewSection(against, comparisons) {
       askedOf(datasets),
     ),
     h('p', { id: 'notice', class: 'missing', role: 'status' }),
+    noteLine(),
     DATA.left_out.length > 0 &&
       h(
         'p',

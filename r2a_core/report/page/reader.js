@@ -18,6 +18,18 @@ const MODES = {
   lines: [lineView, ({ trace }) => lineCaption(trace)],
 };
 
+const tokenIn = ({ n_tokens: count, think_open: open, think_close: close }, text) =>
+  /^[1-9]\d*$/.test(text) && Number(text) < count - 1 && Number(text) !== open && Number(text) !== close;
+
+declare('view', '', (name) => (chosenTrace()?.views ?? []).some((view) => view.name === name));
+declare(
+  'mode',
+  'tokens',
+  oneOf(() => Object.keys(MODES)),
+);
+declare('token', '', (list) => chosenTrace() && list.split(',').every((one) => tokenIn(chosenTrace(), one)));
+declare('line', '', (pair) => within(pair, Array(2).fill(chosenTrace()?.lines?.start.length ?? 0)));
+
 /** What the reader shows; while it is the same, nothing is drawn again: to lay out 10,000 tokens takes a while. */
 function readerSign() {
   const trace = chosenTrace();

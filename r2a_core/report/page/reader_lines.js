@@ -84,8 +84,7 @@ async function lineView({ trace, at, readout, paint, width }) {
   }
   const found = await linesOf(trace, at);
   const { lines, ratio, weight, evenly, pairs } = found;
-  const asked = STATE.line.split('.').map(Number);
-  const chosen = STATE.line && asked.length === 2 && asked.every((one) => lines[one]) ? asked : null;
+  const chosen = STATE.line ? STATE.line.split('.').map(Number) : null;
   const label = (number, most = 60) => `\u201c${paint.label(lines[number], most)}\u201d`;
   const said = chosen
     ? pairSaid(found, label, ...chosen)

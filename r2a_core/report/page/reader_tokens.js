@@ -37,32 +37,65 @@ function saidOf(trace, token, { reads, readBy }, quoted, listed) {
   ].flat();
 }
 
-/** Lets one point at a token, or hold it with a click or the keys: describe(token), hold(token), rest(). */
-function holdTokens(holder, paint, describe, hold, rest) {
-  let held = null;
-  const lock = (token) => {
-    held = token;
-    STATE.token = token === null ? '' : String(token);
+/**
+ * Lets one point at a token, hold it with a click or the keys, and pin it to hold another beside it:
+ * describe(token), hold(token, pinned), rest(). go(token) holds another, pin() keeps the held one, release(token).
+ */
+function holdTokens(holder, paint, { describe, hold, rest }) {
+  let held = []; // the pinned tokens, and last the one in hand
+  const take = (tokens) => {
+    held = tokens;
+    const last = held.at(-1);
+    const pinned = [...new Set(held)].filter((token) => token !== last);
+    STATE.token = [...pinned, ...held.slice(-1)].join(',');
     history.replaceState(null, '', address());
-    (token === null ? rest : hold)(token);
+    if (held.length) hold(last, pinned);
+    else rest();
   };
+  const go = (token) => take([...held.slice(0, -1), token]);
+  const pin = () => take([...held, ...held.slice(-1)]);
   const pointed = (act) => (event) => {
     const token = event.target.closest?.('.t')?.dataset.token;
-    if (token) act(Number(token));
+    if (token) act(Number(token), event);
   };
-  holder.onpointerover = pointed((token) => held ?? describe(token));
-  holder.onpointerleave = () => held ?? rest();
-  holder.onclick = pointed((token) => lock(held === token ? null : token));
+  holder.onpointerover = pointed((token) => held.length || describe(token, []));
+  holder.onpointerleave = () => held.length || rest();
+  holder.onclick = pointed((token, { shiftKey }) => {
+    if (shiftKey) take([...held, token]);
+    else if (held.at(-1) === token) take(held.slice(0, -1));
+    else go(token);
+  });
   holder.onkeydown = (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    if (!step) return;
-    lock(held === null ? Number(event.target.querySelector('.t').dataset.token) : paint.nearest(held + step, step));
+    if (step) {
+      const first = () => Number(event.target.querySelector('.t').dataset.token);
+      go(held.length ? paint.nearest(held.at(-1) + step, step) : first());
+    } else if (event.key === 'Enter') pin();
+    else return;
     event.preventDefault();
   };
-  unlockReader = () => held === null || lock(null);
+  unlockReader = () => held.length && take(held.slice(0, -1));
   rest();
-  if (STATE.token !== '') requestAnimationFrame(() => lock(paint.nearest(Number(STATE.token) || 1)));
-  return lock;
+  if (STATE.token !== '') requestAnimationFrame(() => take(STATE.token.split(',').map(Number)));
+  return { go, pin, release: (token) => take(held.filter((one) => one !== token)) };
+}
+
+/** What is pinned: each token with what it reads most, and ways to leave or to add it. */
+function pinsSaid(pinned, links, { word, listed, pin, release }) {
+  const strongest = (token) => links.reads(token)[0]?.ends ?? [];
+  const line = (token) =>
+    h(
+      'p',
+      { class: 'pin' },
+      ...['Pinned: ', word({ from: token, to: token + 1 })],
+      strongest(token).length ? [', most on ', listed(strongest(token))] : '',
+      ' ',
+      button('release', () => release(token), { 'aria-label': `Release token ${token}` }),
+    );
+  return [
+    ...pinned.map(line),
+    h('p', { class: 'pins' }, button('pin it', pin), ' to hold another token beside it (Enter).'),
+  ];
 }
 
 function tokenView({ trace, links, texts, readout, holder, paint }) {
@@ -70,15 +103,14 @@ function tokenView({ trace, links, texts, readout, holder, paint }) {
     readout.textContent = 'No links are stored for this trace: dvc repro maps.';
     return null;
   }
-  readout.classList.add('steady'); // else the text would move under the pointer
   const go = ({ from }) => {
-    lock(from);
+    held.go(from);
     paint.focus(from);
   };
   const quoted = (place) => `\u201c${paint.label({ from: place, to: place + 1 })}\u201d`;
   const word = (end) => button(`\u201c${paint.label(end)}\u201d (${end.from})`, () => go(end));
   const listed = (ends) => ends.slice(0, 3).map((end, at) => [at ? ', ' : '', word(end), ` ${show(end.weight, 4)}`]);
-  const describe = (token) => {
+  const describe = (token, pinned) => {
     const found = { reads: links.reads(token), readBy: links.readBy(token) };
     const kinds = [
       ...found.reads.map(({ ends }) => [ends, READS]),
@@ -86,20 +118,25 @@ function tokenView({ trace, links, texts, readout, holder, paint }) {
     ].filter(([ends]) => ends.length);
     paint.clear();
     for (const [ends, colours] of kinds) for (const end of ends) paint.tint(end, end.weight / ends[0].weight, colours);
+    for (const one of pinned) paint.mark(one, 'pinned');
     paint.mark(token, 'here');
     readout.replaceChildren(...saidOf(trace, token, found, quoted, listed));
     return kinds.map(([ends]) => ends[0].from).reverse();
   };
   /** The text scrolls to the token and to what it is linked with most. */
-  const hold = (token) => {
-    for (const place of [...describe(token), token]) paint.reveal(place);
+  const hold = (token, pinned) => {
+    readout.classList.remove('steady');
+    const strongest = describe(token, pinned);
+    readout.append(...pinsSaid(pinned, links, { word, listed, ...held }));
+    for (const place of [...strongest, token]) paint.reveal(place);
     announce(readout.textContent);
   };
   const rest = () => {
+    readout.classList.add('steady'); // else the text would move under the pointer
     paint.clear();
     readout.textContent = 'Point at a token.';
   };
-  const lock = holdTokens(holder, paint, describe, hold, rest);
+  const held = holdTokens(holder, paint, { describe, hold, rest });
   return () =>
     links.blocks.flatMap((block) => block.written.flatMap((token) => readRows(block.reads(token), token, texts)));
 }
@@ -113,7 +150,8 @@ function tokenCaption(trace, links) {
   const widest = (part) => links?.blocks.find((block) => block.part === part)?.width ?? 0;
   const views = readingViews(trace);
   return (
-    'Point at a token, or choose it with a click or the arrow keys (Esc releases it). Blue: what the model looks at while ' +
+    'Point at a token, or choose it with a click or the arrow keys (Esc releases it); Enter or a click with Shift pins ' +
+    'several, which the address keeps. Blue: what the model looks at while ' +
     'writing it (from the token before); orange: while writing what it is looked at. Each is relative to the largest of ' +
     `its kind. Of an answer token: the strongest ${widest('reasoning')} of the reasoning and ${widest('query')} of question ` +
     'and answer, in steps of 1/65535. ' +

@@ -85,8 +85,15 @@ function buildSections() {
 }
 
 function drawPickers() {
-  const named = (name) => picker(name, choices()[name], name);
-  document.getElementById('pickers').replaceChildren(...['model', 'dataset'].map(named));
+  const named = (name) => picker(name, namesOf(`${name}s`), name);
+  document.getElementById('pickers').replaceChildren(...['model', 'dataset'].map(named), noteField());
+}
+
+/** Where a note is written that goes with a copied address. */
+function noteField() {
+  const field = h('input', { value: STATE.note, maxlength: 280, placeholder: 'kept in the address' });
+  field.addEventListener('change', () => choose({ note: field.value }));
+  return h('label', { class: 'picker' }, h('span', {}, 'note'), field);
 }
 
 /** Marks the section in view in the navigation. */
@@ -95,7 +102,7 @@ function markCurrent() {
   const seen = new IntersectionObserver(
     (entries) => {
       const here = entries.find((one) => one.isIntersecting)?.target.id;
-      if (here) links.forEach((link) => link.toggleAttribute('aria-current', link.hash === `#${here}`));
+      if (here) for (const link of links) link.setAttribute('aria-current', String(link.hash === `#${here}`));
     },
     { rootMargin: '-40% 0px -55% 0px' },
   );
@@ -103,11 +110,16 @@ function markCurrent() {
 }
 
 async function follow() {
-  document.getElementById('notice').textContent = readAddress();
+  const unknown = await readAddress();
   drawPickers();
   await redraw(FIGURES);
   const anchor = anchorInAddress();
-  if (anchor) document.getElementById(anchor)?.scrollIntoView();
+  const place = document.getElementById(anchor);
+  place?.scrollIntoView();
+  if (anchor && !place) unknown.push(`the place \u201c${anchor}\u201d`);
+  document.getElementById('notice').textContent = unknown.length
+    ? visible(`The address asks for ${unknown.join(', ')}, which this page does not have.`)
+    : '';
 }
 
 buildSections();

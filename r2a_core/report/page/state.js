@@ -1,79 +1,65 @@
 // What is chosen, kept in the address after #, and the figures that are drawn from it.
 
-const firstOf = (list) => list[0] ?? '';
-const STATE = {
-  model: firstOf(DATA.overview.models.map((one) => one.name)),
-  dataset: firstOf(DATA.overview.datasets.map((one) => one.name)),
-  setting: DATA.overview.settings.includes('with_reasoning') ? 'with_reasoning' : firstOf(DATA.overview.settings),
-  show: 'all',
-  find: '',
-  item: '',
-  source: 'answer',
-  target: 'reasoning',
-  head: '',
-  sort: '',
-  page: '0',
-  view: '',
-  mode: 'tokens',
-  token: '',
-  line: '',
-  pair: '',
-  probe: '',
-  metric: 'nld',
-  cell: '',
-  zprobe: '',
-  zhead: '',
-};
-const DEFAULTS = { ...STATE };
+const STATE = {};
+const KEYS = {}; // by name, in the order in which an address is checked: {start, has, below}
 const FIGURES = [];
-const BELOW = {
-  model: ['item', 'page', 'head', 'view', 'token', 'line', 'pair', 'cell', 'zhead'],
-  dataset: ['item', 'page', 'head', 'view', 'token', 'line'],
-  item: ['token', 'line'],
-  show: ['page'],
-  pair: ['cell'],
-  probe: ['cell'],
-};
+
+/**
+ * A choice that an address may name: where it starts, has(value) -> whether the page has it, where what is declared before
+ * is chosen, and which choices start again when it changes. Each view declares its own.
+ */
+function declare(name, start, has, below = []) {
+  KEYS[name] = { start, has, below };
+  STATE[name] = start;
+}
+
+const anyText = () => true;
+const oneOf = (list) => (value) => list().includes(value);
+/** Whether a text is as many whole numbers, joined by dots, as there are ends, each from 0 to less than its end. */
+const within = (text, ends) =>
+  /^\d+(\.\d+)*$/.test(text) &&
+  text.split('.').length === ends.length &&
+  text.split('.').every((one, at) => Number(one) < ends[at]);
+const firstOf = (list) => list[0] ?? '';
+const namesOf = (part) => DATA.overview[part].map((one) => one.name);
+const ofModel = ['item', 'page', 'head', 'view', 'token', 'line'];
+
+declare(
+  'model',
+  firstOf(namesOf('models')),
+  oneOf(() => namesOf('models')),
+  [...ofModel, ...['pair', 'cell', 'zprobe', 'zhead']],
+);
+declare(
+  'dataset',
+  firstOf(namesOf('datasets')),
+  oneOf(() => namesOf('datasets')),
+  ofModel,
+);
+declare('note', '', anyText);
 
 /** The record of a section that is of the chosen model and dataset. */
 const chosenRun = (section) => findRecord(section, { model: STATE.model, dataset: STATE.dataset });
 
-/** What may be chosen, where that is a fixed list. */
-const choices = () => ({
-  model: DATA.overview.models.map((one) => one.name),
-  dataset: DATA.overview.datasets.map((one) => one.name),
-  setting: SIDES.map(([setting]) => setting),
-  show: Object.keys(OUTCOMES),
-  source: ['answer', 'reasoning'],
-  target: Object.keys(SEGMENTS),
-  mode: Object.keys(MODES),
-  metric: Object.keys(METRICS),
-});
-
-/** Takes the choices from the address; returns a sentence on those that the page does not have. */
-function readAddress() {
+/** Takes the choices from the address; what the page does not have falls back, and is named in the list that it returns. */
+async function readAddress() {
   const given = new URLSearchParams(location.hash.replace(/^#([^=&]*(&|$))?/, ''));
-  const known = choices();
-  const unknown = [];
-  for (const key of Object.keys(STATE)) {
-    STATE[key] = given.get(key) ?? DEFAULTS[key];
-    if (!known[key] || known[key].includes(STATE[key])) continue;
-    if (given.has(key)) unknown.push(`${key} \u201c${visible(STATE[key])}\u201d`);
-    STATE[key] = DEFAULTS[key];
+  const named = ([key, value]) => `${key} \u201c${value}\u201d`;
+  const unknown = [...given].filter(([key]) => !Object.hasOwn(KEYS, key)).map(named);
+  for (const [key, { start, has }] of Object.entries(KEYS)) {
+    const value = given.get(key) ?? start;
+    const known = value === start || (await has(value));
+    if (!known) unknown.push(named([key, value]));
+    STATE[key] = known ? value : start;
   }
-  const items = chosenRun('evaluation')?.items.item_id;
-  if (STATE.item && items && !items.includes(STATE.item)) unknown.push(`item \u201c${visible(STATE.item)}\u201d`);
-  return unknown.length ? `The address asks for ${unknown.join(', ')}, which this page does not have.` : '';
+  return unknown;
 }
 
-function anchorInAddress() {
-  return /^#([\w-]*)/.exec(location.hash)?.[1] ?? '';
-}
+const anchorInAddress = () => /^#([^=&]*)(&|$)/.exec(location.hash)?.[1] ?? '';
 
 function address(anchor = anchorInAddress()) {
-  const chosen = Object.entries(STATE).filter(([key, value]) => value !== DEFAULTS[key]);
-  const query = new URLSearchParams(chosen).toString();
-  return `#${anchor.includes('=') ? '' : anchor}${query ? `&${query}` : ''}`;
+  const query = new URLSearchParams(Object.entries(STATE).filter(([key, value]) => value !== KEYS[key].start));
+  return `#${[anchor, query.toString()].filter((part, at) => at === 0 || part).join('&')}`;
 }
 
 /** Chooses something: updates the address and redraws the figures that depend on it. */
@@ -83,11 +69,10 @@ async function choose(changes) {
     if (STATE[key] === value) continue;
     STATE[key] = value;
     changed.add(key);
-    for (const lower of BELOW[key] ?? []) {
-      if (!(lower in changes) && STATE[lower] !== DEFAULTS[lower]) {
-        STATE[lower] = DEFAULTS[lower];
-        changed.add(lower);
-      }
+    for (const lower of KEYS[key].below) {
+      if (lower in changes || STATE[lower] === KEYS[lower].start) continue;
+      STATE[lower] = KEYS[lower].start;
+      changed.add(lower);
     }
   }
   if (!changed.size) return;

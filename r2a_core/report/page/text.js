@@ -107,7 +107,7 @@ function painter(trace, { texts, spans, parts }, width) {
       if (tall) bar(end, share, colour);
     },
     clear: () => {
-      for (const one of marked) one.classList.remove('here', 'starts');
+      for (const one of marked) one.classList.remove('here', 'starts', 'pinned');
       for (const one of tinted) one.removeAttribute('style');
       for (const painted of [marked, tinted]) painted.clear();
       clear();

@@ -149,7 +149,7 @@ function walkCaption(trace, head, map) {
   const single = trace.views.filter((view) => view.kind === 'head').map((view) => view.name);
   const error = levelError(trace.floor).toFixed(1);
   return (
-    `${head} of ${STATE.model} on ${visible(trace.item_id)}: ${trace.n_tokens - 2 - trace.think_close} answer tokens over ` +
+    `${head} of ${STATE.model} on ${visible(trace.item_id)} of ${STATE.dataset}: ${trace.n_tokens - 2 - trace.think_close} answer tokens over ` +
     `${trace.think_close - trace.think_open - 1} reasoning tokens. ` +
     (map
       ? `${pooling(map)}; weights are kept to \u00b1${error}%, below ${floorText(trace.floor)} a cell is empty.`
