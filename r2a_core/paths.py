@@ -158,6 +158,11 @@ class StudyPaths:
         return self.report / "index.html"
 
     @property
+    def pages(self) -> Path:
+        """Folder of further pages, one a model and dataset, where one does not hold all: MODEL-DATASET.html."""
+        return self.report / "pages"
+
+    @property
     def against(self) -> Path:
         """The study as one page, beside another run; outside DVC."""
         return self.report / "against.html"

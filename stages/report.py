@@ -2,7 +2,8 @@
 
 params report and those of all other stages, to be listed; data/evaluation/, data/attention/, data/heads/, data/maps/,
 data/patching/, data/generations/, data/datasets/, data/models/*/model.json
--> data/report/index.html, data/report/plots/*.csv (panel, series, x, y; for dvc plots)
+-> data/report/index.html, data/report/plots/*.csv (panel, series, x, y; for dvc plots), and where one page does not
+hold all of it data/report/pages/MODEL-DATASET.html
 with --against: data/report/against.html, the page with another run's numbers beside this one's
 usage: python -m stages.report [--machine FILE.html] [--against OTHER]
 """
@@ -10,6 +11,7 @@ usage: python -m stages.report [--machine FILE.html] [--against OTHER]
 import importlib.metadata
 import os
 import platform
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +23,7 @@ from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import write_text_whole, write_whole
 from r2a_core.paths import StudyPaths
 from r2a_core.report.inputs import ReportInputs
-from r2a_core.report.page import build_page, report_data
+from r2a_core.report.page import build_page, build_pages, report_data
 from r2a_core.report.plot_tables import plot_tables
 from stages._study import open_study, run_stage
 
@@ -38,9 +40,15 @@ def report(
     inputs = report_inputs(study.paths, study.params, study.values)
     other = None if against is None else other_study(against, study.values, study.paths)
     data = report_data(inputs, None if machine is None else machine_facts(), other)
-    page = study.paths.page if against is None else study.paths.against
-    write_text_whole(machine or page, build_page(data, inputs.params.megabytes))
-    if machine is None and against is None:
+    if machine is not None or against is not None:
+        write_text_whole(machine or study.paths.against, build_page(data, inputs.params.megabytes))
+    else:
+        page, pages = build_pages(inputs, data)
+        write_text_whole(study.paths.page, page)
+        shutil.rmtree(study.paths.pages, ignore_errors=True)
+        study.paths.pages.mkdir()
+        for name, text in pages.items():
+            write_text_whole(study.paths.pages / name, text)
         for name, table in plot_tables(data).items():
             write_whole(study.paths.plots / f"{name}.csv", table.write_csv)
 

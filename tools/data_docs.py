@@ -787,6 +787,11 @@ OTHER_FILES = (
     ),
     ("figures/<part>/", "figures_*", "PNG and PDF of each figure; CSV and parquet of each table"),
     ("report/index.html", "report", "the page"),
+    (
+        "report/pages/<model>-<dataset>.html",
+        "report",
+        "of one model and dataset, where one page does not hold all",
+    ),
     ("report/plots/*.csv", "report", "panel, series, x, y: the curves of `dvc plots`"),
 )
 

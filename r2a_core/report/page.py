@@ -9,7 +9,7 @@ import base64
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.resources import files
 from typing import Any
 
@@ -18,7 +18,7 @@ from r2a_core.infra.errors import R2AError
 from r2a_core.report.answers import add_answers
 from r2a_core.report.comparison import beside_run
 from r2a_core.report.encode import CODES, plain, script_safe
-from r2a_core.report.inputs import Gaps, ReportInputs
+from r2a_core.report.inputs import Gaps, ReportInputs, words
 from r2a_core.report.instruments import instruments_section
 from r2a_core.report.knockout import knockout_section
 from r2a_core.report.measured import GLOSSARY, MEASURED
@@ -55,6 +55,8 @@ SCRIPTS = (
 
 MEGABYTE = 1_000_000
 NOTE = 500  # bytes, at most, that say what was left out
+LINK = 150  # bytes, at most, of a link to a further page
+WHOLE = {"label": "the whole study", "href": "../index.html"}
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +85,7 @@ def report_data(
         "against": beside,
         "gaps": gaps,
         "left_out": [],
+        "pages": [],
         "machine": None if machine is None else dict(machine),
     }
 
@@ -112,17 +115,40 @@ def other_records(against: ReportInputs) -> dict[str, list[dict[str, Any]]]:
         raise R2AError(error.message, "compare with a study that is whole and was made by this version") from None
 
 
-def build_page(data: Mapping[str, Any], megabytes: float) -> str:
-    """Writes the page as HTML. One larger than `megabytes` is trimmed, and says so; see `trimmed`."""
+def build_page(data: dict[str, Any], megabytes: float) -> str:
+    """Writes the page as HTML. One larger than `megabytes` is trimmed, and says so; see `fitted`."""
+    return assemble(fitted(data, megabytes))
+
+
+def build_pages(inputs: ReportInputs, data: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """Writes the page, and where it had to be trimmed a further one for each model and dataset, by file name.
+
+    A further page is that of a study of the model and dataset alone, and holds what is read one at a time as far as it
+    fits by itself.
+    """
+    names = [f"{model}-{dataset}.html" for model, dataset in inputs.runs]
+    one = fitted(data, inputs.params.megabytes - len(names) * LINK / MEGABYTE)
+    if not one["left_out"] or len(names) == 1:
+        return assemble(one), {}
+    links = [{"label": words(name.removesuffix(".html")), "href": f"pages/{name}"} for name in names]
+    pages = {}
+    for name, (model, dataset) in zip(names, inputs.runs, strict=True):
+        readers = {reader: texts for reader, texts in inputs.readers.items() if texts == model}
+        alone = replace(inputs, models=(model,), datasets=(dataset,), readers=readers)
+        pages[name] = build_page(report_data(alone) | {"pages": [WHOLE]}, inputs.params.megabytes)
+    return assemble(one | {"pages": links}), pages
+
+
+def fitted(data: dict[str, Any], megabytes: float) -> dict[str, Any]:
+    """Trims the data of a page that would be larger than `megabytes`; see `trimmed`."""
     html = assemble(data)
     excess = len(html.encode("utf-8")) - megabytes * MEGABYTE
     if excess <= 0:
-        return html
+        return data
     data = trimmed(data, excess + NOTE)
-    html = assemble(data)
-    size = f"{len(html) / MEGABYTE:.1f} MB, to fit report.megabytes ({megabytes:g})"
+    size = f"{len(assemble(data)) / MEGABYTE:.1f} MB, to fit report.megabytes ({megabytes:g})"
     log.warning("the page carries %s: %s", ", ".join(data["left_out"]) or "nothing that could be left out", size)
-    return html
+    return data
 
 
 def assemble(data: Mapping[str, Any]) -> str:

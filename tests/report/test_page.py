@@ -5,19 +5,26 @@ import hashlib
 import json
 import re
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
 import pytest
 
 from r2a_core.infra.errors import R2AError
 from r2a_core.paths import StudyPaths
-from r2a_core.report.page import build_page, report_data
+from r2a_core.report.page import build_page, build_pages, report_data
 from r2a_core.report.plot_tables import plot_tables
 from r2a_core.report.size import trimmed
 
 
 def without_data(page: str) -> str:
     return re.sub(r'(<script type="application/json" id="data">).*?(</script>)', r"\1\2", page, flags=re.DOTALL)
+
+
+def data_of(page: str) -> dict[str, Any]:
+    found = re.search(r'id="data">(.*?)</script>', page, flags=re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
 
 
 def test_two_builds_are_the_same_bytes(page, inputs, judged_data):
@@ -46,9 +53,7 @@ def test_hostile_text_stays_inside_the_data_and_survives(page_data):
     data = page_data | {"machine": {"a\ud800": "</script>\x00b"}}
     page = build_page(data, 10.0)
     assert page.count("<script") == page.lower().count("</script") == 2  # the data and the page's own
-    found = re.search(r'id="data">(.*?)</script>', page, flags=re.DOTALL)
-    assert found is not None
-    assert json.loads(found[1]) == json.loads(json.dumps(data))
+    assert data_of(page) == json.loads(json.dumps(data))
     assert "onerror" not in without_data(page)
 
 
@@ -72,6 +77,21 @@ def test_a_page_that_would_be_too_large_fits_and_says_what_it_lacks(page_data, p
     assert '"left_out":["3 of 4 traces"]' in small
     assert "carries 3 of 4 traces" in caplog.text
     assert len(build_page(page_data, 0.001)) > 1000  # never refused
+
+
+def test_what_one_page_does_not_hold_is_in_a_folder_of_pages(inputs, page_data, page):
+    assert build_pages(inputs, page_data) == (page, {})
+    tight = replace(inputs, params=inputs.params.model_copy(update={"megabytes": (len(page) - 1) / 1e6}))
+    whole, pages = build_pages(tight, page_data)
+    assert list(pages) == [f"{model}-{dataset}.html" for model, dataset in inputs.runs]
+    assert max(map(len, [whole, *pages.values()])) < len(page)
+    assert [link["href"] for link in data_of(whole)["pages"]] == [f"pages/{name}" for name in pages]
+    for (model, dataset), text in zip(inputs.runs, pages.values(), strict=True):
+        part = data_of(text)
+        assert {(one["model"], one["dataset"]) for one in part["evaluation"]} <= {(model, dataset)}
+        assert part["left_out"] == []
+        assert part["pages"] == [{"label": "the whole study", "href": "../index.html"}]
+    assert data_of(whole)["left_out"]
 
 
 def test_what_is_missing_is_said_and_a_study_of_nothing_still_has_a_page(tmp_path, inputs, page_data):

@@ -118,6 +118,7 @@ function overviewSection(against, comparisons) {
         { id: 'left-out', class: 'note' },
         `To stay small (report.megabytes in params.yaml), the page carries ${DATA.left_out.join(', ')}.`,
       ),
+    pageLinks(),
     against,
     headlinePart(),
     h(
@@ -134,6 +135,11 @@ function overviewSection(against, comparisons) {
     gapsPart(),
     paramsPart(),
   ].filter(Boolean);
+}
+
+function pageLinks() {
+  const links = DATA.pages.flatMap(({ label, href }, number) => [number > 0 && ', ', h('a', { href }, visible(label))]);
+  return links.length > 0 && h('p', { id: 'pages', class: 'note' }, 'Also, with more of it or of what is beside it: ', links);
 }
 
 function askedOf(datasets) {
