@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -107,15 +108,8 @@ def fine_tune(
     done = Progress()
     if states is not None and (state := states.last()) is not None:
         restore(state, tuned, optimizer, done)
-    finished = len(done.losses)
-    stream = batches(texts, tokenizer, recipe)
-    for step, batch in enumerate(stream):
-        if step < finished:  # drawn again, for the stream to stand where it stood
-            continue
-        if step == recipe.steps:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * rate_share(step, recipe)
+    drawn = enumerate(batches(texts, tokenizer, recipe))
+    for step, batch in islice(drawn, len(done.losses), recipe.steps):  # draws the batches of finished steps again
         done.losses.append(tuned.step(batch, optimizer, step))
         done.tokens.append(batch.ids.numel())
         give_back_memory()
@@ -314,7 +308,9 @@ class Tuned:
         return TokenLoss.apply(hidden[chosen], self.rows, self.head, self.places, ids[:, 1:][chosen], weights)  # type: ignore[return-value]
 
     def step(self, batch: Batch, optimizer: torch.optim.Optimizer, number: int) -> float:
-        """Takes one optimizer step; returns the loss before it. Raises R2AError unless finite."""
+        """Takes the optimizer step of this number; returns the loss before it. Raises R2AError unless finite."""
+        for group in optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate * rate_share(number, self.recipe)
         loss = self.loss(batch)
         if not math.isfinite(value := loss.item()):
             raise R2AError(f"training step {number}: the loss is {value}", "lower learning_rate of the recipe")
