@@ -35,7 +35,7 @@ from r2a_core.pairs.align import AlignedPair
 from r2a_core.patching.metrics import AnswerMetrics, answer_metrics
 from r2a_core.patching.runs import UnpatchedRun, check_inputs
 
-CPU_BYTES = 256 * MIB  # of rows in a pass on a CPU: beyond that a token takes twice as long (docs/log.md)
+CPU_BYTES = 128 * MIB  # of rows in a pass on a CPU: beyond that memory is mapped anew for each tensor (docs/log.md)
 
 
 @dataclass(frozen=True)
