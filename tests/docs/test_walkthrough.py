@@ -122,7 +122,7 @@ def test_a_walk_is_as_short_as_it_says_and_every_step_is_reached_from_an_earlier
 
 
 def test_a_parameter_is_a_field_of_its_record():
-    (record,) = [step for step in WALKS[0].steps if step.file == "r2a_core/config.py"]
+    (record,) = [step for step in WALKS[0].steps if step.file == "r2a_core/config/responses.py"]
     key = WALKS[0].steps[0].names[0].split(".")[-1]
     fields = [
         node.target for node in ast.walk(definition(record.file, record.names[0])) if isinstance(node, ast.AnnAssign)

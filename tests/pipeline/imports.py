@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-UNTRACKED = ("r2a_core/infra", "r2a_core/config.py", "r2a_core/paths.py", "stages/_")
+UNTRACKED = ("r2a_core/infra", "r2a_core/config/", "r2a_core/paths.py", "stages/_")
 
 
 def reached(script: Path) -> set[Path]:
