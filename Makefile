@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEVELOP := $(VENV)/.develop
 PEERS := .venv-peers
+PAGE := r2a_core/report/page
 PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 # On all cores; pip uses one. Non-Python templates fail to compile; that is harmless.
 COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
@@ -38,9 +39,13 @@ test-peers: $(PEERS)/.ready
 
 check: lint audit test
 
+# The page's scripts share one scope: they are linted as the one that the page joins them to.
 lint: develop
 	python -m ruff format --check .
 	python -m ruff check .
+	oxfmt --check $(PAGE)/*.js
+	@mkdir -p .work && cat $(PAGE)/*.js > .work/page.js
+	oxlint --no-ignore .work/page.js
 	python -m pyright
 
 # Known vulnerabilities of the pinned packages; asks PyPI.
@@ -50,6 +55,7 @@ audit: develop
 format: develop
 	python -m ruff format .
 	python -m ruff check --fix .
+	oxfmt $(PAGE)/*.js
 
 pin: develop $(PEERS)/.ready
 	python tools/pin.py
@@ -86,6 +92,7 @@ develop: $(DEVELOP)
 $(DEVELOP): $(READY)
 	$(PIP) --editable ".[test,check]"
 	$(COMPILE)
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || echo "hint: the tests of the page need Chromium: apt-get install chromium"
 	touch $@
 
 $(PEERS)/.ready: pyproject.toml constraints.txt tools/install_torch.py

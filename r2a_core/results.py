@@ -33,7 +33,8 @@ VIEWS = {  # rows, and what they look back at
     "question": ("reasoning", "the question"),
     "earlier_reasoning": ("reasoning", "earlier reasoning"),
 }
-MASS_COLUMNS = ["item_id", "layer", "head", "source", *SEGMENTS]  # of ATTENTION_SCHEMA, for the two means below
+EVEN = "uniform_share"  # mass on the reasoning of attention that is spread evenly, where it is known
+MASS_COLUMNS = ["item_id", "layer", "head", "source", *SEGMENTS, EVEN]  # of ATTENTION_SCHEMA, for the two means below
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ CURVES = {  # of patching, by curve (see patching/summary.py) in drawing order; 
     "probe": Look("other probe tokens", "#cc79a7", (2, 3)),
     "answer_end": Look("answer end, last position left out", "#e69f00", (8, 3, 2, 3)),
 }
+EXCHANGE_AXES = {"across": "layer whose input is exchanged", "up": "moved (NLD)"}
 HEAD_KINDS = {  # colours of the marks on head maps: a frame, a triangle, a circle
     "rfh": Look("Reasoning-Focus Head", "#d62728"),
     "induction": Look("induction head", "#ffffff"),
@@ -66,9 +68,10 @@ def by_view(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 
 def trace_means(attention: pl.DataFrame) -> pl.DataFrame:
-    """Average masses over layers and heads: source, item_id (sorted), one column per segment (float64)."""
-    ordered = attention.with_columns(pl.col(SEGMENTS).cast(pl.Float64)).sort("item_id", "layer", "head")
-    return ordered.group_by("source", "item_id", maintain_order=True).agg(pl.col(SEGMENTS).mean())
+    """Average masses over layers and heads: source, item_id (sorted), one column per segment, EVEN (float64)."""
+    masses = pl.col([name for name in (*SEGMENTS, EVEN) if name in attention.columns]).cast(pl.Float64)
+    ordered = attention.with_columns(masses).sort("item_id", "layer", "head")
+    return ordered.group_by("source", "item_id", maintain_order=True).agg(masses.mean())
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,9 @@ def segment_medians(attention: pl.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def head_means(attention: pl.DataFrame) -> pl.DataFrame:
-    """Average masses of answer rows over traces: layer, head (sorted), one column per segment (float64)."""
+    """Average masses of answer rows over traces: layer, head (sorted), one column per segment, EVEN (float64)."""
     answers = attention.filter(pl.col("source") == "answer").sort("item_id", "layer", "head")
-    means = [pl.col(name).cast(pl.Float64).mean() for name in SEGMENTS]
+    means = [pl.col(name).cast(pl.Float64).mean() for name in (*SEGMENTS, EVEN) if name in answers.columns]
     return answers.group_by("layer", "head", maintain_order=True).agg(means).sort("layer", "head")
 
 

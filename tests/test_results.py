@@ -60,7 +60,7 @@ def attention(masses: dict[tuple[str, str], float]) -> pl.DataFrame:
     rows = [(*key, head, mass + (head - 0.5) / 5) for key, mass in masses.items() for head in (0, 1)]
     rest = {name: pl.lit(0.0) for name in SEGMENTS if name != "reasoning"}
     frame = pl.DataFrame(rows, schema=["item_id", "source", "head", "reasoning"], orient="row")
-    return frame.with_columns(layer=pl.lit(0), **rest)
+    return frame.with_columns(layer=pl.lit(0), uniform_share=pl.lit(0.4), **rest)
 
 
 def test_boxes_hold_quartiles_and_whiskers_of_the_trace_means():
@@ -81,7 +81,7 @@ def test_metrics_page_and_figure_show_the_same_medians():
     page = masses_record(frame)["boxes"]
     means = trace_means(frame).with_columns(model=pl.lit("m"), setting=pl.lit("with_reasoning"))
     (axes,) = segment_mass_figure(means, "d").axes
-    drawn = [line.get_ydata()[0] for line in axes.lines if line.get_gid() == "median"]  # type: ignore[index]
+    drawn = [line.get_xdata()[0] for line in axes.lines if line.get_gid() == "median"]  # type: ignore[index]
     for place, segment in enumerate(SEGMENTS):
         assert metrics["answer"][segment] == page["answer"]["segments"][segment]["median"] == drawn[place]
     assert metrics["answer"]["reasoning"] == pytest.approx(0.3)

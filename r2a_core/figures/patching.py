@@ -23,7 +23,7 @@ from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import read_frame
 from r2a_core.paper import PATCHING
 from r2a_core.patching.summary import Crossing, crossing, layer_curves
-from r2a_core.results import CURVES
+from r2a_core.results import CURVES, EXCHANGE_AXES
 
 COLUMNS = ("pair_id", "probe", "component", "layer", "position", "role", "clean_token", "corrupted_token", "nld")
 
@@ -107,9 +107,9 @@ def position_map_figure(tables: Mapping[str, pl.DataFrame], pair_id: str | None,
             else:
                 draw_map(axes, found)
     for axes in panels[-1]:
-        axes.set_xlabel("layer")
+        axes.set_xlabel(EXCHANGE_AXES["across"])
     bar = fig.colorbar(ScalarMappable(Normalize(-1, 1), HEAT), ax=panels, fraction=0.03, pad=0.01, extend="both")
-    bar.set_label("normalised logit difference")
+    bar.set_label(EXCHANGE_AXES["up"])
     if pair_id:
         fig.suptitle(f"pair {pair_id}: clean activations patched into the corrupted run", fontsize=9, parse_math=False)
     return fig
@@ -155,9 +155,9 @@ def layer_figure(tables: Mapping[str, pl.DataFrame], probes: Sequence[str], para
             if model in PATCHING:
                 at = PATCHING[model].crossing[probe]
                 axes.plot(at, -0.15, "D", color=INK, markersize=4, clip_on=False, gid="paper", label="paper's crossing")
-        row[0].set_ylabel("normalised logit difference")
+        row[0].set_ylabel(EXCHANGE_AXES["up"])
     for axes in panels[-1]:
-        axes.set_xlabel("layer")
+        axes.set_xlabel(EXCHANGE_AXES["across"])
     columns = len(CURVES) + 1 if panels.shape[1] > 1 else 2  # what fits the width
     fig.legend(handles=legend_handles(panels.flat), loc="outside lower center", ncols=columns, fontsize=8)
     return fig

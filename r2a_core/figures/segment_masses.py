@@ -1,7 +1,7 @@
 """Where tokens look: box plots of segment masses over traces (Figures 2 and 9 of the paper).
 
-trace means of each model and setting -> one picture. Where a run is one of the paper's, a diamond marks the median of
-its published data.
+trace means of each model and setting -> one picture. A dotted line marks what even attention would put on the
+reasoning, and where a run is one of the paper's, a diamond the median of its published data.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from r2a_core import paper
 from r2a_core.figures.style import BLUE, INK, VERMILION
-from r2a_core.results import SEGMENT_LABELS, SETTING_COLOURS, Source, segment_boxes
+from r2a_core.results import EVEN, SEGMENT_LABELS, SETTING_COLOURS, Source, segment_boxes
 
 
 def segment_mass_figure(means: pl.DataFrame, dataset: str, source: Source = "answer") -> Figure:
@@ -33,19 +33,20 @@ def segment_mass_figure(means: pl.DataFrame, dataset: str, source: Source = "ans
                 continue
             _boxes(axes, own, model, dataset, setting, source)
             if not labelled:
-                axes.set_ylabel(f"attention mass from {source} tokens", fontsize=9)
+                axes.set_xlabel(f"attention mass from {source} tokens", fontsize=9)
                 labelled = True
     return fig
 
 
 def _boxes(axes: Axes, means: pl.DataFrame, model: str, dataset: str, setting: str, source: Source) -> None:
-    """One panel: boxes with their medians in figures, and the paper's medians where it has them."""
+    """One panel: boxes with their medians in figures, the even share, and the paper's medians where it has them."""
     boxes = segment_boxes(means, source)
     places, colour = np.arange(len(boxes)), SETTING_COLOURS.get(setting, BLUE)
     axes.boxplot(
         [box.values for box in boxes.values()],
         positions=places,
         widths=0.62,
+        vert=False,
         patch_artist=True,
         manage_ticks=False,
         boxprops={"facecolor": to_rgba(colour, 0.3), "edgecolor": INK, "linewidth": 0.8},
@@ -54,16 +55,20 @@ def _boxes(axes: Axes, means: pl.DataFrame, model: str, dataset: str, setting: s
         capprops={"color": INK, "linewidth": 0.8},
         flierprops={"marker": ".", "markersize": 3, "markerfacecolor": INK, "markeredgecolor": "none", "alpha": 0.6},
     )
-    for place, box in zip(places, boxes.values(), strict=True):
-        label = f"{box.median:.4f}".removeprefix("0")
-        axes.annotate(label, (place, max(box.values)), (0, 4), textcoords="offset points", ha="center", fontsize=7)
+    for place, (name, box) in zip(places, boxes.items(), strict=True):
+        at = (max(box.values), place)
+        axes.annotate(f"{box.median:.2f}", at, (4, 0), textcoords="offset points", va="center", fontsize=7)
+        if name == "reasoning" and EVEN in means:
+            even, ends = [float(means[EVEN].to_numpy().mean())] * 2, [place - 0.45, place + 0.45]
+            axes.plot(even, ends, color=INK, linewidth=1.4, linestyle=(0, (1, 1.5)), gid="even", label="even share")
     published = paper.segment_medians(model, dataset, setting) if source == "answer" else None
     if published is not None:
         style = {"color": VERMILION, "markersize": 3.5, "gid": "paper", "label": "paper's median"}
-        axes.plot(places + 0.41, list(published.values()), "D", **style)
-        axes.legend(loc="upper left", frameon=False, fontsize=8, handletextpad=0.1)
-    axes.set(ylim=(-0.03, 1.08), xlim=(-0.6, len(boxes) - 0.3))
-    axes.set_xticks(places, [SEGMENT_LABELS[name] for name in boxes], rotation=25, ha="right", rotation_mode="anchor")
+        axes.plot(list(published.values()), places + 0.41, "D", **style)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower right", frameon=False, fontsize=8, handlelength=1.2)
+    axes.set(xlim=(-0.03, 1.08), ylim=(len(boxes) - 0.3, -0.6))
+    axes.set_yticks(places, [SEGMENT_LABELS[name] for name in boxes])
     axes.tick_params(labelsize=8)
     noun = "trace" if means.height == 1 else "traces"
     title = f"{model}, {setting.replace('_', ' ')}\n{means.height} {noun} of {dataset}"

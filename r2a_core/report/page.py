@@ -30,7 +30,7 @@ from r2a_core.report.sentences import sentences_section
 from r2a_core.report.size import trimmed
 from r2a_core.report.traces import traces_section
 from r2a_core.report.walks import walks_section
-from r2a_core.results import CURVES, HEAD_KINDS, SEGMENT_LABELS, SETTING_COLOURS
+from r2a_core.results import CURVES, EXCHANGE_AXES, HEAD_KINDS, SEGMENT_LABELS, SETTING_COLOURS
 
 # In the order in which they are joined: helpers first, one file a figure, then what starts the page.
 SCRIPTS = (
@@ -75,6 +75,7 @@ def report_data(
         "codes": CODES,
         "segments": dict(SEGMENT_LABELS),
         "curves": {name: asdict(look) for name, look in CURVES.items()},
+        "exchange_axes": EXCHANGE_AXES,
         "head_kinds": {name: asdict(look) for name, look in HEAD_KINDS.items()},
         "setting_colours": SETTING_COLOURS,
         "measured": {figure: asdict(one) for figure, one in MEASURED.items()},

@@ -1,6 +1,6 @@
 """The two sides of patched pairs: question, answer and trace of each, and the item of a dataset that asks the same.
 
-ReportInputs -> by pair both sides, packed. What is absent is null.
+ReportInputs -> by pair both sides, their texts packed. What is absent is null.
 """
 
 from collections.abc import Sequence
@@ -25,16 +25,14 @@ def pair_sides(inputs: ReportInputs, model: str, pair_ids: Sequence[str]) -> dic
     found = {}
     for pair in read_pairs(inputs.paths.items(name)):
         if pair.pair_id in pair_ids:
-            sides = [
-                {
-                    "question": item.question,
-                    "answer": item.gold,
-                    "response": said.get(item.item_id),
-                    "item": asked.get(item.question),
-                }
-                for item in pair_items([pair])
-            ]
-            found[pair.pair_id] = pack_json(dict(zip(SIDES, sides, strict=True)))
+            items = dict(zip(SIDES, pair_items([pair]), strict=True))
+            found[pair.pair_id] = {
+                "texts": pack_json({side: said.get(item.item_id) for side, item in items.items()}),
+                **{
+                    side: {"question": item.question, "answer": item.gold, "item": asked.get(item.question)}
+                    for side, item in items.items()
+                },
+            }
     return found
 
 

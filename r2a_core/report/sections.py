@@ -21,6 +21,7 @@ from r2a_core.report.inputs import WITH_REASONING, Gaps, ReportInputs, add_gap, 
 from r2a_core.report.items import item_table, items_record
 from r2a_core.report.pair_sides import pair_sides
 from r2a_core.results import (
+    EVEN,
     MASS_COLUMNS,
     SEGMENT_LABELS,
     SET_COLUMNS,
@@ -74,7 +75,8 @@ def attention_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
 def masses_record(frame: pl.DataFrame) -> dict[str, Any]:
     """Describes the boxes of each source, and the mean mass of each head on each segment from answer tokens.
 
-    grids: by segment, (layer, head), mean over traces, NaN for layers that were not captured.
+    grids: by segment, (layer, head), mean over traces, NaN for layers that were not captured. even: mass on the
+    reasoning of attention that is spread evenly, by source, and as a grid.
     """
     means, heads = trace_means(frame), head_means(frame)
     boxes = {}
@@ -82,11 +84,12 @@ def masses_record(frame: pl.DataFrame) -> dict[str, Any]:
         own = means.filter(pl.col("source") == source)
         if own.height:
             segments = {name: asdict(box) for name, box in segment_boxes(means, source).items()}
-            boxes[source] = {"items": own["item_id"].to_list(), "segments": segments}
+            boxes[source] = {"items": own["item_id"].to_list(), "segments": segments, "even": own[EVEN].mean()}
     return {
         "n_traces": means.filter(pl.col("source") == "answer").height,
         "boxes": boxes,
         "grids": {name: pack(head_grid(heads, name), "f8") for name in SEGMENT_LABELS} if heads.height else {},
+        "even": pack(head_grid(heads, EVEN), "f8") if heads.height else None,
     }
 
 

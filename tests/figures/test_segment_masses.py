@@ -18,7 +18,7 @@ def panels(fig: Figure, word: str = "") -> list[Any]:
 
 
 def medians(axes: Any) -> list[float]:
-    return [float(line.get_ydata()[0]) for line in lines_at(axes, "median")]
+    return [float(line.get_xdata()[0]) for line in lines_at(axes, "median")]
 
 
 def test_boxes_of_the_published_traces_show_the_papers_medians(published) -> None:
@@ -29,7 +29,7 @@ def test_boxes_of_the_published_traces_show_the_papers_medians(published) -> Non
         assert "100 traces of math500" in axes.get_title()
         assert medians(axes) == pytest.approx(paper.SEGMENT_MEDIANS[model], abs=5e-5)
         (diamonds,) = lines_at(axes, "paper")
-        assert tuple(diamonds.get_ydata()) == paper.SEGMENT_MEDIANS[model]
+        assert tuple(diamonds.get_xdata()) == paper.SEGMENT_MEDIANS[model]
 
 
 def test_a_box_is_drawn_from_the_mean_over_layers_and_heads_of_each_trace() -> None:
@@ -38,6 +38,7 @@ def test_a_box_is_drawn_from_the_mean_over_layers_and_heads_of_each_trace() -> N
     rows += [("a", 0, head, "reasoning", 0.25, 0.25, 0.1, 0.4, 0.0, 0.0) for head in (0, 1)]
     schema = ["item_id", "layer", "head", "source", *SEGMENTS]
     frame = pl.DataFrame(rows, schema=schema, orient="row").sample(fraction=1, shuffle=True, seed=3)
+    frame = frame.with_columns(uniform_share=pl.when(item_id="b").then(0.4).otherwise(0.7))
     means = trace_means(frame).with_columns(model=pl.lit("toy"), setting=pl.lit("with_reasoning"))
     (answer,) = panels(segment_mass_figure(means, "toy"))
     (reasoning,) = panels(segment_mass_figure(means, "toy", "reasoning"))
@@ -46,6 +47,7 @@ def test_a_box_is_drawn_from_the_mean_over_layers_and_heads_of_each_trace() -> N
     assert "3 traces" in answer.get_title()
     assert "1 trace " in reasoning.get_title()
     assert not lines_at(answer, "paper")
+    assert [line.get_xdata()[0] for line in lines_at(answer, "even")] == pytest.approx([0.6])
 
 
 def test_settings_are_rows_and_models_columns() -> None:
@@ -57,4 +59,4 @@ def test_settings_are_rows_and_models_columns() -> None:
     titles = {(0, 0): "one, with reasoning", (0, 1): "two, with reasoning", (1, 1): "two, without reasoning"}
     assert all(title in shown[place].get_title() for place, title in titles.items())
     assert not shown[1, 0].axison
-    assert [shown[place].get_ylabel() != "" for place in titles] == [True, False, True]
+    assert [shown[place].get_xlabel() != "" for place in titles] == [True, False, True]

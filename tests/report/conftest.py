@@ -29,7 +29,8 @@ from r2a_core.config import (
     WalkThresholds,
     parse,
 )
-from r2a_core.data.items import Item, choice, items_frame
+from r2a_core.data.items import Item, QuestionPair, choice, items_frame
+from r2a_core.data.pairs import pair_items
 from r2a_core.evaluation.funnel import evaluate
 from r2a_core.generation.rows import generation_row
 from r2a_core.infra.files import json_text
@@ -57,6 +58,7 @@ HOSTILE = (
     "\u05e9\u05dc\u05d5\u05dd \U0001f600 =1+1\r\n"
 )
 N_LAYERS, N_HEADS = 4, 6
+PAIR = ("Considering air, which is heavier: 5 or 6?", "5", "Considering sea, which is heavier: 5 or 6?", "6")
 
 
 @cache
@@ -88,7 +90,7 @@ def random_model(seed: int) -> Any:
 
 def question(number: int) -> Item:
     a, b = 3 + number, 2 * number + 4
-    text = f"Ann has {a} pears and finds {b} more. How many pears has Ann now?"
+    text = PAIR[2] if number == 5 else f"Ann has {a} pears and finds {b} more. How many pears has Ann now?"
     extra = json.dumps(choice((str(a + b), "999")))
     return Item(f"item/{number:02d}.json", text + (HOSTILE if number == 1 else ""), str(a + b), "math", extra=extra)
 
@@ -201,7 +203,7 @@ def sweep(pair: int, probe: str, seed: int, component: str = "resid_pre") -> Swe
 def report_inputs(paths: StudyPaths, models: Sequence[str], datasets: Sequence[str], **limits: Any) -> ReportInputs:
     """A study's names and params; limits: of the section `report`."""
     entries = {model: {"kind": "hub", "tags": Tags().model_dump()} for model in models}
-    run = {"models": list(models), "datasets": ["math500"], "settings": list(SETTINGS)}
+    run = {"models": list(models), "datasets": ["math500"], "settings": list(SETTINGS), "pairs": "pairs"}
     return ReportInputs(
         paths=paths,
         models=models,
@@ -225,6 +227,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
     paths, models = StudyPaths(tmp_path_factory.mktemp("study")), ("tiny_qwen2", "r1_qwen_7b")
     items = [question(number) for number in range(6)]
     write(items_frame(items), paths.items("math500"))
+    write(items_frame(pair_items([QuestionPair("pair-0", *PAIR, "heavier", "animals")])), paths.items("pairs"))
     for seed, model in enumerate(models):
         frames = write_evaluation(paths, model, "math500", items)
         attention = write_attention(paths, model, "math500", frames["with_reasoning"], seed)

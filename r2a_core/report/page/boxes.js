@@ -23,6 +23,8 @@ function boxPanel(run, boxes, width) {
       }),
       box.values.map((value, at) => s('circle', { cx: x(value), cy: y - 4 + (at % 3) * 4, r: 1.6, class: 'dot' })),
       s('line', { x1: x(box.median), x2: x(box.median), y1: y - 8, y2: y + 8, stroke: colour, 'stroke-width': 2.6 }),
+      name === 'reasoning' &&
+        s('path', { d: `M${x(boxes.even)} ${y - 10}v20`, class: 'chance', 'data-even': boxes.even }),
       published?.[name] !== undefined && diamond(x(published[name]), y + 8, 4),
     ];
   };
@@ -40,7 +42,7 @@ function boxPanel(run, boxes, width) {
       ends: [0, 1],
       right: 56,
       name: (name) => SEGMENTS[name],
-      value: (name) => show(boxes.segments[name].median, 2),
+      value: (name) => fixed(boxes.segments[name].median, 2),
       data: (name) => ({ 'data-segment': name, 'data-median': boxes.segments[name].median }),
       marks,
     }),
@@ -71,7 +73,13 @@ function drawBoxes(body, width) {
       width,
       runs.map((run) => (each) => boxPanel(run, run.boxes[STATE.source], each)),
     ),
-    published ? legend([diamond(9, 6), 'published median']) : '',
+    legend(
+      [
+        s('path', { d: 'M9 0V12', class: 'chance' }),
+        'even share: what attention spread evenly would put on the reasoning',
+      ],
+      published && [diamond(9, 6), 'published median'],
+    ),
   );
   return {
     controls,

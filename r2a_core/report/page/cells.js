@@ -47,6 +47,53 @@ function chosenSweep() {
   return { pairs, probes, sweep: own.find((one) => one.probe === STATE.probe) ?? own[0] };
 }
 
+const PAIR_SIDES = ['clean', 'corrupted'];
+
+/** The pair of the chosen model that asks this question of the chosen dataset. */
+function pairOf(id) {
+  const asks = (side) => side?.item?.item_id === id && side.item.dataset === STATE.dataset;
+  const sides = Object.entries(findRecord('patching', { model: STATE.model })?.sides ?? {});
+  return sides.find(([, one]) => PAIR_SIDES.some((side) => asks(one[side])))?.[0];
+}
+
+/** Both questions of a pair with their answers and traces, and ways to the items that ask the same. */
+async function pairTexts(pair) {
+  if (!pair) return h('p', { class: 'note' }, 'The questions of this pair are not here.');
+  const texts = await packedJson(pair.texts);
+  const side = (name) => {
+    const { question, answer, item } = pair[name];
+    return h(
+      'article',
+      { 'data-side': name },
+      h('h4', {}, `${name} question, answer \u201c${visible(answer)}\u201d`),
+      h('div', { class: 'text', dir: 'auto' }, visible(question)),
+      fold('its reasoning and answer', h('div', { class: 'text', dir: 'auto' }, visible(texts[name] ?? 'not here'))),
+      item &&
+        h(
+          'p',
+          { class: 'links' },
+          'Also item ',
+          button(item.item_id, () => openItem(item.item_id, item.dataset)),
+        ),
+    );
+  };
+  return h('div', { class: 'pair' }, PAIR_SIDES.map(side));
+}
+
+/** How far exchanges move the answer, at the flipping token and at the last position: the layers that do most. */
+function cellsAnswer(sweep, { values }, pair) {
+  const positions = sweep.position.length;
+  const most = (row) => {
+    const moved = sweep.layers.map((layer, column) => ({ layer, nld: values[column * positions + row] }));
+    const known = moved.filter(({ nld }) => !Number.isNaN(nld)).sort((a, b) => b.nld - a.nld);
+    return known.length ? `${fixed(100 * known[0].nld, 0)}% of the way (layer ${known[0].layer})` : 'unknown';
+  };
+  const flip = sweep.role.indexOf('flip');
+  const at = flip < 0 ? '' : `at \u201c${tokenLabel(sweep, flip, 40)}\u201d it goes up to ${most(flip)}, `;
+  const ends = pair ? `from \u201c${pair.corrupted.answer}\u201d to \u201c${pair.clean.answer}\u201d` : 'to the other';
+  return `Exchanges move the answer ${ends}: ${at}at the last position up to ${most(positions - 1)}.`;
+}
+
 function tokenLabel(sweep, at, longest) {
   const [clean, corrupted] = [sweep.clean_token[at], sweep.corrupted_token[at]].map((text) => shortText(text ?? ''));
   return shortened(clean === corrupted ? clean : `${clean} | ${corrupted}`, longest);
@@ -80,15 +127,14 @@ function pairGrid(sweep, grids, at, width) {
   const [layers, positions] = shape;
   const largest = STATE.metric === 'nld' ? 1 : largestOf(values);
   const index = (row, column) => column * positions + row;
-  const longest = width > 500 ? 18 : 10;
-  const labels = Array.from({ length: positions }, (_, row) => tokenLabel(sweep, row, longest));
+  const labels = Array.from({ length: positions }, (_, row) => tokenLabel(sweep, row, 18));
   const left = 24 + 7.2 * Math.max(6, ...labels.map((label) => label.length));
   const grid = cellGrid({
     ...{ id: 'cell-grid', rows: positions, columns: layers, left, tallest: 24, chosen: at },
     width: Math.min(width > 760 ? width - 290 : width, left + layers * 54),
     rowLabels: (row) => labels[row],
     columnLabels: (column) => String(sweep.layers[column]),
-    columnTitle: 'layer whose input is patched',
+    columnTitle: DATA.exchange_axes.across,
     description: `${METRICS[STATE.metric]} by position and layer`,
     value: (row, column) => values[index(row, column)],
     colour: (one) => diverging(one / largest),
@@ -134,6 +180,8 @@ async function drawCells(body, width) {
   const { pairs, probes, sweep } = chosenSweep();
   const grids = await allNumbers(sweep.grids);
   const at = STATE.cell ? STATE.cell.split('.').map(Number) : null;
+  const pair = run.sides[sweep.pair_id];
+  body.append(await pairTexts(pair));
   body.append(h('div', { class: 'beside' }, pairGrid(sweep, grids, at, width), cellFacts(sweep, grids, at)));
   const named = pairs.map((pair) => [pair, visible(pair)]);
   return {
@@ -142,6 +190,7 @@ async function drawCells(body, width) {
       picker('probe', probes, 'probe', sweep.probe),
       picker('value', Object.entries(METRICS), 'metric'),
     ],
+    answer: cellsAnswer(sweep, grids.nld, pair),
     caption:
       `${STATE.model}, pair ${visible(sweep.pair_id)}, ${sweep.probe} probe: ${METRICS[STATE.metric]} after patching ` +
       'one position at the input of one layer. Rows: tokens in order; both questions\u2019 where they differ. ' +

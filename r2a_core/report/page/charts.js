@@ -187,12 +187,45 @@ function lineChart({ width, label, lines, ends, xEnds, xTicks, xTitle, yTitle, u
   );
 }
 
+/** Lets keys move over the dots of a plot that can be chosen, from left to right, and choose one. */
+function walkDots(plot, label) {
+  const dots = [...plot.querySelectorAll('.pick')].sort((a, b) => a.getAttribute('cx') - b.getAttribute('cx'));
+  if (!dots.length) return plot;
+  const cursor = s('circle', { r: 8, class: 'cursor', visibility: 'hidden' });
+  const chosen = dots.findIndex((dot) => STATE.head && dot.getAttribute('data-head') === STATE.head);
+  let at = Math.max(chosen, 0);
+  const move = (to) => {
+    at = Math.min(Math.max(to, 0), dots.length - 1);
+    const [cx, cy] = ['cx', 'cy'].map((name) => dots[at].getAttribute(name));
+    fill(cursor, { cx, cy, visibility: 'visible' }, []);
+    announce(dots[at].textContent);
+  };
+  const keys = {
+    ...{ ArrowRight: () => at + 1, ArrowUp: () => at + 1, ArrowLeft: () => at - 1, ArrowDown: () => at - 1 },
+    ...{ Home: () => 0, End: () => dots.length - 1 },
+  };
+  const keydown = (event) => {
+    if (keys[event.key]) move(keys[event.key]());
+    else if (event.key === 'Enter' || event.key === ' ') dots[at].dispatchEvent(new MouseEvent('click'));
+    else return;
+    event.preventDefault();
+  };
+  const said = `${label}. Arrow keys move over the dots, Enter chooses one.`;
+  const look = { tabindex: 0, role: 'application', 'aria-label': said, 'data-key': label };
+  const events = {
+    onfocus: () => plot.matches(':focus-visible') && move(at),
+    onblur: () => cursor.setAttribute('visibility', 'hidden'),
+    onkeydown: keydown,
+  };
+  return fill(plot, { ...look, ...events }, cursor);
+}
+
 /** Marks over two axes. across, up: {ends, at, title, format}, at being the ticks; marks(x, y) -> what is drawn. */
 function scatter({ width, tall = 220, label, across, up, marks }) {
   const [left, top] = [52, 8];
   const x = linear(...across.ends, left, width - 12);
   const y = linear(...up.ends, top + tall, top);
-  return picture(
+  const plot = picture(
     width,
     top + tall + 44,
     label,
@@ -202,6 +235,7 @@ function scatter({ width, tall = 220, label, across, up, marks }) {
     axisTitle((left + width) / 2, top + tall + 38, across.title),
     axisTitle(11, top + tall / 2, up.title, false),
   );
+  return walkDots(plot, label);
 }
 
 /** A dot that chooses a head. */

@@ -49,8 +49,8 @@ function curvePanel(run, probe, width) {
       ends: [Math.min(-0.05, ...reach), Math.max(1.05, ...reach)],
       xEnds: [0, Math.max(layers, 1)],
       xTicks: wholeTicks(0, layers),
-      xTitle: 'layer whose input is exchanged',
-      yTitle: 'moved (NLD)',
+      xTitle: DATA.exchange_axes.across,
+      yTitle: DATA.exchange_axes.up,
       under: (x) => crossingMark(crossing, x),
     }),
   ];

@@ -143,10 +143,11 @@ function bullets(texts, attributes = {}) {
   );
 }
 
-/** A link to a section or figure of this page. */
-function linkTo(anchor, text) {
-  const go = (event) => {
+/** A link to a section or figure of this page, which chooses something there. */
+function linkTo(anchor, text, choices = {}) {
+  const go = async (event) => {
     event.preventDefault();
+    await choose(choices);
     goTo(anchor);
   };
   return h('a', { href: `#${anchor}`, onclick: go }, text);

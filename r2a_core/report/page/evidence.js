@@ -37,7 +37,11 @@ function chosenItem(run, columns, texts, width) {
 function evidenceLinks(id) {
   const found = evidenceOf(id);
   if (!found.length) return 'Nothing else was measured on this question.';
-  return ['More on it: ', found.map(([name, anchor], at) => [at ? ', ' : '', linkTo(anchor, name)]), '.'];
+  return [
+    'More on it: ',
+    found.map(([name, anchor, , choices], at) => [at ? ', ' : '', linkTo(anchor, name, choices)]),
+    '.',
+  ];
 }
 
 /** Links to items, and back from a figure to the evidence of one. */
@@ -51,8 +55,8 @@ function itemLinks(ids) {
   );
 }
 
-async function openItem(id) {
-  await choose({ item: id, show: 'all', find: '' });
+async function openItem(id, dataset = STATE.dataset) {
+  await choose({ dataset, item: id, show: 'all', find: '' });
   goTo('evidence');
 }
 

@@ -62,8 +62,8 @@ function exchangePicture(width) {
     ends: [Math.min(0, ...lines.flatMap((one) => one.mean)), Math.max(1, ...lines.flatMap((one) => one.mean))],
     xEnds: [0, Math.max(layers, 1)],
     xTicks: wholeTicks(0, layers),
-    xTitle: 'layer of the exchange',
-    yTitle: 'moved',
+    xTitle: DATA.exchange_axes.across,
+    yTitle: DATA.exchange_axes.up,
     tall: Math.max(150, 8 + 38 * Math.max(DATA.heads.length, 4) - 18),
   });
 }

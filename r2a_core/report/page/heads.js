@@ -88,8 +88,16 @@ const HEAD_SCORES = [
   ['retrieval score', 'retrieval'],
 ];
 
-/** The map of all heads, with marks on those of a kind; grid: of one part of the text. */
-function headMap({ shape, values }, ranking, width) {
+/** How the map shows one part of the text: the reasoning over even attention, whose share of it is known, else shares. */
+function mapOf({ shape, values }, even) {
+  const description = even ? 'attention over its even share' : 'mean share of attention';
+  const look = even ? [0, 2, (times) => diverging(times - 1), '0', '2 or more; 1 in the middle'] : [0, 1, blues];
+  const shown = even ? values.map((one, at) => one / even.values[at]) : values;
+  return { shape, values: shown, colour: look[2], description, bar: colourBar(description, ...look) };
+}
+
+/** The map of all heads, with marks on those of a kind. */
+function headMap({ shape, values, colour, description, bar }, ranking, width) {
   const heads = shape[1];
   const marks = (isRanked() && ranking?.marks) || { rfh: [], induction: [], retrieval: [] };
   const marked = Object.entries(MARKS).map(
@@ -103,9 +111,9 @@ function headMap({ shape, values }, ranking, width) {
     id: 'head-grid',
     tallest: 20,
     width: Math.min(width > 760 ? width - 410 : width, 46 + heads * 60),
-    description: 'Mean share of attention by layer and head',
+    description: `${description} by layer and head`,
     value: (layer, head) => values[layer * heads + head],
-    colour: blues,
+    colour,
     chosen: chosenHead(),
     choose: (layer, head) => {
       choose({ head: headName(layer, head), view: '' });
@@ -117,7 +125,7 @@ function headMap({ shape, values }, ranking, width) {
     'div',
     {},
     grid,
-    colourBar('mean share of attention', 0, 1, blues),
+    bar,
     ranking ? legend(...marked) : h('p', { class: 'note' }, 'The heads are not ranked yet: dvc repro heads.'),
   );
 }
@@ -139,14 +147,15 @@ async function drawHeads(body, width) {
   const here = chosenHead();
   const grids = await allNumbers(run.grids);
   const { shape, values } = grids[STATE.target];
+  const even = STATE.target === 'reasoning' ? await numbers(run.even) : null;
   const side = here && headFacts(ranking, ...here, valuesAt(grids, here[0] * shape[1] + here[1]));
-  body.append(h('div', { class: 'beside' }, headMap(grids[STATE.target], ranking, width), side));
+  body.append(h('div', { class: 'beside' }, headMap(mapOf(grids[STATE.target], even), ranking, width), side));
   return {
     controls,
     answer: STATE.target === 'reasoning' && isRanked() ? ranking?.answer : null,
     caption:
       `Share of attention from answer tokens to ${SEGMENTS[STATE.target]}, mean over n = ${counted(run.n_traces, 'trace')} of ` +
-      `${STATE.dataset}, ${STATE.model}, ${words(STATE.setting)}. Choose a head to see its walk below.`,
+      `${STATE.dataset}, ${STATE.model}, ${words(STATE.setting)}${even ? '; colours: over what attention spread evenly would put there' : ''}. Choose a head to see its walk below.`,
     csv: () => headRows(values.length, shape[1], (at) => valuesAt(grids, at)),
   };
 }

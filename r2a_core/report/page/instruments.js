@@ -30,7 +30,8 @@ function aucPanel(found, width) {
 }
 
 function agreementPanel({ labels, rho, told }, width) {
-  const left = 34 + 6.6 * Math.max(...labels.map((label) => label.length));
+  const named = 34 + 6.6 * Math.max(...labels.map((label) => label.length));
+  const roomy = width > 2 * named; // else the names stand below
   const dots = (cell) =>
     told.flatMap((row, at) =>
       row.map((beyond, column) => {
@@ -46,17 +47,23 @@ function agreementPanel({ labels, rho, told }, width) {
       width,
       rows: labels.length,
       columns: labels.length,
-      rowLabels: (row) => `${labels[row]} ${row + 1}`,
+      rowLabels: (row) => (roomy ? `${labels[row]} ${row + 1}` : row + 1),
       columnLabels: (column) => column + 1,
       columnTitle: 'instrument, by number',
       value: (row, column) => rho[row][column] ?? NaN,
       colour: diverging,
       name: (row, column) => `${labels[row]} and ${labels[column]}`,
       over: dots,
-      left,
+      left: roomy ? named : 34,
       description: 'How alike two instruments rank the items',
     }),
     colourBar('rho', -1, 1, diverging),
+    !roomy &&
+      h(
+        'ol',
+        { class: 'note' },
+        labels.map((label) => h('li', {}, label)),
+      ),
   ];
 }
 

@@ -35,13 +35,14 @@ declare('item', '', (id) => itemsHere().includes(id), ['token', 'line']);
 /** The items of the chosen model and dataset, or where these are not evaluated those with a trace. */
 const itemsHere = () => chosenRun('evaluation')?.items.item_id ?? tracesHere().map((one) => one.item_id);
 
-/** The parts of the page that hold more on an item: [name, anchor] pairs. */
+/** The parts of the page that hold more on an item: name, anchor, and what is to be chosen there. */
 function evidenceOf(id) {
   return [
     ['attention', 'reader', chosenRun('traces')?.items.some((one) => one.item_id === id)],
     ['knock-out', 'cuts', chosenRun('knockout')?.items[id]],
     ['changes', 'changes', chosenRun('perturb')?.items[id]],
     ['hidden sentences', 'hidden', chosenRun('sentences')?.points.item_id.includes(id)],
+    ['exchanges', 'cells', pairOf(id), { pair: pairOf(id) }],
   ].filter(([, , there]) => there);
 }
 

@@ -139,7 +139,9 @@ function overviewSection(against, comparisons) {
 
 function pageLinks() {
   const links = DATA.pages.flatMap(({ label, href }, number) => [number > 0 && ', ', h('a', { href }, visible(label))]);
-  return links.length > 0 && h('p', { id: 'pages', class: 'note' }, 'Also, with more of it or of what is beside it: ', links);
+  return (
+    links.length > 0 && h('p', { id: 'pages', class: 'note' }, 'Also, with more of it or of what is beside it: ', links)
+  );
 }
 
 function askedOf(datasets) {

@@ -10,7 +10,7 @@ function hiddenPanel({ points, hidden }, width) {
   const ends = [Math.min(-4, ...cost), Math.max(-1, ...cost)];
   const floor = hidden.rounding.answer_kl;
   const items = [...new Set(points.item_id)];
-  const palette = [BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE];
+  const palette = [GREEN, VERMILION, SKY, PURPLE]; // blue and orange have a meaning beside it
   const dot = (index, x, y) => {
     const [item, sentence, attended] = [points.item_id[index], points.sentence[index], points.attended[index]];
     const said =
@@ -43,11 +43,14 @@ function hiddenPanel({ points, hidden }, width) {
 }
 
 function receiversPanel(kinds, width) {
+  const title = h('h4', {}, 'receiver heads: r of kurtosis');
+  if (kinds.every((one) => one.length === null && one.reliability === null))
+    return [title, h('p', { class: 'note' }, kinds[0].reason)];
   const name = (one) => `${one.label}, ${one.proximity}`;
   const dot = (x, y, value, colour, said) =>
     value !== null && s('circle', { cx: x(value), cy: y, r: 4.5, fill: colour }, s('title', {}, said));
   return [
-    h('h4', {}, 'receiver heads: r of kurtosis'),
+    title,
     rowChart({
       width,
       label: 'Correlation of kurtosis with the number of sentences, and between halves of the traces',
@@ -63,6 +66,11 @@ function receiversPanel(kinds, width) {
         dot(x, y, one.reliability, BLUE, `${show(one.reliability, 2)} between halves of ${one.n_traces} traces`),
       ],
     }),
+    legend(
+      [swatch(ORANGE), 'r with the number of sentences, over traces (median of heads)'],
+      [swatch(BLUE), 'r of heads in odd and in even traces'],
+    ),
+    h('p', { class: 'note' }, 'Numbers after the names: sentences between those that count, at least.'),
   ];
 }
 
@@ -77,18 +85,15 @@ function drawSentences(body, width) {
       (each) => hiddenPanel(run, each),
       ...(run.receivers.length ? [(each) => receiversPanel(run.receivers, each)] : []),
     ]),
-    legend(
-      [swatch(ORANGE), 'r with the number of sentences, over traces (median of heads)'],
-      [swatch(BLUE), 'r of heads in odd and in even traces'],
-    ),
   );
   return {
     answer: run.answer,
     words: run.sentences,
     caption:
       `${STATE.model} on ${STATE.dataset}: a dot is a sentence of the reasoning, a colour one of ` +
-      `${counted(run.hidden.n_traces, 'trace')}; a line is what rounding alone does. Numbers at the right: sentences ` +
-      'between those that count, at least. Choose a dot to see its question with all evidence.',
+      `${counted(run.hidden.n_traces, 'trace')}. ` +
+      (run.hidden.rounding.answer_kl < LEAST_KL ? '' : 'Dashed: what rounding alone does. ') +
+      'Choose a dot to see its question with all evidence.',
     csv: () => rowsOf(run.points),
   };
 }

@@ -198,7 +198,7 @@ async function drawWalk(body, width) {
 /** Lays a map under the picture of a walk; pointing at it reads a weight. */
 async function layMap(holder, readout, trace, map, x, y) {
   const levels = (await numbers(map.cells)).values;
-  const idle = 'Point at the map to read a weight.';
+  const idle = 'Point at the map, or move over it with the arrow keys, to read a weight.';
   const reasoning = [trace.think_open + 1, trace.think_close];
   const canvas = mapCanvas(map, levels, reasoning, 'Attention weights, answer rows by reasoning columns');
   const [left, right, top, bottom] = [...reasoning.map(x), y(map.rows[0]), y(map.rows.at(-1))];
@@ -211,17 +211,30 @@ async function layMap(holder, readout, trace, map, x, y) {
     edges.findIndex((token, cell) => at >= scale(token) && at < scale(edges[cell + 1]));
   const range = (edges, at) =>
     edges[at + 1] - edges[at] > 1 ? `tokens ${edges[at]}\u2013${edges[at + 1] - 1}` : `token ${edges[at]}`;
-  holder.addEventListener('pointermove', (event) => {
-    const box = holder.getBoundingClientRect();
-    const column = find(map.columns, x, event.clientX - box.left);
-    const row = find(map.rows, y, event.clientY - box.top);
-    if (row < 0 || !(map.columns[column] >= reasoning[0] && map.columns[column] < reasoning[1])) {
-      readout.textContent = idle;
-      return;
-    }
+  const [first, last] = reasoning.map((token) => map.columns.indexOf(token));
+  let at = [0, first]; // the cell that keys have reached
+  const read = (row, column) => {
+    at = [row, column];
     const weight = weightOf(levels[row * (map.columns.length - 1) + column], trace.floor);
     readout.textContent =
       `Answer ${range(map.rows, row)}, reasoning ${range(map.columns, column)}: ` +
       (weight ? show(weight, 4) : `below ${floorText(trace.floor)}`);
+  };
+  holder.addEventListener('pointermove', (event) => {
+    const box = holder.getBoundingClientRect();
+    const column = find(map.columns, x, event.clientX - box.left);
+    const row = find(map.rows, y, event.clientY - box.top);
+    if (row >= 0 && column >= first && column < last) read(row, column);
+    else readout.textContent = idle;
   });
+  const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+  const keydown = (event) => {
+    if (!steps[event.key]) return;
+    const [row, column] = steps[event.key].map((step, side) => at[side] + step);
+    read(Math.min(Math.max(row, 0), map.rows.length - 2), Math.min(Math.max(column, first), last - 1));
+    announce(readout.textContent);
+    event.preventDefault();
+  };
+  const said = 'Map of attention weights: arrow keys move over its cells and read them';
+  fill(holder, { tabindex: 0, role: 'application', 'aria-label': said, onkeydown: keydown }, []);
 }
