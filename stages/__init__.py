@@ -1,5 +1,6 @@
 """The pipeline's stages, one script each. They run in the study's folder: `python -m stages.NAME`, as dvc.yaml does."""
 
+import gc
 import os
 import signal
 import sys
@@ -18,8 +19,9 @@ def leave(*_: Any) -> None:
     os._exit(130)
 
 
-# While python looks for a stage to run. A shell's background job is deaf to Ctrl-C, and stays so.
-if sys.argv[0] == "-m" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, leave)
+if sys.argv[0] == "-m":  # while python looks for a stage to run
+    gc.disable()  # until run_stage: imports leave next to nothing to collect, and a search goes through all of them
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job is deaf to Ctrl-C
+        signal.signal(signal.SIGINT, leave)
 
 STARTED = time.time()  # s since 1970; the code of the project is imported after this

@@ -7,6 +7,7 @@ mps; default auto) and R2A_THREADS (default: torch's own choice).
 """
 
 import functools
+import gc
 import logging
 import os
 import signal
@@ -170,6 +171,8 @@ def set_threads() -> None:
 
 def run_stage(command: Callable[..., None]) -> None:
     """Runs a stage's command line. A user's mistake ends in one sentence and a hint; a bug keeps its traceback."""
+    gc.freeze()  # what was imported stays
+    gc.enable()
     if signal.getsignal(signal.SIGINT) is leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     end_with_parent(only_under="DVC_STAGE")
@@ -196,7 +199,10 @@ def run_stage(command: Callable[..., None]) -> None:
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(guarded)
-    app()
+    try:
+        app()
+    finally:
+        gc.freeze()  # Python's end would go through all objects once more, which takes most of a second
 
 
 def known_trouble(error: Exception) -> R2AError | None:

@@ -1,6 +1,6 @@
 """Grades the responses of one model to one dataset and compares both settings (paper section 3).
 
-params evaluate, generate, datasets.<dataset>, run.settings; data/datasets/<dataset>.parquet,
+params evaluate, generate.runs and temperature, datasets.<dataset>, run.settings; data/datasets/<dataset>.parquet,
 data/generations/<model>/<dataset>/<setting>.parquet, data/judgements/<model>/<dataset>.parquet
 -> data/evaluation/<model>/<dataset>.parquet and .json, data/metrics/evaluate-<model>-<dataset>.json
 usage: python -m stages.evaluate MODEL DATASET

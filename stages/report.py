@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from torch import cuda
 
 from r2a_core.config import Params, load_sections, read_yaml
 from r2a_core.infra.errors import R2AError
@@ -114,6 +113,8 @@ def chosen(values: dict[str, Any]) -> dict[str, Any]:
 
 def machine_facts() -> dict[str, str]:
     """List hardware and versions of this machine, for a copy of the page that is not among the hashed outputs."""
+    from torch import cuda
+
     gpus = [cuda.get_device_name(number) for number in range(cuda.device_count())]
     return {
         "system": platform.platform(),

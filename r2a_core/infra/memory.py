@@ -2,7 +2,8 @@
 
 A stage states what one row of its batch takes and asks `rows_that_fit`; the bound is a param (MiB) or, without one,
 most of the device's free memory. If the device still runs out, `retry_with_half` logs it and takes half as many rows.
-The size of a batch changes no result. `give_back_memory` keeps a long training from growing.
+The size of a batch changes no result. `give_back_memory` keeps a long training from growing. `no_collection` spares an
+import of large libraries the search for unreachable objects.
 """
 
 import ctypes
@@ -10,7 +11,8 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,3 +110,16 @@ def give_back_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
     if trim is not None:
         trim(0)
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Holds garbage collection back: while torch and transformers are imported it would go through all of them again
+    and again, and find nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -16,6 +16,7 @@ from typing import Any
 from r2a_core.config import Dtype, Tags
 from r2a_core.infra.environment import chosen
 from r2a_core.infra.errors import MissingPrerequisite, R2AError, first_line
+from r2a_core.infra.memory import no_collection
 from r2a_core.models.adapter import adapter_folder, merge_adapter
 from r2a_core.models.pointer import (
     ModelPointer,
@@ -54,6 +55,7 @@ def load_tokenizer(folder: Path) -> LoadedTokenizer:
     return tokenizer_of(read_pointer(folder), folder)
 
 
+@no_collection()
 def tokenizer_of(pointer: ModelPointer, folder: Path) -> LoadedTokenizer:
     """Load the tokenizer that a pointer names. Errors as in `load_model`, about `folder`."""
     check_files(pointer, folder)
@@ -126,6 +128,7 @@ def load_hf(source: str, tags: Tags, dtype: Dtype, device: str = "auto", revisio
     return model_of(ModelPointer("hub", dtype, tags, source, resolve_hub(source, revision)), Path(source), device)
 
 
+@no_collection()
 def model_of(pointer: ModelPointer, folder: Path, device: str) -> LoadedModel:
     """Load the model that a pointer names. Raises as `load_model`, about `folder`."""
     import torch

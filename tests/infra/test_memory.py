@@ -1,6 +1,7 @@
 """Free memory where Linux does not say it: on other systems, and of Apple's graphics processors."""
 
 import ctypes
+import gc
 import os
 from pathlib import Path
 
@@ -33,3 +34,14 @@ def test_memory_that_is_freed_in_pieces_goes_back() -> None:
     memory.give_back_memory()
     assert full - kept < 20 * memory.MIB
     assert full - resident() > 150 * memory.MIB
+
+
+def test_collection_is_held_back_inside_and_as_it_was_after() -> None:
+    with memory.no_collection():
+        with memory.no_collection():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError):
+        memory.no_collection()(lambda: 1 / 0)()
+    assert gc.isenabled()

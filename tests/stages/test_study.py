@@ -105,3 +105,24 @@ def test_the_lock_is_read_while_no_dvc_writes_it(tmp_path: Path, monkeypatch: py
             LockFile(str(path))
     writer.join()
     LockFile(str(path)).close()
+
+
+def in_new_process(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    return done.stdout
+
+
+def test_stages_that_run_no_model_import_no_library_that_runs_one() -> None:
+    heavy = ("capture", "attention", "read", "heads", "maps", "knockout", "walks", "perturb", "sentences", "patch")
+    heavy = (*heavy, "generate", "generate_pairs", "capture_pairs", "prepare_model")
+    light = [f"stages.{path.stem}" for path in (ROOT / "stages").glob("[a-z]*.py") if path.stem not in heavy]
+    code = f"import sys, {', '.join(light)}\nprint({{'torch', 'transformers', 'scipy.stats'}} & {{*sys.modules}})"
+    assert in_new_process(code) == "set()\n"
+
+
+def test_nothing_is_collected_while_a_stage_is_imported() -> None:
+    """A search goes through all that torch and transformers define, as Python's end does unless that is frozen."""
+    code = "import sys, gc; sys.argv = ['-m']; import stages; print(gc.isenabled())\n"
+    code += "from stages._study import run_stage; sys.argv = ['stages.one']\n"
+    code += "run_stage(lambda: print(gc.isenabled(), gc.get_freeze_count() > 1000))"
+    assert in_new_process(code) == "False\nTrue True\n"
