@@ -47,11 +47,11 @@ class Look:
 
 
 CURVES = {  # of patching, by curve (see patching/summary.py) in drawing order; curves but `final` are roles of tokens
-    "flip": Look("flipping token", "#0072b2"),
-    "final": Look("last position", "#d55e00"),
+    "flip": Look("named answer (flipping token)", "#0072b2"),
+    "final": Look("last token before the answer", "#d55e00"),
     "think_close": Look("</think>", "#009e73", (6, 3)),
-    "probe": Look("other probe tokens", "#cc79a7", (2, 3)),
-    "answer_end": Look("answer end, last position left out", "#e69f00", (8, 3, 2, 3)),
+    "probe": Look("rest of the closing sentence", "#cc79a7", (2, 3)),
+    "answer_end": Look("answer end, without its last token", "#e69f00", (8, 3, 2, 3)),
 }
 EXCHANGE_AXES = {"across": "layer whose input is exchanged", "up": "moved (NLD)"}
 HEAD_KINDS = {  # colours of the marks on head maps: a frame, a triangle, a circle

@@ -3,7 +3,8 @@
 number -> text; the ends of a 95% interval -> verdict. Needs no other module of the project.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 SIGNIFICANT = 0.05  # p below which a sentence says that there is an effect
@@ -16,9 +17,12 @@ MINUS, NONE = "\u2212", "\u2013"
 def signed(value: float | None, decimals: int = 2, plus: bool = False) -> str:
     """Write a number with so many decimals and a real minus; what rounds to 0 has none, and None is a dash.
 
-    plus: write the sign of positive numbers too.
+    plus: write the sign of positive numbers too. Halves are rounded away from 0, as the page's script does.
     """
-    return NONE if value is None else f"{value:{'+' if plus else ''}z.{decimals}f}".replace("-", MINUS)
+    if value is None:
+        return NONE
+    shown = math.floor(float(f"{abs(value) * 10**decimals:.14g}") + 0.5) / 10**decimals  # 0.575 is 57.49999 in floats
+    return f"{math.copysign(shown, value):{'+' if plus else ''}z.{decimals}f}".replace("-", MINUS)
 
 
 def percent(share: float | None, decimals: int = 0) -> str:
@@ -37,6 +41,16 @@ def side(low: float | None, high: float | None, at: float = 0.0) -> Side:
     if low is None or high is None:
         return 0
     return 1 if low > at else -1 if high < at else 0
+
+
+def holds(low: float | None, high: float | None, at: float = 0.0) -> bool:
+    """Tell whether there is a 95% interval, and it holds `at`."""
+    return low is not None and high is not None and low <= at <= high
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Join texts by commas, the last by "and"."""
+    return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
 
 
 def compared(low: float | None, high: float | None, what: str) -> str:

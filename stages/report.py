@@ -26,7 +26,8 @@ from r2a_core.report.page import build_page, build_pages, report_data
 from r2a_core.report.plot_tables import plot_tables
 from stages._study import open_study, run_stage
 
-READ = ("run", "heads", "patch", "knockout", "walks", "perturb", "sentences", "report")  # sections that the page needs
+# Sections that the page needs.
+READ = ("run", "generate", "heads", "patch", "knockout", "walks", "perturb", "sentences", "report")
 PACKAGES = ("numpy", "polars", "safetensors", "tokenizers", "torch", "transformers", "dvc")
 
 
@@ -69,6 +70,7 @@ def report_inputs(paths: StudyPaths, params: Params, values: dict[str, Any]) -> 
         perturb=params.perturb,
         sentences=params.sentences,
         walk=params.heads.walk,
+        without_mode=params.generate.without_mode,
     )
 
 

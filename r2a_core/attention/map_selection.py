@@ -1,7 +1,7 @@
 """Chooses which heads, traces and spans the attention maps show (paper section 4, Figures 4, 5, 11 and 12).
 
-params `maps`, attention and head tables, token texts -> ShownMaps. Where params choose nothing: the first heads by
-rank and one that walks, representative traces, and the final result of each.
+params `maps`, attention and head tables, token texts -> ShownMaps. Where params choose nothing: heads that walk
+and the first by rank, representative traces, and the final result of each.
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,8 +69,11 @@ def choose_maps(
 
 
 def default_heads(heads: pl.DataFrame, count: int, walk: WalkThresholds) -> tuple[Head, ...]:
-    """Choose the first `count` heads by rank, then the head of the middle layers that walks best, where one walks."""
-    return tuple(dict.fromkeys([*first_heads(heads, count), *walking_heads(heads, walk)[:1]]))
+    """Choose `count` heads: those that walk, the best first, then the first by rank.
+
+    The first by rank can be early heads that look at all of the text alike.
+    """
+    return tuple(dict.fromkeys([*walking_heads(heads, walk), *first_heads(heads, count)]))[:count]
 
 
 def choose_traces(attention: pl.DataFrame, heads: Sequence[Head], count: int) -> list[str]:

@@ -124,7 +124,7 @@ class MapParams(Record):
     """The section `maps`."""
 
     heads: dict[Text, Listed[Head]]  # model -> heads; models not named show their first ranked heads and a walking one
-    top_heads: Whole  # heads shown by default, the first by mass on the reasoning
+    top_heads: Whole  # heads shown by default: those that walk best, then the first by mass on the reasoning
     items: dict[Text, Listed[Text]]  # dataset -> item ids; datasets not named show `traces` representative ones
     traces: Count
     spans: Listed[ChosenSpan]  # in place of an item's default span: its final result

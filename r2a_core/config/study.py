@@ -67,6 +67,7 @@ class ReportParams(Record):
     """The section `report`: how much of the study the page carries."""
 
     title: Text
+    about: dict[str, Text] = {}  # by model: what its line on the first screen says of its size and training
     texts: Count  # items of each model and dataset whose two texts can be read
     traces: Count  # traces of each model and dataset in the trace reader
     heads: Count  # single heads of each trace in the trace reader

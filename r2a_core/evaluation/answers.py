@@ -28,7 +28,7 @@ KINDS = {  # by name in the summary
     "right": Kind("right", "#0072b2"),
     "first": Kind("wrong: first of two options", "#e69f00", light=True),
     "second": Kind("wrong: second of two options", "#d55e00"),
-    "another": Kind("wrong: another option", "#e69f00", light=True),
+    "another": Kind("wrong: another option", "#f3c9a5", light=True),
     "third": Kind("wrong: none of the options", "#999999"),
     "wrong": Kind("wrong, question without options", "#cc79a7", light=True),
     "undecided": Kind("right in one reading, wrong in another", "#f0e442", light=True),

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from r2a_core.figures.style import BLUE, GREEN, INK, ORANGE, PURPLE, VERMILION, save_figure
+from r2a_core.perturb.summary import label_of
 
 CURVES = {
     "same": ("same answer", BLUE, "-"),
@@ -69,16 +70,8 @@ def _arms(axes: Axes, record: dict[str, Any]) -> None:
         if arm["took"]["n"]:
             axes.plot([arm["took"]["mean"]], [place], "x", color=ORANGE, markersize=5, gid="took")
     axes.set_yticks(
-        range(len(record["arms"])), [f"{arm_name(arm)} ({arm['n']})" for arm in record["arms"]], fontsize=7.5
+        range(len(record["arms"])), [f"{label_of(arm)} ({arm['n']})" for arm in record["arms"]], fontsize=7.5
     )
     axes.invert_yaxis()
     axes.set(xlim=(-0.04, 1.04), xlabel="same answer (n); x: the one put in its place")
     axes.grid(axis="x")
-
-
-def arm_name(arm: dict[str, Any]) -> str:
-    """A short name of one arm."""
-    if arm["family"] == "cut":
-        return "no reasoning"
-    level = f" {arm['level']:.0%}" if arm["family"] in ("number", "option") else ""
-    return " ".join(filter(None, (arm["family"], arm["part"]))) + level

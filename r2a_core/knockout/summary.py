@@ -57,8 +57,8 @@ VERBS: dict[str, str] = {
 }
 
 SET_NAMES: dict[str, str] = {
-    "mass": "most mass on the reasoning",
-    "focus": "most mass on it over even reading",
+    "mass": "most attention on the reasoning",
+    "focus": "most attention on it over even reading",
     "walking": "the best walk",
     "induction": "the highest induction score",
     "retrieval": "the highest retrieval score",

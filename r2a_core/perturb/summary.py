@@ -5,7 +5,7 @@ rows of PERTURB_SCHEMA of one model and dataset -> a record with the curves of c
 not surely the same after the unchanged trace are noise: they are counted, and enter nothing else. Needs no torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -45,13 +45,14 @@ PERTURB_SCHEMA: dict[str, Any] = {
 
 CASE = ["family", "part", "level"]
 
-WORDS: dict[tuple[str, str], str] = {
-    ("number", "across"): "with wrong numbers throughout the reasoning",
-    ("number", "after"): "with wrong numbers after the boundary",
-    ("number", "before"): "with wrong numbers up to the boundary, where the reasoning ends",
-    ("option", "across"): "with other options named throughout the reasoning",
-    ("option", "after"): "with other options named after the boundary",
-    ("option", "before"): "with other options named up to the boundary, where the reasoning ends",
+WORDS: dict[tuple[str, str], str] = {  # the end of a sentence; of: how many of the numbers or options
+    ("cut", ""): "without the reasoning",
+    ("number", "across"): "with {of} numbers wrong throughout the reasoning",
+    ("number", "after"): "with {of} numbers wrong after the sentence that settles the answer",
+    ("number", "before"): "with {of} numbers wrong and the reasoning ended where the answer is settled",
+    ("option", "across"): "with {of} named options exchanged throughout the reasoning",
+    ("option", "after"): "with {of} named options exchanged after the sentence that settles the answer",
+    ("option", "before"): "with {of} named options exchanged and the reasoning ended where the answer is settled",
     ("other", ""): "after the reasoning of another item",
     ("filler", ""): "after as much filler",
     ("paraphrase", ""): "after the reasoning in other words",
@@ -62,6 +63,24 @@ WORDS: dict[tuple[str, str], str] = {
     ("mistake", "none"): "with the rest written anew and no wrong value",
 }
 
+LABELS: dict[tuple[str, str], str] = {  # on axes
+    ("cut", ""): "no reasoning",
+    ("number", "across"): "wrong numbers",
+    ("number", "after"): "wrong numbers after boundary",
+    ("number", "before"): "wrong numbers up to boundary",
+    ("option", "across"): "other options",
+    ("option", "after"): "other options after boundary",
+    ("option", "before"): "other options up to boundary",
+    ("other", ""): "another item's reasoning",
+    ("filler", ""): "filler",
+    ("paraphrase", ""): "other words",
+    ("preempt", "question"): "answer named in question",
+    ("preempt", "first"): "answer named before",
+    ("preempt", "last"): "answer named after",
+    ("mistake", "made"): "one mistake, rest anew",
+    ("mistake", "none"): "no mistake, rest anew",
+}
+
 share_words = partial(estimate, decimals=0, write=percent)
 
 
@@ -70,6 +89,18 @@ def perturb_frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
     frame = pl.DataFrame(rows, schema=PERTURB_SCHEMA | {"number": pl.Int32, "free_ids": pl.List(pl.Int64)})
     check_columns(frame, ["log_prob", "log_prob_base"], ("item_id", *CASE), "changed reasoning", HINT)
     return frame
+
+
+def words_of(arm: Mapping[str, Any]) -> str:
+    """Say what an arm changes, in words that end a sentence. arm: family, part and level."""
+    of = "all" if arm["level"] == 1 else f"{percent(arm['level'])} of the"
+    return WORDS[arm["family"], arm["part"]].format(of=of)
+
+
+def label_of(arm: Mapping[str, Any]) -> str:
+    """Name an arm in few words, as axes do. arm: family, part and level."""
+    level = f", {percent(arm['level'])}" if arm["family"] in ("number", "option") else ""
+    return LABELS[arm["family"], arm["part"]] + level
 
 
 def boundary_of(log_probs: Sequence[float]) -> int:
@@ -91,7 +122,7 @@ def perturb_record(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]
         for case, rows in changed.group_by(CASE, maintain_order=True)
         if case[0] != "cut" or case[2] == 0
     ]
-    order = [("cut", ""), *WORDS]
+    order = [*WORDS]
     arms.sort(key=lambda arm: (order.index((arm["family"], arm["part"])), arm["level"]))
     return {
         "n_items": whole.height,
@@ -200,8 +231,8 @@ def sentences(record: dict[str, Any]) -> list[str]:
     ]
     most = {key: max(each["level"] for each in own) for key, own in by_part(record["arms"]).items()}
     for arm in record["arms"]:
-        if (words := WORDS.get((arm["family"], arm["part"]))) and arm["level"] == most[arm["family"], arm["part"]]:
-            said.append(arm_sentence(arm, words))
+        if arm["family"] != "cut" and arm["level"] == most[arm["family"], arm["part"]]:
+            said.append(arm_sentence(arm, words_of(arm)))
     said.append(
         f"Forcing took {cost['tokens']:,} tokens for {cost['arms']} arms, {cost['passes_per_trace']:.1f} passes over "
         f"each trace; one whole pass per arm would be {cost['whole_tokens'] / max(1, cost['tokens']):.1f} times that."

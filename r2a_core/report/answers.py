@@ -6,12 +6,12 @@ records of the page's sections -> the same, with a sentence a figure.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from r2a_core.perturb.summary import WORDS
+from r2a_core.perturb.summary import words_of
 from r2a_core.report.findings import patching_answer
 from r2a_core.report.inputs import name_of, words
-from r2a_core.results import SEGMENT_LABELS
+from r2a_core.results import SEGMENT_LABELS, head_name
 from r2a_core.sentences.summary import attention_tells
-from r2a_core.wording import SIGNIFICANT, percent, plural, signed
+from r2a_core.wording import SIGNIFICANT, listed, percent, plural, signed
 
 Record = Mapping[str, Any]
 
@@ -34,13 +34,13 @@ def answered_sentence(record: Record) -> str:
     if not counts or not counts["n"]:
         return ""
     right, n, named = counts["right"], counts["n"], counts["named_first"] + counts["named_second"]
-    text = f"{name_of(record)}, without reasoning: {right / n:.0%} right"
+    text = f"{name_of(record)}, without reasoning: {percent(right / n)} right"
     if (chance := record["summary"]["chance"]) is not None:
-        text += f" (guessing: {chance:.0%})"
+        text += f" (guessing: {percent(chance)})"
     if counts["third"]:
-        text += f", {counts['third'] / n:.0%} name none of the options"
+        text += f", {percent(counts['third'] / n)} name none of the options"
     if named:
-        text += f"; of those that name an option, {counts['named_first'] / named:.0%} name the first"
+        text += f"; of those that name an option, {percent(counts['named_first'] / named)} name the first"
     return f"{text}."
 
 
@@ -52,7 +52,9 @@ def items_sentence(record: Record) -> str:
     if paired["win"] is not None:
         text = f"Better with reasoning: {paired['win']} of {paired['n']}, worse: {paired['loss']}. "
     if read:
-        text += f"In {sum(read)} of {len(read)} the answer is another than the one its reasoning names last."
+        text += f"In {sum(read)} of {len(read)} the answer is not the one that its reasoning names last"
+        unread = record["items"]["concludes"].count(None)
+        text += f"; {plural(unread, 'reasoning')} name no single answer last." if unread else "."
     return text
 
 
@@ -62,23 +64,23 @@ def masses_sentences(record: Record) -> dict[str, str]:
     for source, boxes in record["boxes"].items():
         medians = {segment: box["median"] for segment, box in boxes["segments"].items()}
         most = max(medians, key=lambda segment: medians[segment])
-        text = (
-            f"{words(record['setting']).capitalize()}, the {SEGMENT_LABELS[most]} part gets most: {medians[most]:.0%}"
-        )
-        rest = "" if most == "reasoning" else f"; the reasoning {medians.get('reasoning', 0):.0%}"
+        start = f"{words(record['setting']).capitalize()}, the {SEGMENT_LABELS[most]} part"
+        text = f"{start} gets most: {percent(medians[most])}"
+        rest = "" if most == "reasoning" else f"; the reasoning {percent(medians.get('reasoning', 0))}"
         said[source] = f"{text} of the attention{rest}."
     return said
 
 
 def heads_sentence(record: Record) -> str:
-    """Says how many heads give the reasoning more than its even share, and which one most."""
-    scores, over = record["scores"], record["over_even"]
-    best = scores["rank"].index(1)
-    name = f"L{scores['layer'][best]}.H{scores['head'][best]}"
-    return (
-        f"{record['n_above_even']} of {len(over)} heads give the reasoning more than its even share. The most goes "
-        f"from {name}: {scores['answer_to_reasoning'][best]:.0%} of its attention, {over[best]:.1f} times that share."
-    )
+    """Says how many heads read the reasoning more than even reading does, and which one most."""
+    scores = record["scores"]
+    said = f"{record['n_above_even']} of {record['n_heads']} heads read the reasoning more than even reading does."
+    above = [at for at, focus in enumerate(scores["focus"]) if focus is not None and focus > 0]
+    if not above:
+        return said
+    most = min(above, key=lambda at: scores["rank"][at])
+    name, share = head_name(scores["layer"][most], scores["head"][most]), scores["answer_to_reasoning"][most]
+    return f"{said} Of these, {name} gives it the largest share: {percent(share)} of its attention."
 
 
 def readers_sentence(record: Record) -> str:
@@ -104,22 +106,24 @@ def knockout_sentence(record: Record) -> str:
         text = (
             f"Without any view of the reasoning, an answer loses {signed(everything['loss']['mean'])} nats per token. "
         )
-    named = ", ".join(f"{one['set']} {one['k']}" for one in beyond)
+    named = listed([f"{one['set']} {one['k']}" for one in beyond])
     of_them = f" ({named})" if named else ""
-    return f"{text}Of {plural(len(ranked), 'chosen set')} of heads, {len(beyond)} cost more than random heads{of_them}."
+    compared = f"{len(ranked)} of the {len(sets)} sets have random sets beside them"
+    return f"{text}{compared}; {len(beyond)} of these cost more than the random ones{of_them}."
 
 
 def perturb_sentence(record: Record) -> str:
-    """Says how many answers stay without the reasoning, and where in it the answer settles."""
+    """Says how many answers stay without the reasoning, where in it the answer settles, and what leaves fewest."""
     if record["curve"] is None:
         return "No answer is the same after the unchanged reasoning, so nothing can be said."
     empty, place = record["curve"]["same"][0]["mean"], record["boundary"]["place"]["mean"]
-    named = [arm for arm in record["arms"] if (arm["family"], arm["part"]) in WORDS and arm["n"]]
-    text = f"Without the reasoning {empty:.0%} of the answers stay; they settle after {place:.0%} of its sentences."
-    if not named:
+    told = [arm for arm in record["arms"] if arm["family"] != "cut" and arm["loss"]["low"] is not None]
+    text = f"Without the reasoning {percent(empty)} of the answers stay; they settle after {percent(place)} of it."
+    if not told:
         return text
-    least = min(named, key=lambda arm: arm["same"]["mean"])
-    return f"{text} Fewest, {least['same']['mean']:.0%}, stay {WORDS[least['family'], least['part']]}."
+    least = min(arm["same"]["mean"] for arm in told)
+    where = [f"{words_of(arm)} (n = {arm['n']})" for arm in told if arm["same"]["mean"] == least]
+    return f"{text} Fewest, {percent(least)}, stay {listed(where)}."
 
 
 def hidden_sentence(record: Record) -> str:
@@ -136,10 +140,13 @@ def hidden_sentence(record: Record) -> str:
 
 
 def walks_sentence(record: Record) -> str:
-    """Says how many heads read the reasoning beyond its length and the nearness of its words."""
+    """Says how many heads read the reasoning beyond its length, and not all of it alike."""
     ranks = record["heads"]["rank_by_excess"]
     reading = sum(rank is not None for rank in ranks)
-    return f"{reading} of {len(ranks)} heads read the reasoning more than its length explains, and choose places in it."
+    return (
+        f"{reading} of {len(ranks)} heads give the reasoning more than even reading does, mean over traces, and choose "
+        "places in it."
+    )
 
 
 SENTENCES: dict[str, dict[str, Callable[[Record], Any]]] = {  # by section and field

@@ -6,6 +6,7 @@ records of the page's sections -> records of sentences. Every number in them is 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import log
 from typing import Any
 
 import polars as pl
@@ -13,14 +14,15 @@ import polars as pl
 from r2a_core.config import WalkThresholds
 from r2a_core.evaluation.paired import ONE_SETTING, deciding_p, words_of_tests
 from r2a_core.knockout.sets import NONE
-from r2a_core.knockout.summary import SET_NAMES
-from r2a_core.perturb.summary import WORDS
+from r2a_core.knockout.summary import SET_NAMES, VERBS
+from r2a_core.perturb.summary import words_of
 from r2a_core.report.inputs import Records, name_of
 from r2a_core.results import walking_heads
 from r2a_core.sentences.summary import attention_tells
-from r2a_core.wording import SIGNIFICANT, plural, side, signed
+from r2a_core.wording import SIGNIFICANT, holds, plural, signed
 
 LARGE, SMALL = 0.5, 0.1  # share of the way to the other answer from which on an exchange counts as a yes, or as in part
+NO_CHANGE = log(2)  # nats: an interval within it, on both sides of 0, rules out that a probability halves or doubles
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,11 @@ def is_graded(record: Mapping[str, Any]) -> bool:
 
 def improvement(records: Records) -> Finding:
     """Says whether reasoning makes answers better, by accuracy and by a judge."""
+    cases = cases_of(records)
     graded = [(record, record["summary"]["paired"]) for record in records if is_graded(record)]
     judged = [(record, record["judged"][-1]) for record in records if record["judged"] and record["judged"][-1]["n"]]
     found = [
-        Finding(verdict([test for _, test in tests], unit, scale, decimals), tuple(map(line, tests)))
+        Finding(verdict([test for _, test in tests], unit, scale, decimals, cases), tuple(map(line, tests)))
         for tests, unit, scale, decimals, line in (
             (graded, "points", 100, 0, accuracy_line),
             (judged, "points of 10 by a judge", 1, 2, judged_line),
@@ -68,21 +71,26 @@ def improvement(records: Records) -> Finding:
     return Finding(" ".join(one.sentence for one in found), tuple(line for one in found for line in one.details))
 
 
-def verdict(tests: Records, unit: str, scale: float, decimals: int) -> str:
+def cases_of(records: Records) -> str:
+    """Names what a record is of: a dataset, where there is one model."""
+    return "datasets" if len({record["model"] for record in records}) == 1 else "pairs of model and dataset"
+
+
+def verdict(tests: Records, unit: str, scale: float, decimals: int, cases: str = "datasets") -> str:
     """Says in how many cases the score with reasoning is higher, and by how much."""
     changes = [scale * test["difference"] for test in tests if test["difference"] is not None]
     if not changes:
         return f"Not answered: {ONE_SETTING}."
     better, worse = (sum(is_different(test, sign) for test in tests) for sign in (1, -1))
-    size, cases = f"{span(changes, decimals, plus=True)} {unit}", len(tests)
-    where = "" if cases == 1 else f" in all {cases} cases,"
-    if better == cases:
+    size, count = f"{span(changes, decimals, plus=True)} {unit}", len(tests)
+    where = "" if count == 1 else f" on all {count} {cases},"
+    if better == count:
         return f"Yes:{where} by {size}."
-    if worse == cases:
+    if worse == count:
         return f"No, it makes them worse:{where} by {size}."
     if not better and not worse:
         return f"Not shown: a difference of {size} can be chance."
-    return f"In part: better in {better} and worse in {worse} of {cases} cases, by {size}; the others can be chance."
+    return f"In part: better on {better} and worse on {worse} of {count} {cases}, by {size}; the others can be chance."
 
 
 def is_different(test: Mapping[str, Any], sign: int) -> bool:
@@ -108,22 +116,17 @@ def judged_line(found: tuple[Mapping[str, Any], Mapping[str, Any]]) -> str:
 
 
 def attention_answer(heads: Records, walk: WalkThresholds) -> Finding:
-    """Says how the attention on the reasoning compares with its even share, head by head."""
+    """Says how many heads read the reasoning more than even reading does."""
     if not heads:
         return Finding("Not answered: no heads have been ranked.")
-    means = [record["mean_over_even"] for record in heads]
-    above = span([record["n_above_even"] for record in heads])
-    total = span([len(record["over_even"]) for record in heads])
-    some = f"{above} of {total} give it more than its even share"
-    if min(means) > 1:
-        sentence = f"Yes: the average head gives it {span(means, 2)} times its even share."
-    else:
-        start = "A few heads do" if max(means) <= 1 else "Some heads do"
-        sentence = f"{start}: {some}. The average head gives it {span(means, 2)} of that share."
+    counts, totals = ([record[name] for record in heads] for name in ("n_above_even", "n_heads"))
+    most = all(2 * count > total for count, total in zip(counts, totals, strict=True))
+    start = "Yes" if most else "A few heads do" if any(counts) else "No head does"
+    rest = [total - count for count, total in zip(counts, totals, strict=True)]
+    sentence = f"{start}: {span(counts)} of {span(totals)} read it more than even reading would, {span(rest)} do not."
     lines = [
-        f"{name_of(one)}: {one['n_above_even']} of {len(one['over_even'])} heads above the even share, the average at "
-        f"{one['mean_over_even']:.2f} times it, {plural(walking(one, walk), 'walking head')}, "
-        f"n = {plural(one['n_traces'], 'trace')}"
+        f"{name_of(one)}: {one['n_above_even']} of {one['n_heads']} heads read the reasoning more than even reading "
+        f"does, {plural(walking(one, walk), 'walking head')}, n = {plural(one['n_traces'], 'trace')}"
         for one in heads
     ]
     return Finding(sentence, tuple(lines))
@@ -135,30 +138,37 @@ def walking(record: Mapping[str, Any], walk: WalkThresholds) -> int:
 
 
 def patching_answer(records: Records) -> Finding:
-    """Says how far an exchange at one word of the reasoning moves the answer, and up to which layer."""
-    flips, layers, lines = [], [], []
+    """Says how far an exchange of the answer that a closing sentence names moves the answer, and in which layers."""
+    curves, lines = [], []
     for record in records:
         for probe in record["probes"]:
-            flip, final = (best_layer(record["curves"], probe, curve) for curve in ("flip", "final"))
+            flip, final = (curve_of(record["curves"], probe, curve) for curve in ("flip", "final"))
             if flip is None or final is None:
                 continue
-            flips.append(flip.value)
+            curves.append(flip)
             layer = next((one["layer"] for one in record["crossings"] if one["probe"] == probe), None)
-            layers += [] if layer is None else [layer]
             where = "the curves do not cross" if layer is None else f"the curves cross at layer {layer:.1f}"
+            most, last = peak(flip), peak(final)
             lines.append(
-                f"{record['model']}, {probe} probe: flipping token {flip.value:.2f} (layer {flip.layer}), last "
-                f"position {final.value:.2f} (layer {final.layer}), {where}, {plural(flip.n_pairs, 'pair')}"
+                f"{record['model']}, {probe} closing sentence: named answer at most {most.value:.2f} (layer "
+                f"{most.layer}), last token before the answer {last.value:.2f} (layer {last.layer}), {where}, "
+                f"{plural(most.n_pairs, 'pair')}"
             )
-    if not lines:
-        return Finding("Not answered: no pair has been patched.")
-    said = "Yes" if min(flips) >= LARGE else "In part" if max(flips) >= SMALL else "Hardly"
-    until = f", up to layer {span([int(layer) for layer in layers])}" if layers else ""
-    moved = span([100 * value for value in flips])
-    sentence = (
-        f"{said}{until}: exchanging one word of the reasoning inside the model moves the answer {moved}% of the way."
-    )
-    return Finding(sentence, tuple(lines))
+    return Finding(moved_sentence(curves) if curves else "Not answered: no pair has been patched.", tuple(lines))
+
+
+def moved_sentence(curves: Records) -> str:
+    """Says how far the answer moves: over the layers where each curve is large, or at most."""
+    what = "for a sentence that we add: exchanging the answer it names, inside the model, moves the model's answer"
+    points = [[*zip(one["layer"], one["mean"], strict=True)] for one in curves]
+    large = [[(layer, mean) for layer, mean in own if mean >= LARGE] for own in points]
+    if all(large):
+        until = span([max(layer for layer, _ in own) for own in large])
+        values = [100 * mean for own in large for _, mean in own]
+        return f"Yes, {what} {span(values)}% of the way, up to layer {until}."
+    peaks = [peak(one).value for one in curves]
+    said = "In part" if max(peaks) >= SMALL else "Hardly"
+    return f"{said}, {what} at most {span([100 * value for value in peaks])}% of the way."
 
 
 @dataclass(frozen=True)
@@ -170,13 +180,15 @@ class PeakLayer:
     n_pairs: int
 
 
-def best_layer(curves: Records, probe: str, curve: str) -> PeakLayer | None:
-    """Finds where a curve is highest; None when there is none."""
-    for record in curves:
-        if (record["probe"], record["curve"]) == (probe, curve):
-            place = max(range(len(record["mean"])), key=lambda index: record["mean"][index])
-            return PeakLayer(record["layer"][place], record["mean"][place], record["n_pairs"][place])
-    return None
+def curve_of(curves: Records, probe: str, curve: str) -> Mapping[str, Any] | None:
+    """Finds the curve of a probe; None when there is none."""
+    return next((one for one in curves if (one["probe"], one["curve"]) == (probe, curve)), None)
+
+
+def peak(curve: Mapping[str, Any]) -> PeakLayer:
+    """Finds where a curve is highest."""
+    place = max(range(len(curve["mean"])), key=lambda index: curve["mean"][index])
+    return PeakLayer(curve["layer"][place], curve["mean"][place], curve["n_pairs"][place])
 
 
 def how_sure(sections: Mapping[str, Records]) -> list[str]:
@@ -188,21 +200,61 @@ def how_sure(sections: Mapping[str, Records]) -> list[str]:
         low = least["low_difference"]
         sure = "" if low is None else f", at least {signed(100 * low, 0, plus=True)} with 95% confidence"
         said.append(
-            f"Answers: n = {span([test['n'] for test in gaps])} questions a case. The smallest gain is "
+            f"Answers: n = {span([test['n'] for test in gaps])} questions of each dataset. The smallest gain is "
             f"{signed(100 * least['difference'], 0, plus=True)} points{sure}."
         )
     if chances := [one["summary"]["chance"] for one in sections["evaluation"] if one["summary"]["chance"] is not None]:
         said[-1:] = [f"{''.join(said[-1:])} Guessing gets {span([100 * each for each in chances])}%.".strip()]
     if heads := sections["heads"]:
         n = span([record["n_traces"] for record in heads])
-        said.append(
-            f"Attention: n = {n} texts a case. 1 is no preference: attention spread evenly over all it can see."
-        )
-    for record in sections["patching"]:
-        bounds = [f"{one['low']} and {one['high']}" for one in record["crossings"] if one["low"] is not None]
-        where = f"; the curves cross between layers {' or '.join(dict.fromkeys(bounds))} (95%)" if bounds else ""
-        said.append(f"Exchange in {record['model']}: n = {plural(record['n_pairs'], 'pair')} of questions{where}.")
+        said.append(f"Attention: means over n = {n} texts of each dataset.")
+    said += [exchange_line(record) for record in sections["patching"]]
+    said += changes_line(sections["perturb"])
     return [*said, *noise(sections)]
+
+
+LEFT_OUT = {  # why a pair of questions is not exchanged, by its status
+    "no_response": "not asked (pairs.generate.limit)",
+    "not_selected": "with answers that are not one token in every model",
+    "wrong": "answered wrongly",
+    "weak": "answered with too little certainty",
+}
+
+
+def exchange_line(record: Mapping[str, Any]) -> str:
+    """Says how many pairs were exchanged, what became of the others, and between which layers the curves cross."""
+    counts = record["left_out"]
+    others = {status: count for status, count in counts.items() if status not in LEFT_OUT}
+    why = [f"{count} {LEFT_OUT[status]}" for status, count in counts.items() if status in LEFT_OUT]
+    why += [f"{sum(others.values())} without a response that can be used"] if others else []
+    total = record["n_pairs"] + sum(counts.values())
+    text = f"Exchange in {record['model']}: n = {record['n_pairs']} of {plural(total, 'pair')} of questions"
+    text += f"; {', '.join(why)}." if why else "."
+    bounds = [f"{one['low']} and {one['high']}" for one in record["crossings"] if one["low"] is not None]
+    where = f" The curves cross between layers {' or '.join(dict.fromkeys(bounds))} (95%)." if bounds else ""
+    return f"{text}{where}"
+
+
+def changes_line(records: Records) -> list[str]:
+    """Says when a change of the reasoning counts as null, and of how many the texts are too few to tell."""
+    arms = [arm for record in records for arm in record["arms"] if arm["n"]]
+    if not arms:
+        return []
+    few = sum(effect(arm["loss"]) == "unknown" for arm in arms)
+    return [
+        f"Changed reasoning: {len(arms)} changes, n = {span([arm['n'] for arm in arms])} texts each. Null where the "
+        f"interval holds no change and leaves out half and double the probability; {few} have too few texts to tell."
+    ]
+
+
+def effect(loss: Mapping[str, Any]) -> str:
+    """Tells whether a loss is there (some), is too small to halve or double a probability (null), or is unknown."""
+    low, high = loss["low"], loss["high"]
+    if low is None or high is None:
+        return "unknown"
+    if not holds(low, high):
+        return "some"
+    return "null" if max(-low, high) < NO_CHANGE else "unknown"
 
 
 def noise(sections: Mapping[str, Records]) -> list[str]:
@@ -221,8 +273,8 @@ def noise(sections: Mapping[str, Records]) -> list[str]:
     return said
 
 
-def limits(models: Records, sections: Mapping[str, Records]) -> list[str]:
-    """Lists what the study cannot show, as far as it ran."""
+def limits(models: Records, sections: Mapping[str, Records], placeholder: str) -> list[str]:
+    """Lists what the study cannot show, as far as it ran. placeholder: what stands in the place of the reasoning."""
     own = [model["name"] for model in models if model["kind"] == "train" or model["adapter"]]
     runs = sections["evaluation"]
     both = any("without_reasoning" in record["summary"]["answers"] for record in runs)
@@ -231,83 +283,84 @@ def limits(models: Records, sections: Mapping[str, Records]) -> list[str]:
         f"Trained or tuned for this study: {', '.join(own)}. Nothing here says how a larger model reasons, or one that "
         "learned otherwise.": own,
         "Where a model looks is not what it uses: attention alone shows no cause.": sections["heads"],
-        "The exchange takes pairs of questions in which one word decides. It shows that this word reaches the answer "
-        "through the reasoning, not that every step is needed.": sections["patching"],
-        "Without reasoning a short placeholder stands in its place. A score at or below guessing means that the model "
+        "The exchange takes a sentence that we add to the reasoning, \u201cFinal answer is A.\u201d It shows that the "
+        "answer named there reaches the answer given, not that the steps before it do.": sections["patching"],
+        f"Without reasoning the model reads {placeholder} in its place. A score at or below guessing means that it "
         "does not know, not that it knows the opposite.": both,
         f"Answers are drawn at {' and '.join(drawn)}: another draw gives other single answers.": drawn,
     }
-    return [sentence for sentence, holds in said.items() if holds]
+    return [sentence for sentence, there in said.items() if there]
+
+
+Nulls = Iterator[tuple[str, Mapping[str, Any], str]]  # what is not shown, a record of which it is not, and its number
 
 
 def nulls(sections: Mapping[str, Records]) -> list[str]:
     """Lists what could not be told from chance, or from no change: each once, with the cases."""
     found: dict[str, list[str]] = {}
+    several = len({record["model"] for record in sections["evaluation"] or sections["perturb"]}) > 1
     for what in (null_accuracies, null_cuts, null_changes, null_walks, null_hidden, null_instruments):
-        for text, where in what(sections):
-            found.setdefault(text, []).append(where)
+        for text, record, value in what(sections):
+            case = name_of(record) if several and "model" in record else record.get("dataset", "")
+            found.setdefault(text, []).append(" ".join(filter(None, (case, value))))
     return [f"{text}: {', '.join(dict.fromkeys(where))}." for text, where in found.items()]
-
-
-Nulls = Iterator[tuple[str, str]]  # what is not shown, and a case of it
 
 
 def null_accuracies(sections: Mapping[str, Records]) -> Nulls:
     for record in filter(is_graded, sections["evaluation"]):
         p = deciding_p(record["summary"]["paired"])
         if p is not None and p >= SIGNIFICANT:
-            yield f"Accuracy of {name_of(record)} with and without reasoning", f"p = {p:.2g}"
+            yield "Accuracy is not shown to differ with and without reasoning", record, written(p)
 
 
 def null_cuts(sections: Mapping[str, Records]) -> Nulls:
     for record in sections["knockout"]:
         for one in record["sets"]:
             chance = one["loss"]["random"]
-            if chance is not None and chance["p"] >= SIGNIFICANT:
-                name = f"the {one['k']} heads with {SET_NAMES.get(one['set'], one['set'])}"
-                text = f"Cutting {name} is not shown to cost more than cutting random ones"
-                yield text, f"{record['dataset']} p = {chance['p']:.2g}"
+            if chance is not None and chance["p"] >= SIGNIFICANT and len(chance["means"]) >= 1 / SIGNIFICANT - 1:
+                heads = f"the {plural(one['k'], 'head')} with {SET_NAMES.get(one['set'], one['set'])}"
+                cut = VERBS[one["kind"]].format(rows="answer", hidden="the reasoning", heads=heads)
+                yield f"{cut} is not shown to cost more than in random heads", record, written(chance["p"])
 
 
 def null_changes(sections: Mapping[str, Records]) -> Nulls:
     for record in sections["perturb"]:
         for arm in record["arms"]:
-            words, loss = WORDS.get((arm["family"], arm["part"])), arm["loss"]
-            if words and loss["n"] and not side(loss["low"], loss["high"]):
-                yield f"The answer's probability {words} cannot be told from no change", record["dataset"]
+            if effect(arm["loss"]) == "null":
+                yield f"The answer's probability does not measurably change {words_of(arm)}", record, ""
 
 
 def null_walks(sections: Mapping[str, Records]) -> Nulls:
     for record in sections["walks"]:
         ends, broken = record["ends"], next((one["pooled"] for one in record["odds"]), None)
         if ends is not None and ends["p"] is not None and ends["p"] >= SIGNIFICANT:
-            yield "Walks are not shown to end nearer to a reflection phrase than by chance", in_case(record, ends["p"])
-        if broken is not None and broken["odds_ratio"] is not None and not side(broken["low"], broken["high"], 1):
-            text = "A broken walk is not shown to go with a wrong answer"
-            yield text, f"{record['model']}, all datasets, p = {broken['p']:.2g}"
+            text = "Heads that move through the reasoning in order are not shown to stop nearer to words such as "
+            yield f"{text}\u201cwait\u201d than by chance", record, written(ends["p"])
+        if broken is not None and broken["odds_ratio"] is not None and holds(broken["low"], broken["high"], 1):
+            text = "Wrong answers are not shown to be likelier where heads move through the reasoning less in order"
+            yield text, {"model": record["model"], "dataset": "all datasets"}, written(broken["p"])
 
 
 def null_hidden(sections: Mapping[str, Records]) -> Nulls:
     for record in sections["sentences"]:
-        loss, attended = (record["hidden"][name] for name in ("result_loss", "attended"))
-        if not side(loss["low"], loss["high"]):
-            yield "The result's probability with a sentence hidden cannot be told from no change", record["dataset"]
-        if attended["n_traces"] and not attention_tells(record["hidden"]):
+        attended = record["hidden"]["attended"]
+        if effect(record["hidden"]["result_loss"]) == "null":
+            yield "The result's probability does not measurably change with a sentence hidden", record, ""
+        if attended["low"] is not None and not attention_tells(record["hidden"]):
             text = "Sentences with more of the answer's attention are not shown to matter more to it"
-            yield text, in_case(record, attended["p"])
+            yield text, record, written(attended["p"])
 
 
 def null_instruments(sections: Mapping[str, Records]) -> Nulls:
     for record in sections["instruments"][:1]:  # the AUCs are of all models
         for one in record["auc"]:
-            if not side(one["low"], one["high"], 0.5):
+            if holds(one["low"], one["high"], 0.5):
                 text = f"Not shown to tell answers that depend on the trace from others, by {one['level']}"
-                yield text, f"{one['label']} AUC {signed(one['auc'])}"
+                yield text, {}, f"{one['label']} AUC {signed(one['auc'])}"
 
 
-def in_case(record: Mapping[str, Any], p: float) -> str:
-    """Writes the p of one dataset."""
-    return f"{record['dataset']} p = {p:.2g}"
+def written(p: float) -> str:
+    return f"p = {p:.2g}"
 
 
 def span(values: Sequence[float], decimals: int = 0, plus: bool = False) -> str:

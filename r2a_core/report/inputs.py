@@ -19,6 +19,7 @@ from r2a_core.config import (
     SentencesParams,
     WalksParams,
     WalkThresholds,
+    WithoutMode,
 )
 from r2a_core.infra import files
 from r2a_core.paths import StudyPaths
@@ -47,6 +48,7 @@ class ReportInputs:
     sentences: SentencesParams
     walk: WalkThresholds
     walks: WalksParams
+    without_mode: WithoutMode  # what stands in the place of the reasoning in the setting without it
 
     @property
     def runs(self) -> list[tuple[str, str]]:

@@ -7,7 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from r2a_core.config import WithoutMode
 from r2a_core.infra.errors import R2AError
+from r2a_core.prompt_texts import THINKING
 from r2a_core.report.comparison import beside_each_other, beside_paper
 from r2a_core.report.findings import how_sure, limits, nulls, questions
 from r2a_core.report.inputs import Gaps, Records, ReportInputs, add_gap, flattened, read_if_there
@@ -25,7 +27,7 @@ def overview(inputs: ReportInputs, sections: Mapping[str, Records], gaps: Gaps) 
         "settings": list(inputs.settings),
         "questions": questions(sections, inputs.walk),
         "sure": how_sure(sections),
-        "limits": limits(models, sections),
+        "limits": limits(models, sections, placeholder(inputs.without_mode)),
         "nulls": nulls(sections),
         "published": beside_paper(sections, values),
         "beside": beside_each_other(inputs.models, values),
@@ -47,17 +49,18 @@ def model_record(inputs: ReportInputs, name: str, heads: Records, gaps: Gaps) ->
     scores = next((record["scores"] for record in heads if record["model"] == name), None)
     given = inputs.values.get("models", {}).get(name, {})
     kind = pointer.get("kind") or given.get("kind")
+    gguf = (pointer.get("gguf") or {}).get("file")
     record = {
         "name": name,
         "kind": kind,
-        "source": pointer.get("source") if kind == "hub" else (pointer.get("gguf") or {}).get("file"),
+        "source": (pointer.get("source") or given.get("hub_id")) if kind == "hub" else gguf,
         "adapter": (given.get("adapter") or {}).get("path"),
         "revision": pointer.get("revision"),
         "dtype": pointer.get("dtype"),
         "layers": None if scores is None else max(scores["layer"]) + 1,
         "heads": None if scores is None else max(scores["head"]) + 1,
     }
-    return record | {"line": model_line(record)}
+    return record | {"line": model_line(record, inputs.params.about.get(name))}
 
 
 MADE = {  # by kind
@@ -70,13 +73,19 @@ MADE = {  # by kind
 }
 
 
-def model_line(record: Mapping[str, Any]) -> str:
-    """Introduces a model in one line: how it was made, and its size."""
+def model_line(record: Mapping[str, Any], about: str | None) -> str:
+    """Introduces a model in one line: how it was made, in the words of params.yaml where it has them, and its size."""
     made = MADE.get(record["kind"], "of unknown origin")
     source = "" if record["source"] is None else f" ({record['source']})"
-    tuned = "" if record["adapter"] is None else f", tuned with {record['adapter']}"
+    own = f", {about}" if about else "" if record["adapter"] is None else f", tuned by the adapter {record['adapter']}"
     size = "" if record["layers"] is None else f"; {record['layers']} layers of {plural(record['heads'], 'head')}"
-    return f"{record['name']}: {made}{source}{tuned}{size}."
+    return f"{record['name']}: {made}{source}{own}{size}."
+
+
+def placeholder(mode: WithoutMode) -> str:
+    """Quotes what stands in the place of the reasoning in the setting without it."""
+    text = THINKING[mode].strip()
+    return f"\u201c{text}\u201d" if text else "nothing"
 
 
 def dataset_record(inputs: ReportInputs, name: str) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from typing import Any
 
 from r2a_core.evaluation.answers import KINDS
 from r2a_core.infra.errors import R2AError
+from r2a_core.knockout.summary import SET_NAMES
+from r2a_core.perturb.summary import LABELS
 from r2a_core.report.answers import add_answers
 from r2a_core.report.comparison import beside_run
 from r2a_core.report.encode import CODES, plain, script_safe
@@ -78,7 +80,12 @@ def report_data(
         "exchange_axes": EXCHANGE_AXES,
         "head_kinds": {name: asdict(look) for name, look in HEAD_KINDS.items()},
         "setting_colours": SETTING_COLOURS,
-        "measured": {figure: asdict(one) for figure, one in MEASURED.items()},
+        "walk_from": inputs.walk.correlation,
+        "set_names": SET_NAMES,
+        "change_labels": {" ".join(case).strip(): label for case, label in LABELS.items()},
+        "measured": {
+            id_: asdict(one) | {"data": [each.as_posix() for each in one.data]} for id_, one in MEASURED.items()
+        },
         "glossary": GLOSSARY,
         "answer_kinds": {name: asdict(kind) for name, kind in KINDS.items()},
         "overview": plain(overview(inputs, sections, gaps)),

@@ -6,6 +6,7 @@ per model (patching). What is absent goes to `gaps`.
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,6 @@ SCORES = (
     "rank",
     "top10_count",
     "uniform_share",
-    "above_uniform",
     "focus",
     "uniformity",
     "walk_correlation",
@@ -109,22 +109,10 @@ def heads_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
             sets = head_sets(rows)
             record = {"model": model, "dataset": dataset, "n_traces": rows["n_traces"][0]}
             record["scores"] = {name: rows[name].to_list() for name in ("layer", "head", *SCORES)}
-            record |= even_shares(rows)
+            record |= {"n_heads": rows.height, "n_above_even": int((rows["focus"] > 0).sum())}
             record["marks"] = {kind: getattr(sets, kind) for kind in ("rfh", "induction", "retrieval")}
             records.append(record)
     return records
-
-
-def even_shares(rows: pl.DataFrame) -> dict[str, Any]:
-    """Divides each head's mass on the reasoning by what even attention puts there; and the mean head's, and how many
-    are above 1."""
-    mass, even = pl.col("answer_to_reasoning"), pl.col("uniform_share")
-    each = rows.select(mass / even).to_series()
-    return {
-        "over_even": each.to_list(),
-        "mean_over_even": rows.select(mass.mean() / even.mean()).item(),
-        "n_above_even": int((each > 1).sum()),
-    }
 
 
 def evaluation_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
@@ -191,6 +179,7 @@ def patching_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
                 "model": model,
                 "probes": frame["probe"].unique().sort().to_list(),
                 "n_pairs": len(pairs),
+                "left_out": pairs_left_out(inputs.paths.pairs(model), len(pairs)),
                 "curves": curve_records(resid) if resid.height else [],
                 "crossings": [asdict(crossing(resid, probe, inputs.crossing)) for probe in flipping],
                 "sweeps": [sweep_record(cells) for cells in sweeps(shown)],
@@ -199,6 +188,17 @@ def patching_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
             }
         )
     return records
+
+
+def pairs_left_out(path: Path, n_pairs: int) -> dict[str, int]:
+    """Counts the candidate pairs that were not patched, by status; nothing where the table of pairs is absent."""
+    frame = read_if_there(path, ["pair_id", "status"], "pairs")
+    if frame is None:
+        return {}
+    counts = frame.unique("pair_id", keep="first", maintain_order=True)["status"].value_counts(sort=True)
+    found = dict(counts.iter_rows())
+    weak = found.pop("aligned", 0) - n_pairs  # the clean runs of the patch stage were not clear enough
+    return found | ({"weak": weak} if weak > 0 else {})
 
 
 def curve_records(resid: pl.DataFrame) -> list[dict[str, Any]]:

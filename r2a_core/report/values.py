@@ -11,14 +11,14 @@ from r2a_core import paper
 from r2a_core.config import WalkThresholds
 from r2a_core.knockout.sets import NONE
 from r2a_core.knockout.summary import SET_NAMES, VERBS
-from r2a_core.perturb.summary import WORDS
-from r2a_core.report.findings import best_layer, is_graded, walking
+from r2a_core.perturb.summary import words_of
+from r2a_core.report.findings import curve_of, is_graded, peak, walking
 from r2a_core.report.inputs import WITH_REASONING, Records
-from r2a_core.results import SEGMENT_LABELS, Head
+from r2a_core.results import CURVES, SEGMENT_LABELS, Head
 
 Sections = Mapping[str, Records]
 
-CURVE_NAMES = {"flip": "flipping token", "final": "last position"}
+CURVE_NAMES = {name: CURVES[name].label for name in ("flip", "final")}
 SIDES = {"with": "with_reasoning", "without": "without_reasoning"}
 
 
@@ -90,7 +90,8 @@ def attention_values(sections: Sections, walk: WalkThresholds) -> Iterator[Value
             for segment, box in record["boxes"]["answer"]["segments"].items():
                 yield of(record, mass_name(segment), "attention mass", {"mean": box["median"]})
     for record in sections["heads"]:
-        yield of(record, "attention on the reasoning over its even share", "times", {"mean": record["mean_over_even"]})
+        above = {"mean": record["n_above_even"]}
+        yield of(record, f"heads of {record['n_heads']} that read the reasoning more than even reading", "heads", above)
         yield rfh_value(record, record["marks"]["rfh"])
         yield of(record, "heads that walk along the reasoning", "heads", {"mean": walking(record, walk)})
 
@@ -101,7 +102,7 @@ def mass_name(segment: str) -> str:
 
 def rfh_value(record: Mapping[str, Any], heads: Sequence[Head]) -> Value:
     """Counts Reasoning-Focus Heads; their names are compared only among models with as many heads."""
-    measure = f"Reasoning-Focus Heads of {len(record['over_even'])}, shared with the first column"
+    measure = f"Reasoning-Focus Heads of {record['n_heads']}, shared with the first column"
     return Value(record["model"], record["dataset"], measure, "heads", len(heads), heads=heads)
 
 
@@ -111,14 +112,15 @@ def patching_values(records: Records) -> Iterator[Value]:
         yield of(record, "pairs patched", "pairs", {"mean": record["n_pairs"]})
         for probe in record["probes"]:
             for curve in CURVE_NAMES:
-                best = best_layer(record["curves"], probe, curve)
-                yield of(record, curve_name(curve, probe), "NLD", {"mean": None if best is None else best.value})
+                drawn = curve_of(record["curves"], probe, curve)
+                most = None if drawn is None else peak(drawn).value
+                yield of(record, curve_name(curve, probe), "NLD", {"mean": most})
         for one in record["crossings"]:
             yield of(record, crossing_name(one["probe"]), "layer", {**one, "mean": one["layer"]})
 
 
 def curve_name(curve: str, probe: str) -> str:
-    return f"{CURVE_NAMES[curve]}, {probe} probe, best layer"
+    return f"{CURVE_NAMES[curve]}, {probe} probe, in its best layer"
 
 
 def crossing_name(probe: str) -> str:
@@ -139,9 +141,7 @@ def changed_values(sections: Sections) -> Iterator[Value]:
     """Lists what becomes of the answer when its reasoning is changed, or a sentence of it hidden."""
     for record in sections["perturb"]:
         for arm in record["arms"]:
-            how = WORDS.get((arm["family"], arm["part"]), "without the reasoning")
-            level = "" if arm["level"] in (0, 1) else f", {arm['level']:.0%} of it"
-            yield of(record, f"answers that stay {how}{level}", "%", arm["same"], 100)
+            yield of(record, f"answers that stay {words_of(arm)}", "%", arm["same"], 100)
     for record in sections["sentences"]:
         hidden, most = record["hidden"], {"mean": record["hidden"]["top_share"]}
         yield of(record, "part of one sentence in what hiding sentences does to the answer", "%", most, 100)

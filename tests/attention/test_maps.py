@@ -202,13 +202,13 @@ def ranking(mass: list[float], correlation: list[float | None], focus: int = 0) 
 @pytest.mark.parametrize(
     ("mass", "correlation", "expected"),
     [
-        ([0.9, 0.8, 0.7, 0.65], [0.1, 0.2, 0.75, 0.9], ((0, 0), (2, 0))),  # layer 2 walks; layer 3 is too late
-        ([0.9, 0.8, 0.59, 0.1], [0.1, 0.2, 0.99, 0.9], ((0, 0),)),  # too little mass: no head walks
-        ([0.7, 0.9, 0.5, 0.1], [0.1, 0.8, None, 0.9], ((1, 0),)),  # the first head is the one that walks
+        ([0.9, 0.8, 0.7, 0.65], [0.1, 0.2, 0.75, 0.9], ((2, 0), (0, 0))),  # layer 2 walks; layer 3 is too late
+        ([0.9, 0.8, 0.59, 0.1], [0.1, 0.2, 0.99, 0.9], ((0, 0), (1, 0))),  # too little mass: no head walks
+        ([0.7, 0.9, 0.8, 0.1], [0.1, 0.75, 0.9, 0.9], ((2, 0), (1, 0))),  # both walk
     ],
 )
-def test_a_walking_head_is_shown_beside_the_first_ones(mass, correlation, expected):
-    assert selection.default_heads(ranking(mass, correlation), 1, WALK) == expected
+def test_walking_heads_are_shown_before_the_first_by_mass(mass, correlation, expected):
+    assert selection.default_heads(ranking(mass, correlation), 2, WALK) == expected
 
 
 def test_params_choose_heads_items_and_spans_in_place_of_the_defaults():

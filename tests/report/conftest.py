@@ -218,6 +218,7 @@ def report_inputs(paths: StudyPaths, models: Sequence[str], datasets: Sequence[s
         sentences=sentences.params(),
         crossing=CrossingParams(bootstrap_draws=200, confidence=0.95, seed=0),
         walk=WalkThresholds(mass=0.3, correlation=0.1),
+        without_mode="finished",
     )
 
 

@@ -72,7 +72,8 @@ def test_runs_of_other_models_are_compared_in_their_order(inputs, page_data):
         for curve in record["curves"]
         if (curve["curve"], curve["probe"]) == ("flip", "plain")
     ]
-    assert rows["flipping token, plain probe, best layer"]["difference"]["value"] == pytest.approx(flips[1] - flips[0])
+    moved = rows["named answer (flipping token), plain probe, in its best layer"]["difference"]["value"]
+    assert moved == pytest.approx(flips[1] - flips[0])
     assert any(text.startswith("Only this run has: loss after ") for text in against["only"])
     assert page_data["against"] is None
 

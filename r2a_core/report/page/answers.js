@@ -42,7 +42,7 @@ function drawAnswers(body, width) {
       label: 'What was answered',
       rows,
       ends: [0, 1],
-      format: (value) => `${Math.round(100 * value)}%`,
+      format: (value) => `${fixed(100 * value, 0)}%`,
       name: ({ run, setting }) => `${caseName(run)}, ${words(setting)}`,
       value: (row) => [placed(row) ? `first of two: ${row.counts.named_first} of ${placed(row)}` : '', 'muted'],
       above: true,

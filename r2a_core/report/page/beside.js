@@ -56,7 +56,7 @@ function drawBeside(body, { columns, rows, only }) {
       certain.length > 0 &&
       `In ${clear} of ${counted(certain.length, 'number')} with intervals, that of the difference leaves out 0.`,
     caption: visible(
-      `${several ? '' : `${models.join()} on `}${STATE.dataset}, with the numbers that are of no single dataset. Below a ` +
+      `Numbers of ${models.length === 1 ? `${models[0]} on ` : ''}${STATE.dataset}, and those that are of no single dataset. Below a ` +
         `number: its 95% interval. ${columns.length === 2 ? difference : ''}`,
     ),
     csv: () => rows.map((row) => besideRecord(row, columns)),

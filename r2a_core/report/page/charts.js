@@ -120,12 +120,13 @@ function rowChart({
   const left = above ? 10 : 18 + 6.9 * Math.max(...rows.map((row) => name(row).length));
   const bottom = 8 + step * rows.length;
   const x = linear(...ends, left, width - right);
+  const guide = (one, y1, y2) => s('line', { x1: x(one), x2: x(one), y1, y2, class: 'cross-line' });
   return picture(
     width,
     bottom + (unit ? 40 : 22),
     label,
     xAxis(x, at, 8, bottom, format),
-    guides.map((one) => s('line', { x1: x(one), x2: x(one), y1: 8, y2: bottom, class: 'cross-line' })),
+    !above && guides.map((one) => guide(one, 8, bottom)),
     rows.map((row, place) => {
       const y = 8 + step * place + (above ? 26 : step / 2);
       const text = [value(row)].flat();
@@ -133,6 +134,7 @@ function rowChart({
         'g',
         data(row),
         above ? textAt(left, y - 13, 'start', name(row)) : textAt(left - 8, y + 4, 'end', name(row)),
+        above && guides.map((one) => guide(one, y - 11, y + 11)), // clear of the texts
         marks(row, x, y),
         textAt(width - 4, above ? y - 13 : y + 4, 'end', text[0], text[1] ?? 'value'),
       );

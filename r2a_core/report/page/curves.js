@@ -2,7 +2,10 @@
 
 const curveLook = (name) => DATA.curves[name] ?? { label: name, colour: SKY, dash: [] };
 const dashOf = (look) => (look.dash.length ? look.dash.join(' ') : null);
-const PROBES = { plain: 'plain probe: Final answer is A.', boxed: 'boxed probe: Final answer is \\boxed{A}.' };
+const PROBES = {
+  plain: 'closing sentence \u201cFinal answer is A.\u201d (plain)',
+  boxed: 'closing sentence \u201cFinal answer is \\boxed{A}.\u201d (boxed)',
+};
 
 function curveLine(curve) {
   const look = curveLook(curve.curve);
@@ -81,7 +84,7 @@ function drawCurves(body, width) {
   return {
     answer: run.answer,
     caption:
-      `${STATE.model}: at one position, what enters a layer is taken from the run on the other question. 0: nothing moves, 1: the ` +
+      `${STATE.model}: the closing sentence is added to the reasoning of both questions. At one position, what enters a layer is taken from the run on the other question. 0: nothing moves, 1: the ` +
       'whole way to the other answer; mean over pairs, bands \u00b1 one standard deviation.',
     csv: () =>
       run.curves.flatMap(({ probe, curve, layer, mean, sd, n_pairs }) =>

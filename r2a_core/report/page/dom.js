@@ -49,11 +49,11 @@ const shortened = (text, most) => (text.length > most ? `${text.slice(0, most - 
 const shortText = (text, most = Infinity) =>
   shortened(visible(text).replaceAll('\n', '\u21b5').trim() || '\u2423', most);
 
-/** A number with exactly `digits` decimals, a dash for none; what rounds to 0 has no sign. */
+/** A number with exactly `digits` decimals, halves away from 0, a dash for none; what rounds to 0 has no sign. */
 function fixed(value, digits) {
   return value === null || value === undefined || Number.isNaN(value)
     ? '\u2013'
-    : value
+    : ((Math.sign(value) * Math.round(Number((Math.abs(value) * 10 ** digits).toPrecision(14)))) / 10 ** digits)
         .toFixed(digits)
         .replace(/^-(?=[0.]*$)/, '')
         .replace('-', '\u2212');

@@ -24,8 +24,8 @@ function chosenItem(run, columns, texts, width) {
         h(
           'p',
           { class: columns.differs[at] ? 'differs' : 'note' },
-          `The reasoning concludes ${visible(concludes)}` +
-            (columns.differs[at] ? '; the answer is another.' : ', and the answer follows it.'),
+          `The reasoning names ${visible(concludes)} last` +
+            (columns.differs[at] ? ', perhaps in a check; the answer is another.' : ', and so does the answer.'),
         ),
       h('p', {}, evidenceLinks(STATE.item)),
     ),

@@ -32,22 +32,25 @@ function doing(name, label, work) {
   return pressed;
 }
 
+/** How a figure is measured: formula, stage, code, files of the chosen model and dataset, and params when opened. */
 function howMeasured(id) {
-  const { how, stage, code, data } = DATA.measured[id];
-  const named = (name, ...texts) => [`${name} `, texts.map((text) => h('code', {}, text))];
-  return fold(
-    'How measured',
-    h('p', {}, how),
-    h(
-      'p',
-      { class: 'note' },
-      named('Stage', stage),
-      named('; code', code),
-      named('; data', data),
-      '. ',
-      linkTo('words', 'Words'),
-    ),
-  );
+  const { how, stage, code, params, data } = DATA.measured[id];
+  const named = (name, texts) => [`${name} `, texts.map((text, at) => [at ? ', ' : '', h('code', {}, text)]), '. '];
+  const taken = DATA.overview.params.filter(({ key }) => params.some((one) => `${key}.`.startsWith(`${one}.`)));
+  const place = (path) => {
+    const reader = DATA.readers.find((one) => one.model === STATE.model)?.reader ?? '';
+    const names = { '{model}': STATE.model, '{dataset}': STATE.dataset, '{reader}': reader };
+    return path.replace(/\{\w+\}/g, (name) => names[name]);
+  };
+  const where = h('p', { class: 'note' });
+  const opened = fold('How measured', h('p', {}, how), where);
+  opened.addEventListener('toggle', () => {
+    where.replaceChildren();
+    const settings = bullets(taken.map(({ key, value }) => `${key}: ${value}`));
+    append(where, [named('Stage', [stage]), named('code', code), named('files', data.map(place))]);
+    append(where, [linkTo('words', 'Words'), fold(`Settings (${taken.length})`, settings)]);
+  });
+  return opened;
 }
 
 /** The elements of a figure, empty; csv() -> rows for the clipboard. */
@@ -84,7 +87,7 @@ function fillFigure({ body, controls, answer, words, caption, copy }, drawn, fre
   if (drawn.missing) fresh.replaceChildren(h('p', { class: 'missing' }, drawn.missing));
   if (!drawn.kept) body.replaceChildren(...fresh.childNodes);
   controls.replaceChildren(...(drawn.controls ?? []));
-  answer.textContent = visible(drawn.missing ? '' : (drawn.answer ?? ''));
+  answer.textContent = visible(drawn.missing ? '' : drawn.answer || '');
   words.replaceChildren(...(drawn.words?.length ? [fold('In words', bullets(drawn.words))] : []));
   caption.replaceChildren(...[drawn.missing ? '' : (drawn.caption ?? '')].flat());
 }

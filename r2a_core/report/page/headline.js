@@ -14,38 +14,43 @@ function accuracyPicture(width) {
   return runs.length ? settingChart(runs.map(accuracyRow), 'Right answers', width, [0, 100], (one) => `${one}%`) : null;
 }
 
-/** Every head's attention on the reasoning over its even share, with the mean over heads. */
+/** Every head's reading of the reasoning beside even reading: its odds over those of even reading, on a log scale. */
 function evenPicture(width) {
   const rows = DATA.heads;
-  if (!rows.length) return null;
-  const largest = Math.max(...rows.flatMap((row) => row.over_even));
+  const focus = rows.flatMap((row) => row.scores.focus.filter((value) => value !== null));
+  if (!focus.length) return null;
+  const ends = [Math.min(-1.5, ...focus), Math.max(1.5, ...focus)];
+  const powers = [1 / 4096, 1 / 256, 1 / 16, 1, 16, 256].filter((one) => Math.log(one) > ends[0] && Math.log(one) < ends[1]);
   return rowChart({
     width,
-    label: 'Attention of each head on the reasoning, over its even share',
+    label: 'How much more or less than even reading each head reads the reasoning',
     rows,
-    ends: [0, Math.max(1.2, largest)],
+    ends,
+    at: powers.map(Math.log),
+    format: (value) => (value < 0 ? `\u00f7${Math.round(Math.exp(-value))}` : `\u00d7${Math.round(Math.exp(value))}`),
+    unit: 'less \u2190 even reading (\u00d71) \u2192 more',
     name: caseName,
-    value: (row) => [`mean ${show(row.mean_over_even, 2)}`, 'muted'],
-    guides: [1],
+    value: (row) => [`${row.n_above_even} of ${row.n_heads} more`, 'muted'],
+    guides: [0],
     above: true,
-    marks: (row, x, y) => [
-      row.over_even.map((value, at) => {
+    marks: (row, x, y) =>
+      row.scores.focus.map((value, at) => {
+        if (value === null) return null;
         const name = headName(row.scores.layer[at], row.scores.head[at]);
-        const said = s('title', {}, `${name}: ${show(value, 2)} times its even share`);
-        return s('circle', { cx: x(value), cy: y - 4 + (at % 3) * 4, r: 2, class: 'dot' }, said);
+        const said = s('title', {}, `${name}: ${show(Math.exp(value), 2)} times the odds of even reading`);
+        return s('circle', { cx: x(value), cy: y - 4 + (at % 3) * 4, r: 2, class: value > 0 ? 'dot more' : 'dot' }, said);
       }),
-      s('line', { x1: x(row.mean_over_even), x2: x(row.mean_over_even), y1: y - 9, y2: y + 9, class: 'mean' }),
-    ],
   });
 }
 
-/** What exchanges at the deciding word and at the last token do, by layer, for all models. */
+/** What exchanges at the named answer and at the last token do, by layer, for all models and closing sentences. */
 function exchangePicture(width) {
   const lines = DATA.patching.flatMap((run) =>
-    ['flip', 'final'].flatMap((name) => run.curves.filter((one) => one.curve === name && one.probe === run.probes[0])),
+    ['flip', 'final'].flatMap((name) => run.curves.filter((one) => one.curve === name)),
   );
   if (!lines.length) return null;
-  const modelOf = (curve) => DATA.patching.findIndex((run) => run.curves.includes(curve));
+  const cases = DATA.patching.flatMap((run) => run.probes.map((probe) => [run, probe]));
+  const caseOf = (curve) => cases.findIndex(([run, probe]) => run.curves.includes(curve) && probe === curve.probe);
   const dashes = [null, '6 3', '2 3', '8 3 2 3'];
   const layers = Math.max(...lines.flatMap((one) => one.layer));
   return lineChart({
@@ -56,8 +61,8 @@ function exchangePicture(width) {
       at: one.layer,
       mean: one.mean,
       colour: curveLook(one.curve).colour,
-      dash: dashes[modelOf(one) % dashes.length],
-      said: (step) => `${curveLook(one.curve).label}, layer ${one.layer[step]}: ${show(one.mean[step], 2)}`,
+      dash: dashes[caseOf(one) % dashes.length],
+      said: (step) => `${curveLook(one.curve).label}, ${one.probe}, layer ${one.layer[step]}: ${show(one.mean[step], 2)}`,
     })),
     ends: [Math.min(0, ...lines.flatMap((one) => one.mean)), Math.max(1, ...lines.flatMap((one) => one.mean))],
     xEnds: [0, Math.max(layers, 1)],
@@ -81,18 +86,18 @@ const PICTURES = [
   [
     evenPicture,
     () => [
-      'A dot is a head, one of the model\u2019s parts that look at the text: its attention on the reasoning over its even share, ' +
-        'which it would get if attention were spread evenly. Bar: mean of all heads.',
+      'A dot is a head, one of the parts of a layer that look at the text. Even reading: attention spread evenly over all text ' +
+        'so far, without tokens that draw attention everywhere. \u00d7: odds of looking at the reasoning over those.',
     ],
   ],
   [
     exchangePicture,
     () => [
       swatch(curveLook('flip').colour),
-      'at the deciding word of the reasoning,',
+      'at the answer that the added sentence names,',
       swatch(curveLook('final').colour),
       'at the last token before the answer: the model\u2019s state is taken from a question with the opposite answer. 0: the ' +
-        'answer stays; 1: it becomes the other.',
+        'answer stays; 1: it becomes the other. Layers: the model\u2019s steps, in order. Dashed: the sentence in another form.',
     ],
   ],
 ];
@@ -103,7 +108,7 @@ function finding(one, [draw, key]) {
     body.replaceChildren(draw(body.clientWidth || 320) ?? h('p', { class: 'missing' }, 'Nothing to draw yet.'));
   };
   FIGURES.push({ keys: [], frame: body, redraw: redrawn });
-  const parts = key().map((part) => (typeof part === 'string' ? `${part} ` : [smallKey(part), ' ']));
+  const parts = (draw(320) ? key() : []).map((part) => (typeof part === 'string' ? `${part} ` : [smallKey(part), ' ']));
   return h(
     'article',
     { class: 'card finding', 'data-figure': one.figure },

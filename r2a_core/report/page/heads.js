@@ -29,9 +29,12 @@ declare(
 );
 declare('head', '', hasHead);
 
-/** The chosen head, or the first Reasoning-Focus Head. */
+/** The chosen head; else the one that reads the reasoning most beyond its length, or the first Reasoning-Focus Head. */
 function chosenHead() {
-  return headOf(STATE.head) ?? chosenRun('heads')?.marks.rfh[0] ?? null;
+  const heads = chosenRun('walks')?.heads;
+  const most = heads ? heads.rank_by_excess.indexOf(1) : -1;
+  const first = most < 0 ? chosenRun('heads')?.marks.rfh[0] : [heads.layer[most], heads.head[most]];
+  return headOf(STATE.head) ?? first ?? null;
 }
 
 /** What marks a head of each kind in its cell: a frame, a triangle or a dot. */
@@ -73,8 +76,7 @@ function headFacts(ranking, layer, head, shares) {
 const HEAD_SCORES = [
   ['rank by share on the reasoning', 'rank'],
   ['texts in which it is in the top 10', 'top10_count'],
-  ['more than its even share, by', 'above_uniform'],
-  ['focus: over even, without sinks', 'focus'],
+  ['focus: log-odds over even reading', 'focus'],
   ['evenness of its map (1: uniform)', 'uniformity'],
   ['walk: r, weighted by share', 'walk_correlation_weighted'],
   ['by chance at most (95%)', 'walk_null_95'],

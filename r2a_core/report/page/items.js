@@ -6,7 +6,7 @@ const OUTCOMES = {
   tie: 'tie',
   loss: 'loss: better without',
   unpaired: 'not valid in both',
-  differs: 'answer differs from its own reasoning',
+  differs: 'answer is not what its reasoning names last',
   evidence: 'with more evidence',
 };
 const STATUSES = { ok: 'valid', unfinished: 'not finished', bad_think: 'think format', no_answer: 'no answer' };
@@ -17,7 +17,7 @@ const COLUMNS = {
   gold: 'reference',
   score_with_reasoning: 'with reasoning',
   score_without_reasoning: 'without reasoning',
-  concludes: 'the reasoning concludes',
+  concludes: 'the reasoning names last',
   outcome: 'outcome',
 };
 

@@ -49,7 +49,8 @@ function drawKnockout(body, width) {
     words: run.sentences,
     caption:
       `${STATE.model} on ${STATE.dataset}: from </think> on, chosen heads lose the reasoning. Mean over ` +
-      `${counted(run.sets[0].n_traces, 'trace')}, lines 95% intervals; number: heads of the set. none: run again without a cut.`,
+      `${counted(run.sets[0].n_traces, 'trace')}, lines 95% intervals; number: heads of the set. ` +
+      `${Object.entries(DATA.set_names).map(([name, text]) => `${name}: ${text}`).join('; ')}; none: run again without a cut.`,
     csv: () =>
       run.sets.flatMap(({ kind, set, k, ...parts }) =>
         Object.entries(PARTS).map(([part, noun]) => {

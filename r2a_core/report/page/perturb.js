@@ -37,11 +37,8 @@ function cutPanel(run, width) {
 }
 
 const armName = ({ family, part, level }) =>
-  family === 'cut'
-    ? 'no reasoning'
-    : [family, part, ['number', 'option'].includes(family) ? `${Math.round(100 * level)}%` : '']
-        .filter(Boolean)
-        .join(' ');
+  DATA.change_labels[`${family} ${part}`.trim()] +
+  (['number', 'option'].includes(family) ? `, ${fixed(100 * level, 0)}%` : '');
 
 function armsPanel(arms, width) {
   return [
@@ -87,7 +84,8 @@ function drawPerturb(body, width) {
     words: run.sentences,
     caption:
       `${STATE.model} on ${STATE.dataset}: mean over ${counted(run.n_items - run.n_noise, 'trace')} with 95% intervals. ` +
-      'Marks at the bottom: where p(answer) rises most in each trace. The answer is forced.',
+      'Marks at the bottom: the boundary, where p(answer) rises most in each trace. The answer is forced. Wrong numbers, ' +
+      'other options: of so many of them; answer named: another than the trace\u2019s, in the question, before or after the reasoning.',
     csv: () => {
       const own = { model: STATE.model, dataset: STATE.dataset };
       const cuts = Object.keys(CUT_CURVES)

@@ -42,7 +42,7 @@ const SECTIONS = [
   [
     'patching',
     'Patching',
-    'Does the answer change when the model\u2019s state at one word of the reasoning is exchanged?',
+    'Does the answer change when the answer that a sentence of the reasoning names is exchanged inside the model?',
     'curves cells head-patches',
   ],
   ['knockout', 'Knock-out', 'What does the answer lose when heads no longer see the reasoning?', 'cuts'],

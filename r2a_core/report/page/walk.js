@@ -157,6 +157,14 @@ function walkCaption(trace, head, map) {
   );
 }
 
+/** Says whether a head moves through a reasoning in order; from which r on: heads.walk.correlation. */
+function walkAnswer(head, r) {
+  const value = `r = ${show(r, 2)}; 1: in step, walks from ${show(DATA.walk_from, 2)} on`;
+  if (Number.isNaN(r) || Math.abs(r) < DATA.walk_from)
+    return `${head} does not move through this reasoning in order as the answer is written (${value}).`;
+  return `${head} moves ${r < 0 ? 'backwards ' : ''}through this reasoning as the answer is written (${value}).`;
+}
+
 async function drawWalk(body, width) {
   const trace = chosenTrace();
   if (!trace || !chosenHead())
@@ -180,9 +188,7 @@ async function drawWalk(body, width) {
   ]);
   return {
     controls: tracePicker(),
-    answer:
-      mine >= 0 &&
-      `${head} moves through this reasoning as the answer is written with r = ${show(walks.correlation[mine], 2)} (1: in step).`,
+    answer: mine >= 0 && walkAnswer(head, walks.correlation[mine]),
     caption: walkCaption(trace, head, map),
     csv: () =>
       steps
