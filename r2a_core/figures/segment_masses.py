@@ -60,7 +60,7 @@ def _boxes(axes: Axes, means: pl.DataFrame, model: str, dataset: str, setting: s
         axes.annotate(f"{box.median:.2f}", at, (4, 0), textcoords="offset points", va="center", fontsize=7)
         if name == "reasoning" and EVEN in means:
             even, ends = [float(means[EVEN].to_numpy().mean())] * 2, [place - 0.45, place + 0.45]
-            axes.plot(even, ends, color=INK, linewidth=1.4, linestyle=(0, (1, 1.5)), gid="even", label="even share")
+            axes.plot(even, ends, color=INK, linewidth=1.4, linestyle=(0, (1, 1.5)), gid="even", label="even reading")
     published = paper.segment_medians(model, dataset, setting) if source == "answer" else None
     if published is not None:
         style = {"color": VERMILION, "markersize": 3.5, "gid": "paper", "label": "paper's median"}

@@ -76,7 +76,7 @@ def masses_record(frame: pl.DataFrame) -> dict[str, Any]:
     """Describes the boxes of each source, and the mean mass of each head on each segment from answer tokens.
 
     grids: by segment, (layer, head), mean over traces, NaN for layers that were not captured. even: mass on the
-    reasoning of attention that is spread evenly, by source, and as a grid.
+    reasoning of attention that is spread evenly, by source.
     """
     means, heads = trace_means(frame), head_means(frame)
     boxes = {}
@@ -89,7 +89,6 @@ def masses_record(frame: pl.DataFrame) -> dict[str, Any]:
         "n_traces": means.filter(pl.col("source") == "answer").height,
         "boxes": boxes,
         "grids": {name: pack(head_grid(heads, name), "f8") for name in SEGMENT_LABELS} if heads.height else {},
-        "even": pack(head_grid(heads, EVEN), "f8") if heads.height else None,
     }
 
 

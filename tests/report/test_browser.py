@@ -136,8 +136,7 @@ def test_a_head_shows_its_scores_and_its_walk(opened, inputs):
     shown = dict(zip(*(view.locator(f"#head-facts {tag}").all_inner_texts() for tag in ("dt", "dd")), strict=True))
     assert number(shown["share on reasoning"]) == pytest.approx(row["answer_to_reasoning"], abs=5e-5)
     assert number(shown["rank by share on the reasoning"]) == row["rank"]
-    over_even = row["answer_to_reasoning"] / row["uniform_share"]
-    assert colour == view.evaluate("times => css(diverging(times - 1))", over_even)
+    assert colour == view.evaluate("focus => css(diverging(focus / 3))", row["focus"])
     ticks = view.locator("#boxes [data-even]")
     even = pl.read_parquet(inputs.paths.attention("tiny_qwen2", "math500")).filter(source="answer")["uniform_share"]
     assert float(ticks.first.get_attribute("data-even")) == pytest.approx(even.mean(), abs=1e-6)

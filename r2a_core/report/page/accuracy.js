@@ -5,6 +5,7 @@ const SIDES = [
   ['with_reasoning', 'with'],
   ['without_reasoning', 'without'],
 ];
+const RUN_SIDES = SIDES.filter(([setting]) => DATA.overview.settings.includes(setting));
 const STEPS = [
   ['all', 'all'],
   ['finished', 'finished'],

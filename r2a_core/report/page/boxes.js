@@ -76,7 +76,7 @@ function drawBoxes(body, width) {
     legend(
       [
         s('path', { d: 'M9 0V12', class: 'chance' }),
-        'even share: what attention spread evenly would put on the reasoning',
+        'even reading: what attention spread evenly over all text so far puts on the reasoning',
       ],
       published && [diamond(9, 6), 'published median'],
     ),

@@ -29,7 +29,7 @@ function chosenItem(run, columns, texts, width) {
         ),
       h('p', {}, evidenceLinks(STATE.item)),
     ),
-    SIDES.map(side),
+    RUN_SIDES.map(side),
     h('div', { class: 'question' }, panels(width, [...cutsOf(STATE.item), ...changesOf(STATE.item)])),
   );
 }

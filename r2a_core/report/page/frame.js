@@ -63,12 +63,8 @@ function figureParts(id, title, csv) {
       download(`${id}.${kind}`, await make(pictureOf(body.closest('figure'))));
       return true;
     });
-  const tools = [
-    copy,
-    doing('link', 'Copy link', () => copyText(location.href.replace(/#.*/, '') + address(id))),
-    save('svg', ({ text }) => new Blob([text], { type: 'image/svg+xml' })),
-    save('png', pngOf),
-  ];
+  const saves = [save('svg', ({ text }) => new Blob([text], { type: 'image/svg+xml' })), save('png', pngOf)];
+  const link = doing('link', 'Copy link', () => copyText(location.href.replace(/#.*/, '') + address(id)));
   const frame = h(
     'figure',
     { id, class: 'card' },
@@ -76,14 +72,15 @@ function figureParts(id, title, csv) {
     answer,
     body,
     caption,
-    h('div', { class: 'foot' }, h('div', {}, words, howMeasured(id)), h('div', { class: 'tools' }, tools)),
+    h('div', { class: 'foot' }, h('div', {}, words, howMeasured(id)), h('div', { class: 'tools' }, copy, link, saves)),
   );
-  return { frame, body, controls, answer, words, caption, copy };
+  return { frame, body, controls, answer, words, caption, copy, saves };
 }
 
 /** Puts into its elements what a figure's draw returned; fresh: what it filled. */
-function fillFigure({ body, controls, answer, words, caption, copy }, drawn, fresh) {
+function fillFigure({ body, controls, answer, words, caption, copy, saves }, drawn, fresh) {
   copy.hidden = !drawn.csv;
+  for (const one of saves) one.hidden = Boolean(drawn.missing);
   if (drawn.missing) fresh.replaceChildren(h('p', { class: 'missing' }, drawn.missing));
   if (!drawn.kept) body.replaceChildren(...fresh.childNodes);
   controls.replaceChildren(...(drawn.controls ?? []));

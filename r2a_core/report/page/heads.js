@@ -90,12 +90,22 @@ const HEAD_SCORES = [
   ['retrieval score', 'retrieval'],
 ];
 
-/** How the map shows one part of the text: the reasoning over even attention, whose share of it is known, else shares. */
-function mapOf({ shape, values }, even) {
-  const description = even ? 'attention over its even share' : 'mean share of attention';
-  const look = even ? [0, 2, (times) => diverging(times - 1), '0', '2 or more; 1 in the middle'] : [0, 1, blues];
-  const shown = even ? values.map((one, at) => one / even.values[at]) : values;
-  return { shape, values: shown, colour: look[2], description, bar: colourBar(description, ...look) };
+const FOCUS_SHOWN = 3; // log-odds at which the colours end: 20 times the odds of even reading
+
+/** How the map shows one part of the text: the reasoning over even reading, where heads are ranked, else shares. */
+function mapOf({ shape, values }, focus) {
+  const description = focus ? 'odds of reading the reasoning over those of even reading' : 'mean share of attention';
+  const ends = ['\u00f720', '\u00d720; \u00d71 in the middle'];
+  const look = focus
+    ? [-FOCUS_SHOWN, FOCUS_SHOWN, (value) => diverging(value / FOCUS_SHOWN), ...ends]
+    : [0, 1, blues];
+  return { shape, values: focus ?? values, colour: look[2], description, bar: colourBar(description, ...look) };
+}
+
+/** The focus of every head, in the order of the map's cells; NaN where a head has none. */
+function focusOf({ scores }, heads) {
+  const found = new Map(scores.focus.map((one, at) => [scores.layer[at] * heads + scores.head[at], one ?? NaN]));
+  return Array.from({ length: Math.max(...found.keys()) + 1 }, (_, at) => found.get(at) ?? NaN);
 }
 
 /** The map of all heads, with marks on those of a kind. */
@@ -149,15 +159,15 @@ async function drawHeads(body, width) {
   const here = chosenHead();
   const grids = await allNumbers(run.grids);
   const { shape, values } = grids[STATE.target];
-  const even = STATE.target === 'reasoning' ? await numbers(run.even) : null;
+  const focus = STATE.target === 'reasoning' && isRanked() && ranking ? focusOf(ranking, shape[1]) : null;
   const side = here && headFacts(ranking, ...here, valuesAt(grids, here[0] * shape[1] + here[1]));
-  body.append(h('div', { class: 'beside' }, headMap(mapOf(grids[STATE.target], even), ranking, width), side));
+  body.append(h('div', { class: 'beside' }, headMap(mapOf(grids[STATE.target], focus), ranking, width), side));
   return {
     controls,
     answer: STATE.target === 'reasoning' && isRanked() ? ranking?.answer : null,
     caption:
       `Share of attention from answer tokens to ${SEGMENTS[STATE.target]}, mean over n = ${counted(run.n_traces, 'trace')} of ` +
-      `${STATE.dataset}, ${STATE.model}, ${words(STATE.setting)}${even ? '; colours: over what attention spread evenly would put there' : ''}. Choose a head to see its walk below.`,
+      `${STATE.dataset}, ${STATE.model}, ${words(STATE.setting)}${focus ? '; colours: over even reading, sinks left out' : ''}. Choose a head to see its walk below.`,
     csv: () => headRows(values.length, shape[1], (at) => valuesAt(grids, at)),
   };
 }

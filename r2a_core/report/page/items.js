@@ -2,10 +2,12 @@
 
 const OUTCOMES = {
   all: 'all items',
-  win: 'win: better with reasoning',
-  tie: 'tie',
-  loss: 'loss: better without',
-  unpaired: 'not valid in both',
+  ...(RUN_SIDES.length > 1 && {
+    win: 'win: better with reasoning',
+    tie: 'tie',
+    loss: 'loss: better without',
+    unpaired: 'not valid in both',
+  }),
   differs: 'answer is not what its reasoning names last',
   evidence: 'with more evidence',
 };
@@ -15,10 +17,9 @@ const COLUMNS = {
   item_id: 'item',
   question: 'question',
   gold: 'reference',
-  score_with_reasoning: 'with reasoning',
-  score_without_reasoning: 'without reasoning',
+  ...Object.fromEntries(RUN_SIDES.map(([setting]) => [`score_${setting}`, words(setting)])),
   concludes: 'the reasoning names last',
-  outcome: 'outcome',
+  ...(RUN_SIDES.length > 1 && { outcome: 'outcome' }),
 };
 
 declare(
@@ -125,9 +126,9 @@ function itemLine(run, columns, at, first) {
     h('th', { scope: 'row' }, visible(id)),
     h('td', {}, h('span', { class: 'given' }, visible(columns.question[at] ?? '\u2013'))),
     h('td', {}, h('span', { class: 'given' }, visible(columns.gold[at] ?? '\u2013'))),
-    SIDES.map(([setting]) => h('td', {}, verdict(run, at, setting))),
+    RUN_SIDES.map(([setting]) => h('td', {}, verdict(run, at, setting))),
     h('td', { class: columns.differs[at] ? 'differs' : '' }, visible(columns.concludes[at] ?? '\u2013')),
-    h('td', { class: columns.outcome[at] }, columns.outcome[at]),
+    RUN_SIDES.length > 1 && h('td', { class: columns.outcome[at] }, columns.outcome[at]),
     h(
       'td',
       { class: 'muted' },

@@ -28,8 +28,8 @@ function tintSentences(all, most, paint) {
 }
 
 const sentenceSaid = ({ number, from, to, share, ratio, reflects }, count) =>
-  `Sentence ${number + 1} of ${count}, tokens ${from}\u2013${to - 1}: a token of it gets ${show(ratio, 2)} times its ` +
-  `even share, all of it ${show(share, 4)} of the answer\u2019s attention, mean over its tokens` +
+  `Sentence ${number + 1} of ${count}, tokens ${from}\u2013${to - 1}: a token of it gets ${show(ratio, 2)} times ` +
+  `even reading, all of it ${show(share, 4)} of the answer\u2019s attention, mean over its tokens` +
   `${reflects ? '; holds a reflection phrase' : ''}.`;
 
 function sentenceTable(most, paint, pick) {
@@ -38,7 +38,7 @@ function sentenceTable(most, paint, pick) {
     show(one.ratio, 2),
     show(one.share, 4),
   ];
-  const columns = [['most for a token of it'], ['times its even share', 'number'], ['share', 'number']];
+  const columns = [['most for a token of it'], ['times even reading', 'number'], ['share', 'number']];
   return table(columns, most.map(cells));
 }
 
