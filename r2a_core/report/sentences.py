@@ -15,7 +15,6 @@ from r2a_core.sentences.summary import (
     attended_words,
     points,
     pooled,
-    receiver_words,
     sentences_summary,
     suppression_record,
     words,
@@ -38,7 +37,12 @@ def sentences_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
             if together is not None:
                 said.append(f"In all datasets together, s{attended_words(together)[1:]}")
             kinds = [
-                {"label": MEASURES[name], "proximity": each["proximity"], "reason": receiver_words(each), **each[name]}
+                {
+                    "label": MEASURES[name],
+                    "proximity": each["proximity"],
+                    "n_left_out": each["n_left_out"],
+                    **each[name],
+                }
                 for each in record["receivers"]
                 for name in CONTROLLED
             ]

@@ -55,6 +55,17 @@ function readerCaption(trace, at, told) {
   return `${lacking}${visible(trace.item_id)}, ${place}; ${viewLabel(trace.views[at])}. ${told}`;
 }
 
+/** Says where the answer looks in the chosen view, mean over its tokens. */
+function readerAnswer(trace, at, links) {
+  const blocks = links?.blocks.filter((block) => block.exact) ?? [];
+  const mean = ({ written, reads }) => written.reduce((sum, token) => sum + reads(token).mass, 0) / written.length;
+  const shares = blocks.map((block) => `${fixed(100 * mean(block), 0)}% on the ${PART_NAMES[block.part]}`);
+  return (
+    shares.length > 0 &&
+    `Of the attention while writing this answer (${viewLabel(trace.views[at])}): ${shares.join(', ')}.`
+  );
+}
+
 async function drawReader(body, width) {
   const trace = chosenTrace();
   if (!trace)
@@ -76,7 +87,13 @@ async function drawReader(body, width) {
   unlockReader = () => {};
   const shown = { trace, at, links, texts, readout, holder, paint, width };
   const csv = await draw(shown);
-  return { kept, controls: readerControls(trace, at), caption: readerCaption(trace, at, caption(shown)), csv };
+  return {
+    kept,
+    controls: readerControls(trace, at),
+    answer: readerAnswer(trace, at, links),
+    caption: readerCaption(trace, at, caption(shown)),
+    csv,
+  };
 }
 
 let lastPaint = null;

@@ -42,10 +42,13 @@ function hiddenPanel({ points, hidden }, width) {
   ];
 }
 
+const tooFew = ({ n_traces: enough, n_left_out: others }) =>
+  `Too few traces to say: ${enough} with enough sentences and their stored rows, ${others} without.`;
+
 function receiversPanel(kinds, width) {
   const title = h('h4', {}, 'receiver heads: r of kurtosis');
   if (kinds.every((one) => one.length === null && one.reliability === null))
-    return [title, h('p', { class: 'note' }, kinds[0].reason)];
+    return [title, h('p', { class: 'note' }, tooFew(kinds[0]))];
   const name = (one) => `${one.label}, ${one.proximity}`;
   const dot = (x, y, value, colour, said) =>
     value !== null && s('circle', { cx: x(value), cy: y, r: 4.5, fill: colour }, s('title', {}, said));
