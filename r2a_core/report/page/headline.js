@@ -20,7 +20,9 @@ function evenPicture(width) {
   const focus = rows.flatMap((row) => row.scores.focus.filter((value) => value !== null));
   if (!focus.length) return null;
   const ends = [Math.min(-1.5, ...focus), Math.max(1.5, ...focus)];
-  const powers = [1 / 4096, 1 / 256, 1 / 16, 1, 16, 256].filter((one) => Math.log(one) > ends[0] && Math.log(one) < ends[1]);
+  const powers = [1 / 4096, 1 / 256, 1 / 16, 1, 16, 256].filter(
+    (one) => Math.log(one) > ends[0] && Math.log(one) < ends[1],
+  );
   return rowChart({
     width,
     label: 'How much more or less than even reading each head reads the reasoning',
@@ -38,7 +40,11 @@ function evenPicture(width) {
         if (value === null) return null;
         const name = headName(row.scores.layer[at], row.scores.head[at]);
         const said = s('title', {}, `${name}: ${show(Math.exp(value), 2)} times the odds of even reading`);
-        return s('circle', { cx: x(value), cy: y - 4 + (at % 3) * 4, r: 2, class: value > 0 ? 'dot more' : 'dot' }, said);
+        return s(
+          'circle',
+          { cx: x(value), cy: y - 4 + (at % 3) * 4, r: 2, class: value > 0 ? 'dot more' : 'dot' },
+          said,
+        );
       }),
   });
 }
@@ -62,13 +68,14 @@ function exchangePicture(width) {
       mean: one.mean,
       colour: curveLook(one.curve).colour,
       dash: dashes[caseOf(one) % dashes.length],
-      said: (step) => `${curveLook(one.curve).label}, ${one.probe}, layer ${one.layer[step]}: ${show(one.mean[step], 2)}`,
+      said: (step) =>
+        `${curveLook(one.curve).label}, ${one.probe}, layer ${one.layer[step]}: ${show(one.mean[step], 2)}`,
     })),
     ends: [Math.min(0, ...lines.flatMap((one) => one.mean)), Math.max(1, ...lines.flatMap((one) => one.mean))],
     xEnds: [0, Math.max(layers, 1)],
     xTicks: wholeTicks(0, layers),
     xTitle: DATA.exchange_axes.across,
-    yTitle: DATA.exchange_axes.up,
+    yTitle: 'moved',
     tall: Math.max(150, 8 + 38 * Math.max(DATA.heads.length, 4) - 18),
   });
 }

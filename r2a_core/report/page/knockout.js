@@ -50,7 +50,9 @@ function drawKnockout(body, width) {
     caption:
       `${STATE.model} on ${STATE.dataset}: from </think> on, chosen heads lose the reasoning. Mean over ` +
       `${counted(run.sets[0].n_traces, 'trace')}, lines 95% intervals; number: heads of the set. ` +
-      `${Object.entries(DATA.set_names).map(([name, text]) => `${name}: ${text}`).join('; ')}; none: run again without a cut.`,
+      `${Object.entries(DATA.set_names)
+        .map(([name, text]) => `${name}: ${text}`)
+        .join('; ')}; none: run again without a cut.`,
     csv: () =>
       run.sets.flatMap(({ kind, set, k, ...parts }) =>
         Object.entries(PARTS).map(([part, noun]) => {
