@@ -22,7 +22,7 @@ from typing import Any
 
 import typer
 
-from r2a_core.config import Params, ResourceParams, RunParams, load_sections, parse, read_yaml
+from r2a_core.config import Params, ResourceParams, RunParams, load_sections, parse, read_yaml, refuse_unknown
 from r2a_core.infra.environment import cores_from
 from r2a_core.infra.errors import MissingPrerequisite, R2AError, first_line
 from r2a_core.infra.files import disk_error_number, disk_trouble, folder_digest
@@ -70,7 +70,9 @@ class Study:
     @cached_property
     def params(self) -> Params:
         """Makes the records of these sections; the stage has no others."""
-        return load_sections(self.all_values, self.sections)
+        params = load_sections(self.all_values, self.sections)
+        refuse_unknown(params, self.all_values)
+        return params
 
     @property
     def values(self) -> dict[str, Any]:

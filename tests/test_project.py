@@ -1,5 +1,6 @@
 """The project's own files agree: pins with pyproject, params with dvc.yaml, the README with the Makefile."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -37,3 +38,17 @@ def test_the_readme_names_only_targets_the_makefile_has():
     named = re.findall(r"`make ([\w-]+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert named
     assert set(named) <= targets
+
+
+def test_no_table_is_grouped_or_joined_without_an_order():
+    """Rows would come in another order from run to run, and sums would round in another."""
+    loose = []
+    for path in sorted([*ROOT.glob("r2a_core/**/*.py"), *ROOT.glob("stages/*.py")]):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+                given, name = {word.arg for word in call.keywords}, call.func.attr
+                of_frame = name in ("group_by", "partition_by") or {"on", "how", "subset", "keep"} & given
+                of_frame = of_frame and name in ("group_by", "partition_by", "join", "unique")
+                if of_frame and "maintain_order" not in given:
+                    loose.append(f"{path.relative_to(ROOT)}:{call.lineno}")
+    assert loose == []

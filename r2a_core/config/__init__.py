@@ -68,5 +68,5 @@ from r2a_core.config.responses import (
     ResponseParams,
     WithoutMode,
 )
-from r2a_core.config.study import Params, ReportParams, ResourceParams, RunParams
+from r2a_core.config.study import Params, ReportParams, ResourceParams, RunParams, refuse_unknown
 from r2a_core.config.values import SETTINGS, Dtype, Setting

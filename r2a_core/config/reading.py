@@ -23,7 +23,7 @@ def load_params(path: Path) -> Params:
 def load_sections(values: Mapping[str, Any], names: Sequence[str]) -> Params:
     """Makes records of the sections `names` of params.yaml only: reading another is an AttributeError that names it.
 
-    values: of the whole file. Other sections may be invalid, and references between sections are not checked.
+    values: of the whole file. Other sections may be invalid; `refuse_unknown` checks the names.
     """
     for name in names:
         if name not in values:

@@ -1,6 +1,6 @@
 """The sections `run`, `report` and `resources`, and the whole: what one section names must stand in another."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -113,31 +113,7 @@ class Params(Record):
     @model_validator(mode="after")
     def named_entries(self) -> Self:
         """Raises R2AError where a section names a model or dataset that has no entry."""
-        models: dict[str, Iterable[str]] = {
-            "run.models": self.run.models,
-            "run.readers": [reader.model for reader in self.run.readers],
-            "maps.heads": self.maps.heads,
-            "maps.spans": [span.model for span in self.maps.spans],
-            "heads.retrieval.models": self.heads.retrieval.models,
-            "instruments.depends": self.instruments.depends,
-        }
-        for name, entry in self.datasets.items():
-            if isinstance(entry, FileDataset):
-                models[f"datasets.{name}.texts_of"] = entry.texts_of
-        datasets: dict[str, Iterable[str]] = {
-            "run.datasets": self.run.datasets,
-            "run.pairs": [self.run.pairs],
-            "maps.items": self.maps.items,
-            "maps.spans": [span.dataset for span in self.maps.spans],
-            "instruments.depends": [name for own in self.instruments.depends.values() for name in own],
-        }
-        for section, entries, places in (("models", self.models, models), ("datasets", self.datasets, datasets)):
-            for place, name in ((place, name) for place, names in places.items() for name in names):
-                if name not in entries:
-                    raise R2AError(
-                        f"params.yaml: {place} names {format_value(name)}, which {section} does not have",
-                        f"the {section} are {', '.join(entries)}",
-                    )
+        refuse_unknown(self, {"models": self.models, "datasets": self.datasets})
         return self
 
     @model_validator(mode="after")
@@ -181,3 +157,41 @@ class Params(Record):
                 f"params.yaml: {pairs!r} is in run.datasets and in run.pairs", "name it once: two stages would write it"
             )
         return self
+
+
+def refuse_unknown(params: Params, entries: Mapping[str, Iterable[str]]) -> None:
+    """Raises R2AError where a section that was read names a model or dataset that has no entry.
+
+    entries: by `models` and `datasets`, the names that there are.
+    """
+    for section, place, names in named(params):
+        for name in names:
+            if name not in entries[section]:
+                raise R2AError(
+                    f"params.yaml: {place} names {format_value(name)}, which {section} does not have",
+                    f"the {section} are {', '.join(entries[section])}",
+                )
+
+
+def named(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:
+    """Yields each key of the sections that were read which names models or datasets: models or datasets, key, names."""
+    read = params.model_fields_set
+    if "run" in read:
+        yield "models", "run.models", params.run.models
+        yield "models", "run.readers", [reader.model for reader in params.run.readers]
+        yield "datasets", "run.datasets", params.run.datasets
+        yield "datasets", "run.pairs", [params.run.pairs]
+    if "maps" in read:
+        yield "models", "maps.heads", params.maps.heads
+        yield "models", "maps.spans", [span.model for span in params.maps.spans]
+        yield "datasets", "maps.items", params.maps.items
+        yield "datasets", "maps.spans", [span.dataset for span in params.maps.spans]
+    if "heads" in read:
+        yield "models", "heads.retrieval.models", params.heads.retrieval.models
+    if "instruments" in read:
+        depends = params.instruments.depends
+        yield "models", "instruments.depends", depends
+        yield "datasets", "instruments.depends", [name for own in depends.values() for name in own]
+    for name, entry in params.datasets.items() if "datasets" in read else ():
+        if isinstance(entry, FileDataset):
+            yield "models", f"datasets.{name}.texts_of", entry.texts_of

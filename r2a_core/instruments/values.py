@@ -94,7 +94,7 @@ def knockout_values(knockout: pl.DataFrame, count: int) -> list[pl.DataFrame]:
 def cut_values(name: str, rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """Make the rows of one set: its loss, that of the result, and what it loses beyond the mean of random sets."""
     own, drawn = rows.filter(pl.col("draw").is_null()), rows.filter(pl.col("draw").is_not_null())
-    chance = drawn.group_by("item_id").agg(chance=pl.col("loss").mean(), arms=pl.col("arm").sum())
+    chance = drawn.group_by("item_id", maintain_order=True).agg(chance=pl.col("loss").mean(), arms=pl.col("arm").sum())
     both = own.join(chance, on="item_id", maintain_order="left")
     once = 1 + pl.col("arm")
     return {
@@ -169,7 +169,8 @@ def mistake_rows(mistakes: pl.DataFrame) -> Iterator[Row]:
     What was run to write a rest anew counts with the arm.
     """
     cost = (pl.col("arm") + pl.col("n_written") / pl.col("own_tokens")).sum()
-    costs = {(item, part): each for item, part, each in mistakes.group_by("item_id", "part").agg(cost).rows()}
+    sums = mistakes.group_by("item_id", "part", maintain_order=True).agg(cost)
+    costs = {(item, part): each for item, part, each in sums.rows()}
     for item, parts in mistake_places(mistakes).items():
         areas = {part: mistake_area(*places) for part, places in parts.items()}
         if "made" in parts:
@@ -185,9 +186,10 @@ def patching_values(patching: pl.DataFrame) -> list[pl.DataFrame]:
     """
     early = patching.filter(pl.col("layer") * EARLY < pl.col("layer").max() + 1)
     flips = early.filter(pl.col("component") == "resid_pre", pl.col("role") == "flip")
-    cost = flips.group_by("pair_id").agg(passes=WHOLE * pl.col("probe").n_unique() + pl.len())
+    cost = flips.group_by("pair_id", maintain_order=True).agg(passes=WHOLE * pl.col("probe").n_unique() + pl.len())
     curve = pair_curves(early).filter(pl.col("curve") == "flip").sort("pair_id", "probe", "layer")
-    pairs = curve.group_by("pair_id", maintain_order=True).agg(pl.col("nld").mean()).join(cost, on="pair_id")
+    nld = curve.group_by("pair_id", maintain_order=True).agg(pl.col("nld").mean())
+    pairs = nld.join(cost, on="pair_id", maintain_order="left")
     return [named("flip", pairs.rename({"pair_id": "item_id"}), pl.col("nld"), pl.col("passes"))]
 
 

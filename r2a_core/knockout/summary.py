@@ -171,7 +171,7 @@ def cost_record(frame: pl.DataFrame) -> dict[str, Any]:
     The unchanged run of each trace is counted on the arms' side, and answers written anew on neither.
     """
     arm, whole = token_layers()
-    once = frame.unique("item_id").select(whole.sum()).item()
+    once = frame.unique("item_id", keep="first", maintain_order=True).select(whole.sum()).item()
     return {
         "token_layers": once + frame.select(arm.sum()).item(),
         "whole_passes": frame.select(whole.sum()).item(),

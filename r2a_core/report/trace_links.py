@@ -48,7 +48,7 @@ def reasoning_block(rows: pl.DataFrame, floor: float) -> dict[str, Any]:
     each = rows.explode("tokens", "weights").sort("row", "weights", descending=[False, True], maintain_order=True)
     strongest = each.group_by("row", maintain_order=True).agg(pl.col("tokens", "weights").head(SHORT))
     tokens, weights = ranked(strongest)
-    mass = rows.group_by("row").agg(pl.col("mass").sum()).sort("row")["mass"].to_numpy()
+    mass = rows.sort("row").group_by("row", maintain_order=True).agg(pl.col("mass").sum())["mass"].to_numpy()
     shares = {"weights": weights, "outside": np.maximum(mass - weights.sum(axis=1), 0)}
     packed = {name: pack(weight_levels(values, floor), "u1") for name, values in shares.items()}
     return {"part": "before", "first_row": int(strongest["row"][0]), "tokens": pack(tokens, "u2"), **packed}

@@ -121,7 +121,7 @@ def with_masses(frame: pl.DataFrame, sentences: pl.DataFrame) -> pl.DataFrame:
 
     sentences: SENTENCE_SCHEMA (attention/tables.py).
     """
-    masses = sentences.group_by("item_id", "sentence").agg(pl.col("mass").cast(pl.Float64).mean())
+    masses = sentences.group_by("item_id", "sentence", maintain_order=True).agg(pl.col("mass").cast(pl.Float64).mean())
     joined = frame.drop("mass").join(masses, on=["item_id", "sentence"], how="left", maintain_order="left")
     return joined.select(list(SUPPRESSION_SCHEMA))
 

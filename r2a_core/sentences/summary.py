@@ -169,7 +169,9 @@ def length_r(rows: pl.DataFrame, name: str) -> float | None:
     known = rows.drop_nulls(name)
     if known["item_id"].n_unique() < LEAST_TRACES:
         return None
-    heads = known.group_by("layer", "head").agg(r=pl.corr(name, pl.col("n_sentences").cast(pl.Float64)))
+    heads = known.group_by("layer", "head", maintain_order=True).agg(
+        r=pl.corr(name, pl.col("n_sentences").cast(pl.Float64))
+    )
     return heads["r"].fill_nan(None).median()  # type: ignore[return-value]
 
 
@@ -180,7 +182,7 @@ def reliability(rows: pl.DataFrame, name: str) -> float | None:
     rows = rows.with_columns(odd=pl.col("item_id").rank("dense") % 2 == 1)
     odd, mean = pl.col("odd"), pl.col(name)
     halves = (mean.filter(odd).mean().alias("a"), mean.filter(~odd).mean().alias("b"))
-    r = rows.group_by("layer", "head").agg(halves).select(pl.corr("a", "b")).item()
+    r = rows.group_by("layer", "head", maintain_order=True).agg(halves).select(pl.corr("a", "b")).item()
     return None if r is None or np.isnan(r) else r
 
 

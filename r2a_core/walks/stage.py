@@ -82,13 +82,13 @@ def held_out_ranks(walks: pl.DataFrame, heads: pl.DataFrame, thresholds: WalkThr
     for half in (items[::2], items[1::2]):
         means = (
             walks.filter(~pl.col("item_id").is_in(half), pl.col("view") == "answer")
-            .group_by("layer", "head")
+            .group_by("layer", "head", maintain_order=True)
             .agg(
                 answer_to_reasoning=pl.col("mass").cast(pl.Float64).mean(),
                 walk_correlation_weighted=pl.col("walk").cast(pl.Float64).mean(),
             )
         )
-        walking = walking_heads(means.join(chance, on=["layer", "head"], how="left"), thresholds)
+        walking = walking_heads(means.join(chance, on=["layer", "head"], how="left", maintain_order="left"), thresholds)
         rows = [(item, "answer", *head, rank) for item in half for rank, head in enumerate(walking, 1)]
         ranks.append(pl.DataFrame(rows, schema=ranks[0].schema, orient="row"))
     return pl.concat(ranks)

@@ -75,7 +75,7 @@ def head_table(walks: pl.DataFrame, near_uniform: float) -> pl.DataFrame:
     """
     length = pl.col("n_reasoning_tokens").cast(pl.Float64)
     r = {f"length_{name}": pl.corr(pl.col(name).cast(pl.Float64), length).fill_nan(None) for name in LENGTHS}
-    heads = walks.group_by("layer", "head").agg(
+    heads = walks.group_by("layer", "head", maintain_order=True).agg(
         *(pl.col(name).cast(pl.Float64).mean() for name in MEASURES),
         pl.col("parallel").cast(pl.Float64).mean(),
         **r,
@@ -130,7 +130,9 @@ def view_record(rows: pl.DataFrame, of_answer: Sequence[str], params: WalksParam
     excess: with its 95% interval over traces; shared: how many of these heads are among those of the answer.
     """
     heads = head_table(rows, params.near_uniform)
-    by_item = rows.group_by("item_id").agg(pl.col("excess").cast(pl.Float64).mean()).sort("item_id")
+    by_item = (
+        rows.group_by("item_id", maintain_order=True).agg(pl.col("excess").cast(pl.Float64).mean()).sort("item_id")
+    )
     excess = mean_with_interval(by_item["excess"], params.bootstrap_draws, params.seed)
     first = first_beyond(heads)
     return {
@@ -176,7 +178,11 @@ def by_trace(best: pl.DataFrame, score: str) -> pl.DataFrame:
 
 def question_record(best: pl.DataFrame, params: WalksParams) -> dict[str, Any] | None:
     """Compare the walk over the reasoning with that over the question, trace by trace; None without any."""
-    both = best.drop_nulls(["walk", "question_walk"]).group_by("item_id").agg(pl.col("walk", "question_walk").mean())
+    both = (
+        best.drop_nulls(["walk", "question_walk"])
+        .group_by("item_id", maintain_order=True)
+        .agg(pl.col("walk", "question_walk").mean())
+    )
     if both.is_empty():
         return None
     both = both.sort("item_id").cast({"walk": pl.Float64, "question_walk": pl.Float64})

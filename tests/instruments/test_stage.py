@@ -47,8 +47,8 @@ def write_tables(paths: StudyPaths, model: str, lost: float) -> None:
     write_frame(paths.knockout(model, "stories"), pl.DataFrame(cut, schema=KNOCKOUT_SCHEMA))
     write_frame(paths.hidden_sentences(model, "stories"), hidden_cases.hidden())
     write_frame(paths.perturb(model, "stories"), changes.changed())
-    cell = ("p", "plain", "resid_pre", 0, 5, "flip", 0.9)
-    pairs = [cell, ("p", "plain", "resid_pre", 0, 7, "think_close", 0.1)]
+    roles = ((5, "flip", 0.9), (7, "think_close", 0.1))
+    pairs = [(f"p{at:02d}", "plain", "resid_pre", 0, *role) for at in range(40) for role in roles]
     write_frame(paths.patching(model), pl.DataFrame(pairs, schema=list(PATCHING_COLUMNS), orient="row"))
 
 
@@ -91,4 +91,6 @@ def test_a_label_names_a_model_and_a_dataset(tmp_path: Path) -> None:
         root = study_folder(tmp_path, params_with(instruments={"depends": depends}))
         with pytest.raises(R2AError, match=f"instruments.depends names 'no.*', which {wrong} does not have"):
             load_params(root / "params.yaml")
+        with pytest.raises(R2AError, match=f"instruments.depends names 'no.*', which {wrong} does not have"):
+            call(root, "instruments")
     assert set(PARAMS["instruments"]["depends"]) <= set(PARAMS["models"])

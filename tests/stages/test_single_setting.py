@@ -5,7 +5,7 @@ import json
 import polars as pl
 
 from r2a_core.paths import StudyPaths
-from tests.study import PARAMS, Study
+from tests.study import Study
 
 TINY = ("tiny", "texts")
 RUN = {"models": ["tiny"], "readers": [], "datasets": ["texts"], "pairs": "built_in_pairs"}
@@ -15,8 +15,7 @@ ALONE = {"settings": ["with_reasoning"]}
 
 def run(study: Study, settings: dict[str, list[str]]) -> dict[str, object]:
     """Runs all stages but those of pairs; returns the summary of the evaluation."""
-    datasets = {"texts": study.texts, "built_in_pairs": PARAMS["datasets"]["built_in_pairs"] | {"n": 2}}
-    study.write_params(run=RUN | settings, datasets=datasets)
+    study.write_params(run=RUN | settings)
     stages = [("prepare_dataset", "texts")]
     stages += [(stage, *TINY, each) for stage in ("generate", "capture", "attention") for each in settings["settings"]]
     stages += [("judge", *TINY), ("evaluate", *TINY), ("heads", "tiny"), ("maps", *TINY)]
