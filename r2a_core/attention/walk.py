@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
 
 from r2a_core.attention.patterns import PatternBlock
 
@@ -39,13 +39,15 @@ def block_walk(block: PatternBlock, reasoning: range) -> ReasoningWalk:
         nothing = block.logits.new_full(block.logits.shape[:2], torch.nan)
         return ReasoningWalk(torch.zeros_like(nothing), nothing, nothing, nothing)
     logits, weights = block.logits[:, :, inside], block.weights[:, :, inside]
-    peak, largest, mass = logits.amax(dim=-1), weights.amax(dim=-1), weights.sum(dim=-1)
-    if (largest < LEAST_WEIGHT).any():  # too little mass to be scaled up from float32
-        weights, largest = (logits - peak[..., None]).exp(), torch.ones_like(peak)
     place = (torch.arange(keys.start, keys.stop, device=logits.device) - reasoning.start + 0.5) / len(reasoning)
     middle = place.mean()  # moments about the middle lose less to rounding
     moments = torch.stack([torch.ones_like(place), place - middle, (place - middle) ** 2])
-    total, first, second = linear(weights, moments).unbind(-1)
+    beside = (inside.start, len(block.keys) - inside.start - len(keys))
+    mass, first, second = linear(block.weights, pad(moments, beside)).unbind(-1)  # all keys, which spares a copy
+    total, peak, largest = mass, logits.amax(dim=-1), weights.amax(dim=-1)
+    if (largest < LEAST_WEIGHT).any():  # too little mass to be scaled up from float32
+        weights, largest = (logits - peak[..., None]).exp(), torch.ones_like(peak)
+        total, first, second = linear(weights, moments).unbind(-1)
     first, second = first / total, second / total
     entropy = (total / largest).log() + peak - torch.linalg.vecdot(weights, logits) / total
     count = block.seen[:, inside].sum(-1)
