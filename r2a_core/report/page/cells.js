@@ -89,9 +89,10 @@ function cellsAnswer(sweep, { values }, pair) {
     return known.length ? `${fixed(100 * known[0].nld, 0)}% of the way (layer ${known[0].layer})` : 'unknown';
   };
   const flip = sweep.role.indexOf('flip');
-  const at = flip < 0 ? '' : `at \u201c${tokenLabel(sweep, flip, 40)}\u201d it goes up to ${most(flip)}, `;
+  const token = flip < 0 ? '' : `\u201c${tokenLabel(sweep, flip, 40)}\u201d`;
+  const at = token && `at the ${roleLabel('flip')}, ${token}, it goes up to ${most(flip)}, `;
   const ends = pair ? `from \u201c${pair.corrupted.answer}\u201d to \u201c${pair.clean.answer}\u201d` : 'to the other';
-  return `Exchanges move the answer ${ends}: ${at}at the last position up to ${most(positions - 1)}.`;
+  return `Exchanges move the answer ${ends}: ${at}at the ${roleLabel('final')} up to ${most(positions - 1)}.`;
 }
 
 function tokenLabel(sweep, at, longest) {
@@ -155,7 +156,7 @@ function pairGrid(sweep, grids, at, width) {
     {},
     grid,
     colourBar(METRICS[STATE.metric], -largest, largest, (one) => diverging(one / largest)),
-    legend([s('rect', { x: 7, y: 1, width: 4, height: 10, fill: BLUE }), 'flipping token']),
+    legend([s('rect', { x: 7, y: 1, width: 4, height: 10, fill: BLUE }), roleLabel('flip')]),
   );
 }
 
@@ -192,7 +193,7 @@ async function drawCells(body, width) {
     ],
     answer: cellsAnswer(sweep, grids.nld, pair),
     caption:
-      `${STATE.model}, pair ${visible(sweep.pair_id)}, ${sweep.probe} probe: ${METRICS[STATE.metric]} after patching ` +
+      `${STATE.model}, pair ${visible(sweep.pair_id)}, ${sweep.probe} probe: ${METRICS[STATE.metric]} after an exchange at ` +
       'one position at the input of one layer. Rows: tokens in order; both questions\u2019 where they differ. ' +
       (pairs.length < run.n_pairs
         ? `The page carries the first ${pairs.length} of ${counted(run.n_pairs, 'pair')}.`
