@@ -566,6 +566,26 @@ def test_a_saved_picture_says_what_the_figure_says_from_title_to_caption(opened,
     assert "\u2026</text>" in items  # a question that is cut on the page is cut there
 
 
+def test_what_did_not_run_leaves_no_empty_part_behind(opened, page_data, tmp_path):
+    data = copy.deepcopy(page_data) | {"patching": [], "walks": []}
+    data["overview"]["settings"] = ["with_reasoning"]
+    rows = data["overview"]["beside"]["rows"]
+    data["overview"]["beside"] |= {"columns": ["a", "b", "c"]}
+    rows[:] = [row | {"cells": [*row["cells"], None], "difference": None} for row in rows]
+    view = opened("", write_page(build_page(data, 10.0), tmp_path))
+    assert view.locator("#beside .says").inner_text() == ""  # three models have no single difference
+    assert view.locator("#beside figcaption").inner_text().startswith("Numbers of math500, and those")
+    missing = view.locator(".finding").nth(2)
+    assert (missing.locator("svg").count(), missing.locator(".note").first.inner_text()) == (0, "")
+    assert [one.is_visible() for one in view.locator("#curves .save").all()] == [False, False]
+    assert view.locator("#items th:has-text('without reasoning')").count() == 0
+    assert view.locator("#items select option").all_inner_texts() == [
+        *("all items", "answer is not what its reasoning names last", "with more evidence"),
+    ]
+    first = "L{}.H{}".format(*data["heads"][0]["marks"]["rfh"][0])
+    assert view.locator("#walk figcaption").inner_text().startswith(f"{first} of ")  # of the walks, the first by excess
+
+
 def test_an_item_opens_with_all_its_evidence_and_back(opened, page_data):
     view = opened("#items&item=item%2F00.json")
     losses = view.locator("#evidence [data-loss]")

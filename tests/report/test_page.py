@@ -5,16 +5,25 @@ import hashlib
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from r2a_core.config import read_yaml
 from r2a_core.infra.errors import R2AError
 from r2a_core.paths import StudyPaths
+from r2a_core.report.findings import exchange_line
+from r2a_core.report.inputs import flattened
+from r2a_core.report.measured import MEASURED
+from r2a_core.report.overview import model_line
 from r2a_core.report.page import build_page, build_pages, report_data
 from r2a_core.report.plot_tables import plot_tables
+from r2a_core.report.sections import pairs_left_out
 from r2a_core.report.size import trimmed
+
+ROOT = Path(__file__).parents[2]
 
 
 def without_data(page: str) -> str:
@@ -104,6 +113,53 @@ def test_what_is_missing_is_said_and_a_study_of_nothing_still_has_a_page(tmp_pat
     assert all(one["answer"].startswith("Not answered") for one in data["overview"]["questions"])
     assert len(build_page(data, 10.0)) > 10_000
     assert all(table.is_empty() for table in plot_tables(data).values())
+
+
+def test_what_is_measured_where_is_there():
+    values = read_yaml(ROOT / "params.yaml")
+    stages = {path.stem for path in (ROOT / "stages").glob("*.py")}
+    keys = {f"{one['key']}." for one in flattened(values)}
+    for one in MEASURED.values():
+        assert set(one.stage.split(", ")) <= stages
+        assert all((ROOT / path).is_file() for path in one.code)
+        assert all(any(key.startswith(f"{name}.") for key in keys) for name in one.params)
+
+
+@pytest.mark.parametrize(
+    ("record", "about", "line"),
+    [
+        ({"kind": "hub", "source": "a/m"}, None, "m: from the Hugging Face Hub (a/m); 2 layers of 1 head."),
+        (
+            {"kind": "gguf", "source": "m.gguf"},
+            "7 parameters",
+            "m: a pretrained model (m.gguf), 7 parameters; 2 layers",
+        ),
+        (
+            {"kind": "local", "adapter": "p"},
+            None,
+            "m: from a local folder, tuned by the adapter p; 2 layers of 1 head.",
+        ),
+    ],
+)
+def test_a_model_is_introduced_by_its_origin_and_what_params_say_of_it(record, about, line):
+    known = {"name": "m", "source": None, "adapter": None, "layers": 2, "heads": 1}
+    assert model_line(known | record, about).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "n_pairs", "left"),
+    [
+        (["aligned", "aligned", "wrong"], 2, {"wrong": 1}),
+        (["aligned", "aligned", "no_response"], 1, {"no_response": 1, "weak": 1}),  # patch dropped one
+    ],
+)
+def test_pairs_that_were_not_exchanged_are_counted_by_why(statuses, n_pairs, left, tmp_path):
+    rows = [{"pair_id": str(at), "probe": probe, "status": one} for at, one in enumerate(statuses) for probe in "ab"]
+    pl.DataFrame(rows).write_parquet(tmp_path / "m.parquet")
+    assert pairs_left_out(tmp_path / "m.parquet", n_pairs) == left
+    said = exchange_line({"model": "m", "n_pairs": n_pairs, "left_out": left, "crossings": []})
+    assert said.startswith(f"Exchange in m: n = {n_pairs} of 3 pairs of questions; 1 ")
+    assert pairs_left_out(tmp_path / "none.parquet", n_pairs) == {}
 
 
 def test_damaged_files_are_named(tmp_path, inputs):
