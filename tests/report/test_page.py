@@ -132,12 +132,12 @@ def test_what_is_measured_where_is_there():
         (
             {"kind": "gguf", "source": "m.gguf"},
             "7 parameters",
-            "m: a pretrained model (m.gguf), 7 parameters; 2 layers",
+            "m: a pretrained model (m.gguf), 7 parameters;",
         ),
         (
             {"kind": "local", "adapter": "p"},
             None,
-            "m: from a local folder, tuned by the adapter p; 2 layers of 1 head.",
+            "m: from a local folder, tuned by the adapter p; 2 layers",
         ),
     ],
 )
