@@ -186,7 +186,8 @@ def perturbed(study: StudyOf) -> StageWork:
     if free := config.free:
         half, answer, close = lengths.reasoning / 2, lengths.answer, lengths.trace.think_close
         rest = 2 * mistakes * count / study.n_datasets, lengths.question + half, half, lengths.reasoning
-        after = WRITTEN * free.traces, close, answer, 2 * answer
+        written = count if free.traces is None else min(count, study.items(free.traces))
+        after = WRITTEN * written / study.n_datasets, close, answer, 2 * answer
         for case in (rest, after):
             passes += study.decoding(study.n_datasets, *case, free)[0] if case[0] else []
     kept = study.shape.n_layers * study.shape.kv_bytes * lengths.trace.think_close

@@ -619,20 +619,26 @@ TABLES += (
             "n_sentences": count("sentences of the reasoning"),
             "kept": count("sentences of the trace's own, changed or not"),
             "boundary": count("sentences up to the commitment boundary"),
-            "changed": count("values or phrases that were replaced"),
+            "edits": Column(
+                "values or phrases that were replaced: token of the trace where each begins, the old and the new text"
+            ),
+            "added": Column(
+                "text that was put in besides: family preempt, what names the answer; mistake, the rest written anew"
+            ),
             "planted": Column("the answer that the arm names; null for none"),
             "donor": Column("family other: the item whose reasoning it is; else null"),
             "n_tokens": count("tokens of the arm with its forced answer"),
-            "n_run": count("of these, computed; the others are those of the unchanged trace"),
+            "n_run": count("of these, computed; the others are those of the unchanged trace, or of an equal arm above"),
             "n_written": count(
                 "tokens computed to write the rest of the reasoning, or the free answer; null: nothing was written"
             ),
             "n_reasoning_tokens": count("tokens of the trace's reasoning, white space on either side left out"),
-            "n_result_tokens": count("tokens of the box's content and of its closing brace"),
+            "n_result_tokens": count("tokens of the box's content, up to the one that closes it"),
             "log_prob": Column("log-probability of the original result, forced, nats, sum over its tokens", -inf, 0),
             "log_prob_base": Column("the same after the unchanged trace; part before: after the cut there", -inf, 0),
             "original": Column("the result of the trace"),
             "answer": Column("the forced answer, written greedily"),
+            "whole": Column("false = it was cut off before its box closed, so without a verdict"),
             "free": Column("the answer written freely; empty where the reasoning never ends; null where none was"),
             "free_whole": Column("false = cut off before its box, so without a verdict; null where none was written"),
             "same": share("1 = the forced answer's box holds the original result, as the grader compares"),

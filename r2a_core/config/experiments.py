@@ -88,13 +88,20 @@ class WalksParams(Record):
     seed: Whole
 
 
-PerturbFamily = Literal["cut", "number", "option", "other", "filler", "paraphrase", "preempt", "mistake"]  # arms.py
+PerturbFamily = Literal["number", "option", "other", "filler", "paraphrase", "preempt"]  # perturb/arms.py
+
+
+def some_share(level: float) -> float:
+    """Refuses 0: nothing would be changed."""
+    if not level:
+        raise refused("changes nothing", "take it out: the unchanged trace is always run, as the last cut")
+    return level
 
 
 class FreeParams(Record):
     """`perturb.free`: what the model writes on its own after a changed trace, greedily."""
 
-    traces: Whole  # the first of those that are run: their answers are written freely
+    traces: Whole | None  # the first of those that are run, whose answers are written freely; null = all
     mistakes: Whole  # sentences of every trace, at most, behind which the reasoning is written anew
     max_new_tokens: Count  # tokens of an answer, or of reasoning and answer
     batch_size: Count  # that grow at a time; changes no text of a float32 model
@@ -104,8 +111,8 @@ class PerturbParams(Record):
     """The section `perturb`: traces that are changed, and what becomes of the answer."""
 
     traces: Count | None  # first traces of each dataset; null = all that are well-formed
-    families: Unique[PerturbFamily]  # beside `cut`, which is always run, and `mistake`, which has free.mistakes
-    levels: NonEmpty[Share]  # shares of the values that are wrong
+    families: Unique[PerturbFamily]  # beside cuts, which are always run, and mistakes, which have free.mistakes
+    levels: NonEmpty[Annotated[Share, AfterValidator(some_share)]]  # shares of the values that are wrong
     stem: Words  # what an answer is forced by, before its box
     filler: Words  # is repeated
     answer_tokens: Count  # of a forced answer that is not the trace's own

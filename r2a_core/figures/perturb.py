@@ -18,9 +18,12 @@ CURVES = {
     "same": ("same answer", BLUE, "-"),
     "p": ("p(answer)", ORANGE, "-"),
     "score": ("right", PURPLE, "--"),
-    "made": ("same, with a mistake there and the rest anew", VERMILION, "-"),
-    "none": ("same, with the rest anew", GREEN, ":"),
 }
+MISTAKES = {
+    "made": ("same, with a mistake there and the rest anew", VERMILION),
+    "none": ("same, with the rest anew from there", GREEN),
+}
+APART = 0.008  # of two marks at one place
 
 
 def draw_perturb(records: Mapping[str, dict[str, Any]], dataset: str, folder: Path) -> list[Path]:
@@ -43,7 +46,7 @@ def perturb_figure(records: Mapping[str, dict[str, Any]], dataset: str) -> Figur
 
 
 def _curves(axes: Axes, record: dict[str, Any]) -> None:
-    """Curves of cuts with their intervals, and each trace's boundary as a tick at the bottom."""
+    """Curves of cuts, same answers with their interval; answers after mistakes; boundaries as ticks at the bottom."""
     curve = record["curve"]
     for name, (label, colour, line) in CURVES.items():
         if points := curve[name]:
@@ -55,10 +58,21 @@ def _curves(axes: Axes, record: dict[str, Any]) -> None:
                 gid=name,
                 linestyle=line,
             )
-            low, high = (np.array([point[end] for point in points], dtype=float) for end in ("low", "high"))
-            axes.fill_between(curve["fraction"], low, high, color=colour, alpha=0.15, linewidth=0)
+    if points := curve["same"]:
+        low, high = (np.array([point[end] for point in points], dtype=float) for end in ("low", "high"))
+        axes.fill_between(curve["fraction"], low, high, color=BLUE, alpha=0.15, linewidth=0)
+    for name, (label, colour) in MISTAKES.items():
+        if points := curve[name]:
+            at, middle, low, high = (
+                np.array([point[key] for point in points], dtype=float) for key in ("place", "mean", "low", "high")
+            )
+            at += {"made": -1, "none": 1}[name] * APART
+            axes.vlines(at, low, high, color=colour, linewidth=1.4)
+            axes.plot(at, middle, "o", color=colour, label=label, gid=name, markersize=4.5)
     axes.plot(record["boundary"]["places"], [0] * len(record["boundary"]["places"]), "|", color=INK, gid="boundary")
-    axes.set(xlabel="share of the sentences that stay", ylabel="mean over traces", ylim=(-0.04, 1.04))
+    axes.set(
+        xlabel="share of the sentences that stay, or up to the mistake", ylabel="mean over traces", ylim=(-0.04, 1.04)
+    )
 
 
 def _arms(axes: Axes, record: dict[str, Any]) -> None:
@@ -73,5 +87,5 @@ def _arms(axes: Axes, record: dict[str, Any]) -> None:
         range(len(record["arms"])), [f"{label_of(arm)} ({arm['n']})" for arm in record["arms"]], fontsize=7.5
     )
     axes.invert_yaxis()
-    axes.set(xlim=(-0.04, 1.04), xlabel="same answer (n); x: the one put in its place")
+    axes.set(xlim=(-0.04, 1.04), xlabel="same answer (n traces; each: values changed); x: the one put in its place")
     axes.grid(axis="x")

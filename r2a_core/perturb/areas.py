@@ -113,18 +113,28 @@ Places = tuple[list[float], list[float]]  # shares of the sentences up to a chan
 def mistake_places(frame: pl.DataFrame) -> dict[str, dict[str, Places]]:
     """By item and part (made, none), the places of its mistakes; items with an open verdict are left out."""
     found: dict[str, dict[str, Places]] = {}
-    rows = frame.filter(pl.col("family") == "mistake")
-    rows = rows.filter(pl.col("same").is_not_null().all().over("item_id"))
-    for (item, part), each in rows.sort("kept").group_by("item_id", "part", maintain_order=True):
+    for (item, part), each in graded_mistakes(frame).sort("kept").group_by("item_id", "part", maintain_order=True):
         found.setdefault(str(item), {})[str(part)] = (each["level"].to_list(), each["same"].to_list())
     return found
 
 
+def graded_mistakes(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows of mistakes, of items without an open verdict among them."""
+    rows = frame.filter(pl.col("family") == "mistake")
+    return rows.filter(pl.col("same").is_not_null().all().over("item_id"))
+
+
 def mistake_curves(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]:
-    """Means over items of same answers at 21 fractions, straight between the places and level beyond them."""
-    items = mistake_places(frame).values()
-    curves = {part: [np.interp(FRACTIONS, *item[part]) for item in items] for part in ("made", "none")}
-    return {part: [share(column, params) for column in np.array(found).T] or None for part, found in curves.items()}
+    """Same answers by part of the trace in which the mistake is, at the mean place of those there; None for none."""
+    parts = max(1, params.free.mistakes if params.free else 1)
+    at = (pl.col("level") * parts).floor().clip(0, parts - 1)
+    items = graded_mistakes(frame).group_by("part", "item_id", at=at, maintain_order=True)
+    means = items.agg(pl.col("level", "same").mean()).sort("at", maintain_order=True)
+    found: dict[str, Any] = {"made": None, "none": None}
+    for (part, _), rows in means.group_by("part", "at", maintain_order=True):
+        point = {"place": rows["level"].mean(), **share(rows["same"], params)}
+        found[str(part)] = [*(found[str(part)] or ()), point]
+    return found
 
 
 def mistake_area(places: Sequence[float], same: Sequence[float]) -> float:

@@ -4,17 +4,18 @@ Reading, params `perturb` -> Arms, each the token ids before `</think>`. Needs n
 """
 
 import random
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from r2a_core.config import PerturbFamily, PerturbParams
 from r2a_core.evaluation.values import agree
-from r2a_core.perturb.edits import WORDINGS, Edit, edited, replacements, reworded, wrong_values
+from r2a_core.perturb.edits import Edit, edited, replacements, wrong_values
 from r2a_core.perturb.grid import cut_counts, random_of
 from r2a_core.perturb.reading import Donor, Reading
-from r2a_core.tokenizer import LoadedTokenizer, plain_ids, words_pattern
+from r2a_core.perturb.wordings import PHRASES, reworded
+from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 
 STATEMENTS = {  # by place: in the question, as the first words of the reasoning, as its last
     "question": "The answer is {}. ",
@@ -23,16 +24,20 @@ STATEMENTS = {  # by place: in the question, as the first words of the reasoning
 }
 
 
+Family = PerturbFamily | Literal["cut", "mistake"]
+
+
 @dataclass(frozen=True)
 class Arm:
     """One changed trace: all its tokens before `</think>`, and what to compare it with."""
 
-    family: PerturbFamily
+    family: Family
     part: str  # number, option: before, after, across; preempt: question, first, last; mistake: made, none; else empty
     level: float  # cut, mistake: share of the sentences that stay; number, option: of the values that are wrong; else 1
     ids: tuple[int, ...]
     kept: int  # sentences of the trace that the arm has, or has changed
-    changed: int = 0  # values or phrases that were replaced
+    edits: tuple[Edit, ...] = ()  # values or phrases that were replaced
+    added: tuple[int, ...] = ()  # token ids of what was put in besides: an answer named, the rest written anew
     planted: str | None = None  # the answer that the arm names instead
     open_ids: tuple[int, ...] | None = None  # where free continuation starts within the reasoning, its start
     n_written: int | None = None  # tokens that were run to write the rest of it anew
@@ -68,9 +73,9 @@ def changed_arms(
             edits = wrong_values(encode, reading, family, options, generator(family))
             yield from value_arms(reading, family, edits, boundary, params.levels, generator(f"{family} order"))
         elif family == "paraphrase":
-            edits = replacements(encode, reading, words_pattern(WORDINGS, re.IGNORECASE), reworded, generator(family))
+            edits = replacements(encode, reading, PHRASES, reworded, generator(family))
             if edits:
-                yield Arm(family, "", 1, reading.with_body(edited(reading, reading.body, edits)), total, len(edits))
+                yield Arm(family, "", 1, reading.with_body(edited(reading, reading.body, edits)), total, tuple(edits))
         elif family == "other" and donor is not None:
             yield Arm(family, "", 1, reading.with_body(donor.body), 0, planted=donor.answer)
         elif family == "filler":
@@ -90,19 +95,22 @@ def value_arms(
 ) -> Iterator[Arm]:
     """Yield wrong values across the trace, after the boundary alone, and before it with an exit at the boundary.
 
-    More of them hold those of fewer, in each part.
+    More of them hold those of fewer. Of levels that are as many values of a part the highest stands for all, and one
+    that is less than half a value for none.
     """
     total, early = len(reading.sentences), reading.first_sentences(boundary)
+    order = generator.sample(edits, len(edits))
     parts = {
-        "across": (edits, reading.body, total),
-        "after": ([edit for edit in edits if edit.tokens.start >= early.stop], reading.body, total),
-        "before": ([edit for edit in edits if edit.tokens.stop <= early.stop], early, boundary),
+        "across": (order, reading.body, total),
+        "after": ([edit for edit in order if edit.tokens.start >= early.stop], reading.body, total),
+        "before": ([edit for edit in order if edit.tokens.stop <= early.stop], early, boundary),
     }
     for part, (own, tokens, kept) in parts.items():
-        order = generator.sample(own, len(own))
-        for level in levels if own else ():
-            chosen = sorted(order[: max(1, round(level * len(own)))], key=lambda edit: edit.tokens.start)
-            yield Arm(family, part, level, reading.with_body(edited(reading, tokens, chosen)), kept, len(chosen))
+        counts = {round(level * len(own)): level for level in sorted(levels)}
+        for count, level in counts.items():
+            if count:
+                chosen = tuple(sorted(own[:count], key=lambda edit: edit.tokens.start))
+                yield Arm(family, part, level, reading.with_body(edited(reading, tokens, chosen)), kept, chosen)
 
 
 def another_answer(answer: str, options: Sequence[str], donor: Donor | None, generator: random.Random) -> str | None:
@@ -128,4 +136,4 @@ def preemptive_arms(reading: Reading, named: str, encode: Callable[[str], list[i
         "last": (reading.with_body((*body, *said["last"])), None),
     }
     for place, (ids, open_ids) in arms.items():
-        yield Arm("preempt", place, 1, ids, total, planted=named, open_ids=open_ids)
+        yield Arm("preempt", place, 1, ids, total, added=tuple(said[place]), planted=named, open_ids=open_ids)

@@ -1,4 +1,4 @@
-"""Values and phrases of a trace that others replace: numbers, options of the question, and words for the same.
+"""Values and phrases of a trace that others replace: numbers, and options of the question.
 
 Reading, options of the question -> Edits, and the token ids with some of them made. A text is never tokenised as a
 whole again: what stays keeps its ids, and what comes in is tokenised by itself. A value is replaced only where its
@@ -8,47 +8,19 @@ tokens are what the tokenizer makes of their text alone. Needs no torch.
 import random
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from itertools import accumulate
+from typing import Literal
 
-from r2a_core.config import PerturbFamily
 from r2a_core.evaluation.values import WHOLE_NUMBER
 from r2a_core.perturb.reading import Reading
 from r2a_core.tokenizer import words_pattern
 from r2a_core.wording import MINUS
 
 DELTAS = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)
-
-# Other words for the same, both ways to read: the paraphrase of a trace that the models here or R1 would write.
-WORDINGS = {
-    "okay": "all right",
-    "alright": "very well",
-    "let me": "I will",
-    "wait": "hold on",
-    "hmm": "well",
-    "so": "thus",
-    "hence": "as a result",
-    "therefore": "as a result",
-    "thus": "so",
-    "since": "because",
-    "then": "next",
-    "first": "to begin",
-    "finally": "at last",
-    "now": "at this point",
-    "also": "as well",
-    "but": "yet",
-    "because": "since",
-    "which means": "that is",
-    "gives": "yields",
-    "good": "fine",
-    "yes": "right",
-    "on the other hand": "in contrast",
-    "in other words": "put differently",
-    "i have to": "I must",
-}
 
 
 @dataclass(frozen=True)
@@ -102,14 +74,15 @@ def edited(reading: Reading, tokens: range, edits: Sequence[Edit]) -> tuple[int,
 def wrong_values(
     encode: Callable[[str], list[int]],
     reading: Reading,
-    family: PerturbFamily,
+    family: Literal["number", "option"],
     options: Sequence[str],
     generator: random.Random,
 ) -> list[Edit]:
     """Replace each number of the reasoning, or each of the question's options that it names, by another."""
     if family == "number":
         return replacements(encode, reading, WHOLE_NUMBER, other_number, generator)
-    return replacements(encode, reading, words_pattern(options), partial(other_option, options), generator)
+    forms = option_forms(options)
+    return replacements(encode, reading, words_pattern(forms), partial(other_option, forms), generator)
 
 
 def other_number(text: str, generator: random.Random) -> str:
@@ -119,13 +92,20 @@ def other_number(text: str, generator: random.Random) -> str:
     return new.replace("-", MINUS) if MINUS in text else new
 
 
-def other_option(options: Sequence[str], text: str, generator: random.Random) -> str | None:
-    """Choose another of the options."""
-    rest = [option for option in options if option != text]
-    return generator.choice(rest) if rest else None
+def option_forms(options: Sequence[str]) -> dict[str, str]:
+    """Each option as a text may spell it: itself, and with a capital where a sentence starts; a letter only itself."""
+    forms = {capital(option): option for option in options if len(option) > 1}
+    return forms | {option: option for option in options}
 
 
-def reworded(text: str, generator: random.Random) -> str:
-    """The other wording, with a capital where the text has one."""
-    new = WORDINGS[text.lower()]
-    return new[0].upper() + new[1:] if text[0].isupper() else new
+def other_option(forms: Mapping[str, str], text: str, generator: random.Random) -> str | None:
+    """Choose another of the options, with a capital where only the text gave one."""
+    named = forms[text]
+    rest = [option for option in dict.fromkeys(forms.values()) if option != named]
+    new = generator.choice(rest) if rest else None
+    return new if new is None or text == named else capital(new)
+
+
+def capital(text: str) -> str:
+    """The text with a capital letter first."""
+    return text[:1].upper() + text[1:]

@@ -6,6 +6,7 @@ Reading, options of the question, params `perturb` -> Arms that end where the re
 import random
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Literal
 
 from r2a_core.config import PerturbParams
 from r2a_core.perturb.arms import Arm
@@ -28,15 +29,16 @@ def mistake_arms(
     middles = [(2 * part + 1) * total for part in range(most if wrong else 0)]  # in sentences / (2 * most)
     nearest = {min(wrong, key=lambda each: (abs((2 * each - 1) * most - middle), each)) for middle in middles}
     for kept in sorted(nearest):
-        for part, edits in (("made", [wrong[kept]]), ("none", [])):
+        for part, edits in (("made", (wrong[kept],)), ("none", ())):
             body = edited(reading, reading.first_sentences(kept), edits)
-            yield Arm("mistake", part, kept / total, reading.with_body(body, closed=False), kept, len(edits))
+            yield Arm("mistake", part, kept / total, reading.with_body(body, closed=False), kept, edits)
 
 
 def mistakes(tokenizer: LoadedTokenizer, reading: Reading, options: Sequence[str], seed: int) -> dict[int, Edit]:
     """Draw one wrong value for each sentence, by its number from 1 on, that has any: a number, or else an option."""
     found: dict[int, Edit] = {}
-    for family in ("option", "number"):  # a number takes the place of an option
+    families: tuple[Literal["option", "number"], ...] = ("option", "number")
+    for family in families:  # a number takes the place of an option
         generator: random.Random = random_of(seed, reading.trace.item_id, f"mistake {family}")
         edits = wrong_values(partial(plain_ids, tokenizer), reading, family, options, generator)
         for kept, sentence in enumerate(reading.sentences, 1):

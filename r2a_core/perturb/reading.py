@@ -6,16 +6,20 @@ The answer is forced by the tokens
 
     arm </think> [white space as the trace's own answer starts] "The answer is" [ \boxed{] [pig] [}]
 
-of which the last two groups are those of the trace's own last box: `opening` and `result`.
+of which the last two groups are those of the trace's own last box, with what opens the formula that it stands in.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from r2a_core.attention.map_selection import tokens_of
 from r2a_core.evaluation.values import agree
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids, sentence_ranges, token_pieces
 from r2a_core.trace import TokenTrace, last_boxed_answer
+
+OPENING = re.compile(r"(\s*)(?:(?:\\[(\[]|\$\$?)\s*)?(?:\\\w*\s*\{?\s*)?$")  # of a formula, and the box in it
 
 
 @dataclass(frozen=True)
@@ -74,15 +78,29 @@ def read_trace(tokenizer: LoadedTokenizer, trace: TokenTrace, stem: str) -> Read
     if box is None or not body:
         return None
     content = tokens_of(pieces, answer, range(box.inside.start, text.index("}", box.inside.stop) + 1))
-    opening = tokens_of(pieces, answer, range(box.start, box.start + 1)).start
-    if opening > answer.start and not pieces[opening][:1].isspace() and not pieces[opening - 1].strip():
-        opening -= 1
-    spaces = trimmed(pieces, answer).start
-    ids = trace.token_ids
-    words = plain_ids(tokenizer, stem if pieces[opening][:1].isspace() else f"{stem} ")
-    forced = (*ids[segments.think_close : spaces], *words, *ids[max(opening, spaces) : content.start])
+    spaces, ids = trimmed(pieces, answer).start, trace.token_ids
+    own = range(spaces, content.start)
+    forced = (*ids[segments.think_close : spaces], *words_to_box(tokenizer, pieces, ids, own, stem))
     sentences = sentence_ranges(pieces, segments.reasoning)
     return Reading(trace, pieces, sentences, body, forced, ids[content.start : content.stop], box.content)
+
+
+def words_to_box(
+    tokenizer: LoadedTokenizer, pieces: Sequence[str], ids: Sequence[int], own: range, stem: str
+) -> tuple[int, ...]:
+    """The stem and the trace's own tokens for the box and what opens its formula: the last of `own`.
+
+    Where a token that they begin in has something else too, their text is tokenised anew.
+    """
+    text = "".join(pieces[own.start : own.stop])
+    opening = OPENING.search(text)
+    assert opening is not None  # at least of no characters, at the end
+    starts = dict(zip(accumulate((len(pieces[token]) for token in own), initial=0), own, strict=False))
+    for start in opening.span(1):
+        if start in starts:
+            words = plain_ids(tokenizer, stem if text[start].isspace() else f"{stem} ")
+            return (*words, *ids[starts[start] : own.stop])
+    return tuple(plain_ids(tokenizer, f"{stem} {text[opening.end(1) :]}"))
 
 
 def trimmed(pieces: Sequence[str], tokens: range) -> range:

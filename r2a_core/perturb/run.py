@@ -31,6 +31,7 @@ class Forced:
     n_run: int  # tokens that were computed
     written: tuple[int, ...]  # greedily behind the open brace; the trace's own result where `same`
     same: bool  # the result of the trace is what would be written greedily
+    whole: bool  # it came to its end, and was not cut off
 
 
 @torch.no_grad()
@@ -130,9 +131,10 @@ def forced_pack(
         plan.grown[row] = {layer: (k[:, :, :keep], v[:, :, :keep]) for layer, (k, v) in plan.grown[row].items()}
     check = f"logits of {reading.trace.item_id!r}"
     written = complete_answers(model, plan, first, starts, ended, answer_tokens, check)
+    texts = [tuple(written.get(row, reading.result)) for row in range(len(arms))]
     return [
-        Forced(float(log_prob), length, tuple(written.get(row, reading.result)), each)
-        for row, (log_prob, length, each) in enumerate(zip(log_probs, lengths, same, strict=True))
+        Forced(float(log_prob), length, text, each, each or ended(text))
+        for log_prob, length, text, each in zip(log_probs, lengths, texts, same, strict=True)
     ]
 
 

@@ -22,6 +22,7 @@ from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
 from r2a_core.models.job import ModelJob
 from r2a_core.perturb.arms import Arm, changed_arms, cut_arms
+from r2a_core.perturb.edits import Edit
 from r2a_core.perturb.mistakes import mistake_arms
 from r2a_core.perturb.packed import Cache
 from r2a_core.perturb.reading import Donor, Reading, donor_of, read_trace
@@ -96,7 +97,8 @@ def finish_perturb(job: PerturbJob, store: WorkStore, shard: tuple[str, range]) 
 
 def is_free(job: PerturbJob, number: int) -> bool:
     """Tell whether answers to a trace are also written freely."""
-    return job.params.free is not None and number < job.params.free.traces
+    free = job.params.free
+    return free is not None and (free.traces is None or number < free.traces)
 
 
 def cache_of(job: PerturbJob, number: int) -> Cache:
@@ -121,7 +123,7 @@ def with_mistakes(job: PerturbJob, caches: Caches) -> dict[int, list[Arm]]:
         last = each.ids[-1]
         rest = each.ids[:-1] if last in (close, *job.tokenizer.ids.ends) else each.ids
         space = () if last == close else job.chosen[number].close
-        found[number].append(replace(arm, ids=(*arm.ids, *rest, *space), n_written=each.n_run))
+        found[number].append(replace(arm, ids=(*arm.ids, *rest, *space), added=rest, n_written=each.n_run))
     return found
 
 
@@ -152,7 +154,8 @@ def forced_rows(job: PerturbJob, number: int, cache: Cache, anew: Sequence[Arm])
             "n_sentences": len(reading.sentences),
             "kept": arm.kept,
             "boundary": boundary,
-            "changed": arm.changed,
+            "edits": [{"token": edit.tokens.start, **texts_of(job, reading, edit)} for edit in arm.edits],
+            "added": job.text(arm.added) if arm.added else None,
             "planted": arm.planted,
             "donor": donor.item_id if donor is not None and arm.family == "other" else None,
             "n_tokens": len(arm.ids) + len(reading.stem) + len(reading.result) - 1,
@@ -164,6 +167,7 @@ def forced_rows(job: PerturbJob, number: int, cache: Cache, anew: Sequence[Arm])
             "log_prob_base": bases[boundary if arm.part == "before" else len(reading.sentences)],
             "original": reading.answer,
             "answer": spelled(job, reading, each.written),
+            "whole": each.whole,
             "number": number,
             "free_ids": free_start(reading, arm) if free and gets_free_answer(job, arm) else None,
         }
@@ -178,21 +182,38 @@ class ForcedTrace:
 
 
 def force(job: PerturbJob, reading: Reading, cache: Cache, donor: Donor | None, anew: Sequence[Arm]) -> ForcedTrace:
-    """Force an answer after the cuts of a trace, then after what is changed around the boundary that they give."""
+    """Force an answer after the cuts of a trace, then after what is changed around the boundary that they give.
+
+    Arms of the same tokens are run once: the first has their cost. An answer may have as many tokens as the trace's.
+    """
     params, options = job.params, options_of(job.items[reading.trace.item_id])
     model, ends = job.loaded.model, job.tokenizer.ids.ends
 
     def ended(ids: Sequence[int]) -> bool:
         return ids[-1] in ends or last_boxed_answer(spelled(job, reading, ids)) is not None
 
+    most = max(params.answer_tokens, len(reading.result))
+    known: dict[tuple[int, ...], Forced] = {}
+
     def run(arms: Sequence[Arm]) -> list[tuple[Arm, Forced]]:
-        found = run_arms(model, reading, cache, arms, ended, params.answer_tokens, params.memory_mib)
-        return [*zip(arms, found, strict=True)]
+        new = {arm.ids: arm for arm in arms if arm.ids not in known}
+        found = run_arms(model, reading, cache, [*new.values()], ended, most, params.memory_mib)
+        first = dict(zip(new, found, strict=True))
+        known.update(first)
+        return [(arm, first.pop(arm.ids, None) or replace(known[arm.ids], n_run=0)) for arm in arms]
 
     cuts = run(cut_arms(reading))
     boundary = cuts[boundary_of([each.log_prob for _, each in cuts])][0].kept
     changed = changed_arms(job.tokenizer, reading, boundary, donor, options, params)
     return ForcedTrace([*cuts, *run([*changed, *anew])], boundary)
+
+
+def texts_of(job: PerturbJob, reading: Reading, edit: Edit) -> dict[str, str]:
+    """What an edit takes out, and what it puts in."""
+    return {
+        "old": "".join(reading.pieces[edit.tokens.start : edit.tokens.stop]).strip(),
+        "new": job.text(edit.ids).strip(),
+    }
 
 
 def spelled(job: PerturbJob, reading: Reading, ids: Sequence[int]) -> str:
@@ -218,19 +239,25 @@ def free_start(reading: Reading, arm: Arm) -> list[int]:
 def with_free_answers(job: PerturbJob, caches: Caches, frame: pl.DataFrame) -> pl.DataFrame:
     """Write answers freely and greedily after the arms that have free_ids, all of a shard in one batch.
 
-    One that is cut off before its box, at `free.max_new_tokens`, has no verdict later.
+    Starts that are the same are gone on with once: the first row has their cost. An answer that is cut off before its
+    box, at `free.max_new_tokens`, has no verdict later.
     """
-    asked = {row: each for row, each in enumerate(frame.select("number", "free_ids").rows()) if each[1] is not None}
+    rows = enumerate(frame.select("number", "free_ids").rows())
+    asked = {row: (number, tuple(start)) for row, (number, start) in rows if start is not None}
+    starts = [*dict.fromkeys(asked.values())]
+    written = dict(zip(starts, continuations(job, caches, starts), strict=True))
+    costs = {start: each.n_run for start, each in written.items()}
     runs: list[int | None] = frame["n_written"].to_list()
     texts: list[str | None] = [None] * frame.height
     whole: list[bool | None] = [None] * frame.height
     close = job.tokenizer.ids.think_close
-    for (row, (_, start)), each in zip(asked.items(), continuations(job, caches, [*asked.values()]), strict=True):
-        ended = each.ids[-1] in job.tokenizer.ids.ends
-        ids = [*start[-1:], *each.ids[: len(each.ids) - ended]]
+    for row, case in asked.items():
+        own = written[case].ids
+        ended = own[-1] in job.tokenizer.ids.ends
+        ids = [*case[1][-1:], *own[: len(own) - ended]]
         closed = len(ids) - 1 - ids[::-1].index(close) if close in ids else None
         text = texts[row] = "" if closed is None else job.text(ids[closed + 1 :])
-        whole[row], runs[row] = ended or last_boxed_answer(text) is not None, each.n_run
+        whole[row], runs[row] = ended or last_boxed_answer(text) is not None, costs.pop(case, 0)
     columns = {
         "free": pl.Series(texts, dtype=pl.String),
         "free_whole": pl.Series(whole, dtype=pl.Boolean),
@@ -242,11 +269,11 @@ def with_free_answers(job: PerturbJob, caches: Caches, frame: pl.DataFrame) -> p
 def with_verdicts(frame: pl.DataFrame, items: Sequence[Item], timeout_seconds: float) -> pl.DataFrame:
     """Grade forced and free answers: same as the original, right, and the one that was planted; 1, 0 or null.
 
-    A free answer that was cut off has none: it is not known to be another.
+    An answer that was cut off has none: it is not known to be another.
     """
     golds = gold_texts(items)
     columns = {}
-    graded = frame.with_columns(free=pl.when("free_whole").then("free"))
+    graded = frame.with_columns(answer=pl.when("whole").then("answer"), free=pl.when("free_whole").then("free"))
     for answer, prefix in (("answer", ""), ("free", "free_")):
         for name, beside in (("same", "original"), ("score", None), ("planted", "planted")):
             rows = graded.select("item_id", answer, beside or "original").rows()

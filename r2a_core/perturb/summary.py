@@ -7,6 +7,7 @@ not surely the same after the unchanged trace are noise: they are counted, and e
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ PERTURB_SCHEMA: dict[str, Any] = {
     "n_sentences": pl.Int32,
     "kept": pl.Int32,
     "boundary": pl.Int32,
-    "changed": pl.Int32,
+    "edits": pl.List(pl.Struct({"token": pl.Int32, "old": pl.String, "new": pl.String})),
+    "added": pl.String,
     "planted": pl.String,
     "donor": pl.String,
     "n_tokens": pl.Int32,
@@ -38,12 +40,14 @@ PERTURB_SCHEMA: dict[str, Any] = {
     "log_prob_base": pl.Float64,
     "original": pl.String,
     "answer": pl.String,
+    "whole": pl.Boolean,  # False: cut off before its box, without a verdict
     "free": pl.String,
-    "free_whole": pl.Boolean,  # False: cut off before its box, without a verdict
+    "free_whole": pl.Boolean,
     **dict.fromkeys(("same", "score", "took", "free_same", "free_score", "free_took"), pl.Float64),
 }
 
 CASE = ["family", "part", "level"]
+SHOWN = 8  # values that a person reads of an arm
 
 WORDS: dict[tuple[str, str], str] = {  # the end of a sentence; of: how many of the numbers or options
     ("cut", ""): "without the reasoning",
@@ -98,9 +102,10 @@ def words_of(arm: Mapping[str, Any]) -> str:
 
 
 def label_of(arm: Mapping[str, Any]) -> str:
-    """Name an arm in few words, as axes do. arm: family, part and level."""
+    """Name an arm in few words, as axes do. arm: family, part, level, and edits, the mean number of them."""
     level = f", {percent(arm['level'])}" if arm["family"] in ("number", "option") else ""
-    return LABELS[arm["family"], arm["part"]] + level
+    edits = f", {arm['edits']:.3g} each" if arm["edits"] else ""
+    return LABELS[arm["family"], arm["part"]] + level + edits
 
 
 def boundary_of(log_probs: Sequence[float]) -> int:
@@ -127,6 +132,7 @@ def perturb_record(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]
     return {
         "n_items": whole.height,
         "n_noise": whole.height - len(good),
+        "n_cut": frame.filter(~pl.col("whole")).height,
         "n_free": free.height,
         "n_free_noise": free.filter(pl.col("free_same") != 1).height,
         "curve": curve_record(items, params) | mistake_curves(clear, params) if items else None,
@@ -148,15 +154,19 @@ def clear_items(frame: pl.DataFrame) -> list[str]:
 
 
 def boundary_record(items: Sequence[pl.DataFrame], params: PerturbParams) -> dict[str, Any]:
-    """Where p(answer) jumps most: share of the sentences up to there, p before and after, and p without any."""
+    """Where p(answer) jumps most: share of the sentences up to there, p before and after, and p without any.
+
+    Only of traces whose answer is another after some cut, `n_moved`: elsewhere a jump is there too and says nothing.
+    """
     places, before, after, empty = ([] for _ in range(4))
-    for rows in items:
+    for rows in (each for each in items if (each["same"] == 0).any()):
         p, at = np.exp(rows["log_prob"].to_numpy()), int((rows["kept"] == rows["boundary"]).arg_max() or 0)
         places.append(rows["boundary"][0] / rows["n_sentences"][0])
         for part, value in ((before, p[at - 1]), (after, p[at]), (empty, p[0])):
             part.append(value)
     parts = {"place": places, "p_before": before, "p_after": after, "p_empty": empty}
-    return {name: mean(values, params) for name, values in parts.items()} | {"places": places}
+    means = {name: mean(values, params) for name, values in parts.items()}
+    return {"n_moved": len(places), **means, "places": places}
 
 
 def mean_mistakes(frame: pl.DataFrame) -> pl.DataFrame:
@@ -179,9 +189,21 @@ def item_changes(frame: pl.DataFrame) -> dict[str, dict[str, Any]]:
             "p": cuts["log_prob"].exp().to_list(),
             "same": cuts["same"].to_list(),
             "boundary": rows.select((pl.col("boundary") / pl.col("n_sentences")).first()).item(),
-            "arms": arms.select(*CASE, "answer", "same", "took").to_dicts(),
+            "arms": [
+                {**{name: arm[name] for name in (*CASE, "answer", "same", "took")}, "change": change_words(arm)}
+                for arm in arms.iter_rows(named=True)
+            ],
         }
     return found
+
+
+def change_words(arm: dict[str, Any]) -> str:
+    """Say what an arm has in the place of what, shortened."""
+    edits = [f"{edit['old']} \u2192 {edit['new']}" for edit in arm["edits"] or ()]
+    more = [f"{len(edits) - SHOWN} more"] if len(edits) > SHOWN else []
+    added = [f"\u201c{shorten(arm['added'], 20 * SHOWN)}\u201d"] if arm["added"] else []
+    donor = [f"the reasoning of {arm['donor']}"] if arm["donor"] else []
+    return ", ".join([*edits[:SHOWN], *more, *added, *donor])
 
 
 def arm_record(case: dict[str, Any], rows: pl.DataFrame, free: pl.DataFrame, params: PerturbParams) -> dict[str, Any]:
@@ -190,6 +212,7 @@ def arm_record(case: dict[str, Any], rows: pl.DataFrame, free: pl.DataFrame, par
     record = {
         **case,
         "n": rows.height,
+        "edits": rows["edits"].list.len().mean(),
         "n_free_cut": written.filter(~pl.col("free_whole")).height,
         "loss": mean(rows["log_prob_base"] - rows["log_prob"], params, UNBOUNDED),
     }
@@ -200,19 +223,21 @@ def arm_record(case: dict[str, Any], rows: pl.DataFrame, free: pl.DataFrame, par
 
 
 def cost_record(frame: pl.DataFrame) -> dict[str, Any]:
-    """Count the tokens of the passes that force answers, with the unchanged trace, beside one whole pass an arm; and
-    those that were run to write on.
+    """Count the tokens of the passes that force answers, with the unchanged trace, and of one whole pass an arm.
+
+    Those that were run to write on are counted apart, and with them in the passes over each trace.
     """
     traces = frame.filter(whole_trace())
     whole, run = int(frame["n_tokens"].sum()), int(frame["n_run"].sum())
     own = int(traces["n_tokens"].sum())
     run += own - int(traces["n_run"].sum())
+    written = int(frame["n_written"].sum())
     return {
         "arms": frame.height,
         "tokens": run,
         "whole_tokens": whole,
-        "passes_per_trace": run / own if own else None,
-        "written_tokens": int(frame["n_written"].sum()),
+        "written_tokens": written,
+        "passes_per_trace": (run + written) / own if own else None,
     }
 
 
@@ -224,21 +249,40 @@ def sentences(record: dict[str, Any]) -> list[str]:
     said = [
         f"Forced after the unchanged reasoning, {n} of {record['n_items']} answers are the original ones; the other "
         f"{record['n_noise']} are noise and left out.",
-        f"Without reasoning {share_words(record['curve']['same'][0])} of the answers stay. The largest rise of "
-        f"p(answer), from {boundary['p_before']['mean']:.2f} to {boundary['p_after']['mean']:.2f}, comes at "
-        f"{share_words(boundary['place'])} of the sentences.",
+        f"{without_words(record['curve'])} {boundary_words(boundary, n)}",
         *area_sentences(record["aoc"]),
     ]
+    if record["n_cut"]:
+        said.append(f"{record['n_cut']} forced answers were cut off before their box closed and have no verdict.")
     most = {key: max(each["level"] for each in own) for key, own in by_part(record["arms"]).items()}
     for arm in record["arms"]:
         if arm["family"] != "cut" and arm["level"] == most[arm["family"], arm["part"]]:
             said.append(arm_sentence(arm, words_of(arm)))
     said.append(
-        f"Forcing took {cost['tokens']:,} tokens for {cost['arms']} arms, {cost['passes_per_trace']:.1f} passes over "
-        f"each trace; one whole pass per arm would be {cost['whole_tokens'] / max(1, cost['tokens']):.1f} times that."
+        f"Forcing took {cost['tokens']:,} tokens for {cost['arms']} arms; one whole pass per arm would be "
+        f"{cost['whole_tokens'] / max(1, cost['tokens']):.1f} times that."
         + (f" Writing on took {cost['written_tokens']:,} more." if cost["written_tokens"] else "")
+        + f" Together, {cost['passes_per_trace']:.1f} passes over each trace."
     )
     return said
+
+
+def without_words(curve: dict[str, Any]) -> str:
+    """Say how many answers stay without reasoning; an item with an open verdict is in no curve."""
+    if curve["same"] is None:
+        return "After some cut of every trace the answer has no verdict."
+    return f"Without reasoning {share_words(curve['same'][0])} of the answers stay."
+
+
+def boundary_words(boundary: dict[str, Any], n: int) -> str:
+    """Say where the answers that depend on cuts settle."""
+    if not boundary["n_moved"]:
+        return "No cut changes an answer."
+    return (
+        f"Of the {boundary['n_moved']} of {n} answers that some cut changes, the largest rise of p(answer), from "
+        f"{boundary['p_before']['mean']:.2f} to {boundary['p_after']['mean']:.2f}, comes at "
+        f"{share_words(boundary['place'])} of the sentences."
+    )
 
 
 def area_sentences(aoc: dict[str, Any]) -> list[str]:

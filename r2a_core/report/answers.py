@@ -116,14 +116,24 @@ def perturb_sentence(record: Record) -> str:
     """Says how many answers stay without the reasoning, where in it the answer settles, and what leaves fewest."""
     if record["curve"] is None:
         return "No answer is the same after the unchanged reasoning, so nothing can be said."
-    empty, place = record["curve"]["same"][0]["mean"], record["boundary"]["place"]["mean"]
     told = [arm for arm in record["arms"] if arm["family"] != "cut" and arm["loss"]["low"] is not None]
-    text = f"Without the reasoning {percent(empty)} of the answers stay; they settle after {percent(place)} of it."
+    same = record["curve"]["same"]
+    empty = f"Without the reasoning {percent(same[0]['mean'])} of the answers stay. " if same else ""
+    text = f"{empty}{settled_words(record)}"
     if not told:
         return text
     least = min(arm["same"]["mean"] for arm in told)
     where = [f"{words_of(arm)} (n = {arm['n']})" for arm in told if arm["same"]["mean"] == least]
     return f"{text} Fewest, {percent(least)}, stay {listed(where)}."
+
+
+def settled_words(record: Record) -> str:
+    """Says after how many sentences the answers settle that some cut changes; the others have nothing to settle."""
+    moved, n = record["boundary"]["n_moved"], record["n_items"] - record["n_noise"]
+    if not moved:
+        return "No cut of the reasoning changes an answer."
+    place = record["boundary"]["place"]["mean"]
+    return f"Some cut of it changes {moved} of {n}; these settle after {percent(place)} of its sentences, on average."
 
 
 def hidden_sentence(record: Record) -> str:

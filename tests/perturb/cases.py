@@ -19,7 +19,7 @@ def row(item: str, family: str, level: float, p: float, same: int, **more: Any) 
     case = {"item_id": item, "family": family, "part": "", "level": level, "n_sentences": 5, "kept": 0, "boundary": 3}
     sums = {"log_prob": math.log(p), "log_prob_base": math.log(0.8), "n_tokens": 20, "n_run": 4}
     answers = {"original": "2", "answer": "The answer is \\boxed{2}.", "same": float(same), "score": float(same)}
-    return dict.fromkeys(PERTURB_SCHEMA) | case | sums | answers | more
+    return dict.fromkeys(PERTURB_SCHEMA) | case | sums | answers | {"whole": True} | more
 
 
 MISTAKES = {  # item, part -> the number of the sentence -> the answer stays
@@ -41,7 +41,8 @@ def changed() -> pl.DataFrame:
             more = free if item == "a" and kept in (0, 5) else {}
             rows.append(row(item, "cut", kept / 5, 0.8 if right else 0.1, right, kept=kept, boundary=first, **more))
         for part, same in (("across", 0), ("before", item == "a")):
-            rows.append(row(item, "number", 1, 0.2, same, part=part))
+            edits = [{"token": 7 + each, "old": f"{each}", "new": "9"} for each in range(2 if part == "before" else 3)]
+            rows.append(row(item, "number", 1, 0.2, same, part=part, edits=edits))
         rows.append(row(item, "other", 1, 0.4, 0, planted="7", took=float(item == "a")))
     for (item, part), places in MISTAKES.items():
         rows += [

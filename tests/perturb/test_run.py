@@ -68,6 +68,7 @@ def test_every_arm_is_a_whole_pass_of_its_own(kind: str, rows: int, monkeypatch:
         assert list(each.written) == (by_hand if each.same else written)
         assert each.same == (written[: len(by_hand)] == by_hand)
     assert found[1].same
+    assert [each.whole for each in found] == [each.same or END in each.written for each in found]
     assert len({round(each.log_prob, 4) for each in found}) > 3  # a short window sees few changes
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,8 @@ def test_from_traces_to_a_figure_and_again_after_a_kill(root: Path, monkeypatch:
     other = found.filter(family="other")
     assert other["donor"].to_list() == ["story-1", "story-0", "story-1", "story-2"]  # nearest, the first of two
     assert other["planted"].to_list() == ["3", "2", "3", "4"]
-    assert found["same"].null_count() + found["score"].null_count() == 0
-    assert found.filter(pl.col("took").is_null())["family"].unique().sort().to_list() == [
+    assert found["same"].null_count() == found["score"].null_count() == (~found["whole"]).sum() > 0
+    assert found.filter(pl.col("planted").is_null())["family"].unique().sort().to_list() == [
         *("cut", "filler", "mistake", "number", "paraphrase"),
     ]
     assert rows.filter(family="mistake")["level"].to_list() == [0.25, 0.25, 0.75, 0.75]  # sentences with a number
@@ -87,7 +88,7 @@ def test_from_traces_to_a_figure_and_again_after_a_kill(root: Path, monkeypatch:
     whole = written.filter(family="cut", level=1)  # of which `</think>` is run, and all written but the last
     assert whole["n_written"].to_list() == [5]
     metrics = json.loads((root / "data/metrics/perturb-tiny-stories.json").read_text())
-    assert [metrics["n_items"], metrics["n_noise"]] == [4, 4 - found.filter(family="cut", level=1)["same"].sum()]
+    assert [metrics["n_items"], metrics["n_noise"]] == [4, 4 - found.filter(family="cut", level=1, same=1).height]
     first = contents(root / "data", MADE)
     for place in (root / ".work", *(root / "data" / name for name in MADE)):
         shutil.rmtree(place)
@@ -114,11 +115,13 @@ def test_from_traces_to_a_figure_and_again_after_a_kill(root: Path, monkeypatch:
     assert contents(root / "data", MADE) == first
 
 
-def test_a_free_answer_that_is_cut_off_has_no_verdict() -> None:
-    texts = [("\\boxed{2}", True), ("No box.", True), ("So the", False), (None, None)]
-    rows = [row("story-0", "cut", 1, 0.8, 1, free=free, free_whole=whole) for free, whole in texts]
-    found = jobs.with_verdicts(pl.DataFrame(rows, schema=PERTURB_SCHEMA), ITEMS[:1], 10)
-    assert found["free_same"].to_list() == found["free_score"].to_list() == [1, 0, None, None]
+def test_an_answer_that_is_cut_off_has_no_verdict() -> None:
+    texts = [("\\boxed{2}", True), ("No box.", True), ("So \\boxed{11", False)]
+    for answer, prefix in (("answer", ""), ("free", "free_")):
+        rows = [row("story-0", "cut", 1, 0.8, 1, **{answer: text, f"{prefix}whole": whole}) for text, whole in texts]
+        found = jobs.with_verdicts(pl.DataFrame(rows, schema=PERTURB_SCHEMA), ITEMS[:1], 10)
+        assert found[f"{prefix}same"].to_list() == found[f"{prefix}score"].to_list() == [1, 0, None]
+        assert found[answer].to_list() == [text for text, _ in texts]
 
 
 @pytest.fixture
@@ -148,6 +151,19 @@ def test_the_rest_is_what_the_model_writes_greedily_behind_the_sentence(job: job
             assert (arm.part, arm.level, arm.kept) == (start.part, start.level, start.kept)
             shared = min(shared_tokens(reading, start.ids), len(start.ids) - 1)
             assert arm.n_written == len(start.ids) - shared + 4
+
+
+def test_arms_of_the_same_tokens_are_run_once(job: jobs.PerturbJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "boundary_of", lambda log_probs: len(log_probs) - 1)  # all is before the boundary
+    found = pl.DataFrame([*jobs.forced_rows(job, 1, caches_of(job, [1])[1], [])], infer_schema_length=None)
+    across, before = (found.filter(family="number", part=part) for part in ("across", "before"))
+    assert across["log_prob"].to_list() == before["log_prob"].to_list()
+    assert across.height == before.height > 0
+    assert across["n_run"].min() > 0 == before["n_run"].max()
+    free = found.filter(pl.col("free_ids").is_not_null())
+    assert not free.height  # answers are written freely to the first trace alone
+    everyone = replace(job, params=perturb_params(**PERTURB | {"free": PERTURB["free"] | {"traces": None}}))
+    assert [jobs.is_free(each, 3) for each in (job, everyone)] == [False, True]
 
 
 def test_a_model_that_writes_what_stood_there_has_no_noise(

@@ -96,7 +96,7 @@ function changesOf(id) {
   if (!found) return [];
   const { fraction, p, same, boundary, arms } = found;
   const said = (step) =>
-    `${show(100 * fraction[step], 0)}% stay: p = ${show(p[step], 2)}${same[step] ? '' : ', another answer'}`;
+    `${show(100 * fraction[step], 0)}% stay: p = ${show(p[step], 2)}${same[step] === 0 ? ', another answer' : ''}`;
   return [
     (width) => [
       h('h4', {}, 'its reasoning cut after each sentence'),
@@ -114,9 +114,12 @@ function changesOf(id) {
       }),
       h('p', { class: 'note' }, 'Dashed: the boundary, after which the answer becomes likely.'),
       arms.length > 0 &&
-        fold('Its answer after other changes', table([['change'], ['answer'], ['same']], arms.map(armRow))),
+        fold('Its answer after other changes', table([['change'], ['what for what'], ['answer'], ['same']], arms.map(armRow))),
     ],
   ];
 }
 
-const armRow = (one) => [armName(one), visible(one.answer ?? '\u2013'), one.same === 1 ? 'yes' : 'no'];
+const armRow = (one) => [
+  ...[armName(one), visible(one.change), visible(one.answer ?? '\u2013')],
+  one.same === null ? 'open' : one.same === 1 ? 'yes' : 'no',
+];

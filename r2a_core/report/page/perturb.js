@@ -4,9 +4,25 @@ const CUT_CURVES = {
   same: ['same answer', BLUE],
   p: ['p(answer)', ORANGE],
   score: ['right', PURPLE],
-  made: ['same, with a mistake there and the rest written anew', VERMILION],
-  none: ['same, with the rest written anew', GREEN],
 };
+const MISTAKE_POINTS = {
+  made: ['same, with a mistake there and the rest written anew', VERMILION, -3],
+  none: ['same, with the rest written anew from there', GREEN, 3],
+};
+
+/** Answers after a mistake, where in the reasoning it was made; those without one beside. */
+function mistakePoints(curve, x, y) {
+  return Object.entries(MISTAKE_POINTS).flatMap(([part, [label, colour, aside]]) =>
+    (curve[part] ?? []).map((one) => {
+      const at = x(one.place) + aside;
+      const said = `${label} at ${show(one.place, 2)}: ${withInterval(one, 2)}, n = ${one.n}`;
+      return [
+        one.low !== null && s('line', { x1: at, x2: at, y1: y(one.low), y2: y(one.high), stroke: colour }),
+        s('circle', { cx: at, cy: y(one.mean), r: 4, fill: colour, 'data-mistake': part }, s('title', {}, said)),
+      ];
+    }),
+  );
+}
 
 function cutPanel(run, width) {
   const { curve, boundary } = run;
@@ -20,25 +36,28 @@ function cutPanel(run, width) {
         .filter(([part]) => curve[part])
         .map(([part, [label, colour]]) => ({
           ...{ name: part, at: curve.fraction, colour },
-          ...{ mean: of(part, 'mean'), low: of(part, 'low'), high: of(part, 'high') },
-          said: (step) => `${label} at ${show(curve.fraction[step], 2)}: ${show(curve[part][step].mean, 2)}`,
+          ...{ mean: of(part, 'mean'), ...(part === 'same' && { low: of(part, 'low'), high: of(part, 'high') }) },
+          said: (step) => `${label} at ${show(curve.fraction[step], 2)}: ${withInterval(curve[part][step], 2)}`,
         })),
       ends: [0, 1],
       xEnds: [0, 1],
       xTicks: ticks(0, 1, 5),
-      xTitle: 'share of the sentences that stay',
+      xTitle: 'share of the sentences that stay, or up to the mistake',
       yTitle: 'share or p',
-      under: (x) =>
+      under: (x, y) => [
         boundary.places.map((place) =>
           s('line', { x1: x(place), x2: x(place), y1: 226, y2: 238, class: 'cross-line', 'data-boundary': place }),
         ),
+        mistakePoints(curve, x, y),
+      ],
     }),
   ];
 }
 
-const armName = ({ family, part, level }) =>
+const armName = ({ family, part, level, edits = 0 }) =>
   DATA.change_labels[`${family} ${part}`.trim()] +
-  (['number', 'option'].includes(family) ? `, ${fixed(100 * level, 0)}%` : '');
+  (['number', 'option'].includes(family) ? `, ${fixed(100 * level, 0)}%` : '') +
+  (edits ? `, ${show(edits, 1)} each` : '');
 
 function armsPanel(arms, width) {
   return [
@@ -69,7 +88,7 @@ function drawPerturb(body, width) {
   body.append(
     panels(width, [(each) => cutPanel(run, each), (each) => armsPanel(run.arms, each)]),
     legend(
-      ...Object.entries(CUT_CURVES)
+      ...Object.entries({ ...CUT_CURVES, ...MISTAKE_POINTS })
         .filter(([part]) => run.curve[part])
         .map(([, [label, colour]]) => [swatch(colour), label]),
       [
@@ -83,16 +102,18 @@ function drawPerturb(body, width) {
     answer: run.answer,
     words: run.sentences,
     caption:
-      `${STATE.model} on ${STATE.dataset}: mean over ${counted(run.n_items - run.n_noise, 'trace')} with 95% intervals. ` +
-      'Marks at the bottom: the boundary, where p(answer) rises most in each trace. The answer is forced. Wrong numbers, ' +
-      'other options: of so many of them; answer named: another than the trace\u2019s, in the question, before or after the reasoning.',
+      `${STATE.model} on ${STATE.dataset}: mean over ${counted(run.n_items - run.n_noise, 'trace')}; band and bars: 95% intervals. ` +
+      'Marks at the bottom: the boundary, where p(answer) rises most, in each trace whose answer some cut changes. ' +
+      'The answer is forced. Wrong numbers, other options: of so many of them, and of how many in each trace; answer ' +
+      'named: another than the trace\u2019s, in the question, before or after the reasoning.',
     csv: () => {
       const own = { model: STATE.model, dataset: STATE.dataset };
-      const cuts = Object.keys(CUT_CURVES)
+      const cuts = Object.keys({ ...CUT_CURVES, ...MISTAKE_POINTS })
         .filter((part) => run.curve[part])
         .flatMap((measure) =>
-          run.curve[measure].map(({ mean, low, high }, step) => ({
-            ...{ ...own, what: 'cut', x: run.curve.fraction[step], measure, mean, low, high },
+          run.curve[measure].map(({ place, mean, low, high }, step) => ({
+            ...{ ...own, what: place === undefined ? 'cut' : 'mistake', x: place ?? run.curve.fraction[step] },
+            ...{ measure, mean, low, high },
           })),
         );
       const arms = run.arms.map((one) => ({ ...own, what: armName(one), measure: 'same', ...one.same }));
