@@ -85,7 +85,7 @@ def test_outputs_lie_where_the_shared_paths_say(tmp_path: Path) -> None:
     root = study_folder(tmp_path, params)
     Repo.init(str(root), no_scm=True).close()
     run, paths = load_params(root / "params.yaml").run, StudyPaths(root)
-    known = {paths.selected_pairs, paths.page, paths.plots, paths.items(run.pairs)}
+    known = {paths.selected_pairs, paths.page, paths.pages, paths.plots, paths.items(run.pairs)}
     beyond = ("knockout", "walks", "perturb", "sentences")
     known |= {paths.figures(kind) for kind in ("evaluation", "attention", "patching", *beyond, "instruments")}
     known |= {paths.metrics("instruments")}
