@@ -27,7 +27,7 @@ from r2a_core.report.plot_tables import plot_tables
 from stages._study import open_study, run_stage
 
 # Sections that the page needs.
-READ = ("run", "generate", "heads", "patch", "knockout", "walks", "perturb", "sentences", "report")
+READ = ("run", "generate", "evaluate", "heads", "patch", "knockout", "walks", "perturb", "sentences", "report")
 PACKAGES = ("numpy", "polars", "safetensors", "tokenizers", "torch", "transformers", "dvc")
 
 
@@ -64,6 +64,7 @@ def report_inputs(paths: StudyPaths, params: Params, values: dict[str, Any]) -> 
         settings=run.settings,
         values=chosen(values),
         params=params.report,
+        evaluate=params.evaluate,
         crossing=params.patch.crossing,
         knockout=params.knockout,
         walks=params.walks,

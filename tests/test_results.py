@@ -50,7 +50,7 @@ def test_page_and_metrics_count_the_walking_heads_of_the_middle_layers_that_reac
     unused: Any = None
     write_frame(paths.heads("m"), heads)
     inputs = ReportInputs(
-        paths, ["m"], {}, ["d"], ["with_reasoning"], {}, *[unused] * 5, walk=WALK, walks=unused, without_mode="empty"
+        paths, ["m"], {}, ["d"], ["with_reasoning"], {}, *[unused] * 6, walk=WALK, walks=unused, without_mode="empty"
     )
     page = attention_answer(heads_section(inputs, gaps=[]), WALK)
     assert metrics["walking_heads"] == 2

@@ -5,18 +5,20 @@ values by column -> rows of model, dataset, measure and unit with a cell a colum
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from math import hypot
 from typing import Any
 
+from r2a_core.config import EvaluateParams
 from r2a_core.infra.errors import R2AError
+from r2a_core.report.differences import difference
 from r2a_core.report.inputs import ReportInputs, flattened, read_if_there
 from r2a_core.report.values import Sections, Value, paper_values, run_values
 
 OURS = "this run"
 
 
-def side_by_side(columns: Mapping[str, Sequence[Value]]) -> dict[str, Any]:
-    """Makes a row of each number that at least two columns have, and a sentence of what only one has."""
+def side_by_side(columns: Mapping[str, Sequence[Value]], params: EvaluateParams) -> dict[str, Any]:
+    """Makes a row of each number that at least two columns have, and a sentence of what only one has. params: of the
+    bootstrap."""
     found: dict[tuple[str, str, str, str], dict[str, Value]] = {}
     for column, values in columns.items():
         for one in values:
@@ -25,35 +27,20 @@ def side_by_side(columns: Mapping[str, Sequence[Value]]) -> dict[str, Any]:
     for (model, dataset, measure, unit), own in found.items():
         if len(own) > 1:
             case = {"model": model, "dataset": dataset, "measure": measure, "unit": unit}
-            rows.append(case | cells([own.get(column) for column in columns]))
+            rows.append(case | cells([own.get(column) for column in columns], params))
         else:
             case = ", ".join(filter(None, (model, dataset)))
             alone.setdefault(next(iter(own)), {}).setdefault(measure, []).append(case)
     return {"columns": list(columns), "rows": rows, "only": [only(*each) for each in alone.items()]}
 
 
-def cells(values: Sequence[Value | None]) -> dict[str, Any]:
+def cells(values: Sequence[Value | None], params: EvaluateParams) -> dict[str, Any]:
     """Makes the cells of a row; heads are those shared with the first. difference: of two cells, second less first."""
     first = next(one for one in values if one is not None)
     made = [one and {"value": number(one, first), "low": one.low, "high": one.high} for one in values]
     known = [one for one in values if one is not None and one.value is not None]
     two = len(values) == len(known) == 2 and first.heads is None
-    return {"cells": made, "difference": difference(*known) if two else None}
-
-
-def difference(first: Value, second: Value) -> dict[str, float | None]:
-    """Subtracts the first from the second; the interval is that of independent numbers, from the intervals of both.
-
-    It is Newcombe's: its ends are as far away as both distances of a number to its own end together, by their squares.
-    """
-    assert first.value is not None
-    assert second.value is not None
-    apart = second.value - first.value
-    if first.low is None or first.high is None or second.low is None or second.high is None:
-        return {"value": apart, "low": None, "high": None}
-    down = hypot(second.value - second.low, first.high - first.value)
-    up = hypot(second.high - second.value, first.value - first.low)
-    return {"value": apart, "low": apart - down, "high": apart + up}
+    return {"cells": made, "difference": difference(known[0], known[1], params) if two else None}
 
 
 def number(one: Value, first: Value) -> float | None:
@@ -67,18 +54,19 @@ def only(column: str, measures: Mapping[str, Sequence[str]]) -> str:
     return f"Only {column} has: {', '.join(named)}."
 
 
-def beside_paper(sections: Sections, ours: Sequence[Value]) -> dict[str, Any]:
+def beside_paper(sections: Sections, ours: Sequence[Value], params: EvaluateParams) -> dict[str, Any]:
     """Sets every number of the paper beside this run's."""
     published = list(paper_values(sections))
     known = {(one.model, one.dataset, one.measure) for one in published}
     own = [one for one in ours if (one.model, one.dataset, one.measure) in known]
-    return side_by_side({"the paper": published, OURS: own})
+    return side_by_side({"the paper": published, OURS: own}, params)
 
 
-def beside_each_other(models: Sequence[str], ours: Sequence[Value]) -> dict[str, Any]:
+def beside_each_other(models: Sequence[str], ours: Sequence[Value], params: EvaluateParams) -> dict[str, Any]:
     """Sets the models of a run beside each other; one model has no table."""
     compared = models if len(models) > 1 else ()
-    return side_by_side({name: [replace(one, model="") for one in ours if one.model == name] for name in compared})
+    columns = {name: [replace(one, model="") for one in ours if one.model == name] for name in compared}
+    return side_by_side(columns, params)
 
 
 def beside_run(ours: ReportInputs, own: Sections, theirs: ReportInputs, other: Sections) -> dict[str, Any]:
@@ -96,12 +84,14 @@ def beside_run(ours: ReportInputs, own: Sections, theirs: ReportInputs, other: S
     labels = [their if their == mine else f"{their} | {mine}" for their, mine in pairs]
     known = {name: {their: label for (their, _), label in zip(pairs, labels, strict=True)}}
     known[OURS] = {mine: label for (_, mine), label in zip(pairs, labels, strict=True)}
-    values = {name: run_values(other, theirs.walk), OURS: run_values(own, ours.walk)}
-    record = side_by_side({column: relabelled(values[column], known[column], datasets) for column in known})
+    asked = {dataset: [questions(run, dataset) for run in (ours, theirs)] for dataset in datasets}
+    values = {name: own_items(run_values(other, theirs.walk), asked), OURS: run_values(own, ours.walk)}
+    columns = {column: relabelled(values[column], known[column], datasets) for column in known}
+    record = side_by_side(columns, ours.evaluate)
     if not record["rows"]:
         raise R2AError(f"{root} has no number that this study has too", "run both to their end: dvc repro")
     runs = {name: theirs, OURS: ours}
-    notes = [*left_out(runs, known, datasets), *other_questions(ours, theirs, datasets), *other_settings(ours, theirs)]
+    notes = [*left_out(runs, known, datasets), *other_questions(asked), *other_settings(ours, theirs)]
     return record | {"only": [*notes, *record["only"]]}
 
 
@@ -125,15 +115,34 @@ def left_out(
                 yield f"Only {column} has the {noun}{'s' * (len(names) > 1)} {', '.join(names)}."
 
 
-def other_questions(ours: ReportInputs, theirs: ReportInputs, datasets: Sequence[str]) -> Iterator[str]:
+def questions(run: ReportInputs, dataset: str) -> dict[str, str]:
+    """Reads the questions of a run by item; none where they are not there."""
+    frame = read_if_there(run.paths.items(dataset), ["item_id", "question"], "prepare_dataset")
+    return {} if frame is None else dict(frame.select("item_id", "question").iter_rows())
+
+
+Asked = Mapping[str, Sequence[Mapping[str, str]]]  # by dataset the questions of this run and of the other, by item
+
+
+def own_items(values: Sequence[Value], asked: Asked) -> list[Value]:
+    """Names items of the other run that are not this one's, or not known to be, so that none of these is paired."""
+    same = {dataset: here.items() & there.items() for dataset, (here, there) in asked.items()}
+    ids = {dataset: {item_id for item_id, _ in found} for dataset, found in same.items()}
+
+    def named(one: Value) -> dict[str, float]:
+        return {
+            each if each in ids.get(one.dataset, ()) else f"other {each}": x for each, x in (one.items or {}).items()
+        }
+
+    return [replace(one, items=named(one)) for one in values]
+
+
+def other_questions(asked: Asked) -> Iterator[str]:
     """Says which datasets have other questions in the two runs."""
-    for dataset in datasets:
-        here, there = (
-            read_if_there(run.paths.items(dataset), ["item_id", "question"], "prepare_dataset")
-            for run in (ours, theirs)
-        )
-        if here is not None and there is not None and not here.select("question").equals(there.select("question")):
-            yield f"The questions of {dataset} are not the same: {there.height} there, {here.height} here."
+    for dataset, (here, there) in asked.items():
+        if here and there and here != there:
+            same = len(here.items() & there.items())
+            yield f"The questions of {dataset} are not the same: {len(there)} there, {len(here)} here, {same} in both."
 
 
 def other_settings(ours: ReportInputs, theirs: ReportInputs) -> Iterator[str]:

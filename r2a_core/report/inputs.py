@@ -13,6 +13,7 @@ import polars as pl
 
 from r2a_core.config import (
     CrossingParams,
+    EvaluateParams,
     KnockoutParams,
     PerturbParams,
     ReportParams,
@@ -42,6 +43,7 @@ class ReportInputs:
     settings: Sequence[str]
     values: Mapping[str, Any]  # the params of all stages, to be listed
     params: ReportParams
+    evaluate: EvaluateParams
     crossing: CrossingParams
     knockout: KnockoutParams
     perturb: PerturbParams

@@ -29,8 +29,8 @@ def overview(inputs: ReportInputs, sections: Mapping[str, Records], gaps: Gaps) 
         "sure": how_sure(sections),
         "limits": limits(models, sections, placeholder(inputs.without_mode)),
         "nulls": nulls(sections),
-        "published": beside_paper(sections, values),
-        "beside": beside_each_other(inputs.models, values),
+        "published": beside_paper(sections, values, inputs.evaluate),
+        "beside": beside_each_other(inputs.models, values, inputs.evaluate),
         "params": list(flattened(inputs.values)),
     }
 

@@ -4,14 +4,17 @@ records of the page's sections -> values; the paper's, where a model and dataset
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any
 
 from r2a_core import paper
 from r2a_core.config import WalkThresholds
+from r2a_core.evaluation.judged_scores import OVERALL
 from r2a_core.knockout.sets import NONE
 from r2a_core.knockout.summary import SET_NAMES, VERBS
 from r2a_core.perturb.summary import words_of
+from r2a_core.report.by_item import SIDES, areas, item_scores, losses, masses, stays
 from r2a_core.report.findings import curve_of, is_graded, peak, walking
 from r2a_core.report.inputs import WITH_REASONING, Records
 from r2a_core.results import CURVES, SEGMENT_LABELS, Head
@@ -19,7 +22,6 @@ from r2a_core.results import CURVES, SEGMENT_LABELS, Head
 Sections = Mapping[str, Records]
 
 CURVE_NAMES = {name: CURVES[name].label for name in ("flip", "final")}
-SIDES = {"with": "with_reasoning", "without": "without_reasoning"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class Value:
     low: float | None = None  # 95% interval, where the number has one
     high: float | None = None
     heads: Sequence[Head] | None = None  # that the number counts
+    items: Mapping[str, float] = field(default_factory=dict)  # what it is the mean of, by item and without its scale
+    is_median: bool = False  # the number is the median of its items
+    scale: float = 1
 
 
 def run_values(sections: Sections, walk: WalkThresholds) -> list[Value]:
@@ -50,24 +55,32 @@ def run_values(sections: Sections, walk: WalkThresholds) -> list[Value]:
     return [one for one in values if one.value is not None]
 
 
-def of(record: Mapping[str, Any], measure: str, unit: str, estimate: Mapping[str, Any], scale: float = 1) -> Value:
-    """Names an estimate: mean and, where it has an interval, low and high."""
+def of(
+    record: Mapping[str, Any],
+    measure: str,
+    unit: str,
+    estimate: Mapping[str, Any],
+    scale: float = 1,
+    items: Mapping[str, float | None] | None = None,
+) -> Value:
+    """Names an estimate: mean and, where it has an interval, low and high. items: what it is the mean of, by item."""
     ends = (estimate.get(name) for name in ("mean", "low", "high"))
     scaled = [None if end is None else scale * end for end in ends]
-    return Value(record.get("model", ""), record.get("dataset", ""), measure, unit, *scaled)
+    known = {item: value for item, value in (items or {}).items() if value is not None and isfinite(value)}
+    return Value(record.get("model", ""), record.get("dataset", ""), measure, unit, *scaled, items=known, scale=scale)
 
 
 def accuracy_values(records: Records) -> Iterator[Value]:
     for record in filter(is_graded, records):
-        paired = record["summary"]["paired"]
-        for name, measure, unit in (
-            ("accuracy_with", "accuracy with reasoning", "%"),
-            ("accuracy_without", "accuracy without reasoning", "%"),
-            ("difference", "accuracy gained by reasoning", "points"),
+        paired, scores = record["summary"]["paired"], item_scores(record)
+        for name, scored, measure, unit in (
+            ("accuracy_with", "with", "accuracy with reasoning", "%"),
+            ("accuracy_without", "without", "accuracy without reasoning", "%"),
+            ("difference", "gain", "accuracy gained by reasoning", "points"),
         ):
             end = name.removeprefix("accuracy_")
             estimate = {"mean": paired[name], "low": paired[f"low_{end}"], "high": paired[f"high_{end}"]}
-            yield of(record, measure, unit, estimate, 100)
+            yield of(record, measure, unit, estimate, 100, scores[scored])
         yield of(record, "items valid in all settings", "items", {"mean": paired["n"]})
 
 
@@ -76,7 +89,8 @@ def score_values(records: Records) -> Iterator[Value]:
         for area in record["judged"] or []:
             for side in SIDES:
                 ends = {"mean": area[f"mean_{side}"], "low": area[f"low_{side}"], "high": area[f"high_{side}"]}
-                yield of(record, score_name(side, area["area"]), "1 to 10", ends)
+                items = item_scores(record)[side] if area["area"] == OVERALL else None
+                yield of(record, score_name(side, area["area"]), "1 to 10", ends, items=items)
             yield of(record, f"items judged in all settings, {area['area']}", "items", {"mean": area["n"]})
 
 
@@ -88,7 +102,8 @@ def attention_values(sections: Sections, walk: WalkThresholds) -> Iterator[Value
     for record in sections["attention"]:
         if record["setting"] == WITH_REASONING and "answer" in record["boxes"]:
             for segment, box in record["boxes"]["answer"]["segments"].items():
-                yield of(record, mass_name(segment), "attention mass", {"mean": box["median"]})
+                found = of(record, mass_name(segment), "attention mass", {"mean": box["median"]})
+                yield replace(found, items=masses(record, segment), is_median=True)
     for record in sections["heads"]:
         above = {"mean": record["n_above_even"]}
         yield of(record, f"heads of {record['n_heads']} that read the reasoning more than even reading", "heads", above)
@@ -134,14 +149,22 @@ def knockout_values(records: Records) -> Iterator[Value]:
                 name = one["set"]
                 heads = f"{one['k']} heads with {SET_NAMES[name]}" if name in SET_NAMES else f"{name} heads"
                 cut = VERBS[one["kind"]].format(rows="answer", hidden="the reasoning", heads=heads)
-                yield of(record, f"loss after {cut[0].lower()}{cut[1:]}", "nats a token", one["loss"])
+                yield of(
+                    record,
+                    f"loss after {cut[0].lower()}{cut[1:]}",
+                    "nats a token",
+                    one["loss"],
+                    items=losses(record, one),
+                )
 
 
 def changed_values(sections: Sections) -> Iterator[Value]:
     """Lists what becomes of the answer when its reasoning is changed, or a sentence of it hidden."""
     for record in sections["perturb"]:
         for arm in record["arms"]:
-            yield of(record, f"answers that stay {words_of(arm)}", "%", arm["same"], 100)
+            yield of(record, f"answers that stay {words_of(arm)}", "%", arm["same"], 100, stays(record, arm))
+        if record["aoc"]:
+            yield of(record, "area over the curve of cuts (AOC)", "of 1", record["aoc"]["lanham"], items=areas(record))
     for record in sections["sentences"]:
         hidden, most = record["hidden"], {"mean": record["hidden"]["top_share"]}
         yield of(record, "part of one sentence in what hiding sentences does to the answer", "%", most, 100)

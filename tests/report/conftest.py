@@ -59,6 +59,7 @@ HOSTILE = (
 )
 N_LAYERS, N_HEADS = 4, 6
 PAIR = ("Considering air, which is heavier: 5 or 6?", "5", "Considering sea, which is heavier: 5 or 6?", "6")
+EVALUATE = EvaluateParams(timeout_seconds=10.0, bootstrap_draws=200, seed=0)
 
 
 @cache
@@ -128,8 +129,7 @@ def write_evaluation(paths: StudyPaths, model: str, dataset: str, items: Sequenc
     frames = {setting: generations(items, setting, Tags()) for setting in SETTINGS}
     for setting, frame in frames.items():
         write(frame, paths.generations(model, dataset, setting))
-    params = EvaluateParams(timeout_seconds=10.0, bootstrap_draws=200, seed=0)
-    result = evaluate(items, frames, 1, params, model=model, dataset=dataset, decoding="temperature 0.6")
+    result = evaluate(items, frames, 1, EVALUATE, model=model, dataset=dataset, decoding="temperature 0.6")
     write(result.frame, paths.evaluation(model, dataset))
     paths.summary(model, dataset).write_text(json_text(result.summary))
     return frames
@@ -216,6 +216,7 @@ def report_inputs(paths: StudyPaths, models: Sequence[str], datasets: Sequence[s
         walks=walks.params(),
         perturb=changes.params(),
         sentences=sentences.params(),
+        evaluate=EVALUATE,
         crossing=CrossingParams(bootstrap_draws=200, confidence=0.95, seed=0),
         walk=WalkThresholds(mass=0.3, correlation=0.1),
         without_mode="finished",

@@ -728,13 +728,13 @@ def test_another_run_stands_beside_this_one_with_differences(opened, inputs, tmp
     row = next(row for row in data["against"]["rows"] if row["measure"] == "accuracy without reasoning")
     row["cells"][0] |= {"value": 90.0, "low": 81.04, "high": 95.0}
     row["cells"][1] |= {"low": -0.04, "high": 60.0}
-    row["difference"] = {"value": -50.0, "low": -60.04, "high": -0.04}
+    row["difference"] = {"value": -50.0, "low": -60.04, "high": -0.04, "n": 4, "p": 0.625}
     view = opened(place=write_page(build_page(data, 10.0), tmp_path))
     shown = view.locator("#against tr", has_text="accuracy without reasoning")
-    cells = ["90.0\n81.0 to 95.0", "40.0\n0.0 to 60.0", "\u221250.0\n\u221260.0 to 0.0"]
+    cells = ["90.0\n81.0 to 95.0", "40.0\n0.0 to 60.0", "\u221250.0\n\u221260.0 to 0.0\nn = 4, p = 0.625"]
     assert shown.locator("td").all_inner_texts() == cells
     assert shown.locator("b").count() == view.locator("#against b").count() == 1
     assert view.locator("#against .says").inner_text().startswith("In 1 of ")
     view.locator("#against button.copy").click()
     copied = view.evaluate("navigator.clipboard.readText()")
-    assert "tiny_qwen2,math500,accuracy without reasoning,%,90,81.04,95,40,-0.04,60,-50,-60.04,-0.04" in copied
+    assert "tiny_qwen2,math500,accuracy without reasoning,%,90,81.04,95,40,-0.04,60,-50,-60.04,-0.04,4,0.625" in copied

@@ -4,15 +4,20 @@ import copy
 import math
 import shutil
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
 from r2a_core.infra.errors import R2AError
 from r2a_core.paths import StudyPaths
 from r2a_core.report.comparison import side_by_side
+from r2a_core.report.differences import difference
 from r2a_core.report.page import report_data
-from r2a_core.report.values import Value
+from r2a_core.report.values import Value, run_values
+from tests.report.conftest import EVALUATE, write
 from tests.study import call, command_line, params_with, study_folder
 
 
@@ -28,14 +33,61 @@ def cell(value: float, low: Any = None, high: Any = None) -> dict[str, float | N
     return {"value": value, "low": low, "high": high}
 
 
+def gap(value: Any, low: Any = None, high: Any = None, n: int | None = None, p: Any = None) -> dict[str, Any]:
+    return cell(value, low, high) | {"n": n, "p": p}
+
+
+def of_items(*values: float, first: int = 0, is_median: bool = False) -> Value:
+    items = {str(place): value for place, value in enumerate(values, first)}
+    return Value("m", "d", "mass", "share", 1, 0, 2, items=items, is_median=is_median, scale=10)
+
+
+def around(middle: float, half: float) -> tuple[Any, Any]:
+    return pytest.approx(middle - half, abs=1e-4), pytest.approx(middle + half, abs=1e-4)
+
+
+Z, T3 = 1.959964, 3.182446  # that bound the central 95% of a normal distribution, and of Student's with 3 degrees
+MIDDLE = partial(of_items, is_median=True)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (  # three gained, one lost, one added to each and two to the ten; three or more of four: 5 / 16 a side
+            of_items(1, 1, 1, 0, 0, 0, 0, 0, 1, 1),
+            of_items(0, 1, 1, 1, 1, 1, 0, 0, 1, 1),
+            gap(2, *around(10 / 6, 10 * Z * math.sqrt((1 / 2 - 1 / 36) / 12)), 10, 0.625),
+        ),
+        (of_items(0, 1, 1, 0), of_items(1, 1, 1, 1, first=2), gap(5, around(2.5, 10 * Z * 0.41458)[0], 10, 2, 1)),
+        (of_items(5, 1, 2, 0), of_items(6, 3, 5, 2), gap(20, *around(20, 10 * T3 * math.sqrt(2 / 3 / 4)), 4)),
+        (MIDDLE(1, 2, 9), MIDDLE(4, 9, 3), gap(20, n=3)),
+        (MIDDLE(*range(12)), MIDDLE(*range(3, 15)), gap(30, 30, 30, 12)),
+        (of_items(0, 1, 1, 0), of_items(1, 1, 1, 1, first=3), gap(0, *around(0, math.sqrt(2)))),
+        (of_items(0, 1, 1, 0), mass(2), gap(1)),
+    ],
+    ids=["right or wrong", "half the items", "means", "few medians", "medians", "fewer than half", "no items"],
+)
+def test_a_difference_is_of_the_items_that_both_have(first, second, expected):
+    assert difference(first, second, EVALUATE) == expected
+
+
+def test_the_numbers_of_items_make_those_of_the_page(page_data, judged_data, inputs):
+    values = [one for data in (page_data, judged_data) for one in run_values(data, inputs.walk) if one.items]
+    for one in values:
+        middle = np.median if one.is_median else np.mean
+        assert one.scale * middle(list(one.items.values())) == pytest.approx(one.value), one.measure
+    kinds = ("accuracy", "accuracy gained", "judge score", "median mass", "loss after", "answers that stay", "area")
+    assert all(any(one.measure.startswith(kind) for one in values) for kind in kinds)
+
+
 @pytest.mark.parametrize(
     ("columns", "cells", "difference", "only"),
     [
-        ({"a": [mass(0.5, 0.25, 0.75)], "b": [mass(0.75)]}, [cell(0.5, 0.25, 0.75), cell(0.75)], cell(0.25), []),
+        ({"a": [mass(0.5, 0.25, 0.75)], "b": [mass(0.75)]}, [cell(0.5, 0.25, 0.75), cell(0.75)], gap(0.25), []),
         (
             {"a": [mass(0.5, 0.2, 0.9)], "b": [mass(0.25, 0.22, 0.65)]},
             [cell(0.5, 0.2, 0.9), cell(0.25, 0.22, 0.65)],
-            cell(-0.25, pytest.approx(-0.25 - math.hypot(0.03, 0.4)), pytest.approx(-0.25 + math.hypot(0.4, 0.3))),
+            gap(-0.25, pytest.approx(-0.25 - math.hypot(0.03, 0.4)), pytest.approx(-0.25 + math.hypot(0.4, 0.3))),
             [],
         ),
         ({"a": [mass(1)], "b": [mass(2)], "c": [mass(4)]}, [cell(1), cell(2), cell(4)], None, []),
@@ -51,7 +103,7 @@ def cell(value: float, low: Any = None, high: Any = None) -> dict[str, float | N
     ],
 )
 def test_a_row_holds_what_two_columns_have(columns, cells, difference, only):
-    found = side_by_side(columns)
+    found = side_by_side(columns, EVALUATE)
     assert [(row["cells"], row["difference"]) for row in found["rows"]] == [(cells, difference)]
     assert (found["columns"], found["only"]) == (list(columns), only)
 
@@ -94,7 +146,24 @@ def test_models_of_a_run_are_columns(page_data):
     beside = page_data["overview"]["beside"]
     assert beside["columns"] == ["tiny_qwen2", "r1_qwen_7b"]
     row = next(row for row in beside["rows"] if row["measure"] == "accuracy without reasoning")
-    assert ([one["value"] for one in row["cells"]], row["difference"]["value"], row["model"]) == ([40.0, 40.0], 0.0, "")
+    assert ([one["value"] for one in row["cells"]], row["model"]) == ([40.0, 40.0], "")
+    none = around(
+        0, 100 * Z * math.sqrt(2 / 7 / 7)
+    )  # no item differs: one of either kind is added, and two to the five
+    assert row["difference"] == gap(0, *none, 5, 1)
+
+
+def test_only_items_with_the_same_question_are_paired(inputs, tmp_path):
+    shutil.copytree(inputs.paths.root, tmp_path / "other")
+    paths = StudyPaths(tmp_path / "other")
+    asked = pl.col("question").str.replace("Ann has 3 pears", "Ann has three pears")
+    write(pl.read_parquet(paths.items("math500")).with_columns(asked), paths.items("math500"))
+    against = report_data(inputs, against=replace(inputs, paths=paths))["against"]
+    pairs = {(row["model"], row["measure"]): (row["difference"] or {}).get("n") for row in against["rows"]}
+    model = {measure: n for (name, measure), n in pairs.items() if name == "tiny_qwen2"}
+    assert model["accuracy without reasoning"] == 4
+    assert model["median mass, answer \u2192 reasoning"] == 4
+    assert "The questions of math500 are not the same: 6 there, 6 here, 5 in both." in against["only"]
 
 
 def test_a_run_that_shares_nothing_is_refused(inputs, tmp_path):

@@ -38,20 +38,11 @@ function settingChart(rows, label, width, ends, format = String) {
         row.chance !== null &&
           s('path', { d: `M${x(row.chance)} ${y - 9}v18`, class: 'chance', 'data-chance': row.chance }),
         row.published && SIDES.map(([setting]) => diamond(x(row.published[setting]), y)),
-        ran.map(([setting, side]) =>
-          s(
-            'g',
-            { 'data-side': side, 'data-value': row[side].mean },
-            intervalMark(
-              x,
-              y,
-              row[side],
-              SETTING_COLOURS[setting],
-              `${side} reasoning: ${format(fixed(row[side].mean, 1))}`,
-              5,
-            ),
-          ),
-        ),
+        ran.map(([setting, side]) => {
+          const said = `${side} reasoning: ${format(fixed(row[side].mean, 1))}`;
+          const mark = intervalMark(x, y, row[side], SETTING_COLOURS[setting], said, 5);
+          return s('g', { 'data-side': side, 'data-value': row[side].mean }, mark);
+        }),
       ];
     },
   });
@@ -121,7 +112,6 @@ function drawAccuracy(body, width) {
 /** Table 3: both accuracies, their difference, chance and the tests. */
 function accuracyTable(graded) {
   const percent = (share) => fixed(share === null ? null : 100 * share, 1);
-  const small = (p) => (p === null || p >= 0.001 ? show(p, 3) : p.toExponential(1).replace('-', '\u2212'));
   const rows = graded.map(({ model, dataset, summary: { paired, chance } }) => [
     `${model} on ${dataset}`,
     paired.n,
@@ -129,8 +119,8 @@ function accuracyTable(graded) {
     percent(paired.accuracy_with),
     percent(paired.accuracy_without),
     difference(paired, 1, 100),
-    small(paired.mcnemar_p),
-    paired.t === null ? paired.reason : `${fixed(paired.t, 2)} (p = ${small(paired.p)})`,
+    show(paired.mcnemar_p),
+    paired.t === null ? paired.reason : `${fixed(paired.t, 2)} (p = ${show(paired.p)})`,
   ]);
   const numbers = ['n', 'guessing (%)', 'with (%)', 'without (%)', 'difference', 'McNemar p', 'paired t'];
   return table([['model and dataset'], ...numbers.map((name) => [name, 'number'])], rows, 'tests');

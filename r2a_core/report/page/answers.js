@@ -25,12 +25,10 @@ function drawAnswers(body, width) {
   const graded = DATA.evaluation.filter((run) => Object.keys(run.summary.answers).length);
   if (!graded.length) return { missing: 'No answers are graded yet: dvc repro evaluate.' };
   const rows = graded.flatMap((run) =>
-    Object.entries(run.summary.answers).map(([setting, counts]) => ({
-      run,
-      setting,
-      counts,
-      chance: run.summary.chance,
-    })),
+    Object.entries(run.summary.answers).map(([setting, counts]) => {
+      const { chance } = run.summary;
+      return { run, setting, counts, chance };
+    }),
   );
   const placed = ({ counts }) => counts.named_first + counts.named_second;
   const kinds = Object.entries(DATA.answer_kinds).filter(([kind]) =>

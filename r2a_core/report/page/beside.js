@@ -13,9 +13,13 @@ function besideCell(one, digits, signed = false) {
   return [text(one.value), one.low !== null && ends];
 }
 
+/** Over how many items a difference is paired, and McNemar's p where it has one. */
+const pairedText = ({ n, p }) => `n = ${n}${p === null ? '' : `, p = ${show(p)}`}`;
+
 function besideRow(row, models) {
   const digits = DECIMALS[row.unit] ?? 3;
-  const change = besideCell(row.difference, digits, true);
+  const paired = row.difference?.n && h('div', { class: 'muted' }, pairedText(row.difference));
+  const change = [besideCell(row.difference, digits, true), paired];
   return [
     [row.measure, h('span', { class: 'muted' }, ` ${row.unit}`)],
     ...(models ? [visible(row.model || 'all')] : []),
@@ -24,12 +28,14 @@ function besideRow(row, models) {
   ];
 }
 
-/** A row of the copied table: value, low and high of each column, and of the difference, under its name. */
+/** A row of the copied table: value, low and high of each column, and of the difference, under its name, with n and p. */
 function besideRecord(row, columns) {
-  const named = [...columns.map((name, at) => [name, row.cells[at]]), ['difference', row.difference]];
-  const cells = named.flatMap(([name, one]) =>
-    ['value', 'low', 'high'].map((part) => [`${name} ${part}`, one?.[part]]),
-  );
+  const parts = ['value', 'low', 'high'];
+  const named = [
+    ...columns.map((name, at) => [name, row.cells[at], parts]),
+    ['difference', row.difference, [...parts, 'n', 'p']],
+  ];
+  const cells = named.flatMap(([name, one, known]) => known.map((part) => [`${name} ${part}`, one?.[part]]));
   return { ...picked(row, ['model', 'dataset', 'measure', 'unit']), ...Object.fromEntries(cells) };
 }
 
@@ -47,8 +53,9 @@ function drawBeside(body, { columns, rows, only }) {
     bullets(only),
   );
   const difference =
-    `Difference: ${columns[1]} less ${columns[0]}, with Newcombe\u2019s interval from those of both, bold where it leaves out ` +
-    '0. It takes the two as independent; where both answered the same questions, theirs by question would be narrower as a rule.';
+    `Difference: ${columns[1]} less ${columns[0]}, bold where its 95% interval leaves out 0. With n below it: over the n items ` +
+    'that both answered to the same questions, item by item, p being that of McNemar\u2019s exact test. Without: the items differ, or are ' +
+    'not known, so that both count as independent, with Newcombe\u2019s interval from theirs.';
   const certain = shown.filter((row) => row.difference !== null && row.difference.low !== null);
   const clear = certain.filter(isClear).length;
   return {

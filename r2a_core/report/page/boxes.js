@@ -51,16 +51,8 @@ function boxPanel(run, boxes, width) {
 
 function drawBoxes(body, width) {
   const runs = DATA.attention.filter((run) => run.dataset === STATE.dataset && run.boxes[STATE.source]);
-  const controls = [
-    picker(
-      'from',
-      [
-        ['answer', 'answer tokens'],
-        ['reasoning', 'reasoning tokens'],
-      ],
-      'source',
-    ),
-  ];
+  const sources = ['answer', 'reasoning'].map((name) => [name, `${name} tokens`]);
+  const controls = [picker('from', sources, 'source')];
   if (!runs.length) {
     return {
       controls,

@@ -155,7 +155,7 @@ function pairGrid(sweep, grids, at, width) {
     'div',
     {},
     grid,
-    colourBar(METRICS[STATE.metric], -largest, largest, (one) => diverging(one / largest)),
+    divergingBar(METRICS[STATE.metric], largest),
     legend([s('rect', { x: 7, y: 1, width: 4, height: 10, fill: BLUE }), roleLabel('flip')]),
   );
 }
@@ -231,14 +231,7 @@ async function drawHeadPatch(body, width) {
       chosen: here,
       choose: (layer, head) => choose({ zhead: headName(layer, head) }),
     }),
-    colourBar(
-      'mean NLD',
-      -largest,
-      largest,
-      (value) => diverging(value / largest),
-      show(-largest, 2),
-      show(largest, 2),
-    ),
+    divergingBar('mean NLD', largest, show(-largest, 2), show(largest, 2)),
     h('p', { class: 'readout', id: 'z-readout' }, said),
   );
   return {

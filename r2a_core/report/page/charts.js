@@ -50,12 +50,19 @@ function yAxis(scale, values, left, right, format = String) {
   );
 }
 
+/** A dashed line through a picture. */
+const crossLine = (x1, y1, x2, y2, attributes = {}) =>
+  s('line', { x1, y1, x2, y2, class: 'cross-line', ...attributes });
+
+/** The mark of a reflection phrase, its tip down. */
+const reflectionTick = (x, top) => s('path', { d: `M${x - 4} ${top}h8l-4 8z`, class: 'tick' });
+
 function picture(width, height, label, ...children) {
   return s('svg', { width, height, viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': label }, ...children);
 }
 
-function diamond(x, y, size = 5) {
-  return s('path', { d: `M${x} ${y - size}l${size} ${size}l${-size} ${size}l${-size} ${-size}z`, class: 'diamond' });
+function diamond(x, y, size = 5, look = { class: 'diamond' }) {
+  return s('path', { d: `M${x} ${y - size}l${size} ${size}l${-size} ${size}l${-size} ${-size}z`, ...look });
 }
 
 /** A key of what marks mean: [element for 16 x 12 px, text] pairs. */
@@ -120,7 +127,7 @@ function rowChart({
   const left = above ? 10 : 18 + 6.9 * Math.max(...rows.map((row) => name(row).length));
   const bottom = 8 + step * rows.length;
   const x = linear(...ends, left, width - right);
-  const guide = (one, y1, y2) => s('line', { x1: x(one), x2: x(one), y1, y2, class: 'cross-line' });
+  const guide = (one, y1, y2) => crossLine(x(one), y1, x(one), y2);
   return picture(
     width,
     bottom + (unit ? 40 : 22),
@@ -221,6 +228,26 @@ function walkDots(plot, label) {
   };
   return fill(plot, { ...look, ...events }, cursor);
 }
+/** Lines over the share of a trace's sentences that stay; others: as for `lineChart`. */
+const cutChart = (options) =>
+  lineChart({
+    ends: [0, 1],
+    xEnds: [0, 1],
+    xTicks: ticks(0, 1, 5),
+    xTitle: 'share of the sentences that stay',
+    ...options,
+  });
+
+/** What sets of heads cost, a row a set; losses: all that are drawn; others: as for `rowChart`. */
+const lossChart = ({ losses, ...options }) =>
+  rowChart({
+    ends: [Math.min(0, ...losses), Math.max(0.01, ...losses)],
+    format: (value) => show(value, 2),
+    unit: 'nats per token',
+    guides: [0],
+    name: (one) => `${one.set} ${one.k}`,
+    ...options,
+  });
 
 /** Marks over two axes. across, up: {ends, at, title, format}, at being the ticks; marks(x, y) -> what is drawn. */
 function scatter({ width, tall = 220, label, across, up, marks }) {

@@ -49,3 +49,7 @@ function colourBar(label, low, high, colour, low_name = show(low, 1), high_name 
   );
   return h('div', { class: 'legend' }, h('span', {}, label), h('span', {}, low_name), bar, h('span', {}, high_name));
 }
+
+/** The colour bar of `diverging`, from -largest to largest. */
+const divergingBar = (label, largest, ...names) =>
+  colourBar(label, -largest, largest, (value) => diverging(value / largest), ...names);

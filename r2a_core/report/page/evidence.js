@@ -64,19 +64,14 @@ async function openItem(id, dataset = STATE.dataset) {
 function cutsOf(id) {
   const sets = chosenRun('knockout')?.items[id];
   if (!sets) return [];
-  const losses = sets.map((one) => one.loss);
   return [
     (width) => [
       h('h4', {}, 'knock-out: what this answer loses'),
-      rowChart({
+      lossChart({
         width,
         label: 'Loss of the answer by set of heads',
         rows: sets,
-        ends: [Math.min(0, ...losses), Math.max(0.01, ...losses)],
-        format: (value) => show(value, 2),
-        unit: 'nats per token',
-        guides: [0],
-        name: (one) => `${one.set} ${one.k}`,
+        losses: sets.map((one) => one.loss),
         data: (one) => ({ 'data-loss': one.loss }),
         marks: (one, x, y) => {
           const written =
@@ -100,21 +95,20 @@ function changesOf(id) {
   return [
     (width) => [
       h('h4', {}, 'its reasoning cut after each sentence'),
-      lineChart({
+      cutChart({
         width,
         label: 'Probability of the answer by the share of sentences that stay',
         lines: [{ name: 'p', at: fraction, mean: p, colour: ORANGE, said }],
-        ends: [0, 1],
-        xEnds: [0, 1],
-        xTicks: ticks(0, 1, 5),
-        xTitle: 'share of the sentences that stay',
         yTitle: 'p(answer)',
-        under: (x, y) => s('line', { x1: x(boundary), x2: x(boundary), y1: y(1), y2: y(0), class: 'cross-line' }),
+        under: (x, y) => crossLine(x(boundary), y(1), x(boundary), y(0)),
         tall: 180,
       }),
       h('p', { class: 'note' }, 'Dashed: the boundary, after which the answer becomes likely.'),
       arms.length > 0 &&
-        fold('Its answer after other changes', table([['change'], ['what for what'], ['answer'], ['same']], arms.map(armRow))),
+        fold(
+          'Its answer after other changes',
+          table([['change'], ['what for what'], ['answer'], ['same']], arms.map(armRow)),
+        ),
     ],
   ];
 }

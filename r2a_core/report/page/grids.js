@@ -49,44 +49,32 @@ function gridLabels({ rows, columns, rowLabels = String, columnLabels = String, 
 
 /** Lets pointer and keys move over the cells of a grid and choose one. */
 function walkCells(grid, { rows, columns, value, name, chosen, choose: pick = () => {} }, places) {
-  const cursor = s('rect', { ...places.cell(0, 0), class: 'cursor', visibility: 'hidden' });
-  const tip = s('title');
-  grid.prepend(tip);
-  grid.append(cursor);
+  const [cursor, tip] = [s('rect', { ...places.cell(0, 0), class: 'cursor', visibility: 'hidden' }), s('title')];
   let at = chosen ?? [0, 0];
   const hide = () => cursor.setAttribute('visibility', 'hidden');
-  const move = (row, column, speak) => {
+  const move = (row, column, speak = false) => {
     at = [Math.min(Math.max(row, 0), rows - 1), Math.min(Math.max(column, 0), columns - 1)];
     fill(cursor, { ...places.cell(...at), visibility: 'visible' }, []);
     tip.textContent = `${name(...at)}: ${show(value(...at), 4)}`;
     if (speak) announce(tip.textContent);
   };
-  const keys = {
-    ...{ ArrowUp: () => [at[0] - 1, at[1]], ArrowDown: () => [at[0] + 1, at[1]] },
-    ...{ ArrowLeft: () => [at[0], at[1] - 1], ArrowRight: () => [at[0], at[1] + 1] },
-    ...{ Home: () => [at[0], 0], End: () => [at[0], columns - 1] },
+  const under = (act) => (event) => {
+    const found = places.at(event);
+    if (found) act(...found);
   };
-  const events = {
-    pointermove: (event) => {
-      const under = places.at(event);
-      if (under) move(...under, false);
-      else hide();
-    },
-    pointerleave: hide,
-    click: (event) => {
-      const under = places.at(event);
-      if (under) pick(...under);
-    },
-    focus: () => grid.matches(':focus-visible') && move(...at, true),
-    blur: hide,
-    keydown: (event) => {
-      if (keys[event.key]) move(...keys[event.key](), true);
-      else if (event.key === 'Enter' || event.key === ' ') pick(...at);
-      else return;
-      event.preventDefault();
-    },
+  const onkeydown = (event) => {
+    const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    const edge = { Home: 0, End: columns - 1 }[event.key];
+    if (step) move(at[0] + step[0], at[1] + step[1], true);
+    else if (edge !== undefined) move(at[0], edge, true);
+    else if (event.key === 'Enter' || event.key === ' ') pick(...at);
+    else return;
+    event.preventDefault();
   };
-  for (const [kind, act] of Object.entries(events)) grid.addEventListener(kind, act);
+  const onfocus = () => grid.matches(':focus-visible') && move(...at, true);
+  const onpointermove = under((row, column) => move(row, column));
+  const events = { onpointermove, onpointerleave: hide, onclick: under(pick), onfocus, onblur: hide, onkeydown };
+  fill(grid, events, [tip, cursor]);
 }
 
 /**

@@ -57,7 +57,7 @@ function agreementPanel({ labels, rho, told }, width) {
       left: roomy ? named : 34,
       description: 'How alike two instruments rank the items',
     }),
-    colourBar('rho', -1, 1, diverging),
+    divergingBar('rho', 1),
     !roomy &&
       h(
         'ol',

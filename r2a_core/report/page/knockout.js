@@ -4,18 +4,14 @@ const PARTS = { loss: 'answer', result_loss: 'result' };
 const KINDS = { mask: BLUE, zero: ORANGE, zero_head: VERMILION, mean_head: PURPLE };
 
 function knockoutPanel(sets, part, width) {
-  const ends = sets.flatMap((one) => [one[part].low, one[part].high, ...(one[part].random?.means ?? [])]);
+  const losses = sets.flatMap((one) => [one[part].low, one[part].high, ...(one[part].random?.means ?? [])]);
   return [
     h('h4', {}, `loss of the ${PARTS[part]}`),
-    rowChart({
+    lossChart({
       width,
       label: `Log-probability that a token of the ${PARTS[part]} loses, by set of heads`,
       rows: sets,
-      ends: [Math.min(0, ...ends), Math.max(0.01, ...ends)],
-      format: (value) => show(value, 2),
-      unit: 'nats per token',
-      guides: [0],
-      name: (one) => `${one.set} ${one.k}`,
+      losses,
       data: (one) => ({ 'data-set': `${one.kind} ${one.set} ${one.k}` }),
       marks: (one, x, y) => {
         const { random } = one[part];
@@ -57,18 +53,8 @@ function drawKnockout(body, width) {
       run.sets.flatMap(({ kind, set, k, ...parts }) =>
         Object.entries(PARTS).map(([part, noun]) => {
           const { mean: loss, low, high, random } = parts[part];
-          return {
-            model: STATE.model,
-            dataset: STATE.dataset,
-            kind,
-            set,
-            k,
-            part: noun,
-            loss,
-            low,
-            high,
-            p: random?.p,
-          };
+          const own = { model: STATE.model, dataset: STATE.dataset, kind, set, k, part: noun };
+          return { ...own, loss, low, high, p: random?.p };
         }),
       ),
   };

@@ -29,7 +29,7 @@ function cutPanel(run, width) {
   const of = (part, end) => curve[part].map((one) => one[end]);
   return [
     h('h4', {}, 'reasoning cut after each sentence'),
-    lineChart({
+    cutChart({
       width,
       label: 'Same answers, p(answer) and right answers by the share of sentences that stay',
       lines: Object.entries(CUT_CURVES)
@@ -39,15 +39,10 @@ function cutPanel(run, width) {
           ...{ mean: of(part, 'mean'), ...(part === 'same' && { low: of(part, 'low'), high: of(part, 'high') }) },
           said: (step) => `${label} at ${show(curve.fraction[step], 2)}: ${withInterval(curve[part][step], 2)}`,
         })),
-      ends: [0, 1],
-      xEnds: [0, 1],
-      xTicks: ticks(0, 1, 5),
       xTitle: 'share of the sentences that stay, or up to the mistake',
       yTitle: 'share or p',
       under: (x, y) => [
-        boundary.places.map((place) =>
-          s('line', { x1: x(place), x2: x(place), y1: 226, y2: 238, class: 'cross-line', 'data-boundary': place }),
-        ),
+        boundary.places.map((place) => crossLine(x(place), 226, x(place), 238, { 'data-boundary': place })),
         mistakePoints(curve, x, y),
       ],
     }),

@@ -26,7 +26,7 @@ function answerCurve({ cuts, count, boundary }, x, y, width) {
       s('line', { x1: 0, x2: width, y1: y(p), y2: y(p), class: 'rule' }),
       textAt(2, y(p) + (p ? 11 : -3), 'start', `p = ${p}`),
     ]),
-    s('line', { x1: x(boundary), x2: x(boundary), y1: y(1), y2: y(0), class: 'cross-line', 'data-boundary': boundary }),
+    crossLine(x(boundary), y(1), x(boundary), y(0), { 'data-boundary': boundary }),
     s('path', { d: `M${points.join('L')}`, fill: 'none', stroke: ORANGE, 'stroke-width': 2 }),
     cuts.map((one) => fill(dot(one), {}, [s('title', {}, said(one))])),
   );
@@ -42,7 +42,7 @@ function lookMark(trace, look, x, y) {
     'g',
     { 'data-centroid': look.centroid },
     s('line', { x1: place(low), x2: place(high), y1: y, y2: y, stroke: BLUE, 'stroke-width': 2 }),
-    s('path', { d: `M${place(look.centroid)} ${y - 5}l5 5l-5 5l-5 -5z`, fill: BLUE }),
+    diamond(place(look.centroid), y, 5, { fill: BLUE }),
   );
 }
 
@@ -61,7 +61,7 @@ function traceAxis(trace, at, width, strip) {
       tall + 14,
       `On the axis of the strip: ${told.filter(Boolean).join('; ')}`,
       s('g', { class: 'axis' }, cuts && answerCurve(cuts, x, linear(0, 1, tall - 6, 14), width)),
-      trace.marks.map((token) => s('path', { d: `M${x(token) - 4} 2h8l-4 8z`, class: 'tick' })),
+      trace.marks.map((token) => reflectionTick(x(token), 2)),
       look && lookMark(trace, look, x, tall + 6),
     ),
     strip,
@@ -69,10 +69,10 @@ function traceAxis(trace, at, width, strip) {
       cuts && [s('path', { d: 'M1 6H17', stroke: ORANGE, 'stroke-width': 2 }), 'p(answer) where the reasoning is cut'],
       cuts && [s('path', { d: 'M9 0V12', class: 'cross-line' }), 'boundary: after its largest rise'],
       look && [
-        s('path', { d: 'M9 1l5 5l-5 5l-5 -5z', fill: BLUE }),
+        diamond(9, 6, 5, { fill: BLUE }),
         'centroid of the answer\u2019s attention on the reasoning, \u00b1 its spread',
       ],
-      trace.marks.length > 0 && [s('path', { d: 'M5 2h8l-4 8z', class: 'tick' }), 'reflection phrase'],
+      trace.marks.length > 0 && [reflectionTick(9, 2), 'reflection phrase'],
     ),
     !cuts &&
       h(

@@ -27,10 +27,7 @@ function partBorders(trace, lines, cell) {
   return firsts
     .filter((first) => first > 0)
     .map((first) => cell(first, first))
-    .flatMap((at) => [
-      s('line', { x1: at.x, x2: at.x, y1: y, y2: corner.y, class: 'cross-line' }),
-      s('line', { x1: x, x2: corner.x, y1: at.y, y2: at.y, class: 'cross-line' }),
-    ]);
+    .flatMap((at) => [crossLine(at.x, y, at.x, corner.y), crossLine(x, at.y, corner.x, at.y)]);
 }
 
 const choosePair = (row, column) => choose({ line: `${row}.${column}` });
@@ -85,13 +82,13 @@ async function lineView({ trace, at, readout, paint, width }) {
   const found = await linesOf(trace, at);
   const { lines, ratio, weight, evenly, pairs } = found;
   const chosen = STATE.line ? STATE.line.split('.').map(Number) : null;
-  const label = (number, most = 60) => `\u201c${paint.label(lines[number], most)}\u201d`;
+  const label = (number, most = 60) => paint.quoted(lines[number], most);
   const said = chosen
     ? pairSaid(found, label, ...chosen)
     : 'Choose a cell to read it and to see both lines in the text.';
   readout.replaceChildren(
     lineGrid(trace, found, chosen, label, width),
-    colourBar('times even reading, 1 in the middle', -OCTAVES, OCTAVES, (one) => diverging(one / OCTAVES), '1/8', '8'),
+    divergingBar('times even reading, 1 in the middle', OCTAVES, '1/8', '8'),
     h('p', {}, said),
     pairTable(found, label),
   );

@@ -33,11 +33,7 @@ const sentenceSaid = ({ number, from, to, share, ratio, reflects }, count) =>
   `${reflects ? '; holds a reflection phrase' : ''}.`;
 
 function sentenceTable(most, paint, pick) {
-  const cells = (one) => [
-    button(`\u201c${paint.label(one, 90)}\u201d`, () => pick(one)),
-    show(one.ratio, 2),
-    show(one.share, 4),
-  ];
+  const cells = (one) => [button(paint.quoted(one, 90), () => pick(one)), show(one.ratio, 2), show(one.share, 4)];
   const columns = [['most for a token of it'], ['times even reading', 'number'], ['share', 'number']];
   return table(columns, most.map(cells));
 }

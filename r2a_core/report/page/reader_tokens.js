@@ -107,8 +107,8 @@ function tokenView({ trace, links, texts, readout, holder, paint }) {
     held.go(from);
     paint.focus(from);
   };
-  const quoted = (place) => `\u201c${paint.label({ from: place, to: place + 1 })}\u201d`;
-  const word = (end) => button(`\u201c${paint.label(end)}\u201d (${end.from})`, () => go(end));
+  const quoted = (place) => paint.quoted({ from: place, to: place + 1 });
+  const word = (end) => button(`${paint.quoted(end)} (${end.from})`, () => go(end));
   const listed = (ends) => ends.slice(0, 3).map((end, at) => [at ? ', ' : '', word(end), ` ${show(end.weight, 4)}`]);
   const describe = (token, pinned) => {
     const found = { reads: links.reads(token), readBy: links.readBy(token) };

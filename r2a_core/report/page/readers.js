@@ -13,7 +13,7 @@ function changePanel(record, score, width) {
         .filter((place) => place !== undefined)
         .map((place) => s('circle', { ...spot(place), r, class: kind }));
     return [
-      s('line', { x1: x(ends[0]), y1: y(ends[0]), x2: x(ends[1]), y2: y(ends[1]), class: 'cross-line' }),
+      crossLine(x(ends[0]), y(ends[0]), x(ends[1]), y(ends[1])),
       [...index].map(([name, place]) => {
         const said = `${show(score.before[place])} before, ${show(score.after[place])} after`;
         return headDot(name, said, { ...spot(place), r: 3, class: 'dot pick' });

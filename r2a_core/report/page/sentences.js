@@ -34,8 +34,7 @@ function hiddenPanel({ points, hidden }, width) {
       },
       up: { ends, at: wholeTicks(...ends), title: 'KL of the answer (nats)', format: power },
       marks: (x, y) => [
-        floor >= LEAST_KL &&
-          s('line', { x1: x(0), x2: x(most), y1: y(log(floor)), y2: y(log(floor)), class: 'cross-line' }),
+        floor >= LEAST_KL && crossLine(x(0), y(log(floor)), x(most), y(log(floor))),
         at.map((index) => dot(index, x, y)),
       ],
     }),

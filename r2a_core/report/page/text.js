@@ -91,7 +91,7 @@ function painter(trace, { texts, spans, parts }, width) {
   const [marked, tinted] = [new Set(), new Set()];
   return {
     ...{ strip, nearest, reveal, focus: (token) => box(token).focus({ preventScroll: true }) },
-    label: ({ from, to }, most = 24) => shortText(texts.slice(from, to).join(''), most),
+    quoted: ({ from, to }, most = 24) => `\u201c${shortText(texts.slice(from, to).join(''), most)}\u201d`,
     mark: (token, name) => {
       spans[token].classList.add(name);
       marked.add(spans[token]);

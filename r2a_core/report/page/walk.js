@@ -117,7 +117,7 @@ function walkPlot(width, trace, head, steps) {
       'g',
       { class: 'reflection' },
       s('line', { x1: x(token), x2: x(token), y1: 14, y2: 22 + tall }),
-      s('path', { d: `M${x(token) - 4} 8h8l-4 7z` }),
+      reflectionTick(x(token), 7),
       s('title', {}, `reflection phrase at token ${token}`),
     );
   const plot = picture(
@@ -141,7 +141,7 @@ function walkLegend({ marks, reflection }) {
   return legend(
     [s('path', { d: 'M1 6H17', class: 'centroid' }), 'centroid of the attention, \u00b1 its spread'],
     [s('path', { d: cross(9, 6), class: 'elsewhere' }), 'looks elsewhere: less than a tenth on the reasoning'],
-    marks.length > 0 && [s('path', { d: 'M5 2h8l-4 8z', class: 'tick' }), `reflection phrase${thinned}`],
+    marks.length > 0 && [reflectionTick(9, 2), `reflection phrase${thinned}`],
   );
 }
 

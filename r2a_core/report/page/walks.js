@@ -22,10 +22,7 @@ function excessPanel(heads, width, title, read) {
       label: `Mass of each head on ${read}, and what its reading by distance does not explain`,
       across: { ends: [0, 1], at: ticks(0, 1, 5), title: `mass on ${read}`, format: (value) => show(value, 2) },
       up: { ends, at: ticks(...ends, 5), title: 'beyond reading by distance' },
-      marks: (x, y) => [
-        s('line', { x1: x(0), x2: x(1), y1: y(0), y2: y(0), class: 'cross-line' }),
-        at.map((index) => dot(index, x, y)),
-      ],
+      marks: (x, y) => [crossLine(x(0), y(0), x(1), y(0)), at.map((index) => dot(index, x, y))],
     }),
   ];
 }
