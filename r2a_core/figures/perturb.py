@@ -71,7 +71,7 @@ def _curves(axes: Axes, record: dict[str, Any]) -> None:
             axes.plot(at, middle, "o", color=colour, label=label, gid=name, markersize=4.5)
     axes.plot(record["boundary"]["places"], [0] * len(record["boundary"]["places"]), "|", color=INK, gid="boundary")
     axes.set(
-        xlabel="share of the sentences that stay, or up to the mistake", ylabel="mean over traces", ylim=(-0.04, 1.04)
+        xlabel="share of the sentences that stay,\nor up to the mistake", ylabel="mean over traces", ylim=(-0.04, 1.04)
     )
 
 
@@ -87,5 +87,5 @@ def _arms(axes: Axes, record: dict[str, Any]) -> None:
         range(len(record["arms"])), [f"{label_of(arm)} ({arm['n']})" for arm in record["arms"]], fontsize=7.5
     )
     axes.invert_yaxis()
-    axes.set(xlim=(-0.04, 1.04), xlabel="same answer (n traces; each: values changed); x: the one put in its place")
+    axes.set(xlim=(-0.04, 1.04), xlabel="same answer (n; each: values changed in a trace)\nx: the one put in its place")
     axes.grid(axis="x")

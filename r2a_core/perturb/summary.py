@@ -104,7 +104,7 @@ def words_of(arm: Mapping[str, Any]) -> str:
 def label_of(arm: Mapping[str, Any]) -> str:
     """Name an arm in few words, as axes do. arm: family, part, level, and edits, the mean number of them."""
     level = f", {percent(arm['level'])}" if arm["family"] in ("number", "option") else ""
-    edits = f", {arm['edits']:.3g} each" if arm["edits"] else ""
+    edits = f", {arm['edits']:.1f} each" if arm["edits"] else ""
     return LABELS[arm["family"], arm["part"]] + level + edits
 
 

@@ -166,7 +166,7 @@ def test_the_picture_has_every_arm_and_boundary() -> None:
     assert [line.get_xdata()[0] for line in lines_at(arms, "mean")] == [0, 0, 0.5, 0, 0.25, 0.75]
     assert [label.get_text() for label in arms.get_yticklabels()][:2] == [
         "no reasoning (2)",
-        "wrong numbers, 100%, 3 each (2)",
+        "wrong numbers, 100%, 3.0 each (2)",
     ]
     alone, _ = perturb_figure({"m": perturb_record(changed().filter(item_id="a"), params())}, "d").axes
     assert [line.get_gid() for line in alone.lines][:3] == ["same", "p", "score"]

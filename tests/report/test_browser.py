@@ -193,7 +193,7 @@ def test_changed_reasoning_stands_at_its_shares(opened):
     view = opened()
     rows = [
         view.locator(f"#changes [data-arm='{name}']")
-        for name in ("wrong numbers, 100%", "wrong numbers up to boundary, 100%")
+        for name in ("wrong numbers, 100%, 3.0 each", "wrong numbers up to boundary, 100%, 2.0 each")
     ]
     places = [number(row.locator("circle").first.get_attribute("cx")) for row in rows]
     marks = [number(mark.get_attribute("x1")) for mark in view.locator("#changes [data-boundary]").all()]
@@ -201,8 +201,12 @@ def test_changed_reasoning_stands_at_its_shares(opened):
     ends = [number(axis.nth(at).get_attribute("x")) for at in (0, 5)]
     assert places == pytest.approx([ends[0], sum(ends) / 2])
     assert len(marks) == 2
-    assert rows[1].locator("title").text_content().startswith("wrong numbers up to boundary, 100%: 0.50 (95%")
-    assert view.locator("#changes [data-curve='same'] circle").count() == 21
+    assert rows[1].locator("title").text_content().startswith("wrong numbers up to boundary, 100%, 2.0 each: 0.50 (95%")
+    curve = view.locator("#changes [data-curve='same'] circle")
+    assert curve.count() == 21
+    mistakes = {mark.get_attribute("data-mistake"): mark for mark in view.locator("#changes [data-mistake]").all()}
+    beside = [number(mistakes[part].get_attribute("cx")) for part in ("made", "none")]  # of all half-way, in each
+    assert sum(beside) / 2 == pytest.approx(number(curve.nth(10).get_attribute("cx")))
     assert "settle after 70%" in view.locator("#changes .says").inner_text()
 
 

@@ -52,7 +52,7 @@ function cutPanel(run, width) {
 const armName = ({ family, part, level, edits = 0 }) =>
   DATA.change_labels[`${family} ${part}`.trim()] +
   (['number', 'option'].includes(family) ? `, ${fixed(100 * level, 0)}%` : '') +
-  (edits ? `, ${show(edits, 1)} each` : '');
+  (edits ? `, ${fixed(edits, 1)} each` : '');
 
 function armsPanel(arms, width) {
   return [
