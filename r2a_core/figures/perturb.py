@@ -87,5 +87,5 @@ def _arms(axes: Axes, record: dict[str, Any]) -> None:
         range(len(record["arms"])), [f"{label_of(arm)} ({arm['n']})" for arm in record["arms"]], fontsize=7.5
     )
     axes.invert_yaxis()
-    axes.set(xlim=(-0.04, 1.04), xlabel="same answer (n; each: values changed in a trace)\nx: the one put in its place")
+    axes.set(xlim=(-0.04, 1.04), xlabel="same answer (n)\neach: values changed\nx: the one put in its place")
     axes.grid(axis="x")
