@@ -19,7 +19,7 @@ def instruments() -> None:
     perturb = perturb_tables(paths, study.params.run)
     values = all_values(paths, study.params, perturb)
     truth = truth_table(perturb, params)
-    found, agreement = auc_table(values, truth, params), agreement_table(values, params)
+    found, agreement = auc_table(values, truth), agreement_table(values, params)
     for name, table in {"values": values, "truth": truth, "auc": found, "agreement": agreement}.items():
         write_frame(paths.instruments(name), table)
     write_json(paths.metrics("instruments"), summary(truth, found, agreement))

@@ -3,17 +3,17 @@
 AUC_SCHEMA and AGREEMENT_SCHEMA tables -> <folder>/auc, <folder>/agreement-<model> (PNG and PDF).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from r2a_core.figures.style import BLUE, GRID, INK, ORANGE, save_figure
+from r2a_core.figures.style import GRID, INK, PALETTE, save_figure
+from r2a_core.instruments.belief import beliefs
 from r2a_core.instruments.catalogue import INSTRUMENTS, grid
-from r2a_core.instruments.words import label
-
-LEVELS = {"item": (BLUE, 0.14, "single items"), "model": (ORANGE, -0.14, "means of a model on a dataset")}
 
 
 def draw_instruments(auc: pl.DataFrame, agreement: pl.DataFrame, folder: Path) -> None:
@@ -26,28 +26,35 @@ def draw_instruments(auc: pl.DataFrame, agreement: pl.DataFrame, folder: Path) -
 
 
 def auc_figure(auc: pl.DataFrame) -> Figure:
-    """Draw a row per instrument: AUC of items and of models with their intervals, and the passes that it takes."""
-    known = auc.drop_nulls("auc")
-    names = [name for name in INSTRUMENTS if name in known["instrument"]]
-    fig = Figure(figsize=(7.6, 0.95 + 0.29 * len(names)), layout="constrained")
+    """Draw a row per instrument: AUC of each pair of models with its interval, what that is worth, and the passes."""
+    judged = beliefs(auc)
+    pairs = auc.filter(pl.col("level") == "pair").select("depends", "other").unique(keep="first", maintain_order=True)
+    fig = Figure(figsize=(8.4, 1.0 + 0.16 * pairs.height + 0.29 * len(judged)), layout="constrained")
     axes = fig.subplots()
-    labels = []
-    for place, name in enumerate(names):
-        for row in known.filter(pl.col("instrument") == name).iter_rows(named=True):
-            colour, lift, _ = LEVELS[row["level"]]
-            axes.plot([row["low"], row["high"]], [place - lift] * 2, color=colour, linewidth=1.4)
-            axes.plot([row["auc"]], [place - lift], "o", color=colour, markersize=4.5, gid=row["level"])
-        labels.append(f"{label(row)}, {row['passes']:.1f}")
+    for number, pair in enumerate(pairs.iter_rows()):
+        rows = auc.filter(pl.col("depends") == pair[0], pl.col("other") == pair[1])
+        draw_pair(axes, rows, [each.instrument for each in judged], (number + 0.5) / pairs.height - 0.5, number)
+    for place, each in enumerate(judged):
+        if each.auc is None:
+            axes.text(0.02, place, each.why or "", va="center", fontsize=7, style="italic", parse_math=False)
+        verdict = {"weight": "bold"} if each.verdict in ("clearly", "reversed") else {}
+        axes.text(1.05, place, each.verdict, va="center", fontsize=8, clip_on=False, **verdict)
     axes.axvline(0.5, color=INK, linewidth=0.8, linestyle="--")
-    for colour, _, words in LEVELS.values():
-        axes.plot([], [], "o-", color=colour, markersize=4.5, linewidth=1.4, label=words)
-    axes.set_yticks(range(len(names)), labels, fontsize=8)
-    axes.invert_yaxis()
-    axes.set(xlim=(-0.03, 1.03), xticks=np.linspace(0, 1, 6))
-    axes.set_xlabel("AUC with 95% interval; beside names: passes over a trace; * circular")
+    axes.set_yticks(range(len(judged)), [f"{each.label}, {each.passes:.1f}" for each in judged], fontsize=8)
+    axes.set(ylim=(len(judged) - 0.5, -0.5), xlim=(-0.03, 1.03), xticks=np.linspace(0, 1, 6))
+    axes.set_xlabel("AUC of single items with 95% interval; beside names: passes over a trace; * circular")
     axes.grid(axis="x")
-    fig.legend(loc="outside upper center", ncols=2)
+    fig.legend(loc="outside upper center", ncols=1)
     return fig
+
+
+def draw_pair(axes: Axes, rows: pl.DataFrame, names: Sequence[str], lift: float, number: int) -> None:
+    """Draw the AUCs of one pair of models, in the row of each instrument."""
+    known, colour = rows.drop_nulls("auc"), PALETTE[number % len(PALETTE)]
+    places = [names.index(name) + 0.6 * lift for name in known["instrument"]]
+    axes.hlines(places, known["low"], known["high"], color=colour, linewidth=1.3)
+    words = f"{rows['depends'][0]} against {rows['other'][0]}"
+    axes.plot(known["auc"], places, "o", color=colour, markersize=4, label=words, gid=f"pair {number}")
 
 
 def agreement_figure(agreement: pl.DataFrame, model: str) -> Figure:

@@ -19,13 +19,14 @@ class Instrument:
 
     label: str
     circular: bool = False
+    takes: str = ""  # what not every model has, and without which it has no value
 
 
 INSTRUMENTS: dict[str, Instrument] = {
     "mass": Instrument("attention mass on the reasoning"),
     "focus": Instrument("mass over even reading"),
     "excess": Instrument("mass beyond reading by distance"),
-    "walk": Instrument("walk of the best heads"),
+    "walk": Instrument("walk of the best heads", takes="heads that walk"),
     "cut_mass": Instrument("cut: heads by mass"),
     "cut_mass_more": Instrument("cut: heads by mass, beyond random"),
     "cut_mass_result": Instrument("cut: heads by mass, result"),
@@ -40,14 +41,14 @@ INSTRUMENTS: dict[str, Instrument] = {
     "hidden_result": Instrument("a sentence hidden: loss of the result"),
     "area": Instrument("area over the curve of cuts"),
     "mistakes": Instrument("area over the curve of mistakes"),
-    "mistakes_alone": Instrument("the same, beyond writing anew"),
+    "mistakes_alone": Instrument("area over the curve of mistakes, beyond writing anew"),
     "boundary": Instrument("place of the boundary"),
     "empty": Instrument("loss without reasoning"),
     "wrong": Instrument("loss by wrong values"),
     "filler": Instrument("loss by filler"),
     "other": Instrument("loss by other reasoning", circular=True),
     "swap": Instrument("answer changes with other reasoning", circular=True),
-    "flip": Instrument("patching: NLD of the flipping token"),
+    "flip": Instrument("patching: NLD of the flipping token", takes="pairs whose answers follow the trace"),
 }
 
 VALUE_SCHEMA = {
@@ -72,12 +73,15 @@ TRUTH_SCHEMA = {
 
 AUC_SCHEMA = {
     "instrument": pl.String,
-    "level": pl.String,  # item, or model: means over the items of a model and dataset
+    "level": pl.String,  # pair: items of two models; model: means over the items of each model and dataset
+    "depends": pl.String,  # of a pair, the model whose answers depend on the trace
+    "other": pl.String,  # the model whose answers do not
     "n_depends": pl.Int32,
     "n_others": pl.Int32,
     "auc": pl.Float64,
     **ENDS,
     "passes": pl.Float64,  # mean over the items measured, labelled or not
+    "why": pl.String,  # there is no AUC; null where there is
 }
 
 AGREEMENT_SCHEMA = {

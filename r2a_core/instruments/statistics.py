@@ -60,13 +60,44 @@ def model_auc(strata: Sequence[Groups]) -> Estimate:
     return Estimate(value, *newcombe(value, n, m)) if min(n, m) >= LEAST_MODELS else Estimate(value)
 
 
-def newcombe(value: float, n: int, m: int) -> tuple[float, float]:
-    """Interval of an AUC over n times m pairs (Newcombe 2006, method 5): it has a width where all pairs are won too."""
+def item_auc(strata: Sequence[Groups]) -> Estimate:
+    """Share of the pairs within strata in which ours is greater; ids name items, which both sides may have.
+
+    The interval is Newcombe's, wider where the items themselves vary more than it supposes.
+    """
+    both = [each for each in strata if len(each.ours) and len(each.theirs)]
+    if not both:
+        return Estimate()
+    won = [wins(each.ours, each.theirs) for each in both]
+    value = float(np.concatenate([each.ravel() for each in won]).mean())
+    n, m = sum(len(each.ours) for each in both), sum(len(each.theirs) for each in both)
+    effects = np.concatenate([item_sums(each, own - value) for each, own in zip(both, won, strict=True)])
+    effects /= sum(own.size for own in won)
+    variance = float((effects**2).sum()) * len(effects) / max(len(effects) - 1, 1)
+    return Estimate(value, *newcombe(value, n, m, variance))
+
+
+def item_sums(group: Groups, over: Floats) -> Floats:
+    """Sum what each item adds, as one of ours and as one of theirs; over: (n, m), around the share of pairs won."""
+    _, item = np.unique([*group.our_ids, *group.their_ids], return_inverse=True)
+    return np.bincount(item, weights=np.concatenate([over.sum(1), over.sum(0)])).astype(np.float64)
+
+
+def newcombe(value: float, n: int, m: int, variance: float = 0.0) -> tuple[float, float]:
+    """Interval of an AUC over n times m pairs (Newcombe 2006, method 5): it has a width where all pairs are won too.
+
+    variance: of the AUC, as estimated; where it is more than the method supposes at this AUC, it supposes as much more.
+    """
+
+    def supposed(theta: float) -> float:
+        spread = 1 + ((n + m) / 2 - 1) * ((1 - theta) / (2 - theta) + theta / (1 + theta))
+        return theta * (1 - theta) * spread / (n * m)
+
+    more = max(1.0, variance / supposed(value)) if 0 < value < 1 else 1.0
 
     def low(at: float) -> float:
         def gap(theta: float) -> float:
-            spread = 1 + ((n + m) / 2 - 1) * ((1 - theta) / (2 - theta) + theta / (1 + theta))
-            return (at - theta) ** 2 - NORMAL_95**2 * theta * (1 - theta) * spread / (n * m)
+            return (at - theta) ** 2 - NORMAL_95**2 * more * supposed(theta)
 
         root: Any = brentq(gap, 0, min(at, 1 - 1e-9)) if at > 0 else 0
         return float(root)
@@ -74,44 +105,10 @@ def newcombe(value: float, n: int, m: int) -> tuple[float, float]:
     return low(value), 1 - low(1 - value)
 
 
-def stratified_auc(strata: Sequence[Groups], draws: int, seed: int) -> Estimate:
-    """Share of the pairs within strata in which ours is greater; interval over items, which are drawn whole.
-
-    An item under several models is one: all its values come and go together. Where no pair, or every one, is won, all
-    resamples are alike, and the interval is Newcombe's, with as many values as there are items.
-    """
-    generator = np.random.default_rng(seed)
-    won, pairs = np.zeros(1 + draws), np.zeros(1 + draws)
-    sizes = np.zeros(2, dtype=int)
-    for each in strata:
-        items = sorted({*each.our_ids, *each.their_ids})
-        ours, theirs = (one_hot(ids, items) for ids in (each.our_ids, each.their_ids))
-        counts = resamples(len(items), draws, generator)
-        won += sum_pairs(counts, ours.T @ wins(each.ours, each.theirs) @ theirs)
-        pairs += sum_pairs(counts, np.outer(ours.sum(0), theirs.sum(0)))
-        sizes += len(set(each.our_ids)), len(set(each.their_ids))
-    if not pairs[0]:
-        return Estimate()
-    value = float(won[0] / pairs[0])
-    if value in (0, 1):
-        return Estimate(value, *newcombe(value, *sizes.tolist()))
-    return Estimate(value, *bounds(won[1:], pairs[1:]))
-
-
-def one_hot(ids: Sequence[str], items: Sequence[str]) -> Floats:
-    """Say which item each value is of; (value, item)."""
-    return (np.asarray(ids)[:, None] == np.asarray(items)[None]).astype(float).reshape(len(ids), len(items))
-
-
 def resamples(n: int, draws: int, generator: np.random.Generator) -> Floats:
     """Count how often each item is drawn; row 0 is the sample itself; (1 + draws, n)."""
     drawn = generator.multinomial(n, np.full(n, 1 / n), draws)
     return np.vstack([np.ones(n), drawn]).astype(np.float64)
-
-
-def sum_pairs(counts: Floats, pairs: Floats) -> Floats:
-    """Sum `pairs` (item, item) over each resample; an item drawn twice is compared with itself, not with its copy."""
-    return ((counts @ pairs) * counts).sum(1) - (counts * (counts - 1)) @ np.diag(pairs)
 
 
 def bounds(tops: Floats, bottoms: Floats) -> tuple[float | None, float | None]:

@@ -14,16 +14,17 @@ import polars as pl
 from numpy.typing import NDArray
 
 from r2a_core.config import InstrumentsParams
+from r2a_core.instruments.belief import beliefs, model_pairs, sides
 from r2a_core.instruments.catalogue import AGREEMENT_SCHEMA, AUC_SCHEMA, ENDS, INSTRUMENTS, TRUTH_SCHEMA
 from r2a_core.instruments.statistics import (
     Estimate,
     Groups,
     chance,
     holm,
+    item_auc,
     model_auc,
     rank_correlation,
     rank_moments,
-    stratified_auc,
 )
 from r2a_core.perturb.areas import share
 from r2a_core.perturb.summary import clear_items
@@ -43,32 +44,39 @@ def truth_table(perturb: Mapping[tuple[str, str], pl.DataFrame], params: Instrum
     return pl.DataFrame(rows, schema=TRUTH_SCHEMA, orient="row")
 
 
-def auc_table(values: pl.DataFrame, truth: pl.DataFrame, params: InstrumentsParams) -> pl.DataFrame:
-    """Ask how well each instrument that was used tells labelled items, and labelled models, apart.
+def auc_table(values: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
+    """Ask how well each instrument that was used tells the items of two models apart, and the means of all models.
 
-    Items, and the means of models, are compared with those of the same dataset; sizes count items of models, or models.
+    Both are compared within datasets alone; sizes count items of a model, or models.
     """
     labels = truth.select("model", "dataset", "depends")
     labelled = values.drop_nulls("value").join(labels, on=["model", "dataset"], maintain_order="left")
     rows = []
     for name in INSTRUMENTS:
         own = labelled.filter(pl.col("instrument") == name)
-        known = own.drop_nulls("depends")
+        if own.is_empty():
+            continue
+        known, passes = own.drop_nulls("depends"), own["passes"].mean()
+        for pair in model_pairs(labels):
+            models = (pl.col("model") == pl.lit(each, pl.String) for each in pair)
+            ours, theirs = (side.filter(of_model) for side, of_model in zip(sides(known), models, strict=True))
+            estimate = item_auc(strata(pl.concat([ours, theirs]), "item_id"))
+            why = None if estimate.value is not None else missing(name, pair, (ours, theirs))
+            rows.append((name, "pair", *pair, ours.height, theirs.height, *numbers(estimate), passes, why))
         units = known.group_by("model", "dataset", maintain_order=True)
         means = units.agg(pl.col("depends").first(), pl.col("value").mean())
-        found = {
-            "item": (known, stratified_auc(strata(known, "item_id"), params.bootstrap_draws, params.seed)),
-            "model": (means, model_auc(strata(means, "model"))),
-        }
-        for level, (frame, estimate) in found.items() if own.height else ():
-            sizes = [side.height if level == "item" else side["model"].n_unique() for side in sides(frame)]
-            rows.append((name, level, *sizes, *numbers(estimate), own["passes"].mean()))
+        sizes = [side["model"].n_unique() for side in sides(means)]
+        rows.append((name, "model", None, None, *sizes, *numbers(model_auc(strata(means, "model"))), passes, None))
     return pl.DataFrame(rows, schema=AUC_SCHEMA, orient="row")
 
 
-def sides(labelled: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Part the rows whose answers depend on the trace from the others."""
-    return labelled.filter(pl.col("depends")), labelled.filter(~pl.col("depends"))
+def missing(name: str, pair: tuple[str | None, str | None], found: tuple[pl.DataFrame, pl.DataFrame]) -> str:
+    """Say why a pair of models has no AUC."""
+    if pair[0] is None:
+        return "no dataset has models of both labels"
+    lacking = " and ".join(str(model) for model, rows in zip(pair, found, strict=True) if rows.is_empty())
+    takes = INSTRUMENTS[name].takes
+    return f"{lacking or 'a dataset of both'}: no labelled value" + f", which takes {takes}" * bool(takes)
 
 
 def strata(labelled: pl.DataFrame, unit: str) -> list[Groups]:
@@ -121,12 +129,14 @@ def wide(frame: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
 
 
 def summary(truth: pl.DataFrame, found: pl.DataFrame, agreement: pl.DataFrame) -> dict[str, Any]:
-    """Make the metrics: truth, AUC by instrument and level, and how each instrument's ranks go with those of mass."""
+    """Make the metrics: truth, verdict and AUCs of each instrument, and how its ranks go with those of mass."""
     together = agreement.filter(pl.col("dataset").is_null(), pl.col("first") == "mass", pl.col("rho").is_not_null())
     instruments: dict[str, Any] = {}
-    for row in found.iter_rows(named=True):
-        own = instruments.setdefault(row["instrument"], {"passes": row["passes"]})
-        own[row["level"]] = {name: row[name] for name in ("n_depends", "n_others", "auc", *ENDS)}
+    for each in beliefs(found):
+        own = found.filter(pl.col("instrument") == each.instrument).drop("instrument", "passes")
+        parts = own.partition_by("level", maintain_order=True, as_dict=True, include_key=False)
+        pairs, (means,) = parts["pair",].to_dicts(), parts["model",].drop("depends", "other", "why").to_dicts()
+        instruments[each.instrument] = {"passes": each.passes, "verdict": each.verdict, "pairs": pairs, "model": means}
     beside: dict[str, Any] = {}
     for row in together.iter_rows(named=True):
         record = {name: row[name] for name in ("n", "rho", *ENDS, "p", "holm")}

@@ -3,35 +3,31 @@
 TRUTH_SCHEMA, AUC_SCHEMA and AGREEMENT_SCHEMA tables -> sentences. Needs no torch.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import polars as pl
 
+from r2a_core.instruments.belief import Belief, beliefs, model_pairs
 from r2a_core.instruments.catalogue import INSTRUMENTS
-from r2a_core.wording import SIGNIFICANT, percent, side, signed
+from r2a_core.wording import SIGNIFICANT, percent, plural, signed
 
 BEHAVIOUR = ("empty", "wrong", "area", "cut_mass", "cut_all")  # beside which attention mass is put in words
 
 
 def sentences(truth: pl.DataFrame, found: pl.DataFrame, agreement: pl.DataFrame, model: str) -> list[str]:
     """Say what is known of the models of the run, which instrument can be believed for what, and which go together."""
-    known = found.filter(pl.col("auc").is_not_null())
+    judged = beliefs(found)
     said = [truth_sentence(truth)]
-    for level, what in (("item", "single items"), ("model", "models, by their means on a dataset,")):
-        rows = known.filter(pl.col("level") == level).sort("auc", descending=True, maintain_order=True)
-        if rows.height:
-            said.append(auc_sentence(rows, what))
-    if known.height:
-        said.append(mass_sentence(known))
+    if any(each.auc is not None for each in judged):
+        said += [auc_sentence(judged), mass_sentence(judged)]
     return [*said, *agreement_sentences(agreement.filter(pl.col("model") == model, pl.col("dataset").is_null()), model)]
 
 
 def headline(found: pl.DataFrame, agreement: pl.DataFrame, model: str) -> str:
     """Say in one sentence what attention mass is good for; where no truth is known, how far instruments agree."""
-    known = found.filter(pl.col("auc").is_not_null())
-    if known.height:
-        return mass_sentence(known)
+    judged = beliefs(found)
+    if any(each.auc is not None for each in judged):
+        return mass_sentence(judged)
     own = agreement.filter(pl.col("model") == model, pl.col("dataset").is_null())
     return f"Without models that differ in a known truth, none is proved. {agreement_sentences(own, model)[-1]}"
 
@@ -58,63 +54,56 @@ def truth_sentence(truth: pl.DataFrame) -> str:
         if checked.height
         else " No reasoning was replaced by that of another item, so no label is checked."
     )
-    if not (depends and others):
-        text += " With labels of one kind alone there is nothing to tell apart, and no AUC."
-    return text
+    pairs = [pair for pair in model_pairs(labelled) if pair[0] is not None]
+    if not pairs:
+        return text + " No dataset has labels of both kinds, and datasets are not compared: there is no AUC."
+    ours, theirs = (len(set(names)) for names in zip(*pairs, strict=True))
+    return text + (
+        f" AUCs compare {plural(ours, 'model')} of the first kind with {theirs} of the second, pair by pair: whatever "
+        "else differs within a pair counts as evidence too."
+    )
 
 
-def auc_sentence(rows: pl.DataFrame, what: str) -> str:
-    """Say which instruments tell one level apart. rows: of the level, the highest AUC first."""
-    groups = {
-        "are told apart by": pl.col("low") > 0.5,
-        "cannot be told apart, as the interval holds 0.5, by": (pl.col("low") <= 0.5) & (pl.col("high") >= 0.5),
-        "are told the wrong way round by": pl.col("high") < 0.5,
-        "are too few for an interval by": pl.col("low").is_null(),
+def auc_sentence(judged: Sequence[Belief]) -> str:
+    """Say which instruments tell single items apart, and how well."""
+    verbs = {
+        "clearly": "are told apart clearly by",
+        "weakly": "are told apart weakly by",
+        "not shown": "are not shown to be told apart by",
+        "reversed": "are told the wrong way round, in a pair at least, by",
+        "no AUC": "cannot be compared by",
     }
-    parts = [
-        f"{verb} {', '.join(estimate(row) for row in own.iter_rows(named=True))}"
-        for verb, which in groups.items()
-        if (own := rows.filter(which)).height
-    ]
-    n = f"{rows['n_depends'].max()} that depend and {rows['n_others'].max()} that do not, at most"
-    text = f"{what[0].upper()}{what[1:]} (AUC; {n}) {'; they '.join(parts)}."
-    circular = [name for name, each in INSTRUMENTS.items() if each.circular]
-    fair = rows.filter(pl.col("low") > 0.5, ~pl.col("instrument").is_in(circular))
-    if fair.height:
-        cheap = fair.sort("passes", maintain_order=True).row(0, named=True)
-        text += f" The cheapest that does, {label(cheap)}, takes {cheap['passes']:.1f} passes over a trace"
-        best = fair.row(0, named=True)
-        same = best["instrument"] == cheap["instrument"]
-        text += "." if same else f", the surest, {label(best)}, {best['passes']:.1f}."
+    groups = {verdict: [each for each in judged if each.verdict == verdict] for verdict in verbs}
+    parts = [f"{verbs[verdict]} {', '.join(map(estimate, own))}" for verdict, own in groups.items() if own]
+    text = f"Single items (AUC and 95% interval of the pair of models with the lowest) {'; they '.join(parts)}."
+    fair = [each for each in groups["clearly"] + groups["weakly"] if not INSTRUMENTS[each.instrument].circular]
+    if fair:
+        cheap = min(fair, key=lambda each: each.passes)
+        text += f" The cheapest that does, {cheap.label}, takes {cheap.passes:.1f} passes over a trace."
     return text
 
 
-def label(row: Mapping[str, Any]) -> str:
-    """Name an instrument; a star where it changes the trace as the check of the labels does."""
-    instrument = INSTRUMENTS[row["instrument"]]
-    return instrument.label + "*" * instrument.circular
+def estimate(each: Belief) -> str:
+    """Write an instrument with its lowest AUC, and the pair where that is the wrong way round; or why it has none."""
+    if each.auc is None:
+        return f"{each.label} ({each.why})"
+    pair = f"{each.depends} against {each.other} " if each.verdict == "reversed" else ""
+    return f"{each.label} {pair}{each.auc:.2f} ({each.low:.2f} to {each.high:.2f})"
 
 
-def estimate(row: Mapping[str, Any]) -> str:
-    """Write an AUC with its interval."""
-    ends = "" if row["low"] is None else f" ({row['low']:.2f} to {row['high']:.2f})"
-    return f"{label(row)} {row['auc']:.2f}{ends}"
-
-
-def mass_sentence(known: pl.DataFrame) -> str:
+def mass_sentence(judged: Sequence[Belief]) -> str:
     """Say plainly what attention mass is good for."""
-    words = []
-    for level, what in (("item", "whether one answer depends on its trace"), ("model", "whether a model's answers do")):
-        own = known.filter(pl.col("instrument") == "mass", pl.col("level") == level)
-        if not own.height:
-            continue
-        row = own.row(0, named=True)
-        if row["low"] is None:
-            words.append(f"was held against too few models to say {what} (AUC {row['auc']:.2f})")
-            continue
-        verb = {1: "says", -1: "says the opposite of", 0: "fails to say"}[side(row["low"], row["high"], at=0.5)]
-        words.append(f"{verb} {what} (AUC {row['auc']:.2f}, 95% {row['low']:.2f} to {row['high']:.2f})")
-    return f"Attention mass on the reasoning {' and '.join(words)}." if words else "Attention mass was not measured."
+    mass = next((each for each in judged if each.instrument == "mass"), None)
+    if mass is None or mass.auc is None:
+        return "Attention mass on the reasoning was not measured on two models to compare."
+    verb = {
+        "clearly": "tells clearly",
+        "weakly": "tells weakly",
+        "not shown": "fails to say",
+        "reversed": "says the opposite of",
+    }[mass.verdict]
+    where = f"AUC of {mass.depends} against {mass.other} {mass.auc:.2f}, 95% {mass.low:.2f} to {mass.high:.2f}"
+    return f"Attention mass on the reasoning {verb} whether one answer depends on its trace ({where})."
 
 
 def agreement_sentences(rows: pl.DataFrame, model: str) -> list[str]:

@@ -353,9 +353,9 @@ def null_hidden(sections: Mapping[str, Records]) -> Nulls:
 
 def null_instruments(sections: Mapping[str, Records]) -> Nulls:
     for record in sections["instruments"][:1]:  # the AUCs are of all models
-        for one in record["auc"]:
-            if holds(one["low"], one["high"], 0.5):
-                text = f"Not shown to tell answers that depend on the trace from others, by {one['level']}"
+        for one in record["beliefs"]:
+            if one["verdict"] in ("not shown", "reversed"):
+                text = "Not shown, in every pair of models, to tell answers that depend on the trace from others"
                 yield text, {}, f"{one['label']} AUC {signed(one['auc'])}"
 
 

@@ -194,10 +194,12 @@ MEASURED = {
         (FILES.perturb(*RUN),),
     ),
     "agreements": Measured(
-        "AUC: share of the pairs, one answer that depends on the trace by how its model was trained and one that does "
-        "not, in which the measure is higher for the first; 0.5 is chance. Agreement: Spearman's \u03c1 over items, "
-        "ranked within their dataset; dots where more clearly than items dealt at random (5%, Holm over all pairs). "
-        "Intervals: 95%, bootstrap over items; of means of models, Newcombe's.",
+        "AUC of two models: share of the pairs, one answer that depends on the trace by how its model was trained and "
+        "one that does not, in which the measure is higher for the first; 0.5 is chance. Told apart: the interval of "
+        "every pair of models lies above 0.5, clearly if above 0.7; reversed: that of one lies below 0.5. Agreement: "
+        "Spearman's \u03c1 over items, ranked within their dataset; dots where more clearly than items dealt at random "
+        "(5%, Holm over all pairs). Intervals: 95%; of AUCs Newcombe's, wider where items vary more; of agreement "
+        "bootstrap over items.",
         "instruments",
         ("r2a_core/instruments/catalogue.py", "r2a_core/instruments/statistics.py"),
         ("instruments",),

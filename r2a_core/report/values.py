@@ -173,9 +173,9 @@ def changed_values(sections: Sections) -> Iterator[Value]:
 
 def instrument_values(records: Records) -> Iterator[Value]:
     """Lists how well each instrument tells items whose answer depends on the trace; all models are in each AUC."""
-    for one in (one for record in records[:1] for one in record["auc"]):
-        if one["level"] == "item":
-            yield of({}, f"told by {one['label']}", "AUC, all models", {**one, "mean": one["auc"]})
+    for one in (one for record in records[:1] for one in record["beliefs"]):
+        if one["auc"] is not None:
+            yield of({}, f"told by {one['label']}", "AUC, least pair of models", {**one, "mean": one["auc"]})
 
 
 def paper_values(sections: Sections) -> Iterator[Value]:

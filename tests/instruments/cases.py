@@ -53,6 +53,6 @@ def tables() -> dict[str, pl.DataFrame]:
     """As the stage writes them."""
     found = {"values": values(), "truth": truth()}
     return found | {
-        "auc": auc_table(found["values"], found["truth"], params()),
+        "auc": auc_table(found["values"], found["truth"]),
         "agreement": agreement_table(found["values"], params()),
     }

@@ -70,13 +70,14 @@ def test_from_tables_to_auc_and_figures_and_the_same_bytes_again(root: Path) -> 
     call(root, "instruments")
     call(root, "figures_instruments")
     assert [fault for fault in faults(root / "data") if "instruments" in fault] == []
-    auc = pl.read_parquet(root / "data/instruments/auc.parquet").filter(level="item")
+    auc = pl.read_parquet(root / "data/instruments/auc.parquet").filter(level="pair")
     found = dict(auc.select("instrument", "auc").iter_rows())
     assert (found["cut_mass"], found["mass"], found["area"]) == (1, 0.5, 0.5)
-    assert found["flip"] is None  # no label on the pairs
+    assert found["flip"] is None  # no label on the pairs, which the metrics say
     metrics = json.loads((root / "data/metrics/instruments.json").read_text(encoding="utf-8"))
     assert [row["followed"] for row in metrics["truth"]] == [0.5, None, 0.5, None]
-    assert metrics["instruments"]["cut_mass"]["item"]["n_depends"] == 4
+    assert metrics["instruments"]["cut_mass"]["pairs"][0]["n_depends"] == 4
+    assert "takes pairs whose answers follow" in metrics["instruments"]["flip"]["pairs"][0]["why"]
     before = contents(root / "data", MADE)
     assert {Path(name).name for name in before} >= {"auc.png", "auc.pdf", "values.parquet", "instruments.json"}
     call(root, "instruments")

@@ -8,11 +8,13 @@ from r2a_core.instruments.statistics import (
     Groups,
     chance,
     holm,
+    item_auc,
+    item_sums,
     model_auc,
     newcombe,
     rank_correlation,
     rank_moments,
-    stratified_auc,
+    wins,
 )
 from tests.instruments.cases import params
 
@@ -25,10 +27,10 @@ def groups(ours: list[float], theirs: list[float], shared: bool = False) -> Grou
 
 def test_pairs_are_counted_within_their_dataset_and_ties_are_half() -> None:
     first, second = groups([3, 1], [2]), groups([10, 10], [10, 9])  # 1 of 2 won; 2 wins and 2 ties of 4
-    assert stratified_auc([first, second], 200, 0).value == pytest.approx((1 + 3) / (2 + 4))
+    assert item_auc([first, second]).value == pytest.approx((1 + 3) / (2 + 4))
     far = groups([100, 101], [102, 103])  # a dataset of high values: pooled, they would count as above the first's
-    assert stratified_auc([groups([1.0], [2.0]), far], 200, 0).value == 0
-    assert stratified_auc([groups([1.0], [])], 200, 0).value is None
+    assert item_auc([groups([1.0], [2.0]), far]).value == 0
+    assert item_auc([groups([1.0], [])]).value is None
 
 
 def test_auc_is_mann_whitney_over_the_number_of_pairs() -> None:
@@ -36,27 +38,35 @@ def test_auc_is_mann_whitney_over_the_number_of_pairs() -> None:
     ours, theirs = generator.integers(0, 9, 23), generator.integers(0, 7, 31)
     expected = mannwhitneyu(ours, theirs).statistic / (23 * 31)
     assert model_auc([groups(ours.tolist(), theirs.tolist())]).value == pytest.approx(expected)
-    assert stratified_auc([groups(ours.tolist(), theirs.tolist())], 200, 0).value == pytest.approx(expected)
+    assert item_auc([groups(ours.tolist(), theirs.tolist())]).value == pytest.approx(expected)
 
 
-def test_the_interval_draws_an_item_with_all_that_it_has() -> None:
-    """Against slow resampling of the items by name."""
+def test_an_interval_is_wider_where_items_vary_more_than_newcombe_supposes() -> None:
+    half = item_auc([groups([9.0] * 12 + [-9.0] * 12, [float(at) / 24 for at in range(24)])])  # 12 win all, 12 none
+    assert half.value == 0.5
+    low, _ = newcombe(0.5, 24, 24)
+    assert half.low is not None
+    assert half.low < low - 0.02
+    assert newcombe(0.5, 24, 24, variance=1e-9) == newcombe(0.5, 24, 24)
+
+
+def test_the_spread_of_items_is_that_of_drawing_each_with_all_that_it_has() -> None:
+    """Against slow resampling of the items by name; items of both models go against one another."""
     generator = np.random.default_rng(2)
-    ours, theirs = generator.normal(0.6, 1, 12), generator.normal(0, 1, 12)
-    found = stratified_auc([groups(ours.tolist(), theirs.tolist(), shared=True)], 4000, 0)
-    slow = []
-    for _ in range(1000):
-        drawn = generator.integers(0, 12, 12)
-        pairs = [(i, j) for a, i in enumerate(drawn) for b, j in enumerate(drawn) if i != j or a == b]  # no copies
-        slow.append(np.mean([ours[i] > theirs[j] for i, j in pairs]))
-    assert [found.low, found.high] == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.03)
+    theirs = generator.normal(0, 1, 40)
+    ours = 0.5 - theirs
+    group = groups(ours.tolist(), theirs.tolist(), shared=True)
+    over = wins(ours, theirs)
+    sums = item_sums(group, over - over.mean()) / over.size
+    slow = [over[np.ix_(drawn, drawn)].mean() for drawn in generator.integers(0, 40, (2000, 40))]
+    assert (sums**2).sum() ** 0.5 == pytest.approx(np.std(slow), rel=0.1)
 
 
 def test_an_interval_has_a_width_where_every_pair_is_won() -> None:
     low, high = newcombe(1.0, 1, 1)
     assert (low, high) == (pytest.approx(1 / (1 + 1.96**2), abs=1e-4), 1.0)  # 1 - t = 1.96^2 t
     assert newcombe(0.0, 1, 1) == pytest.approx((0, 1 - low))
-    won = stratified_auc([groups([2, 3, 4], [0, 1])], 200, 0)
+    won = item_auc([groups([2, 3, 4], [0, 1])])
     assert (won.value, won.high) == (1, 1)
     assert won.low == pytest.approx(newcombe(1.0, 3, 2)[0])
     assert 0.3 < newcombe(1.0, 3, 2)[0] < 0.7

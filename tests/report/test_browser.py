@@ -212,11 +212,12 @@ def test_changed_reasoning_stands_at_its_shares(opened):
 
 def test_an_instrument_stands_at_its_auc_and_its_agreement(opened):
     view = opened()
-    names = ("wrong item", "empty item", "mass item")
+    names = [f"{name} reads against recites" for name in ("wrong", "empty", "mass")]
     ends = [number(view.locator(f"#agreements [data-auc='{name}'] circle").get_attribute("cx")) for name in names]
     assert (ends[2] - ends[1]) / (ends[0] - ends[1]) == pytest.approx(0.5)
-    said = view.locator("#agreements [data-auc='wrong model'] circle title").text_content()
-    assert said.startswith("loss by wrong values, means of a model on a dataset: 1, 1 and 1;")
+    said = view.locator(f"#agreements [data-auc='{names[0]}'] circle title").text_content()
+    assert said.startswith("reads against recites: 1 (95%")
+    assert view.locator("#agreements .value", has_text="reversed").count() == 1
     assert count_cells(view, "#agreements") == 6  # of 3 x 3, none of an instrument with itself
     assert view.locator("#agreements [data-told='0 1']").count() == 1
     assert "fails to say whether one answer" in view.locator("#agreements .says").inner_text()

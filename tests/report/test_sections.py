@@ -396,12 +396,13 @@ def test_verdicts_come_from_records_and_never_from_one_interval_of_another_run()
         for dataset, p in (("a", 0.3), ("b", 0.05), ("c", 0.01), ("d", None))
     ]
     hidden = {"result_loss": flat, "attended": {"n_traces": 2, "low": 0.1, "high": 0.3, "p": 0.2}}
-    auc = [
-        {"label": name, "level": "item", "auc": middle, "low": middle - 0.1, "high": middle + 0.1}
-        for name, middle in (("mass", 0.55), ("cut", 0.7), ("focus", 0.3))
+    judged = [
+        {"label": name, "verdict": verdict, "auc": auc}
+        for name, verdict, auc in (("mass", "reversed", 0.3), ("cut", "weakly", 0.7), ("focus", "not shown", 0.55))
     ]
     found = nulls(
-        empty | {"walks": walks, "sentences": [{"dataset": "a", "hidden": hidden}], "instruments": [{"auc": auc}]}
+        empty
+        | {"walks": walks, "sentences": [{"dataset": "a", "hidden": hidden}], "instruments": [{"beliefs": judged}]}
     )
     assert found == [
         "Heads that move through the reasoning in order are not shown to stop nearer to words such as \u201cwait\u201d "
@@ -410,7 +411,8 @@ def test_verdicts_come_from_records_and_never_from_one_interval_of_another_run()
         "p = 0.4.",
         "The result's probability does not measurably change with a sentence hidden: a.",
         "Sentences with more of the answer's attention are not shown to matter more to it: a p = 0.2.",
-        "Not shown to tell answers that depend on the trace from others, by item: mass AUC 0.55.",
+        "Not shown, in every pair of models, to tell answers that depend on the trace from others: mass AUC 0.30, "
+        "focus AUC 0.55.",
     ]
     runs = [
         {"summary": {"chance": None, "paired": {"n": 9, "accuracy_with": 1, "difference": gain, "low_difference": low}}}

@@ -1,31 +1,40 @@
 // Which instrument tells answers that depend on the trace from others, and how far the instruments agree.
 
-const AUC_LEVELS = { item: ['single items', BLUE, -3], model: ['means of a model on a dataset', ORANGE, 3] };
+const PAIR_COLOURS = [BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE];
 
-function aucPanel(found, width) {
-  const marks = (one, x, y) => {
-    const [level, colour, lift] = AUC_LEVELS[one.level];
-    const auc = { mean: one.auc, low: one.low, high: one.high };
+function aucPanel({ auc, beliefs }, width) {
+  const found = auc.filter((one) => one.level === 'pair');
+  const pairOf = (one) => `${one.depends} against ${one.other}`;
+  const pairs = [...new Set(found.map(pairOf))];
+  const colourOf = (pair) => PAIR_COLOURS[pairs.indexOf(pair) % PAIR_COLOURS.length];
+  const mark = (one, x, y) => {
+    const pair = pairOf(one);
+    const lift = (12 * (pairs.indexOf(pair) + 0.5)) / pairs.length - 6;
     const said =
-      `${one.label}, ${level}: ${withInterval(auc, 2)}, ` +
+      `${pair}: ${withInterval({ ...one, mean: one.auc }, 2)}, ` +
       `${one.n_depends} and ${one.n_others}; ${show(one.passes, 1)} passes over a trace`;
-    const mark = intervalMark(x, y + lift, auc, colour, said, 3.5);
-    return s('g', { 'data-auc': `${one.instrument} ${one.level}` }, mark);
+    const drawn = intervalMark(x, y + lift, { ...one, mean: one.auc }, colourOf(pair), said, 3);
+    return s('g', { 'data-auc': `${one.instrument} ${pair}` }, drawn);
   };
   return [
-    h('h4', {}, 'AUC: answers that depend on the trace, and others'),
+    h('h4', {}, 'AUC: answers that depend on the trace, and others, by pairs of models'),
     rowChart({
       width,
-      label: 'AUC of every instrument with its 95% interval',
-      rows: [...new Set(found.map((one) => one.label))],
+      label: 'AUC of every instrument and pair of models with its 95% interval',
+      rows: beliefs,
       ends: [0, 1],
       format: (value) => show(value, 1),
       unit: 'AUC; * circular',
       guides: [0.5],
-      name: (label) => label,
-      marks: (label, x, y) => found.filter((one) => one.label === label).map((one) => marks(one, x, y)),
+      right: 74,
+      name: (one) => one.label,
+      value: (one) => one.verdict,
+      marks: (one, x, y) => [
+        one.auc === null && textAt(x(0) + 4, y + 4, 'start', one.why),
+        found.filter((each) => each.instrument === one.instrument).map((each) => mark(each, x, y)),
+      ],
     }),
-    legend(...Object.values(AUC_LEVELS).map(([label, colour]) => [swatch(colour), label])),
+    legend(...pairs.map((pair) => [swatch(colourOf(pair)), pair])),
   ];
 }
 
@@ -71,7 +80,7 @@ function drawInstruments(body, width) {
   const run = findRecord('instruments', { model: STATE.model });
   if (!run) return { missing: 'The instruments have not been compared: dvc repro instruments.' };
   if (!run.labels.length) return { missing: `No two instruments have measured enough items of ${STATE.model}.` };
-  const auc = run.auc.length ? [(each) => aucPanel(run.auc, each)] : [];
+  const auc = run.auc.length ? [(each) => aucPanel(run, each)] : [];
   body.append(panels(width, [...auc, (each) => agreementPanel(run, each)], 1000));
   return {
     answer: run.answer,
