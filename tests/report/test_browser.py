@@ -251,7 +251,7 @@ def test_an_answer_token_shows_what_it_reads_of_each_part_and_is_let_go(opened, 
     parts = {row["part"]: row for row in read_links(inputs).filter(row=close + 6).iter_rows(named=True)}
     assert len(parts) == 3
     answer = read_links(inputs).filter(pl.col("row") >= close, part="reasoning")
-    on_reasoning = f"{100 * answer['mass'].mean():.0f}% on the reasoning"
+    on_reasoning = f"{100 * answer['mass'].to_numpy().mean():.0f}% on the reasoning"
     assert on_reasoning in view.locator("#reader .says").inner_text()
     view.locator(f'#reader .answer .t[data-token="{close + 7}"]').click()
     said = view.locator("#reader-readout").inner_text()
