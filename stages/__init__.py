@@ -10,7 +10,7 @@ from typing import Any
 if not sys.stderr.isatty():
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # no progress bars in a log; read once, at import
 
-INTERRUPTED = "interrupted: finished shards are kept; dvc repro goes on from there"
+INTERRUPTED = "interrupted: what is finished is kept; dvc repro goes on from there"
 
 
 def leave(*_: Any) -> None:

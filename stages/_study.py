@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -122,9 +122,10 @@ def open_study(stage: str, **names: str) -> Study:
         if name not in known:
             raise R2AError(f"params.yaml has no {kind} {name!r}", f"the {KINDS[kind]} are {', '.join(known)}")
     set_threads()
-    parse(RunParams, values.get("run"), "run")
+    run = parse(RunParams, values.get("run"), "run")
     stages = read_yaml(root / "dvc.yaml")["stages"]
     needs = declared(stages[stage], names, values)
+    refuse_unmade(root, needs.inputs, names, run)
     made = outputs(stages, values)
     put_aside(root, StudyPaths(root).unused, (*needs.inputs, "data/metrics"), made)
     if "DVC_STAGE" in os.environ:  # what is run by hand is in no lock
@@ -139,6 +140,19 @@ def open_study(stage: str, **names: str) -> Study:
     study = Study(stage, tuple(names.values()), root, needs, values, code, state)
     opened.append(study)
     return study
+
+
+def refuse_unmade(root: Path, inputs: Iterable[str], names: Mapping[str, str], run: RunParams) -> None:
+    """Raises MissingPrerequisite for an input that dvc repro would not make: the run lacks the model or dataset."""
+    models = (*run.models, *(reader.model for reader in run.readers))
+    known = {"model": models, "texts": models, "dataset": (*run.datasets, run.pairs)}
+    outside = [(KINDS[kind], name) for kind, name in names.items() if name not in known.get(kind, (name,))]
+    missing = [place for place in inputs if place.startswith("data/") and not (root / place).exists()]
+    for kind, name in outside if missing else ():
+        raise MissingPrerequisite(
+            f"{missing[0]} does not exist, and no run makes it while run.{kind} lacks {name!r}",
+            f"add {name} to run.{kind} in params.yaml, then run dvc repro",
+        )
 
 
 @contextmanager

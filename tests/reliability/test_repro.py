@@ -98,7 +98,7 @@ def test_a_second_run_beside_the_first_is_refused_and_ctrl_c_ends_both(study: Pa
     assert second.returncode == 2
     os.killpg(make.pid, signal.SIGINT)  # as the terminal does
     complaints = make.communicate()[1]
-    assert "interrupted: finished shards are kept" in complaints
+    assert "interrupted: what is finished is kept" in complaints
     assert "Traceback" not in complaints
     assert all(gone(process) for process in processes)
 

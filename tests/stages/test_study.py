@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from zc.lockfile import LockError, LockFile
 
+from r2a_core.infra.errors import MissingPrerequisite
 from r2a_core.infra.files import folder_digest, sha256
 from r2a_core.infra.shards import FORMAT, fingerprint
 from stages._guard import files
@@ -20,7 +21,7 @@ HEAD = "from stages._study import run_stage\n\ndef command() -> None:\n"
 CASES = {
     "raise R2AError('a is wrong', 'mend a')": (2, "error: a is wrong\nhint: mend a\n"),
     "raise MissingPrerequisite('no GPU', 'use R2A_DEVICE=cpu')": (3, "error: no GPU\nhint: use R2A_DEVICE=cpu\n"),
-    "raise KeyboardInterrupt": (130, "interrupted: finished shards are kept; dvc repro goes on from there\n"),
+    "raise KeyboardInterrupt": (130, "interrupted: what is finished is kept; dvc repro goes on from there\n"),
     "raise MemoryError": (3, "error: out of memory: MemoryError\n"),
     "import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried')": (3, "error: out of memory: CUDA out of"),
     f"raise OSError({errno.ENOSPC}, 'full', '/a/b')": (3, "error: /a/b cannot be written: No space left on device"),
@@ -66,6 +67,14 @@ def test_a_stage_sees_the_sections_that_dvc_yaml_declares_and_no_others(study: S
 
     assert seen.root == study.root
     assert seen.paths.judgements("tiny", "texts") == study.root / "data" / "judgements" / "tiny" / "texts.parquet"
+
+
+def test_what_no_run_makes_says_what_the_run_lacks(study: Study) -> None:
+    study.write_params(run=PARAMS["run"] | {"models": ["tiny"], "readers": [], "datasets": ["built_in_pairs"]})
+    with chdir(study.root), pytest.raises(MissingPrerequisite) as caught:
+        open_study("evaluate", model="tiny", dataset="texts")
+    assert "no run makes it while run.datasets lacks 'texts'" in caught.value.message
+    assert caught.value.hint.startswith("add texts to run.datasets")
 
 
 def test_shards_depend_on_the_stage_s_code_and_the_model(study: Study) -> None:
