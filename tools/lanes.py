@@ -14,6 +14,7 @@ from stages._plan import items
 
 MOST = 4  # lanes, where R2A_LANES does not say: each holds a model, and DVC writes for one at a time
 PAIRS = ("select_pairs", "generate_pairs", "pairs", "capture_pairs", "patch")  # need prepared models and pairs alone
+SLOWEST = "figures_attention"  # takes longer than all other figures together
 
 Phase = list[list[str]]
 
@@ -52,11 +53,11 @@ def phases(stages: Mapping[str, Any], params: Mapping[str, Any]) -> list[Phase]:
         ]
 
     datasets = params["run"]["datasets"]
+    figures = [name for name in names if name.startswith("figures_")]
     return [
         [task(prepare)],
         [task(PAIRS), *(task(before, dataset) for dataset in datasets)],
         [task(["heads"])],
         [task(after, dataset) for dataset in datasets],
-        [task(["instruments"])],
-        [[name] for name in names if name.startswith("figures_")],
+        [[SLOWEST], ["instruments", *(name for name in figures if name != SLOWEST)]],
     ]

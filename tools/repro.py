@@ -14,7 +14,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -33,6 +35,7 @@ from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import folder_digest, sha256, write_text_whole
 from r2a_core.infra.processes import end_with_parent, held
 from tools.lanes import lanes, phases
+from tools.short_lock import completed, lost, shortened
 
 LOCK = Path("dvc.lock")
 TMP = Path(".dvc/tmp")
@@ -86,12 +89,29 @@ def side_by_side() -> int:
     if most == 1 or not dvc(["status", "--quiet"]):
         return 0
     environment = {"R2A_THREADS": str(cores // most)} | os.environ | {"R2A_LANES": str(most)}
-    for tasks in phases(stages, params):
-        if code := run_tasks(tasks, most, environment):
-            if code != INTERRUPTED:
-                print("error: a stage failed, and said why above; what others had begun is kept", file=sys.stderr)
-            return code
+    with short_lock():
+        for tasks in phases(stages, params):
+            if code := run_tasks(tasks, most, environment):
+                if code != INTERRUPTED:
+                    print("error: a stage failed, and said why above; what others had begun is kept", file=sys.stderr)
+                return code
     return 0
+
+
+@contextmanager
+def short_lock() -> Iterator[None]:
+    """Takes records that spare no work out of dvc.lock, and puts back those of stages that did not run."""
+    if not LOCK.exists():
+        yield
+        return
+    before, absent = LOCK.read_text(encoding="utf-8"), lost()
+    with alone():
+        write_text_whole(LOCK, shortened(before, absent))
+    try:
+        yield
+    finally:
+        with alone():
+            write_text_whole(LOCK, completed(LOCK.read_text(encoding="utf-8"), before))
 
 
 def run_tasks(tasks: list[list[str]], most: int, environment: dict[str, str]) -> int:
@@ -118,12 +138,19 @@ def edited() -> list[str]:
 
 
 def mend() -> None:
-    """Mends DVC's records while no dvc writes them. Raises R2AError when one goes on doing so."""
+    """Mends DVC's records. Raises as `alone`."""
+    with alone():
+        mend_lock()
+        mend_rwlock()
+        mend_run_cache()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Holds DVC's locks, so that no dvc writes its records. Raises R2AError when one goes on doing so."""
     try:
         with make_lock(str(TMP / "lock")), make_lock(str(TMP / "rwlock.lock")):
-            mend_lock()
-            mend_rwlock()
-            mend_run_cache()
+            yield
     except LockError:
         raise R2AError("a dvc command is at work in this folder", "wait for it to end: ps shows it") from None
 
