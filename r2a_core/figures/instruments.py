@@ -37,8 +37,8 @@ def auc_figure(auc: pl.DataFrame) -> Figure:
     for place, each in enumerate(judged):
         if each.auc is None:
             axes.text(0.02, place, each.why or "", va="center", fontsize=7, style="italic", parse_math=False)
-        verdict = {"weight": "bold"} if each.verdict in ("clearly", "reversed") else {}
-        axes.text(1.05, place, each.verdict, va="center", fontsize=8, clip_on=False, **verdict)
+        weight = "bold" if each.verdict in ("clearly", "reversed") else "normal"
+        axes.text(1.05, place, each.verdict, va="center", fontsize=8, weight=weight)
     axes.axvline(0.5, color=INK, linewidth=0.8, linestyle="--")
     axes.set_yticks(range(len(judged)), [f"{each.label}, {each.passes:.1f}" for each in judged], fontsize=8)
     axes.set(ylim=(len(judged) - 0.5, -0.5), xlim=(-0.03, 1.03), xticks=np.linspace(0, 1, 6))

@@ -70,7 +70,7 @@ def auc_sentence(judged: Sequence[Belief]) -> str:
         "clearly": "are told apart clearly by",
         "weakly": "are told apart weakly by",
         "not shown": "are not shown to be told apart by",
-        "reversed": "are told the wrong way round, in a pair at least, by",
+        "reversed": "are reversed, in a pair at least, by",
         "no AUC": "cannot be compared by",
     }
     groups = {verdict: [each for each in judged if each.verdict == verdict] for verdict in verbs}
@@ -100,7 +100,7 @@ def mass_sentence(judged: Sequence[Belief]) -> str:
         "clearly": "tells clearly",
         "weakly": "tells weakly",
         "not shown": "fails to say",
-        "reversed": "says the opposite of",
+        "reversed": "is reversed in a pair of models, so it cannot say",
     }[mass.verdict]
     where = f"AUC of {mass.depends} against {mass.other} {mass.auc:.2f}, 95% {mass.low:.2f} to {mass.high:.2f}"
     return f"Attention mass on the reasoning {verb} whether one answer depends on its trace ({where})."

@@ -116,7 +116,7 @@ def test_words_say_what_to_believe_and_where_mass_fails(made: dict[str, pl.DataF
     assert said[0].endswith("whatever else differs within a pair counts as evidence too.")
     assert "are told apart clearly by loss by wrong values 1.00 (0.80 to 1.00)" in said[1]
     assert "are not shown to be told apart by attention mass on the reasoning 0.50" in said[1]
-    assert "the wrong way round, in a pair at least, by loss without reasoning reads against recites 0.00" in said[1]
+    assert "are reversed, in a pair at least, by loss without reasoning reads against recites 0.00" in said[1]
     assert said[1].endswith("The cheapest that does, loss by wrong values, takes 2.0 passes over a trace.")
     unchecked = made["truth"].with_columns(followed=pl.lit(None, pl.Float64))
     assert "no label is checked" in sentences(unchecked, made["auc"], made["agreement"], "reads")[0]
