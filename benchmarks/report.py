@@ -15,7 +15,7 @@ RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "benchmarks.md"
 MARKER = "<!-- Below this line the page is written by hand; make bench keeps it. -->"
 HEAD = """# Benchmarks
 
-Our code and its peers on the same random weights, the same tokens and the same number of threads. Each side has its own
+Our code and its peers on the same weights, the same tokens and the same number of threads. Each side has its own
 process, which keeps its model loaded. Each round runs every contender once, one at a time; the order is reversed on
 alternate rounds. A ratio is the median over rounds of the two times of one round, with the smallest and the largest in
 parentheses. `make bench` writes this page and sets up the peers in an environment of their own (.venv-peers).
