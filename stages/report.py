@@ -110,8 +110,11 @@ def chosen(values: dict[str, Any]) -> dict[str, Any]:
     """Select the params to list: of models and datasets only those that run."""
     run = values["run"]
     readers = [reader["model"] for reader in run["readers"]]
-    names = {"models": [*run["models"], *readers], "datasets": [*run["datasets"], run["pairs"]]}
-    return values | {section: {name: values[section][name] for name in found} for section, found in names.items()}
+    names = {"models": {*run["models"], *readers}, "datasets": {*run["datasets"], run["pairs"]}}
+    return values | {
+        section: {name: entry for name, entry in values.get(section, {}).items() if name in found}
+        for section, found in names.items()
+    }
 
 
 def machine_facts() -> dict[str, str]:

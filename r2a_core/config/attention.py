@@ -123,7 +123,7 @@ class ChosenSpan(Record):
 class MapParams(Record):
     """The section `maps`."""
 
-    heads: dict[Text, Listed[Head]]  # model -> heads; models not named show their first ranked heads and a walking one
+    heads: dict[Text, Listed[Head]]  # model -> heads; models not named show `top_heads`
     top_heads: Whole  # heads shown by default: those that walk best, then the first by mass on the reasoning
     items: dict[Text, Listed[Text]]  # dataset -> item ids; datasets not named show `traces` representative ones
     traces: Count

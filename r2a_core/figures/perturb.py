@@ -84,7 +84,7 @@ def _arms(axes: Axes, record: dict[str, Any]) -> None:
         if arm["took"]["n"]:
             axes.plot([arm["took"]["mean"]], [place], "x", color=ORANGE, markersize=5, gid="took")
     axes.set_yticks(
-        range(len(record["arms"])), [f"{label_of(arm)} ({arm['n']})" for arm in record["arms"]], fontsize=7.5
+        range(len(record["arms"])), [f"{label_of(arm)} ({arm['same']['n']})" for arm in record["arms"]], fontsize=7.5
     )
     axes.invert_yaxis()
     axes.set(xlim=(-0.04, 1.04), xlabel="same answer (n)\neach: values changed\nx: the one put in its place")

@@ -19,7 +19,7 @@ Verdict = Literal["clearly", "weakly", "not shown", "reversed", "no AUC"]
 
 @dataclass(frozen=True)
 class Belief:
-    """What an instrument has shown of single items. depends to high: of the pair of models with the lowest AUC."""
+    """What an instrument has shown of single items. depends to high: of the pair of models that decides the verdict."""
 
     instrument: str
     verdict: Verdict
@@ -54,7 +54,7 @@ def belief(pairs: list[dict[str, Any]]) -> Belief:
     It is believed if the interval of every pair lies above 0.5: one instrument may tell one model from the rest for
     another reason. It is reversed if that of a pair lies below.
     """
-    known = sorted((row for row in pairs if row["auc"] is not None), key=lambda row: (row["auc"], row["low"]))
+    known = [row for row in pairs if row["auc"] is not None]
     sides = {side(row["low"], row["high"], 0.5) for row in known}
     verdict: Verdict = "not shown"
     if not known:
@@ -63,7 +63,8 @@ def belief(pairs: list[dict[str, Any]]) -> Belief:
         verdict = "reversed"
     elif sides == {1} and len(known) == len(pairs):
         verdict = "clearly" if min(row["low"] for row in known) >= CLEAR else "weakly"
-    least: Mapping[str, Any] = known[0] if known else pairs[0]
+    ends = {"reversed": "high", "clearly": "low", "weakly": "low"}
+    least: Mapping[str, Any] = min(known, key=lambda row: row[ends.get(verdict, "auc")], default=pairs[0])
     names = ("instrument", "depends", "other", "auc", "low", "high", "why", "passes")
     return Belief(verdict=verdict, **{name: least[name] for name in names})
 

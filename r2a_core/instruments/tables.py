@@ -60,9 +60,13 @@ def auc_table(values: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
         for pair in model_pairs(labels):
             models = (pl.col("model") == pl.lit(each, pl.String) for each in pair)
             ours, theirs = (side.filter(of_model) for side, of_model in zip(sides(known), models, strict=True))
-            estimate = item_auc(strata(pl.concat([ours, theirs]), "item_id"))
+            compared = [
+                each for each in strata(pl.concat([ours, theirs]), "item_id") if len(each.ours) and len(each.theirs)
+            ]
+            estimate = item_auc(compared)
             why = None if estimate.value is not None else missing(name, pair, (ours, theirs))
-            rows.append((name, "pair", *pair, ours.height, theirs.height, *numbers(estimate), passes, why))
+            sizes = sum(len(each.ours) for each in compared), sum(len(each.theirs) for each in compared)
+            rows.append((name, "pair", *pair, *sizes, *numbers(estimate), passes, why))
         units = known.group_by("model", "dataset", maintain_order=True)
         means = units.agg(pl.col("depends").first(), pl.col("value").mean())
         sizes = [side["model"].n_unique() for side in sides(means)]

@@ -127,7 +127,7 @@ def graded_mistakes(frame: pl.DataFrame) -> pl.DataFrame:
 def mistake_curves(frame: pl.DataFrame, params: PerturbParams) -> dict[str, Any]:
     """Same answers by part of the trace in which the mistake is, at the mean place of those there; None for none."""
     parts = max(1, params.free.mistakes if params.free else 1)
-    at = (pl.col("level") * parts).floor().clip(0, parts - 1)
+    at = (pl.col("kept") * parts - 1) // pl.col("n_sentences")  # part in which the wrong sentence ends
     items = graded_mistakes(frame).group_by("part", "item_id", at=at, maintain_order=True)
     means = items.agg(pl.col("level", "same").mean()).sort("at", maintain_order=True)
     found: dict[str, Any] = {"made": None, "none": None}

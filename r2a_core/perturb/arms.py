@@ -96,7 +96,7 @@ def value_arms(
     """Yield wrong values across the trace, after the boundary alone, and before it with an exit at the boundary.
 
     More of them hold those of fewer. Of levels that are as many values of a part the highest stands for all, and one
-    that is less than half a value for none.
+    that is half a value or less for none.
     """
     total, early = len(reading.sentences), reading.first_sentences(boundary)
     order = generator.sample(edits, len(edits))

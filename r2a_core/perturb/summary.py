@@ -313,10 +313,10 @@ def by_part(arms: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[s
 
 def arm_sentence(arm: dict[str, Any], words: str) -> str:
     """Say how many answers stay after a change, and what that costs."""
-    loss = arm["loss"]
+    loss, same = arm["loss"], arm["same"]
     told = "" if side(loss["low"], loss["high"]) else ", which cannot be told from no change"
     text = (
-        f"{words[0].upper()}{words[1:]}, {share_words(arm['same'])} of the answers to {arm['n']} questions stay; "
+        f"{words[0].upper()}{words[1:]}, {share_words(same)} of the answers to {same['n']} questions stay; "
         f"log p(answer) falls by {estimate(loss)} nats{told}."
     )
     if arm["took"]["n"]:

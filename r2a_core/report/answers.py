@@ -116,14 +116,16 @@ def perturb_sentence(record: Record) -> str:
     """Says how many answers stay without the reasoning, where in it the answer settles, and what leaves fewest."""
     if record["curve"] is None:
         return "No answer is the same after the unchanged reasoning, so nothing can be said."
-    told = [arm for arm in record["arms"] if arm["family"] != "cut" and arm["loss"]["low"] is not None]
+    told = [
+        arm for arm in record["arms"] if arm["family"] != "cut" and arm["loss"]["low"] is not None and arm["same"]["n"]
+    ]
     same = record["curve"]["same"]
     empty = f"Without the reasoning {percent(same[0]['mean'])} of the answers stay. " if same else ""
     text = f"{empty}{settled_words(record)}"
     if not told:
         return text
     least = min(arm["same"]["mean"] for arm in told)
-    where = [f"{words_of(arm)} (n = {arm['n']})" for arm in told if arm["same"]["mean"] == least]
+    where = [f"{words_of(arm)} (n = {arm['same']['n']})" for arm in told if arm["same"]["mean"] == least]
     return f"{text} Fewest, {percent(least)}, stay {listed(where)}."
 
 

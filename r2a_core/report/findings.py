@@ -6,6 +6,7 @@ records of the page's sections -> records of sentences. Every number in them is 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from math import log
 from typing import Any
 
@@ -121,7 +122,7 @@ def attention_answer(heads: Records, walk: WalkThresholds) -> Finding:
         return Finding("Not answered: no heads have been ranked.")
     counts, totals = ([record[name] for record in heads] for name in ("n_above_even", "n_heads"))
     most = all(2 * count > total for count, total in zip(counts, totals, strict=True))
-    start = "Yes" if most else "A few heads do" if any(counts) else "No head does"
+    start = "Yes" if most else "Some heads do" if any(counts) else "No head does"
     rest = [total - count for count, total in zip(counts, totals, strict=True)]
     sentence = f"{start}: {span(counts)} of {span(totals)} read it more than even reading would, {span(rest)} do not."
     lines = [
@@ -158,10 +159,10 @@ def patching_answer(records: Records) -> Finding:
 
 
 def moved_sentence(curves: Records) -> str:
-    """Says how far the answer moves: over the layers where each curve is large, or at most."""
+    """Says how far the answer moves: over the first layers, as long as each curve is large, or at most."""
     what = "for a sentence that we add: exchanging the answer it names, inside the model, moves the model's answer"
     points = [[*zip(one["layer"], one["mean"], strict=True)] for one in curves]
-    large = [[(layer, mean) for layer, mean in own if mean >= LARGE] for own in points]
+    large = [[*takewhile(lambda point: point[1] >= LARGE, own)] for own in points]
     if all(large):
         until = span([max(layer for layer, _ in own) for own in large])
         values = [100 * mean for own in large for _, mean in own]
@@ -218,6 +219,7 @@ LEFT_OUT = {  # why a pair of questions is not exchanged, by its status
     "not_selected": "with answers that are not one token in every model",
     "wrong": "answered wrongly",
     "weak": "answered with too little certainty",
+    "not_alignable": "whose tokens cannot be aligned",
 }
 
 
@@ -317,7 +319,7 @@ def null_cuts(sections: Mapping[str, Records]) -> Nulls:
     for record in sections["knockout"]:
         for one in record["sets"]:
             chance = one["loss"]["random"]
-            if chance is not None and chance["p"] >= SIGNIFICANT and len(chance["means"]) >= 1 / SIGNIFICANT - 1:
+            if chance is not None and chance["p"] >= SIGNIFICANT and (len(chance["means"]) + 1) * SIGNIFICANT > 1:
                 heads = f"the {plural(one['k'], 'head')} with {SET_NAMES.get(one['set'], one['set'])}"
                 cut = VERBS[one["kind"]].format(rows="answer", hidden="the reasoning", heads=heads)
                 yield f"{cut} is not shown to cost more than in random heads", record, written(chance["p"])
@@ -352,7 +354,7 @@ def null_hidden(sections: Mapping[str, Records]) -> Nulls:
 
 
 def null_instruments(sections: Mapping[str, Records]) -> Nulls:
-    for record in sections["instruments"][:1]:  # the AUCs are of all models
+    for record in sections["instruments"][:1]:  # a record a model, each with the beliefs of all
         for one in record["beliefs"]:
             if one["verdict"] in ("not shown", "reversed"):
                 text = "Not shown, in every pair of models, to tell answers that depend on the trace from others"

@@ -36,8 +36,8 @@ MEASURED = {
         (*EVALUATION, HEADS, *PATCHING),
     ),
     "beside": Measured(
-        "Headline numbers of the models of this run, each with its 95% interval where it has one. AUCs are of all "
-        "models together, so none is here.",
+        "Headline numbers of the models of this run, each with its 95% interval where it has one. AUCs are of "
+        "pairs of models, so none is here.",
         "report",
         ("r2a_core/report/values.py", "r2a_core/report/comparison.py"),
         ("run",),

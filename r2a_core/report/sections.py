@@ -190,11 +190,13 @@ def patching_section(inputs: ReportInputs, gaps: Gaps) -> list[dict[str, Any]]:
 
 
 def pairs_left_out(path: Path, n_pairs: int) -> dict[str, int]:
-    """Counts the candidate pairs that were not patched, by status; nothing where the table of pairs is absent."""
+    """Counts the candidate pairs that were not patched, by status (of probes the aligned one's); {} without table."""
     frame = read_if_there(path, ["pair_id", "status"], "pairs")
     if frame is None:
         return {}
-    counts = frame.unique("pair_id", keep="first", maintain_order=True)["status"].value_counts(sort=True)
+    aligned_first = frame.sort(pl.col("status") != "aligned", maintain_order=True)
+    of_pairs = aligned_first.unique("pair_id", keep="first", maintain_order=True)["status"]
+    counts = of_pairs.value_counts().sort("count", "status", descending=[True, False])
     found = dict(counts.iter_rows())
     weak = found.pop("aligned", 0) - n_pairs  # the clean runs of the patch stage were not clear enough
     return found | ({"weak": weak} if weak > 0 else {})

@@ -172,10 +172,10 @@ def changed_values(sections: Sections) -> Iterator[Value]:
 
 
 def instrument_values(records: Records) -> Iterator[Value]:
-    """Lists how well each instrument tells items whose answer depends on the trace; all models are in each AUC."""
+    """Lists how well each instrument tells items whose answer depends on the trace, in the pair that decides."""
     for one in (one for record in records[:1] for one in record["beliefs"]):
         if one["auc"] is not None:
-            yield of({}, f"told by {one['label']}", "AUC, least pair of models", {**one, "mean": one["auc"]})
+            yield of({}, f"told by {one['label']}", "AUC, deciding pair of models", {**one, "mean": one["auc"]})
 
 
 def paper_values(sections: Sections) -> Iterator[Value]:

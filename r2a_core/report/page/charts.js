@@ -97,6 +97,7 @@ function panels(width, draws, wide = 720) {
 
 /** A mean with its interval, lying along an axis. */
 function intervalMark(x, y, { mean, low, high }, colour, said = null, radius = 4) {
+  if (mean === null) return [];
   return [
     low !== null && s('line', { x1: x(low), x2: x(high), y1: y, y2: y, stroke: colour, 'stroke-width': 2 }),
     s('circle', { cx: x(mean), cy: y, r: radius, fill: colour }, said && s('title', {}, said)),

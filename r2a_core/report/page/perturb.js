@@ -67,7 +67,7 @@ function armsPanel(arms, width) {
       name: armName,
       data: (one) => ({ 'data-arm': armName(one) }),
       marks: (one, x, y) => {
-        const said = `${armName(one)}: ${withInterval(one.same, 2)}, n = ${one.n}`;
+        const said = `${armName(one)}: ${withInterval(one.same, 2)}, n = ${one.same.n}`;
         const planted = { cx: x(one.took.mean), cy: y, r: 4, fill: 'none', stroke: ORANGE, 'stroke-width': 2 };
         return [intervalMark(x, y, one.same, BLUE, said), one.took.n > 0 && s('circle', planted)];
       },
