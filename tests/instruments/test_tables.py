@@ -49,6 +49,7 @@ def test_without_two_labels_on_a_dataset_there_is_no_auc_and_that_is_said() -> N
 
 
 ENDS = {"high": (0.8, 0.95), "clear": (0.7, 0.9), "weak": (0.55, 0.9), "open": (0.4, 0.9), "wrong": (0.1, 0.4)}
+ENDS |= {"wide": (0.3, 0.55), "narrow": (0.42, 0.48)}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,7 @@ ENDS = {"high": (0.8, 0.95), "clear": (0.7, 0.9), "weak": (0.55, 0.9), "open": (
         (["high", "open"], "not shown", "open"),
         (["high", "wrong"], "reversed", "wrong"),
         (["wrong"], "reversed", "wrong"),
+        (["wide", "narrow"], "reversed", "narrow"),  # the pair that is reversed, not the one with the least AUC
         (["high", None], "not shown", "high"),  # a pair that was not compared
         ([None], "no AUC", None),
     ],

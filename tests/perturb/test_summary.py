@@ -8,7 +8,7 @@ import pytest
 from r2a_core.figures.perturb import perturb_figure
 from r2a_core.perturb.areas import cot_transparency
 from r2a_core.perturb.grid import at_fraction, cut_counts
-from r2a_core.perturb.summary import boundary_of, change_words, item_changes, perturb_record, sentences
+from r2a_core.perturb.summary import boundary_of, change_words, item_changes, perturb_record, sentences, words_of
 from r2a_core.report.answers import perturb_sentence
 from tests.figures.drawn import lines_at
 from tests.perturb.cases import changed, params
@@ -117,6 +117,13 @@ def test_an_answer_that_is_cut_off_is_counted_and_has_no_verdict() -> None:
     other = next(arm for arm in record["arms"] if arm["family"] == "other")
     assert [record["n_cut"], other["n"], other["same"]["n"], other["loss"]["n"]] == [1, 2, 1, 2]
     assert any("1 forced answers were cut off" in text for text in sentences(record))
+    # the page's sentence, of arms with an interval: one without a single verdict is not among the fewest
+    arms = [arm | {"loss": arm["loss"] | {"low": 1.0}} for arm in record["arms"] if arm["family"] != "cut"]
+    open_, *told = [arm | {"same": arm["same"] | {"n": 2, "mean": 0.5}} for arm in arms]
+    unknown = open_ | {"same": {"n": 0, "mean": None, "low": None, "high": None}}
+    said = perturb_sentence(record | {"arms": [unknown, *told]})
+    assert "Fewest, 50%, stay " in said
+    assert words_of(unknown) not in said
 
 
 def test_what_was_changed_can_be_read() -> None:

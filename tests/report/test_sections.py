@@ -365,6 +365,7 @@ def test_answers_state_the_numbers_of_the_figures(page_data):
     [
         ([[0.8, 0.8, 0.6, 0.1], [0.7, 0.5, 0.2, 0.0]], "Yes, for .* 50 to 80% of the way, up to layer 1 to 2."),
         ([[0.8, 0.6, 0.1], [0.2, 0.4, 0.1]], "In part, for .* at most 40 to 80% of the way."),  # one is never large
+        ([[0.8, 0.2, 0.6]], "Yes, for .* 80% of the way, up to layer 0."),
         ([[0.05, 0.02]], "Hardly, for .* at most 5% of the way."),
     ],
 )
@@ -420,6 +421,14 @@ def test_verdicts_come_from_records_and_never_from_one_interval_of_another_run()
     ]
     said = how_sure(empty | {"evaluation": runs, "patching": ()})
     assert said[0].endswith("The smallest gain is +10 points, at least +5 with 95% confidence.")
+
+
+@pytest.mark.parametrize(("draws", "told"), [(19, False), (20, True)])
+def test_a_cut_is_null_only_where_random_sets_could_have_shown_more(draws: int, told: bool) -> None:
+    random = {"p": 0.6, "means": [0.0] * draws}
+    cut = {"model": "m", "dataset": "d", "sets": [{"set": "mass", "k": 10, "kind": "mask", "loss": {"random": random}}]}
+    empty = dict.fromkeys(("evaluation", "perturb", "walks", "sentences", "instruments", "heads"), ())
+    assert bool(nulls(empty | {"knockout": [cut]})) == told
 
 
 def test_a_change_is_null_where_its_interval_leaves_out_half_and_double_and_its_level_is_named() -> None:
