@@ -39,7 +39,7 @@ test-peers: $(PEERS)/.ready
 
 check: lint audit test
 
-# The page's scripts share one scope: they are linted as the one that the page joins them to.
+# The page's scripts share one scope: they are linted as one, as the page runs them.
 lint: develop
 	python -m ruff format --check .
 	python -m ruff check .

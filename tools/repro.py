@@ -104,8 +104,9 @@ def short_lock() -> Iterator[None]:
     if not LOCK.exists():
         yield
         return
-    before, absent = LOCK.read_text(encoding="utf-8"), lost()
+    absent = lost()
     with alone():
+        before = LOCK.read_text(encoding="utf-8")
         write_text_whole(LOCK, shortened(before, absent))
     try:
         yield

@@ -18,9 +18,15 @@ DATA_STATUS = (sys.executable, "-m", "dvc", "data", "status", "--json")
 
 
 def lost() -> set[str]:
-    """Asks DVC which results in dvc.lock are not in its cache -> those that are not in the folder either."""
-    said = subprocess.run(DATA_STATUS, capture_output=True, text=True).stdout
-    places = json.loads(said).get("not_in_cache", []) if said else []
+    """Asks DVC which results in dvc.lock are not in its cache -> those that are not in the folder either.
+
+    Where DVC cannot say, none: the lock then stays as long as it is.
+    """
+    done = subprocess.run(DATA_STATUS, capture_output=True, text=True)
+    if done.returncode:
+        print(f"dvc.lock stays whole while stages run: {done.stderr.strip()}", file=sys.stderr)
+        return set()
+    places = json.loads(done.stdout).get("not_in_cache", [])
     return {place.rstrip("/") for place in places if not Path(place).exists()}
 
 
