@@ -108,8 +108,8 @@ def test_costs_ranks_and_words_are_those_of_the_rows() -> None:
     }
     first, second = sentences(records)
     assert first == (
-        "Cutting the answer's view of the reasoning in the 2 heads with most attention on the reasoning costs 0.500 nats "
-        "per token of the answer (95% 0.316 to 0.684, n = 4); all heads together: 0.800. Of random sets of the same "
+        "Cutting the answer's view of the reasoning in the 2 heads with most attention on the reasoning costs 0.500 "
+        "nats per token of the answer (95% 0.316 to 0.684, n = 4); all heads together: 0.800. Of random sets of the same "
         "layers, 1 of 3 cost as much (p = 0.5). Written anew, 50% of 4 answers change (0% by rounding alone); accuracy "
         "100% becomes 50%."
     )
@@ -126,8 +126,8 @@ def test_costs_ranks_and_words_are_those_of_the_rows() -> None:
     assert question["cost"]["token_layers"] == 4 * 40 + 4 * (3 + 1 + 4) * (4 + 7 * 2)
     assert question["sets"]["mask"]["mass_2"]["reasoning_loss"]["mean"] == pytest.approx(1.0)
     assert sentences([*question["sets"]["mask"].values()])[0].startswith(
-        "Cutting the reasoning's view of the question in the 2 heads with most attention on the reasoning costs 1.000 nats "
-        "per token of the reasoning (95% 1.000 to 1.000, n = 4); all heads together: 1.000."
+        "Cutting the reasoning's view of the question in the 2 heads with most attention on the reasoning costs 1.000 "
+        "nats per token of the reasoning (95% 1.000 to 1.000, n = 4); all heads together: 1.000."
     )
     assert cost_record(cut()) == {"token_layers": 2 * 40 + 2 * 4 * (4 + 7 * 2), "whole_passes": 2 * 8 * 40}
     assert knockout_records(cut().clear(), params()) == []
