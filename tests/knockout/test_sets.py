@@ -110,8 +110,8 @@ def test_costs_ranks_and_words_are_those_of_the_rows() -> None:
     assert first == (
         "Cutting the answer's view of the reasoning in the 2 heads with most attention on the reasoning costs 0.500 "
         "nats per token of the answer (95% 0.316 to 0.684, n = 4); all heads together: 0.800. Of random sets of the "
-        "same layers, 1 of 3 cost as much (p = 0.5). Written anew, 50% of 4 answers change (0% by rounding alone); accuracy "
-        "100% becomes 50%."
+        "same layers, 1 of 3 cost as much (p = 0.5). Written anew, 50% of 4 answers change (0% by rounding alone); "
+        "accuracy 100% becomes 50%."
     )
     assert "in the head with the best walk cannot be told from no change" in second
     assert [records[0]["loss"][name] for name in ("low", "high")] == [0, 0]  # losses are no shares, even if all are 0
