@@ -46,13 +46,18 @@ def wins(ours: ArrayLike, theirs: ArrayLike) -> Floats:
     return (np.sign(np.subtract.outer(np.asarray(ours, float), np.asarray(theirs, float))) + 1) / 2
 
 
+def two_sided(strata: Sequence[Groups]) -> list[Groups]:
+    """Keep the strata in which there is something to compare."""
+    return [each for each in strata if len(each.ours) and len(each.theirs)]
+
+
 def model_auc(strata: Sequence[Groups]) -> Estimate:
     """Share of the pairs within strata in which ours is greater; ids name models, each in several strata.
 
     The interval is Newcombe's for as many values as there are models a side; none where a side has fewer than
     LEAST_MODELS.
     """
-    both = [each for each in strata if len(each.ours) and len(each.theirs)]
+    both = two_sided(strata)
     if not both:
         return Estimate()
     value = float(np.concatenate([wins(each.ours, each.theirs).ravel() for each in both]).mean())
@@ -65,7 +70,7 @@ def item_auc(strata: Sequence[Groups]) -> Estimate:
 
     The interval is Newcombe's, wider where the items themselves vary more than it supposes.
     """
-    both = [each for each in strata if len(each.ours) and len(each.theirs)]
+    both = two_sided(strata)
     if not both:
         return Estimate()
     won = [wins(each.ours, each.theirs) for each in both]

@@ -25,6 +25,7 @@ from r2a_core.instruments.statistics import (
     model_auc,
     rank_correlation,
     rank_moments,
+    two_sided,
 )
 from r2a_core.perturb.areas import share
 from r2a_core.perturb.summary import clear_items
@@ -60,9 +61,7 @@ def auc_table(values: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
         for pair in model_pairs(labels):
             models = (pl.col("model") == pl.lit(each, pl.String) for each in pair)
             ours, theirs = (side.filter(of_model) for side, of_model in zip(sides(known), models, strict=True))
-            compared = [
-                each for each in strata(pl.concat([ours, theirs]), "item_id") if len(each.ours) and len(each.theirs)
-            ]
+            compared = two_sided(strata(pl.concat([ours, theirs]), "item_id"))
             estimate = item_auc(compared)
             why = None if estimate.value is not None else missing(name, pair, (ours, theirs))
             sizes = sum(len(each.ours) for each in compared), sum(len(each.theirs) for each in compared)

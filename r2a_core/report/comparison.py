@@ -130,9 +130,7 @@ def own_items(values: Sequence[Value], asked: Asked) -> list[Value]:
     ids = {dataset: {item_id for item_id, _ in found} for dataset, found in same.items()}
 
     def named(one: Value) -> dict[str, float]:
-        return {
-            each if each in ids.get(one.dataset, ()) else f"other {each}": x for each, x in (one.items or {}).items()
-        }
+        return {each if each in ids.get(one.dataset, ()) else f"other {each}": x for each, x in one.items.items()}
 
     return [replace(one, items=named(one)) for one in values]
 
