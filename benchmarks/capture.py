@@ -10,22 +10,29 @@ from benchmarks.cases import SMALL, TINY, Shape
 from benchmarks.fits import exponent
 from benchmarks.pretrained import NAME, SIZES, model_name, pretrained
 from benchmarks.report import Section, Table, Target
-from benchmarks.turns import Bench, Contender, Ratio, Timing, Worker, take_turns
+from benchmarks.turns import Bench, Contender, Ratio, Timing, Way, Worker, take_turns
 
 TEXT = """
 Masses of answer and of reasoning query positions on the six segments, mean over positions, for every layer and head:
 the study's Figures 2 and 3. *Live*: the forward pass itself yields the masses, as with `capture.store: false`.
 *Capture*: queries of answer and reasoning positions and all keys are copied out in bfloat16, as the stage `capture`
 stores them; the statistics are separate. *Eager*: transformers' `output_attentions=True`. *TransformerLens*:
-`run_with_hooks` with a segment sum on each layer's `hook_pattern`. Live does more than the peers: masses of sentences
-and each answer position's walk along the reasoning as well, which is all that the stage `attention` computes.
+`run_with_hooks` of a HookedTransformer with a segment sum on each layer's `hook_pattern`; *bridge*: the same of its
+wrapper of the transformers model; *nnsight*: a trace that sums what each layer's eager attention returns. Live does
+more than the peers: masses of sentences and each answer position's walk along the reasoning as well, which is all that
+the stage `attention` computes.
 *{name}*: the built-in study's model of {sizes.n_layers} layers, width {sizes.width}, {sizes.n_heads} heads and
 {sizes.n_kv_heads} KV heads, on tokens of real traces; *random*: a Qwen2 model of {shape.n_layers} layers, width
 {shape.width}, {shape.n_heads} heads and {shape.n_kv_heads} KV heads. A trace has 50 tokens of question and 14% of
 answer, like the paper's; the rest is reasoning.
 """
-PEERS = {"eager": "eager_masses", "TransformerLens": "lens_masses"}
-OURS = {"plain": "forward", "live": "live_masses", "capture": "capture"}
+PEERS: dict[str, Way] = {
+    "eager": ("eager_masses", {}),
+    "TransformerLens": ("lens_masses", {}),
+    "bridge": ("lens_masses", {"bridge": True}),
+    "nnsight": ("nnsight_masses", {}),
+}
+OURS: dict[str, Way] = {"plain": ("forward", {}), "live": ("live_masses", {}), "capture": ("capture", {})}
 
 
 @dataclass(frozen=True)
@@ -88,21 +95,19 @@ def time_one(bench: Bench, case: Case) -> dict[str, Timing]:
     given: dict[str, Any] = {"shape": asdict(case.shape), "n_tokens": case.n_tokens}
     with bench.workers("ours", "theirs") as (ours, theirs):
         same_weights(ours, theirs, case.shape)
-        contenders = [Contender(name, ours, way, given) for name, way in OURS.items()]
-        if case.with_peers:
-            contenders += [Contender(name, theirs, way, given) for name, way in PEERS.items()]
+        sides = [(ours, OURS), (theirs, PEERS if case.with_peers else {})]
+        contenders = [
+            Contender(name, worker, way, given | more)
+            for worker, ways in sides
+            for name, (way, more) in ways.items()
+        ]
         timings = take_turns(contenders, bench.rounds, bench.clock)
     if case.with_peers:
-        gap = largest_gap(timings["live"].result, timings["eager"].result)
+        live, eager = timings["live"].result, timings["eager"].result
+        timings["eager"].result = gap = max(abs(a - b) for a, b in zip(live, eager, strict=True))
         if gap > (1e-4 if case.shape.dtype == "float32" else 0.05):
             raise RuntimeError(f"live masses differ from eager attention by {gap}")
-        timings["eager"].result = gap
-        timings["TransformerLens"].result = largest_gap(timings["live"].result, timings["TransformerLens"].result)
     return timings
-
-
-def largest_gap(ours: list[float], theirs: list[float]) -> float:
-    return max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
 
 
 def measure_peaks(bench: Bench, sizes: Sizes) -> dict[tuple[str, int], float]:
@@ -112,8 +117,8 @@ def measure_peaks(bench: Bench, sizes: Sizes) -> dict[tuple[str, int], float]:
         for n_tokens, with_peers in sizes.peaks:
             sides = [(ours, OURS)] + ([(theirs, PEERS)] if with_peers else [])
             for worker, ways in sides:
-                for name, way in ways.items():
-                    case = {"shape": asdict(sizes.shape), "n_tokens": n_tokens}
+                for name, (way, more) in ways.items():
+                    case = {"shape": asdict(sizes.shape), "n_tokens": n_tokens, **more}
                     worker.ask(do="run", way=way, case={**case, "n_tokens": 64}, times=1)
                     found[name, n_tokens] = worker.ask(do="peak", way=way, case=case)["mb"]
                     worker.ask(do="forget")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from benchmarks.cases import SMALL, TINY, Shape, build_pair, patched_passes
 from benchmarks.pretrained import NAME, SIZES, model_name, pretrained
 from benchmarks.report import Section, Table, Target
-from benchmarks.turns import Bench, Contender, Ratio, Timing, take_turns
+from benchmarks.turns import Bench, Contender, Ratio, Timing, Way, take_turns
 
 TEXT = """
 The residual stream patched at 12 positions (9 tokens of a probe before `</think>`, which is 130 tokens before the
@@ -16,9 +16,10 @@ end, and the last 3) and every layer, on random tokens. *{name}*: the built-in s
 width {sizes.width}, {sizes.n_heads} heads and {sizes.n_kv_heads} KV heads; *random*: Qwen2 and Llama models of
 {shape.n_layers} layers, width {shape.width}, {shape.n_heads} heads and {shape.n_kv_heads} KV heads. *Ours* is timed
 whole: clean run, corrupted run and all cells. *One forward per cell* is an ordinary transformers forward pass with a
-hook, plus a clean and a corrupted run; *TransformerLens* is `run_with_hooks` on `hook_resid_pre`, plus a clean and a
-corrupted run. Both run {count} cells per round, and a pair is counted by all of its cells. *Cells alone* leaves the
-clean and the corrupted run out on both sides.
+hook; *TransformerLens* is `run_with_hooks` of a HookedTransformer on `hook_resid_pre`, *bridge* the same of its wrapper
+of the transformers model; *nnsight* is a trace that edits what enters a layer. These run {count} cells per round, and a
+pair is counted as all of its cells and two passes more, for the clean and the corrupted run. *Cells alone* leaves these
+two out on both sides.
 
 The bound counts token-layers: a cell (l, p) changes the tokens from p on in the layers from l on, so it takes (T - p)
 (L - l) of the T L token-layers of a forward pass. *Cells / bound* is the time of the cells alone over that share of a
@@ -36,6 +37,13 @@ class Sizes:
 
 FULL = Sizes(((SMALL, 1000), (replace(SMALL, kind="llama"), 1000), (SMALL, 2000)), 1)
 QUICK = Sizes(((TINY, 48), (replace(TINY, kind="llama"), 48)), 2)
+FULL_FORWARD, LENS = "one forward per cell", "TransformerLens"
+PEERS: dict[str, Way] = {
+    FULL_FORWARD: ("full_forward_cells", {}),
+    LENS: ("lens_cells", {}),
+    "bridge": ("lens_cells", {"bridge": True}),
+    "nnsight": ("nnsight_cells", {}),
+}
 GOALS = {1000: 40, 2000: 100}  # tokens -> times TransformerLens, for random models
 LENGTHS = (300, 1000, 2000)  # of the pretrained model
 
@@ -47,9 +55,8 @@ class Pair:
     shape: Shape
     n_tokens: int
     ours: Timing
-    full_forwards: Ratio  # over ours
-    lens: Ratio  # over ours
-    lens_cells: Ratio  # its cells over our cells, without clean and corrupted run
+    peers: dict[str, Ratio]  # over ours
+    lens_cells: Ratio  # TransformerLens's cells over our cells, without clean and corrupted run
     cells_over_bound: Ratio
     whole_over_bound: Ratio
     forwards: float  # forward passes that the cells' token-layers make
@@ -66,7 +73,7 @@ def measure(bench: Bench) -> Section:
     pairs = [*((shape, n_tokens) for shape in real.values() for n_tokens in LENGTHS), *sizes.pairs]
     found = [time_one(bench, shape, n_tokens, sizes.count) for shape, n_tokens in pairs]
     text = TEXT.format(name=NAME, sizes=SIZES, shape=sizes.pairs[0][0], count=sizes.count)
-    peers = ["one forward per cell", "TransformerLens", "TransformerLens, cells alone"]
+    peers = [*PEERS, f"{LENS}, cells alone"]
     head = ["model", "dtype", "T", "ours, s", *peers, "cells / bound", "whole / bound", "bound", "gap"]
     rows = [
         [
@@ -74,7 +81,7 @@ def measure(bench: Bench) -> Section:
             pair.shape.dtype,
             str(pair.n_tokens),
             f"{pair.ours.median:.2f}",
-            *map(str, (pair.full_forwards, pair.lens, pair.lens_cells, pair.cells_over_bound, pair.whole_over_bound)),
+            *map(str, (*pair.peers.values(), pair.lens_cells, pair.cells_over_bound, pair.whole_over_bound)),
             f"{pair.forwards:.2f} passes",
             f"{pair.gap:.0e}",
         ]
@@ -93,43 +100,30 @@ def time_one(bench: Bench, shape: Shape, n_tokens: int, count: int) -> Pair:
             Contender("ours", ours, "patch_pair", case),
             Contender("cells", ours, "patch_cells", case),
             Contender("plain", ours, "forward", case),
-            Contender("full", theirs, "full_forward_cells", few),
-            Contender("lens", theirs, "lens_cells", few),
-            Contender("lens runs", theirs, "lens_runs", case),
+            *(Contender(name, theirs, way, few | more) for name, (way, more) in PEERS.items()),
         ]
         timings = take_turns(contenders, bench.rounds, bench.clock)
     forwards = patched_passes(n_tokens, build_pair(n_tokens).positions, shape.n_layers)
     n_cells = 12 * shape.n_layers
-    runs = {"full": scaled(timings["plain"], 2), "lens": timings["lens runs"]}
-    whole = {name: added(scaled(timings[name], n_cells / count), runs[name]) for name in runs}
-    bound, cells = scaled(timings["plain"], forwards), timings["cells"]
+    ours, cells = timings["ours"], timings["cells"]
     return Pair(
         shape,
         n_tokens,
-        timings["ours"],
-        Ratio.of(whole["full"], timings["ours"]),
-        Ratio.of(whole["lens"], timings["ours"]),
-        Ratio.of(scaled(timings["lens"], n_cells / count), cells),
-        Ratio.of(cells, bound),
-        Ratio.of(timings["ours"], scaled(timings["plain"], forwards + 2)),
+        ours,
+        {name: Ratio.of(timings[name], ours, (n_cells + 2) / count) for name in PEERS},
+        Ratio.of(timings[LENS], cells, n_cells / count),
+        Ratio.of(cells, timings["plain"], 1 / forwards),
+        Ratio.of(ours, timings["plain"], 1 / (forwards + 2)),
         forwards,
         largest_gap(timings, shape, n_tokens),
     )
-
-
-def scaled(timing: Timing, factor: float) -> Timing:
-    return Timing([factor * seconds for seconds in timing.seconds])
-
-
-def added(one: Timing, other: Timing) -> Timing:
-    return Timing([a + b for a, b in zip(one.seconds, other.seconds, strict=True)])
 
 
 def largest_gap(timings: dict[str, Timing], shape: Shape, n_tokens: int) -> float:
     """Largest difference in NLD between ours and one forward per cell; RuntimeError when it is more than rounding."""
     (clean, corrupted), grid = timings["ours"].result
     columns = build_pair(n_tokens).positions
-    gaps = [abs(grid[layer][columns.index(token)] - found) for (layer, token), found in timings["full"].result]
+    gaps = [abs(grid[layer][columns.index(token)] - found) for (layer, token), found in timings[FULL_FORWARD].result]
     gap = max(gaps) / abs(clean - corrupted)
     if gap > 1e-3 and shape.dtype == "float32":
         raise RuntimeError(f"patched cells differ from full forward passes by {gap} NLD")

@@ -21,7 +21,7 @@ from benchmarks import peers
 from benchmarks.report import PAGE, RESULTS, save, write_page
 from benchmarks.turns import Bench
 
-PARTS = ("capture", "stored", "patching", "knockout", "generation", "disk", "curves")
+PARTS = ("parity", "capture", "stored", "patching", "knockout", "generation", "disk", "curves")
 
 
 def processor() -> str:

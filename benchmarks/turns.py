@@ -86,6 +86,9 @@ class Ratio:
         return f"{self.median:.{digits}f} ({self.low:.{digits}f}-{self.high:.{digits}f})"
 
 
+Way = tuple[str, dict[str, Any]]  # of a worker, and what it is given beside the case
+
+
 @dataclass(frozen=True)
 class Contender:
     """A way of a worker on a case. cases: one for each round, in place of the same each time."""

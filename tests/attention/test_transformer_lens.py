@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.theirs import hooked_transformer
+from benchmarks.theirs_lens import hooked_transformer
 from r2a_core.activations.attention import recording
 from r2a_core.activations.capture import forward
 from r2a_core.attention.induction import InductionRecorder

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.theirs import hooked_transformer
+from benchmarks.theirs_lens import hooked_transformer
 from r2a_core.patching.runs import capture_clean, run_unpatched
 from r2a_core.patching.sweep import sweep_heads, sweep_resid
 from tests.patching.oracle import N_HEADS, N_LAYERS, SIZES
