@@ -97,9 +97,7 @@ def time_one(bench: Bench, case: Case) -> dict[str, Timing]:
         same_weights(ours, theirs, case.shape)
         sides = [(ours, OURS), (theirs, PEERS if case.with_peers else {})]
         contenders = [
-            Contender(name, worker, way, given | more)
-            for worker, ways in sides
-            for name, (way, more) in ways.items()
+            Contender(name, worker, way, given | more) for worker, ways in sides for name, (way, more) in ways.items()
         ]
         timings = take_turns(contenders, bench.rounds, bench.clock)
     if case.with_peers:

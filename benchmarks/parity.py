@@ -14,10 +14,10 @@ from benchmarks.report import Section, Table
 from benchmarks.turns import Bench, Way, Worker
 
 TEXT = """
-Masses of all heads, {cells} patched cells of a pair and the answer's log-probabilities under {sets} of the random sets of
-the section on knock-outs; *{name}*, T = {n_tokens}. The reference is transformers' eager attention in float64, by one forward
-pass a cell or a set. A way in bfloat16 rounds at every step, so what tells an error is a way that is farther from
-the reference than the others in its dtype. *Bridge* is TransformerLens's wrapper of the transformers model.
+Masses of all heads, {cells} patched cells of a pair, and the answer's log-probabilities under {sets} of the random sets
+of the section on knock-outs; *{name}*, T = {n_tokens}. The reference is transformers' eager attention in float64, by
+one forward pass a cell or a set. In bfloat16 every way rounds at every step: what would tell an error is a way that is
+farther from the reference than the others. *Bridge* is TransformerLens's wrapper of the transformers model.
 """
 CELLS, SETS, N_TOKENS = 24, 4, 300
 LARGEST = {"masses": 1e-5, "cells": 1e-3, "sets": 1e-4}  # of ours in float32
@@ -99,9 +99,7 @@ def compare(workers: list[Worker], name: str, work: Work, shape: Shape, n_tokens
     exact = by_key(ask(theirs, work.reference, "float64"))
     own: dict[str, Callable[[str], Numbers]] = {
         "ours": lambda dtype: OURS[name](ask(ours, (work.ours, {}), dtype), n_tokens),
-        **{
-            peer: lambda dtype, way=way: by_key(ask(theirs, way, dtype)) for peer, way in work.peers.items()
-        },
+        **{peer: lambda dtype, way=way: by_key(ask(theirs, way, dtype)) for peer, way in work.peers.items()},
     }
     for way, numbers in own.items():
         cells = []
@@ -110,7 +108,7 @@ def compare(workers: list[Worker], name: str, work: Work, shape: Shape, n_tokens
             gaps = [abs(a - b) / unit for key, values in exact.items() for a, b in zip(found[key], values, strict=True)]
             if (way, dtype) == ("ours", "float32") and max(gaps) > LARGEST[name]:
                 raise RuntimeError(f"{name} differ from float64 by {max(gaps)} ({work.unit})")
-            cells += [f"{max(gaps):.0e}", f"{math.sqrt(sum(gap * gap for gap in gaps) / len(gaps)):.0e}"]
+            cells += [f"{each:.1e}" for each in (max(gaps), math.hypot(*gaps) / math.sqrt(len(gaps)))]
         yield [f"{name} ({work.unit})", way, *cells]
 
 

@@ -54,13 +54,21 @@ def hooked_transformer(model: Any, n_tokens: int) -> Any:
 
 
 def bridged(model: Any) -> Any:
-    """A transformers model with TransformerLens's hook points; its attention is computed eagerly."""
-    raise NotImplementedError
+    """A transformers model with TransformerLens's hook points, put in place; its attention is computed eagerly."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformer_lens.model_bridge import TransformerBridge  # pyright: ignore[reportMissingImports]
+    from transformers import PreTrainedTokenizerFast
+
+    any_words = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"a": 0}, unk_token="a")), eos_token="a")
+    return TransformerBridge.boot_transformers("any", hf_model=model, dtype=model.dtype, tokenizer=any_words).eval()
 
 
 def hooked(shape: Shape, n_tokens: int, bridge: bool) -> Any:
     """The model of a shape in one of the two forms."""
-    return bridged(build_model(shape, "eager")) if bridge else hooked_transformer(build_model(shape), n_tokens)
+    if bridge:
+        return bridged(build_model.__wrapped__(shape, "eager"))  # a model of its own, which nothing else runs
+    return hooked_transformer(build_model(shape), n_tokens)
 
 
 def lens_masses(shape: dict[str, Any], n_tokens: int, bridge: bool = False) -> Run:

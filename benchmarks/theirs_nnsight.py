@@ -38,8 +38,8 @@ def nnsight_masses(shape: dict[str, Any], n_tokens: int) -> Run:
 def nnsight_cells(shape: dict[str, Any], n_tokens: int, count: int) -> Run:
     """Some cells, a trace each that edits what enters a layer; the next ones each time it is called."""
     model, pair = traced(shape), build_pair(n_tokens)
-    with model.trace(input_ids=torch.tensor([pair.clean]), use_cache=False, logits_to_keep=1):
-        clean = [layer.input.save() for layer in model.model.layers]
+    plain, given = build_model(Shape(**shape), "eager"), torch.tensor([pair.clean])
+    clean = plain(input_ids=given, use_cache=False, output_hidden_states=True).hidden_states
 
     def cell(place: tuple[int, int]) -> float:
         layer, token = place
