@@ -17,9 +17,9 @@ the reasoning from `</think>` on (`mask`). 14% of a trace is answer. *random*: t
 *{name}*: the built-in study's pretrained model of {n_layers} layers, width {width}, {n_heads} heads and {n_kv_heads}
 KV heads, on tokens of real traces. *Ours* is the unchanged run, which the peers are spared, and all sets. *Mask,
 SDPA* and *mask, eager* are an ordinary transformers forward pass whose layers with heads of the set are given a mask
-of their own; *TransformerLens* is `run_with_hooks` of a HookedTransformer on `hook_attn_scores`, *bridge* the same of its
-wrapper of the transformers model; *nnsight* is a `trace` that edits what eager attention hands to its softmax. These
-run one set per round, and are counted {n_sets} times.
+of their own; *TransformerLens* is `run_with_hooks` of a HookedTransformer on `hook_attn_scores`, *bridge* the same of
+its wrapper of the transformers model; *nnsight* is a `trace` that edits what eager attention hands to its softmax.
+These run one set per round, and are counted {n_sets} times.
 
 The bound counts token-layers: a set whose lowest head is in layer l takes the answer's A rows in the layers from l
 on, A (L - l) of the T L token-layers of a forward pass. *Sets / bound* is the time of the sets alone over that share
