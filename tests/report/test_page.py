@@ -14,7 +14,7 @@ import pytest
 from r2a_core.config import read_yaml
 from r2a_core.infra.errors import R2AError
 from r2a_core.paths import StudyPaths
-from r2a_core.report.findings import exchange_line
+from r2a_core.report.certainty import exchange_line
 from r2a_core.report.inputs import flattened
 from r2a_core.report.measured import MEASURED
 from r2a_core.report.overview import model_line

@@ -14,7 +14,8 @@ from r2a_core.evaluation.values import agree
 from r2a_core.knockout.summary import knockout_records
 from r2a_core.report.conclusions import concluded
 from r2a_core.report.encode import weight_levels
-from r2a_core.report.findings import changes_line, effect, how_sure, moved_sentence, nulls, verdict
+from r2a_core.report.certainty import changes_line, effect, how_sure, nulls
+from r2a_core.report.findings import moved_sentence, verdict
 from r2a_core.report.items import item_table, items_with_texts
 from r2a_core.report.traces import fractions, traces_section
 from r2a_core.sentences.summary import CONTROLLED, sentences_summary
