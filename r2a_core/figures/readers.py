@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from r2a_core.figures.style import GREEN, INK
+from r2a_core.looks import GREEN, INK
 from r2a_core.figures.walks import head_points
 from r2a_core.results import COMPARED, HeadChanges, head_name
 

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from r2a_core.config import WalksParams
-from r2a_core.figures.style import BLUE, INK, RED, save_figure
+from r2a_core.figures.style import save_figure
+from r2a_core.looks import BLUE, INK, RED
 from r2a_core.results import VIEWS, by_view
 from r2a_core.walks.summary import BROKEN, LENGTHS, MEASURES, best_walks, broken_record, head_table, pooled_record
 

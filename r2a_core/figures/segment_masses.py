@@ -11,8 +11,9 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from r2a_core import paper
-from r2a_core.figures.style import BLUE, INK, VERMILION
-from r2a_core.results import EVEN, SEGMENT_LABELS, SETTING_COLOURS, Source, segment_boxes
+from r2a_core.looks import BLUE, INK, VERMILION
+from r2a_core.looks import SETTING_COLOURS
+from r2a_core.results import EVEN, SEGMENT_LABELS, Source, segment_boxes
 
 
 def segment_mass_figure(means: pl.DataFrame, dataset: str, source: Source = "answer") -> Figure:
