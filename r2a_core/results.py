@@ -33,7 +33,7 @@ VIEWS = {  # rows, and what they look back at
     "question": ("reasoning", "the question"),
     "earlier_reasoning": ("reasoning", "earlier reasoning"),
 }
-EVEN = "uniform_share"  # mass on the reasoning of even reading, sinks counted, where it is known
+EVEN = "uniform_share"  # mass on the reasoning of even reading, sinks too, where it is known
 MASS_COLUMNS = ["item_id", "layer", "head", "source", *SEGMENTS, EVEN]  # of ATTENTION_SCHEMA, for the two means below
 
 

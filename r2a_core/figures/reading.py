@@ -46,7 +46,7 @@ def rows_figure(views: Mapping[str, Mapping[str, pl.DataFrame]], model: str, nea
             if view in frames:
                 _excess(axes, head_table(frames[view], near_uniform), VIEWS[view][1])
                 axes.set_title(f"{dataset}, n = {frames[view]['item_id'].n_unique()}", parse_math=False)
-    fig.suptitle(f"{model}, rows of the reasoning (empty: read evenly, or less)", parse_math=False)
+    fig.suptitle(f"{model}, rows of the reasoning\n(empty: read evenly, or less, sinks left out)", parse_math=False)
     return fig
 
 
@@ -64,13 +64,14 @@ def reading_figure(walks: Mapping[str, pl.DataFrame], model: str, params: WalksP
         _lengths(row[1], heads)
         _odds(row[2], {name: broken_record([best], name) for name in BROKEN}, pooled)
     fig.suptitle(
-        f"{model} (empty circles: heads that read evenly, or less; odds where a walk is 1 SD worse)", parse_math=False
+        f"{model} (empty circles: heads that read evenly, or less, sinks left out; odds where a walk is 1 SD worse)",
+        parse_math=False,
     )
     return fig
 
 
 def _excess(axes: Axes, heads: pl.DataFrame, read: str) -> None:
-    """Every head; empty where it reads evenly or no more than even reading does."""
+    """Every head; empty where it reads evenly or, sinks left out, no more than even reading does."""
     known = heads.drop_nulls("excess")
     for kept, gid, inside, edge in ((True, "kept", BLUE, BLUE), (False, "dropped", "none", INK)):
         rows = known.filter(pl.col("rank_by_excess").is_not_null() == kept)

@@ -118,10 +118,11 @@ def attention_answer(heads: Records, walk: WalkThresholds) -> Finding:
     most = all(2 * count > total for count, total in zip(counts, totals, strict=True))
     start = "Yes" if most else "Some heads do" if any(counts) else "No head does"
     rest = [total - count for count, total in zip(counts, totals, strict=True)]
-    sentence = f"{start}: {span(counts)} of {span(totals)} read it more than even reading would, {span(rest)} do not."
+    above = f"{span(counts)} of {span(totals)} read it more than even reading would"
+    sentence = f"{start}: {above}, sinks left out, and {span(rest)} do not."
     lines = [
         f"{name_of(one)}: {one['n_above_even']} of {one['n_heads']} heads read the reasoning more than even reading "
-        f"does, {plural(walking(one, walk), 'walking head')}, n = {plural(one['n_traces'], 'trace')}"
+        f"does, sinks left out, {plural(walking(one, walk), 'walking head')}, n = {plural(one['n_traces'], 'trace')}"
         for one in heads
     ]
     return Finding(sentence, tuple(lines))

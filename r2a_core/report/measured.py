@@ -93,7 +93,8 @@ MEASURED = {
     ),
     "boxes": Measured(
         "Sum of attention weights from a token to a part of the text, mean over the answer's (or reasoning's) tokens, "
-        "layers and heads: one value a text. Box: quartiles; whiskers: 1.5 interquartile ranges.",
+        "layers and heads: one value a text. Box: quartiles; whiskers: 1.5 interquartile ranges. Even reading: spread "
+        "over all tokens so far, sinks too.",
         "attention",
         ("r2a_core/attention/masses.py", "r2a_core/results.py"),
         ("capture", "attention"),
@@ -101,9 +102,9 @@ MEASURED = {
     ),
     "heads": Measured(
         "Mean over answer tokens and texts of one head's attention to a part of the text. More than even reading: "
-        "focus above 0, the log-odds of its attention on the reasoning less those of attention that is even over all "
-        "tokens so far, sinks left out of both. Reasoning-Focus Heads: such heads among the first by attention on the "
-        "reasoning (heads.top, heads.share).",
+        "focus above 0, the log-odds of its attention on the reasoning less those of even reading, sinks left out of "
+        "both. Reasoning-Focus Heads: such heads among the first by attention on the reasoning (heads.top, "
+        "heads.share).",
         "heads",
         ("r2a_core/attention/heads.py", "r2a_core/attention/masses.py"),
         ("heads",),
@@ -119,9 +120,9 @@ MEASURED = {
     ),
     "walks": Measured(
         "Excess: a head's attention on the reasoning minus what a fit of its attention by distance alone predicts. "
-        "More than even reading: here by the mean difference over traces, on the maps of heads by mean log-odds; near "
-        "0 the two can part. Not evenly: entropy on the reasoning below walks.near_uniform of even reading's. "
-        "Odds: logistic regression of a wrong answer on the walk, with the length of the reasoning held.",
+        "More than even reading, sinks left out: here by the mean difference over traces, on the maps of heads by mean "
+        "log-odds; near 0 the two can part. Not evenly: entropy on the reasoning below walks.near_uniform of even "
+        "reading's. Odds: logistic regression of a wrong answer on the walk, with the length of the reasoning held.",
         "walks",
         ("r2a_core/walks/measures.py", "r2a_core/walks/summary.py"),
         ("walks",),
@@ -199,7 +200,7 @@ MEASURED = {
         "every pair of models lies above 0.5, clearly if above 0.7; reversed: that of one lies below 0.5. Agreement: "
         "Spearman's \u03c1 over items, ranked within their dataset; dots where more clearly than items dealt at random "
         "(5%, Holm over all pairs). Intervals: 95%; of AUCs Newcombe's, wider where items vary more; of agreement "
-        "bootstrap over items.",
+        "bootstrap over items. Mass over even reading: sinks left out.",
         "instruments",
         ("r2a_core/instruments/catalogue.py", "r2a_core/instruments/statistics.py"),
         ("instruments",),
@@ -220,9 +221,9 @@ GLOSSARY = {
     "share of attention (mass)": "Of all attention that a token gives to the text before it (together 1), the part "
     "that falls on a piece of text.",
     "even reading": "Attention spread evenly over all tokens seen so far: what a piece of text gets that nothing "
-    "chooses.",
-    "sink": "A token that draws attention whatever the text says, as the first one often does: more than 0.3 of a "
-    "layer's. Sinks are left out where a head is compared with even reading.",
+    "chooses. Boxes, sentences and lines stand beside it as it is, sinks too. Where a head is compared with it, sinks "
+    "are left out of both sides, and the page says so.",
+    "sink": "The first token, and any other that draws attention whatever the text says: more than 0.3 of a layer's.",
     "focus": "How much more than even reading a head reads the reasoning, sinks left out: log-odds; 0 is even.",
     "layer": "One of the steps in which a model computes, in order; its input is what the steps before made.",
     "head": "One of the parts of a layer that each look at the text in their own way; L3.H1 is head 1 of layer 3.",

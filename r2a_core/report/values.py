@@ -107,7 +107,8 @@ def attention_values(sections: Sections, walk: WalkThresholds) -> Iterator[Value
                 yield replace(found, items=masses(record, segment), is_median=True)
     for record in sections["heads"]:
         above = {"mean": record["n_above_even"]}
-        yield of(record, f"heads of {record['n_heads']} that read the reasoning more than even reading", "heads", above)
+        focused = f"heads of {record['n_heads']} that read the reasoning more than even reading, sinks left out"
+        yield of(record, focused, "heads", above)
         yield rfh_value(record, record["marks"]["rfh"])
         yield of(record, "heads that walk along the reasoning", "heads", {"mean": walking(record, walk)})
 

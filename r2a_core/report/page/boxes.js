@@ -68,7 +68,7 @@ function drawBoxes(body, width) {
     legend(
       [
         s('path', { d: 'M9 0V12', class: 'chance' }),
-        'even reading: what attention spread evenly over all text so far puts on the reasoning',
+        'even reading: what attention spread evenly over all tokens so far, sinks too, puts on the reasoning',
       ],
       published && [diamond(9, 6), 'published median'],
     ),
