@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from r2a_core.config import CrossingParams, PatchingFigureParams
-from r2a_core.figures.style import GRID, save_figure
+from r2a_core.figures.style import GRID, save_figure, say_empty
 from r2a_core.looks import INK
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import read_frame
@@ -211,7 +211,7 @@ def draw_crossing(axes: Axes, found: Crossing) -> None:
 def no_data_note(axes: Axes, text: str) -> None:
     """Say in a panel why it has no data."""
     axes.set_axis_off()
-    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, fontsize=9)
+    say_empty(axes, text)
 
 
 def draw_patching(

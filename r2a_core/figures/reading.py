@@ -15,12 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from r2a_core.config import WalksParams
-from r2a_core.figures.style import save_figure
+from r2a_core.figures.style import save_figure, say_empty
 from r2a_core.looks import BLUE, INK, RED
 from r2a_core.results import VIEWS, by_view
 from r2a_core.walks.summary import BROKEN, LENGTHS, MEASURES, best_walks, broken_record, head_table, pooled_record
-
-TOO_FEW = "too few wrong answers"
 
 ODDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)  # ticks
 
@@ -106,7 +104,7 @@ def _odds(axes: Axes, own: Mapping[str, dict[str, Any]], pooled: Mapping[str, di
         graded = f"{own[name]['n_wrong']} of {own[name]['n']} wrong" if own[name]["n"] else "one outcome alone"
         names.append(f"{MEASURES[name]}\n{graded}")
     if len(ends) == 2:
-        axes.text(0.5, 0.5, TOO_FEW, transform=axes.transAxes, ha="center", va="center", fontsize=8)
+        say_empty(axes, "too few wrong answers")
     axes.axvline(1, color=INK, linewidth=0.7)
     low, high = min(ends) / 1.1, max(ends) * 1.1
     ticks = [tick for tick in ODDS if low <= tick <= high]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib.style
 from cycler import cycler
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from r2a_core.infra.files import write_whole
@@ -37,6 +38,11 @@ STYLE = {
 }
 
 matplotlib.style.use(["default", STYLE])
+
+
+def say_empty(axes: Axes, text: str) -> None:
+    """Write into the middle of a panel why nothing is drawn there."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=8, parse_math=False)
 
 
 def save_figure(fig: Figure, path_without_suffix: Path) -> list[Path]:
