@@ -146,7 +146,7 @@ def build_pages(inputs: ReportInputs, data: dict[str, Any]) -> tuple[str, dict[s
     fits by itself.
     """
     names = [f"{model}-{dataset}.html" for model, dataset in inputs.runs]
-    one = fitted(data, inputs.params.megabytes - len(names) * LINK / MEGABYTE)
+    one = fitted(data, inputs.params.megabytes, len(names) * LINK)
     if not one["left_out"] or len(names) == 1:
         return assemble(one), {}
     links = [{"label": words(name.removesuffix(".html")), "href": f"pages/{name}"} for name in names]
@@ -158,10 +158,10 @@ def build_pages(inputs: ReportInputs, data: dict[str, Any]) -> tuple[str, dict[s
     return assemble(one | {"pages": links}), pages
 
 
-def fitted(data: dict[str, Any], megabytes: float) -> dict[str, Any]:
-    """Trims the data of a page that would be larger than `megabytes`; see `trimmed`."""
+def fitted(data: dict[str, Any], megabytes: float, spare: int = 0) -> dict[str, Any]:
+    """Trims the data of a page that would be larger than `megabytes`; see `trimmed`. spare: bytes of them to be left."""
     html = assemble(data)
-    excess = len(html.encode("utf-8")) - megabytes * MEGABYTE
+    excess = len(html.encode("utf-8")) + spare - megabytes * MEGABYTE
     if excess <= 0:
         return data
     data = trimmed(data, excess + NOTE)
