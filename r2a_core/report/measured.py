@@ -39,7 +39,7 @@ MEASURED = {
         "Headline numbers of the models of this run, each with its 95% interval where it has one. AUCs are of "
         "pairs of models, so none is here.",
         "report",
-        ("r2a_core/report/values.py", "r2a_core/report/comparison.py"),
+        ("r2a_core/report/values.py", "r2a_core/report/comparison.py", "r2a_core/report/differences.py"),
         ("run",),
         (*EVALUATION, HEADS, *PATCHING),
     ),
@@ -47,7 +47,7 @@ MEASURED = {
         "Headline numbers of two runs, each with its 95% interval where it has one, and this run's less the other's. "
         "Models stand beside each other by name, or in the order of run.models where no name is in both.",
         "report",
-        ("r2a_core/report/values.py", "r2a_core/report/comparison.py"),
+        ("r2a_core/report/values.py", "r2a_core/report/comparison.py", "r2a_core/report/differences.py"),
         ("run",),
         (*EVALUATION, HEADS, *PATCHING),
     ),
@@ -124,7 +124,7 @@ MEASURED = {
         "log-odds; near 0 the two can part. Not evenly: entropy on the reasoning below walks.near_uniform of even "
         "reading's. Odds: logistic regression of a wrong answer on the walk, with the length of the reasoning held.",
         "walks",
-        ("r2a_core/walks/measures.py", "r2a_core/walks/summary.py"),
+        ("r2a_core/walks/measures.py", "r2a_core/walks/part_reading.py", "r2a_core/walks/summary.py"),
         ("walks",),
         (FILES.walks(*RUN),),
     ),
@@ -190,7 +190,10 @@ MEASURED = {
         "The answer is forced after a changed reasoning: cut after a sentence, with wrong values, of another question, "
         "of filler, reworded. Boundary: the cut at which the answer's probability rises most.",
         "perturb",
-        ("r2a_core/perturb/edits.py", "r2a_core/perturb/summary.py"),
+        (
+            *("r2a_core/perturb/arms.py", "r2a_core/perturb/edits.py", "r2a_core/perturb/mistakes.py"),
+            *("r2a_core/perturb/wordings.py", "r2a_core/perturb/summary.py"),
+        ),
         ("perturb",),
         (FILES.perturb(*RUN),),
     ),
@@ -202,7 +205,7 @@ MEASURED = {
         "(5%, Holm over all pairs). Intervals: 95%; of AUCs Newcombe's, wider where items vary more; of agreement "
         "bootstrap over items. Mass over even reading: sinks left out.",
         "instruments",
-        ("r2a_core/instruments/catalogue.py", "r2a_core/instruments/statistics.py"),
+        ("r2a_core/instruments/values.py", "r2a_core/instruments/statistics.py", "r2a_core/instruments/belief.py"),
         ("instruments",),
         (FILES.instruments("auc"), FILES.instruments("agreement"), FILES.instruments("truth")),
     ),
@@ -211,7 +214,7 @@ MEASURED = {
         "distributions from the unchanged ones, mean over the rows that write the answer. Kurtosis: of the attention "
         "that each sentence gets from later ones, over sentences; high where few draw much.",
         "sentences",
-        ("r2a_core/sentences/suppress.py", "r2a_core/sentences/receivers.py"),
+        ("r2a_core/sentences/suppress.py", "r2a_core/sentences/receivers.py", "r2a_core/sentences/summary.py"),
         ("sentences",),
         (FILES.hidden_sentences(*RUN), FILES.receivers(*RUN)),
     ),
