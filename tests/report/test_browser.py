@@ -555,7 +555,7 @@ def words_of(text: str) -> set[str]:
 
 
 def test_a_saved_picture_says_what_the_figure_says_from_title_to_caption(opened, page_data):
-    """Of every figure without a scrolled box; the halo of a label lies behind its letters."""
+    """The halo of a label lies behind its letters; a token of the reader's text may be a part of a word."""
     view = opened("#accuracy&item=item%2F00.json")
     for figure in set(page_data["measured"]) - {"judged", "against", "items", "reader"}:
         picture = ElementTree.fromstring(view.evaluate(f"pictureOf(document.getElementById('{figure}')).text"))
@@ -569,6 +569,26 @@ def test_a_saved_picture_says_what_the_figure_says_from_title_to_caption(opened,
     heads = view.locator("#items thead th").all_inner_texts()
     assert words_of(" ".join(heads)) <= words_of(items)
     assert "\u2026</text>" in items  # a question that is cut on the page is cut there
+
+
+def test_a_saved_picture_holds_what_is_scrolled_out_of_view_and_leaves_the_page_as_it_was(opened):
+    """The texts of items and traces, in boxes far too small for them."""
+    view = opened("#items&item=item%2F00.json")
+    boxes = "[...document.querySelectorAll('#items :is(.text, .scroll.tall), #reader .text')]"
+    view.set_viewport_size({"width": 360, "height": 700})
+    until(view, f"{boxes}.filter((one) => one.scrollHeight > one.clientHeight + 8).length > 1")
+    view.evaluate(f"{boxes}.forEach((one) => one.scrollTo(0, 7))")
+    state = f"[scrollY, ...{boxes}.map((one) => [one.scrollTop, one.clientHeight])].join(' ')"
+    before = view.evaluate(state)
+    for figure in ("items", "reader"):
+        text = view.evaluate(f"pictureOf(document.getElementById('{figure}')).text")
+        drawn = re.sub(r"\s", "", "".join(ElementTree.fromstring(text).itertext()))
+        for box in view.locator(f"#{figure} .text").all():
+            assert re.sub(r"\s", "", box.inner_text()) in drawn
+    assert view.evaluate(state) == before
+    size = view.evaluate("pngOf({width: 10, height: 40000, text: '<svg xmlns=\"http://www.w3.org/2000/svg\"/>'})"
+                         ".then(createImageBitmap).then(({width, height}) => [width, height])")
+    assert size == [4, 16384]
 
 
 def test_what_did_not_run_leaves_no_empty_part_behind(opened, page_data, tmp_path):
@@ -735,6 +755,7 @@ def test_another_run_stands_beside_this_one_with_differences(opened, inputs, tmp
     row["cells"][1] |= {"low": -0.04, "high": 60.0}
     row["difference"] = {"value": -50.0, "low": -60.04, "high": -0.04, "n": 4, "p": 0.625}
     view = opened(place=write_page(build_page(data, 10.0), tmp_path))
+    assert view.locator(".findings:has(.finding) + #against").count() == 1  # below the three answers
     shown = view.locator("#against tr", has_text="accuracy without reasoning")
     cells = ["90.0\n81.0 to 95.0", "40.0\n0.0 to 60.0", "\u221250.0\n\u221260.0 to 0.0\nn = 4, p = 0.625"]
     assert shown.locator("td").all_inner_texts() == cells
