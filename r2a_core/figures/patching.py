@@ -19,12 +19,11 @@ from matplotlib.ticker import MaxNLocator
 
 from r2a_core.config import CrossingParams, PatchingFigureParams
 from r2a_core.figures.style import GRID, save_figure, say_empty
-from r2a_core.looks import INK
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import read_frame
+from r2a_core.looks import CURVES, EXCHANGE_AXES, INK
 from r2a_core.paper import PATCHING
 from r2a_core.patching.summary import Crossing, crossing, layer_curves
-from r2a_core.looks import CURVES, EXCHANGE_AXES
 
 COLUMNS = ("pair_id", "probe", "component", "layer", "position", "role", "clean_token", "corrupted_token", "nld")
 

@@ -159,7 +159,7 @@ def build_pages(inputs: ReportInputs, data: dict[str, Any]) -> tuple[str, dict[s
 
 
 def fitted(data: dict[str, Any], megabytes: float, spare: int = 0) -> dict[str, Any]:
-    """Trims the data of a page that would be larger than `megabytes`; see `trimmed`. spare: bytes of them to be left."""
+    """Trims the data of a page that would be larger than `megabytes`; see `trimmed`. spare: bytes that stay free."""
     html = assemble(data)
     excess = len(html.encode("utf-8")) + spare - megabytes * MEGABYTE
     if excess <= 0:

@@ -586,8 +586,10 @@ def test_a_saved_picture_holds_what_is_scrolled_out_of_view_and_leaves_the_page_
         for box in view.locator(f"#{figure} .text").all():
             assert re.sub(r"\s", "", box.inner_text()) in drawn
     assert view.evaluate(state) == before
-    size = view.evaluate("pngOf({width: 10, height: 40000, text: '<svg xmlns=\"http://www.w3.org/2000/svg\"/>'})"
-                         ".then(createImageBitmap).then(({width, height}) => [width, height])")
+    size = view.evaluate(
+        "pngOf({width: 10, height: 40000, text: '<svg xmlns=\"http://www.w3.org/2000/svg\"/>'})"
+        ".then(createImageBitmap).then(({width, height}) => [width, height])"
+    )
     assert size == [4, 16384]
 
 

@@ -25,7 +25,8 @@ function boxPanel(run, boxes, width) {
   const published = STATE.source === 'answer' ? run.published : null;
   const marks = (name, x, y) => [
     boxMarks(boxes.segments[name], SEGMENTS[name], SETTING_COLOURS[run.setting] ?? BLUE, x, y),
-    name === 'reasoning' && s('path', { d: `M${x(boxes.even)} ${y - 10}v20`, class: 'chance', 'data-even': boxes.even }),
+    name === 'reasoning' &&
+      s('path', { d: `M${x(boxes.even)} ${y - 10}v20`, class: 'chance', 'data-even': boxes.even }),
     published?.[name] !== undefined && diamond(x(published[name]), y + 8, 4),
   ];
   return [

@@ -94,7 +94,9 @@ const FOCUS_SHOWN = 3; // log-odds at which the colours end: 20 times the odds o
 
 /** How the map shows one part of the text: the reasoning by focus, where heads are ranked, else shares. */
 function mapOf({ shape, values }, focus) {
-  const description = focus ? 'log-odds of reading the reasoning over even reading, sinks left out' : 'mean share of attention';
+  const description = focus
+    ? 'log-odds of reading the reasoning over even reading, sinks left out'
+    : 'mean share of attention';
   const ends = ['\u00f720', '\u00d720; \u00d71 in the middle'];
   const look = focus ? [-FOCUS_SHOWN, FOCUS_SHOWN, (value) => diverging(value / FOCUS_SHOWN), ...ends] : [0, 1, blues];
   return { shape, values: focus ?? values, colour: look[2], description, bar: colourBar(description, ...look) };

@@ -3,8 +3,7 @@
 const MISTAKE_ASIDE = { made: -3, none: 3 }; // of two marks at one place
 
 /** The looks of what a run has of the curves of cuts and the points of mistakes: [part, look]. */
-const drawnOf = ({ curve }) =>
-  Object.entries({ ...DATA.cut_curves, ...DATA.mistakes }).filter(([part]) => curve[part]);
+const drawnOf = ({ curve }) => Object.entries({ ...DATA.cut_curves, ...DATA.mistakes }).filter(([part]) => curve[part]);
 
 /** Answers after a mistake, where in the reasoning it was made; those without one beside. */
 function mistakePoints(curve, x, y) {
@@ -68,10 +67,10 @@ function armsPanel(arms, width) {
 
 function changesLegend(run) {
   const planted = { cx: 9, cy: 6, r: 4, fill: 'none', stroke: ORANGE, 'stroke-width': 2 };
-  return legend(
-    ...drawnOf(run).map(([, { label, colour }]) => [swatch(colour), label]),
-    [s('circle', planted), 'the answer put in its place'],
-  );
+  return legend(...drawnOf(run).map(([, { label, colour }]) => [swatch(colour), label]), [
+    s('circle', planted),
+    'the answer put in its place',
+  ]);
 }
 
 /** The numbers of both panels, as rows of a table. */

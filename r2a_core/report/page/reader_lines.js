@@ -60,7 +60,12 @@ function pairTable({ ratio, weight, pairs }, label) {
     show(ratio(row, column), 2),
     show(weight(row, column), 4),
   ];
-  const columns = [['line that looks'], ['line looked at'], ['times even reading', 'number'], ['mean weight', 'number']];
+  const columns = [
+    ['line that looks'],
+    ['line looked at'],
+    ['times even reading', 'number'],
+    ['mean weight', 'number'],
+  ];
   return table(columns, most.slice(0, 10).map(cells));
 }
 
