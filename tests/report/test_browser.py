@@ -402,15 +402,13 @@ def test_a_held_token_brings_what_it_looks_at_into_view(opened, long_data, tmp_p
     assert all(int(said.rsplit("(", 1)[1].rstrip(")")) > held for said in later)
     with view.expect_download() as svg:
         view.locator("#reader .save").first.click()
-    assert 300 < svg.value.path().read_text().count("<text ") < 1500  # of 2,500 tokens those in view
+    assert svg.value.path().read_text().count("<text ") > 2300  # most of 2,500 tokens: some are white space alone
     strip = view.locator("#reader svg:has(.window)")
     strip.click(position={"x": strip.bounding_box()["width"] * 0.2, "y": 15})
     until(view, f"+document.querySelector('#reader svg .window').getAttribute('x') < {before} + 200")
 
 
-def test_sentences_are_listed_by_what_a_token_of_them_gets_over_even_attention(
-    opened, long_inputs, long_data, tmp_path
-):
+def test_sentences_are_listed_by_what_a_token_of_them_gets_over_even_reading(opened, long_inputs, long_data, tmp_path):
     view = opened("#reader&mode=sentences", write_page(build_page(long_data, 10.0), tmp_path))
     trace = long_data["traces"][0]["items"][0]
     even = float(np.mean([1 / (token + 1) for token in range(trace["think_close"] + 1, trace["n_tokens"] - 1)]))
@@ -571,26 +569,25 @@ def test_a_saved_picture_says_what_the_figure_says_from_title_to_caption(opened,
     assert "\u2026</text>" in items  # a question that is cut on the page is cut there
 
 
-def test_a_saved_picture_holds_what_is_scrolled_out_of_view_and_leaves_the_page_as_it_was(opened):
-    """The texts of items and traces, in boxes far too small for them."""
-    view = opened("#items&item=item%2F00.json")
-    boxes = "[...document.querySelectorAll('#items :is(.text, .scroll.tall), #reader .text')]"
-    view.set_viewport_size({"width": 360, "height": 700})
-    until(view, f"{boxes}.filter((one) => one.scrollHeight > one.clientHeight + 8).length > 1")
-    view.evaluate(f"{boxes}.forEach((one) => one.scrollTo(0, 7))")
-    state = f"[scrollY, ...{boxes}.map((one) => [one.scrollTop, one.clientHeight])].join(' ')"
+def test_a_saved_picture_holds_what_is_scrolled_out_of_view_and_leaves_the_page_as_it_was(opened, long_data, tmp_path):
+    view = opened("#reader", write_page(build_page(long_data, 10.0), tmp_path))
+    view.set_viewport_size({"width": 420, "height": 700})
+    box = "document.querySelector('#reader .reasoning .text')"
+    view.locator("#reader .reasoning .text").scroll_into_view_if_needed()
+    until(view, f"{box}.scrollHeight > 3 * {box}.clientHeight")
+    view.evaluate(f"{box}.scrollTo(0, 70)")
+    state = f"[scrollY, {box}.scrollTop, {box}.clientHeight, document.body.scrollHeight].join(' ')"
     before = view.evaluate(state)
-    for figure in ("items", "reader"):
-        text = view.evaluate(f"pictureOf(document.getElementById('{figure}')).text")
-        drawn = re.sub(r"\s", "", "".join(ElementTree.fromstring(text).itertext()))
-        for box in view.locator(f"#{figure} .text").all():
-            assert re.sub(r"\s", "", box.inner_text()) in drawn
+    picture = ElementTree.fromstring(view.evaluate("pictureOf(document.getElementById('reader')).text"))
+    drawn = re.sub(r"\s", "", "".join(picture.itertext()))
+    for part in view.locator("#reader .text").all():
+        assert re.sub(r"\s", "", part.inner_text()) in drawn
+    wide = "document.querySelector('#items .scroll')"
+    least = view.evaluate(f"{wide}.scrollWidth > {wide}.clientWidth ? {wide}.scrollWidth : Infinity")
+    assert view.evaluate("pictureOf(document.getElementById('items')).width") > least
     assert view.evaluate(state) == before
-    size = view.evaluate(
-        "pngOf({width: 10, height: 40000, text: '<svg xmlns=\"http://www.w3.org/2000/svg\"/>'})"
-        ".then(createImageBitmap).then(({width, height}) => [width, height])"
-    )
-    assert size == [4, 16384]
+    made = """pngOf({width: 10, height: 40000, text: '<svg xmlns="http://www.w3.org/2000/svg"/>'})"""
+    assert view.evaluate(f"{made}.then(createImageBitmap).then(({{height}}) => height)") == 16384
 
 
 def test_what_did_not_run_leaves_no_empty_part_behind(opened, page_data, tmp_path):

@@ -14,10 +14,11 @@ function download(name, blob) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-/** Does something while the scrolled boxes of a figure show all that they hold; leaves them as they were. */
+/** Does something while the scrolled boxes of a figure show all that they hold; they are scrolled as before after it. */
 function unrolled(figure, work) {
   const boxes = Array.from(figure.querySelectorAll(SCROLLED), (one) => [one, one.scrollLeft, one.scrollTop]);
   const [left, top] = [scrollX, scrollY];
+  for (const [box] of boxes) box.classList.remove('long'); // from here on laid out also out of view, to keep its place
   figure.classList.add('whole');
   try {
     return work();
@@ -47,7 +48,7 @@ function linesOfText(node) {
 }
 
 /** The texts of a figure outside its pictures: {text, box, style}; those that the page cuts end as they do there. */
-function textsOf(figure) {
+function writtenTexts(figure) {
   const texts = document.createTreeWalker(figure, NodeFilter.SHOW_TEXT);
   const found = [];
   while (texts.nextNode()) {
@@ -115,7 +116,7 @@ function drawnWhole(figure) {
     ),
     maps.map(map),
     drawn.map((one) => styledCopy(one, at(one.getBoundingClientRect()))),
-    textsOf(figure).map((one) => writtenText(one, at(one.box))),
+    writtenTexts(figure).map((one) => writtenText(one, at(one.box))),
   );
   return { width, height, text: new XMLSerializer().serializeToString(whole) };
 }
