@@ -70,17 +70,33 @@ def draw_dataset(
         figure = segment_mass_figure(from_reasoning, dataset, "reasoning")
         written += save_figure(figure, folder / f"segment-masses-{dataset}-from-reasoning")
     if by_head:
-        heads = {
-            model: read_frame(paths.heads(model), HEAD_COLUMNS, "heads").filter(pl.col("dataset") == dataset)
-            for model in by_head
-        }
-        sets = {model: head_sets(rows) for model, rows in heads.items()}
-        written += save_figure(head_map_figure(by_head, sets), folder / f"head-maps-{dataset}")
-        overview = walk_overview_figure(heads, dataset, thresholds)
-        written += save_figure(overview, folder / f"walk-overview-{dataset}")
+        written += draw_heads(paths, by_head, dataset, thresholds)
     for model in by_head:
         written += draw_attention_maps(paths, model, dataset, folder)
         written += draw_span_figures(paths, model, dataset, folder)
+    return written + draw_readers(paths, readers, dataset, thresholds)
+
+
+def draw_heads(
+    paths: StudyPaths, means: Mapping[str, pl.DataFrame], dataset: str, thresholds: WalkThresholds
+) -> list[Path]:
+    """Draw the maps of all heads, and which of them walk. means: `results.head_means` by model."""
+    folder = paths.figures("attention")
+    heads = {
+        model: read_frame(paths.heads(model), HEAD_COLUMNS, "heads").filter(pl.col("dataset") == dataset)
+        for model in means
+    }
+    sets = {model: head_sets(rows) for model, rows in heads.items()}
+    overview = walk_overview_figure(heads, dataset, thresholds)
+    return [
+        *save_figure(head_map_figure(means, sets), folder / f"head-maps-{dataset}"),
+        *save_figure(overview, folder / f"walk-overview-{dataset}"),
+    ]
+
+
+def draw_readers(paths: StudyPaths, readers: Mapping[str, str], dataset: str, thresholds: WalkThresholds) -> list[Path]:
+    """Draw what training added to the heads, a picture a reader. readers: whose texts each of them reads."""
+    folder, written = paths.figures("attention"), []
     for reader, texts in readers.items():
         heads = read_frame(paths.read_heads(reader, texts, dataset), READ_COLUMNS, "read")
         if heads.height:

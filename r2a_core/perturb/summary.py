@@ -17,7 +17,7 @@ from r2a_core.config import PerturbParams
 from r2a_core.evaluation.paired import UNBOUNDED
 from r2a_core.infra.checks import HINT, check_columns
 from r2a_core.perturb.areas import aoc_record, curve_record, mean, mistake_areas, mistake_curves, share
-from r2a_core.wording import estimate, percent, side
+from r2a_core.wording import estimate, percent, side, signed
 
 PERTURB_SCHEMA: dict[str, Any] = {
     "item_id": pl.String,
@@ -102,9 +102,9 @@ def words_of(arm: Mapping[str, Any]) -> str:
 
 
 def label_of(arm: Mapping[str, Any]) -> str:
-    """Name an arm in few words, as axes do. arm: family, part, level, and edits, the mean number of them."""
+    """Name an arm in few words, as axes do. arm: family, part, level; of several items edits, a mean number."""
     level = f", {percent(arm['level'])}" if arm["family"] in ("number", "option") else ""
-    edits = f", {arm['edits']:.1f} each" if arm["edits"] else ""
+    edits = f", {signed(arm['edits'], 1)} each" if arm.get("edits") else ""
     return LABELS[arm["family"], arm["part"]] + level + edits
 
 
