@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from r2a_core.figures.style import BLUE, GREEN, INK, ORANGE, PURPLE, VERMILION, save_figure
-from r2a_core.perturb.summary import label_of
+from r2a_core.perturb.words import label_of
 
 CURVES = {
     "same": ("same answer", BLUE, "-"),

@@ -16,7 +16,7 @@ from r2a_core.config import WalkThresholds
 from r2a_core.evaluation.paired import ONE_SETTING, deciding_p, words_of_tests
 from r2a_core.knockout.sets import NONE
 from r2a_core.knockout.summary import SET_NAMES, VERBS
-from r2a_core.perturb.summary import words_of
+from r2a_core.perturb.words import words_of
 from r2a_core.report.inputs import Records, name_of
 from r2a_core.results import walking_heads
 from r2a_core.sentences.summary import attention_tells

@@ -16,7 +16,7 @@ from typing import Any
 from r2a_core.evaluation.answers import KINDS
 from r2a_core.infra.errors import R2AError
 from r2a_core.knockout.summary import SET_NAMES
-from r2a_core.perturb.summary import LABELS
+from r2a_core.perturb.words import LABELS
 from r2a_core.report.answers import add_answers
 from r2a_core.report.comparison import beside_run
 from r2a_core.report.encode import CODES, plain, script_safe
