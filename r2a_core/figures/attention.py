@@ -70,20 +70,34 @@ def draw_dataset(
         figure = segment_mass_figure(from_reasoning, dataset, "reasoning")
         written += save_figure(figure, folder / f"segment-masses-{dataset}-from-reasoning")
     if by_head:
-        heads = {
-            model: read_frame(paths.heads(model), HEAD_COLUMNS, "heads").filter(pl.col("dataset") == dataset)
-            for model in by_head
-        }
-        sets = {model: head_sets(rows) for model, rows in heads.items()}
-        written += save_figure(head_map_figure(by_head, sets), folder / f"head-maps-{dataset}")
-        overview = walk_overview_figure(heads, dataset, thresholds)
-        written += save_figure(overview, folder / f"walk-overview-{dataset}")
+        written += draw_heads(paths, by_head, dataset, thresholds)
     for model in by_head:
         written += draw_attention_maps(paths, model, dataset, folder)
         written += draw_span_figures(paths, model, dataset, folder)
+    return written + draw_readers(paths, readers, dataset, thresholds)
+
+
+def draw_heads(
+    paths: StudyPaths, by_head: Mapping[str, pl.DataFrame], dataset: str, thresholds: WalkThresholds
+) -> list[Path]:
+    """Draw what each model's heads look at, and which of them walk. by_head: rows of `head_means`, by model."""
+    folder = paths.figures("attention")
+    heads = {
+        model: read_frame(paths.heads(model), HEAD_COLUMNS, "heads").filter(pl.col("dataset") == dataset)
+        for model in by_head
+    }
+    sets = {model: head_sets(rows) for model, rows in heads.items()}
+    written = save_figure(head_map_figure(by_head, sets), folder / f"head-maps-{dataset}")
+    overview = walk_overview_figure(heads, dataset, thresholds)
+    return written + save_figure(overview, folder / f"walk-overview-{dataset}")
+
+
+def draw_readers(paths: StudyPaths, readers: Mapping[str, str], dataset: str, thresholds: WalkThresholds) -> list[Path]:
+    """Draw what each reader's heads make of another model's traces. readers: whose texts each of them reads."""
+    written: list[Path] = []
     for reader, texts in readers.items():
         heads = read_frame(paths.read_heads(reader, texts, dataset), READ_COLUMNS, "read")
         if heads.height:
             figure = reader_figure(head_changes(heads, reader, texts, thresholds), reader, texts, dataset)
-            written += save_figure(figure, folder / f"reader-{reader}-{texts}-{dataset}")
+            written += save_figure(figure, paths.figures("attention") / f"reader-{reader}-{texts}-{dataset}")
     return written
