@@ -1,7 +1,8 @@
 """Writes the study as one HTML page that opens from disk, without network or server.
 
-params report and those of all other stages, to be listed; data/evaluation/, data/attention/, data/heads/, data/maps/,
-data/patching/, data/generations/, data/datasets/, data/models/*/model.json
+params report and those of all other stages, to be listed; data/datasets/, data/models/*/model.json, data/generations/,
+data/evaluation/, data/attention/, data/heads/, data/maps/, data/pairs/, data/patching/, data/knockout/, data/walks/,
+data/perturb/, data/sentences/, data/instruments/; what is absent is named on the page
 -> data/report/index.html, data/report/plots/*.csv (panel, series, x, y; for dvc plots), and where one page does not
 hold all of it data/report/pages/MODEL-DATASET.html
 with --against: data/report/against.html, the page with another run's numbers beside this one's

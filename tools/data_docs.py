@@ -277,9 +277,9 @@ TABLES = (
             "walk_null_sd": share("standard deviation over these shifts"),
             "walk_p": share("share of these shifts that reach walk_correlation_weighted"),
             "uniformity": share("exp(entropy) over the reasoning / its tokens, mean over answer positions; 1 = even"),
-            "uniform_share": share("mass on the reasoning if attention were even over all that a position sees"),
+            "uniform_share": share("mass on the reasoning of even reading: all that a position sees, sinks too"),
             "focus": Column(
-                "log-odds of the mass on the reasoning less those of even attention, BOS and sinks left out of both; "
+                "log-odds of the mass on the reasoning less those of even reading, BOS and sinks left out of both; "
                 "above 0: more than even"
             ),
             "row_mass": share("by answer position: attention mass on the reasoning"),
@@ -320,7 +320,7 @@ TABLES = (
             "rank": Column("by answer_to_reasoning, 1 = highest", 1),
             "top10_count": count("traces in which the head is among the heads.top highest, whatever heads.top is"),
             "count_rank": Column("by top10_count, ties by rank", 1),
-            "uniform_share": share("answer_to_reasoning of even attention"),
+            "uniform_share": share("answer_to_reasoning of even reading, sinks too"),
             "above_uniform": Column("answer_to_reasoning - uniform_share", -1, 1),
             "focus": Column("mean over traces, see attention"),
             "uniformity": share("mean over traces, see attention"),
@@ -421,7 +421,7 @@ TABLES = (
                 "lines x lines, row by row: mean attention weight of a token of the row's line on one of the column's; "
                 "null where the row's line was not captured as a whole"
             ),
-            "even": share("the same of tokens that attend evenly to all that they see"),
+            "even": share("the same of even reading: tokens that attend evenly to all that they see"),
         },
     ),
     Table(
@@ -672,7 +672,7 @@ TABLES += (
             "answer_kl": Column("the same of the rows that write the answer"),
             "result_log_prob": Column("log-probability of the result, nats, sum over its tokens", -inf, 0),
             "result_log_prob_base": Column("the same in the unchanged run", -inf, 0),
-            "even": share("attention mass on the sentence of answer rows that read evenly; null for none"),
+            "even": share("attention mass on the sentence of even reading, sinks too; null for none"),
             "mass": share("the same of the model, mean over all heads; null for none, and where it was not measured"),
         },
     ),

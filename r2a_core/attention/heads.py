@@ -47,9 +47,9 @@ HEAD_SCHEMA = {
     "rank": pl.Int32,  # by answer_to_reasoning, 1 = highest; ties by layer, then head
     "top10_count": pl.Int32,  # traces in which the head is among the `heads.top` highest, whatever that number
     "count_rank": pl.Int32,  # by top10_count, ties by rank
-    "uniform_share": pl.Float64,  # answer_to_reasoning of uniform attention, mean over traces
+    "uniform_share": pl.Float64,  # answer_to_reasoning of even reading, sinks too, mean over traces
     "above_uniform": pl.Float64,  # answer_to_reasoning - uniform_share
-    "focus": pl.Float64,  # log-odds over even attention, sinks left out, mean over traces; above 0: more than even
+    "focus": pl.Float64,  # log-odds over even reading, sinks left out, mean over traces; above 0: more than even
     "uniformity": pl.Float64,  # 1 = even over the reasoning, mean over traces
     "walk_correlation": pl.Float64,  # mean over traces that have one
     "walk_correlation_weighted": pl.Float64,  # the same, rows counted by their mass on the reasoning

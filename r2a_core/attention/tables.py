@@ -55,8 +55,8 @@ ATTENTION_SCHEMA = {
     "walk_null_sd": pl.Float32,
     "walk_p": pl.Float32,  # share of the shifts that reach walk_correlation_weighted
     "uniformity": pl.Float32,  # exp(entropy) / tokens over the reasoning, mean over answer rows that see some; 1 = even
-    "uniform_share": pl.Float32,  # mass on the reasoning if attention were uniform over all that a row sees
-    "focus": pl.Float32,  # mass on the reasoning over uniform, both without sinks, log-odds; masses.sink_free_focus
+    "uniform_share": pl.Float32,  # mass on the reasoning of even reading: spread over all that a row sees, sinks too
+    "focus": pl.Float32,  # mass on the reasoning over even reading, without sinks, log-odds; masses.sink_free_focus
     "row_mass": pl.List(pl.Float32),  # by answer row, attention mass on the reasoning
     "centroid": pl.List(pl.Float32),  # by answer row, fraction 0..1 of the reasoning; NaN: window holds none of it
     "spread": pl.List(pl.Float32),  # by answer row, fraction of the reasoning

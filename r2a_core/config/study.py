@@ -67,7 +67,7 @@ class ReportParams(Record):
     """The section `report`: how much of the study the page carries."""
 
     title: Text
-    about: dict[str, Text] = {}  # by model: what its line on the first screen says of its size and training
+    about: dict[str, Text]  # by model: what its line on the first screen says of its size and training
     texts: Count  # items of each model and dataset whose two texts can be read
     traces: Count  # traces of each model and dataset in the trace reader
     heads: Count  # single heads of each trace in the trace reader
@@ -188,6 +188,8 @@ def named(params: Params) -> Iterator[tuple[str, str, Iterable[str]]]:
         yield "datasets", "maps.spans", [span.dataset for span in params.maps.spans]
     if "heads" in read:
         yield "models", "heads.retrieval.models", params.heads.retrieval.models
+    if "report" in read:
+        yield "models", "report.about", params.report.about
     if "instruments" in read:
         depends = params.instruments.depends
         yield "models", "instruments.depends", depends

@@ -78,26 +78,28 @@ def draw_dataset(
 
 
 def draw_heads(
-    paths: StudyPaths, by_head: Mapping[str, pl.DataFrame], dataset: str, thresholds: WalkThresholds
+    paths: StudyPaths, means: Mapping[str, pl.DataFrame], dataset: str, thresholds: WalkThresholds
 ) -> list[Path]:
-    """Draw what each model's heads look at, and which of them walk. by_head: rows of `head_means`, by model."""
+    """Draw the maps of all heads, and which of them walk. means: `results.head_means` by model."""
     folder = paths.figures("attention")
     heads = {
         model: read_frame(paths.heads(model), HEAD_COLUMNS, "heads").filter(pl.col("dataset") == dataset)
-        for model in by_head
+        for model in means
     }
     sets = {model: head_sets(rows) for model, rows in heads.items()}
-    written = save_figure(head_map_figure(by_head, sets), folder / f"head-maps-{dataset}")
     overview = walk_overview_figure(heads, dataset, thresholds)
-    return written + save_figure(overview, folder / f"walk-overview-{dataset}")
+    return [
+        *save_figure(head_map_figure(means, sets), folder / f"head-maps-{dataset}"),
+        *save_figure(overview, folder / f"walk-overview-{dataset}"),
+    ]
 
 
 def draw_readers(paths: StudyPaths, readers: Mapping[str, str], dataset: str, thresholds: WalkThresholds) -> list[Path]:
-    """Draw what each reader's heads make of another model's traces. readers: whose texts each of them reads."""
-    written: list[Path] = []
+    """Draw what training added to the heads, a picture a reader. readers: whose texts each of them reads."""
+    folder, written = paths.figures("attention"), []
     for reader, texts in readers.items():
         heads = read_frame(paths.read_heads(reader, texts, dataset), READ_COLUMNS, "read")
         if heads.height:
             figure = reader_figure(head_changes(heads, reader, texts, thresholds), reader, texts, dataset)
-            written += save_figure(figure, paths.figures("attention") / f"reader-{reader}-{texts}-{dataset}")
+            written += save_figure(figure, folder / f"reader-{reader}-{texts}-{dataset}")
     return written

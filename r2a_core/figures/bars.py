@@ -12,9 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from r2a_core.evaluation.paired import deciding_test, stars
-from r2a_core.figures.style import INK
+from r2a_core.looks import INK, SETTING_COLOURS
 from r2a_core.paper import PublishedAccuracy, PublishedScore
-from r2a_core.results import SETTING_COLOURS
 
 BAR = 0.36  # of the distance between two pairs
 

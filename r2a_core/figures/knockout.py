@@ -11,10 +11,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from r2a_core.figures.style import BLUE, INK, ORANGE, PURPLE, RED, save_figure
+from r2a_core.figures.style import save_figure
+from r2a_core.looks import CUT_COLOURS, INK
 from r2a_core.results import VIEWS
-
-COLOURS = {"mask": BLUE, "zero": ORANGE, "zero_head": RED, "mean_head": PURPLE}
 
 PARTS = {"loss": "answer", "result_loss": "result"}
 REASONING_PARTS = {"reasoning_loss": "reasoning", "loss": "answer"}
@@ -52,8 +51,8 @@ def _panel(axes: Axes, records: Sequence[dict[str, Any]], part: str) -> None:
     axes.axvline(0, color=INK, linewidth=0.7)
     for place, record in enumerate(records):
         loss = record[part]
-        axes.plot([loss["low"], loss["high"]], [place, place], color=COLOURS[record["kind"]], linewidth=1.4)
-        axes.plot([loss["mean"]], [place], "o", color=COLOURS[record["kind"]], markersize=4.5, gid="mean")
+        axes.plot([loss["low"], loss["high"]], [place, place], color=CUT_COLOURS[record["kind"]], linewidth=1.4)
+        axes.plot([loss["mean"]], [place], "o", color=CUT_COLOURS[record["kind"]], markersize=4.5, gid="mean")
         if loss["random"]:
             means = loss["random"]["means"]
             axes.plot(means, [place] * len(means), "o", color="0.55", markersize=2.6, alpha=0.7, zorder=1, gid="random")

@@ -20,22 +20,21 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from r2a_core.figures.style import GREEN, INK, ORANGE, RED, save_figure
+from r2a_core.figures.style import save_figure
 from r2a_core.infra.files import read_frame
-from r2a_core.paths import StudyPaths
-from r2a_core.results import (
-    LOOKS,
-    SEGMENT_LABELS,
+from r2a_core.looks import GREEN, INK, ORANGE, RED
+from r2a_core.mapped import (
     MappedTrace,
     PooledMap,
     floor_of,
     group_width,
     grouped,
-    head_name,
     mapped_traces,
     pooled_maps,
     thinned,
 )
+from r2a_core.paths import StudyPaths
+from r2a_core.results import LOOKS, SEGMENT_LABELS, head_name
 
 MAP = colormaps["Blues"].with_extremes(under="white", bad="white")
 

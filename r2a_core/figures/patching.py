@@ -18,12 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from r2a_core.config import CrossingParams, PatchingFigureParams
-from r2a_core.figures.style import GRID, INK, save_figure
+from r2a_core.figures.style import GRID, save_figure, say_empty
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import read_frame
+from r2a_core.looks import CURVES, EXCHANGE_AXES, INK
 from r2a_core.paper import PATCHING
 from r2a_core.patching.summary import Crossing, crossing, layer_curves
-from r2a_core.results import CURVES, EXCHANGE_AXES
 
 COLUMNS = ("pair_id", "probe", "component", "layer", "position", "role", "clean_token", "corrupted_token", "nld")
 
@@ -210,7 +210,7 @@ def draw_crossing(axes: Axes, found: Crossing) -> None:
 def no_data_note(axes: Axes, text: str) -> None:
     """Say in a panel why it has no data."""
     axes.set_axis_off()
-    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, fontsize=9)
+    say_empty(axes, text)
 
 
 def draw_patching(

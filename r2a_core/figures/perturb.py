@@ -11,18 +11,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from r2a_core.figures.style import BLUE, GREEN, INK, ORANGE, PURPLE, VERMILION, save_figure
+from r2a_core.figures.style import save_figure
+from r2a_core.looks import BLUE, CUT_CURVES, INK, MISTAKES, ORANGE
 from r2a_core.perturb.words import label_of
 
-CURVES = {
-    "same": ("same answer", BLUE, "-"),
-    "p": ("p(answer)", ORANGE, "-"),
-    "score": ("right", PURPLE, "--"),
-}
-MISTAKES = {
-    "made": ("same, with a mistake there and the rest anew", VERMILION),
-    "none": ("same, with the rest anew from there", GREEN),
-}
 APART = 0.008  # of two marks at one place
 
 
@@ -48,27 +40,21 @@ def perturb_figure(records: Mapping[str, dict[str, Any]], dataset: str) -> Figur
 def _curves(axes: Axes, record: dict[str, Any]) -> None:
     """Curves of cuts, same answers with their interval; answers after mistakes; boundaries as ticks at the bottom."""
     curve = record["curve"]
-    for name, (label, colour, line) in CURVES.items():
+    for name, look in CUT_CURVES.items():
         if points := curve[name]:
-            axes.plot(
-                curve["fraction"],
-                [point["mean"] for point in points],
-                color=colour,
-                label=label,
-                gid=name,
-                linestyle=line,
-            )
+            means, line = [point["mean"] for point in points], "--" if name == "score" else "-"
+            axes.plot(curve["fraction"], means, color=look.colour, label=look.label, gid=name, linestyle=line)
     if points := curve["same"]:
         low, high = (np.array([point[end] for point in points], dtype=float) for end in ("low", "high"))
         axes.fill_between(curve["fraction"], low, high, color=BLUE, alpha=0.15, linewidth=0)
-    for name, (label, colour) in MISTAKES.items():
+    for name, look in MISTAKES.items():
         if points := curve[name]:
             at, middle, low, high = (
                 np.array([point[key] for point in points], dtype=float) for key in ("place", "mean", "low", "high")
             )
             at += {"made": -1, "none": 1}[name] * APART
-            axes.vlines(at, low, high, color=colour, linewidth=1.4)
-            axes.plot(at, middle, "o", color=colour, label=label, gid=name, markersize=4.5)
+            axes.vlines(at, low, high, color=look.colour, linewidth=1.4)
+            axes.plot(at, middle, "o", color=look.colour, label=look.label, gid=name, markersize=4.5)
     axes.plot(record["boundary"]["places"], [0] * len(record["boundary"]["places"]), "|", color=INK, gid="boundary")
     axes.set(
         xlabel="share of the sentences that stay,\nor up to the mistake", ylabel="mean over traces", ylim=(-0.04, 1.04)

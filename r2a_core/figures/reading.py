@@ -15,11 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from r2a_core.config import WalksParams
-from r2a_core.figures.style import BLUE, INK, RED, save_figure
+from r2a_core.figures.style import save_figure, say_empty
+from r2a_core.looks import BLUE, INK, RED
 from r2a_core.results import VIEWS, by_view
 from r2a_core.walks.summary import BROKEN, LENGTHS, MEASURES, best_walks, broken_record, head_table, pooled_record
-
-TOO_FEW = "too few wrong answers"
 
 ODDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)  # ticks
 
@@ -45,7 +44,7 @@ def rows_figure(views: Mapping[str, Mapping[str, pl.DataFrame]], model: str, nea
             if view in frames:
                 _excess(axes, head_table(frames[view], near_uniform), VIEWS[view][1])
                 axes.set_title(f"{dataset}, n = {frames[view]['item_id'].n_unique()}", parse_math=False)
-    fig.suptitle(f"{model}, rows of the reasoning (empty: read evenly, or less)", parse_math=False)
+    fig.suptitle(f"{model}, rows of the reasoning\n(empty: read evenly, or less, sinks left out)", parse_math=False)
     return fig
 
 
@@ -63,13 +62,14 @@ def reading_figure(walks: Mapping[str, pl.DataFrame], model: str, params: WalksP
         _lengths(row[1], heads)
         _odds(row[2], {name: broken_record([best], name) for name in BROKEN}, pooled)
     fig.suptitle(
-        f"{model} (empty circles: heads that read evenly, or less; odds where a walk is 1 SD worse)", parse_math=False
+        f"{model} (empty circles: heads that read evenly, or less, sinks left out; odds where a walk is 1 SD worse)",
+        parse_math=False,
     )
     return fig
 
 
 def _excess(axes: Axes, heads: pl.DataFrame, read: str) -> None:
-    """Every head; empty where it reads evenly or no more than even reading does."""
+    """Every head; empty where it reads evenly or, sinks left out, no more than even reading does."""
     known = heads.drop_nulls("excess")
     for kept, gid, inside, edge in ((True, "kept", BLUE, BLUE), (False, "dropped", "none", INK)):
         rows = known.filter(pl.col("rank_by_excess").is_not_null() == kept)
@@ -104,7 +104,7 @@ def _odds(axes: Axes, own: Mapping[str, dict[str, Any]], pooled: Mapping[str, di
         graded = f"{own[name]['n_wrong']} of {own[name]['n']} wrong" if own[name]["n"] else "one outcome alone"
         names.append(f"{MEASURES[name]}\n{graded}")
     if len(ends) == 2:
-        axes.text(0.5, 0.5, TOO_FEW, transform=axes.transAxes, ha="center", va="center", fontsize=8)
+        say_empty(axes, "too few wrong answers")
     axes.axvline(1, color=INK, linewidth=0.7)
     low, high = min(ends) / 1.1, max(ends) * 1.1
     ticks = [tick for tick in ODDS if low <= tick <= high]

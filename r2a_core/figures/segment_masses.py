@@ -1,7 +1,8 @@
 """Where tokens look: box plots of segment masses over traces (Figures 2 and 9 of the paper).
 
-trace means of each model and setting -> one picture. A dotted line marks what even attention would put on the
-reasoning, and where a run is one of the paper's, a diamond the median of its published data.
+trace means of each model and setting -> one picture. A dotted line marks what even reading, spread over all that a
+token sees, would put on the reasoning, and where a run is one of the paper's, a diamond the median of its published
+data.
 """
 
 import numpy as np
@@ -11,8 +12,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from r2a_core import paper
-from r2a_core.figures.style import BLUE, INK, VERMILION
-from r2a_core.results import EVEN, SEGMENT_LABELS, SETTING_COLOURS, Source, segment_boxes
+from r2a_core.looks import BLUE, INK, SETTING_COLOURS, VERMILION
+from r2a_core.results import EVEN, SEGMENT_LABELS, Source, segment_boxes
 
 
 def segment_mass_figure(means: pl.DataFrame, dataset: str, source: Source = "answer") -> Figure:
@@ -39,7 +40,7 @@ def segment_mass_figure(means: pl.DataFrame, dataset: str, source: Source = "ans
 
 
 def _boxes(axes: Axes, means: pl.DataFrame, model: str, dataset: str, setting: str, source: Source) -> None:
-    """One panel: boxes with their medians in figures, the even share, and the paper's medians where it has them."""
+    """One panel: boxes with their medians in figures, even reading, and the paper's medians where it has them."""
     boxes = segment_boxes(means, source)
     places, colour = np.arange(len(boxes)), SETTING_COLOURS.get(setting, BLUE)
     axes.boxplot(
@@ -60,7 +61,8 @@ def _boxes(axes: Axes, means: pl.DataFrame, model: str, dataset: str, setting: s
         axes.annotate(f"{box.median:.2f}", at, (4, 0), textcoords="offset points", va="center", fontsize=7)
         if name == "reasoning" and EVEN in means:
             even, ends = [float(means[EVEN].to_numpy().mean())] * 2, [place - 0.45, place + 0.45]
-            axes.plot(even, ends, color=INK, linewidth=1.4, linestyle=(0, (1, 1.5)), gid="even", label="even reading")
+            look = {"color": INK, "linewidth": 1.4, "linestyle": (0, (1, 1.5)), "gid": "even"}
+            axes.plot(even, ends, label="even reading, sinks too", **look)
     published = paper.segment_medians(model, dataset, setting) if source == "answer" else None
     if published is not None:
         style = {"color": VERMILION, "markersize": 3.5, "gid": "paper", "label": "paper's median"}

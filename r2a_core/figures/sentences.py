@@ -11,12 +11,11 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from r2a_core.figures.style import BLUE, INK, ORANGE, save_figure
+from r2a_core.figures.style import save_figure, say_empty
+from r2a_core.looks import BLUE, INK, ORANGE
 from r2a_core.sentences.summary import CONTROLLED, MEASURES
 
 LEAST_KL = 1e-5  # nats; what is less is drawn here
-
-TOO_FEW = "too few traces"
 
 
 def draw_sentences(found: Mapping[str, tuple[pl.DataFrame, dict[str, Any]]], dataset: str, folder: Path) -> list[Path]:
@@ -70,4 +69,4 @@ def _receivers(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=7.5, frameon=True)
     else:
-        axes.text(0.5, 0.5, TOO_FEW, transform=axes.transAxes, ha="center", va="center", fontsize=8)
+        say_empty(axes, "too few traces")

@@ -8,18 +8,11 @@ from pathlib import Path
 
 import matplotlib.style
 from cycler import cycler
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from r2a_core.infra.files import write_whole
-
-# Okabe and Ito's eight colours, which stay apart for every kind of colour blindness.
-BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-
-SKY, PURPLE, YELLOW, INK = "#56B4E9", "#CC79A7", "#F0E442", "#222222"
-
-RED = "#D62728"  # Reasoning-Focus Heads, and the answer's view of the reasoning
-
-PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, INK)
+from r2a_core.looks import INK, PALETTE, YELLOW
 
 GRID = "#DDDDDD"
 
@@ -28,7 +21,7 @@ STYLE = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.linewidth": 0.8,
-    "axes.prop_cycle": cycler(color=PALETTE),
+    "axes.prop_cycle": cycler(color=(*PALETTE, YELLOW, INK)),
     "axes.titlesize": 10,
     "figure.facecolor": "white",
     "font.family": "DejaVu Sans",  # ships with matplotlib, so that every machine draws the same letters
@@ -45,6 +38,11 @@ STYLE = {
 }
 
 matplotlib.style.use(["default", STYLE])
+
+
+def say_empty(axes: Axes, text: str) -> None:
+    """Write into the middle of a panel why nothing is drawn there."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=8, parse_math=False)
 
 
 def save_figure(fig: Figure, path_without_suffix: Path) -> list[Path]:

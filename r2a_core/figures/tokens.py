@@ -25,10 +25,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from r2a_core.figures.maps import short_id
-from r2a_core.figures.style import RED, save_figure
+from r2a_core.figures.style import save_figure
 from r2a_core.infra.files import read_frame
+from r2a_core.looks import RED
+from r2a_core.mapped import map_name
 from r2a_core.paths import StudyPaths
-from r2a_core.results import map_name
 
 FONT, POINTS = "DejaVu Sans Mono", 7.0
 

@@ -58,7 +58,7 @@ VERBS: dict[str, str] = {
 
 SET_NAMES: dict[str, str] = {
     "mass": "most attention on the reasoning",
-    "focus": "most attention on it over even reading",
+    "focus": "most attention on it over even reading, sinks left out",
     "walking": "the best walk",
     "induction": "the highest induction score",
     "retrieval": "the highest retrieval score",

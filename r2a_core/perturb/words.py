@@ -8,7 +8,7 @@ from functools import partial
 from textwrap import shorten
 from typing import Any
 
-from r2a_core.wording import estimate, percent, side
+from r2a_core.wording import estimate, percent, side, signed
 
 SHOWN = 8  # values that a person reads of an arm
 
@@ -58,9 +58,9 @@ def words_of(arm: Mapping[str, Any]) -> str:
 
 
 def label_of(arm: Mapping[str, Any]) -> str:
-    """Name an arm in few words, as axes do. arm: family, part, level, and edits, the mean number of them."""
+    """Name an arm in few words, as axes do. arm: family, part, level; of several items edits, a mean number."""
     level = f", {percent(arm['level'])}" if arm["family"] in ("number", "option") else ""
-    edits = f", {arm['edits']:.1f} each" if arm["edits"] else ""
+    edits = f", {signed(arm['edits'], 1)} each" if arm.get("edits") else ""
     return LABELS[arm["family"], arm["part"]] + level + edits
 
 

@@ -74,7 +74,8 @@ def masses_sentences(record: Record) -> dict[str, str]:
 def heads_sentence(record: Record) -> str:
     """Says how many heads read the reasoning more than even reading does, and which one most."""
     scores = record["scores"]
-    said = f"{record['n_above_even']} of {record['n_heads']} heads read the reasoning more than even reading does."
+    counts = f"{record['n_above_even']} of {record['n_heads']}"
+    said = f"{counts} heads read the reasoning more than even reading does, sinks left out."
     above = [at for at, focus in enumerate(scores["focus"]) if focus is not None and focus > 0]
     if not above:
         return said
@@ -143,7 +144,7 @@ def hidden_sentence(record: Record) -> str:
     hidden = record["hidden"]
     text = (
         f"Of what hiding the sentences of a trace does to its answer, one sentence does {percent(hidden['top_share'])} "
-        f"(even: {percent(hidden['even_share'])})."
+        f"(equal shares: {percent(hidden['even_share'])})."
     )
     if hidden["attended"]["mean"] is None:
         return text
@@ -156,8 +157,8 @@ def walks_sentence(record: Record) -> str:
     ranks = record["heads"]["rank_by_excess"]
     reading = sum(rank is not None for rank in ranks)
     return (
-        f"{reading} of {len(ranks)} heads give the reasoning more than even reading does, mean over traces, and choose "
-        "places in it."
+        f"{reading} of {len(ranks)} heads give the reasoning more than even reading does, sinks left out, mean over "
+        "traces, and choose places in it."
     )
 
 

@@ -5,6 +5,7 @@ values by column -> rows of model, dataset, measure and unit with a cell a colum
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from r2a_core.config import EvaluateParams
@@ -74,7 +75,7 @@ def beside_run(ours: ReportInputs, own: Sections, theirs: ReportInputs, other: S
 
     Raises R2AError where the two share no dataset, or no number.
     """
-    root, name = theirs.paths.root, theirs.paths.root.resolve().name
+    root, name = theirs.paths.root, other_name(theirs.paths.root, ours.paths.root)
     datasets = [each for each in ours.datasets if each in theirs.datasets]
     if not datasets:
         ran = f"{root} ran on {', '.join(theirs.datasets)}, this study on {', '.join(ours.datasets)}"
@@ -93,6 +94,13 @@ def beside_run(ours: ReportInputs, own: Sections, theirs: ReportInputs, other: S
     runs = {name: theirs, OURS: ours}
     notes = [*left_out(runs, known, datasets), *other_questions(asked), *other_settings(ours, theirs)]
     return record | {"only": [*notes, *record["only"]]}
+
+
+def other_name(root: Path, own: Path) -> str:
+    """Names another run by the end of its folder's path: two parts, and as many more as tell it from this run's."""
+    parts, known = root.resolve().parts, own.resolve().parts
+    count = next((n for n in range(2, len(parts)) if parts[-n:] != known[-n:]), len(parts))
+    return Path(*parts[-count:]).as_posix()
 
 
 def relabelled(values: Sequence[Value], labels: Mapping[str, str], datasets: Sequence[str]) -> list[Value]:

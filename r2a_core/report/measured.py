@@ -39,7 +39,7 @@ MEASURED = {
         "Headline numbers of the models of this run, each with its 95% interval where it has one. AUCs are of "
         "pairs of models, so none is here.",
         "report",
-        ("r2a_core/report/values.py", "r2a_core/report/comparison.py"),
+        ("r2a_core/report/values.py", "r2a_core/report/comparison.py", "r2a_core/report/differences.py"),
         ("run",),
         (*EVALUATION, HEADS, *PATCHING),
     ),
@@ -47,7 +47,7 @@ MEASURED = {
         "Headline numbers of two runs, each with its 95% interval where it has one, and this run's less the other's. "
         "Models stand beside each other by name, or in the order of run.models where no name is in both.",
         "report",
-        ("r2a_core/report/values.py", "r2a_core/report/comparison.py"),
+        ("r2a_core/report/values.py", "r2a_core/report/comparison.py", "r2a_core/report/differences.py"),
         ("run",),
         (*EVALUATION, HEADS, *PATCHING),
     ),
@@ -93,7 +93,8 @@ MEASURED = {
     ),
     "boxes": Measured(
         "Sum of attention weights from a token to a part of the text, mean over the answer's (or reasoning's) tokens, "
-        "layers and heads: one value a text. Box: quartiles; whiskers: 1.5 interquartile ranges.",
+        "layers and heads: one value a text. Box: quartiles; whiskers: 1.5 interquartile ranges. Even reading: spread "
+        "over all tokens so far, sinks too.",
         "attention",
         ("r2a_core/attention/masses.py", "r2a_core/results.py"),
         ("capture", "attention"),
@@ -101,9 +102,9 @@ MEASURED = {
     ),
     "heads": Measured(
         "Mean over answer tokens and texts of one head's attention to a part of the text. More than even reading: "
-        "focus above 0, the log-odds of its attention on the reasoning less those of attention that is even over all "
-        "tokens so far, sinks left out of both. Reasoning-Focus Heads: such heads among the first by attention on the "
-        "reasoning (heads.top, heads.share).",
+        "focus above 0, the log-odds of its attention on the reasoning less those of even reading, sinks left out of "
+        "both. Reasoning-Focus Heads: such heads among the first by attention on the reasoning (heads.top, "
+        "heads.share).",
         "heads",
         ("r2a_core/attention/heads.py", "r2a_core/attention/masses.py"),
         ("heads",),
@@ -119,11 +120,11 @@ MEASURED = {
     ),
     "walks": Measured(
         "Excess: a head's attention on the reasoning minus what a fit of its attention by distance alone predicts. "
-        "More than even reading: here by the mean difference over traces, on the maps of heads by mean log-odds; near "
-        "0 the two can part. Not evenly: entropy on the reasoning below walks.near_uniform of even reading's. "
-        "Odds: logistic regression of a wrong answer on the walk, with the length of the reasoning held.",
+        "More than even reading, sinks left out: here by the mean difference over traces, on the maps of heads by mean "
+        "log-odds; near 0 the two can part. Not evenly: entropy on the reasoning below walks.near_uniform of even "
+        "reading's. Odds: logistic regression of a wrong answer on the walk, with the length of the reasoning held.",
         "walks",
-        ("r2a_core/walks/measures.py", "r2a_core/walks/summary.py"),
+        ("r2a_core/walks/measures.py", "r2a_core/walks/part_reading.py", "r2a_core/walks/summary.py"),
         ("walks",),
         (FILES.walks(*RUN),),
     ),
@@ -189,7 +190,10 @@ MEASURED = {
         "The answer is forced after a changed reasoning: cut after a sentence, with wrong values, of another question, "
         "of filler, reworded. Boundary: the cut at which the answer's probability rises most.",
         "perturb",
-        ("r2a_core/perturb/edits.py", "r2a_core/perturb/summary.py"),
+        (
+            *("r2a_core/perturb/arms.py", "r2a_core/perturb/edits.py", "r2a_core/perturb/mistakes.py"),
+            *("r2a_core/perturb/wordings.py", "r2a_core/perturb/summary.py"),
+        ),
         ("perturb",),
         (FILES.perturb(*RUN),),
     ),
@@ -199,9 +203,9 @@ MEASURED = {
         "every pair of models lies above 0.5, clearly if above 0.7; reversed: that of one lies below 0.5. Agreement: "
         "Spearman's \u03c1 over items, ranked within their dataset; dots where more clearly than items dealt at random "
         "(5%, Holm over all pairs). Intervals: 95%; of AUCs Newcombe's, wider where items vary more; of agreement "
-        "bootstrap over items.",
+        "bootstrap over items. Mass over even reading: sinks left out.",
         "instruments",
-        ("r2a_core/instruments/catalogue.py", "r2a_core/instruments/statistics.py"),
+        ("r2a_core/instruments/values.py", "r2a_core/instruments/statistics.py", "r2a_core/instruments/belief.py"),
         ("instruments",),
         (FILES.instruments("auc"), FILES.instruments("agreement"), FILES.instruments("truth")),
     ),
@@ -210,7 +214,7 @@ MEASURED = {
         "distributions from the unchanged ones, mean over the rows that write the answer. Kurtosis: of the attention "
         "that each sentence gets from later ones, over sentences; high where few draw much.",
         "sentences",
-        ("r2a_core/sentences/suppress.py", "r2a_core/sentences/receivers.py"),
+        ("r2a_core/sentences/suppress.py", "r2a_core/sentences/receivers.py", "r2a_core/sentences/summary.py"),
         ("sentences",),
         (FILES.hidden_sentences(*RUN), FILES.receivers(*RUN)),
     ),
@@ -220,9 +224,9 @@ GLOSSARY = {
     "share of attention (mass)": "Of all attention that a token gives to the text before it (together 1), the part "
     "that falls on a piece of text.",
     "even reading": "Attention spread evenly over all tokens seen so far: what a piece of text gets that nothing "
-    "chooses.",
-    "sink": "A token that draws attention whatever the text says, as the first one often does: more than 0.3 of a "
-    "layer's. Sinks are left out where a head is compared with even reading.",
+    "chooses. Boxes, sentences and lines stand beside it as it is, sinks too. Where a head is compared with it, sinks "
+    "are left out of both sides, and the page says so.",
+    "sink": "The first token, and any other that draws attention whatever the text says: more than 0.3 of a layer's.",
     "focus": "How much more than even reading a head reads the reasoning, sinks left out: log-odds; 0 is even.",
     "layer": "One of the steps in which a model computes, in order; its input is what the steps before made.",
     "head": "One of the parts of a layer that each look at the text in their own way; L3.H1 is head 1 of layer 3.",

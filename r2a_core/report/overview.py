@@ -10,8 +10,9 @@ from typing import Any
 from r2a_core.config import WithoutMode
 from r2a_core.infra.errors import R2AError
 from r2a_core.prompt_texts import THINKING
+from r2a_core.report.certainty import how_sure, limits, nulls
 from r2a_core.report.comparison import beside_each_other, beside_paper
-from r2a_core.report.findings import how_sure, limits, nulls, questions
+from r2a_core.report.findings import questions
 from r2a_core.report.inputs import Gaps, Records, ReportInputs, add_gap, flattened, read_if_there
 from r2a_core.report.values import run_values
 from r2a_core.wording import plural

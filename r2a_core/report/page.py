@@ -13,10 +13,10 @@ from dataclasses import asdict, replace
 from importlib.resources import files
 from typing import Any
 
+from r2a_core import looks
 from r2a_core.evaluation.answers import KINDS
 from r2a_core.infra.errors import R2AError
 from r2a_core.knockout.summary import SET_NAMES
-from r2a_core.perturb.words import LABELS
 from r2a_core.report.answers import add_answers
 from r2a_core.report.comparison import beside_run
 from r2a_core.report.encode import CODES, plain, script_safe
@@ -32,7 +32,7 @@ from r2a_core.report.sentences import sentences_section
 from r2a_core.report.size import trimmed
 from r2a_core.report.traces import traces_section
 from r2a_core.report.walks import walks_section
-from r2a_core.results import CURVES, EXCHANGE_AXES, HEAD_KINDS, SEGMENT_LABELS, SETTING_COLOURS
+from r2a_core.results import SEGMENT_LABELS
 
 # In the order in which they are joined: helpers first, one file a figure, then what starts the page.
 SCRIPTS = (
@@ -76,13 +76,9 @@ def report_data(
         "title": inputs.params.title,
         "codes": CODES,
         "segments": dict(SEGMENT_LABELS),
-        "curves": {name: asdict(look) for name, look in CURVES.items()},
-        "exchange_axes": EXCHANGE_AXES,
-        "head_kinds": {name: asdict(look) for name, look in HEAD_KINDS.items()},
-        "setting_colours": SETTING_COLOURS,
+        **looks_record(),
         "walk_from": inputs.walk.correlation,
         "set_names": SET_NAMES,
-        "change_labels": {" ".join(case).strip(): label for case, label in LABELS.items()},
         "measured": {
             id_: asdict(one) | {"data": [each.as_posix() for each in one.data]} for id_, one in MEASURED.items()
         },
@@ -95,6 +91,21 @@ def report_data(
         "left_out": [],
         "pages": [],
         "machine": None if machine is None else dict(machine),
+    }
+
+
+def looks_record() -> dict[str, Any]:
+    """Collects the colours, and the looks of what figures show too."""
+    named = ("BLUE", "ORANGE", "GREEN", "VERMILION", "SKY", "PURPLE")
+    shared = {"curves": looks.CURVES, "cut_curves": looks.CUT_CURVES, "mistakes": looks.MISTAKES}
+    shared["head_kinds"] = looks.HEAD_KINDS
+    return {
+        "colours": {name: getattr(looks, name) for name in named},
+        "palette": looks.PALETTE,
+        "setting_colours": looks.SETTING_COLOURS,
+        "cut_colours": looks.CUT_COLOURS,
+        "exchange_axes": looks.EXCHANGE_AXES,
+        **{name: {key: asdict(look) for key, look in own.items()} for name, own in shared.items()},
     }
 
 
@@ -135,7 +146,7 @@ def build_pages(inputs: ReportInputs, data: dict[str, Any]) -> tuple[str, dict[s
     fits by itself.
     """
     names = [f"{model}-{dataset}.html" for model, dataset in inputs.runs]
-    one = fitted(data, inputs.params.megabytes - len(names) * LINK / MEGABYTE)
+    one = fitted(data, inputs.params.megabytes, len(names) * LINK)
     if not one["left_out"] or len(names) == 1:
         return assemble(one), {}
     links = [{"label": words(name.removesuffix(".html")), "href": f"pages/{name}"} for name in names]
@@ -147,10 +158,10 @@ def build_pages(inputs: ReportInputs, data: dict[str, Any]) -> tuple[str, dict[s
     return assemble(one | {"pages": links}), pages
 
 
-def fitted(data: dict[str, Any], megabytes: float) -> dict[str, Any]:
-    """Trims the data of a page that would be larger than `megabytes`; see `trimmed`."""
+def fitted(data: dict[str, Any], megabytes: float, spare: int = 0) -> dict[str, Any]:
+    """Trims the data of a page that would be larger than `megabytes`; see `trimmed`. spare: bytes that stay free."""
     html = assemble(data)
-    excess = len(html.encode("utf-8")) - megabytes * MEGABYTE
+    excess = len(html.encode("utf-8")) + spare - megabytes * MEGABYTE
     if excess <= 0:
         return data
     data = trimmed(data, excess + NOTE)

@@ -10,7 +10,7 @@ import polars as pl
 
 from r2a_core.evaluation.funnel import STEPS
 from r2a_core.report.inputs import name_of, words
-from r2a_core.results import SEGMENT_LABELS
+from r2a_core.results import EVEN, SEGMENT_LABELS
 
 PLOT_SCHEMA = {"panel": pl.String, "series": pl.String, "x": pl.String, "y": pl.Float64}
 
@@ -58,12 +58,12 @@ def mass_rows(data: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def head_rows(data: Mapping[str, Any]) -> Iterator[Row]:
-    """Mass from the answer to the reasoning of every head, by rank; mass of uniform attention beside it."""
+    """Mass from the answer to the reasoning of every head, by rank; that of even reading, sinks too, beside it."""
     for run in data["heads"]:
         scores = run["scores"]
-        for name in ("answer_to_reasoning", "uniform_share"):
+        for name, series in (("answer_to_reasoning", "answer to reasoning"), (EVEN, "even reading")):
             for rank, value in sorted(zip(scores["rank"], scores[name], strict=True)):
-                yield name_of(run), words(name), str(rank), value
+                yield name_of(run), series, str(rank), value
 
 
 def patching_rows(data: Mapping[str, Any]) -> Iterator[Row]:

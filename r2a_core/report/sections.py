@@ -76,7 +76,7 @@ def masses_record(frame: pl.DataFrame) -> dict[str, Any]:
     """Describes the boxes of each source, and the mean mass of each head on each segment from answer tokens.
 
     grids: by segment, (layer, head), mean over traces, NaN for layers that were not captured. even: mass on the
-    reasoning of attention that is spread evenly, by source.
+    reasoning of even reading, sinks too, by source.
     """
     means, heads = trace_means(frame), head_means(frame)
     boxes = {}

@@ -12,23 +12,21 @@ import numpy as np
 import polars as pl
 
 from r2a_core.infra.files import read_frame
-from r2a_core.report.encode import CODES, pack, pack_json, weight_levels
-from r2a_core.report.inputs import Gaps, ReportInputs, add_gap, read_if_there
-from r2a_core.report.trace_links import line_record, link_blocks
-from r2a_core.results import (
-    SET_COLUMNS,
+from r2a_core.mapped import (
     MappedTrace,
     PooledMap,
     floor_of,
-    group_starts,
     group_width,
     grouped,
-    head_sets,
     map_name,
     mapped_traces,
     pooled_maps,
     thinned,
 )
+from r2a_core.report.encode import CODES, pack, pack_json, weight_levels
+from r2a_core.report.inputs import Gaps, ReportInputs, add_gap, read_if_there
+from r2a_core.report.trace_links import line_record, link_blocks
+from r2a_core.results import SET_COLUMNS, group_starts, head_sets
 
 VIEW = ["item_id", "kind", "layer", "head"]
 

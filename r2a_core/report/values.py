@@ -13,11 +13,12 @@ from r2a_core.config import WalkThresholds
 from r2a_core.evaluation.judged_scores import OVERALL
 from r2a_core.knockout.sets import NONE
 from r2a_core.knockout.summary import SET_NAMES, VERBS
+from r2a_core.looks import CURVES
 from r2a_core.perturb.words import words_of
 from r2a_core.report.by_item import SIDES, areas, item_scores, losses, masses, stays
 from r2a_core.report.findings import curve_of, is_graded, peak, walking
 from r2a_core.report.inputs import WITH_REASONING, Records
-from r2a_core.results import CURVES, SEGMENT_LABELS, Head
+from r2a_core.results import SEGMENT_LABELS, Head
 
 Sections = Mapping[str, Records]
 
@@ -106,7 +107,8 @@ def attention_values(sections: Sections, walk: WalkThresholds) -> Iterator[Value
                 yield replace(found, items=masses(record, segment), is_median=True)
     for record in sections["heads"]:
         above = {"mean": record["n_above_even"]}
-        yield of(record, f"heads of {record['n_heads']} that read the reasoning more than even reading", "heads", above)
+        focused = f"heads of {record['n_heads']} that read the reasoning more than even reading, sinks left out"
+        yield of(record, focused, "heads", above)
         yield rfh_value(record, record["marks"]["rfh"])
         yield of(record, "heads that walk along the reasoning", "heads", {"mean": walking(record, walk)})
 

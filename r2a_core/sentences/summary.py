@@ -224,7 +224,7 @@ def cost_words(hidden: Mapping[str, Any]) -> str:
         return text
     return (
         f"{text} The sentence that matters most to the answer has {percent(hidden['top_share'])} of a trace's sum, "
-        f"where even shares would have {percent(hidden['even_share'])}."
+        f"where equal shares would have {percent(hidden['even_share'])}."
     )
 
 

@@ -20,8 +20,8 @@ def reading_sentence(record: Mapping[str, Any]) -> str:
     mass, even, near = (signed(record["length"][name]["median"]) for name in ("mass", "even_excess", "excess"))
     first, n_heads = record["first_dropped"], record["n_heads"]
     return (
-        f"{record['reading']} of {n_heads} heads read the reasoning more than even reading does, and not evenly; of "
-        f"the {min(FIRST, n_heads)} with the most mass {len(first)} do not{listed(first)}. With the "
+        f"{record['reading']} of {n_heads} heads read the reasoning more than even reading does, sinks left out, and "
+        f"not evenly; of the {min(FIRST, n_heads)} with the most mass {len(first)} do not{listed(first)}. With the "
         f"length of the reasoning, over traces, a head's mass goes at r = {mass} (median over heads), its mass beyond "
         f"even reading at {even}, beyond reading by distance at {near}."
     )
@@ -80,8 +80,8 @@ def view_sentence(view: str, record: Mapping[str, Any]) -> str:
     return (
         f"The tokens of the {rows} give {signed(record['mass'])} of their attention to {read} (mean over "
         f"heads), which is {more} (difference {estimate(excess, 3)}, n = {record['n_traces']}). {record['reading']} of "
-        f"{record['n_heads']} heads read it more than even reading does, and not evenly; {most}the first {len(first)} "
-        f"of these and the answer's have {record['shared']} in common."
+        f"{record['n_heads']} heads read it more than even reading does, sinks left out, and not evenly; {most}the "
+        f"first {len(first)} of these and the answer's have {record['shared']} in common."
     )
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from r2a_core.figures.maps import Walk, map_figure, walks_of
 from r2a_core.figures.style import save_figure
 from r2a_core.infra.errors import R2AError
-from r2a_core.results import MappedTrace, PooledMap, mapped_traces, pooled_maps
+from r2a_core.mapped import MappedTrace, PooledMap, mapped_traces, pooled_maps
 from r2a_core.trace import TraceSegments
 from tests.figures.drawn import lines_at
 

@@ -9,7 +9,7 @@ from r2a_core.figures.perturb import perturb_figure
 from r2a_core.perturb.areas import cot_transparency
 from r2a_core.perturb.grid import at_fraction, cut_counts
 from r2a_core.perturb.summary import boundary_of, item_changes, perturb_record
-from r2a_core.perturb.words import change_words, sentences, words_of
+from r2a_core.perturb.words import change_words, label_of, sentences, words_of
 from r2a_core.report.answers import perturb_sentence
 from tests.figures.drawn import lines_at
 from tests.perturb.cases import changed, params
@@ -125,6 +125,13 @@ def test_an_answer_that_is_cut_off_is_counted_and_has_no_verdict() -> None:
     said = perturb_sentence(record | {"arms": [unknown, *told]})
     assert "Fewest, 50%, stay " in said
     assert words_of(unknown) not in said
+
+
+def test_an_arm_has_one_name_on_axes_and_page() -> None:
+    arm = {"family": "number", "part": "after", "level": 0.5}
+    assert label_of(arm) == "wrong numbers after boundary, 50%"
+    assert label_of(arm | {"edits": 1.25}) == "wrong numbers after boundary, 50%, 1.3 each"
+    assert label_of({"family": "filler", "part": "", "level": 1.0, "edits": None}) == "filler"
 
 
 def test_what_was_changed_can_be_read() -> None:

@@ -5,6 +5,7 @@ import math
 import shutil
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 from r2a_core.infra.errors import R2AError
 from r2a_core.paths import StudyPaths
-from r2a_core.report.comparison import side_by_side
+from r2a_core.report.comparison import other_name, side_by_side
 from r2a_core.report.differences import difference
 from r2a_core.report.page import report_data
 from r2a_core.report.values import Value, run_values
@@ -130,12 +131,26 @@ def test_runs_of_other_models_are_compared_in_their_order(inputs, page_data):
     assert page_data["against"] is None
 
 
+@pytest.mark.parametrize(
+    ("root", "own", "name"),
+    [
+        ("/work/other", "/work/main", "work/other"),
+        ("/b/study", "/a/study", "b/study"),
+        ("/b/x/study", "/a/x/study", "b/x/study"),
+        ("/x/study", "/a/x/study", "/x/study"),
+        ("/study", "/a/study", "/study"),
+    ],
+)
+def test_another_run_is_named_by_the_end_of_its_path_that_tells_it_from_this_one(root, own, name):
+    assert other_name(Path(root), Path(own)) == name
+
+
 def test_models_datasets_and_settings_of_one_run_are_named(inputs):
     values = {**inputs.values, "run": inputs.values["run"] | {"models": ["tiny_qwen2"]}}
     other = replace(inputs, models=("tiny_qwen2",), datasets=("math500", "d"), values=values)
     only = report_data(inputs, against=other)["against"]["only"]
     assert only[:4] == [
-        f"Only {inputs.paths.root.name} has the dataset d.",
+        f"Only {inputs.paths.root.resolve().as_posix()} has the dataset d.",
         "Only this run has the model r1_qwen_7b.",
         "Only this run has the dataset wildbench.",
         "Settings that differ: run.models.",

@@ -14,7 +14,7 @@ import pytest
 from r2a_core.config import read_yaml
 from r2a_core.infra.errors import R2AError
 from r2a_core.paths import StudyPaths
-from r2a_core.report.findings import exchange_line
+from r2a_core.report.certainty import exchange_line
 from r2a_core.report.inputs import flattened
 from r2a_core.report.measured import MEASURED
 from r2a_core.report.overview import model_line
@@ -88,10 +88,11 @@ def test_a_page_that_would_be_too_large_fits_and_says_what_it_lacks(page_data, p
     assert len(build_page(page_data, 0.001)) > 1000  # never refused
 
 
-def test_what_one_page_does_not_hold_is_in_a_folder_of_pages(inputs, page_data, page):
+def test_what_one_page_does_not_hold_is_in_a_folder_of_pages(inputs, page_data, page, caplog):
     assert build_pages(inputs, page_data) == (page, {})
     tight = replace(inputs, params=inputs.params.model_copy(update={"megabytes": (len(page) - 1) / 1e6}))
     whole, pages = build_pages(tight, page_data)
+    assert f"to fit report.megabytes ({tight.params.megabytes:g})" in caplog.text
     assert list(pages) == [f"{model}-{dataset}.html" for model, dataset in inputs.runs]
     assert max(map(len, [whole, *pages.values()])) < len(page)
     assert [link["href"] for link in data_of(whole)["pages"]] == [f"pages/{name}" for name in pages]

@@ -12,9 +12,10 @@ import pytest
 
 from r2a_core.evaluation.values import agree
 from r2a_core.knockout.summary import knockout_records
+from r2a_core.report.certainty import changes_line, effect, how_sure, nulls
 from r2a_core.report.conclusions import concluded
 from r2a_core.report.encode import weight_levels
-from r2a_core.report.findings import changes_line, effect, how_sure, moved_sentence, nulls, verdict
+from r2a_core.report.findings import moved_sentence, verdict
 from r2a_core.report.items import item_table, items_with_texts
 from r2a_core.report.traces import fractions, traces_section
 from r2a_core.sentences.summary import CONTROLLED, sentences_summary
@@ -347,7 +348,9 @@ def test_answers_state_the_numbers_of_the_figures(page_data):
     assert verdict([unsure], "points", 100, 0).startswith("Not shown: a difference of \u221210 points")
     scores = one(page_data["heads"], model="tiny_qwen2")["scores"]
     above = (np.array(scores["focus"]) > 0).sum()
-    assert f"{above} of 24 heads read the reasoning more than even reading does" in attention["details"][0]
+    assert (
+        f"{above} of 24 heads read the reasoning more than even reading does, sinks left out" in attention["details"][0]
+    )
     columns = ("answer_to_reasoning", "walk_correlation_weighted", "walk_null_95")
     mass, walk, chance = (np.array(scores[name], dtype=float) for name in columns)
     middle = np.isin(scores["layer"], [1, 2])

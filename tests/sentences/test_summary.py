@@ -53,7 +53,7 @@ def test_words_say_what_was_found_and_what_was_not() -> None:
     cost, attended, receivers = words(sentences_summary(hidden(), heads(), params()))
     assert "the answer's distributions by 0.250" in cost
     assert "nats a token (n = 2 traces, 8 sentences; by rounding: 0.001)" in cost
-    assert "has 40% of a trace's sum, where even shares would have 25%" in cost
+    assert "has 40% of a trace's sum, where equal shares would have 25%" in cost
     assert "do not measurably cost it more when hidden: rank correlation within traces 0.90, p = 0.025" in attended
     assert "(9 traces, 1 without enough sentences or their stored rows): kurtosis r = 1.00 with length" in receivers
     assert "Kurtosis of ranks: more than that of shuffled ones" in receivers

@@ -130,7 +130,9 @@ def test_sentences_are_made_from_the_numbers() -> None:
     frames = {"a": walked(20), "b": walked(20)}
     record = walk_record(frames["a"], params())
     text = sentences(record, pooled_record(frames, params()))
-    assert text[0].startswith("2 of 3 heads read the reasoning more than even reading does, and not evenly; of the 3")
+    assert text[0].startswith(
+        "2 of 3 heads read the reasoning more than even reading does, sinks left out, and not evenly; of the 3"
+    )
     assert "1 do not (L1.H1)" in text[0]
     assert "walk at r = 0.70, which is more than over the question, 0.23" in text[1]
     assert text[2].startswith("Paths end nearer to a reflection phrase than by chance: 0.006 of")

@@ -21,6 +21,30 @@ function answerShares({ counts, chance }, x, y) {
   return [parts, chance !== null && s('path', { d: `M${x(chance)} ${y - 13}v26`, class: 'chance' })];
 }
 
+function answersChart(rows, width) {
+  const placed = ({ counts }) => counts.named_first + counts.named_second;
+  return rowChart({
+    width,
+    label: 'What was answered',
+    rows,
+    ends: [0, 1],
+    format: (value) => `${fixed(100 * value, 0)}%`,
+    name: ({ run, setting }) => `${caseName(run)}, ${words(setting)}`,
+    value: (row) => [placed(row) ? `first of two: ${row.counts.named_first} of ${placed(row)}` : '', 'muted'],
+    above: true,
+    marks: answerShares,
+  });
+}
+
+/** The kinds of answers that some row has, and guessing where it is known. */
+function answersLegend(rows) {
+  const kinds = Object.entries(DATA.answer_kinds).filter(([kind]) => rows.some(({ counts }) => counts[kind]));
+  return legend(
+    ...kinds.map(([, { label, colour }]) => [swatch(colour), label]),
+    rows.some(({ chance }) => chance !== null) && [s('path', { d: 'M9 0V12', class: 'chance' }), 'guessing'],
+  );
+}
+
 function drawAnswers(body, width) {
   const graded = DATA.evaluation.filter((run) => Object.keys(run.summary.answers).length);
   if (!graded.length) return { missing: 'No answers are graded yet: dvc repro evaluate.' };
@@ -30,27 +54,7 @@ function drawAnswers(body, width) {
       return { run, setting, counts, chance };
     }),
   );
-  const placed = ({ counts }) => counts.named_first + counts.named_second;
-  const kinds = Object.entries(DATA.answer_kinds).filter(([kind]) =>
-    graded.some((run) => Object.values(run.summary.answers).some((counts) => counts[kind])),
-  );
-  body.append(
-    rowChart({
-      width,
-      label: 'What was answered',
-      rows,
-      ends: [0, 1],
-      format: (value) => `${fixed(100 * value, 0)}%`,
-      name: ({ run, setting }) => `${caseName(run)}, ${words(setting)}`,
-      value: (row) => [placed(row) ? `first of two: ${row.counts.named_first} of ${placed(row)}` : '', 'muted'],
-      above: true,
-      marks: answerShares,
-    }),
-    legend(
-      ...kinds.map(([, { label, colour }]) => [swatch(colour), label]),
-      graded.some((run) => run.summary.chance !== null) && [s('path', { d: 'M9 0V12', class: 'chance' }), 'guessing'],
-    ),
-  );
+  body.append(answersChart(rows, width), answersLegend(rows));
   return {
     answer: chosenRun('evaluation')?.answered,
     words: graded.map((run) => run.answered).filter(Boolean),

@@ -6,28 +6,29 @@ declare(
   oneOf(() => ['answer', 'reasoning']),
 );
 
+/** One box over its texts: whiskers, quartiles, a dot a text, and the median as a thick line. */
+function boxMarks(box, label, colour, x, y) {
+  const at = { x: x(box.q1), y: y - 7, width: Math.max(x(box.q3) - x(box.q1), 1), height: 14 };
+  return [
+    s('title', {}, `${label}: quartiles ${show(box.q1, 4)}, ${show(box.median, 4)} and ${show(box.q3, 4)}`),
+    s('path', {
+      d: `M${x(box.whisker_low)} ${y}H${x(box.q1)}M${x(box.q3)} ${y}H${x(box.whisker_high)}`,
+      class: 'whisker',
+    }),
+    s('rect', { ...at, fill: colour, 'fill-opacity': 0.28, class: 'boxed' }),
+    box.values.map((value, one) => s('circle', { cx: x(value), cy: y - 4 + (one % 3) * 4, r: 1.6, class: 'dot' })),
+    s('line', { x1: x(box.median), x2: x(box.median), y1: y - 8, y2: y + 8, stroke: colour, 'stroke-width': 2.6 }),
+  ];
+}
+
 function boxPanel(run, boxes, width) {
-  const colour = SETTING_COLOURS[run.setting] ?? BLUE;
   const published = STATE.source === 'answer' ? run.published : null;
-  const marks = (name, x, y) => {
-    const box = boxes.segments[name];
-    return [
-      s('title', {}, `${SEGMENTS[name]}: quartiles ${show(box.q1, 4)}, ${show(box.median, 4)} and ${show(box.q3, 4)}`),
-      s('path', {
-        d: `M${x(box.whisker_low)} ${y}H${x(box.q1)}M${x(box.q3)} ${y}H${x(box.whisker_high)}`,
-        class: 'whisker',
-      }),
-      s('rect', {
-        ...{ x: x(box.q1), y: y - 7, width: Math.max(x(box.q3) - x(box.q1), 1), height: 14 },
-        ...{ fill: colour, 'fill-opacity': 0.28, class: 'boxed' },
-      }),
-      box.values.map((value, at) => s('circle', { cx: x(value), cy: y - 4 + (at % 3) * 4, r: 1.6, class: 'dot' })),
-      s('line', { x1: x(box.median), x2: x(box.median), y1: y - 8, y2: y + 8, stroke: colour, 'stroke-width': 2.6 }),
-      name === 'reasoning' &&
-        s('path', { d: `M${x(boxes.even)} ${y - 10}v20`, class: 'chance', 'data-even': boxes.even }),
-      published?.[name] !== undefined && diamond(x(published[name]), y + 8, 4),
-    ];
-  };
+  const marks = (name, x, y) => [
+    boxMarks(boxes.segments[name], SEGMENTS[name], SETTING_COLOURS[run.setting] ?? BLUE, x, y),
+    name === 'reasoning' &&
+      s('path', { d: `M${x(boxes.even)} ${y - 10}v20`, class: 'chance', 'data-even': boxes.even }),
+    published?.[name] !== undefined && diamond(x(published[name]), y + 8, 4),
+  ];
   return [
     h(
       'h4',
@@ -49,6 +50,15 @@ function boxPanel(run, boxes, width) {
   ];
 }
 
+/** The share of each part of the text, a row a text. */
+const boxRecords = (runs) =>
+  runs.flatMap(({ model, dataset, setting, boxes }) =>
+    boxes[STATE.source].items.map((item_id, at) => {
+      const shares = valuesAt(boxes[STATE.source].segments, at);
+      return { model, dataset, setting, source: STATE.source, item_id, ...shares };
+    }),
+  );
+
 function drawBoxes(body, width) {
   const runs = DATA.attention.filter((run) => run.dataset === STATE.dataset && run.boxes[STATE.source]);
   const sources = ['answer', 'reasoning'].map((name) => [name, `${name} tokens`]);
@@ -68,7 +78,7 @@ function drawBoxes(body, width) {
     legend(
       [
         s('path', { d: 'M9 0V12', class: 'chance' }),
-        'even reading: what attention spread evenly over all text so far puts on the reasoning',
+        'even reading: what attention spread evenly over all tokens so far, sinks too, puts on the reasoning',
       ],
       published && [diamond(9, 6), 'published median'],
     ),
@@ -82,12 +92,6 @@ function drawBoxes(body, width) {
     caption:
       `Share of the attention of ${STATE.source} tokens by part of the text, on ${STATE.dataset}. A dot is one text; line and ` +
       'number: median. Without reasoning a short placeholder stands in its place.',
-    csv: () =>
-      runs.flatMap(({ model, dataset, setting, boxes }) =>
-        boxes[STATE.source].items.map((item_id, at) => {
-          const shares = valuesAt(boxes[STATE.source].segments, at);
-          return { model, dataset, setting, source: STATE.source, item_id, ...shares };
-        }),
-      ),
+    csv: () => boxRecords(runs),
   };
 }

@@ -4,12 +4,7 @@
 const NIGHT = matchMedia('(prefers-color-scheme: dark)');
 let printing = false;
 const isNight = () => NIGHT.matches && !printing;
-const BLUE = '#0072b2';
-const ORANGE = '#e69f00';
-const GREEN = '#009e73';
-const VERMILION = '#d55e00';
-const SKY = '#56b4e9';
-const PURPLE = '#cc79a7';
+const { BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE } = DATA.colours;
 const SETTING_COLOURS = DATA.setting_colours;
 
 function rgb(hex) {

@@ -77,7 +77,11 @@ function cutsOf(id) {
           const written =
             one.changed === null ? '' : one.changed ? '; written anew, it changes' : '; written anew, it stays';
           const said = s('title', {}, `${one.set} ${one.k}, ${words(one.kind)}: ${show(one.loss)}${written}`);
-          return s('circle', { cx: x(one.loss), cy: y, r: 4, fill: one.changed ? VERMILION : KINDS[one.kind] }, said);
+          return s(
+            'circle',
+            { cx: x(one.loss), cy: y, r: 4, fill: one.changed ? VERMILION : DATA.cut_colours[one.kind] },
+            said,
+          );
         },
       }),
       sets.some((one) => one.changed) && legend([swatch(VERMILION), 'written anew, the answer changes']),
@@ -114,6 +118,6 @@ function changesOf(id) {
 }
 
 const armRow = (one) => [
-  ...[armName(one), visible(one.change), visible(one.answer ?? '\u2013')],
+  ...[one.label, visible(one.change), visible(one.answer ?? '\u2013')],
   one.same === null ? 'open' : one.same === 1 ? 'yes' : 'no',
 ];

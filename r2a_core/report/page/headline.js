@@ -14,7 +14,7 @@ function accuracyPicture(width) {
   return runs.length ? settingChart(runs.map(accuracyRow), 'Right answers', width, [0, 100], (one) => `${one}%`) : null;
 }
 
-/** Every head's reading of the reasoning beside even reading: its odds over those of even reading, on a log scale. */
+/** Every head's reading of the reasoning: its odds over those of even reading, sinks left out, on a log scale. */
 function evenPicture(width) {
   const rows = DATA.heads;
   const focus = rows.flatMap((row) => row.scores.focus.filter((value) => value !== null));
@@ -25,7 +25,7 @@ function evenPicture(width) {
   );
   return rowChart({
     width,
-    label: 'How much more or less than even reading each head reads the reasoning',
+    label: 'How much more or less than even reading, sinks left out, each head reads the reasoning',
     rows,
     ends,
     at: powers.map(Math.log),
@@ -94,7 +94,7 @@ const PICTURES = [
     evenPicture,
     () => [
       'A dot is a head, one of the parts of a layer that look at the text. Even reading: attention spread evenly over all text ' +
-        'so far, without tokens that draw attention everywhere. \u00d7: odds of looking at the reasoning over those.',
+        'so far. Sinks, tokens that draw attention everywhere, are left out of both. \u00d7: odds of looking at the reasoning over those.',
     ],
   ],
   [

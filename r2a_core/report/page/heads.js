@@ -76,7 +76,7 @@ function headFacts(ranking, layer, head, shares) {
 const HEAD_SCORES = [
   ['rank by share on the reasoning', 'rank'],
   ['texts in which it is in the top 10', 'top10_count'],
-  ['focus: log-odds over even reading', 'focus'],
+  ['focus: log-odds over even reading, sinks left out', 'focus'],
   ['evenness of its map (1: uniform)', 'uniformity'],
   ['walk: r, weighted by share', 'walk_correlation_weighted'],
   ['by chance at most (95%)', 'walk_null_95'],
@@ -92,9 +92,11 @@ const HEAD_SCORES = [
 
 const FOCUS_SHOWN = 3; // log-odds at which the colours end: 20 times the odds of even reading
 
-/** How the map shows one part of the text: the reasoning over even reading, where heads are ranked, else shares. */
+/** How the map shows one part of the text: the reasoning by focus, where heads are ranked, else shares. */
 function mapOf({ shape, values }, focus) {
-  const description = focus ? 'log-odds of reading the reasoning over even reading' : 'mean share of attention';
+  const description = focus
+    ? 'log-odds of reading the reasoning over even reading, sinks left out'
+    : 'mean share of attention';
   const ends = ['\u00f720', '\u00d720; \u00d71 in the middle'];
   const look = focus ? [-FOCUS_SHOWN, FOCUS_SHOWN, (value) => diverging(value / FOCUS_SHOWN), ...ends] : [0, 1, blues];
   return { shape, values: focus ?? values, colour: look[2], description, bar: colourBar(description, ...look) };
@@ -165,7 +167,7 @@ async function drawHeads(body, width) {
     answer: STATE.target === 'reasoning' && isRanked() ? ranking?.answer : null,
     caption:
       `Share of attention from answer tokens to ${SEGMENTS[STATE.target]}, mean over n = ${counted(run.n_traces, 'trace')} of ` +
-      `${STATE.dataset}, ${STATE.model}, ${words(STATE.setting)}${focus ? '; colours: over even reading, sinks left out' : ''}. Choose a head to see its walk below.`,
+      `${STATE.dataset}, ${STATE.model}, ${words(STATE.setting)}${focus ? '; colours: over even reading' : ''}. Choose a head to see its walk below.`,
     csv: () => headRows(values.length, shape[1], (at) => valuesAt(grids, at)),
   };
 }

@@ -1,12 +1,10 @@
 // Which instrument tells answers that depend on the trace from others, and how far the instruments agree.
 
-const PAIR_COLOURS = [BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE];
-
 function aucPanel({ auc, beliefs }, width) {
   const found = auc.filter((one) => one.level === 'pair');
   const pairOf = (one) => `${one.depends} against ${one.other}`;
   const pairs = [...new Set(found.map(pairOf))];
-  const colourOf = (pair) => PAIR_COLOURS[pairs.indexOf(pair) % PAIR_COLOURS.length];
+  const colourOf = (pair) => DATA.palette[pairs.indexOf(pair) % DATA.palette.length];
   const mark = (one, x, y) => {
     const pair = pairOf(one);
     const lift = (12 * (pairs.indexOf(pair) + 0.5)) / pairs.length - 6;

@@ -1,7 +1,6 @@
 // What the answer loses when heads no longer see the reasoning: a row per set, beside random sets of the same layers.
 
 const PARTS = { loss: 'answer', result_loss: 'result' };
-const KINDS = { mask: BLUE, zero: ORANGE, zero_head: VERMILION, mean_head: PURPLE };
 
 function knockoutPanel(sets, part, width) {
   const losses = sets.flatMap((one) => [one[part].low, one[part].high, ...(one[part].random?.means ?? [])]);
@@ -18,7 +17,13 @@ function knockoutPanel(sets, part, width) {
         const said = `${one.set} ${one.k}, ${words(one.kind)}: ${withInterval(one[part])}`;
         return [
           (random?.means ?? []).map((value) => s('circle', { cx: x(value), cy: y, r: 2, fill: '#999999' })),
-          intervalMark(x, y, one[part], KINDS[one.kind], random ? `${said}; p = ${show(random.p, 2)}` : said),
+          intervalMark(
+            x,
+            y,
+            one[part],
+            DATA.cut_colours[one.kind],
+            random ? `${said}; p = ${show(random.p, 2)}` : said,
+          ),
         ];
       },
     }),
@@ -34,10 +39,10 @@ function drawKnockout(body, width) {
       width,
       Object.keys(PARTS).map((part) => (each) => knockoutPanel(run.sets, part, each)),
     ),
-    legend(...[...new Set(run.sets.map((one) => one.kind))].map((kind) => [swatch(KINDS[kind]), words(kind)]), [
-      s('circle', { cx: 9, cy: 6, r: 2.5, fill: '#999999' }),
-      'random sets of the same layers',
-    ]),
+    legend(
+      ...[...new Set(run.sets.map((one) => one.kind))].map((kind) => [swatch(DATA.cut_colours[kind]), words(kind)]),
+      [s('circle', { cx: 9, cy: 6, r: 2.5, fill: '#999999' }), 'random sets of the same layers'],
+    ),
     itemLinks(Object.keys(run.items)),
   );
   return {

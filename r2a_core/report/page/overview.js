@@ -90,8 +90,8 @@ function wordsPart() {
   return h('details', { id: 'words' }, h('summary', {}, 'Words used on this page'), h('dl', { class: 'words' }, list));
 }
 
-function overviewSection(against, comparisons) {
-  const { models, datasets, questions, sure, limits, nulls } = DATA.overview;
+/** How sure the answers are, what they cannot show, what was null: the first sentences of each list, the rest folded. */
+function certaintyPart({ sure, limits, nulls }) {
   const column = (title, texts) =>
     texts.length > 0 &&
     h(
@@ -101,6 +101,25 @@ function overviewSection(against, comparisons) {
       bullets(texts.slice(0, SEEN_AT_ONCE)),
       texts.length > SEEN_AT_ONCE && fold(`${texts.length - SEEN_AT_ONCE} more`, bullets(texts.slice(SEEN_AT_ONCE))),
     );
+  const columns = { 'How sure': sure, 'What this cannot show': limits, 'What was null': nulls };
+  return h(
+    'div',
+    { class: 'findings plain' },
+    Object.entries(columns).map((one) => column(...one)),
+  );
+}
+
+/** What a page that was trimmed still carries. */
+const leftOutLine = () =>
+  DATA.left_out.length > 0 &&
+  h(
+    'p',
+    { id: 'left-out', class: 'note' },
+    `To stay small (report.megabytes in params.yaml), the page carries ${DATA.left_out.join(', ')}.`,
+  );
+
+function overviewSection(against, comparisons) {
+  const { models, datasets, questions } = DATA.overview;
   const details = questions.flatMap((one) => one.details);
   return [
     h('h1', {}, visible(DATA.title)),
@@ -112,22 +131,11 @@ function overviewSection(against, comparisons) {
     ),
     h('p', { id: 'notice', class: 'missing', role: 'status' }),
     noteLine(),
-    DATA.left_out.length > 0 &&
-      h(
-        'p',
-        { id: 'left-out', class: 'note' },
-        `To stay small (report.megabytes in params.yaml), the page carries ${DATA.left_out.join(', ')}.`,
-      ),
+    leftOutLine(),
     pageLinks(),
-    against,
     headlinePart(),
-    h(
-      'div',
-      { class: 'findings plain' },
-      column('How sure', sure),
-      column('What this cannot show', limits),
-      column('What was null', nulls),
-    ),
+    against,
+    certaintyPart(DATA.overview),
     details.length > 0 && fold('Every number behind the three answers', bullets(details)),
     wordsPart(),
     comparisons,

@@ -60,7 +60,12 @@ function pairTable({ ratio, weight, pairs }, label) {
     show(ratio(row, column), 2),
     show(weight(row, column), 4),
   ];
-  const columns = [['line that looks'], ['line looked at'], ['times even', 'number'], ['mean weight', 'number']];
+  const columns = [
+    ['line that looks'],
+    ['line looked at'],
+    ['times even reading', 'number'],
+    ['mean weight', 'number'],
+  ];
   return table(columns, most.slice(0, 10).map(cells));
 }
 
@@ -112,8 +117,8 @@ function showPair(looking, seen, paint, text) {
 }
 
 const lineCaption = ({ lines }) =>
-  'Each cell: attention weight of a token of the row\u2019s line on a token of the column\u2019s line, mean over both, over what ' +
-  'it would be if each token attended evenly to all that it sees: blue more, orange less, full at 8 times; to ' +
+  'Each cell: attention weight of a token of the row\u2019s line on a token of the column\u2019s line, mean over both, over even ' +
+  'reading of all that each token sees: blue more, orange less, full at 8 times; to ' +
   `\u00b1${RATIO_ERROR.toFixed(1)}% and from 1/${2 ** CODES.octaves} to ${2 ** CODES.octaves}. A part of the text that is one line is cut into ` +
   'sentences. Dashed: where question, reasoning and answer meet. Blank: not seen, or not captured. In the text, orange looks at blue.' +
   (lines?.joined > 1 ? ` Up to ${lines.joined} neighbouring lines count as one.` : '');

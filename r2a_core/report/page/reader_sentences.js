@@ -1,6 +1,6 @@
 // The sentences of the reasoning in the trace reader: how much of the answer’s attention each gets.
 
-/** Sentences of a trace with their share of the answer's attention, and a token's over even attention, in one view. */
+/** Sentences of a trace with their share of the answer's attention, and a token's over even reading, in one view. */
 async function sentencesOf(trace, at) {
   const { start, end, reflection, masses } = trace.sentences;
   const values = (await numbers(masses)).values.slice(at * start.length, (at + 1) * start.length);
@@ -15,8 +15,8 @@ async function sentencesOf(trace, at) {
 }
 
 const SENTENCE_CAPTION =
-  'Each sentence of the reasoning is coloured by the attention that the answer gives a token of it, over even attention ' +
-  'to all that an answer token sees: blue more, orange less, full at 8 times.';
+  'Each sentence of the reasoning is coloured by the attention that the answer gives a token of it, over even reading ' +
+  'of all that an answer token sees: blue more, orange less, full at 8 times.';
 
 /** Colours the sentences, on the strip only those that get most, and marks where each starts. */
 function tintSentences(all, most, paint) {

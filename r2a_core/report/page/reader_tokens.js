@@ -98,6 +98,19 @@ function pinsSaid(pinned, links, { word, listed, pin, release }) {
   ];
 }
 
+/** Colours what a token reads and what reads it, and marks it and the pinned ones; returns the strongest of each kind. */
+function paintLinks({ reads, readBy }, token, pinned, paint) {
+  const kinds = [
+    ...reads.map(({ ends }) => [ends, READS]),
+    ...Object.values(readBy).map((ends) => [ends, READ_BY]),
+  ].filter(([ends]) => ends.length);
+  paint.clear();
+  for (const [ends, colours] of kinds) for (const end of ends) paint.tint(end, end.weight / ends[0].weight, colours);
+  for (const one of pinned) paint.mark(one, 'pinned');
+  paint.mark(token, 'here');
+  return kinds.map(([ends]) => ends[0].from).reverse();
+}
+
 function tokenView({ trace, links, texts, readout, holder, paint }) {
   if (!links) {
     readout.textContent = 'No links are stored for this trace: dvc repro maps.';
@@ -112,16 +125,8 @@ function tokenView({ trace, links, texts, readout, holder, paint }) {
   const listed = (ends) => ends.slice(0, 3).map((end, at) => [at ? ', ' : '', word(end), ` ${show(end.weight, 4)}`]);
   const describe = (token, pinned) => {
     const found = { reads: links.reads(token), readBy: links.readBy(token) };
-    const kinds = [
-      ...found.reads.map(({ ends }) => [ends, READS]),
-      ...Object.values(found.readBy).map((ends) => [ends, READ_BY]),
-    ].filter(([ends]) => ends.length);
-    paint.clear();
-    for (const [ends, colours] of kinds) for (const end of ends) paint.tint(end, end.weight / ends[0].weight, colours);
-    for (const one of pinned) paint.mark(one, 'pinned');
-    paint.mark(token, 'here');
     readout.replaceChildren(...saidOf(trace, token, found, quoted, listed));
-    return kinds.map(([ends]) => ends[0].from).reverse();
+    return paintLinks(found, token, pinned, paint);
   };
   /** The text scrolls to the token and to what it is linked with most. */
   const hold = (token, pinned) => {

@@ -8,7 +8,7 @@ const unpacked = new WeakMap();
 
 async function inflate(base64) {
   if (typeof DecompressionStream === 'undefined') {
-    throw new Error('this browser cannot unpack compressed data; use one from 2023 or later');
+    throw new Error('this browser cannot unpack compressed data; use one from 2024 or later');
   }
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'));

@@ -204,7 +204,6 @@ async function drawWalk(body, width) {
 /** Lays a map under the picture of a walk; pointing at it reads a weight. */
 async function layMap(holder, readout, trace, map, x, y) {
   const levels = (await numbers(map.cells)).values;
-  const idle = 'Point at the map, or move over it with the arrow keys, to read a weight.';
   const reasoning = [trace.think_open + 1, trace.think_close];
   const canvas = mapCanvas(map, levels, reasoning, 'Attention weights, answer rows by reasoning columns');
   const [left, right, top, bottom] = [...reasoning.map(x), y(map.rows[0]), y(map.rows.at(-1))];
@@ -212,35 +211,46 @@ async function layMap(holder, readout, trace, map, x, y) {
     canvas.style[side] = `${value}px`;
   }
   holder.prepend(canvas);
-  readout.textContent = idle;
-  const find = (edges, scale, at) =>
-    edges.findIndex((token, cell) => at >= scale(token) && at < scale(edges[cell + 1]));
   const range = (edges, at) =>
     edges[at + 1] - edges[at] > 1 ? `tokens ${edges[at]}\u2013${edges[at + 1] - 1}` : `token ${edges[at]}`;
-  const [first, last] = reasoning.map((token) => map.columns.indexOf(token));
-  let at = [0, first]; // the cell that keys have reached
   const read = (row, column) => {
-    at = [row, column];
     const weight = weightOf(levels[row * (map.columns.length - 1) + column], trace.floor);
     readout.textContent =
       `Answer ${range(map.rows, row)}, reasoning ${range(map.columns, column)}: ` +
       (weight ? show(weight, 4) : `below ${floorText(trace.floor)}`);
   };
+  const idle = () => {
+    readout.textContent = 'Point at the map, or move over it with the arrow keys, to read a weight.';
+  };
+  const ends = reasoning.map((token) => map.columns.indexOf(token));
+  idle();
+  readCells(holder, map, ends, [x, y], { read, idle, said: () => announce(readout.textContent) });
+}
+
+/** Lets one point at the cells of a map, columns first..last-1, or move over them with the keys: read(row, column). */
+function readCells(holder, map, [first, last], [x, y], { read, idle, said }) {
+  const find = (edges, scale, place) =>
+    edges.findIndex((token, cell) => place >= scale(token) && place < scale(edges[cell + 1]));
+  let at = [0, first]; // the cell that was read last
+  const go = (row, column) => {
+    at = [row, column];
+    read(row, column);
+  };
   holder.addEventListener('pointermove', (event) => {
     const box = holder.getBoundingClientRect();
     const column = find(map.columns, x, event.clientX - box.left);
     const row = find(map.rows, y, event.clientY - box.top);
-    if (row >= 0 && column >= first && column < last) read(row, column);
-    else readout.textContent = idle;
+    if (row >= 0 && column >= first && column < last) go(row, column);
+    else idle();
   });
   const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-  const keydown = (event) => {
+  const onkeydown = (event) => {
     if (!steps[event.key]) return;
     const [row, column] = steps[event.key].map((step, side) => at[side] + step);
-    read(Math.min(Math.max(row, 0), map.rows.length - 2), Math.min(Math.max(column, first), last - 1));
-    announce(readout.textContent);
+    go(Math.min(Math.max(row, 0), map.rows.length - 2), Math.min(Math.max(column, first), last - 1));
+    said();
     event.preventDefault();
   };
-  const said = 'Map of attention weights: arrow keys move over its cells and read them';
-  fill(holder, { tabindex: 0, role: 'application', 'aria-label': said, onkeydown: keydown }, []);
+  const label = 'Map of attention weights: arrow keys move over its cells and read them';
+  fill(holder, { tabindex: 0, role: 'application', 'aria-label': label, onkeydown }, []);
 }

@@ -57,7 +57,7 @@ function drawWalks(body, width) {
       numbersPanel,
     ]),
     legend(
-      [swatch(BLUE), 'reads it more than even reading does, and not evenly'],
+      [swatch(BLUE), 'reads it more than even reading does, sinks left out, and not evenly'],
       [s('circle', { cx: 9, cy: 6, r: 3, fill: 'none', stroke: '#999999' }), 'other heads'],
     ),
   );
