@@ -30,7 +30,8 @@ from r2a_core.config import Rows as KeptRows
 from r2a_core.generation import decode as generation
 from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.infra.memory import MIB
-from r2a_core.knockout.run import run_arms, run_prefix
+from r2a_core.knockout.prefix import run_prefix
+from r2a_core.knockout.run import run_arms
 from r2a_core.knockout.sets import Arm
 from r2a_core.models.load import LoadedModel
 from r2a_core.patching.runs import capture_clean, run_unpatched

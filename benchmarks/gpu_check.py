@@ -44,7 +44,7 @@ from benchmarks.pairs import build_case
 from benchmarks.sizes import PUBLISHED
 from r2a_core.attention.masses import TokenGroups, masses_in_forward
 from r2a_core.config import read_yaml
-from r2a_core.generation.decode import DecodingBatch
+from r2a_core.generation.batch import DecodingBatch
 from r2a_core.infra.memory import MIB
 from r2a_core.patching.runs import capture_clean, run_unpatched
 from r2a_core.patching.sweep import sweep_resid

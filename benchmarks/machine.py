@@ -75,7 +75,8 @@ def measured(study: StudyOf) -> Machine:
     block = torch.ones(2**26)
     bandwidth = 2 * block.nbytes / cpu(block.clone)
     call = max(0.0, one - study.layer_weights * study.shape.dtype.itemsize / bandwidth)
-    code = "import pathlib, stages.attention; from r2a_core.models.load import load_model, load_tokenizer; load_"
+    code = "import pathlib, stages.attention; from r2a_core.models.load import load_model; "
+    code += "from r2a_core.models.tokenizers import load_tokenizer; load_"
     start, load = (child("-c", f"{code}{what}(pathlib.Path({str(folder)!r}))") for what in ("tokenizer", "model"))
     return Machine(rate, bandwidth, weights_a_second(study), call, start, load - start)
 

@@ -12,7 +12,7 @@ from r2a_core.activations.capture import trace_bytes
 from r2a_core.activations.layer_attention import MASK_ROWS
 from r2a_core.config import CaptureConfig
 from r2a_core.infra.errors import R2AError
-from r2a_core.models.load import head_size, n_kv_heads
+from r2a_core.models.architecture import head_size, n_kv_heads
 from r2a_core.trace import TraceSegments
 
 MLP_WIDTHS = {"llama": 3, "qwen2": 3, "qwen3": 3, "mistral": 3, "phi3": 4}  # MLP tensors alive at once, at most

@@ -33,7 +33,8 @@ from r2a_core.builtin.tasks.encode import encode_text
 from r2a_core.builtin.tasks.texts import training_texts
 from r2a_core.config import CaptureConfig, ResponseParams, Tags, TaskMix, load_params
 from r2a_core.generation.decode import GenerationRequest, generate
-from r2a_core.knockout.run import run_arms, run_prefix
+from r2a_core.knockout.prefix import run_prefix
+from r2a_core.knockout.run import run_arms
 from r2a_core.knockout.sets import Arm
 from r2a_core.models.load import LoadedModel, load_model
 from r2a_core.models.prepare import prepare

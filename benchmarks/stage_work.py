@@ -14,7 +14,7 @@ from r2a_core.activations.capture import trace_bytes
 from r2a_core.attention.patterns import GPU_ELEMENTS
 from r2a_core.attention.retrieval import haystack_size
 from r2a_core.infra.memory import MIB
-from r2a_core.knockout.run import View
+from r2a_core.knockout.prefix import View
 from r2a_core.knockout.run import arm_bytes as cut_arm_bytes
 from r2a_core.knockout.sets import Arm, chosen_sets, largest
 from r2a_core.patching.packed import row_bytes

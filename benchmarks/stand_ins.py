@@ -7,7 +7,7 @@ import polars as pl
 import torch
 
 from benchmarks.passes import StudyOf
-from r2a_core.knockout.run import PrefixRun, View
+from r2a_core.knockout.prefix import PrefixRun, View
 from r2a_core.perturb.arms import Arm
 from r2a_core.perturb.reading import Reading
 from r2a_core.results import KINDS

@@ -8,7 +8,7 @@ usage: python -m stages.pairs MODEL
 from r2a_core.data.items import SELECTION_SCHEMA
 from r2a_core.data.pairs import read_pairs
 from r2a_core.infra.files import read_frame, write_frame
-from r2a_core.models.load import load_tokenizer
+from r2a_core.models.tokenizers import load_tokenizer
 from r2a_core.pairs.filter import pair_rows
 from r2a_core.trace import GENERATION_SCHEMA
 from stages._study import open_study, run_stage

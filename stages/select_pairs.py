@@ -6,8 +6,8 @@ usage: python -m stages.select_pairs
 
 from r2a_core.data.pairs import read_pairs
 from r2a_core.infra.files import write_frame
-from r2a_core.models.load import load_tokenizer
 from r2a_core.models.pointer import read_pointer
+from r2a_core.models.tokenizers import load_tokenizer
 from r2a_core.pairs import filter as pair_filter
 from stages._study import open_study, run_stage
 

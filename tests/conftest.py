@@ -35,7 +35,7 @@ def published() -> Callable[[str], pl.DataFrame]:
 def byte_text() -> Any:
     """A LoadedTokenizer whose tokens are the bytes (ids 0..255) and the tags (from 256 on)."""
     from r2a_core.config import Tags
-    from r2a_core.models.load import resolve_tags
+    from r2a_core.models.tokenizers import resolve_tags
     from r2a_core.tokenizer import LoadedTokenizer
     from tests.small_models import byte_tokenizer
 
@@ -48,7 +48,7 @@ def built_in_tokenizer() -> Any:
     """A LoadedTokenizer of the built-in models' tokenizer."""
     from r2a_core.builtin.tokenizer import build_tokenizer
     from r2a_core.config import Tags
-    from r2a_core.models.load import resolve_tags
+    from r2a_core.models.tokenizers import resolve_tags
     from r2a_core.tokenizer import LoadedTokenizer
 
     tokenizer, tags = build_tokenizer(), Tags()

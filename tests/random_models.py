@@ -15,8 +15,8 @@ from r2a_core.builtin.tokenizer import build_tokenizer
 from r2a_core.config import Tags
 from r2a_core.data.items import Item, items_frame
 from r2a_core.generation.rows import generation_row
-from r2a_core.models.load import load_tokenizer
 from r2a_core.models.pointer import ModelPointer
+from r2a_core.models.tokenizers import load_tokenizer
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import plain_ids
 from r2a_core.trace import GENERATION_SCHEMA, has_boxed

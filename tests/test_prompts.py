@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from r2a_core.builtin.tokenizer import PAD
 from r2a_core.config import Tags
 from r2a_core.infra.errors import R2AError
-from r2a_core.models.load import resolve_tags
+from r2a_core.models.tokenizers import resolve_tags
 from r2a_core.prompt_texts import BOXED_INSTRUCTION, BRIEF_INSTRUCTION
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids

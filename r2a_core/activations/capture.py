@@ -27,8 +27,9 @@ from r2a_core.activations.writer import TraceActivations, assemble, plan_shards,
 from r2a_core.config import CaptureConfig, CaptureParams, Rows
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
+from r2a_core.models.architecture import head_size, n_kv_heads
+from r2a_core.models.checks import transformers_errors
 from r2a_core.models.job import ModelJob
-from r2a_core.models.load import head_size, n_kv_heads, transformers_errors
 from r2a_core.models.pointer import from_pretrained_args, read_pointer
 from r2a_core.trace import TokenTrace, TraceSegments, select_traces
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from r2a_core.infra.errors import R2AError
-from r2a_core.models.load import head_size, kv_bytes, n_kv_heads
+from r2a_core.models.architecture import head_size, kv_bytes, n_kv_heads
 
 SUPPORTED_LAYER_TYPES = {"full_attention", "sliding_attention"}
 

@@ -21,7 +21,7 @@ from r2a_core.attention.tables import attention_tables
 from r2a_core.config import HeadsParams
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.shards import Work
-from r2a_core.models.load import load_tokenizer
+from r2a_core.models.tokenizers import load_tokenizer
 from r2a_core.results import COMPARED, HeadChanges, head_changes, head_name
 from r2a_core.tokenizer import LoadedTokenizer
 from r2a_core.trace import TokenTrace

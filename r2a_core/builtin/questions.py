@@ -4,18 +4,13 @@ Input: a count and a seed. Output: Items (or pairs of questions that differ in t
 same seed, none of which the built-in models are trained on: a hash of the question decides which side it falls on.
 """
 
-import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 from r2a_core.builtin.facts import DOMAINS, NAMES, OBJECTS, PLACES, Domain
+from r2a_core.builtin.held_out import distinct, is_held_out
 from r2a_core.data.items import Item, QuestionPair, choice
-from r2a_core.infra.errors import R2AError
-
-Drawn = TypeVar("Drawn")
 
 HELD_OUT_SHARE = 6  # one question in this many is kept for testing
 
@@ -78,7 +73,7 @@ class ArithmeticProblem:
 
     @property
     def held_out(self) -> bool:
-        return is_held_out(self.question)
+        return is_held_out(self.question, HELD_OUT_SHARE)
 
 
 @dataclass(frozen=True)
@@ -109,7 +104,7 @@ class ComparisonProblem:
     @property
     def held_out(self) -> bool:
         """Splits by the question without its context, so that minimal pairs stay on one side."""
-        return is_held_out(f"which is {self.comparator}: {self.first} or {self.second}?")
+        return is_held_out(f"which is {self.comparator}: {self.first} or {self.second}?", HELD_OUT_SHARE)
 
 
 def arithmetic(n: int, seed: int) -> list[Item]:
@@ -128,7 +123,8 @@ def arithmetic(n: int, seed: int) -> list[Item]:
             extra,
         )
 
-    drawn = distinct(draw_arithmetic, f"arithmetic {seed}", lambda problem: problem.question)
+    rng = random.Random(f"arithmetic {seed}")
+    drawn = distinct(lambda rng: draw_arithmetic(rng, True), lambda problem: problem.question, rng, MAX_TRIES)
     return [item(number, problem) for number, problem in zip(range(n), drawn)]  # noqa: B905 - drawn is endless
 
 
@@ -142,13 +138,15 @@ def comparison(n: int, seed: int) -> list[Item]:
             f"comparison-{number:05d}", problem.question, problem.gold, "comparison", problem.domain.name, "", extra
         )
 
-    drawn = distinct(draw_comparison, f"comparison {seed}", lambda problem: problem.question)
+    rng = random.Random(f"comparison {seed}")
+    drawn = distinct(lambda rng: draw_comparison(rng, True), lambda problem: problem.question, rng, MAX_TRIES)
     return [item(number, problem) for number, problem in zip(range(n), drawn)]  # noqa: B905 - drawn raises at its end
 
 
 def comparison_pairs(n: int, seed: int) -> list[QuestionPair]:
     """Draws n minimal pairs of held-out comparisons; the first are the same for every n. Raises R2AError if too few."""
-    drawn = distinct(draw_pair, f"comparison pairs {seed}", pair_key)
+    rng = random.Random(f"comparison pairs {seed}")
+    drawn = distinct(lambda rng: draw_pair(rng, True), pair_key, rng, MAX_TRIES)
     return [
         QuestionPair(
             f"builtin-{number:05d}",
@@ -166,25 +164,6 @@ def comparison_pairs(n: int, seed: int) -> list[QuestionPair]:
 def ordinals(count: int) -> tuple[str, ...]:
     """Returns the ordinals of 1 to 4 steps; the last one is marked as the last."""
     return (*ORDINALS[: count - 1], ORDINALS[-1])
-
-
-def is_held_out(text: str) -> bool:
-    """Checks whether a question is kept for testing."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % HELD_OUT_SHARE == 0
-
-
-def distinct(draw: Callable[[random.Random, bool], Drawn], seed: str, key: Callable[[Drawn], str]) -> Iterator[Drawn]:
-    """Yields held-out draws endlessly, none twice. Raises R2AError when no new one is found."""
-    rng, seen = random.Random(seed), set()
-    while True:
-        for _ in range(MAX_TRIES):
-            drawn = draw(rng, True)
-            if key(drawn) not in seen:
-                break
-        else:
-            raise R2AError(f"there are only {len(seen)} built-in questions of this kind", "ask for fewer")
-        seen.add(key(drawn))
-        yield drawn
 
 
 def draw_arithmetic(rng: random.Random, held_out: bool) -> ArithmeticProblem:

@@ -46,6 +46,11 @@ EVALUATION_SCHEMA = {
 
 BOUNDS = ("think_open", "think_close", "answer_start", "answer_end")
 
+FAULTS = {  # of grading, and what becomes of the answers
+    "timeout": "were not graded in time and count as wrong",
+    "undecided": "have an open verdict and are left out",
+}
+
 GRADED_KINDS = ("math", "comparison", "gym")
 
 
@@ -75,21 +80,11 @@ def evaluate(
     count. Raises R2AError when judgements and responses do not belong together.
     """
     settings = [setting for setting in SETTINGS if setting in generations]
-    attempts = _attempts(items, generations, runs)
-    recipes = {item.item_id: recipe_of(item) for item in items if item.kind == "gym"}
     options = {item.item_id: options_of(item) for item in items}
-    grades = _grades(attempts, recipes, options, params.timeout_seconds)
-    graded = attempts.with_columns(grades.extracted, grades.scores, grades.options, grades.status)
-    if judgements is not None:
-        graded = with_judged_scores(graded, judgements)
-    once = graded.filter(pl.col("run") < runs)
-    twice = _best_attempts(graded)
-    keys = ["setting", "run", "item_id"]
-    common, common_once = _common(twice, settings), _common(once, settings)
-    if judgements is not None and not judgements.is_empty():
-        common, common_once = judged_in_both(common), judged_in_both(common_once)
-    frame = graded.join(common.select(*keys, common=pl.lit(True)), on=keys, how="left", maintain_order="left")
-    frame = frame.with_columns(pl.col("common").fill_null(value=False)).select(list(EVALUATION_SCHEMA))
+    graded = _graded(_attempts(items, generations, runs), items, options, params.timeout_seconds)
+    rows = graded.rows if judgements is None else with_judged_scores(graded.rows, judgements)
+    once, twice = rows.filter(pl.col("run") < runs), _best_attempts(rows)
+    pairs = {"paired": _common(twice, settings), "paired_once": _common(once, settings)}
     summary: dict[str, Any] = {
         "model": model,
         "dataset": dataset,
@@ -97,9 +92,34 @@ def evaluate(
         "kind": ", ".join(sorted({item.kind for item in items})),
         "chance": chance_level(items),
         "runs": runs,
-        "retried": graded.height - once.height,
-        "timeouts": grades.timeouts,
-        "undecided": grades.undecided,
+        "retried": rows.height - once.height,
+        "timeouts": graded.timeouts,
+        "undecided": graded.undecided,
+    }
+    summary |= _by_setting(once, twice, settings, options)
+    how = (params.bootstrap_draws, params.seed, settings)
+    if judgements is None or judgements.is_empty():
+        summary |= {name: compare_settings(common, *how) for name, common in pairs.items()}
+    else:
+        pairs = {name: judged_in_both(common) for name, common in pairs.items()}
+        summary |= {name: without_accuracy(compare_settings(common, *how)) for name, common in pairs.items()}
+        summary |= judged_parts(pairs["paired"], items, judgements, *how)
+    return Evaluation(_evaluated(rows, pairs["paired"]), summary)
+
+
+def _evaluated(rows: pl.DataFrame, common: pl.DataFrame) -> pl.DataFrame:
+    """Rows of EVALUATION_SCHEMA; column common: whether a row counts where both settings are compared."""
+    keys = ["setting", "run", "item_id"]
+    frame = rows.join(common.select(*keys, common=pl.lit(True)), on=keys, how="left", maintain_order="left")
+    frame = frame.with_columns(pl.col("common").fill_null(value=False)).select(list(EVALUATION_SCHEMA))
+    return frame.cast(EVALUATION_SCHEMA)  # type: ignore[arg-type]
+
+
+def _by_setting(
+    once: pl.DataFrame, twice: pl.DataFrame, settings: Sequence[str], options: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """What the summary says of each setting by itself; of `answers`, those with exact answers."""
+    return {
         "funnel": {
             setting: {"once": _funnel(once, setting, settings), "twice": _funnel(twice, setting, settings)}
             for setting in settings
@@ -110,13 +130,7 @@ def evaluate(
         "answers": {
             setting: count_answers(rows, options) for setting in settings if (rows := _gradable(once, setting)).height
         },
-        "paired": compare_settings(common, params.bootstrap_draws, params.seed, settings),
-        "paired_once": compare_settings(common_once, params.bootstrap_draws, params.seed, settings),
     }
-    if judgements is not None and not judgements.is_empty():
-        summary |= {name: without_accuracy(summary[name]) for name in ("paired", "paired_once")}
-        summary |= judged_parts(common, items, judgements, params.bootstrap_draws, params.seed, settings)
-    return Evaluation(frame.cast(EVALUATION_SCHEMA), summary)  # type: ignore[arg-type]
 
 
 def _attempts(items: Sequence[Item], generations: Mapping[str, pl.DataFrame], runs: int) -> pl.DataFrame:
@@ -143,35 +157,30 @@ def _attempts(items: Sequence[Item], generations: Mapping[str, pl.DataFrame], ru
 
 
 @dataclass(frozen=True)
-class _Grades:
-    """One value per attempt, null where the response failed or its item has no exact answer."""
+class _Graded:
+    """Attempts with their grades: null where the response failed or its item has no exact answer.
 
-    extracted: pl.Series
-    scores: pl.Series  # 0 or 1; null where the verdict is open
-    options: pl.Series  # place, from 0, of the option that the answer names
-    status: pl.Series  # as before, or "undecided": such a response has passed the funnel but is in no comparison
+    rows: with extracted, score (0 or 1; null where the verdict is open) and option (place, from 0, of the one that the
+    answer names). status "undecided": such a response has passed the funnel but is in no comparison.
+    """
+
+    rows: pl.DataFrame
     timeouts: int  # answers that were not graded in time; they score 0
     undecided: int  # answers that are right in one reading of their notation and wrong in another
 
 
-def _grades(
-    attempts: pl.DataFrame, recipes: Mapping[str, str], options: Mapping[str, Sequence[str]], timeout_seconds: float
-) -> _Grades:
+def _graded(
+    attempts: pl.DataFrame, items: Sequence[Item], options: Mapping[str, Sequence[str]], timeout_seconds: float
+) -> _Graded:
     """Grades the attempts that passed, all in one grading process, against the right answer and against each option.
 
-    recipes: of the items that their tasks grade. An answer that equals the right one names that option.
+    An answer that equals the right one names that option.
     """
     due = attempts.with_row_index("row").filter((pl.col("status") == "ok") & pl.col("kind").is_in(GRADED_KINDS))
-    pairs: list[tuple[str, ...]] = []
-    compared: list[tuple[str, ...]] = []
-    for item_id, response, gold in due.select("item_id", "response", "gold").iter_rows():
-        if gold is None and item_id not in recipes:
-            raise R2AError(f"the item {item_id!r} has no right answer to grade against", "give it one in the dataset")
-        box = last_boxed_answer(response)
-        assert box is not None  # its status says so
-        recipe = (recipes[item_id],) if item_id in recipes else ()
-        pairs.append((box.content, gold or "", *recipe))
-        compared += [(box.content, option) for option in options[item_id]]
+    pairs = _answers(due, {item.item_id: recipe_of(item) for item in items if item.kind == "gym"})
+    compared = [
+        (pair[0], option) for item_id, pair in zip(due["item_id"], pairs, strict=True) for option in options[item_id]
+    ]
     asked = list(dict.fromkeys([*pairs, *compared]))
     verdicts = dict(zip(asked, grade_many(asked, timeout_seconds), strict=True))
     extracted: list[str | None] = [None] * attempts.height
@@ -185,18 +194,25 @@ def _grades(
         own = [place for place in same if options[item_id][place] == pair[1]]
         named[row] = next(iter(own + same), None)
     counts = Counter(verdicts[pair].outcome for pair in pairs)
-    if counts["timeout"]:
-        log.warning("%d of %d answers were not graded in time and count as wrong", counts["timeout"], len(pairs))
-    if counts["undecided"]:
-        log.warning("%d of %d answers have an open verdict and are left out", counts["undecided"], len(pairs))
-    return _Grades(
-        pl.Series("extracted", extracted, pl.String),
-        pl.Series("score", scores, pl.Float64),
-        pl.Series("option", named, pl.Int32),
-        pl.Series("status", status, pl.String),
-        counts["timeout"],
-        counts["undecided"],
-    )
+    for outcome, said in FAULTS.items():
+        if counts[outcome]:
+            log.warning("%d of %d answers %s", counts[outcome], len(pairs), said)
+    columns = [pl.Series("extracted", extracted, pl.String), pl.Series("score", scores, pl.Float64)]
+    columns += [pl.Series("option", named, pl.Int32), pl.Series("status", status, pl.String)]
+    return _Graded(attempts.with_columns(columns), counts["timeout"], counts["undecided"])
+
+
+def _answers(due: pl.DataFrame, recipes: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """Each answer with the right one, and with its recipe where its task grades it (recipes: by item)."""
+    pairs: list[tuple[str, ...]] = []
+    for item_id, response, gold in due.select("item_id", "response", "gold").iter_rows():
+        if gold is None and item_id not in recipes:
+            raise R2AError(f"the item {item_id!r} has no right answer to grade against", "give it one in the dataset")
+        box = last_boxed_answer(response)
+        assert box is not None  # its status says so
+        recipe = (recipes[item_id],) if item_id in recipes else ()
+        pairs.append((box.content, gold or "", *recipe))
+    return pairs
 
 
 def _best_attempts(graded: pl.DataFrame) -> pl.DataFrame:

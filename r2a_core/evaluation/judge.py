@@ -1,22 +1,15 @@
 """Lets a judge model score open answers (paper section 3, WildBench): responses -> rows of data/judgements.
 
-The message is the project's own template, score_template.txt, after the criteria that WildBench publishes for scoring
-an answer by itself: strengths and weaknesses first, a checklist, a score from 1 to 10. The answer was written by a
-model and may try to talk to the judge, so every part stands between two lines with a delimiter that is drawn from the
-material itself, which whoever wrote it cannot know.
-
 Each reply is kept in the work store under a digest of the message, the judge and the sampling, so that a stopped run
 resumes, more repeats ask for the new ones only, and a changed template or response is judged again. A reply that cannot
 be used is asked for again, with a word on what was wrong.
 """
 
-import hashlib
 import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +17,7 @@ import polars as pl
 
 from r2a_core.config import MOST_REPEATS, EndpointParams, JudgeParams
 from r2a_core.data.items import Item
+from r2a_core.evaluation.judge_message import JudgeInput, JudgeTemplate, judge_message, read_template
 from r2a_core.evaluation.judge_reply import (
     JUDGEMENT_SCHEMA,
     STATUSES,
@@ -34,38 +28,19 @@ from r2a_core.evaluation.judge_reply import (
 )
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.shards import WorkStore, fingerprint
-from r2a_core.models.load import load_tokenizer
-from r2a_core.openai_api.client import Client, Request, ask_all
+from r2a_core.models.tokenizers import load_tokenizer
+from r2a_core.openai_api.client import Client
 from r2a_core.openai_api.reply import Reply, total
+from r2a_core.openai_api.stored_replies import Request, ask_all
 from r2a_core.trace import SETTINGS
 
 log = logging.getLogger(__name__)
 
-NOTHING = "(none)"  # stands for an empty history or checklist
 
 # How servers say that a filter before the judge keeps one request out; other bad requests are the same for all.
 FILTERED = ("content management policy", "content_filter", "flagged as potentially violating")
 
 RESPONSE_COLUMNS = ("item_id", "run", "status", "prompt_ids", "response_ids", "answer_start", "answer_end")
-
-
-@dataclass(frozen=True)
-class JudgeTemplate:
-    """A template file's parts: its version, the message, and what is added when the judge is asked again."""
-
-    version: int
-    message: str
-    again: str
-
-
-@dataclass(frozen=True)
-class JudgeInput:
-    """What one judgement is about. history: turns before the request, each with role and content."""
-
-    history: Sequence[Mapping[str, str]]
-    request: str
-    answer: str
-    checklist: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -76,39 +51,6 @@ class Response:
     setting: str
     run: int
     answer: str
-
-
-def read_template() -> JudgeTemplate:
-    """Reads the template that comes with the project: "version N", message and reminder, parted by lines of =====."""
-    text = (files("r2a_core.evaluation") / "score_template.txt").read_text(encoding="utf-8")
-    version, message, again = text.rstrip("\n").split("\n=====\n")
-    return JudgeTemplate(int(version.removeprefix("version ")), message, again)
-
-
-def judge_message(template: JudgeTemplate, material: JudgeInput, fault: str = "") -> str:
-    """Fills the template. fault: what was wrong with the judge's last reply, when it is asked again."""
-    turns = [f"{turn['role']}: {turn['content']}" for turn in material.history]
-    values = {
-        "history": "\n\n".join(turns) or NOTHING,
-        "request": material.request,
-        "answer": material.answer,
-        "checklist": "\n".join(f"- {entry}" for entry in material.checklist) or NOTHING,
-    }
-    values = {name: replace_surrogates(value) for name, value in values.items()}
-    message = fill_template(template.message, values | {"mark": delimiter(list(values.values()))})
-    return f"{message}\n\n{fill_template(template.again, {'fault': fault})}" if fault else message
-
-
-def fill_template(text: str, values: Mapping[str, str]) -> str:
-    """Replaces each @@name@@ of `text` once: what a value holds is never read as a place to fill."""
-    return "".join(values[piece] if number % 2 else piece for number, piece in enumerate(text.split("@@")))
-
-
-def delimiter(parts: Sequence[str]) -> str:
-    """Draws eight letters that none of the parts holds, the same for the same parts."""
-    digest = hashlib.sha256("\0".join(parts).encode("utf-8")).hexdigest()
-    drawn = [digest[at : at + 8] for at in range(0, len(digest), 8)]
-    return next(letters for letters in drawn if not any(letters in part for part in parts))
 
 
 @dataclass

@@ -99,8 +99,6 @@ MEANING = {words.strip(): meaning for meaning, listed in PHRASES.items() for wor
 
 APPLIED = re.compile(r"\b(?:sin|cos|tan|cot|sec|csc|arc\w+|ln|log|exp|sqrt|cbrt|abs|min|max|gcd|lcm)\s*[(\d]")
 
-OTHER_THOUSANDS = re.compile(r"(?<![\d.,'])\d{1,3}(?:(?:\.\d{3}){2,}|(?:'\d{3})+)(?![\d.,'])")  # 1.234.567, 1'234
-
 FRACTION_OF_UNITS = re.compile(rf"(?<=[\d}}) ,])\\frac\s*\{{\s*({TEXT})\s*\}}\s*\{{\s*({TEXT}(?:\^\d)?)\s*\}}")
 
 LABEL = re.compile(

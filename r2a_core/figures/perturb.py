@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from r2a_core.figures.style import save_figure
 from r2a_core.looks import BLUE, CUT_CURVES, INK, MISTAKES, ORANGE
-from r2a_core.perturb.summary import label_of
+from r2a_core.perturb.words import label_of
 
 APART = 0.008  # of two marks at one place
 

@@ -2,11 +2,10 @@
 
 prompts (token ids) -> responses (token ids), for a model in this process.
 
-1. Prefill: prompts enter as a left-padded batch over a preallocated KV cache; position ids count a row's own tokens.
-   Of prompts whose first tokens have known keys and values only the rest is run.
-2. A token per row and step: the arg-max of the logits or, at a temperature, of logits / temperature plus Gumbel noise
-   (the Gumbel-max trick: a draw from the softmax). The noise comes from a hash of (seed, item, run, step, token).
-3. Turnover: rows that ended leave, waiting prompts join right-aligned, and slots that are padding for all are cut off.
+1. Prefill: prompts enter as a batch over one KV cache (generation.batch). Of prompts whose first tokens have known keys
+   and values only the rest is run.
+2. A token per row and step: the arg-max of the logits, or a draw from their softmax (generation.sampling).
+3. Turnover: rows that ended leave, waiting prompts join, and slots that are padding for all are cut off.
 
 Rounding differs between batch shapes, so a choice with a lead below `tie_margin` is made anew on the logits of the item
 alone, in a forward pass of its own without padding or cache. Under Gumbel noise those are few. Float32 models round by
@@ -16,8 +15,6 @@ would find ties alone and mend none of that, is not asked for.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,27 +22,16 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import pad
-from transformers.cache_utils import Cache, DynamicLayer
 
 from r2a_core.config import GenerateParams
+from r2a_core.generation.batch import NOTHING, DecodingBatch, Known
+from r2a_core.generation.sampling import choose, step_key
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.memory import retry_with_half, rows_that_fit
-from r2a_core.models.load import LoadedModel, beyond_limit, kv_bytes, rotary_limit
+from r2a_core.models.architecture import beyond_limit, kv_bytes, rotary_limit
+from r2a_core.models.load import LoadedModel
 
 TURNOVER = 8  # responses leave and join when an eighth of the batch has ended
-
-
-@dataclass(frozen=True)
-class Known:
-    """Keys and values of the first tokens of a prompt, which are not run again."""
-
-    n_tokens: int  # fewer than the prompt has; 0: none is known
-    layers: tuple[tuple[Tensor, Tensor], ...]  # keys after RoPE and values of each, (1, kv_head, token, head_dim)
-
-
-NOTHING = Known(0, ())
 
 
 @dataclass(frozen=True)
@@ -208,191 +194,3 @@ def choose_alone(model: Any, row: GrowingSequence, config: GenerateParams) -> to
     ids = torch.tensor([[*row.request.prompt_ids, *row.tokens]], device=model.device)
     logits = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[:, -1].float()
     return choose(logits, config.temperature, [row.key(config)]).tokens[0]
-
-
-GAMMA = 0x9E3779B97F4A7C15  # odd; splits a key into a stream of keys
-
-MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))  # shifts and factors of splitmix64
-
-WORD = 2**64
-
-
-def request_seed(seed: int, item_id: str, run: int) -> int:
-    """Returns a seed for one response, 0 .. 2^31 - 1, for engines that draw their own random numbers."""
-    digest = hashlib.blake2b(f"{seed}\0{item_id}\0{run}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big") >> 1
-
-
-def step_key(seed: int, item_id: str, run: int, step: int) -> int:
-    """Returns 64 bits that stand for one step of one response."""
-    digest = hashlib.blake2b(f"{seed}\0{item_id}\0{run}".encode(), digest_size=8).digest()
-    return (int.from_bytes(digest, "little") + step * GAMMA * GAMMA) % WORD
-
-
-def uniforms(keys: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Returns one number in (0, 1) for each key (int64) and token, broadcast, the same on every device. float64.
-
-    The splitmix64 hash of key and token, to 53 bits.
-    """
-    state = keys + (tokens + 1) * signed(GAMMA)
-    for shift, factor in MIXERS:
-        state = (state ^ ((state >> shift) & (2 ** (64 - shift) - 1))) * signed(factor)
-    return (((state >> 11) & (2**53 - 1)).double() + 0.5) * 2.0**-53
-
-
-def signed(word: int) -> int:
-    """Returns the 64-bit word as torch's int64 holds it."""
-    word %= WORD
-    return word - WORD if word >= WORD // 2 else word
-
-
-@dataclass(frozen=True)
-class SampledTokens:
-    """Chosen token of each row and its lead over the next best."""
-
-    tokens: torch.Tensor  # (row,)
-    margins: torch.Tensor  # (row,), logits; over the temperature where one is set
-
-
-FAR = 25.0  # logits over temperature behind the best: of a vocabulary, such tokens have less than 1e-5 of the softmax
-
-
-def choose(logits: torch.Tensor, temperature: float, keys: Sequence[int]) -> SampledTokens:
-    """Chooses the arg-max of logits (row, vocabulary) or, at a temperature, of logits / temperature plus Gumbel noise.
-
-    The noise of a row comes from its key alone, so the choice is a draw from the softmax that the same key repeats.
-    Tokens that are FAR behind get none: for a whole vocabulary it takes as long as a small model's forward pass.
-    """
-    if temperature == 0:
-        best = logits.topk(2, dim=-1)
-        return SampledTokens(best.indices[:, 0], best.values[:, 0] - best.values[:, 1])
-    least = logits.amax(-1, keepdim=True) - FAR * temperature
-    rows, tokens = (logits >= least).nonzero(as_tuple=True)
-    row_keys = torch.tensor([signed(key) for key in keys], device=logits.device)
-    noise = -torch.log(-torch.log(uniforms(row_keys[rows], tokens)))
-    counts = rows.bincount(minlength=len(logits))
-    places = torch.arange(len(rows), device=logits.device) - (counts.cumsum(0) - counts)[rows]
-    scores = (least.double() / temperature).repeat(1, max(2, int(counts.max())))
-    near = torch.zeros_like(scores, dtype=torch.int64)
-    scores[rows, places] = logits[rows, tokens].double() / temperature + noise
-    near[rows, places] = tokens
-    best = scores.topk(2, dim=-1)
-    return SampledTokens(near.gather(1, best.indices[:, :1])[:, 0], best.values[:, 0] - best.values[:, 1])
-
-
-ROOM = 256  # slots added when a buffer is full
-
-
-class PreallocatedKVLayer(DynamicLayer):
-    """Keys and values of one layer in buffers with room to grow: a step writes one slot and copies none."""
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.dtype, self.device = key_states.dtype, key_states.device
-        self.hold(key_states[:, :, :0], value_states[:, :, :0], room=0)
-        self.is_initialized = True
-
-    def hold(self, keys: Tensor, values: Tensor, room: int) -> None:
-        """Takes keys and values (row, kv_head, slot, head_dim) as the content, with room for further slots."""
-        self.key_buffer, self.value_buffer = (pad(each, (0, 0, 0, room)) for each in (keys, values))
-        self.show(keys.shape[2])
-
-    def show(self, n_slots: int) -> None:
-        """Makes the first slots of the buffers the content."""
-        self.keys, self.values = self.key_buffer[:, :, :n_slots], self.value_buffer[:, :, :n_slots]
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None
-        assert self.values is not None
-        start, stop = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
-        if stop > self.key_buffer.shape[2]:
-            self.hold(self.keys, self.values, room=stop - start + ROOM)
-            self.show(start)
-        self.key_buffer[:, :, start:stop], self.value_buffer[:, :, start:stop] = key_states, value_states
-        self.show(stop)
-        return self.keys, self.values
-
-
-@dataclass
-class DecodingBatch:
-    """Sequences that are decoded together: their KV cache, and what the next step needs."""
-
-    model: Any
-    cache: Cache
-    mask: Tensor  # (row, slot), 1 for a row's own tokens, 0 for padding
-    logits: Tensor  # (row, vocabulary), of each row's next token
-
-    @classmethod
-    def start(
-        cls, model: Any, prompts: Sequence[Sequence[int]], filler: int, known: Sequence[Known] = ()
-    ) -> DecodingBatch:
-        """Returns the rows that hold their prompts, of each of which as many tokens are run, those behind the `known`.
-
-        filler: any token id, for padding.
-        """
-        known, width = known or [NOTHING] * len(prompts), max(map(len, prompts))
-        new = max(len(prompt) - each.n_tokens for prompt, each in zip(prompts, known, strict=True))
-        ids = torch.full((len(prompts), width), filler)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = torch.tensor(prompt)
-            mask[row, width - len(prompt) :] = 1
-        device = model.device
-        rows = cls(model, Cache(layer_class_to_replicate=PreallocatedKVLayer), mask.to(device), torch.empty(0))
-        rows.fill(known, [max(0, len(prompt) - new) for prompt in prompts], width - new)
-        rows.forward(ids[:, -new:].to(device), (rows.mask.cumsum(1) - 1).clamp(min=0)[:, -new:])
-        return rows
-
-    def fill(self, known: Sequence[Known], counts: Sequence[int], slots: int) -> None:
-        """Puts keys and values of each row's first `counts` tokens, right-aligned, into so many slots."""
-        for layer in range(len(known[0].layers)) if slots else ():
-            pairs = ((each.layers[layer], n) for each, n in zip(known, counts, strict=True))
-            parts = ([pad(part[:, :, :n], (0, 0, slots - n, 0)) for part in pair] for pair, n in pairs)
-            keys, values = map(torch.cat, zip(*parts, strict=True))
-            self.cache.update(keys, values, layer)
-
-    def step(self, tokens: Tensor) -> None:
-        """Appends one token (row,) to each row."""
-        self.mask = pad(self.mask, (0, 1), value=1)
-        self.forward(tokens[:, None], self.mask.sum(1, keepdim=True) - 1)
-
-    def forward(self, ids: Tensor, positions: Tensor) -> None:
-        """Runs the model over new tokens (row, token)."""
-        cache: Any = {cache_argument(type(self.model)): self.cache}
-        output = self.model(
-            input_ids=ids, attention_mask=self.mask, position_ids=positions, use_cache=True, logits_to_keep=1, **cache
-        )
-        self.logits = output.logits[:, -1].float()
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Leaves only these rows, and cuts off the slots that are padding for all of them."""
-        index = torch.tensor(rows, device=self.mask.device)
-        mask = self.mask[index]
-        left = int(mask.argmax(1).min())
-        self.mask, self.logits = mask[:, left:], self.logits[index]
-        for layer in self.layers:
-            layer.hold(layer.keys[index, :, left:], layer.values[index, :, left:], room=ROOM)
-
-    def join(self, others: DecodingBatch) -> None:
-        """Takes the rows of `others` behind its own; the shorter side gets padding on its left."""
-        width = max(self.mask.shape[1], others.mask.shape[1])
-        self.mask = torch.cat([pad(each.mask, (width - each.mask.shape[1], 0)) for each in (self, others)])
-        self.logits = torch.cat([self.logits, others.logits])
-        for mine, theirs in zip(self.layers, others.layers, strict=True):
-            keys, values = (
-                torch.cat([pad(each, (0, 0, width - each.shape[2], 0)) for each in pair])
-                for pair in ((mine.keys, theirs.keys), (mine.values, theirs.values))
-            )
-            mine.hold(keys, values, room=ROOM)
-
-    @property
-    def layers(self) -> list[Any]:
-        """The layers of the cache."""
-        return self.cache.layers
-
-
-def cache_argument(model_class: type) -> str:
-    """Names the argument by which a model's forward takes its cache; transformers has had two."""
-    names = inspect.signature(model_class.forward).parameters  # type: ignore[attr-defined]
-    return "cache" if "cache" in names else "past_key_values"

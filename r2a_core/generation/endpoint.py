@@ -12,12 +12,14 @@ from typing import Any
 
 from r2a_core.config import GenerateParams, ServedModel
 from r2a_core.data.items import Item
-from r2a_core.generation.decode import GenerationRequest, request_seed
+from r2a_core.generation.decode import GenerationRequest
+from r2a_core.generation.sampling import request_seed
 from r2a_core.generation.usage import Usage, served_usage
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.shards import WorkStore, fingerprint
-from r2a_core.openai_api.client import Client, Request, ask_all
+from r2a_core.openai_api.client import Client
 from r2a_core.openai_api.reply import Reply
+from r2a_core.openai_api.stored_replies import Request, ask_all
 from r2a_core.prompt_texts import THINKING
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 from r2a_core.trace import Setting

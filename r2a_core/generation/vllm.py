@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from r2a_core.config import GenerateParams
-from r2a_core.generation.decode import GenerationRequest, request_seed
+from r2a_core.generation.decode import GenerationRequest
+from r2a_core.generation.sampling import request_seed
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
-from r2a_core.models.load import choose_device, load_tokenizer, transformers_errors
+from r2a_core.models.checks import transformers_errors
+from r2a_core.models.load import choose_device
 from r2a_core.models.pointer import from_pretrained_args, read_pointer
+from r2a_core.models.tokenizers import load_tokenizer
 
 PROMPT_TOKENS = 4096  # room for a prompt, beside the response
 

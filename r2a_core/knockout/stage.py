@@ -22,7 +22,9 @@ from r2a_core.infra.checks import error_context
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import save_frame
 from r2a_core.infra.shards import Work, WorkStore, fingerprint
-from r2a_core.knockout.run import MeanOutputs, PrefixRun, View, run_arms, run_prefix, write_anew, writes
+from r2a_core.knockout.cut import MeanOutputs
+from r2a_core.knockout.prefix import PrefixRun, View, run_prefix
+from r2a_core.knockout.run import run_arms, write_anew, writes
 from r2a_core.knockout.sets import Arm, HeadSet, largest
 from r2a_core.knockout.summary import KNOCKOUT_SCHEMA, knockout_frame
 from r2a_core.models.job import ModelJob

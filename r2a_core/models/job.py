@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from r2a_core.models.load import LoadedModel, load_model, load_tokenizer
+from r2a_core.models.load import LoadedModel, load_model
+from r2a_core.models.tokenizers import load_tokenizer
 from r2a_core.tokenizer import LoadedTokenizer
 
 

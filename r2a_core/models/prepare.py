@@ -33,10 +33,11 @@ from r2a_core.infra.files import disk_errors
 from r2a_core.infra.pins import content_digest
 from r2a_core.infra.shards import Work
 from r2a_core.models.adapter import OWN, AdapterPointer, adapter_folder
-from r2a_core.models.finetune import States, fine_tune, save_adapter
+from r2a_core.models.finetune import fine_tune, save_adapter
 from r2a_core.models.gguf import checked_file
 from r2a_core.models.load import model_of
 from r2a_core.models.pointer import POINTER, ModelPointer, check_local, files_digest, resolve_hub
+from r2a_core.models.training_state import States
 
 
 def prepare(

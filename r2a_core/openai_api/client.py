@@ -1,43 +1,27 @@
 """Requests to an OpenAI-compatible server: models too large for this machine, and judges.
 
-messages or a prompt -> Reply, one stored file per request. The OpenAI SDK retries what may pass later (408, 409, 429,
-5xx, timeouts, broken connections) with growing, jittered waits or the server's Retry-After; a reply that cannot be used
-is asked for again at once. Errors that no retry mends end in a sentence. `ask_all` keeps each reply in the work store,
-so that a run that was stopped asks and pays for nothing twice.
+messages or a prompt -> Reply. The OpenAI SDK retries what may pass later (408, 409, 429, 5xx, timeouts, broken
+connections) with growing, jittered waits or the server's Retry-After; a reply that cannot be used is asked for again at
+once. Errors that no retry mends end in a sentence.
 
-A server may be hostile: one try ends after `timeout_seconds` in all and MOST_BYTES, no redirect is followed, and what
-cannot be stored and read again is no reply.
+A server may be hostile: one try is bounded in time and size (openai_api.bounded_http), no redirect is followed, and
+what cannot be stored and read again is no reply.
 """
 
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib import import_module
-from itertools import count
-from multiprocessing.pool import ThreadPool
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from r2a_core.config import EndpointParams
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
-from r2a_core.infra.shards import WorkStore
+from r2a_core.openai_api.bounded_http import bounded_http
 from r2a_core.openai_api.reply import Reply, ReplyError, chat_reply, completion_reply, plain, server_sentence
-
-if TYPE_CHECKING:
-    from openai import DefaultAsyncHttpxClient
 
 log = logging.getLogger(__name__)
 
-REPLY_SUFFIX = ".reply.json"
-
-PROGRESS_LINES = 20  # in a log
-
-LISTEN_SECONDS = 0.5  # the main thread notices an interrupt after this time
-
-MOST_BYTES = 4 * 2**20  # of one reply: some times what 100,000 tokens take, their characters escaped
 
 MOST_DEPTH = 100  # of lists and objects in a reply
 
@@ -133,47 +117,6 @@ class Client:
         return redact(value, self._key, MOST_DEPTH)
 
 
-def bounded_http(endpoint: EndpointParams) -> "DefaultAsyncHttpxClient":
-    """Returns an HTTP client that follows no redirect and ends each request in its time and MOST_BYTES.
-
-    The time of one request is endpoint.timeout_seconds from connecting to the reply's last byte. Compressed replies,
-    which show their size too late, are refused.
-    """
-    from openai import DefaultAsyncHttpxClient
-
-    base: Any = DefaultAsyncHttpxClient.__base__
-    http = import_module(base.__module__.partition(".")[0])  # httpx, or another of its name: the SDK's version decides
-
-    class BoundedHttp(DefaultAsyncHttpxClient):
-        async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
-            try:
-                async with asyncio.timeout(endpoint.timeout_seconds):
-                    response = await super().send(request, stream=True, **options)
-                    try:
-                        content = await whole_content(response)
-                    finally:
-                        await response.aclose()
-            except TimeoutError as error:
-                raise http.ReadTimeout(str(error), request=request) from None
-            except ReplyError as error:
-                raise http.ReadError(str(error), request=request) from None
-            return http.Response(response.status_code, headers=response.headers, content=content, request=request)
-
-    return BoundedHttp(follow_redirects=False, trust_env=not endpoint.is_local)  # no proxy to this machine
-
-
-async def whole_content(response: Any) -> bytes:
-    """Reads the body of an HTTP response. Raises ReplyError when it is compressed or larger than MOST_BYTES."""
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise ReplyError("a compressed reply, which was not asked for")
-    content = bytearray()
-    async for part in response.aiter_raw():
-        content += part
-        if len(content) > MOST_BYTES:
-            raise ReplyError(f"a reply of more than {MOST_BYTES // 2**20} MiB")
-    return bytes(content)
-
-
 def first_cause(error: BaseException) -> str:
     """Returns the message of the error that the others were raised from, or from which they hid it."""
     before = error.__cause__ or error.__context__
@@ -242,70 +185,3 @@ def redact(value: Any, key: str | None, depth: int) -> Any:
     if isinstance(value, list):
         return [redact(inner, key, depth - 1) for inner in value]
     return value
-
-
-@dataclass(frozen=True)
-class Request:
-    """One question to a server. Equal fingerprints mean equal requests: one of them is sent."""
-
-    fingerprint: str  # of all that the reply depends on
-    ask: Callable[[Client], Reply]
-
-
-def ask_all(client: Client, requests: Sequence[Request], store: WorkStore, name: str) -> list[Reply]:
-    """Returns the replies in the order of `requests`, from the store or asked now, endpoint.concurrency at a time.
-
-    Each reply is stored as <fingerprint>.reply.json as soon as it is there; progress is logged under `name`. When a
-    request fails for good, no further one is sent, those under way are waited for and stored, and the error is raised.
-    An interrupt waits for no server: the threads are daemons.
-    """
-    wanted = {request.fingerprint: request for request in requests}
-    missing = [request for fingerprint, request in wanted.items() if not store.has(fingerprint, REPLY_SUFFIX)]
-    failures: list[Exception] = []
-    stored = count(len(wanted) - len(missing) + 1)
-
-    def ask(request: Request) -> None:
-        if failures:
-            return
-        try:
-            store_reply(store, request.fingerprint, request.ask(client))
-        except Exception as error:
-            failures.append(error)
-            return
-        done = next(stored)
-        if done == len(wanted) or done % max(1, len(wanted) // PROGRESS_LINES) == 0:
-            log.info("%s: %d of %d replies", name, done, len(wanted))
-
-    with ThreadPool(max(1, min(client.endpoint.concurrency, len(missing)))) as pool:
-        asked = pool.map_async(ask, missing, chunksize=1)
-        while not asked.ready():
-            asked.wait(LISTEN_SECONDS)
-    if not failures:
-        return [load_reply(store, request.fingerprint) for request in requests]
-    first = failures[0]
-    if not isinstance(first, R2AError):
-        raise first
-    kept = sum(store.has(fingerprint, REPLY_SUFFIX) for fingerprint in wanted)
-    raise type(first)(
-        f"{first.message}; {kept} of {len(wanted)} replies are there and kept", f"{first.hint}; then run again"
-    ) from None
-
-
-def store_reply(store: WorkStore, fingerprint: str, reply: Reply) -> None:
-    """Writes a reply into the store."""
-    text = json.dumps(asdict(reply), ensure_ascii=False, sort_keys=True, indent=1) + "\n"
-
-    def write(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
-    store.shard(fingerprint, REPLY_SUFFIX, write)
-
-
-def load_reply(store: WorkStore, fingerprint: str) -> Reply:
-    """Reads a stored reply. Raises R2AError when its file is damaged or gone."""
-
-    def absent(path: Path) -> None:
-        raise R2AError(f"{path} went away while it was needed", "run again")
-
-    path = store.shard(fingerprint, REPLY_SUFFIX, absent)
-    return Reply(**json.loads(path.read_text(encoding="utf-8")))

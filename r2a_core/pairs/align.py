@@ -97,7 +97,7 @@ def align(
     ending_text = ENDING.format(pair.comparator)
     ending = plain_ids(tokenizer, ending_text)
     golds = (pair.clean_answer, pair.corrupted_answer)
-    answers = [answer_token(tokenizer, ending_text, gold) for gold in golds]
+    first, second = (answer_token(tokenizer, ending_text, gold) for gold in golds)
     phrases = [plain_ids(tokenizer, PROBES[probe].format(gold)) for gold in golds]
     if len(phrases[0]) != len(phrases[1]) or phrases[0] == phrases[1]:
         raise PairRejected(f"the probing phrases have {len(phrases[0])} and {len(phrases[1])} tokens, or do not differ")
@@ -124,9 +124,7 @@ def align(
         PatchPosition(index, role, *(decode(tokenizer, side.ids[index : index + 1]) for side in (clean, corrupted)))
         for index, role in sorted(roles.items())
     )
-    return AlignedPair(
-        pair.pair_id, probe, clean, corrupted, positions, answers[0], answers[1], think_open, think_close
-    )
+    return AlignedPair(pair.pair_id, probe, clean, corrupted, positions, first, second, think_open, think_close)
 
 
 def answer_token(tokenizer: LoadedTokenizer, ending: str, answer: str) -> int:

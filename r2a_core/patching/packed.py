@@ -27,13 +27,13 @@ from torch import Tensor, nn
 
 from r2a_core.activations.attention import planned_attention
 from r2a_core.activations.hooks import ModelShape, every_residual, model_shape, skipped
-from r2a_core.activations.layer_attention import LayerCall
+from r2a_core.activations.layer_attention import LayerCall, check_inputs
 from r2a_core.activations.suffix import SuffixAttention
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.memory import MIB
 from r2a_core.pairs.align import AlignedPair
 from r2a_core.patching.metrics import AnswerMetrics, answer_metrics
-from r2a_core.patching.runs import UnpatchedRun, check_inputs
+from r2a_core.patching.runs import UnpatchedRun
 
 CPU_BYTES = 128 * MIB  # of rows in a pass on a CPU: beyond that memory is mapped anew for each tensor (docs/log.md)
 

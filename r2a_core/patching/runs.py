@@ -14,8 +14,7 @@ from torch import Tensor
 
 from r2a_core.activations.attention import planned_attention
 from r2a_core.activations.hooks import Edit, ModelShape, every_residual, model_shape
-from r2a_core.activations.layer_attention import LayerCall, MaskSpec, attend
-from r2a_core.infra.checks import check_finite
+from r2a_core.activations.layer_attention import LayerCall, MaskSpec, attend, check_inputs
 from r2a_core.infra.errors import R2AError
 from r2a_core.pairs.align import AlignedPair, PaddedSequence
 from r2a_core.patching.metrics import AnswerMetrics, answer_metrics
@@ -101,12 +100,6 @@ class FullPlan:
         if self.z_tokens is not None:
             self.z[layer] = out[0, self.z_tokens]
         return out
-
-
-def check_inputs(call: LayerCall, query: Tensor, key: Tensor) -> None:
-    """Raise R2AError at the first NaN or infinity of a layer's queries or keys: SDPA would turn them into zeros."""
-    for name, values in (("queries", query), ("keys", key)):
-        check_finite(values, f"{name} of layer {call.layer.layer}", ("row", "head", "token", "dimension"))
 
 
 @torch.no_grad()

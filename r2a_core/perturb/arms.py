@@ -13,8 +13,8 @@ from r2a_core.config import PerturbFamily, PerturbParams
 from r2a_core.evaluation.values import agree
 from r2a_core.perturb.edits import Edit, edited, replacements, wrong_values
 from r2a_core.perturb.grid import cut_counts, random_of
+from r2a_core.perturb.paraphrase import PHRASES, reworded
 from r2a_core.perturb.reading import Donor, Reading
-from r2a_core.perturb.wordings import PHRASES, reworded
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 
 STATEMENTS = {  # by place: in the question, as the first words of the reasoning, as its last

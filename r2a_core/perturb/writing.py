@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from r2a_core.config import FreeParams, ResponseParams
-from r2a_core.generation.decode import GenerationRequest, Known, generate
+from r2a_core.generation.batch import Known
+from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.models.load import LoadedModel
 from r2a_core.perturb.packed import Cache
 from r2a_core.perturb.reading import Reading

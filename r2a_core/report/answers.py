@@ -6,7 +6,7 @@ records of the page's sections -> the same, with a sentence a figure.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from r2a_core.perturb.summary import words_of
+from r2a_core.perturb.words import words_of
 from r2a_core.report.findings import patching_answer
 from r2a_core.report.inputs import name_of, words
 from r2a_core.results import SEGMENT_LABELS, head_name

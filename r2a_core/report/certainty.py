@@ -10,7 +10,7 @@ from typing import Any
 from r2a_core.evaluation.paired import deciding_p
 from r2a_core.knockout.sets import NONE
 from r2a_core.knockout.summary import SET_NAMES, VERBS
-from r2a_core.perturb.summary import words_of
+from r2a_core.perturb.words import words_of
 from r2a_core.report.findings import is_graded, span
 from r2a_core.report.inputs import Records, name_of
 from r2a_core.sentences.summary import attention_tells

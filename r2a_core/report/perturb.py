@@ -7,7 +7,8 @@ goes to `gaps`.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from r2a_core.perturb.summary import PERTURB_SCHEMA, item_changes, label_of, perturb_record, sentences
+from r2a_core.perturb.summary import PERTURB_SCHEMA, item_changes, perturb_record
+from r2a_core.perturb.words import label_of, sentences
 from r2a_core.report.inputs import Gaps, Measured, ReportInputs, read_runs
 
 CHANGED = Measured("Changed reasoning", "perturb", "traces", "have not been changed", "have no box to compare")

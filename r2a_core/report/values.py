@@ -14,7 +14,7 @@ from r2a_core.evaluation.judged_scores import OVERALL
 from r2a_core.knockout.sets import NONE
 from r2a_core.knockout.summary import SET_NAMES, VERBS
 from r2a_core.looks import CURVES
-from r2a_core.perturb.summary import words_of
+from r2a_core.perturb.words import words_of
 from r2a_core.report.by_item import SIDES, areas, item_scores, losses, masses, stays
 from r2a_core.report.findings import curve_of, is_graded, peak, walking
 from r2a_core.report.inputs import WITH_REASONING, Records

@@ -16,7 +16,8 @@ from r2a_core.data.items import Item, QuestionPair
 from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.generation.rows import generation_row
 from r2a_core.infra.errors import R2AError
-from r2a_core.models.load import load_model, load_tokenizer
+from r2a_core.models.load import load_model
+from r2a_core.models.tokenizers import load_tokenizer
 from r2a_core.pairs.align import AlignedPair, PaddedSequence, Response, align
 from r2a_core.patching.runs import capture_clean, run_unpatched
 from r2a_core.patching.sweep import sweep_heads, sweep_resid

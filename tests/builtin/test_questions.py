@@ -2,12 +2,14 @@
 
 # pyright: reportOptionalSubscript=false, reportOptionalMemberAccess=false, reportCallIssue=false, reportArgumentType=false
 
+import random
 import re
 
 import pytest
 
 from r2a_core.builtin.facts import DOMAINS
-from r2a_core.builtin.questions import arithmetic, comparison, comparison_pairs, distinct, is_held_out
+from r2a_core.builtin.held_out import distinct, is_held_out
+from r2a_core.builtin.questions import arithmetic, comparison, comparison_pairs
 from r2a_core.infra.errors import R2AError
 
 CLAUSE = re.compile(r"(?:First|Second|Third|Last) \w+ (\d+) (more|less|times)\.")
@@ -22,7 +24,7 @@ def test_arithmetic_golds_follow_from_the_question():
             assert 1 <= count <= 20
         assert item.gold == str(count)
         assert len(steps) in (2, 3, 4)
-        assert is_held_out(item.question)
+        assert is_held_out(item.question, 6)
 
 
 def test_comparison_golds_follow_from_the_table():
@@ -50,13 +52,13 @@ def test_pairs_differ_in_the_context_and_have_opposite_answers():
         clean, corrupted = (q.split(", which is ") for q in (pair.clean_question, pair.corrupted_question))
         assert clean[0] != corrupted[0]
         assert clean[1] == corrupted[1]
-        assert is_held_out("which is " + clean[1])
+        assert is_held_out("which is " + clean[1], 6)
         assert {pair.clean_answer, pair.corrupted_answer} == set(re.search(r": (\w+) or (\w+)\?", clean[1]).groups())
 
 
 def test_too_many_questions_are_refused():
     """A generator of two questions: the third is looked for among many draws and then given up."""
-    drawn = distinct(lambda rng, held_out: rng.choice("ab"), "seed", str)
+    drawn = distinct(lambda rng: rng.choice("ab"), str, random.Random("seed"), 100)
     assert {next(drawn), next(drawn)} == {"a", "b"}
     with pytest.raises(R2AError, match="there are only 2 built-in questions of this kind"):
         next(drawn)

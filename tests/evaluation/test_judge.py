@@ -11,16 +11,8 @@ import polars as pl
 import pytest
 
 from r2a_core.config import JudgeParams
-from r2a_core.evaluation.judge import (
-    JudgeInput,
-    JudgeTemplate,
-    Response,
-    connect,
-    judge_all,
-    judge_message,
-    open_responses,
-    read_template,
-)
+from r2a_core.evaluation.judge import Response, connect, judge_all, open_responses
+from r2a_core.evaluation.judge_message import JudgeInput, JudgeTemplate, judge_message, read_template
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.shards import open_store
 from r2a_core.trace import SETTINGS

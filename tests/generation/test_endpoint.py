@@ -14,7 +14,7 @@ import yaml
 from r2a_core.activations.capture import CaptureJob, captured_traces
 from r2a_core.config import BuiltinDataset, CaptureParams, EndpointParams, parse
 from r2a_core.data.items import Item
-from r2a_core.generation.decode import request_seed
+from r2a_core.generation.sampling import request_seed
 from r2a_core.generation.stage import GenerationJob, finish_shard, plan_pair_shards, plan_shards, read_shards
 from r2a_core.generation.usage import Usage, shards_usage
 from r2a_core.infra.errors import R2AError

@@ -19,9 +19,9 @@ from r2a_core.generation.rows import generation_row, split_imported
 from r2a_core.generation.stage import GenerationJob, finish_shard, plan_shards, read_shards
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.shards import open_store
-from r2a_core.models.load import resolve_tags
 from r2a_core.models.pointer import read_pointer
 from r2a_core.models.prepare import prepare
+from r2a_core.models.tokenizers import resolve_tags
 from r2a_core.tokenizer import LoadedTokenizer
 from r2a_core.trace import GENERATION_SCHEMA, classify, has_boxed, select_traces
 from tests.small_models import GREEDY, byte_tokenizer

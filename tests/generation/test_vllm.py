@@ -14,7 +14,7 @@ import torch
 from r2a_core.config import Backends, BuiltinDataset
 from r2a_core.data.items import Item
 from r2a_core.generation import vllm as vllm_engine
-from r2a_core.generation.decode import request_seed
+from r2a_core.generation.sampling import request_seed
 from r2a_core.generation.stage import GenerationJob, finish_shard, plan_shards, read_shards
 from r2a_core.generation.usage import shards_usage
 from r2a_core.infra.errors import MissingPrerequisite, R2AError

@@ -13,8 +13,10 @@ from r2a_core.activations import suffix
 from r2a_core.activations.hooks import model_shape
 from r2a_core.activations.suffix import SuffixAttention
 from r2a_core.config import ViewName
-from r2a_core.knockout import run as knockout
-from r2a_core.knockout.run import CutPlan, arm_bytes, run_arms, run_prefix, write_anew, writes
+from r2a_core.knockout import prefix
+from r2a_core.knockout.cut import CutPlan
+from r2a_core.knockout.prefix import run_prefix
+from r2a_core.knockout.run import arm_bytes, run_arms, write_anew, writes
 from r2a_core.knockout.sets import Arm
 from r2a_core.trace import TokenTrace, TraceSegments
 from tests.random_models import random_model
@@ -104,7 +106,7 @@ def test_every_arm_is_a_full_eager_pass_with_its_mask(
     model, trace = tiny_model(kind), made_up_trace()
     if view != "answer":
         monkeypatch.setattr(suffix, "MASK_ROWS", 9)
-        monkeypatch.setattr(knockout, "LOGIT_ROWS", 10)
+        monkeypatch.setattr(prefix, "LOGIT_ROWS", 10)
     run = run_prefix(model, trace, view)
     found = run_arms(model, run, arms_of((), HEADS, MORE, ALL), 1024, MEANS)
     for arm, log_probs in found.items():

@@ -12,7 +12,7 @@ from r2a_core.config import KnockoutParams, ViewName, parse
 from r2a_core.data.items import Item
 from r2a_core.infra.errors import R2AError
 from r2a_core.knockout import stage as jobs
-from r2a_core.knockout.run import PrefixRun, run_prefix
+from r2a_core.knockout.prefix import PrefixRun, run_prefix
 from r2a_core.trace import TokenTrace, select_traces
 from tests.random_models import contents, save_answers, save_random_model
 from tests.study import PARAMS, call, params_with, study_folder, write_params

@@ -15,9 +15,11 @@ from r2a_core.config import AdapterRecipe, ModelParams, parse
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.pins import content_digest
 from r2a_core.infra.shards import Work, open_store
-from r2a_core.models.finetune import Tuned, batches, kept_steps, rate_share
+from r2a_core.models.finetune import batches, rate_share
 from r2a_core.models.load import load_model
+from r2a_core.models.low_rank import Tuned
 from r2a_core.models.prepare import prepare
+from r2a_core.models.training_state import kept_steps
 from tests.random_models import save_random_model
 
 MIX = {"without_reasoning": 0.2, "probing": 0.2, "perturbed": 0.2, "contradicted": 0.5, "padded": 0.2}

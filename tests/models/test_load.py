@@ -19,9 +19,10 @@ from r2a_core.config import LocalModel, Tags
 from r2a_core.generation.decode import GenerationRequest, generate
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.pins import content_digest
-from r2a_core.models.load import choose_device, load_hf, load_model, load_tokenizer, resolve_tags
+from r2a_core.models.load import choose_device, load_hf, load_model
 from r2a_core.models.pointer import ModelPointer
 from r2a_core.models.prepare import prepare
+from r2a_core.models.tokenizers import load_tokenizer, resolve_tags
 from tests.random_models import save_random_model
 from tests.small_models import GREEDY, one_layer_llama
 

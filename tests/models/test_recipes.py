@@ -14,8 +14,8 @@ import pytest
 from r2a_core.builtin.tasks.texts import training_texts
 from r2a_core.config import load_params
 from r2a_core.models.finetune import batches, rate_share
-from r2a_core.models.load import load_tokenizer
 from r2a_core.models.prepare import prepare
+from r2a_core.models.tokenizers import load_tokenizer
 
 ROOT = Path(__file__).parents[2]
 MODELS = load_params(ROOT / "params.yaml").models

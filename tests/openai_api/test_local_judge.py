@@ -11,8 +11,8 @@ import yaml
 from r2a_core.config import ModelParams, parse
 from r2a_core.data.items import items_frame
 from r2a_core.infra.files import write_frame
-from r2a_core.models.load import load_tokenizer
 from r2a_core.models.prepare import prepare
+from r2a_core.models.tokenizers import load_tokenizer
 from r2a_core.tokenizer import LoadedTokenizer
 from tests.evaluation.judge_server import open_item, responses
 from tests.servers import RealServer

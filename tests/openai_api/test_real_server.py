@@ -16,7 +16,7 @@ from r2a_core.generation.stage import GenerationJob, finish_shard, plan_shards, 
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import write_frame
 from r2a_core.infra.shards import open_store
-from r2a_core.models.load import load_tokenizer
+from r2a_core.models.tokenizers import load_tokenizer
 from r2a_core.openai_api.client import Client
 from r2a_core.trace import GENERATION_SCHEMA
 from tests.servers import CANARY, KEY_ENV, RealServer, files_with, served_model

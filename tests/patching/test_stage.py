@@ -14,7 +14,8 @@ from r2a_core.data.items import items_frame, read_items
 from r2a_core.data.prepare import load_dataset
 from r2a_core.generation.rows import generation_row
 from r2a_core.infra.errors import R2AError
-from r2a_core.models.load import load_model, load_tokenizer
+from r2a_core.models.load import load_model
+from r2a_core.models.tokenizers import load_tokenizer
 from r2a_core.pairs import filter as candidates
 from r2a_core.pairs.tables import aligned_pairs
 from r2a_core.prompts import prompt_ids

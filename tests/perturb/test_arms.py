@@ -9,12 +9,12 @@ import pytest
 from r2a_core.builtin.tokenizer import build_tokenizer
 from r2a_core.config import Tags
 from r2a_core.evaluation.values import WHOLE_NUMBER as NUMBER
-from r2a_core.models.load import resolve_tags
+from r2a_core.models.tokenizers import resolve_tags
 from r2a_core.perturb.arms import Arm, changed_arms, cut_arms
 from r2a_core.perturb.edits import other_number
 from r2a_core.perturb.mistakes import mistake_arms
+from r2a_core.perturb.paraphrase import PHRASES, reworded
 from r2a_core.perturb.reading import Reading, donor_of, read_trace
-from r2a_core.perturb.wordings import PHRASES, reworded
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import LoadedTokenizer, plain_ids
 from r2a_core.trace import token_trace

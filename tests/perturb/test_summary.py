@@ -8,15 +8,8 @@ import pytest
 from r2a_core.figures.perturb import perturb_figure
 from r2a_core.perturb.areas import cot_transparency
 from r2a_core.perturb.grid import at_fraction, cut_counts
-from r2a_core.perturb.summary import (
-    boundary_of,
-    change_words,
-    item_changes,
-    label_of,
-    perturb_record,
-    sentences,
-    words_of,
-)
+from r2a_core.perturb.summary import boundary_of, item_changes, perturb_record
+from r2a_core.perturb.words import change_words, label_of, sentences, words_of
 from r2a_core.report.answers import perturb_sentence
 from tests.figures.drawn import lines_at
 from tests.perturb.cases import changed, params

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from r2a_core.config import FreeParams, Tags
-from r2a_core.generation.decode import DecodingBatch
+from r2a_core.generation.batch import DecodingBatch
 from r2a_core.models.load import LoadedModel
 from r2a_core.perturb.run import trace_cache
 from r2a_core.perturb.writing import Start, Written, continue_texts

@@ -34,8 +34,8 @@ from r2a_core.data.pairs import pair_items
 from r2a_core.evaluation.funnel import evaluate
 from r2a_core.generation.rows import generation_row
 from r2a_core.infra.files import json_text
-from r2a_core.models.load import resolve_tags
 from r2a_core.models.pointer import ModelPointer
+from r2a_core.models.tokenizers import resolve_tags
 from r2a_core.patching.metrics import AnswerMetrics, Sweep, patching_frame
 from r2a_core.paths import StudyPaths
 from r2a_core.prompts import prompt_ids

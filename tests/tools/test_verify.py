@@ -16,8 +16,9 @@ from r2a_core.infra.files import write_frame, write_json
 from r2a_core.paths import StudyPaths
 from r2a_core.trace import SETTINGS
 from tests.study import PARAMS, ROOT, params_with, write_params
-from tools import verify
-from tools.verify import Finding, Run, Value
+from tools import measures, verify
+from tools.measures import Run, Value
+from tools.verify import Finding
 
 TOLD = """
 # a comment
@@ -65,7 +66,7 @@ def project(tmp_path: Path) -> Path:
 def test_a_share_has_wilsons_interval():
     z = 1.959964
     middle, half = (0.9 + z**2 / 20) / (1 + z**2 / 10), z * math.sqrt(0.009 + z**2 / 400) / (1 + z**2 / 10)
-    found = verify.share(9, 10)
+    found = measures.share(9, 10)
     assert found.interval == pytest.approx([middle - half, middle + half], abs=1e-6)
     assert found.interval == pytest.approx([0.59585, 0.98212], abs=1e-5)
     stated = verify.as_stated(found, "percent")
@@ -75,8 +76,8 @@ def test_a_share_has_wilsons_interval():
 
 def test_a_mean_has_a_bootstrap_interval_without_missing_numbers():
     values = np.random.default_rng(1).normal(3, 2, (400, 1))
-    means = verify.resampled(np.hstack([values, np.full((400, 1), math.nan), np.where(values > 3, values, math.nan)]))
-    found = verify.bootstrapped(means[:, 0], 400)
+    means = measures.resampled(np.hstack([values, np.full((400, 1), math.nan), np.where(values > 3, values, math.nan)]))
+    found = measures.bootstrapped(means[:, 0], 400)
     assert found.value == pytest.approx(values.mean())
     assert found.interval == pytest.approx([found.value - 0.196, found.value + 0.196], abs=0.03)  # 1.96 * 2 / 20
     assert np.isnan(means[:, 1]).all()

@@ -5,9 +5,10 @@ Pairs are in the paper's form, on the test side of the split, and have opposite 
 
 from random import Random
 
+from r2a_core.builtin.held_out import is_held_out
 from r2a_core.builtin.tasks.comparisons import BY_PURPOSE, BY_QUALITY, PAPER_FORM, ComparisonProblem
 from r2a_core.builtin.tasks.things import DOMAINS, Context, Domain, Frame
-from r2a_core.builtin.tasks.writing import is_held_out
+from r2a_core.builtin.tasks.writing import HELD_OUT_SHARE
 
 
 def draw(rng: Random) -> ComparisonProblem:
@@ -43,7 +44,7 @@ def draw_pair(rng: Random) -> tuple[ComparisonProblem, ComparisonProblem]:
     """Draws two held-out questions that differ in their context alone and have opposite answers."""
     while True:
         clean = draw(rng)
-        if clean.form != PAPER_FORM or not is_held_out(clean.key):
+        if clean.form != PAPER_FORM or not is_held_out(clean.key, HELD_OUT_SHARE):
             continue
         frame = next(each for each in clean.domain.frames if clean.asked_word in each.comparators and has(each, clean))
         side = frame.comparators.index(clean.asked_word)

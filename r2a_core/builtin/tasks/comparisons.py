@@ -3,6 +3,7 @@
 Problems are split by the pair of things, whatever is asked of it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -125,8 +126,6 @@ TOLD_FACTS = (
     "Here {va} of {first} meet {vb} of {second}.",
 )
 
-PURPOSE_WORDS = ("for", "if", "in", "when", "as")
-
 
 @dataclass(frozen=True)
 class ComparisonProblem:
@@ -212,13 +211,9 @@ class ComparisonProblem:
         if rng.random() < 0.12:
             solution.detour(write(rng, WRONG_QUALITY, **words))
         solution.step(self.opening(rng))
-        for number, thing in enumerate(order):
+        for thing, templates in zip(order, (FIRST_FACTS, SECOND_FACTS), strict=True):
             said = result(self.quality.worded(values[thing]), thing not in slipped)
-            fact = fill(rng.choice(self.quality.facts), t=thing, a=self.named(thing), v=said)
-            before, _, after = rng.choice(SECOND_FACTS if number else FIRST_FACTS).partition("act}")
-            if before.endswith("F"):
-                fact[0] = Piece(capital(fact[0].text), fact[0].weight)
-            solution.step([*fill(before[:-2]), *fact, *fill(after)])
+            solution.step(self.fact(rng, thing, said, templates))
         winner, loser = (high, low) if self.much else (low, high)
         more, less = self.quality.more, self.quality.less
         worded = {thing: self.quality.worded(values[thing]) for thing in order}
@@ -235,18 +230,18 @@ class ComparisonProblem:
         if self.context and rng.random() < 0.5:
             solution.step(write(rng, SERVES))
         first, second = self.options
-        solution.told.append(
-            say(
-                rng,
-                TOLD_FACTS,
-                quality=self.quality_name,
-                first=self.the(first),
-                second=self.the(second),
-                va=worded[first],
-                vb=worded[second],
-            )
-        )
+        names = {"first": self.the(first), "second": self.the(second)}
+        told = say(rng, TOLD_FACTS, quality=self.quality_name, **names, va=worded[first], vb=worded[second])
+        solution.told.append(told)
         return solution
+
+    def fact(self, rng: Random, thing: str, said: Piece, templates: Sequence[str]) -> Line:
+        """States the quality of a thing, in one of the templates for it. said: its value."""
+        fact = fill(rng.choice(self.quality.facts), t=thing, a=self.named(thing), v=said)
+        before, _, after = rng.choice(templates).partition("act}")
+        if before.endswith("F"):
+            fact[0] = Piece(capital(fact[0].text), fact[0].weight)
+        return [*fill(before[:-2]), *fact, *fill(after)]
 
     def the(self, thing: str) -> str:
         """Names a thing that was named before."""

@@ -8,10 +8,11 @@ import json
 from itertools import islice
 from random import Random
 
+from r2a_core.builtin.held_out import distinct
 from r2a_core.builtin.tasks.comparison_draws import draw_pair
 from r2a_core.builtin.tasks.comparisons import ComparisonProblem
 from r2a_core.builtin.tasks.draws import TASKS
-from r2a_core.builtin.tasks.writing import Problem, distinct, draw_side
+from r2a_core.builtin.tasks.writing import MAX_TRIES, Problem, draw_side
 from r2a_core.config import TaskName
 from r2a_core.data.items import Item, QuestionPair, choice
 
@@ -27,7 +28,7 @@ def task_items(task: TaskName, n: int, seed: int) -> list[Item]:
         return Item(item_id, problem.question, problem.gold, kind, problem.subject, "", json.dumps(extra))
 
     rng = Random(f"{task} {seed}")
-    drawn = distinct(lambda rng: draw_side(TASKS[task], rng, True), lambda problem: problem.question, rng)
+    drawn = distinct(lambda rng: draw_side(TASKS[task], rng, True), lambda problem: problem.question, rng, MAX_TRIES)
     return [item(number, problem) for number, problem in enumerate(islice(drawn, n))]
 
 
@@ -39,7 +40,7 @@ def context_pairs(n: int, seed: int) -> list[QuestionPair]:
         clean, corrupted = pair
         return f"{clean.key} {clean.asked_word} {sorted((clean.context, corrupted.context))}"
 
-    drawn = distinct(draw_pair, name, Random(f"context pairs {seed}"))
+    drawn = distinct(draw_pair, name, Random(f"context pairs {seed}"), MAX_TRIES)
     return [
         QuestionPair(
             f"context-{number:05d}",

@@ -1,5 +1,6 @@
 """Word problems about people: what they have, how they compare, how old they are, what they do by the day."""
 
+from collections.abc import Sequence
 from random import Random
 
 from r2a_core.builtin.tasks.story import LARGEST, StoryProblem
@@ -50,6 +51,16 @@ GROWTH = (
 SHARES = ("{name} splits them equally into {k} bags", "{name} puts them equally into {k} boxes")
 
 
+STARTS = ("{name} has {n} {things}.", "{name} owns {n} {things}.", "{name} starts with {n} {things}.")
+
+ASKS = (
+    "How many {things} does {name} have now?",
+    "How many {things} does {name} have in the end?",
+    "How many {things} are left with {name}?",
+    "What is the number of {things} that {name} has now?",
+)
+
+
 def collection(rng: Random) -> StoryProblem:
     """Draws a story about what somebody has."""
     name, friend = rng.sample(NAMES, 2)
@@ -57,28 +68,10 @@ def collection(rng: Random) -> StoryProblem:
     words["him"] = "him" if words["he"] == "he" else "her"
     things, start = rng.choice(THINGS), rng.randint(3, 20)
     sums: list[Sum] = []
-    parts = [
-        say(
-            rng,
-            ("{name} has {n} {things}.", "{name} owns {n} {things}.", "{name} starts with {n} {things}."),
-            name=name,
-            n=start,
-            things=things,
-        )
-    ]
+    parts = [say(rng, STARTS, name=name, n=start, things=things)]
     steps = rng.choice((2, 2, 3))
     for number in range(steps):
-        roll = rng.random()
-        if roll < 0.42:
-            operator, k, templates = "+", rng.randint(2, 9), GAINS
-        elif roll < 0.82:
-            operator, k, templates = "-", rng.randint(2, 9), LOSSES
-        elif roll < 0.92 or number < steps - 1:
-            operator = "*"
-            k, template = rng.choice(GROWTH)
-            templates = (template,)
-        else:
-            operator, k, templates = "/", rng.randint(2, 5), SHARES
+        operator, k, templates = change(rng, number == steps - 1)
         event = say(rng, templates, k=k, **words)
         sums.append(Sum(Of(number - 1) if number else start, operator, k, event, things))
         opening = rng.choice(("", "", "Then ", "Later ", "The next day ")) if number else ""
@@ -87,19 +80,25 @@ def collection(rng: Random) -> StoryProblem:
         kind = "bag" if "bags" in sums[-1].event else "box"
         ask, asked = f"How many {things} are in each {kind}?", f"number of {things} in each {kind}"
     else:
-        ask = say(
-            rng,
-            (
-                "How many {things} does {name} have now?",
-                "How many {things} does {name} have in the end?",
-                "How many {things} are left with {name}?",
-                "What is the number of {things} that {name} has now?",
-            ),
-            things=things,
-            name=name,
-        )
+        ask = say(rng, ASKS, things=things, name=name)
         asked = f"number of {things} that {name} has"
     return StoryProblem(" ".join(parts), ask, asked, tuple(sums), "collection")
+
+
+def change(rng: Random, last: bool) -> tuple[str, int, Sequence[str]]:
+    """Draws what becomes of a collection: operator, operand and what tells it. Only the last may share it out."""
+    roll = rng.random()
+    if roll < 0.42:
+        return "+", rng.randint(2, 9), GAINS
+    if roll < 0.82:
+        return "-", rng.randint(2, 9), LOSSES
+    if roll < 0.92 or not last:
+        k, template = rng.choice(GROWTH)
+        return "*", k, (template,)
+    return "/", rng.randint(2, 5), SHARES
+
+
+TOGETHER = ("How many {things} do they have together?", "How many {things} do {a} and {b} have in all?")
 
 
 def two_people(rng: Random) -> StoryProblem:
@@ -120,30 +119,14 @@ def two_people(rng: Random) -> StoryProblem:
         story += f" {c} has {m} {things} more than {b}."
         sums.append(Sum(Of(0), "+", m, f"{c} has {m} more than {b}", things))
         if rng.random() < 0.5:
-            return StoryProblem(
-                story,
-                f"How many {things} does {c} have?",
-                f"number of {things} that {c} has",
-                tuple(sums),
-                "two_people",
-            )
-        sums.append(Sum(Of(0), "+", Of(1), f"{b} and {c} count theirs together", things))
-        return StoryProblem(
-            story,
-            f"How many {things} do {b} and {c} have together?",
-            f"number of {things} of {b} and {c}",
-            tuple(sums),
-            "two_people",
-        )
-    sums.append(Sum(n, "+", Of(0), f"{a} and {b} put theirs together", things))
-    ask = say(
-        rng,
-        ("How many {things} do they have together?", "How many {things} do {a} and {b} have in all?"),
-        things=things,
-        a=a,
-        b=b,
-    )
-    return StoryProblem(story, ask, f"number of {things} of both", tuple(sums), "two_people")
+            ask, asked = f"How many {things} does {c} have?", f"number of {things} that {c} has"
+        else:
+            sums.append(Sum(Of(0), "+", Of(1), f"{b} and {c} count theirs together", things))
+            ask, asked = f"How many {things} do {b} and {c} have together?", f"number of {things} of {b} and {c}"
+    else:
+        sums.append(Sum(n, "+", Of(0), f"{a} and {b} put theirs together", things))
+        ask, asked = say(rng, TOGETHER, things=things, a=a, b=b), f"number of {things} of both"
+    return StoryProblem(story, ask, asked, tuple(sums), "two_people")
 
 
 WORK = (

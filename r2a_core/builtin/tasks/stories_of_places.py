@@ -91,6 +91,15 @@ PRICES = (
 BILLS = ("the {a} and the {b} are paid together", "both amounts belong to one bill", "I add the {a} and the {b}")
 
 
+PURCHASES = (
+    "{name} buys {p} {first} for {a} dollars each and {q} {second} for {b} dollars each.",
+    "At a shop, {name} takes {p} {first} at {a} dollars apiece and {q} {second} at {b} dollars apiece.",
+    "{name} needs {p} {first} and {q} {second}. The {first} cost {a} dollars each, the {second} {b}.",
+)
+
+BILL_ASKS = ("How many dollars does {name} pay?", "What does {name} pay in dollars?", "What is the bill?")
+
+
 def bought_at(rng: Random, n: int, goods: str, each: int) -> str:
     """Says what is to be paid of one kind of goods."""
     return say(rng, PRICES, n=n, goods=goods, each=each)
@@ -104,49 +113,21 @@ def shopping(rng: Random) -> StoryProblem:
     sums = [
         Sum(p, "*", a, bought_at(rng, p, first, a), "dollars"),
         Sum(q, "*", b, bought_at(rng, q, second, b), "dollars"),
-        Sum(
-            Of(0),
-            "+",
-            Of(1),
-            say(rng, BILLS, a=first, b=second),
-            "dollars",
-        ),
+        Sum(Of(0), "+", Of(1), say(rng, BILLS, a=first, b=second), "dollars"),
     ]
-    bought = say(
-        rng,
-        (
-            "{name} buys {p} {first} for {a} dollars each and {q} {second} for {b} dollars each.",
-            "At a shop, {name} takes {p} {first} at {a} dollars apiece and {q} {second} at {b} dollars apiece.",
-            "{name} needs {p} {first} and {q} {second}. The {first} cost {a} dollars each, the {second} {b}.",
-        ),
-        name=name,
-        p=p,
-        first=first,
-        a=a,
-        q=q,
-        second=second,
-        b=b,
-    )
+    bought = say(rng, PURCHASES, name=name, p=p, first=first, a=a, q=q, second=second, b=b)
     total = p * a + q * b
     kind = rng.choice(("total", "change", "discount"))
     if kind == "change":
         paid = next(note for note in (20, 50, 100) if note > total)
         sums.append(Sum(paid, "-", Of(2), f"{name} pays with {paid} dollars", "dollars"))
-        return StoryProblem(
-            f"{bought} {name} pays with {paid} dollars.",
-            "How much change is due?",
-            "change in dollars",
-            tuple(sums),
-            "shopping",
-        )
+        story = f"{bought} {name} pays with {paid} dollars."
+        return StoryProblem(story, "How much change is due?", "change in dollars", tuple(sums), "shopping")
     if kind == "discount":
         off = rng.randint(2, 5)
         sums.append(Sum(Of(2), "-", off, f"a coupon takes off {off} dollars", "dollars"))
         bought += f" A coupon takes {off} dollars off."
-    ask = say(
-        rng, ("How many dollars does {name} pay?", "What does {name} pay in dollars?", "What is the bill?"), name=name
-    )
-    return StoryProblem(bought, ask, "price in dollars", tuple(sums), "shopping")
+    return StoryProblem(bought, say(rng, BILL_ASKS, name=name), "price in dollars", tuple(sums), "shopping")
 
 
 PACKS = (
@@ -161,40 +142,32 @@ PACKS = (
 )
 
 
+GROUPS = (
+    "There are {p} {holders} of {a} {things} each.",
+    "A worker brings {p} {holders}, each with {a} {things}.",
+    "Somebody counts {p} {holders}, and every one has {a} {things}.",
+)
+
+GROUPS_THAT_STAND = (
+    "There are {p} {holders} with {a} {things} on each.",
+    "In a hall stand {p} {holders}, each with {a} {things}.",
+    "Somebody counts {p} {holders}, and every one has {a} {things}.",
+)
+
+
 def packs(rng: Random) -> StoryProblem:
     """Draws equal groups from which some are taken, then perhaps shared."""
     holders, things = rng.choice(PACKS)
     p, a = rng.randint(2, 5), rng.randint(2, 9)
     k = rng.randint(2, 9)
     grows = rng.random() < 0.35
+    changed = f"{k} more {things} are added" if grows else f"{k} {things} are taken away"
     sums = [
         Sum(p, "*", a, f"there are {p} {holders} with {a} {things} each", things),
-        Sum(
-            Of(0),
-            "+" if grows else "-",
-            k,
-            f"{k} more {things} are added" if grows else f"{k} {things} are taken away",
-            things,
-        ),
+        Sum(Of(0), "+" if grows else "-", k, changed, things),
     ]
-    story = say(
-        rng,
-        (
-            "There are {p} {holders} with {a} {things} on each.",
-            "In a hall stand {p} {holders}, each with {a} {things}.",
-            "Somebody counts {p} {holders}, and every one has {a} {things}.",
-        )
-        if holders in ("tables", "shelves", "pages")
-        else (
-            "There are {p} {holders} of {a} {things} each.",
-            "A worker brings {p} {holders}, each with {a} {things}.",
-            "Somebody counts {p} {holders}, and every one has {a} {things}.",
-        ),
-        p=p,
-        holders=holders,
-        a=a,
-        things=things,
-    )
+    templates = GROUPS_THAT_STAND if holders in ("tables", "shelves", "pages") else GROUPS
+    story = say(rng, templates, p=p, holders=holders, a=a, things=things)
     story += f" {k} more {things} are added." if grows else f" Then {k} {things} are taken away."
     left = p * a + (k if grows else -k)
     divisors = [d for d in (2, 3, 4, 5) if left > 0 and left % d == 0]

@@ -4,23 +4,20 @@ Input: templates with {fields} and a seeded random generator. Output: Pieces, st
 tokens in the loss. A field whose name starts with a capital letter is the lower-case field, capitalised.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from string import Formatter
-from typing import Protocol, TypeVar
+from typing import Protocol
 
+from r2a_core.builtin.held_out import is_held_out
 from r2a_core.builtin.pieces import Piece
-from r2a_core.infra.errors import R2AError
 
 WORDING, READ, RESULT = 0.5, 1.0, 4.0  # weights: free wording, what is read off earlier text, values to find
 
 HELD_OUT_SHARE = 4  # one problem in this many is kept for testing
 
 MAX_TRIES = 20_000  # draws before a generator gives up
-
-Chosen = TypeVar("Chosen")
 
 Line = list[Piece]  # one sentence
 
@@ -136,30 +133,11 @@ def listed(words: Sequence[str], last: str = "and") -> str:
     return " ".join([", ".join(words[:-1]), last, words[-1]]) if len(words) > 1 else words[0]
 
 
-def is_held_out(key: str) -> bool:
-    """Checks whether the problems with this key are kept for testing."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % HELD_OUT_SHARE == 0
-
-
-def distinct(draw: Callable[[Random], Chosen], name: Callable[[Chosen], str], rng: Random) -> Iterator[Chosen]:
-    """Yields draws endlessly, none twice by name. Raises R2AError when no new one is found."""
-    seen: set[str] = set()
-    while True:
-        for _ in range(MAX_TRIES):
-            drawn = draw(rng)
-            if name(drawn) not in seen:
-                break
-        else:
-            raise R2AError(f"there are only {len(seen)} built-in questions of this kind", "ask for fewer")
-        seen.add(name(drawn))
-        yield drawn
-
-
 def draw_side(draw: Callable[[Random], Problem], rng: Random, held_out: bool) -> Problem:
     """Draws a problem from one side of the split."""
     while True:
         problem = draw(rng)
-        if is_held_out(problem.key) == held_out:
+        if is_held_out(problem.key, HELD_OUT_SHARE) == held_out:
             return problem
 
 

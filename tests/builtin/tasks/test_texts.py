@@ -6,11 +6,12 @@ from random import Random
 
 import pytest
 
+from r2a_core.builtin.held_out import is_held_out
 from r2a_core.builtin.pieces import TrainingText
 from r2a_core.builtin.tasks.draws import TASKS
 from r2a_core.builtin.tasks.texts import training_texts
 from r2a_core.builtin.tasks.traces import CONCLUSIONS
-from r2a_core.builtin.tasks.writing import draw_side, is_held_out, text_of
+from r2a_core.builtin.tasks.writing import draw_side, text_of
 from r2a_core.config import TaskMix
 from r2a_core.prompt_texts import BOXED_INSTRUCTION, BRIEF_INSTRUCTION, THINKING
 from r2a_core.trace import last_boxed_answer
@@ -56,7 +57,7 @@ def test_solutions_reach_the_right_answer_and_wrong_ones_lead_elsewhere(task: st
 def test_no_held_out_problem_is_trained_on(task: str):
     rng = Random(2)
     problems = [draw_side(TASKS[task], rng, True) for _ in range(300)]
-    assert all(is_held_out(problem.key) for problem in problems)
+    assert all(is_held_out(problem.key, 4) for problem in problems)
     trained = {question(text) for text in texts(1000, (task,), without_reasoning=0.5)}
     assert not trained & {problem.question for problem in problems}
 
@@ -66,7 +67,7 @@ def test_a_pair_of_things_is_held_out_as_a_whole():
     rng, sides = Random(3), {}
     for _ in range(5000):
         problem = TASKS["comparisons"](rng)
-        sides.setdefault(frozenset(problem.options), set()).add(is_held_out(problem.key))
+        sides.setdefault(frozenset(problem.options), set()).add(is_held_out(problem.key, 4))
     assert all(len(side) == 1 for side in sides.values())
     held_out = [pair for pair, side in sides.items() if side == {True}]
     assert len(held_out) > 50
