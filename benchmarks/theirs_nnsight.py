@@ -27,7 +27,7 @@ def nnsight_masses(shape: dict[str, Any], n_tokens: int) -> Run:
     def run() -> list[float]:
         sums = []
         with model.trace(input_ids=ids, use_cache=False, logits_to_keep=1):
-            sums = [].save()
+            sums = [].save()  # pyright: ignore[reportAttributeAccessIssue] (nnsight gives lists one)
             for layer in model.model.layers:
                 sums.append(torch.stack(segment_sums(layer.self_attn.output[1][0], bounds)))
         return torch.stack(sums).double().flatten().tolist()
