@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from r2a_core.config.endpoint import EndpointParams
-from r2a_core.config.values import ByModel, Count, Positive, Record, Text, Whole
+from r2a_core.config.values import ByModel, Count, Positive, Record, Text, Whole, refused
 
 WithoutMode = Literal["finished", "empty"]
 BackendName = Literal["transformers", "vllm"]
@@ -32,11 +32,21 @@ class ResponseParams(Record):
         )
 
 
+LEAST_TEMPERATURE = 0.05  # logits differ by 3e-5 between float32 batches, so leads over a smaller one pass tie_margin
+
+
+def hot_enough(temperature: float) -> float:
+    """Refuses a temperature so small that rounding would choose tokens."""
+    if 0 < temperature < LEAST_TEMPERATURE:
+        raise refused("is so small that rounding would choose tokens", f"take 0, greedy, or {LEAST_TEMPERATURE} or more")
+    return temperature
+
+
 class GenerateParams(ResponseParams):
     """The section `generate`."""
 
     limit: Count | None = None  # first questions of the dataset; null = all
-    temperature: Annotated[float, Field(ge=0, le=10)]  # 0 = greedy
+    temperature: Annotated[float, Field(ge=0, le=10), AfterValidator(hot_enough)]  # 0 = greedy
     seed: Whole
     runs: Count  # responses to each question
     retry: bool  # a second attempt at what left the funnel

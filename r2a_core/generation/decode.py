@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from r2a_core.config import GenerateParams
-from r2a_core.generation.batch import NOTHING, DecodingBatch, Known
+from r2a_core.generation.batch import NOTHING, ROOM, DecodingBatch, Known
 from r2a_core.generation.sampling import choose, step_key
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.memory import retry_with_half, rows_that_fit
@@ -122,10 +122,11 @@ def generate(
 def sequence_bytes(model: Any, n_tokens: int, temperature: float) -> int:
     """Returns the bytes that a response of `n_tokens`, its prompt included, takes.
 
-    Counted are keys and values, and its logits: twice as 4 bytes, at a temperature also four times as 8 (see `choose`).
+    Counted are keys and values, with the slots that a buffer has ahead, and its logits: twice as 4 bytes, at a
+    temperature also four times as 8 (see `choose`).
     """
     text = model.config.get_text_config()
-    cache = text.num_hidden_layers * kv_bytes(model) * n_tokens
+    cache = text.num_hidden_layers * kv_bytes(model) * (n_tokens + ROOM)
     return cache + text.vocab_size * (2 * 4 + (4 * 8 if temperature else 0))
 
 

@@ -143,5 +143,13 @@ def test_the_memory_bound_sets_how_many_grow_at_a_time(
     expected = by_item(generate(loaded, requests(loaded), GREEDY))
     longest = generation.sequence_bytes(loaded.model, 18 + 24, 0)  # prompt and response
     monkeypatch.setattr(memory, "MIB", 3 * longest)
+    held, step = [], DecodingBatch.step
+
+    def measured(self: DecodingBatch, tokens: torch.Tensor) -> None:
+        step(self, tokens)
+        held.append(sum(layer.key_buffer.nbytes + layer.value_buffer.nbytes for layer in self.layers))
+
+    monkeypatch.setattr(DecodingBatch, "step", measured)
     assert by_item(generate(loaded, requests(loaded), GREEDY, memory_mib=1)) == expected
     assert "responses at a time: 3 instead of 4" in caplog.text
+    assert longest < max(held) <= 3 * longest
