@@ -146,8 +146,13 @@ def patched_passes(n_tokens: int, positions: Sequence[int], n_layers: int) -> fl
     return sum(n_tokens - position for position in positions) * (n_layers + 1) / 2 / n_tokens
 
 
-def patched_forward(model: Any, ids: Sequence[int], layer: int, token: int, vector: torch.Tensor) -> torch.Tensor:
-    """Logits of the last token when the residual stream entering `layer` is `vector` at `token`: one forward pass."""
+def patched_forward(
+    model: Any, ids: Sequence[int], layer: int, token: int, vector: torch.Tensor, **cache: Any
+) -> torch.Tensor:
+    """Logits of the last token when the residual stream entering `layer` is `vector` at `token`: one forward pass.
+
+    cache: past_key_values, of the tokens before `ids`.
+    """
 
     def hook(module: Any, args: Any, kwargs: Any) -> Any:
         hidden = args[0].clone()
@@ -156,19 +161,22 @@ def patched_forward(model: Any, ids: Sequence[int], layer: int, token: int, vect
 
     handle = model.model.layers[layer].register_forward_pre_hook(hook, with_kwargs=True)
     given = torch.tensor([list(ids)], device=model.device)
-    logits = model(input_ids=given, use_cache=False, logits_to_keep=1).logits[0, -1]
+    logits = model(input_ids=given, use_cache=bool(cache), logits_to_keep=1, **cache).logits[0, -1]
     handle.remove()
     return logits
 
 
 def masked_forward(
-    model: Any, ids: torch.Tensor, heads: dict[int, list[int]], rows: slice, keys: slice, n_logits: int
+    model: Any, ids: torch.Tensor, heads: dict[int, list[int]], rows: slice, keys: slice, n_logits: int, **cache: Any
 ) -> torch.Tensor:
     """Logits of the last tokens when these heads' rows do not see these keys: one forward pass.
 
-    heads: by layer; such a layer is given a mask of its own, (1, head, row, key).
+    heads: by layer; such a layer is given a mask of its own, (1, head, row, key). cache: past_key_values, of the tokens
+    before `ids`; rows count from the first of `ids`, keys from the first of all.
     """
-    causal = torch.full((ids.shape[1],) * 2, -torch.inf, dtype=model.dtype, device=model.device).triu(1)
+    n_rows, n_before = ids.shape[1], sum(each.get_seq_length() for each in cache.values())
+    blank = torch.full((n_rows, n_before + n_rows), -torch.inf, dtype=model.dtype, device=model.device)
+    causal = blank.triu(1 + n_before)
 
     def hook(module: Any, args: Any, kwargs: Any) -> Any:
         mask = causal.repeat(1, model.config.num_attention_heads, 1, 1)
@@ -177,7 +185,7 @@ def masked_forward(
 
     layers = [model.model.layers[layer].self_attn for layer in heads]
     handles = [layer.register_forward_pre_hook(hook, with_kwargs=True) for layer in layers]
-    logits = model(input_ids=ids, use_cache=False, logits_to_keep=n_logits).logits
+    logits = model(input_ids=ids, use_cache=bool(cache), logits_to_keep=n_logits, **cache).logits
     for handle in handles:
         handle.remove()
     return logits

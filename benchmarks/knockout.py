@@ -17,9 +17,10 @@ the reasoning from `</think>` on (`mask`). 14% of a trace is answer. *random*: t
 *{name}*: the built-in study's pretrained model of {n_layers} layers, width {width}, {n_heads} heads and {n_kv_heads}
 KV heads, on tokens of real traces. *Ours* is the unchanged run, which the peers are spared, and all sets. *Mask,
 SDPA* and *mask, eager* are an ordinary transformers forward pass whose layers with heads of the set are given a mask
-of their own; *TransformerLens* is `run_with_hooks` of a HookedTransformer on `hook_attn_scores`, *bridge* the same of
-its wrapper of the transformers model; *nnsight* is a `trace` that edits what eager attention hands to its softmax.
-These run one set per round, and are counted {n_sets} times.
+of their own; *mask, cached* is the first with keys and values of the tokens before the answer kept, so that a pass
+takes the answer's rows alone; *TransformerLens* is `run_with_hooks` of a HookedTransformer on `hook_attn_scores`,
+*bridge* the same of its wrapper of the transformers model; *nnsight* is a `trace` that edits what eager attention hands
+to its softmax. These run one set per round, and are counted {n_sets} times.
 
 The bound counts token-layers: a set whose lowest head is in layer l takes the answer's A rows in the layers from l
 on, A (L - l) of the T L token-layers of a forward pass. *Sets / bound* is the time of the sets alone over that share
@@ -32,6 +33,7 @@ QUICK = replace(TINY, n_layers=4)
 PEERS: dict[str, Way] = {
     "mask, SDPA": ("masked_forwards", {"attention": "sdpa"}),
     "mask, eager": ("masked_forwards", {"attention": "eager"}),
+    "mask, cached": ("cached_sets", {}),
     "TransformerLens": ("lens_sets", {}),
     "bridge": ("lens_sets", {"bridge": True}),
     "nnsight": ("nnsight_sets", {}),
@@ -94,8 +96,7 @@ def time_one(bench: Bench, workers: Sequence[Worker], shape: Shape, n_tokens: in
     whole, unchanged, cut = ours.ask(do="run", way="token_layers", case=case, times=1)["result"]
     for worker in workers:
         worker.ask(do="forget")
-    sets, unchanged_run = timings["sets"], timings["unchanged"]
-    both = Timing([a + b for a, b in zip(sets.seconds, unchanged_run.seconds, strict=True)])
+    sets, both = timings["sets"], timings["sets"].plus(timings["unchanged"])
     layers = sum(shape.n_layers - heads[0][0] for heads in random_sets(shape.n_layers, shape.n_heads))
     bound = len(segment_bounds(n_tokens)["answer"]) * layers / (n_tokens * shape.n_layers)  # passes
     return Cuts(

@@ -15,12 +15,13 @@ from benchmarks.turns import Bench, Way, Worker
 
 TEXT = """
 Masses of all heads, {cells} patched cells of a pair, and the answer's log-probabilities under {sets} of the random sets
-of the section on knock-outs; *{name}*, T = {n_tokens}. The reference is transformers' eager attention in float64, by
-one forward pass a cell or a set. In bfloat16 every way rounds at every step: what would tell an error is a way that is
-farther from the reference than the others. *Bridge* is TransformerLens's wrapper of the transformers model.
+of the section on knock-outs; *{name}*, T = {n_tokens}. The reference is transformers in float64 (eager attention, SDPA
+for cells), by one forward pass a cell or a set. In bfloat16 every way rounds at every step: what would tell an error is
+a way that is farther from the reference than the others. *Bridge* is TransformerLens's wrapper of the transformers
+model.
 """
 CELLS, SETS, N_TOKENS = 24, 4, 300
-LARGEST = {"masses": 1e-5, "cells": 1e-3, "sets": 1e-4}  # of ours in float32
+LARGEST = {"masses": 1e-5, "cells": 1e-3, "sets": 1e-4}  # difference of float32, in the units of WORKS
 Numbers = dict[str, list[float]]  # by cell or set
 
 
@@ -64,6 +65,7 @@ WORKS = {
         {
             "mask, SDPA": (MASKED[0], {**MASKED[1], "attention": "sdpa"}),
             "mask, eager": (MASKED[0], {**MASKED[1], "attention": "eager"}),
+            "mask, cached": ("cached_sets", {"count": SETS}),
             **lens("lens_sets", count=SETS),
             "nnsight": ("nnsight_sets", {"count": SETS}),
         },
@@ -92,10 +94,10 @@ def compare(workers: list[Worker], name: str, work: Work, shape: Shape, n_tokens
         worker.ask(do="forget")
         return found
 
-    unit = 1.0
+    scale = 1.0
     if name == "cells":
         clean, corrupted = ask(theirs, ("full_runs", {}), "float64")
-        unit = abs(clean - corrupted)
+        scale = abs(clean - corrupted)
     exact = by_key(ask(theirs, work.reference, "float64"))
     own: dict[str, Callable[[str], Numbers]] = {
         "ours": lambda dtype: OURS[name](ask(ours, (work.ours, {}), dtype), n_tokens),
@@ -105,7 +107,9 @@ def compare(workers: list[Worker], name: str, work: Work, shape: Shape, n_tokens
         cells = []
         for dtype in DTYPES:
             found = numbers(dtype)
-            gaps = [abs(a - b) / unit for key, values in exact.items() for a, b in zip(found[key], values, strict=True)]
+            gaps = [
+                abs(a - b) / scale for key, values in exact.items() for a, b in zip(found[key], values, strict=True)
+            ]
             if (way, dtype) == ("ours", "float32") and max(gaps) > LARGEST[name]:
                 raise RuntimeError(f"{name} differ from float64 by {max(gaps)} ({work.unit})")
             cells += [f"{each:.1e}" for each in (max(gaps), math.hypot(*gaps) / math.sqrt(len(gaps)))]

@@ -3,10 +3,12 @@
 Also what the ways of TransformerLens and nnsight share: sums by segment, the next few cells or sets of a case.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from transformers import DynamicCache
 
 from benchmarks.cases import (
     Shape,
@@ -51,7 +53,7 @@ def eager_masses(shape: dict[str, Any], n_tokens: int) -> Run:
 
 def difference(logits: torch.Tensor) -> float:
     """Logit difference of the two answers, tokens 1 and 2."""
-    one, other = logits[1:3].tolist()  # of Python's precision
+    one, other = logits[1:3].tolist()  # as float64: a difference of bfloat16 logits is not rounded again
     return one - other
 
 
@@ -72,6 +74,28 @@ def full_forward_cells(shape: dict[str, Any], n_tokens: int, count: int) -> Run:
         return difference(patched_forward(model, pair.corrupted, layer, token, clean[layer][0, token]))
 
     return next_ones(cell, chosen_cells(pair, shape["n_layers"]), count)
+
+
+def cached_cells(shape: dict[str, Any], n_tokens: int, count: int) -> Run:
+    """The same with keys and values of the tokens before the patched one kept: a pass over the others, all layers."""
+    model, pair = build_model(Shape(**shape)), build_pair(n_tokens)
+    clean = model(input_ids=torch.tensor([pair.clean]), use_cache=False, output_hidden_states=True).hidden_states
+    whole = DynamicCache()
+    model(input_ids=torch.tensor([pair.corrupted]), past_key_values=whole, logits_to_keep=1)
+    before: dict[int, Any] = {}
+    for token in pair.positions:
+        before[token] = copy.deepcopy(whole)
+        before[token].crop(token - n_tokens)
+
+    def cell(place: tuple[int, int]) -> float:
+        layer, token = place
+        kept, rest = before[token], pair.corrupted[token:]
+        logits = patched_forward(model, rest, layer, 0, clean[layer][0, token], past_key_values=kept)
+        kept.crop(token - n_tokens)
+        return difference(logits)
+
+    cells = [(layer, token) for layer in range(shape["n_layers"]) for token in pair.positions]  # each position in turn
+    return next_ones(cell, cells, count)
 
 
 def next_ones(compute: Callable[[Any], Any], cases: Sequence[Any], count: int) -> Run:
@@ -114,6 +138,21 @@ def masked_forwards(shape: dict[str, Any], n_tokens: int, count: int, attention:
     return cut.by(lambda heads: masked_forward(model, cut.ids, heads, cut.rows, cut.keys, len(cut.answer)))
 
 
+def cached_sets(shape: dict[str, Any], n_tokens: int, count: int) -> Run:
+    """The same with keys and values of the tokens before the answer kept: a pass over its rows, all layers, a set."""
+    model, cut = build_model(Shape(**shape)), Cut(shape, n_tokens, count)
+    first, kept = cut.rows.start, DynamicCache()
+    model(input_ids=cut.ids[:, :first], past_key_values=kept, logits_to_keep=1)
+
+    def logits(heads: dict[int, list[int]]) -> torch.Tensor:
+        ids = cut.ids[:, first:]
+        found = masked_forward(model, ids, heads, slice(None), cut.keys, len(cut.answer), past_key_values=kept)
+        kept.crop(-ids.shape[1])
+        return found
+
+    return cut.by(logits)
+
+
 def generate_batched(
     shape: dict[str, Any], prompts: list[list[int]], max_new_tokens: int, batch_size: int, temperature: float
 ) -> Run:
@@ -145,6 +184,8 @@ WAYS: dict[str, Callable[..., Run]] = {
     "eager_masses": eager_masses,
     "full_runs": full_runs,
     "full_forward_cells": full_forward_cells,
+    "cached_cells": cached_cells,
     "masked_forwards": masked_forwards,
+    "cached_sets": cached_sets,
     "generate_batched": generate_batched,
 }

@@ -71,6 +71,14 @@ def hooked(shape: Shape, n_tokens: int, bridge: bool) -> Any:
     return hooked_transformer(build_model(shape), n_tokens)
 
 
+def last_logits(model: Any, ids: torch.Tensor, hooks: list[Any], rows: slice, bridge: bool) -> torch.Tensor:
+    """Logits of these rows of a run with hooks, (row, token); no others are computed, as in transformers."""
+    if bridge:
+        return model.run_with_hooks(ids, fwd_hooks=hooks, logits_to_keep=ids.shape[1] - rows.start)[0]
+    stream = model.run_with_hooks(ids, fwd_hooks=hooks, stop_at_layer=model.cfg.n_layers)
+    return model.unembed(model.ln_final(stream[:, rows]))[0]
+
+
 def lens_masses(shape: dict[str, Any], n_tokens: int, bridge: bool = False) -> Run:
     """A segment sum on every layer's hook_pattern."""
     size, bounds = Shape(**shape), segment_bounds(n_tokens)
@@ -102,8 +110,8 @@ def lens_cells(shape: dict[str, Any], n_tokens: int, count: int, bridge: bool = 
             stream[0, token] = clean[names[layer]][0, token]
             return stream
 
-        hooks = [(names[layer], patch)]
-        return difference(model.run_with_hooks(torch.tensor([pair.corrupted]), fwd_hooks=hooks)[0, -1])
+        ids, end = torch.tensor([pair.corrupted]), slice(n_tokens - 1, None)
+        return difference(last_logits(model, ids, [(names[layer], patch)], end, bridge)[0])
 
     return next_ones(cell, chosen_cells(pair, shape["n_layers"]), count)
 
@@ -121,7 +129,7 @@ def lens_sets(shape: dict[str, Any], n_tokens: int, count: int, bridge: bool = F
             return hook
 
         edits = [(f"blocks.{layer}.attn.hook_attn_scores", edit(own)) for layer, own in heads.items()]
-        return model.run_with_hooks(cut.ids, fwd_hooks=edits)[:, cut.rows]
+        return last_logits(model, cut.ids, edits, cut.rows, bridge)[None]
 
     return cut.by(logits)
 

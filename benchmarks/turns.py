@@ -67,6 +67,14 @@ class Timing:
     def median(self) -> float:
         return statistics.median(self.seconds)
 
+    def times(self, factor: float) -> "Timing":
+        """So many times the work, round by round."""
+        return Timing([factor * seconds for seconds in self.seconds], self.result)
+
+    def plus(self, other: "Timing") -> "Timing":
+        """Both, round by round."""
+        return Timing([a + b for a, b in zip(self.seconds, other.seconds, strict=True)], self.result)
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -86,7 +94,7 @@ class Ratio:
         return f"{self.median:.{digits}f} ({self.low:.{digits}f}-{self.high:.{digits}f})"
 
 
-Way = tuple[str, dict[str, Any]]  # of a worker, and what it is given beside the case
+Way = tuple[str, dict[str, Any]]  # name of a worker's way, and its arguments beside the case's
 
 
 @dataclass(frozen=True)
@@ -102,11 +110,14 @@ class Contender:
 def take_turns(contenders: Sequence[Contender], rounds: int, clock: str) -> dict[str, Timing]:
     """Timings by name; every other round goes backwards. clock: cpu (seconds of the process) or wall.
 
-    A first round warms up and tells how often to repeat what is short; it counts where it took long enough not to care.
+    A first round warms up and tells how often to repeat what is short; it counts where it took long enough not to care,
+    but for ways that are short by themselves, which run again.
     """
     first = one_round(contenders, {}, clock)
-    done = [first] if sum(seconds for seconds, _ in first.values()) > LONG else []
     times = {name: max(1, round(SHORTEST / max(seconds, 1e-4))) for name, (seconds, _) in first.items()}
+    done = []
+    if sum(seconds for seconds, _ in first.values()) > LONG:
+        done = [first | one_round([each for each in contenders if first[each.name][0] < LONG], times, clock)]
     while len(done) < rounds:
         done.append(one_round(contenders[:: -1 if len(done) % 2 else 1], times, clock))
     return {each.name: Timing([found[each.name][0] for found in done], done[-1][each.name][1]) for each in contenders}
