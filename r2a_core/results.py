@@ -2,8 +2,8 @@
 
 What the stages wrote (polars frames, summaries) -> trace means and their boxes (Figure 2), head means (Figure 3),
 Reasoning-Focus and walking heads, the heads of two models on the same traces, evaluation summaries (Figure 1). Maps as
-they are drawn (Figure 4) are in mapped.py, colours in looks.py, curves over patched pairs and their crossing (Figure 8)
-in patching/summary.py. Needs neither torch nor matplotlib.
+they are drawn (Figure 4) are in attention_maps.py, colours in appearance.py, curves over patched pairs and their
+crossing (Figure 8) in patching/summary.py. Needs neither torch nor matplotlib.
 """
 
 import json

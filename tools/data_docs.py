@@ -672,7 +672,9 @@ TABLES += (
             "answer_kl": Column("the same of the rows that write the answer"),
             "result_log_prob": Column("log-probability of the result, nats, sum over its tokens", -inf, 0),
             "result_log_prob_base": Column("the same in the unchanged run", -inf, 0),
-            "even": share("attention mass on the sentence of even reading, sinks too; null for none"),
+            "even": share(
+                "mass that even reading, sinks too, puts on the sentence, mean over answer rows; null for none"
+            ),
             "mass": share("the same of the model, mean over all heads; null for none, and where it was not measured"),
         },
     ),

@@ -18,7 +18,7 @@ from r2a_core.config.values import (
     some_of,
 )
 
-KnockoutKind = Literal["mask", "zero", "zero_head", "mean_head"]  # knockout/run.py has what they do
+KnockoutKind = Literal["mask", "zero", "zero_head", "mean_head"]  # knockout/cut.py says what they do
 RankedSet = Literal["mass", "focus", "walking", "induction", "retrieval"]  # by a score of data/heads
 KnockoutSet = Literal[RankedSet, "all"]
 ViewName = Literal["answer", "question", "earlier_reasoning"]  # rows, and what they look back at; results.VIEWS

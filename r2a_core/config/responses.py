@@ -32,13 +32,15 @@ class ResponseParams(Record):
         )
 
 
-LEAST_TEMPERATURE = 0.05  # logits differ by 3e-5 between float32 batches, so leads over a smaller one pass tie_margin
+LEAST_TEMPERATURE = 0.05  # logits of float32 batches differ by 3e-5: over less that would exceed the default tie_margin
 
 
 def hot_enough(temperature: float) -> float:
     """Refuses a temperature so small that rounding would choose tokens."""
     if 0 < temperature < LEAST_TEMPERATURE:
-        raise refused("is so small that rounding would choose tokens", f"take 0, greedy, or {LEAST_TEMPERATURE} or more")
+        raise refused(
+            "is so small that rounding would choose tokens", f"take 0, greedy, or {LEAST_TEMPERATURE} or more"
+        )
     return temperature
 
 

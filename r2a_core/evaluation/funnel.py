@@ -46,7 +46,7 @@ EVALUATION_SCHEMA = {
 
 BOUNDS = ("think_open", "think_close", "answer_start", "answer_end")
 
-FAULTS = {  # of grading, and what becomes of the answers
+GRADING_FAULTS = {  # of grading, and what becomes of the answers
     "timeout": "were not graded in time and count as wrong",
     "undecided": "have an open verdict and are left out",
 }
@@ -194,7 +194,7 @@ def _graded(
         own = [place for place in same if options[item_id][place] == pair[1]]
         named[row] = next(iter(own + same), None)
     counts = Counter(verdicts[pair].outcome for pair in pairs)
-    for outcome, said in FAULTS.items():
+    for outcome, said in GRADING_FAULTS.items():
         if counts[outcome]:
             log.warning("%d of %d answers %s", counts[outcome], len(pairs), said)
     columns = [pl.Series("extracted", extracted, pl.String), pl.Series("score", scores, pl.Float64)]

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from r2a_core.appearance import INK
 from r2a_core.evaluation.answers import KINDS, kinds_in
 from r2a_core.figures.bars import CHANCE
 from r2a_core.figures.style import save_figure
 from r2a_core.figures.tables import by_dataset, save_table
-from r2a_core.looks import INK
 
 COUNTS = ("n", *KINDS, "named_first", "named_second")
 

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from r2a_core.appearance import INK, SETTING_COLOURS
 from r2a_core.evaluation.paired import deciding_test, stars
-from r2a_core.looks import INK, SETTING_COLOURS
 from r2a_core.paper import PublishedAccuracy, PublishedScore
 
 BAR = 0.36  # of the distance between two pairs

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from r2a_core.looks import HEAD_KINDS
+from r2a_core.appearance import HEAD_KINDS
 from r2a_core.results import SEGMENT_LABELS, HeadSets, head_grid
 
 TARGETS = ("bos", "query", "reasoning", "answer")

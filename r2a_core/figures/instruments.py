@@ -11,10 +11,10 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from r2a_core.appearance import INK, PALETTE
 from r2a_core.figures.style import GRID, save_figure
 from r2a_core.instruments.belief import beliefs
 from r2a_core.instruments.catalogue import INSTRUMENTS, grid
-from r2a_core.looks import INK, PALETTE
 
 
 def draw_instruments(auc: pl.DataFrame, agreement: pl.DataFrame, folder: Path) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from r2a_core.appearance import CUT_COLOURS, INK
 from r2a_core.figures.style import save_figure
-from r2a_core.looks import CUT_COLOURS, INK
 from r2a_core.results import VIEWS
 
 PARTS = {"loss": "answer", "result_loss": "result"}

@@ -20,10 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from r2a_core.figures.style import save_figure
-from r2a_core.infra.files import read_frame
-from r2a_core.looks import GREEN, INK, ORANGE, RED
-from r2a_core.mapped import (
+from r2a_core.appearance import GREEN, INK, ORANGE, RED
+from r2a_core.attention_maps import (
     MappedTrace,
     PooledMap,
     floor_of,
@@ -33,6 +31,8 @@ from r2a_core.mapped import (
     pooled_maps,
     thinned,
 )
+from r2a_core.figures.style import save_figure
+from r2a_core.infra.files import read_frame
 from r2a_core.paths import StudyPaths
 from r2a_core.results import LOOKS, SEGMENT_LABELS, head_name
 

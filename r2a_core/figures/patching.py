@@ -17,11 +17,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from r2a_core.appearance import CURVES, EXCHANGE_AXES, INK
 from r2a_core.config import CrossingParams, PatchingFigureParams
 from r2a_core.figures.style import GRID, save_figure, say_empty
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import read_frame
-from r2a_core.looks import CURVES, EXCHANGE_AXES, INK
 from r2a_core.paper import PATCHING
 from r2a_core.patching.summary import Crossing, crossing, layer_curves
 
@@ -210,7 +210,7 @@ def draw_crossing(axes: Axes, found: Crossing) -> None:
 def no_data_note(axes: Axes, text: str) -> None:
     """Say in a panel why it has no data."""
     axes.set_axis_off()
-    say_empty(axes, text)
+    say_empty(axes, text, size=9)
 
 
 def draw_patching(

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from r2a_core.appearance import BLUE, CUT_CURVES, INK, MISTAKES, ORANGE
 from r2a_core.figures.style import save_figure
-from r2a_core.looks import BLUE, CUT_CURVES, INK, MISTAKES, ORANGE
 from r2a_core.perturb.words import label_of
 
 APART = 0.008  # of two marks at one place
@@ -42,7 +42,7 @@ def _curves(axes: Axes, record: dict[str, Any]) -> None:
     curve = record["curve"]
     for name, look in CUT_CURVES.items():
         if points := curve[name]:
-            means, line = [point["mean"] for point in points], "--" if name == "score" else "-"
+            means, line = [point["mean"] for point in points], (0, look.dash) if look.dash else "-"
             axes.plot(curve["fraction"], means, color=look.colour, label=look.label, gid=name, linestyle=line)
     if points := curve["same"]:
         low, high = (np.array([point[end] for point in points], dtype=float) for end in ("low", "high"))

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from r2a_core.appearance import GREEN, INK
 from r2a_core.figures.walks import head_points
-from r2a_core.looks import GREEN, INK
 from r2a_core.results import COMPARED, HeadChanges, head_name
 
 NAMES_A_LINE = 14  # of heads, below the picture

@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from r2a_core.appearance import BLUE, INK, RED
 from r2a_core.config import WalksParams
 from r2a_core.figures.style import save_figure, say_empty
-from r2a_core.looks import BLUE, INK, RED
 from r2a_core.results import VIEWS, by_view
 from r2a_core.walks.summary import BROKEN, LENGTHS, MEASURES, best_walks, broken_record, head_table, pooled_record
 

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from r2a_core import paper
-from r2a_core.looks import BLUE, INK, SETTING_COLOURS, VERMILION
+from r2a_core.appearance import BLUE, INK, SETTING_COLOURS, VERMILION
 from r2a_core.results import EVEN, SEGMENT_LABELS, Source, segment_boxes
 
 

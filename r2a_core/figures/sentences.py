@@ -11,8 +11,8 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from r2a_core.appearance import BLUE, INK, ORANGE
 from r2a_core.figures.style import save_figure, say_empty
-from r2a_core.looks import BLUE, INK, ORANGE
 from r2a_core.sentences.summary import CONTROLLED, MEASURES
 
 LEAST_KL = 1e-5  # nats; what is less is drawn here

@@ -11,8 +11,8 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from r2a_core.appearance import INK, PALETTE, YELLOW
 from r2a_core.infra.files import write_whole
-from r2a_core.looks import INK, PALETTE, YELLOW
 
 GRID = "#DDDDDD"
 
@@ -40,9 +40,9 @@ STYLE = {
 matplotlib.style.use(["default", STYLE])
 
 
-def say_empty(axes: Axes, text: str) -> None:
-    """Write into the middle of a panel why nothing is drawn there."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=8, parse_math=False)
+def say_empty(axes: Axes, text: str, size: float = 8) -> None:
+    """Write into the middle of a panel why nothing is drawn there. size: points."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=size, parse_math=False)
 
 
 def save_figure(fig: Figure, path_without_suffix: Path) -> list[Path]:

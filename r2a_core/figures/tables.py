@@ -13,9 +13,9 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from r2a_core.appearance import INK, SETTING_COLOURS
 from r2a_core.evaluation import funnel
 from r2a_core.infra.files import write_frame, write_whole
-from r2a_core.looks import INK, SETTING_COLOURS
 
 STEPS = {step: step.replace("_", " ") for step in (*funnel.STEPS, "common")}  # heading of each
 

@@ -24,11 +24,11 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
+from r2a_core.appearance import RED
+from r2a_core.attention_maps import map_name
 from r2a_core.figures.maps import short_id
 from r2a_core.figures.style import save_figure
 from r2a_core.infra.files import read_frame
-from r2a_core.looks import RED
-from r2a_core.mapped import map_name
 from r2a_core.paths import StudyPaths
 
 FONT, POINTS = "DejaVu Sans Mono", 7.0

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
 
+from r2a_core.appearance import INK, RED, SKY
 from r2a_core.config import WalkThresholds
-from r2a_core.looks import INK, RED, SKY
 from r2a_core.results import HeadSets, head_name, head_sets
 
 PANEL = (2.9, 2.4)  # inches, about the size of one scatter panel

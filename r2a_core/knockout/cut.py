@@ -1,6 +1,7 @@
 """Attention in which the rows of a view, in the heads of an arm, lose keys: the plan of a run with cut heads.
 
-PrefixRun, Arms -> CutPlan, which writes z, the output of a head and input of o_proj. Of rows i of the view and keys j:
+PrefixRun, Arms -> CutPlan, which writes z, the output of a head and input of o_proj. Of rows i of the view and keys j,
+with a(i, j) the attention weight and R the keys that the view hides (knockout.prefix):
 
     mask        a(i, j) for j in R is left out of the softmax: the rest takes its share; a row still sees itself
     zero        a(i, j) for j in R, also j = i, becomes 0 after the softmax

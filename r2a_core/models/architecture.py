@@ -1,6 +1,7 @@
 """What the architecture of a model fixes: sizes of its heads, and how long a text its rotary positions allow.
 
-a transformers config or model -> numbers in a head, heads of keys and values, bytes per token, most tokens of a text
+a transformers config or model -> numbers in a head, heads of keys and values, bytes per token, most tokens of a text;
+and the model made to refuse longer ones
 """
 
 from typing import Any

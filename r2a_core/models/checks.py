@@ -6,7 +6,6 @@ MissingPrerequisite. Code that comes with a model never runs.
 
 import json
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +13,6 @@ from typing import Any
 
 from r2a_core.infra.errors import MissingPrerequisite, R2AError, first_line
 from r2a_core.models.pointer import ModelPointer
-
-# Where this package is installed, transformers uses it to fetch and run code of the Hub that a config.json names or an
-# architecture prefers. Without it, models run transformers' own code alone.
-sys.modules["kernels"] = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
 

@@ -2,9 +2,8 @@
 
     out_dir/adapter_config.json, adapter_model.safetensors (bfloat16), loss.csv (step, tokens, rate, loss)
 
-What learns, and how its loss is computed, is in models.low_rank. The base is held in bfloat16, what is learnt in
-float32. The same recipe gives the same bytes on the same machine, through any number of interruptions
-(models.training_state).
+The trained parts and their loss are in models.low_rank. The base is held in bfloat16, what is trained in float32. The
+same recipe gives the same bytes on the same machine, through any number of interruptions (models.training_state).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A base model of which a low-rank change of every linear layer, and two rows of the embedding, learn.
+"""LoRA training: of a frozen base model, a low-rank change of every linear layer and two embedding rows are trained.
 
 a transformers model, AdapterRecipe, Batch of tokens -> loss, gradients, the adapter's tensors by their names in PEFT
 

@@ -58,7 +58,7 @@ def words_of(arm: Mapping[str, Any]) -> str:
 
 
 def label_of(arm: Mapping[str, Any]) -> str:
-    """Name an arm in few words, as axes do. arm: family, part, level; of several items edits, a mean number."""
+    """Name an arm in few words, as axes do. arm: family, part, level and, of an arm over several items, mean edits."""
     level = f", {percent(arm['level'])}" if arm["family"] in ("number", "option") else ""
     edits = f", {signed(arm['edits'], 1)} each" if arm.get("edits") else ""
     return LABELS[arm["family"], arm["part"]] + level + edits

@@ -97,9 +97,9 @@ def beside_run(ours: ReportInputs, own: Sections, theirs: ReportInputs, other: S
 
 
 def other_name(root: Path, own: Path) -> str:
-    """Names another run by the end of its folder's path: two parts, and as many more as tell it from this run's."""
+    """Names another run by the end of its folder's path: as many parts as tell it from this run's."""
     parts, known = root.resolve().parts, own.resolve().parts
-    count = next((n for n in range(2, len(parts)) if parts[-n:] != known[-n:]), len(parts))
+    count = next((n for n in range(1, len(parts)) if parts[-n:] != known[-n:]), len(parts))
     return Path(*parts[-count:]).as_posix()
 
 

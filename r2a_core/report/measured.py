@@ -71,7 +71,10 @@ MEASURED = {
     "judged": Measured(
         "Mean score from 1 to 10 that a judge model gives, over questions judged in all settings; paired t-test.",
         "evaluate",
-        ("r2a_core/evaluation/judge.py", "r2a_core/evaluation/judged_scores.py"),
+        (
+            *("r2a_core/evaluation/judge.py", "r2a_core/evaluation/judge_message.py"),
+            "r2a_core/evaluation/judged_scores.py",
+        ),
         ("evaluate",),
         (FILES.judgements(*RUN), *EVALUATION),
     ),
@@ -182,7 +185,10 @@ MEASURED = {
         "the chosen heads do not see the reasoning. p: share of the random sets of the same layers, and of the set "
         "itself, that cost as much: 1 of 21 where none of 20 does.",
         "knockout",
-        ("r2a_core/knockout/run.py", "r2a_core/knockout/sets.py", "r2a_core/knockout/summary.py"),
+        (
+            *("r2a_core/knockout/prefix.py", "r2a_core/knockout/cut.py", "r2a_core/knockout/run.py"),
+            *("r2a_core/knockout/sets.py", "r2a_core/knockout/summary.py"),
+        ),
         ("knockout",),
         (FILES.knockout(*RUN),),
     ),
@@ -192,7 +198,7 @@ MEASURED = {
         "perturb",
         (
             *("r2a_core/perturb/arms.py", "r2a_core/perturb/edits.py", "r2a_core/perturb/mistakes.py"),
-            *("r2a_core/perturb/wordings.py", "r2a_core/perturb/summary.py"),
+            *("r2a_core/perturb/paraphrase.py", "r2a_core/perturb/summary.py"),
         ),
         ("perturb",),
         (FILES.perturb(*RUN),),

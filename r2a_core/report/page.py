@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from importlib.resources import files
 from typing import Any
 
-from r2a_core import looks
+from r2a_core import appearance
 from r2a_core.evaluation.answers import KINDS
 from r2a_core.infra.errors import R2AError
 from r2a_core.knockout.summary import SET_NAMES
@@ -76,7 +76,7 @@ def report_data(
         "title": inputs.params.title,
         "codes": CODES,
         "segments": dict(SEGMENT_LABELS),
-        **looks_record(),
+        **appearance_record(),
         "walk_from": inputs.walk.correlation,
         "set_names": SET_NAMES,
         "measured": {
@@ -94,17 +94,17 @@ def report_data(
     }
 
 
-def looks_record() -> dict[str, Any]:
-    """Collects the colours, and the looks of what figures show too."""
+def appearance_record() -> dict[str, Any]:
+    """Collects the colours, labels and lines that page and figures share."""
     named = ("BLUE", "ORANGE", "GREEN", "VERMILION", "SKY", "PURPLE")
-    shared = {"curves": looks.CURVES, "cut_curves": looks.CUT_CURVES, "mistakes": looks.MISTAKES}
-    shared["head_kinds"] = looks.HEAD_KINDS
+    shared = {"curves": appearance.CURVES, "cut_curves": appearance.CUT_CURVES, "mistakes": appearance.MISTAKES}
+    shared["head_kinds"] = appearance.HEAD_KINDS
     return {
-        "colours": {name: getattr(looks, name) for name in named},
-        "palette": looks.PALETTE,
-        "setting_colours": looks.SETTING_COLOURS,
-        "cut_colours": looks.CUT_COLOURS,
-        "exchange_axes": looks.EXCHANGE_AXES,
+        "colours": {name: getattr(appearance, name) for name in named},
+        "palette": appearance.PALETTE,
+        "setting_colours": appearance.SETTING_COLOURS,
+        "cut_colours": appearance.CUT_COLOURS,
+        "exchange_axes": appearance.EXCHANGE_AXES,
         **{name: {key: asdict(look) for key, look in own.items()} for name, own in shared.items()},
     }
 

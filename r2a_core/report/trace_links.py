@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from r2a_core.mapped import MappedTrace, floor_of
+from r2a_core.attention_maps import MappedTrace, floor_of
 from r2a_core.report.encode import CODES, pack, pack_shares, ratio_levels, weight_levels
 from r2a_core.trace import TEXT_PARTS
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from r2a_core.infra.files import read_frame
-from r2a_core.mapped import (
+from r2a_core.attention_maps import (
     MappedTrace,
     PooledMap,
     floor_of,
@@ -23,6 +22,7 @@ from r2a_core.mapped import (
     pooled_maps,
     thinned,
 )
+from r2a_core.infra.files import read_frame
 from r2a_core.report.encode import CODES, pack, pack_json, weight_levels
 from r2a_core.report.inputs import Gaps, ReportInputs, add_gap, read_if_there
 from r2a_core.report.trace_links import line_record, link_blocks

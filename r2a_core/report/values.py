@@ -9,11 +9,11 @@ from math import isfinite
 from typing import Any
 
 from r2a_core import paper
+from r2a_core.appearance import CURVES
 from r2a_core.config import WalkThresholds
 from r2a_core.evaluation.judged_scores import OVERALL
 from r2a_core.knockout.sets import NONE
 from r2a_core.knockout.summary import SET_NAMES, VERBS
-from r2a_core.looks import CURVES
 from r2a_core.perturb.words import words_of
 from r2a_core.report.by_item import SIDES, areas, item_scores, losses, masses, stays
 from r2a_core.report.findings import curve_of, is_graded, peak, walking

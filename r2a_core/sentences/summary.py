@@ -32,7 +32,7 @@ SUPPRESSION_SCHEMA = {
     "answer_kl": pl.Float64,  # the same of the rows that write the answer
     "result_log_prob": pl.Float64,  # nats, sum over the result's tokens
     "result_log_prob_base": pl.Float64,
-    "even": pl.Float64,  # mass on the sentence of answer rows that read evenly
+    "even": pl.Float64,  # mass that even reading, sinks too, puts on the sentence, mean over answer rows
     "mass": pl.Float64,  # of all heads
 }
 

@@ -129,6 +129,7 @@ def test_a_parameter_is_a_field_of_its_record():
     ]
     assert key in [ast.unparse(field) for field in fields]
     last = WALKS[0].steps[-1]
+    assert "choose" in last.names
     assert key in mentioned(last.file, last.names[-1])
 
 

@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 from matplotlib.figure import Figure
 
+from r2a_core.attention_maps import MappedTrace, PooledMap, mapped_traces, pooled_maps
 from r2a_core.figures.maps import Walk, map_figure, walks_of
 from r2a_core.figures.style import save_figure
 from r2a_core.infra.errors import R2AError
-from r2a_core.mapped import MappedTrace, PooledMap, mapped_traces, pooled_maps
 from r2a_core.trace import TraceSegments
 from tests.figures.drawn import lines_at
 

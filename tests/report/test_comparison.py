@@ -134,7 +134,7 @@ def test_runs_of_other_models_are_compared_in_their_order(inputs, page_data):
 @pytest.mark.parametrize(
     ("root", "own", "name"),
     [
-        ("/work/other", "/work/main", "work/other"),
+        ("/a/other", "/a/study", "other"),
         ("/b/study", "/a/study", "b/study"),
         ("/b/x/study", "/a/x/study", "b/x/study"),
         ("/x/study", "/a/x/study", "/x/study"),

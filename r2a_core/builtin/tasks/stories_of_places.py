@@ -148,7 +148,7 @@ GROUPS = (
     "Somebody counts {p} {holders}, and every one has {a} {things}.",
 )
 
-GROUPS_THAT_STAND = (
+GROUPS_ON = (
     "There are {p} {holders} with {a} {things} on each.",
     "In a hall stand {p} {holders}, each with {a} {things}.",
     "Somebody counts {p} {holders}, and every one has {a} {things}.",
@@ -166,7 +166,7 @@ def packs(rng: Random) -> StoryProblem:
         Sum(p, "*", a, f"there are {p} {holders} with {a} {things} each", things),
         Sum(Of(0), "+" if grows else "-", k, changed, things),
     ]
-    templates = GROUPS_THAT_STAND if holders in ("tables", "shelves", "pages") else GROUPS
+    templates = GROUPS_ON if holders in ("tables", "shelves", "pages") else GROUPS
     story = say(rng, templates, p=p, holders=holders, a=a, things=things)
     story += f" {k} more {things} are added." if grows else f" Then {k} {things} are taken away."
     left = p * a + (k if grows else -k)

@@ -167,7 +167,7 @@ async function drawHeads(body, width) {
     answer: STATE.target === 'reasoning' && isRanked() ? ranking?.answer : null,
     caption:
       `Share of attention from answer tokens to ${SEGMENTS[STATE.target]}, mean over n = ${counted(run.n_traces, 'trace')} of ` +
-      `${STATE.dataset}, ${STATE.model}, ${words(STATE.setting)}${focus ? '; colours: over even reading' : ''}. Choose a head to see its walk below.`,
+      `${STATE.dataset}, ${STATE.model}, ${words(STATE.setting)}${focus ? '; colours: over even reading, sinks left out' : ''}. Choose a head to see its walk below.`,
     csv: () => headRows(values.length, shape[1], (at) => valuesAt(grids, at)),
   };
 }

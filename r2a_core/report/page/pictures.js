@@ -87,7 +87,7 @@ function styledCopy(drawn, place) {
 /** A whole figure as one picture: grounds and maps, its SVGs with their styles, and the text around them. */
 const pictureOf = (figure) => unrolled(figure, () => drawnWhole(figure));
 
-/** The colour, the weight and the size of a line of text, and where it stands. */
+/** One line of text as an SVG text, in its colour, weight and size. */
 function writtenText({ text, style }, { x, y, height }) {
   const { color, fontFamily, fontSize, fontWeight, textDecorationLine } = style;
   const font = { 'font-family': fontFamily, 'font-size': fontSize, 'font-weight': fontWeight };

@@ -9,7 +9,7 @@ function excessPanel(heads, width, title, read) {
     const name = headName(heads.layer[index], heads.head[index]);
     const [mass, excess, rank] = [heads.mass[index], heads.excess[index], heads.rank_by_excess[index]];
     const kept = rank !== null;
-    const place = kept ? `rank ${rank} beyond distance` : 'no more than even reading, or evenly';
+    const place = kept ? `rank ${rank} beyond distance` : 'no more than even reading, sinks left out, or evenly';
     const look = { fill: kept ? BLUE : 'none', stroke: kept ? BLUE : '#999999', class: 'pick' };
     const radius = chosen && headName(...chosen) === name ? 6 : 3;
     const said = `mass ${show(mass)}, ${show(excess)} beyond distance, ${place}`;

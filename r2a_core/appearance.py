@@ -9,7 +9,14 @@ SKY, PURPLE, YELLOW, INK = "#56b4e9", "#cc79a7", "#f0e442", "#222222"
 
 RED = "#d62728"  # Reasoning-Focus Heads, and the answer's view of the reasoning
 
-PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE)  # of what has no colour of its own, by day and by night
+PALETTE = (
+    BLUE,
+    ORANGE,
+    GREEN,
+    VERMILION,
+    SKY,
+    PURPLE,
+)  # of series without a colour of their own; readable on white and on black
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ CUT_COLOURS = {"mask": BLUE, "zero": ORANGE, "zero_head": RED, "mean_head": PURP
 CUT_CURVES = {  # over the share of sentences that stay
     "same": Look("same answer", BLUE),
     "p": Look("p(answer)", ORANGE),
-    "score": Look("right", PURPLE),
+    "score": Look("right", PURPLE, (6, 3)),
 }
 MISTAKES = {  # over the place of a wrong value
     "made": Look("same, with a mistake there and the rest written anew", VERMILION),
