@@ -48,8 +48,7 @@ def hooked_transformer(model: Any, n_tokens: int) -> Any:
     hooked.load_and_process_state_dict(convert(model, lens), **plain)
     cosines, sines = model.model.rotary_emb(torch.zeros(1, dtype=model.dtype), torch.arange(n_tokens)[None])
     for block in hooked.blocks:  # its own angles are rounded in another way, which wide random weights show
-        block.attn.rotary_cos.copy_(cosines[0])
-        block.attn.rotary_sin.copy_(sines[0])
+        block.attn.rotary_cos, block.attn.rotary_sin = cosines[0], sines[0]
     return hooked.eval()
 
 
