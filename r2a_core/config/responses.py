@@ -38,7 +38,9 @@ LEAST_TEMPERATURE = 0.05  # logits differ by 3e-5 between float32 batches, so le
 def hot_enough(temperature: float) -> float:
     """Refuses a temperature so small that rounding would choose tokens."""
     if 0 < temperature < LEAST_TEMPERATURE:
-        raise refused("is so small that rounding would choose tokens", f"take 0, greedy, or {LEAST_TEMPERATURE} or more")
+        raise refused(
+            "is so small that rounding would choose tokens", f"take 0, greedy, or {LEAST_TEMPERATURE} or more"
+        )
     return temperature
 
 
