@@ -61,6 +61,21 @@ class TaskMix(Record):
     padded: Share  # of traces: padding at the starts of their segments
     answers: dict[TaskName, AnswerSource] = {}  # what the answer of a task is taken from; of those left out: trace
 
+    @field_validator("tasks")
+    @classmethod
+    def some_task(cls, tasks: dict[TaskName, float]) -> dict[TaskName, float]:
+        """Refuses a mix that no text can be drawn from."""
+        if not any(tasks.values()):
+            raise refused("has no share above 0", "give at least one task a share above 0")
+        return tasks
+
+    @model_validator(mode="after")
+    def answers_of_tasks(self) -> Self:
+        """Refuses a source of answers for a task that is never drawn."""
+        for task in self.answers.keys() - self.tasks.keys():
+            raise refused(f"names {task} in answers, which tasks does not have", f"add {task} to tasks, or take it out")
+        return self
+
 
 class TrainingRecipe(Record):
     """Architecture and training of a built-in reasoner."""
