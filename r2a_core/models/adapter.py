@@ -65,6 +65,8 @@ def adapter_folder(pointer: AdapterPointer, folder: Path, key: str = "adapter") 
             place = Path(snapshot_download(pointer.hub_id, revision=pointer.revision, allow_patterns=[CONFIG, WEIGHTS]))
     else:
         place = folder / OWN if pointer.path is None else Path(pointer.path).expanduser()
+        if not place.is_dir():
+            raise MissingPrerequisite(f"the adapter {place} does not exist", "put it there, or correct its place")
     for name in (CONFIG, WEIGHTS):
         if not (place / name).is_file():
             pickled = name == WEIGHTS and (place / "adapter_model.bin").is_file()

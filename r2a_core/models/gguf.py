@@ -137,16 +137,28 @@ def drop_tokens(folder: Path, rows: int) -> None:
 
 
 def rename_tokens(folder: Path, rename: Mapping[str, str]) -> None:
-    """Renames added tokens of a tokenizer, which stay added ones. Raises R2AError when it lacks one, or has the new."""
+    """Renames added tokens of a tokenizer, which stay added ones.
+
+    Raises R2AError when it lacks one or uses it as bos, eos, pad or unk, and for a new name that is a token or text.
+    """
+    from tokenizers import Tokenizer
+
     path = folder / "tokenizer.json"
     values = json.loads(path.read_text(encoding="utf-8"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    in_use = {value: key for key, value in settings.items() if key.endswith("_token") and isinstance(value, str)}
+    spelt = Tokenizer.from_file(str(path)) if rename else None
     vocabulary, added = values["model"]["vocab"], {token["content"]: token for token in values["added_tokens"]}
     for old, new in rename.items():
         if old not in added or not isinstance(vocabulary, dict):
             names = ", ".join(sorted(added)) or "none"
             raise R2AError(f"rename: the tokenizer has no added token {old!r}", f"its added tokens are {names}")
+        if old in in_use:
+            raise R2AError(f"rename: {old!r} is the tokenizer's {in_use[old]}", "rename a token that it does not use")
         if new in vocabulary or new in added:
             raise R2AError(f"rename: the tokenizer has a token {new!r} already", "take that one as a tag, unrenamed")
+        if spelt is not None and len(spelt.encode(new, add_special_tokens=False).ids) == 1:
+            raise R2AError(f"rename: {new!r} is ordinary text of one token", "take a name that no text holds")
         added[old] |= {"content": new, "special": False}
         added[new] = added.pop(old)
         if old in vocabulary:

@@ -90,6 +90,8 @@ def test_what_cannot_be_right_is_refused(refused: Any, tmp_path: Path, monkeypat
         (entry(other), "architecture rwkv6 is not supported", "kind hub or local"),
         (entry(file, rename={"<no>": "<think>"}), "no added token '<no>'", "are </s>, <s>, <spare_1>, <spare_2>"),
         (entry(file, rename={"<spare_1>": "he"}), "has a token 'he' already", "take that one"),
+        (entry(file, rename={"</s>": "<think>"}), "'</s>' is the tokenizer's eos_token", "does not use"),
+        (entry(file, rename={"<spare_1>": "\u00a1"}), "has a token", "take that one"),
         (entry(file, rename={}), "the tag think_open = '<think>' is", "correct tags.think_open"),
     )
     for params, says, hint in cases:
@@ -104,7 +106,9 @@ def test_what_cannot_be_right_is_refused(refused: Any, tmp_path: Path, monkeypat
     ("change", "says"),
     [
         ({"path": None}, "does not say where the file is"),
-        ({"package": "a"}, "does not say where the file is"),
+        ({"package": "a"}, "says two places of the file"),
+        ({"rename": {"<spare_1>": " the"}}, "a name that is blank or holds whitespace"),
+        ({"rename": {"<spare_1>": ""}}, "a name that is blank or holds whitespace"),
         ({"path": None, "hub_id": "a/b"}, "does not say where the file is"),
         ({"file": "../x.gguf"}, "models.m.file"),
         ({"sha256": "ab"}, "models.m.sha256"),
