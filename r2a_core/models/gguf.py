@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from r2a_core.config import Dtype, GgufSource
-from r2a_core.infra.errors import MissingPrerequisite, R2AError, first_line
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.files import disk_errors, write_text_whole
 from r2a_core.infra.hub import hub_access
 from r2a_core.infra.pins import content_digest, file_digest, user_cache
@@ -109,8 +109,9 @@ def unpack(file: Path, folder: Path, dtype: Dtype) -> None:
             loaded: Any = AutoModelForCausalLM.from_pretrained(**place, dtype=getattr(torch, dtype))
             tokenizer: Any = AutoTokenizer.from_pretrained(**place)
         except Exception as error:  # whatever the file leads to
+            reason = " ".join(str(error).split()).replace(str(Path(alone) / file.name), file.name)
             raise R2AError(
-                f"{file} cannot be unpacked: {first_line(error)[:300]}",
+                f"{file} cannot be unpacked: {reason[:300] or type(error).__name__}",
                 "use a GGUF file of an architecture that transformers maps, or the original model (kind hub or local)",
             ) from None
     config = loaded.config

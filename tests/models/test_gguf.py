@@ -94,6 +94,11 @@ def test_what_cannot_be_right_is_refused(refused: Any, tmp_path: Path, monkeypat
         (entry(file, rename={"<spare_1>": "\u00a1"}), "has a token", "take that one"),
         (entry(file, rename={}), "the tag think_open = '<think>' is", "correct tags.think_open"),
     )
+    junk = tmp_path / "junk.gguf"
+    junk.write_bytes(b"no such file" * 9)
+    says = f"{junk} cannot be unpacked: "
+    prepare(entry(junk), m)
+    assert str(refused(lambda: load_model(m, "cpu"), says, "kind hub or local")).count("/junk.gguf") == 1
     for params, says, hint in cases:
         prepare(params, m)
         refused(lambda: load_model(m, "cpu"), says, hint)
