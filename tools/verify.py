@@ -58,7 +58,12 @@ class Finding:
         if not self.is_made_in(run):
             return None
         given = {key: value for key, value in self.line.items() if key not in NO_ARGUMENTS}
-        return MEASURES[self.line["measure"]](run, self.model, self.of, **given)
+        try:
+            return MEASURES[self.line["measure"]](run, self.model, self.of, **given)
+        except MissingPrerequisite as error:
+            if not error.hint.startswith("build it with: dvc repro"):
+                raise
+            raise MissingPrerequisite(error.message, "make the run: make repro") from None  # one stage would not do
 
     def holds(self, here: Value | None) -> bool:
         """Checks the bounds and the stated interval; without both, the tolerance."""

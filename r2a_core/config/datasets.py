@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from r2a_core.config.models import TaskName
-from r2a_core.config.values import Count, Name, Pin, Record, Revision, Text, Whole
+from r2a_core.config.values import Count, Name, Pin, Record, Revision, Text, Whole, refused
 
 
 class BuiltinDataset(Record):
@@ -36,6 +36,16 @@ class GymDataset(Record):
     instruction: Text
     n: Annotated[int, Field(gt=0, le=100_000)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+    @field_validator("config")
+    @classmethod
+    def without_seed(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Refuses a seed: the dataset has one of its own."""
+        if "seed" in config:
+            raise refused(
+                "has a seed, which the dataset's own would replace", "take it out, and set the dataset's seed"
+            )
+        return config
 
 
 class HubDataset(Record):

@@ -1,5 +1,6 @@
 """The section `models`: where a model comes from, or how it is trained, with its tags."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +19,7 @@ from r2a_core.config.values import (
     Share,
     Text,
     Whole,
+    format_value,
     refused,
 )
 
@@ -60,6 +62,21 @@ class TaskMix(Record):
     contradicted: Share  # of perturbed traces: the probing phrase names another answer, which the answer follows
     padded: Share  # of traces: padding at the starts of their segments
     answers: dict[TaskName, AnswerSource] = {}  # what the answer of a task is taken from; of those left out: trace
+
+    @field_validator("tasks")
+    @classmethod
+    def some_task(cls, tasks: dict[TaskName, float]) -> dict[TaskName, float]:
+        """Refuses a mix that no text can be drawn from."""
+        if not any(tasks.values()):
+            raise refused("has no share above 0", "give at least one task a share above 0")
+        return tasks
+
+    @model_validator(mode="after")
+    def answers_of_tasks(self) -> Self:
+        """Refuses a source of answers for a task that is never drawn."""
+        for task in self.answers.keys() - self.tasks.keys():
+            raise refused(f"names {task} in answers, which tasks does not have", f"add {task} to tasks, or take it out")
+        return self
 
 
 class TrainingRecipe(Record):
@@ -138,8 +155,18 @@ class GgufSource(Record):
     def one_place(self) -> Self:
         given = [place for place in (self.package, self.path, self.hub_id) if place is not None]
         if len(given) != 1 or (self.hub_id is None) != (self.revision is None):
-            raise refused("does not say where the file is", "give package, path, or hub_id with its revision")
+            says = "says two places of the file" if len(given) > 1 else "does not say where the file is"
+            raise refused(says, "give package, path, or hub_id with its revision")
         return self
+
+    @field_validator("rename")
+    @classmethod
+    def names_apart(cls, rename: dict[str, str]) -> dict[str, str]:
+        """Refuses new names that are blank or hold whitespace: they would be found in ordinary text."""
+        for old, new in rename.items():
+            if not new or re.search(r"\s", new):
+                raise refused(f"gives {format_value(old)} a name that is blank or holds whitespace", "such as <think>")
+        return rename
 
 
 class GgufModel(GgufSource):

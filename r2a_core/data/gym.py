@@ -13,9 +13,12 @@ nothing that calls or opens anything but functions of mathematics.
 import functools
 import json
 import os
+import random
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -74,7 +77,7 @@ def make_items(params: GymDataset) -> list[Item]:
     """Makes the questions here. Raises R2AError for an unknown task and a config that it refuses."""
     recipe = {"task": params.task, "config": params.config, "seed": params.seed}
     entries = dataset(json.dumps(recipe))
-    return [item(recipe | {"index": number}, entry(entries, number, params.task)) for number in range(params.n)]
+    return [item(each, entry(entries, each)) for each in (recipe | {"index": number} for number in range(params.n))]
 
 
 def item(recipe: dict[str, Any], made: dict[str, Any]) -> Item:
@@ -95,7 +98,7 @@ def gym_score(answer: str, recipe_text: str) -> float:
     """Scores an answer by its own task, 0..1. Raises R2AError when the package makes another question."""
     recipe = json.loads(recipe_text)
     entries = dataset(json.dumps({key: recipe[key] for key in ("task", "config", "seed")}))
-    made = entry(entries, recipe["index"], recipe["task"])
+    made = entry(entries, recipe)
     if made["question"].strip() != recipe["question"]:
         raise R2AError(
             f"reasoning-gym makes another question of {recipe['task']} {recipe['index']} than it did",
@@ -144,15 +147,33 @@ def dataset(recipe_text: str) -> Any:
         ) from None
 
 
-def entry(entries: Any, index: int, task: str) -> dict[str, Any]:
-    """Makes one entry. Raises R2AError when the task cannot make it with its config."""
+def entry(entries: Any, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Makes the entry of a recipe. Raises R2AError when the task cannot make it with its config."""
+    task, index = recipe["task"], recipe["index"]
     try:
-        return entries[index]
+        with seeded(f"{task} {recipe['seed']} {index}"):
+            return entries[index]
     except Exception as error:  # whatever a task of the package stumbles over with this config
         raise R2AError(
             f"reasoning-gym cannot make question {index} of {task}: {type(error).__name__}: {error}",
             "correct config of that dataset in params.yaml",
         ) from None
+
+
+@contextmanager
+def seeded(text: str) -> Iterator[None]:
+    """Seeds the generators that Python and numpy share, which some tasks draw from, and restores them afterwards."""
+    numpy = sys.modules.get("numpy")
+    before, arrays = random.getstate(), numpy and numpy.random.get_state()
+    random.seed(text)
+    if numpy is not None:
+        numpy.random.seed(random.Random(text).getrandbits(32))
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        if numpy is not None:
+            numpy.random.set_state(arrays)
 
 
 def main() -> None:

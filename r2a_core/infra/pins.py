@@ -38,7 +38,7 @@ def check_pin(path: Path, pinned: str | None, key: str) -> None:
         return
     write = f"write into params.yaml  {key}: {found}"
     if pinned is None:
-        raise R2AError(f"{key} is null: {path} is outside the project, so params.yaml says what it holds", write)
+        raise R2AError(f"{key} is null: params.yaml says what {path} holds", write)
     raise R2AError(
         f"{path} is not what {key} says: it holds {found}, not {pinned}", f"put the old content back, or {write}"
     )

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -19,13 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from r2a_core.config import Dtype, GgufSource
-from r2a_core.infra.errors import MissingPrerequisite, R2AError, first_line
+from r2a_core.infra.errors import MissingPrerequisite, R2AError
 from r2a_core.infra.files import disk_errors, write_text_whole
 from r2a_core.infra.hub import hub_access
 from r2a_core.infra.pins import content_digest, file_digest, user_cache
 from r2a_core.infra.shards import fingerprint
 
 log = logging.getLogger(__name__)
+
+OTHER_FILE = "use a GGUF file of an architecture that transformers maps, or the original model (kind hub or local)"
+
+ADDED = (3, 4)  # types of tokens in the file: control, user-defined
 
 DIGEST = ".sha256"  # of an unpacked folder, written last
 
@@ -77,6 +82,26 @@ def checked_file(source: GgufSource) -> Path:
     return file
 
 
+def check_header(file: Path, rename: Mapping[str, str]) -> None:
+    """Raises R2AError for a file whose header shows that it cannot be unpacked, or not with these tokens renamed."""
+    from transformers.integrations.gguf import GGUF_CONFIG_ARCHS, read_gguf_metadata
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+    try:
+        found, _ = read_gguf_metadata(str(file), ("tokenizer.ggml.tokens",))
+        architecture, tokens = found["general.architecture"], found["tokenizer.ggml.tokens"]
+        plain = {each.replace("_", "") for each in (*GGUF_SUPPORTED_ARCHITECTURES, *GGUF_CONFIG_ARCHS)}
+        if re.sub("[-_]", "", architecture) not in plain:
+            raise ValueError(f"architecture {architecture} is not supported by transformers")
+    except Exception as error:  # whatever the file leads to
+        reason = " ".join(str(error).split()).replace(str(file), file.name)
+        raise R2AError(f"{file} cannot be unpacked: {reason[:300] or type(error).__name__}", OTHER_FILE) from None
+    kinds = found.get("tokenizer.ggml.token_type") or [ADDED[0]] * len(tokens)
+    added = sorted(token for token, kind in zip(tokens, kinds, strict=False) if kind in ADDED)
+    for old in sorted(rename.keys() - set(tokens)):
+        raise R2AError(f"rename: the tokenizer has no added token {old!r}", f"its added tokens are {', '.join(added)}")
+
+
 def find_file(source: GgufSource) -> Path:
     """Returns where the file should lie; one of the Hub is downloaded, unless its cache has it."""
     if source.path is not None:
@@ -109,9 +134,10 @@ def unpack(file: Path, folder: Path, dtype: Dtype) -> None:
             loaded: Any = AutoModelForCausalLM.from_pretrained(**place, dtype=getattr(torch, dtype))
             tokenizer: Any = AutoTokenizer.from_pretrained(**place)
         except Exception as error:  # whatever the file leads to
+            reason = " ".join(str(error).split()).replace(str(Path(alone) / file.name), file.name)
             raise R2AError(
-                f"{file} cannot be unpacked: {first_line(error)[:300]}",
-                "use a GGUF file of an architecture that transformers maps, or the original model (kind hub or local)",
+                f"{file} cannot be unpacked: {reason[:300] or type(error).__name__}",
+                OTHER_FILE,
             ) from None
     config = loaded.config
     if hasattr(config, "quantization_config"):
@@ -137,16 +163,28 @@ def drop_tokens(folder: Path, rows: int) -> None:
 
 
 def rename_tokens(folder: Path, rename: Mapping[str, str]) -> None:
-    """Renames added tokens of a tokenizer, which stay added ones. Raises R2AError when it lacks one, or has the new."""
+    """Renames added tokens of a tokenizer, which stay added ones.
+
+    Raises R2AError when it lacks one or uses it as bos, eos, pad or unk, and for a new name that is a token or text.
+    """
+    from tokenizers import Tokenizer
+
     path = folder / "tokenizer.json"
     values = json.loads(path.read_text(encoding="utf-8"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    in_use = {value: key for key, value in settings.items() if key.endswith("_token") and isinstance(value, str)}
+    spelt = Tokenizer.from_file(str(path)) if rename else None
     vocabulary, added = values["model"]["vocab"], {token["content"]: token for token in values["added_tokens"]}
     for old, new in rename.items():
         if old not in added or not isinstance(vocabulary, dict):
             names = ", ".join(sorted(added)) or "none"
             raise R2AError(f"rename: the tokenizer has no added token {old!r}", f"its added tokens are {names}")
+        if old in in_use:
+            raise R2AError(f"rename: {old!r} is the tokenizer's {in_use[old]}", "rename a token that it does not use")
         if new in vocabulary or new in added:
             raise R2AError(f"rename: the tokenizer has a token {new!r} already", "take that one as a tag, unrenamed")
+        if spelt is not None and len(spelt.encode(new, add_special_tokens=False).ids) == 1:
+            raise R2AError(f"rename: {new!r} is ordinary text of one token", "take a name that no text holds")
         added[old] |= {"content": new, "special": False}
         added[new] = added.pop(old)
         if old in vocabulary:

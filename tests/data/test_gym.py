@@ -1,9 +1,11 @@
 """Tasks of reasoning-gym as datasets: made again from their recipe and graded by themselves."""
 
 import json
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from r2a_core.data.prepare import load_dataset
 from r2a_core.evaluation.sandbox import grade_many
 from r2a_core.infra.errors import MissingPrerequisite, R2AError
 
+TASKS = ("leg_counting", "gsm_symbolic", "calendar_arithmetic", "countdown", "syllogism", "list_functions", "codeio")
 STAND_IN = Path(__file__).with_name("stand_in_gym")
 
 
@@ -71,10 +74,27 @@ def test_no_answer_is_run(stand_in: None, tmp_path: Path) -> None:
 def test_what_cannot_be_made_is_said(stand_in: None) -> None:
     with pytest.raises(R2AError, match="no task 'none'") as caught:
         load("none")
-    assert "the tasks are puzzle24, sums" in caught.value.hint
+    assert "the tasks are drawn, puzzle24, sums" in caught.value.hint
     for config, reason in (({"largest": 0}, "largest must be at least 1"), ({"smallest": 1}, "smallest")):
         with pytest.raises(R2AError, match=f"refuses the config of sums: .*{reason}"):
             load("sums", **config)
+
+
+def test_a_seed_in_config_is_refused(refused: Any) -> None:
+    values = {"kind": "reasoning_gym", "task": "sums", "config": {"seed": 5}, "instruction": "", "n": 2, "seed": 4}
+    says = "datasets.g.config has a seed, which the dataset's own would replace"
+    refused(lambda: parse(DatasetParams, values, "datasets.g"), says, "take it out")
+
+
+def test_a_task_that_draws_from_shared_generators_makes_the_same_question_again(stand_in: None) -> None:
+    items = load("drawn", 3)
+    assert len({item.question for item in items} | {load("drawn", 1, seed=5)[0].question}) == 4
+    random.seed(1)
+    before = random.getstate()
+    assert gym.gym_score(str(items[2].gold), gym.recipe_of(items[2])) == 1
+    assert random.getstate() == before
+    verdicts = grade_many([(str(item.gold), "", gym.recipe_of(item)) for item in reversed(items)], 10)
+    assert [verdict.score for verdict in verdicts] == [1, 1, 1]
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +105,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "[gym]" in caught.value.hint
 
 
-@pytest.mark.parametrize("task", ["leg_counting", "gsm_symbolic", "calendar_arithmetic", "countdown", "syllogism"])
+@pytest.mark.parametrize("task", TASKS)
 def test_real_tasks_give_their_own_answer_the_whole_score(task: str) -> None:
     pytest.importorskip("reasoning_gym")
     gym.dataset.cache_clear()

@@ -102,7 +102,12 @@ def test_adapters_that_cannot_be_right_are_refused(refused: Any, base: Path, ada
         ({"peft_type": "LOHA"}, "peft_type is 'LOHA'"),
         ({"megatron_config": {"a": 1}}, "megatron_config is"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa'"),
-        ({"r": 5}, "the adapter of m cannot be loaded: RuntimeError"),
+        ({"lora_alpha": "6"}, "lora_alpha is '6', not a number"),
+        ({"r": 5}, "down_proj.lora_A.weight has the shape (4, "),
+        ({"rank_pattern": {"q_proj": 3}}, "q_proj.lora_A.weight has the shape (4, "),
+        ({"target_modules": ["no_proj"]}, "does not fit the model: Target modules"),
+        ({"trainable_token_indices": {"embed_tokens": [5, 70000]}}, "changes token 70000 of a model of"),
+        ({"trainable_token_indices": {"embed_tokens": [5]}}, "token_adapter"),
         ({"target_modules": ["q_proj"]}, "has base_model.model.model.layers.0.mlp.down_proj"),
         (
             {"target_modules": ["q_proj", "down_proj", "v_proj"]},
@@ -111,11 +116,18 @@ def test_adapters_that_cannot_be_right_are_refused(refused: Any, base: Path, ada
     ):
         (adapter / CONFIG).write_text(json.dumps(json.loads(config) | values))
         prepare(entry(base, adapter), m)
-        refused(lambda: load_model(m, "cpu"), says, "")
+        assert refused(lambda: load_model(m, "cpu"), says, "").exit_code == 2
     (adapter / CONFIG).write_bytes(config)
     prepare(entry(base, adapter), m)
     save_file(weights | {first: weights[first] + 1}, adapter / WEIGHTS)
     refused(lambda: load_model(m, "cpu"), "is not what models.m.adapter.sha256 says", "put the old content back")
+    first_bad = weights | {first: weights[first] * float("nan")}
+    save_file(first_bad, adapter / WEIGHTS)
+    prepare(entry(base, adapter), m)
+    refused(lambda: load_model(m, "cpu"), f"{WEIGHTS}: {first} has values that are not finite", "the adapter again")
+    torch.save(weights, adapter / WEIGHTS)
+    prepare(entry(base, adapter), m)
+    refused(lambda: load_model(m, "cpu"), "is no safetensors file", "a pickle is not opened")
     torch.save(weights, adapter / "adapter_model.bin")
     (adapter / WEIGHTS).unlink()
     refused(lambda: prepare(entry(base, adapter), m), "only a pickle, which is not opened", "saved as safetensors")

@@ -1,6 +1,7 @@
 """Kind `gguf`: the dequantised model is that of the file, in any study once; what cannot be right is refused."""
 
 import logging
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -90,9 +91,17 @@ def test_what_cannot_be_right_is_refused(refused: Any, tmp_path: Path, monkeypat
         (entry(other), "architecture rwkv6 is not supported", "kind hub or local"),
         (entry(file, rename={"<no>": "<think>"}), "no added token '<no>'", "are </s>, <s>, <spare_1>, <spare_2>"),
         (entry(file, rename={"<spare_1>": "he"}), "has a token 'he' already", "take that one"),
+        (entry(file, rename={"</s>": "<think>"}), "'</s>' is the tokenizer's eos_token", "does not use"),
+        (entry(file, rename={"<spare_1>": "\u00a1"}), "has a token", "take that one"),
         (entry(file, rename={}), "the tag think_open = '<think>' is", "correct tags.think_open"),
     )
-    for params, says, hint in cases:
+    junk = tmp_path / "junk.gguf"
+    junk.write_bytes(b"no such file" * 9)
+    says = f"{junk} cannot be unpacked: "
+    assert str(refused(lambda: prepare(entry(junk), m), says, "kind hub or local")).count("/junk.gguf") == 1
+    for params, says, hint in cases[:2]:
+        refused(partial(prepare, params, m), says, hint)
+    for params, says, hint in cases[2:]:
         prepare(params, m)
         refused(lambda: load_model(m, "cpu"), says, hint)
     monkeypatch.setattr(ours, "unpack", lambda *args: (_ for _ in ()).throw(OSError(28, "No space left on device")))
@@ -104,7 +113,9 @@ def test_what_cannot_be_right_is_refused(refused: Any, tmp_path: Path, monkeypat
     ("change", "says"),
     [
         ({"path": None}, "does not say where the file is"),
-        ({"package": "a"}, "does not say where the file is"),
+        ({"package": "a"}, "says two places of the file"),
+        ({"rename": {"<spare_1>": " the"}}, "a name that is blank or holds whitespace"),
+        ({"rename": {"<spare_1>": ""}}, "a name that is blank or holds whitespace"),
         ({"path": None, "hub_id": "a/b"}, "does not say where the file is"),
         ({"file": "../x.gguf"}, "models.m.file"),
         ({"sha256": "ab"}, "models.m.sha256"),

@@ -151,7 +151,7 @@ def test_stating_writes_values_and_readme_and_nothing_else(project):
 def test_a_run_that_was_not_made_or_has_no_finding_is_told(project):
     StudyPaths(project).summary("m", "chat").unlink()
     with chdir(project):
-        with pytest.raises(MissingPrerequisite, match=r"chat\.json does not exist\nhint: build it with: dvc repro"):
+        with pytest.raises(MissingPrerequisite, match=r"chat\.json does not exist\nhint: make the run: make repro$"):
             verify.main([])
         write_params(project, params_with(run={"models": ["other"]}))
         with pytest.raises(MissingPrerequisite, match="no finding is about this run"):

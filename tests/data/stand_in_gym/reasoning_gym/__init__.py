@@ -1,10 +1,12 @@
-"""A stand-in for the package reasoning-gym: the parts of its interface that the project uses, with two tasks.
+"""A stand-in for the package reasoning-gym: the parts of its interface that the project uses, with three tasks.
 
 Task `sums` scores as most tasks do: 1 for the answer, a part of 1 for a text that holds it. Task `puzzle24` runs the
-answer, as the package's does. Its questions depend on a number of the environment, as those of another version may.
+answer, as the package's does. Their questions depend on a number of the environment, as those of another version may.
+Task `drawn` draws from Python's shared generator, as some of the package do.
 """
 
 import os
+import random
 from typing import Any
 
 from reasoning_gym import factory  # type: ignore[import-not-found]
@@ -31,8 +33,14 @@ class Run(Sums):
         return float(eval(answer) == int(entry["answer"]))
 
 
+class Drawn(Sums):
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        a, b = random.randrange(10**9), random.randrange(10**9)
+        return {"question": f"What is {a} + {b}?", "answer": str(a + b)}
+
+
 def create_dataset(name: str, **config: Any) -> Sums:
     return factory.DATASETS[name](**config)
 
 
-factory.DATASETS.update(sums=Sums, puzzle24=Run)
+factory.DATASETS.update(sums=Sums, puzzle24=Run, drawn=Drawn)
