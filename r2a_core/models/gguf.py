@@ -11,7 +11,6 @@ import importlib.util
 import json
 import logging
 import os
-import re
 import shutil
 import tempfile
 import uuid
@@ -27,10 +26,6 @@ from r2a_core.infra.pins import content_digest, file_digest, user_cache
 from r2a_core.infra.shards import fingerprint
 
 log = logging.getLogger(__name__)
-
-OTHER_FILE = "use a GGUF file of an architecture that transformers maps, or the original model (kind hub or local)"
-
-ADDED = (3, 4)  # types of tokens in the file: control, user-defined
 
 DIGEST = ".sha256"  # of an unpacked folder, written last
 
@@ -82,26 +77,6 @@ def checked_file(source: GgufSource) -> Path:
     return file
 
 
-def check_header(file: Path, rename: Mapping[str, str]) -> None:
-    """Raises R2AError for a file whose header shows that it cannot be unpacked, or not with these tokens renamed."""
-    from transformers.integrations.gguf import GGUF_CONFIG_ARCHS, read_gguf_metadata
-    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
-
-    try:
-        found, _ = read_gguf_metadata(str(file), ("tokenizer.ggml.tokens",))
-        architecture, tokens = found["general.architecture"], found["tokenizer.ggml.tokens"]
-        plain = {each.replace("_", "") for each in (*GGUF_SUPPORTED_ARCHITECTURES, *GGUF_CONFIG_ARCHS)}
-        if re.sub("[-_]", "", architecture) not in plain:
-            raise ValueError(f"architecture {architecture} is not supported by transformers")
-    except Exception as error:  # whatever the file leads to
-        reason = " ".join(str(error).split()).replace(str(file), file.name)
-        raise R2AError(f"{file} cannot be unpacked: {reason[:300] or type(error).__name__}", OTHER_FILE) from None
-    kinds = found.get("tokenizer.ggml.token_type") or [ADDED[0]] * len(tokens)
-    added = sorted(token for token, kind in zip(tokens, kinds, strict=False) if kind in ADDED)
-    for old in sorted(rename.keys() - set(tokens)):
-        raise R2AError(f"rename: the tokenizer has no added token {old!r}", f"its added tokens are {', '.join(added)}")
-
-
 def find_file(source: GgufSource) -> Path:
     """Returns where the file should lie; one of the Hub is downloaded, unless its cache has it."""
     if source.path is not None:
@@ -137,7 +112,7 @@ def unpack(file: Path, folder: Path, dtype: Dtype) -> None:
             reason = " ".join(str(error).split()).replace(str(Path(alone) / file.name), file.name)
             raise R2AError(
                 f"{file} cannot be unpacked: {reason[:300] or type(error).__name__}",
-                OTHER_FILE,
+                "use a GGUF file of an architecture that transformers maps, or the original model (kind hub or local)",
             ) from None
     config = loaded.config
     if hasattr(config, "quantization_config"):

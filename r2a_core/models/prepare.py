@@ -34,7 +34,7 @@ from r2a_core.infra.pins import content_digest
 from r2a_core.infra.shards import Work
 from r2a_core.models.adapter import OWN, AdapterPointer, adapter_folder
 from r2a_core.models.finetune import fine_tune, save_adapter
-from r2a_core.models.gguf import check_header, checked_file
+from r2a_core.models.gguf import checked_file
 from r2a_core.models.load import model_of
 from r2a_core.models.pointer import POINTER, ModelPointer, check_local, files_digest, resolve_hub
 from r2a_core.models.training_state import States
@@ -95,7 +95,7 @@ def point_to(params: HubModel | LocalModel | GgufModel, out_dir: Path, device: s
             source = GgufSource(**{name: getattr(params, name) for name in GgufSource.model_fields})
             if source.hub_id is not None:
                 source = source.model_copy(update={"revision": resolve_hub(source.hub_id, str(source.revision))})
-            check_header(checked_file(source), source.rename)
+            checked_file(source)
             pointer = replace(pointer, gguf=source)
     if params.adapter is None:
         return pointer
