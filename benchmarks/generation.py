@@ -18,9 +18,11 @@ TEXT = """
 Ours are joined by prompts as others end; transformers' `generate` takes {batch} prompts, padded on the left, and runs
 until the last of them has ended. Both stop at the end of a text or at the cap, and each is counted by its own tokens.
 *Like lengths*: prompts with reasoning, and a cap below all lengths. *Mixed lengths*: every second prompt asks for the
-answer alone; one round. *Long prompts*: {n_long} prompts of up to {long} tokens and one new token, so the time to a
-first token. *Decided alone*: ours makes bfloat16's exact ties anew on the item alone, in a forward pass of its own; by
-default it does so in float32 only, where it makes texts independent of their batch.
+answer alone, so that each batch of `generate` waits for the longest; *kinds apart*: those come behind the others, as
+one would order them who knows which are short; one round each. *Long prompts*: {n_long} prompts of up to {long} tokens
+and one new token, so the time to a first token. *Decided alone*: ours makes bfloat16's exact ties anew on the item
+alone, in a forward pass of its own; by default it does so in float32 only, where it makes texts independent of their
+batch.
 """
 PROMPTS = ROOT / "data" / "generations" / NAME
 DATASETS = ("comparisons", "swaps", "orders", "days")
@@ -32,7 +34,7 @@ class Setting:
     """What is asked for, how many tokens at most, how they are chosen, and the tokens per second over generate's."""
 
     name: str
-    prompts: str  # like | mixed | long
+    prompts: str  # like | mixed | apart | long
     most: int
     target: float | None = None
     temperature: float = 0.0
@@ -45,6 +47,7 @@ SETTINGS = (
     Setting("like lengths, decided alone", "like", 48, tie_margin=0.008, dtypes=("bfloat16",)),
     Setting("like lengths, temperature 0.6", "like", 48, 1.0, temperature=0.6, dtypes=("bfloat16",)),
     Setting("mixed lengths", "mixed", 400, 1.4, dtypes=("bfloat16",)),
+    Setting("mixed lengths, kinds apart", "apart", 400, dtypes=("bfloat16",)),
     Setting("long prompts", "long", 1, dtypes=("bfloat16",)),
 )
 
@@ -70,7 +73,10 @@ def measure(bench: Bench) -> Section:
 
 
 def asked(bench: Bench, kind: str) -> list[list[int]]:
-    """Prompts of all built-in datasets, every second one without reasoning where mixed. Exits where there are none."""
+    """Prompts of all built-in datasets, every second one without reasoning where mixed, or behind the others (apart).
+
+    Exits where there are none.
+    """
     if bench.quick or kind == "long":
         n_prompts, longest = (4, 20) if bench.quick else (N_LONG, LONG)
         return [random_ids(longest - number, number) for number in range(n_prompts)]
@@ -78,12 +84,13 @@ def asked(bench: Bench, kind: str) -> list[list[int]]:
 
     if not PROMPTS.is_dir():
         sys.exit("error: the built-in study has not been run yet\nhint: make repro, or choose other --parts")
-    ways = ("with_reasoning", "without_reasoning" if kind == "mixed" else "with_reasoning")
+    ways = ("with_reasoning", "without_reasoning" if kind in ("mixed", "apart") else "with_reasoning")
     found = [
         [pl.read_parquet(PROMPTS / name / f"{way}.parquet")["prompt_ids"].to_list() for way in ways]
         for name in DATASETS
     ]
-    return [both[number % 2][number] for both in found for number in range(N_PROMPTS // len(DATASETS))]
+    chosen = [(number % 2, both[number % 2][number]) for both in found for number in range(N_PROMPTS // len(DATASETS))]
+    return [prompt for _, prompt in (sorted(chosen, key=lambda one: one[0]) if kind == "apart" else chosen)]
 
 
 def contenders(bench: Bench, workers: Sequence[Worker], shape: Shape, setting: Setting) -> list[Contender]:
@@ -100,7 +107,7 @@ def contenders(bench: Bench, workers: Sequence[Worker], shape: Shape, setting: S
 
 def time_one(bench: Bench, workers: Sequence[Worker], shape: Shape, setting: Setting) -> tuple[list[str], Ratio]:
     """A row of the table, and ours over generate by the token."""
-    rounds = 1 if setting.prompts == "mixed" else bench.rounds
+    rounds = 1 if setting.prompts in ("mixed", "apart") else bench.rounds
     timings = take_turns(contenders(bench, workers, shape, setting), rounds, bench.clock)
     ours, other = timings["ours"], timings["generate"]
     for worker in workers:

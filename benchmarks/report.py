@@ -16,9 +16,10 @@ MARKER = "<!-- Below this line the page is written by hand; make bench keeps it.
 HEAD = """# Benchmarks
 
 Our code and its peers on the same weights, the same tokens and the same number of threads. Each side has its own
-process, which keeps its model loaded. Each round runs every contender once, one at a time; the order is reversed on
-alternate rounds. A ratio is the median over rounds of the two times of one round, with the smallest and the largest in
-parentheses. `make bench` writes this page and sets up the peers in an environment of their own (.venv-peers).
+process, which keeps its model loaded. Each round runs every contender, one at a time (what is short several times, of
+which the median counts); the order is reversed on alternate rounds. A ratio is the median over rounds of the two times
+of one round, with the smallest and the largest in parentheses. `make bench` writes this page and sets up the peers in
+an environment of their own (.venv-peers).
 
 """
 
@@ -59,11 +60,13 @@ class Section:
     tables: list[Table]
     targets: list[Target] = field(default_factory=list)
     images: list[tuple[str, str]] = field(default_factory=list)  # file in docs/images, what it shows
+    clock: str | None = None  # cpu or wall, where it is not the run's
 
 
 def save(part: str, section: Section, conditions: dict[str, Any], folder: Path = RESULTS) -> None:
     """Writes a part's results. conditions: machine, versions, date, threads and rounds of the run."""
     folder.mkdir(exist_ok=True)
+    conditions = conditions | ({} if section.clock is None else {"clock": section.clock})
     text = json.dumps({"conditions": conditions, "section": asdict(section)}, indent=1, ensure_ascii=False)
     (folder / f"{part}.json").write_text(text + "\n", encoding="utf-8")
 

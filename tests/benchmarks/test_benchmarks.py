@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import disk, generation, knockout, ours
-from benchmarks.cases import build_pair, chosen_cells, random_sets, segment_bounds
+from benchmarks import disk, generation, knockout, ours, parity
+from benchmarks.cases import TINY, build_pair, chosen_cells, random_sets, segment_bounds
 from benchmarks.fits import exponent
 from benchmarks.report import MARKER, Section, Table, Target, save, write_page
 from benchmarks.turns import Bench, Contender, Ratio, Timing, take_turns
@@ -47,8 +47,50 @@ def test_ways_take_turns_and_change_the_order_every_round_and_a_short_way_is_rep
     assert (ratio.median, ratio.low, ratio.high) == (2, 1, 3)
     worker.ran = ["long"] * 10  # the first round counts where it is long
     assert timed(worker, "ab", 2, "cpu")["a"].seconds == [11, 14]
+    worker.ran = ["short"] * 4  # 5 seconds do not count as the first of a long round: it runs again, warm
+    assert timed(worker, "abcd", 1, "cpu")["a"].seconds == [9]
+    assert worker.ran[4:] == [*"abcd", *"abcd"]
+    worker.ran = ["long"] * 12
     assert timed(worker, "c", 1, "wall")["c"].seconds == [0]
     assert worker.times[-2:] == [1, 2000]
+
+
+class Told:
+    """A worker that answers what it is told to, by way and dtype."""
+
+    def __init__(self, answers: dict[tuple[str, str], object]) -> None:
+        self.answers = answers
+
+    def ask(self, **message):
+        if message["do"] == "forget":
+            return {}
+        return {"result": self.answers[message["way"], message["case"]["shape"]["dtype"]]}
+
+
+def test_ways_are_held_against_float64_by_cell_and_ours_in_float32_must_be_near():
+    positions = build_pair(48).positions
+    exact = [[[0, positions[1]], 3.0], [[1, positions[0]], -1.0]]
+    work = parity.Work("share", "grid", ("peer", {}), {"theirs": ("peer", {})})
+    grid = [[0.0, 3.0, *[9.0] * 10], [-1.0, *[9.0] * 11]]
+    near = [[row[0], row[1] + 1e-4, *row[2:]] for row in grid]
+    theirs = Told(
+        {("peer", "float64"): exact, ("full_runs", "float64"): [5.0, 1.0]}
+        | {("peer", dtype): [[exact[0][0], 3.4], exact[1]] for dtype in ("float32", "bfloat16")}
+    )
+    ours = Told({("grid", "float32"): [[5.0, 1.0], near], ("grid", "bfloat16"): [[5.0, 1.0], grid]})
+    rows = list(parity.compare([ours, theirs], "cells", work, TINY, 48))  # type: ignore[list-item]
+    assert rows[0] == [
+        "cells (share)",
+        "ours",
+        "2.5e-05",
+        "1.8e-05",
+        "0.0e+00",
+        "0.0e+00",
+    ]  # of clean less corrupted, 4
+    assert rows[1] == ["cells (share)", "theirs", "1.0e-01", "7.1e-02", "1.0e-01", "7.1e-02"]
+    ours.answers["grid", "float32"] = [[5.0, 1.0], [[0.0, 3.1, *[9.0] * 10], grid[1]]]
+    with pytest.raises(RuntimeError, match=r"cells differ from float64 by 0\.02"):
+        list(parity.compare([ours, theirs], "cells", work, TINY, 48))  # type: ignore[list-item]
 
 
 def test_exponents_are_exact_and_a_case_covers_the_trace_without_its_last_token_and_each_cell_once():
@@ -90,6 +132,11 @@ def test_shards_and_generation_are_measured_against_others(tmp_path):
     assert [row[0].split(",")[0] for row in found.tables[0].rows] == ["writing", *("tensors", "verified") * 2]
     assert all(float(cell) > 0 for row in found.tables[0].rows for cell in row[1:3])
     rows = generation.measure(bench).tables[0].rows
-    assert [row[1] for row in rows[::2]] == ["like lengths", "like lengths, decided alone", "mixed lengths"]
+    assert [row[1] for row in rows[::2]] == [
+        "like lengths",
+        "like lengths, decided alone",
+        "mixed lengths",
+        "long prompts",
+    ]
     assert all(float(row[3]) > 0 for row in rows)
     assert rows[0][5] == "4 of 4"  # in float32 texts are those of transformers' generate
