@@ -4,6 +4,7 @@ import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_ways_take_turns_and_change_the_order_every_round_and_a_short_way_is_rep
 class Told:
     """A worker that answers what it is told to, by way and dtype."""
 
-    def __init__(self, answers: dict[tuple[str, str], object]) -> None:
+    def __init__(self, answers: dict[tuple[str, str], Any]) -> None:
         self.answers = answers
 
     def ask(self, **message):
