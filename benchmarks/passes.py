@@ -62,10 +62,10 @@ class Passes:
     seen: float  # keys that a row sees
     layers: float
     logits: float = 1  # rows that have logits
-    logit_bytes: float = LOGIT_BYTES  # moved for a row with logits and an entry of the vocabulary
-    unembeddings: float = 1  # times that the unembedding's weights are read, where there are logits
     caches: float = 1  # sequences whose keys and values are read, `seen` tokens each
     slower: float = 1  # times as long as its token-layers in an ordinary pass
+    logit_bytes: float = LOGIT_BYTES  # moved for a row with logits and an entry of the vocabulary
+    unembeddings: float = 1  # times that the unembedding's weights are read, where there are logits
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ def test_stages_are_counted_as_params_have_them():
     start, step = works["generate"].passes[:2]
     assert start.count * start.rows == datasets * 60 * 50
     assert step.count * step.rows == pytest.approx(datasets * 60 * 464)
+    assert step.caches == step.logits == step.rows
     assert (works["perturb"].runs, len(works["perturb"].passes), works["heads"].runs) == (4, 5, 1)
 
 
