@@ -1,14 +1,15 @@
 """Speed and memory of the models at their published sizes, with random weights, on the device that is there.
 
-A model, a Scale -> Rows for each part: tokens a second of generation, against one prompt at a time as the reference
-generates; capture of long traces, against a plain forward pass by SDPA, with the peak of memory and what its account
-says; patching a pair, against one forward pass a cell; knocking out sets of heads, against one forward pass a set;
-writing and reading shards. Sizes are those of the published configs, so time and memory are those of the real models;
-texts and numbers mean nothing.
+A model, a Scale -> Rows for each part: tokens a second of generation, against transformers' generate of the same batch,
+padded on the left; capture of long traces, against a plain forward pass by SDPA, with the peak of memory and what its
+account says; patching a pair, against one forward pass a cell; knocking out sets of heads, against one forward pass a
+set; writing and reading shards. Both of what is compared have the same runs, counted and not. Sizes are those of the
+published configs, so time and memory are those of the real models; texts and numbers mean nothing.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,13 @@ from benchmarks.cases import by_layer, masked_forward, random_sets
 from benchmarks.measuring import Rows, peak_gigabytes, seconds
 from benchmarks.memory_model import capture_account, weight_bytes
 from benchmarks.ours import config as capture_config
-from benchmarks.pairs import build_case, full_forward
+from benchmarks.pairs import Case, build_case, full_forward
 from benchmarks.sizes import PUBLISHED, TINY
 from r2a_core.activations.capture import capture_trace
 from r2a_core.activations.store import ActivationReader, shard_name
 from r2a_core.activations.writer import write_index, write_shard
 from r2a_core.attention.masses import layer_statistics
-from r2a_core.config import GenerateParams, ResponseParams, Tags
+from r2a_core.config import ResponseParams, Tags
 from r2a_core.config import Rows as KeptRows
 from r2a_core.generation import decode as generation
 from r2a_core.generation.decode import GenerationRequest, generate
@@ -34,12 +35,15 @@ from r2a_core.knockout.prefix import run_prefix
 from r2a_core.knockout.run import run_arms
 from r2a_core.knockout.sets import Arm
 from r2a_core.models.load import LoadedModel
+from r2a_core.patching.metrics import Sweep
 from r2a_core.patching.runs import capture_clean, run_unpatched
 from r2a_core.patching.sweep import sweep_resid
 from r2a_core.tokenizer import LoadedTokenizer, TagIds
 from r2a_core.trace import TokenTrace, TraceSegments
 
 IDS = TagIds(bos=0, eos=1, think_open=2, think_close=3, pad=0)
+TEMPERATURE = 0.6
+Texts = Sequence[Sequence[int]]
 CAPTURED: dict[KeptRows, str] = {"answer": "answer rows", "all": "all rows"}
 
 
@@ -53,7 +57,7 @@ class Scale:
     pairs: tuple[int, ...]  # tokens of patched pairs
     cells: int  # by a forward pass each
     memory_mib: int  # for patched rows
-    rounds: int
+    rounds: int  # counted runs, after one more where there are several
 
 
 FULL = Scale((16, 64), 128, (2048, 8192), (1024,), 4, 8192, 2)
@@ -82,37 +86,69 @@ def trace_of(model: Any, n_tokens: int) -> tuple[list[int], TraceSegments]:
 
 @torch.no_grad()
 def measure_generation(model: Any, scale: Scale, device: str) -> Rows:
-    """New tokens a second: one prompt at a time by transformers' generate, and this project's batches."""
+    """New tokens a second of batches: this project's, and transformers' generate of the same prompts."""
+    rows: Rows = []
+    for batch in scale.batches:
+        prompts = [random_ids(model, 100 + seed % 7 * 10, seed) for seed in range(batch)]
+        with decided_alone() as alone:
+            ours, n_tokens = token_rate(device, lambda: own_texts(model, prompts, scale), scale.rounds)  # noqa: B023
+        other, _ = token_rate(device, lambda: generated_texts(model, prompts, scale), scale.rounds)  # noqa: B023
+        row = {"batch": batch, "ours, tokens/s": ours, "generate, tokens/s": other, "ratio": ours / other}
+        rows.append(row | {"decided alone": len(alone) / n_tokens})
+    return rows
+
+
+def token_rate(device: str, texts: Callable[[], Texts], rounds: int) -> tuple[float, int]:
+    """New tokens a second, and those of all runs. Each run makes the same texts."""
+    made: list[int] = []
+    taken = seconds(device, lambda: made.append(sum(map(len, texts()))), rounds)
+    return made[-1] / taken, sum(made)
+
+
+def own_texts(model: Any, prompts: Sequence[list[int]], scale: Scale) -> Texts:
+    """Responses of this project, all prompts in one batch."""
     loaded = LoadedModel(model, LoadedTokenizer(None, Tags(), IDS))
-    prompts = [tuple(random_ids(model, 100 + seed % 7 * 10, seed)) for seed in range(max(scale.batches))]
-    ids = torch.tensor([prompts[0]], device=device)
-    options = {"max_new_tokens": scale.new_tokens, "min_new_tokens": scale.new_tokens, "pad_token_id": IDS.pad}
-    options |= {"do_sample": True, "temperature": 0.6, "attention_mask": torch.ones_like(ids)}
-    alone = scale.new_tokens / seconds(device, lambda: model.generate(ids, **options), scale.rounds)
-    rows: Rows = [{"way": "one prompt, transformers' generate", "tokens/s": alone, "ratio": 1.0, "decided alone": None}]
-    counted = [0]
-    choose_alone = generation.choose_alone
+    requests = [GenerationRequest(str(number), 0, tuple(prompt)) for number, prompt in enumerate(prompts)]
+    config = ResponseParams(
+        max_new_tokens=scale.new_tokens, batch_size=len(prompts), tie_margin=0.001, shard_items=1
+    ).sampled(TEMPERATURE)
+    return [result.response_ids for result in generate(loaded, requests, config)]
+
+
+def generated_texts(model: Any, prompts: Sequence[list[int]], scale: Scale) -> Texts:
+    """Responses of transformers' generate, padded on the left, to the first end of a text or the cap."""
+    from transformers import GenerationConfig
+
+    config = GenerationConfig(
+        max_new_tokens=scale.new_tokens,
+        eos_token_id=IDS.eos,
+        pad_token_id=IDS.pad,
+        do_sample=True,
+        temperature=TEMPERATURE,
+        top_k=0,
+    )
+    width = max(map(len, prompts))
+    ids = torch.tensor([[IDS.pad] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
+    torch.manual_seed(0)
+    texts = model.generate(ids, attention_mask=mask, generation_config=config)[:, width:].tolist()
+    return [text[: text.index(IDS.eos) + 1] if IDS.eos in text else text for text in texts]
+
+
+@contextmanager
+def decided_alone() -> Iterator[list[None]]:
+    """Yields a list that gets an entry for each token that is decided on its text alone."""
+    found, choose_alone = list[None](), generation.choose_alone
 
     def counting(*args: Any) -> Any:
-        counted[0] += 1
+        found.append(None)
         return choose_alone(*args)
 
     generation.choose_alone = counting
-    for batch in scale.batches:
-        requests = [GenerationRequest(str(number), 0, prompt) for number, prompt in enumerate(prompts[:batch])]
-        config = ResponseParams(
-            max_new_tokens=scale.new_tokens, batch_size=batch, tie_margin=0.001, shard_items=1
-        ).sampled(0.6)
-        counted[0], made = 0, [0]
-
-        def work(requests: Sequence[GenerationRequest] = requests, config: GenerateParams = config) -> None:
-            made[0] = sum(len(result.response_ids) for result in generate(loaded, requests, config))  # noqa: B023
-
-        rate = 1 / seconds(device, work)
-        row = {"way": f"batch of {batch}", "tokens/s": made[0] * rate, "ratio": made[0] * rate / alone}
-        rows.append(row | {"decided alone": counted[0] / made[0]})
-    generation.choose_alone = choose_alone
-    return rows
+    try:
+        yield found
+    finally:
+        generation.choose_alone = choose_alone
 
 
 @torch.no_grad()
@@ -145,7 +181,7 @@ def measure_capture(model: Any, scale: Scale, device: str) -> Rows:
             for layer in trace.layers:
                 layer_statistics(trace, layer, device)
 
-        taken, peak = seconds(device, statistics), peak_gigabytes(device, statistics)
+        taken, peak = seconds(device, statistics, scale.rounds), peak_gigabytes(device, statistics)
         row = {"T": n_tokens, "way": "statistics of answer rows", "seconds": taken, "ratio": taken / base}
         rows.append(row | {"peak GB": peak})
     return rows
@@ -164,16 +200,24 @@ def measure_patching(model: Any, scale: Scale, device: str) -> Rows:
             found.append(sweep_resid(model, case.pair, *runs, scale.memory_mib * MIB))
 
         taken, peak = seconds(device, sweep, scale.rounds), peak_gigabytes(device, sweep)
-        cells = case.cells[: scale.cells]
-        values: list[float] = []
-        each = seconds(device, lambda c=cells, k=case, v=values: v.extend(full_forward(k, cell) for cell in c))
-        each /= len(cells)
-        span = abs(found[-1].ld_clean - found[-1].ld_corrupted)
-        ours = [found[-1].metrics.logit_diff[layer, found[-1].positions.index(token)] for layer, token in cells]
-        gap = max(abs(a - b) / span for a, b in zip(ours, values, strict=True))
-        row = {"T": n_tokens, "cells": len(case.cells), "seconds a pair": taken, "seconds a cell alone": each}
-        rows.append(row | {"ratio": each * len(case.cells) / taken, "peak GB": peak, "difference in NLD": gap})
+        row = {"T": n_tokens, "cells": len(case.cells), "seconds a pair": taken, "peak GB": peak}
+        rows.append(row | cells_alone(case, found[-1], taken, scale, device))
     return rows
+
+
+def cells_alone(case: Case, sweep: Sweep, taken: float, scale: Scale, device: str) -> dict[str, float]:
+    """Some cells by a forward pass each, half of them of the last token: time, effects and differences in NLD."""
+    last = [cell for cell in case.cells if cell[1] == sweep.positions[-1]]
+    cells = [*last[: scale.cells // 2], *(cell for cell in case.cells if cell not in last)][: scale.cells]
+    runs: list[list[float]] = []
+    each = seconds(device, lambda: runs.append([full_forward(case, cell) for cell in cells]), scale.rounds) / len(cells)
+    span = sweep.ld_clean - sweep.ld_corrupted
+    own = [sweep.metrics.logit_diff[layer, sweep.positions.index(token)] for layer, token in cells]
+    ours, alone = ([(value - sweep.ld_corrupted) / span for value in values] for values in (own, runs[-1]))
+    gaps = [abs(a - b) for a, b in zip(ours, alone, strict=True)]
+    row = {"seconds a cell alone": each, "ratio": each * len(case.cells) / taken}
+    row |= {"largest effect, NLD": max(map(abs, alone)), "difference in NLD": max(gaps)}
+    return row | {"share of a cell's effect": max(gap / abs(one) for gap, one in zip(gaps, alone, strict=True))}
 
 
 @torch.no_grad()
@@ -197,12 +241,13 @@ def knocked_out(model: Any, n_tokens: int, scale: Scale, device: str) -> dict[st
         found.update(run_arms(model, runs[-1], arms, scale.memory_mib))
 
     def one_by_one() -> None:
+        alone.clear()
         for heads in sets[: scale.cells]:
             logits = masked_forward(model, given, by_layer(heads), rows, keys, len(targets))[0]
             alone.append(logits.float().log_softmax(-1).gather(1, targets[:, None])[:, 0].double().cpu())
 
     taken, peak = seconds(device, together, scale.rounds), peak_gigabytes(device, together)
-    each = seconds(device, one_by_one) / scale.cells
+    each = seconds(device, one_by_one, scale.rounds) / scale.cells
     gap = max((found[arm] - other).abs().max().item() for arm, other in zip(arms, alone, strict=False))
     moved = max((log_probs - runs[-1].log_probs).abs().max().item() for log_probs in found.values())
     row = {"T": n_tokens, "sets": len(sets), "seconds a trace": taken, "seconds a set alone": each}

@@ -15,15 +15,20 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.measuring import seconds
 from benchmarks.passes import Passes, StageWork, StudyOf
+from benchmarks.stage_work import scorings
 from r2a_core.activations.layer_attention import LayerAttention
 from r2a_core.attention.masses import row_statistics
+from r2a_core.attention.walk import ReasoningWalk
 from r2a_core.infra.errors import R2AError
 from r2a_core.paths import StudyPaths
-from r2a_core.sentences.suppress import LOGIT_BYTES
+from r2a_core.sentences.receivers import receivers
+from r2a_core.walks.measures import answer_reading, cell_width
+from r2a_core.walks.part_reading import PartRows
 
 ROWS = 256  # of the pass that measures a rate
 CACHE = 2**27  # numbers in layers that no cache holds: weights come from memory, as those of a whole model
@@ -39,19 +44,24 @@ class Machine:
     layer: float  # s, of a layer's call beside what it computes
     start: float  # s, of a process that does nothing
     load: float  # s, to load the model
+    head_row: float = 1e-5  # s, of one answer row of one head whose walk is measured on the CPU
+    entries: float = 1e8  # a second, of sentence matrices of heads that are scored on the CPU
     disk: float = 1e9  # bytes a second
 
     def seconds(self, study: StudyOf, work: StageWork) -> float:
         """Returns the time of a stage."""
         start = work.runs * (self.start + (self.load if work.passes else 0))
         passes = sum(self.passing(study, passes) for passes in work.passes)
-        return start + passes + work.weights / self.statistics + work.kept / self.disk
+        on_cpu = work.head_rows * self.head_row + work.entries / self.entries
+        return start + passes + work.weights / self.statistics + on_cpu + work.kept / self.disk
 
     def passing(self, study: StudyOf, passes: Passes) -> float:
         """Returns the time of passes of one kind."""
         shape = study.shape
         layer = study.layer_weights * shape.dtype.itemsize + passes.caches * passes.seen * shape.kv_bytes
-        moved = passes.layers * layer + passes.logits * shape.n_vocab * LOGIT_BYTES
+        moved = passes.layers * layer + passes.logits * shape.n_vocab * passes.logit_bytes
+        if passes.logits:
+            moved += passes.unembeddings * shape.d_model * shape.n_vocab * shape.dtype.itemsize
         computed = operations(study, passes.rows, passes.seen) * passes.layers
         computed += 2 * passes.logits * shape.d_model * shape.n_vocab
         return passes.count * (
@@ -78,7 +88,8 @@ def measured(study: StudyOf) -> Machine:
     code = "import pathlib, stages.attention; from r2a_core.models.load import load_model; "
     code += "from r2a_core.models.tokenizers import load_tokenizer; load_"
     start, load = (child("-c", f"{code}{what}(pathlib.Path({str(folder)!r}))") for what in ("tokenizer", "model"))
-    return Machine(rate, bandwidth, weights_a_second(study), call, start, load - start)
+    on_cpu = head_row_seconds(study), entries_a_second(study)
+    return Machine(rate, bandwidth, weights_a_second(study), call, start, load - start, *on_cpu)
 
 
 def layer_seconds(study: StudyOf, lengths: Sequence[int]) -> list[float]:
@@ -117,3 +128,30 @@ def weights_a_second(study: StudyOf) -> float:
     queries, keys = (torch.randn(n, trace.n_tokens, shape.head_dim) for n in (shape.n_heads, shape.n_kv_heads))
     layer = LayerAttention(0, shape.n_heads, shape.n_kv_heads, shape.head_dim, shape.head_dim**-0.5)
     return shape.n_heads * trace.n_tokens**2 / 2 / cpu(lambda: row_statistics(queries, keys, 0, layer, trace))
+
+
+def head_row_seconds(study: StudyOf) -> float:
+    """Measures an answer row of a head, its walking paths and other measures, on one layer of random shares."""
+    heads, lengths, peak = study.shape.n_heads, study.lengths, study.params.walks.peak
+    shares, numbers = random_rows(heads, lengths.answer, lengths.reasoning)
+    rows = PartRows(*numbers[:2], torch.full((lengths.answer,), lengths.reasoning), ReasoningWalk(*numbers[2:]))
+    taken = cpu(lambda: answer_reading(rows, (rows,), shares, lengths.reasoning, peak))
+    return taken / (heads * lengths.answer)
+
+
+def random_rows(heads: int, n_rows: int, n_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Shares (head, row, cell) of which one in twenty is three times the mean, and six numbers (head, row) in 0..1."""
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.rand(6, heads, n_rows, generator=generator)
+    shares = torch.empty(heads, n_rows, -(-n_tokens // cell_width(n_tokens))).exponential_(generator=generator)
+    return shares / shares.sum(-1, keepdim=True), numbers
+
+
+def entries_a_second(study: StudyOf) -> float:
+    """Measures the receiver heads of one layer on random matrices, of as many sentences as are scored at the least."""
+    config, generator = study.params.sentences, np.random.default_rng(0)
+    proximity = config.proximity[0]
+    n = max(study.lengths.reasoning // study.lengths.sentence, config.least + proximity)
+    matrix = generator.random((study.shape.n_heads, n, n))
+    taken = cpu(lambda: receivers(matrix, proximity, config.least, config.shuffles, generator))
+    return matrix.size * scorings(config) / taken

@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from r2a_core.activations.hooks import ModelShape, model_shape
 from r2a_core.config import FreeParams, GenerateParams, Params, ResponseParams
 from r2a_core.generation.decode import sequence_bytes
 from r2a_core.infra.errors import R2AError
 from r2a_core.infra.memory import MIB, SHARE_OF_FREE, rows_that_fit
+from r2a_core.sentences.suppress import LOGIT_BYTES
 from r2a_core.trace import TraceSegments
 
 SIZES = {"math500": 500, "wildbench": 1024, "pairs_table": 404}  # of datasets whose params do not say it
@@ -61,6 +64,8 @@ class Passes:
     logits: float = 1  # rows that have logits
     caches: float = 1  # sequences whose keys and values are read, `seen` tokens each
     slower: float = 1  # times as long as its token-layers in an ordinary pass
+    logit_bytes: float = LOGIT_BYTES  # moved for a row with logits and an entry of the vocabulary
+    unembeddings: float = 1  # times that the unembedding's weights are read, where there are logits
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ class StageWork:
     weights: float = 0  # attention weights that are made and reduced outside the passes
     device: float = 0  # bytes on the device beside the model, at the peak
     kept: float = 0  # bytes on disk
+    head_rows: float = 0  # answer rows of heads whose walks are measured, on the CPU
+    entries: float = 0  # of the sentence matrices of heads, each time that one is scored, on the CPU
 
 
 @dataclass(frozen=True)
@@ -84,10 +91,11 @@ class StudyOf:
     model: Any  # transformers PreTrainedModel without weights
     lengths: Lengths
     memory: float  # bytes of the device
+    device: str = "cuda"  # cpu: where passes are smaller
 
     @cached_property
     def shape(self) -> ModelShape:
-        return model_shape(self.model)
+        return replace(model_shape(self.model), device=torch.device(self.device))
 
     @property
     def dtype(self) -> str:

