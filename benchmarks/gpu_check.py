@@ -162,7 +162,7 @@ def study(device: str, small: bool) -> Rows:
             begun = time.monotonic()
             getattr(importlib.import_module(module), stage)(*names)
             taken[stage] = taken.get(stage, 0.0) + time.monotonic() - begun
-        captured = sum(map(n_traces, Path("data/activations").rglob("index.parquet")))
+        captured = sum(map(n_traces, Path("data/activations").glob("*/*/with*_reasoning/index.parquet")))
     traces = {"capture": captured}
     return [{"stage": stage, "seconds": spent, "traces": traces.get(stage)} for stage, spent in taken.items()]
 
