@@ -63,7 +63,7 @@ pin: develop $(PEERS)/.ready
 doctor: install
 	python -m stages.doctor
 
-# Ours and its peers in turns, half an hour on an idle machine -> docs/benchmarks.md
+# Ours and its peers in turns, some two hours of one core -> docs/benchmarks.md
 bench: install $(PEERS)/.ready
 	python -m benchmarks.run
 
