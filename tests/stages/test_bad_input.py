@@ -61,7 +61,7 @@ def test_a_doctor_reports_files_that_are_absent_and_goes_on(study: Study) -> Non
     assert "NO  tiny           /none has no config.json" in ended.out
     recipe = PARAMS["models"]["smollm2_ignores_training"]["recipe"] | {"start": {"path": "/none", "sha256": "0" * 64}}
     study.write_params(models={**PARAMS["models"], "tiny": {"kind": "train", "recipe": recipe}})
-    assert "NO  tiny.recipe.start the adapter /none has no" in study.run("doctor", "--params-only").out
+    assert "NO  tiny.recipe.start the adapter /none does not exist" in study.run("doctor", "--params-only").out
 
 
 def test_a_study_of_texts_runs_and_counts_its_answers(study: Study) -> None:
