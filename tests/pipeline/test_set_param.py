@@ -20,7 +20,10 @@ TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 STAGE = "cmd: cat params.yaml > seen.yaml\n    params: [generate, run]\n    outs: [seen.yaml]"
 # What -S sets, the lines that go and those that come.
 CASES = {
-    "generate.temperature=0": (["  temperature: 0.6  # 0 = greedy; else 0.05 to 10"], ["  temperature: 0    # 0 = greedy; else 0.05 to 10"]),
+    "generate.temperature=0": (
+        ["  temperature: 0.6  # 0 = greedy; else 0.05 to 10"],
+        ["  temperature: 0    # 0 = greedy; else 0.05 to 10"],
+    ),
     "heads.walk.mass=0.5": (["  walk: {mass: 0.4, correlation: 0.7}"], ["  walk: {mass: 0.5, correlation: 0.7}"]),
     "run.datasets=[orders,days]": (["  - comparisons", "  - swaps"], []),
     "capture.residual_layers=[0,1]": (["  residual_layers: []"], ["  residual_layers:", "  - 0", "  - 1"]),
