@@ -134,7 +134,8 @@ def head_row_seconds(study: StudyOf) -> float:
     """Measures an answer row of a head, its walking paths and other measures, on one layer of random shares."""
     heads, lengths, peak = study.shape.n_heads, study.lengths, study.params.walks.peak
     shares, numbers = random_rows(heads, lengths.answer, lengths.reasoning)
-    rows = PartRows(*numbers[:2], torch.full((lengths.answer,), lengths.reasoning), ReasoningWalk(*numbers[2:]))
+    even, near, *walk = numbers
+    rows = PartRows(even, near, torch.full((lengths.answer,), lengths.reasoning), ReasoningWalk(*walk))
     taken = cpu(lambda: answer_reading(rows, (rows,), shares, lengths.reasoning, peak))
     return taken / (heads * lengths.answer)
 

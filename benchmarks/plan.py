@@ -46,16 +46,10 @@ def model_of(name: str, params: Params) -> Any:
     """Builds a model without weights from the published sizes. Raises R2AError for one whose sizes are not known."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    known, sizes = dict[str, Any](), PUBLISHED | OTHERS
-    for each, entry in params.models.items():
-        from_nothing = isinstance(entry, TrainedModel) and isinstance(entry.recipe, TrainingRecipe)
-        source = entry.recipe.base if isinstance(entry, TrainedModel) and not from_nothing else entry
-        key = source.package if isinstance(source, GgufModel) else each
-        if from_nothing or (isinstance(source, GgufModel | HubModel) and key in sizes):
-            known[each] = entry.recipe if from_nothing else sizes[key]
+    known = {each: found for each, entry in params.models.items() if (found := known_sizes(each, entry))}
     if name not in known:
         raise R2AError(f"the sizes of {name!r} are not known here", f"choose from {', '.join(known)}")
-    own, given = known[name], params.models[name].dtype
+    own, given = known[name]
     dtype = getattr(torch, "bfloat16" if given == "auto" else given)
     if isinstance(own, TrainingRecipe):
         tokenizer = build_tokenizer()
@@ -64,6 +58,19 @@ def model_of(name: str, params: Params) -> Any:
         return model
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(**own), dtype=dtype).eval()
+
+
+def known_sizes(name: str, entry: Any) -> tuple[TrainingRecipe | dict[str, Any], str] | None:
+    """Finds the sizes of an entry of `models` and its dtype: its recipe, or the published ones; None where unknown."""
+    recipe = entry.recipe if isinstance(entry, TrainedModel) else None
+    if isinstance(recipe, TrainingRecipe):
+        return recipe, entry.dtype
+    source = entry if recipe is None else recipe.base
+    if not isinstance(source, GgufModel | HubModel):
+        return None
+    key = (source.package or "") if isinstance(source, GgufModel) else name
+    own = (PUBLISHED | OTHERS).get(key)
+    return None if own is None else (own, entry.dtype)
 
 
 def check_length(name: str, model: Any, lengths: Lengths) -> None:
