@@ -70,6 +70,18 @@ def end_of_text(model: Any) -> int:
     return 1 if found is None else found
 
 
+def generate_padded(model: Any, prompts: Sequence[list[int]], config: Any) -> list[list[int]]:
+    """Responses of transformers' generate, padded on the left, to the first end of a text or the cap.
+
+    config: GenerationConfig, with one token that ends a text and one for padding.
+    """
+    width, end, pad = max(map(len, prompts)), config.eos_token_id, config.pad_token_id
+    ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
+    texts = model.generate(ids, attention_mask=mask, generation_config=config)[:, width:].tolist()
+    return [text[: text.index(end) + 1] if end in text else text for text in texts]
+
+
 def weights_digest(shape: Shape) -> str:
     """Digest of the weights; equal on both sides."""
     digest = hashlib.sha256()

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.cases import by_layer, masked_forward, random_sets
+from benchmarks.cases import by_layer, generate_padded, masked_forward, random_sets
 from benchmarks.measuring import Rows, peak_gigabytes, seconds
 from benchmarks.memory_model import capture_account, weight_bytes
 from benchmarks.ours import config as capture_config
@@ -127,12 +127,8 @@ def generated_texts(model: Any, prompts: Sequence[list[int]], scale: Scale) -> T
         temperature=TEMPERATURE,
         top_k=0,
     )
-    width = max(map(len, prompts))
-    ids = torch.tensor([[IDS.pad] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
     torch.manual_seed(0)
-    texts = model.generate(ids, attention_mask=mask, generation_config=config)[:, width:].tolist()
-    return [text[: text.index(IDS.eos) + 1] if IDS.eos in text else text for text in texts]
+    return generate_padded(model, prompts, config)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from benchmarks.cases import (
     by_layer,
     chosen_cells,
     end_of_text,
+    generate_padded,
     masked_forward,
     patched_forward,
     random_sets,
@@ -160,20 +161,14 @@ def generate_batched(
     from transformers import GenerationConfig
 
     model = build_model(Shape(**shape))
-    end = end_of_text(model)
     options = {"max_new_tokens": max_new_tokens, "do_sample": temperature > 0}
     options |= {"temperature": temperature, "top_k": 0} if temperature > 0 else {}
-    config = GenerationConfig(eos_token_id=end, pad_token_id=0, **options)
+    config = GenerationConfig(eos_token_id=end_of_text(model), pad_token_id=0, **options)
 
     def run() -> list[list[int]]:
         made = []
         for start in range(0, len(prompts), batch_size):
-            part = prompts[start : start + batch_size]
-            width = max(map(len, part))
-            ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in part])
-            mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in part])
-            texts = model.generate(ids, attention_mask=mask, generation_config=config)[:, width:].tolist()
-            made += [text[: text.index(end) + 1] if end in text else text for text in texts]
+            made += generate_padded(model, prompts[start : start + batch_size], config)
         return made
 
     return run
