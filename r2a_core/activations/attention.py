@@ -25,6 +25,7 @@ from r2a_core.activations.layer_attention import (
     MaskSpec,
     SlidingCausalMask,
     attend,
+    causal_sdpa_with_log_sums,
     sliding_causal_mask,
 )
 from r2a_core.infra.errors import R2AError
@@ -149,13 +150,18 @@ class Recorder:
 
     columns: Tensor | None = None  # (token, column), for `weighted_sums`; multiples of 8 columns are quickest
 
-    def attention(self, layer: LayerAttention, query: Tensor, key: Tensor) -> None:
-        """Take query (head, token, head_dim) and key (kv_head, token, head_dim) of one layer, after RoPE."""
+    def attention(self, layer: LayerAttention, query: Tensor, key: Tensor, log_sums: Tensor | None = None) -> None:
+        """Take query (head, token, head_dim) and key (kv_head, token, head_dim) of one layer, after RoPE.
+
+        log_sums: log-sum-exp (head, token) of the logits that a token sees, where there are `columns` and the layer's
+        attention yields it; else None.
+        """
 
     def weighted_sums(self, layer: int, sums: Tensor) -> None:
         """Take sums over keys (token, head, column): attention weights times `columns`, in the model's dtype.
 
-        The columns join the values, so that the sums of all rows come out of the layer's own attention.
+        Called after `attention` of a layer without log_sums. The columns join the values, so that the sums of all rows
+        come out of the layer's own attention.
         """
 
     def residual(self, layer: int, stream: Tensor) -> None:
@@ -197,8 +203,13 @@ class RecordingPlan:
     def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         if query.shape[0] != 1 or query.shape[2] != key.shape[2]:
             raise R2AError("recording takes one sequence and no cache", "pass the token ids of one trace alone")
-        self.recorder.attention(call.layer, query[0], key[0])
         mask = MaskSpec(torch.arange(query.shape[2], device=query.device), None)
+        if self.recorder.columns is not None:
+            found = causal_sdpa_with_log_sums(call, query, key, value, mask)
+            if found is not None:
+                self.recorder.attention(call.layer, query[0], key[0], found[1][0])
+                return found[0]
+        self.recorder.attention(call.layer, query[0], key[0])
         if self.recorder.columns is None:
             return attend(call, query, key, value, mask)
         columns, width = self.recorder.columns.to(value), value.shape[-1]

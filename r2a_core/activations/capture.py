@@ -57,7 +57,7 @@ class TraceRecorder(Recorder):
         self.stream_rows = kept_rows(segments, config.stream_rows)
         self.trace = TraceActivations(segments, self.rows.start, self.stream_rows.start)
 
-    def attention(self, layer: LayerAttention, query: Tensor, key: Tensor) -> None:
+    def attention(self, layer: LayerAttention, query: Tensor, key: Tensor, log_sums: Tensor | None = None) -> None:
         if self.config.layers is None or layer.layer in self.config.layers:
             self.trace.layers[layer.layer] = layer
             self.trace.q[layer.layer] = self.kept(query[:, self.rows.start : self.rows.stop])

@@ -145,6 +145,24 @@ def causal_sdpa(layer: LayerAttention, query: Tensor, key: Tensor, value: Tensor
     return z.transpose(1, 2).contiguous()
 
 
+def causal_sdpa_with_log_sums(
+    call: LayerCall, query: Tensor, key: Tensor, value: Tensor, mask: MaskSpec
+) -> tuple[Tensor, Tensor] | None:
+    """Compute z as `attend` does, bit by bit, and what SDPA's kernel for CPUs tells beside it.
+
+    That is log-sum-exp (row, head, token) over the logits that a token sees, at least float32. None for layers and
+    devices where SDPA runs another kernel.
+    """
+    plain = call.eager is None and mask.is_causal(call.layer.window)
+    if not plain or query.device.type != "cpu" or value.shape[-1] != query.shape[-1]:
+        return None
+    groups = call.layer.n_heads // call.layer.n_kv_heads
+    repeated = (each.repeat_interleave(groups, 1) for each in (key, value))
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    z, log_sums = kernel(query, *repeated, is_causal=True, scale=call.layer.scaling)
+    return z.transpose(1, 2).contiguous(), log_sums
+
+
 def masked_sdpa(layer: LayerAttention, query: Tensor, key: Tensor, value: Tensor, mask: MaskSpec) -> Tensor:
     """Compute SDPA over blocks of query rows, each with the keys and the mask of its rows."""
     n_tokens, groups = query.shape[2], layer.n_heads // layer.n_kv_heads

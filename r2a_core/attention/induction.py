@@ -36,7 +36,7 @@ class InductionRecorder(Recorder):
     offset: dict[int, Tensor]  # layer -> (head,), sum over sequences
     match: dict[int, Tensor]
 
-    def attention(self, layer: LayerAttention, query: Tensor, key: Tensor) -> None:
+    def attention(self, layer: LayerAttention, query: Tensor, key: Tensor, log_sums: Tensor | None = None) -> None:
         tokens, zero = self.token_ids, torch.zeros(layer.n_heads)
         on_offset, on_match, total = zero.clone(), zero.clone(), zero.clone()
         for block in pattern_blocks(query, key, 0, layer, range(len(tokens))):

@@ -7,18 +7,20 @@ token groups.
 model, token ids, token groups -> the same LayerMasses from one forward pass (`masses_in_forward`), nothing stored.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from r2a_core.activations.attention import Recorder, recording
 from r2a_core.activations.capture import forward
-from r2a_core.activations.layer_attention import LayerAttention
+from r2a_core.activations.layer_attention import LayerAttention, rows_per_block
 from r2a_core.activations.store import RecordedTrace
-from r2a_core.attention.patterns import pattern_blocks
+from r2a_core.attention.patterns import CPU_ELEMENTS, pattern_blocks
 from r2a_core.attention.walk import ReasoningWalk, block_walk, join_walks
 from r2a_core.infra.checks import check_finite
 from r2a_core.trace import SEGMENTS, TraceSegments
@@ -52,17 +54,20 @@ def row_statistics(
     layer: LayerAttention,
     segments: TraceSegments,
     reasoning_rows: bool = True,
+    log_sums: Tensor | None = None,
 ) -> LayerStatistics:
     """Statistics of one layer, of its reasoning rows too where they are wanted and given.
 
-    queries (head, row, head_dim), row 0 being token `first_row`; keys (kv_head, token, head_dim).
+    queries (head, row, head_dim), row 0 being token `first_row`; keys (kv_head, token, head_dim); log_sums (head, row),
+    of the logits, where they are known.
     """
     answer = keys.new_zeros((layer.n_heads, keys.shape[1]), dtype=torch.float64)
     walks = []
     for block in pattern_blocks(queries, keys, first_row, layer, segments.answer):
         answer[:, block.keys.start : block.keys.stop] += block.weights.sum(dim=1)
         if len(segments.reasoning):
-            walks.append(block_walk(block, segments.reasoning))
+            known = None if log_sums is None else log_sums[:, block.rows.start - first_row : block.rows.stop - first_row]
+            walks.append(block_walk(block, segments.reasoning, known))
     reasoning = None
     if reasoning_rows and len(segments.reasoning) and first_row <= segments.reasoning.start:
         reasoning = torch.zeros_like(answer)
@@ -70,6 +75,29 @@ def row_statistics(
             reasoning[:, block.keys.start : block.keys.stop] += block.weights.sum(dim=1)
         reasoning = (reasoning / len(segments.reasoning)).cpu()
     return LayerStatistics((answer / len(segments.answer)).cpu(), reasoning, join_walks(walks) if walks else None)
+
+
+def mean_weights(
+    queries: Tensor, keys: Tensor, log_sums: Tensor, layer: LayerAttention, rows: range, tokens: Tensor
+) -> Tensor:
+    """Computes the mean attention weight (head, chosen token) of some tokens over `rows`; float64.
+
+    queries (head, token, head_dim), keys (kv_head, token, head_dim) and log_sums (head, token), log-sum-exp of the
+    logits that a token sees: of all tokens of a sequence, in a layer without window.
+    """
+    n_kv, late = layer.n_kv_heads, int((tokens < rows.start).sum())  # tokens from `late` on are not seen by all rows
+    chosen = keys[:, tokens].float() * layer.scaling
+    found = torch.zeros(n_kv, len(tokens), layer.n_heads // n_kv, dtype=torch.float64)
+    step = rows_per_block(CPU_ELEMENTS // layer.n_heads, max(1, len(tokens)), None)
+    for start in range(rows.start, rows.stop, step):
+        some = slice(start, min(start + step, rows.stop))
+        query = queries[:, some].float().reshape(n_kv, -1, layer.head_dim)
+        logits = torch.bmm(chosen, query.mT).unflatten(2, (layer.n_heads // n_kv, -1))  # (kv_head, token, head, row)
+        logits -= log_sums[:, some].reshape(n_kv, 1, layer.n_heads // n_kv, -1)
+        unseen = tokens[late:, None, None] > torch.arange(some.start, some.stop)
+        logits[:, late:].masked_fill_(unseen, -torch.inf)
+        found += logits.exp_().sum(dim=-1)
+    return found.transpose(1, 2).flatten(0, 1) / len(rows)
 
 
 @dataclass(frozen=True)
@@ -80,9 +108,10 @@ class TokenGroups:
     reflection: Sequence[range]  # reflection phrases of the reasoning
     sentences: Sequence[range]  # of the reasoning
 
+    @functools.cached_property
     def columns(self) -> Tensor:
-        """Counts how often each token is in a segment (SEGMENTS) or a reflection phrase: (token, 8), the last one 0."""
-        columns = torch.zeros(self.segments.n_tokens, 8)
+        """How often each token is in a segment (SEGMENTS) or a reflection phrase: (token, 8), the last one 0; float64."""
+        columns = torch.zeros(self.segments.n_tokens, 8, dtype=torch.float64)
         for column, tokens in enumerate(self.segments.ranges().values()):
             columns[tokens.start : tokens.stop, column] = 1
         for tokens in self.reflection:
@@ -104,25 +133,16 @@ class LayerMasses:
     walk: ReasoningWalk | None  # of answer rows; None without reasoning tokens
 
 
-def masses(means: Tensor, groups: Mapping[str, range]) -> dict[str, Tensor]:
-    """Mass of each token range, (head,), from mean weights (head, token)."""
-    return {name: means[:, tokens.start : tokens.stop].sum(dim=1) for name, tokens in groups.items()}
-
-
-def group_masses(means: Tensor, groups: TokenGroups) -> Tensor:
-    """Computes masses (head, SEGMENTS and then reflection) from mean weights (head, token)."""
-    reflection = means[:, [token for tokens in groups.reflection for token in tokens]].sum(dim=1)
-    return torch.stack([*masses(means, groups.segments.ranges()).values(), reflection], dim=1)
-
-
 def layer_masses(statistics: LayerStatistics, groups: TokenGroups, window: int | None, place: str) -> LayerMasses:
     """Computes the masses from the statistics of a layer. Raises R2AError, naming the place, at a NaN or inf."""
     check_statistics(statistics, place)
-    reasoning = None if statistics.reasoning is None else group_masses(statistics.reasoning, groups)
-    by_sentence = [statistics.answer[:, tokens.start : tokens.stop].sum(dim=1) for tokens in groups.sentences]
-    sentences = torch.stack(by_sentence, dim=1) if by_sentence else statistics.answer[:, :0]
+    columns = groups.columns[:, : REFLECTION + 1]
+    reasoning = None if statistics.reasoning is None else statistics.reasoning @ columns
+    up_to = pad(statistics.answer.cumsum(dim=1), (1, 0))  # (head, token + 1), mass on the tokens before
+    starts, stops = ([getattr(tokens, end) for tokens in groups.sentences] for end in ("start", "stop"))
+    sentences = up_to[:, stops] - up_to[:, starts]
     focus = sink_free_focus(statistics.answer, groups.segments, window)
-    return LayerMasses(group_masses(statistics.answer, groups), reasoning, sentences, focus, statistics.walk)
+    return LayerMasses(statistics.answer @ columns, reasoning, sentences, focus, statistics.walk)
 
 
 def check_statistics(statistics: LayerStatistics, place: str) -> None:
@@ -142,8 +162,10 @@ class MassRecorder(Recorder):
     """Measures each layer when it runs.
 
     Answer rows, which are few, are computed block by block as from disk. Reasoning rows come out of the layer's own
-    attention, in the model's precision: its values gain a column per token group, 1 on the group's tokens, and what
-    comes out in that column is a row's mass on the group.
+    attention. Where that yields the log-sum-exp of each row, the weights of the few tokens outside of the reasoning and
+    of reflection phrases follow one by one, and the rest of a row's weight lies on the reasoning. Elsewhere the values
+    gain a column per token group, 1 on the group's tokens, and what comes out in that column is a row's mass on the
+    group, in the model's precision.
     """
 
     item_id: str
@@ -152,31 +174,49 @@ class MassRecorder(Recorder):
     layers: dict[int, LayerAttention] = field(default_factory=dict)
     masses: dict[int, LayerMasses] = field(default_factory=dict)
 
-    def attention(self, layer: LayerAttention, query: Tensor, key: Tensor) -> None:
-        statistics = row_statistics(query, key, 0, layer, self.groups.segments, reasoning_rows=False)
+    def attention(self, layer: LayerAttention, query: Tensor, key: Tensor, log_sums: Tensor | None = None) -> None:
+        statistics = row_statistics(query, key, 0, layer, self.groups.segments, False, log_sums)
         self.layers[layer.layer] = layer
         place = f"{self.item_id!r}, layer {layer.layer}"
         self.masses[layer.layer] = layer_masses(statistics, self.groups, layer.window, place)
+        if log_sums is not None and len(self.groups.segments.reasoning):
+            self.keep_reasoning(layer.layer, self.masses_from_log_sums(layer, query, key, log_sums))
 
     def weighted_sums(self, layer: int, sums: Tensor) -> None:
         rows = self.groups.segments.reasoning
         if len(rows):
-            means = sums[rows.start : rows.stop].mean(dim=0, dtype=torch.float64).cpu()[:, : REFLECTION + 1]
-            check_finite(means, f"{self.item_id!r}, layer {layer}: masses of the reasoning rows", ("head", "group"))
-            self.masses[layer] = replace(self.masses[layer], reasoning=means)
+            self.keep_reasoning(layer, sums[rows.start : rows.stop].mean(dim=0, dtype=torch.float64).cpu())
+
+    def masses_from_log_sums(self, layer: LayerAttention, query: Tensor, key: Tensor, log_sums: Tensor) -> Tensor:
+        """Computes the masses (head, column) of the reasoning rows; those of the longest segment as what is left."""
+        segments = self.groups.segments
+        longest = SEGMENTS.index("reasoning" if len(segments.reasoning) >= len(segments.query) else "query")
+        columns = self.groups.columns[: segments.reasoning.stop].clone()
+        columns[:, longest] = 0
+        tokens = columns.any(dim=1).nonzero()[:, 0]
+        found = mean_weights(query, key, log_sums, layer, segments.reasoning, tokens) @ columns[tokens]
+        found[:, longest] = (1 - found[:, :REFLECTION].sum(dim=1)).clamp(min=0)
+        return found
+
+    def keep_reasoning(self, layer: int, means: Tensor) -> None:
+        """Adds the masses (head, column) of the reasoning rows to those of the answer rows."""
+        means = means[:, : REFLECTION + 1]
+        check_finite(means, f"{self.item_id!r}, layer {layer}: masses of the reasoning rows", ("head", "group"))
+        self.masses[layer] = replace(self.masses[layer], reasoning=means)
 
 
 @torch.no_grad()
 def masses_in_forward(model: Any, item_id: str, token_ids: Sequence[int], groups: TokenGroups) -> MassRecorder:
     """Measures the masses of one trace by one forward pass over its token ids (final EOS included)."""
-    recorder = MassRecorder(item_id, groups, groups.columns().to(model.device))
+    recorder = MassRecorder(item_id, groups, groups.columns.to(model.device, torch.float32))
     with recording(model, recorder):
         forward(model, token_ids)
     return recorder
 
 
+@functools.lru_cache(maxsize=16)
 def even_reading(segments: TraceSegments, rows: range, window: int | None) -> Tensor:
-    """Mean weights (token,) of `rows` that attend evenly to all that they see."""
+    """Mean weights (token,) of `rows` that attend evenly to all that they see: not to be written to."""
     row = torch.arange(rows.start, rows.stop, dtype=torch.float64)
     low = torch.zeros_like(row) if window is None else (row - window + 1).clamp(min=0)
     change = torch.zeros(segments.n_tokens + 1, dtype=torch.float64)  # of the sum of weights, from token to token

@@ -84,7 +84,7 @@ class NeedleRecorder(Recorder):
     needle: range
     hits: dict[int, Tensor] = field(default_factory=dict)  # layer -> (head,), steps
 
-    def attention(self, layer: LayerAttention, query: Tensor, key: Tensor) -> None:
+    def attention(self, layer: LayerAttention, query: Tensor, key: Tensor, log_sums: Tensor | None = None) -> None:
         hits = torch.zeros(layer.n_heads, dtype=torch.int64)
         for block in pattern_blocks(query, key, 0, layer, self.rows):
             strongest = block.logits.amax(dim=-1)  # NaN where any logit is

@@ -31,8 +31,11 @@ class ReasoningWalk:
     evenness: Tensor  # (head, row), exp(entropy) / reasoning tokens seen: 1 = uniform, 1/n = one token
 
 
-def block_walk(block: PatternBlock, reasoning: range) -> ReasoningWalk:
-    """Computes the walk of the rows of one block."""
+def block_walk(block: PatternBlock, reasoning: range, log_sums: Tensor | None = None) -> ReasoningWalk:
+    """Computes the walk of the rows of one block.
+
+    log_sums: log-sum-exp (head, row) of the logits of each row, sinks' included, where it is known.
+    """
     inside = block.place(reasoning)
     keys = block.keys[inside]
     if not len(keys):
@@ -43,13 +46,17 @@ def block_walk(block: PatternBlock, reasoning: range) -> ReasoningWalk:
     middle = place.mean()  # moments about the middle lose less to rounding
     moments = torch.stack([torch.ones_like(place), place - middle, (place - middle) ** 2])
     beside = (inside.start, len(block.keys) - inside.start - len(keys))
-    mass, first, second = linear(block.weights, pad(moments, beside)).unbind(-1)  # all keys, which spares a copy
-    total, peak, largest = mass, logits.amax(dim=-1), weights.amax(dim=-1)
-    if (largest < LEAST_WEIGHT).any():  # too little mass to be scaled up from float32
-        weights, largest = (logits - peak[..., None]).exp(), torch.ones_like(peak)
+    sums = pad(moments, beside) @ block.weights.flatten(0, 1).mT  # over all keys, which spares a copy
+    mass, first, second = sums.unflatten(1, block.weights.shape[:2])
+    total, scale = mass, log_sums  # a weight is exp(logit - scale)
+    if (mass < LEAST_WEIGHT).any():  # too little to be scaled up from float32
+        scale = logits.amax(dim=-1)
+        weights = (logits - scale[..., None]).exp()
         total, first, second = linear(weights, moments).unbind(-1)
+    elif scale is None:
+        scale = block.logits.amax(dim=-1) - block.weights.amax(dim=-1).log()
     first, second = first / total, second / total
-    entropy = (total / largest).log() + peak - torch.linalg.vecdot(weights, logits) / total
+    entropy = total.log() + scale - torch.linalg.vecdot(weights, logits) / total
     count = block.seen[:, inside].sum(-1)
     walk = (first + middle, (second - first**2).clamp(min=0).sqrt(), (entropy.exp() / count).clamp(max=1))
     return ReasoningWalk(mass, *(torch.where(count > 0, part, torch.nan) for part in walk))

@@ -47,7 +47,7 @@ class Keys(Recorder):
     def __init__(self):
         self.keys = {}
 
-    def attention(self, layer, query, key):
+    def attention(self, layer, query, key, log_sums=None):
         self.keys[layer.layer] = key.clone()
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from r2a_core.activations.capture import capture_trace, trace_bytes
-from r2a_core.attention.masses import layer_statistics, masses
+from r2a_core.attention.masses import layer_statistics
 from r2a_core.config import AlignmentConfig, ResponseParams
 from r2a_core.data.items import Item, QuestionPair
 from r2a_core.generation.decode import GenerationRequest, generate
@@ -24,6 +24,7 @@ from r2a_core.patching.sweep import sweep_heads, sweep_resid
 from r2a_core.prompts import prompt_ids
 from r2a_core.tokenizer import plain_ids
 from r2a_core.trace import GENERATION_SCHEMA, Setting, select_traces
+from tests.attention.cases import masses
 from tests.patching.oracle import Oracle, full_forward
 from tests.small_models import kept, stored_reader
 

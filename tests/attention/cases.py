@@ -25,3 +25,8 @@ def pointing(n_tokens: int, targets: dict[int, int], n_heads: int = 1):
     keys = 60 * torch.eye(n_tokens)[None]
     query = torch.eye(n_tokens)[[targets.get(row, row) for row in range(n_tokens)]][None].repeat(n_heads, 1, 1)
     return LayerAttention(0, n_heads, 1, n_tokens, 1.0), query, keys
+
+
+def masses(means: torch.Tensor, ranges: dict[str, range]) -> dict[str, torch.Tensor]:
+    """Mass of each token range, (head,), from mean weights (head, token)."""
+    return {name: means[:, tokens.start : tokens.stop].sum(dim=1) for name, tokens in ranges.items()}

@@ -1,20 +1,23 @@
 """Masses and walks against eager attention, against brute force and against cases that can be done by hand."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from r2a_core.activations.attention import recording
 from r2a_core.activations.capture import capture_trace
 from r2a_core.activations.layer_attention import LayerAttention
 from r2a_core.attention.masses import (
     LEAST_SHARE,
     REFLECTION,
+    MassRecorder,
     TokenGroups,
     even_reading,
     layer_statistics,
-    masses,
     masses_in_forward,
     row_statistics,
     sink_free_focus,
@@ -23,7 +26,7 @@ from r2a_core.attention.masses import (
 from r2a_core.attention.patterns import pattern_blocks
 from r2a_core.attention.walk import walk_correlation, weighted_walk
 from r2a_core.trace import TraceSegments
-from tests.attention.cases import IDS, SEGMENTS, eager_patterns, pointing
+from tests.attention.cases import IDS, SEGMENTS, eager_patterns, masses, pointing
 from tests.small_models import EVERY_KIND, kept, stored_reader
 
 SOURCES = {"answer": SEGMENTS.answer, "reasoning": SEGMENTS.reasoning}
@@ -61,6 +64,34 @@ def test_masses_equal_eager_attention(tiny_model, kind, tmp_path):
     assert reasoning[..., 4:6].abs().max() == 0
     by_sentence = torch.stack([found[layer].sentences for layer in (0, 1)]).sum(-1)
     torch.testing.assert_close(by_sentence, answer[..., 3])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("segments", [SEGMENTS, TraceSegments(think_open=20, think_close=27, n_tokens=33)])
+def test_masses_are_the_same_by_log_sums_and_by_columns_and_the_pass_is_that_of_sdpa(
+    tiny_model, monkeypatch, segments, dtype
+):
+    """With more reasoning than question, and less. Weights that a query position does not see count in neither."""
+    model = deepcopy(tiny_model("qwen2")).to(getattr(torch, dtype))
+    start = segments.reasoning.start
+    groups = TokenGroups(segments, [range(start, start + 2), range(start + 4, start + 5)], [segments.reasoning])
+    model.set_attn_implementation("sdpa")
+    with torch.no_grad():
+        plain = model(torch.tensor([IDS])).logits
+    monkeypatch.setattr("r2a_core.attention.masses.CPU_ELEMENTS", 100)  # more than one block
+    recorder = MassRecorder("x", groups, groups.columns)
+    with torch.no_grad(), recording(model, recorder):
+        assert torch.equal(model(torch.tensor([IDS])).logits, plain)
+    monkeypatch.setattr("r2a_core.activations.attention.causal_sdpa_with_log_sums", lambda *_: None)
+    by_columns = masses_in_forward(model, "x", IDS, groups).masses
+    for layer, found in recorder.masses.items():
+        other = by_columns[layer]
+        atol = 1e-5 if dtype == "float32" else 5e-3
+        torch.testing.assert_close(found.reasoning, other.reasoning, atol=atol, rtol=0)
+        torch.testing.assert_close(found.answer, other.answer, atol=atol, rtol=0)
+        torch.testing.assert_close(found.walk.evenness, other.walk.evenness, atol=atol, rtol=0)
+        assert found.reasoning[:, REFLECTION].max() > 0.1
+        assert found.reasoning[:, 4:6].abs().max() == 0
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "gemma2"])
