@@ -35,7 +35,7 @@ from r2a_core.infra.errors import R2AError
 from r2a_core.infra.files import folder_digest, sha256, write_text_whole
 from r2a_core.infra.processes import end_with_parent, held
 from tools.lanes import lanes, phases
-from tools.short_lock import completed, lost, shortened
+from tools.short_lock import completed, entries_alone, lost, shortened
 
 LOCK = Path("dvc.lock")
 TMP = Path(".dvc/tmp")
@@ -75,7 +75,8 @@ def run(options: list[str]) -> int:
     stage = StageHasSpoken()
     for handler in logging.getLogger("dvc").handlers:
         handler.addFilter(stage)
-    code = dvc(["--wait-for-lock", "repro", *options])
+    with entries_alone():
+        code = dvc(["--wait-for-lock", "repro", *options])
     return stage.code or (INTERRUPTED if code == DVC_INTERRUPTED else code)
 
 

@@ -1,19 +1,30 @@
-"""A dvc.lock without the records that spare no work, while stages run: DVC reads and writes all of it after each stage.
+"""What spares DVC the reading and writing of all of dvc.lock in YAML after each stage.
 
-A record says what a stage was run on and what it made. Where a result is neither in the folder nor in DVC's cache, as
-in a fresh clone, the stage has to run whatever the record says; its command alone then keeps its place.
+While stages run, the file is without the records that spare no work. A record says what a stage was run on and what it
+made. Where a result is neither in the folder nor in DVC's cache, as in a fresh clone, the stage has to run whatever the
+record says; its command alone then keeps its place. And the entry of a stage that has run takes the place of its old
+one as text (`entries_alone`).
 """
 
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from dvc.dvcfile import Lockfile
+from dvc.stage.serialize import to_lockfile
+from dvc.utils.serialize import dumps_yaml
+
+from r2a_core.infra.files import write_text_whole
 
 ENTRY = re.compile(r"^  (\S+):\n.*?(?=^  \S|^\S|\Z)", re.M | re.S)  # a stage in dvc.lock, by name
 RECORD = re.compile(r"^    (?:deps|params|outs):\n.*", re.M | re.S)  # what follows its command
 RESULT = re.compile(r"^    - path: (.*)$", re.M)
+PLAIN = re.compile(r"schema: '2.0'\nstages:\n(?:  \S+:\n(?:    .*\n)+)+")  # a dvc.lock of entries alone
 DATA_STATUS = (sys.executable, "-m", "dvc", "data", "status", "--json")
 
 
@@ -44,3 +55,39 @@ def completed(lock: str, before: str) -> str:
     """Gives stages that have a command alone the record that they had before."""
     records = {entry[1]: entry[0] for entry in ENTRY.finditer(before)}
     return ENTRY.sub(lambda entry: entry[0] if RECORD.search(entry[0]) else records.get(entry[1], entry[0]), lock)
+
+
+@contextmanager
+def entries_alone() -> Iterator[None]:
+    """Lets DVC write the entries of the stages that ran, in the bytes and order that it gives them, and keep the rest.
+
+    A lock of another kind (new, or with records beside those of stages) is left to DVC's own way.
+    """
+    own = Lockfile.dump_stages
+
+    def dump_stages(lockfile: Lockfile, stages: Iterable[Any], **options: Any) -> None:
+        path, stages = Path(lockfile.path), list(stages)
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        after = before
+        for stage in stages:
+            after = with_entry(after, dumps_yaml({"stages": to_lockfile(stage, **options)}).partition("\n")[2])
+        if not PLAIN.fullmatch(before) or not PLAIN.fullmatch(after):
+            own(lockfile, stages, **options)
+        elif after != before:
+            write_text_whole(path, after)
+            lockfile.repo.scm_context.track_file(lockfile.relpath)
+
+    Lockfile.dump_stages = dump_stages
+    try:
+        yield
+    finally:
+        Lockfile.dump_stages = own
+
+
+def with_entry(lock: str, entry: str) -> str:
+    """Puts a stage's entry in the place of the one that it had, or at the end."""
+    name = entry.partition("\n")[0]
+    for old in ENTRY.finditer(lock):
+        if old[0].startswith(f"{name}\n"):
+            return lock[: old.start()] + entry + lock[old.end() :]
+    return lock + entry

@@ -66,8 +66,8 @@ def row_statistics(
     for block in pattern_blocks(queries, keys, first_row, layer, segments.answer):
         answer[:, block.keys.start : block.keys.stop] += block.weights.sum(dim=1)
         if len(segments.reasoning):
-            known = None if log_sums is None else log_sums[:, block.rows.start - first_row : block.rows.stop - first_row]
-            walks.append(block_walk(block, segments.reasoning, known))
+            rows = slice(block.rows.start - first_row, block.rows.stop - first_row)
+            walks.append(block_walk(block, segments.reasoning, None if log_sums is None else log_sums[:, rows]))
     reasoning = None
     if reasoning_rows and len(segments.reasoning) and first_row <= segments.reasoning.start:
         reasoning = torch.zeros_like(answer)
@@ -110,7 +110,7 @@ class TokenGroups:
 
     @functools.cached_property
     def columns(self) -> Tensor:
-        """How often each token is in a segment (SEGMENTS) or a reflection phrase: (token, 8), the last one 0; float64."""
+        """How often each token is in a segment (SEGMENTS) or a reflection phrase: (token, 8), float64, the last 0."""
         columns = torch.zeros(self.segments.n_tokens, 8, dtype=torch.float64)
         for column, tokens in enumerate(self.segments.ranges().values()):
             columns[tokens.start : tokens.stop, column] = 1
