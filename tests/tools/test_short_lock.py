@@ -2,17 +2,19 @@
 
 import json
 import shutil
-from contextlib import chdir
+from contextlib import chdir, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dvc.cli import main as dvc
+from dvc.dvcfile import Lockfile
 from dvc.repo import Repo
 
 from r2a_core.config import read_yaml
 from tests.study import ROOT
 from tools import repro
-from tools.short_lock import completed, shortened
+from tools.short_lock import completed, entries_alone, shortened, with_entry
 
 
 def test_a_stage_with_a_lost_result_keeps_its_place_and_command(tmp_path: Path) -> None:
@@ -56,3 +58,37 @@ def test_what_is_neither_here_nor_in_the_cache_runs_and_what_does_not_gets_its_r
             assert (study / "a").read_text() == "text"
         assert lock.read_text() == whole
         assert not (study / "b").exists()
+
+
+@pytest.mark.parametrize("beside", ["", "datasets: []\n"])
+def test_an_entry_alone_is_written_in_the_bytes_that_dvc_gives_the_whole_lock(study: Path, monkeypatch, beside) -> None:
+    """Stages that change, new ones, a name that YAML quotes; and a lock with other records, left to DVC's own way."""
+    lock, own = study / "dvc.lock", Lockfile.dump_stages
+    before = lock.read_text() + beside
+    stages = {name: {"cmd": f"cp in {name}", "deps": ["in"], "outs": [name]} for name in ("a", "c", "1")}
+    stages["b"] = {"cmd": ["cp in b", "echo"], "deps": ["in"], "outs": ["b"]}
+    stages["new"] = {"cmd": "cp in new", "params": ["rate", "text"], "outs": ["new"]}
+    (study / "params.yaml").write_text("rate: 1e-5\ntext: 'no: 1'\n")
+    (study / "dvc.yaml").write_text(json.dumps({"stages": stages}))
+    asked, found = [], []
+
+    def counted(*given: Any, **more: Any) -> None:
+        asked.append(given)
+        own(*given, **more)
+
+    monkeypatch.setattr(Lockfile, "dump_stages", counted)
+    for way in (nullcontext, entries_alone):
+        lock.write_text(before)
+        asked.clear()
+        with chdir(study), way():
+            assert dvc(["repro", "--quiet", "--no-run-cache", "--force"]) == 0
+        found.append(lock.read_text())
+    assert found[0] == found[1] != before
+    assert len(asked) == (5 if beside else 0)
+    assert Lockfile.dump_stages is counted
+
+
+def test_an_entry_takes_the_place_of_its_stage_or_comes_last() -> None:
+    lock = "schema: '2.0'\nstages:\n  a:\n    cmd: a\n  ab:\n    cmd: ab\n"
+    assert with_entry(lock, "  a:\n    cmd: x\n") == lock.replace("cmd: a\n", "cmd: x\n")
+    assert with_entry(lock, "  b:\n    cmd: b\n") == lock + "  b:\n    cmd: b\n"
