@@ -11,7 +11,8 @@ from benchmarks.turns import Bench, Contender, Ratio, Timing, take_turns
 
 TEXT = """
 One activation shard of {megabytes} MB with 32 tensors. Writing ends when the file is complete, synced and renamed;
-`cp` is synced too. *Cold* reads follow an eviction of the file from the page cache, *warm* reads find it there; *raw*
+`cp` is synced too. *Cold* reads follow an eviction of the file from the page cache ({cold:.0%} of it came from the disk
+at least), *warm* reads find it there; *raw*
 reads the same file as one block into memory that is there already. *Verified* reads first compare the file's SHA-256
 with the index, as every stage does when it opens a shard; from then on the file is in the page cache. One tensor of
 {held:.2f} MB of the cold file of {whole:.0f} MB took {read:.2f} MB from the disk, the system's readahead included.
@@ -32,20 +33,24 @@ def measure(bench: Bench) -> Section:
         contenders = [Contender("write", ours, "disk_write", place()), Contender("cp", ours, "disk_copy", place())]
         timings = take_turns(contenders, bench.rounds, "wall")
         for cold in (True, False):
-            state, case = "cold" if cold else "warm", {**place(), "cold": cold}
-            contenders = [Contender(f"{what}, {state}", ours, "disk_read", {**case, "what": what}) for what in READS]
+            state = "cold" if cold else "warm"
+            cases = {what: {**place(), "cold": cold, "what": what} for what in READS}
+            contenders = [Contender(f"{what}, {state}", ours, "disk_read", case) for what, case in cases.items()]
             timings |= take_turns(contenders, bench.rounds, "wall")
         read, held, whole = ours.ask(do="run", way="bytes_read", case=place(), times=1)["result"]
+    size = timings["write"].result
     rows = [
-        line("writing, against cp", timings["write"], timings["cp"]),
+        line("writing, against cp", timings["write"], timings["cp"], size),
         *(
-            line(f"{what}, {state}, against raw", timings[f"{what}, {state}"], timings[f"raw, {state}"])
+            line(f"{what}, {state}, against raw", timings[f"{what}, {state}"], timings[f"raw, {state}"], size)
             for state in ("cold", "warm")
             for what in ("tensors", "verified")
         ),
     ]
     table = Table(["", "MB/s", "theirs, MB/s", "speed over theirs"], rows)
-    text = TEXT.format(megabytes=megabytes, read=read / 1e6, held=held / 1e6, whole=whole / 1e6)
+    from_disk = min(timings[f"{what}, cold"].result for what in READS) / size
+    sizes = {"read": read / 1e6, "held": held / 1e6, "whole": whole / 1e6}
+    text = TEXT.format(megabytes=megabytes, cold=min(1.0, from_disk), **sizes)
     targets = [
         Target.at_least("writing a shard, over cp", 0.8, Ratio.of(timings["cp"], timings["write"]).median),
         *(
@@ -60,6 +65,6 @@ def speed(timings: dict[str, Timing], what: str, state: str) -> Ratio:
     return Ratio.of(timings[f"raw, {state}"], timings[f"{what}, {state}"])
 
 
-def line(name: str, ours: Timing, theirs: Timing) -> list[str]:
-    rates = [f"{timing.result / 1e6 / timing.median:.0f}" for timing in (ours, theirs)]
+def line(name: str, ours: Timing, theirs: Timing, size: int) -> list[str]:
+    rates = [f"{size / 1e6 / timing.median:.0f}" for timing in (ours, theirs)]
     return [name, *rates, str(Ratio.of(theirs, ours))]
