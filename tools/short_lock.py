@@ -65,17 +65,17 @@ def entries_alone() -> Iterator[None]:
     """
     own = Lockfile.dump_stages
 
-    def dump_stages(lockfile: Lockfile, stages: Iterable[Any], **options: Any) -> None:
-        path, stages = Path(lockfile.path), list(stages)
+    def dump_stages(self: Lockfile, stages: Iterable[Any], **options: Any) -> None:
+        path, stages = Path(self.path), list(stages)
         before = path.read_text(encoding="utf-8") if path.exists() else ""
         after = before
         for stage in stages:
             after = with_entry(after, dumps_yaml({"stages": to_lockfile(stage, **options)}).partition("\n")[2])
         if not PLAIN.fullmatch(before) or not PLAIN.fullmatch(after):
-            own(lockfile, stages, **options)
+            own(self, stages, **options)
         elif after != before:
             write_text_whole(path, after)
-            lockfile.repo.scm_context.track_file(lockfile.relpath)
+            self.repo.scm_context.track_file(self.relpath)
 
     Lockfile.dump_stages = dump_stages
     try:

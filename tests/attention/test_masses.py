@@ -89,6 +89,9 @@ def test_masses_are_the_same_by_log_sums_and_by_columns_and_the_pass_is_that_of_
         atol = 1e-5 if dtype == "float32" else 5e-3
         torch.testing.assert_close(found.reasoning, other.reasoning, atol=atol, rtol=0)
         torch.testing.assert_close(found.answer, other.answer, atol=atol, rtol=0)
+        assert found.walk is not None
+        assert other.walk is not None
+        assert found.reasoning is not None
         torch.testing.assert_close(found.walk.evenness, other.walk.evenness, atol=atol, rtol=0)
         assert found.reasoning[:, REFLECTION].max() > 0.1
         assert found.reasoning[:, 4:6].abs().max() == 0
