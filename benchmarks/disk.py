@@ -11,8 +11,8 @@ from benchmarks.turns import Bench, Contender, Ratio, Timing, take_turns
 
 TEXT = """
 One activation shard of {megabytes} MB with 32 tensors. Writing ends when the file is complete, synced and renamed;
-`cp` is synced too. *Cold* reads follow an eviction of the file from the page cache ({cold:.0%} of it came from the disk
-at least), *warm* reads find it there; *raw*
+`cp` is synced too. *Cold* reads follow an eviction of the file from the page cache (in the last read of each way at
+least {cold:.0%} of it came from the disk), *warm* reads find it there; *raw*
 reads the same file as one block into memory that is there already. *Verified* reads first compare the file's SHA-256
 with the index, as every stage does when it opens a shard; from then on the file is in the page cache. One tensor of
 {held:.2f} MB of the cold file of {whole:.0f} MB took {read:.2f} MB from the disk, the system's readahead included.

@@ -160,8 +160,8 @@ def alone() -> Iterator[None]:
 def mend_lock() -> None:
     """Replaces a dvc.lock that was cut off by the last whole one: the copy kept here, or else git's.
 
-    DVC empties the file and takes up to a second to write it anew, after each stage. What the older one lacks, DVC
-    takes from its run cache. The same holds for a lock cut off between two lines, which DVC can read; it is told by
+    `dvc repro` empties the file and takes up to a second to write it anew, after each stage. What the older one lacks,
+    DVC takes from its run cache. The same holds for a lock cut off between two lines, which DVC can read; it is told by
     being the beginning of the last one. Raises R2AError for one with conflicts of a merge.
     """
     if not LOCK.exists():

@@ -6,6 +6,7 @@ record says; its command alone then keeps its place. And the entry of a stage th
 one as text (`entries_alone`).
 """
 
+import functools
 import json
 import re
 import subprocess
@@ -24,7 +25,10 @@ from r2a_core.infra.files import write_text_whole
 ENTRY = re.compile(r"^  (\S+):\n.*?(?=^  \S|^\S|\Z)", re.M | re.S)  # a stage in dvc.lock, by name
 RECORD = re.compile(r"^    (?:deps|params|outs):\n.*", re.M | re.S)  # what follows its command
 RESULT = re.compile(r"^    - path: (.*)$", re.M)
-PLAIN = re.compile(r"schema: '2.0'\nstages:\n(?:  \S+:\n(?:    .*\n)+)+")  # a dvc.lock of entries alone
+HEAD = "schema: '2.0'\nstages:\n"
+PLAIN = re.compile(
+    r"(?:  (?![\"'#])\S+:\n(?:    (?! *#)(?!.*[&*]id\d).*\n)+)+"
+)  # no quoted names, comments and anchors
 DATA_STATUS = (sys.executable, "-m", "dvc", "data", "status", "--json")
 
 
@@ -61,18 +65,18 @@ def completed(lock: str, before: str) -> str:
 def entries_alone() -> Iterator[None]:
     """Lets DVC write the entries of the stages that ran, in the bytes and order that it gives them, and keep the rest.
 
-    A lock of another kind (new, or with records beside those of stages) is left to DVC's own way.
+    DVC writes the whole of a lock that is not plain: new, with records beside those of stages, with comments, or with
+    anchors and quoted names, which YAML compares between entries.
     """
-    own = Lockfile.dump_stages
+    dump_whole = Lockfile.dump_stages
 
     def dump_stages(self: Lockfile, stages: Iterable[Any], **options: Any) -> None:
         path, stages = Path(self.path), list(stages)
         before = path.read_text(encoding="utf-8") if path.exists() else ""
-        after = before
-        for stage in stages:
-            after = with_entry(after, dumps_yaml({"stages": to_lockfile(stage, **options)}).partition("\n")[2])
-        if not PLAIN.fullmatch(before) or not PLAIN.fullmatch(after):
-            own(self, stages, **options)
+        entries = [dumps_yaml({"stages": to_lockfile(stage, **options)}).partition("\n")[2] for stage in stages]
+        after = functools.reduce(with_entry, entries, before)
+        if not before.startswith(HEAD) or not all(map(PLAIN.fullmatch, [before.removeprefix(HEAD), *entries])):
+            dump_whole(self, stages, **options)
         elif after != before:
             write_text_whole(path, after)
             self.repo.scm_context.track_file(self.relpath)
@@ -81,7 +85,7 @@ def entries_alone() -> Iterator[None]:
     try:
         yield
     finally:
-        Lockfile.dump_stages = own
+        Lockfile.dump_stages = dump_whole
 
 
 def with_entry(lock: str, entry: str) -> str:

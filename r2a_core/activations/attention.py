@@ -148,7 +148,9 @@ class Recorder:
     The tensors are the model's own: copy what is to be kept.
     """
 
-    columns: Tensor | None = None  # (token, column), for `weighted_sums`; multiples of 8 columns are quickest
+    columns: Tensor | None = (
+        None  # (token, column), for `weighted_sums` where there are no log_sums; by eights quickest
+    )
 
     def attention(self, layer: LayerAttention, query: Tensor, key: Tensor, log_sums: Tensor | None = None) -> None:
         """Take query (head, token, head_dim) and key (kv_head, token, head_dim) of one layer, after RoPE.
@@ -207,8 +209,9 @@ class RecordingPlan:
         if self.recorder.columns is not None:
             found = causal_sdpa_with_log_sums(call, query, key, value, mask)
             if found is not None:
-                self.recorder.attention(call.layer, query[0], key[0], found[1][0])
-                return found[0]
+                z, log_sums = found
+                self.recorder.attention(call.layer, query[0], key[0], log_sums[0])
+                return z
         self.recorder.attention(call.layer, query[0], key[0])
         if self.recorder.columns is None:
             return attend(call, query, key, value, mask)

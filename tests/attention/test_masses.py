@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from r2a_core.activations.attention import recording
 from r2a_core.activations.capture import capture_trace
-from r2a_core.activations.layer_attention import LayerAttention
+from r2a_core.activations.layer_attention import LayerAttention, LayerCall, MaskSpec, causal_sdpa_with_log_sums
 from r2a_core.attention.masses import (
     LEAST_SHARE,
     REFLECTION,
@@ -95,6 +95,30 @@ def test_masses_are_the_same_by_log_sums_and_by_columns_and_the_pass_is_that_of_
         torch.testing.assert_close(found.walk.evenness, other.walk.evenness, atol=atol, rtol=0)
         assert found.reasoning[:, REFLECTION].max() > 0.1
         assert found.reasoning[:, 4:6].abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "atol"), [("float64", 1e-6), ("float32", 1e-6), ("bfloat16", 6e-5), ("float16", 6e-5)]
+)
+def test_masses_by_log_sums_equal_those_of_float64_on_heads_with_and_without_a_sink(dtype, atol):
+    segments = TraceSegments(think_open=40, think_close=500, n_tokens=600)
+    generator = torch.Generator().manual_seed(0)
+    query, key = (torch.randn(1, n, 600, 16, generator=generator) for n in (4, 2))
+    query[..., 0], key[..., 0] = 1, 0
+    key[0, :, 0, 0] = torch.tensor([0.0, 60.0])  # the heads of the second group give BOS nearly all
+    query, key = (each.to(getattr(torch, dtype)) for each in (query, key))
+    layer = LayerAttention(0, 4, 2, 16, 0.25)
+    mask = MaskSpec(torch.arange(600), None)
+    z_and_log_sums = causal_sdpa_with_log_sums(LayerCall(layer, None), query, key, key, mask)
+    assert z_and_log_sums is not None
+    groups = TokenGroups(segments, [range(60, 62), range(499, 500)], [])
+    recorder = MassRecorder("x", groups, groups.columns)
+    recorder.attention(layer, query[0], key[0], z_and_log_sums[1][0])
+    logits = 0.25 * query[0].double() @ key[0].double().repeat_interleave(2, 0).mT
+    weights = logits.masked_fill(~torch.ones(600, 600, dtype=torch.bool).tril(), -torch.inf).softmax(-1)
+    expected = weights[:, 41:500].mean(1) @ groups.columns[:, : REFLECTION + 1]
+    assert expected[2:, 0].min() > 0.95 > 0.1 > expected[:2, 0].max()
+    torch.testing.assert_close(recorder.masses[0].reasoning, expected, atol=atol, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "gemma2"])

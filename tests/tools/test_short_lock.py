@@ -60,16 +60,28 @@ def test_what_is_neither_here_nor_in_the_cache_runs_and_what_does_not_gets_its_r
         assert not (study / "b").exists()
 
 
-@pytest.mark.parametrize("beside", ["", "datasets: []\n"])
-def test_an_entry_alone_is_written_in_the_bytes_that_dvc_gives_the_whole_lock(study: Path, monkeypatch, beside) -> None:
-    """Stages that change, new ones, a name that YAML quotes; and a lock with other records, left to DVC's own way."""
+OTHER_LOCKS = {
+    "plain": (lambda lock: lock, {}),
+    "records beside those of stages": (lambda lock: lock + "datasets: []\n", {}),
+    "a quoted name": (lambda lock: lock.replace("  a:", "  'a':"), {}),
+    "a comment": (lambda lock: lock.replace("    cmd: cp in a", "    # mine\n    cmd: cp in a"), {}),
+    "a name that YAML quotes": (lambda lock: lock, {"1": {"cmd": "cp in 1", "outs": ["1"]}}),
+    "anchors": (lambda lock: lock, {n: {"cmd": "true", "params": ["nested", "nested.k"]} for n in ("d", "e")}),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_LOCKS)
+def test_an_entry_alone_is_written_in_the_bytes_that_dvc_gives_the_whole_lock(study: Path, monkeypatch, kind) -> None:
+    """Stages that change and new ones; and locks that are left to DVC's own way until they are plain."""
+    edit, more_stages = OTHER_LOCKS[kind]
     lock, own = study / "dvc.lock", Lockfile.dump_stages
-    before = lock.read_text() + beside
-    stages = {name: {"cmd": f"cp in {name}", "deps": ["in"], "outs": [name]} for name in ("a", "c", "1")}
+    before = edit(lock.read_text())
+    stages = {name: {"cmd": f"cp in {name}", "deps": ["in"], "outs": [name]} for name in ("a", "c")}
     stages["b"] = {"cmd": ["cp in b", "echo"], "deps": ["in"], "outs": ["b"]}
     stages["new"] = {"cmd": "cp in new", "params": ["rate", "text"], "outs": ["new"]}
-    (study / "params.yaml").write_text("rate: 1e-5\ntext: 'no: 1'\n")
-    (study / "dvc.yaml").write_text(json.dumps({"stages": stages}))
+    stages["newer"] = {"cmd": "cp new newer", "deps": ["new"], "outs": ["newer"]}
+    (study / "params.yaml").write_text("rate: 1e-5\ntext: 'no: 1'\nnested: {k: [1, 2]}\n")
+    (study / "dvc.yaml").write_text(json.dumps({"stages": stages | more_stages}))
     asked, found = [], []
 
     def counted(*given: Any, **more: Any) -> None:
@@ -84,7 +96,8 @@ def test_an_entry_alone_is_written_in_the_bytes_that_dvc_gives_the_whole_lock(st
             assert dvc(["repro", "--quiet", "--no-run-cache", "--force"]) == 0
         found.append(lock.read_text())
     assert found[0] == found[1] != before
-    assert len(asked) == (5 if beside else 0)
+    assert read_yaml(lock)["stages"].keys() == (stages | more_stages).keys()
+    assert bool(asked) == (kind != "plain")
     assert Lockfile.dump_stages is counted
 
 
