@@ -26,9 +26,8 @@ ENTRY = re.compile(r"^  (\S+):\n.*?(?=^  \S|^\S|\Z)", re.M | re.S)  # a stage in
 RECORD = re.compile(r"^    (?:deps|params|outs):\n.*", re.M | re.S)  # what follows its command
 RESULT = re.compile(r"^    - path: (.*)$", re.M)
 HEAD = "schema: '2.0'\nstages:\n"
-PLAIN = re.compile(
-    r"(?:  (?![\"'#])\S+:\n(?:    (?! *#)(?!.*[&*]id\d).*\n)+)+"
-)  # no quoted names, comments and anchors
+# Entries without quoted names, comments and anchors.
+PLAIN = re.compile(r"(?:  (?![\"'#])\S+:\n(?:    (?! *#)(?!.*[&*]id\d).*\n)+)+")
 DATA_STATUS = (sys.executable, "-m", "dvc", "data", "status", "--json")
 
 
